@@ -1,0 +1,70 @@
+"""flowkit: typed Python functions as tools, run as one dependency graph while the model still streams.
+
+Every public name is imported when it is first used, so that `import flowkit` stays quick.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "Agent": "agent",
+    "AgentResult": "agent",
+    "Approve": "executor",
+    "CONTEXT": "context",
+    "Cache": "cache",
+    "ConfigurationError": "errors",
+    "Context": "context",
+    "DefinitionError": "errors",
+    "Deny": "executor",
+    "DiskCache": "cache",
+    "FallbackModel": "models.routing",
+    "File": "messages",
+    "FlowkitError": "errors",
+    "Graph": "graph",
+    "Image": "messages",
+    "Journal": "journal",
+    "Limits": "agent",
+    "Message": "messages",
+    "ModelError": "errors",
+    "Needs": "tools",
+    "OpenAIModel": "models.openai",
+    "Recorder": "models.recording",
+    "Ref": "recipes",
+    "Reference": "references",
+    "Replayer": "models.recording",
+    "Router": "models.routing",
+    "Run": "agent",
+    "ScriptedModel": "models.scripted",
+    "Text": "messages",
+    "Tool": "tools",
+    "ToolArgumentsError": "errors",
+    "ToolCall": "references",
+    "ToolError": "errors",
+    "Toolset": "toolsets",
+    "Usage": "messages",
+    "ask": "recipes",
+    "build": "recipes",
+    "each": "recipes",
+    "load_recipe": "recipe_files",
+    "recipe": "recipes",
+    "sse": "sse_response",
+    "step": "recipes",
+    "tool": "tools",
+    "when": "recipes",
+}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # the stub beside this file names them
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module 'flowkit' has no attribute {name!r}") from None
+    value = getattr(import_module(f"flowkit.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,63 @@
+"""The one JSON codec of caches, journals, traces and recordings.
+
+JSON values are Python's: dict with text keys, list, str, int, float, bool, None. NaN and the infinities aren't JSON
+(RFC 8259, section 6) and are refused, not turned into null.
+"""
+
+import math
+from typing import cast
+
+import orjson
+
+JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
+"""A JSON value as Python holds it."""
+
+
+def dumps(value: object) -> bytes:
+    """Compact UTF-8 JSON, keys in the order given.
+
+    Raises `ValueError` for what isn't JSON, the value's type or NaN named.
+    """
+    try:
+        data = orjson.dumps(value)
+    except TypeError as error:
+        data = _dumps_large_numbers(value, error)
+    if b"null" in data:
+        _refuse_not_finite(value)
+    return data
+
+
+def loads(data: bytes | str) -> JSON:
+    """The JSON value in `data`; raises `ValueError` when it isn't JSON."""
+    return cast(JSON, orjson.loads(data))
+
+
+def dump_sorted(value: object) -> bytes:
+    """Like `dumps`, keys sorted: equal values give equal bytes."""
+    data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if b"null" in data:
+        _refuse_not_finite(value)
+    return data
+
+
+def _dumps_large_numbers(value: object, error: TypeError) -> bytes:
+    """Python's own codec for integers beyond 64 bits, which orjson refuses."""
+    if "64-bit" not in str(error):
+        raise ValueError(f"not JSON: {error}") from error
+    import json
+
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _refuse_not_finite(value: object) -> None:
+    # orjson writes NaN as null, so only a text that holds a null needs the walk.
+    stack: list[object] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                raise ValueError(f"not JSON: {item!r}")
+        elif isinstance(item, dict):
+            stack.extend(cast(dict[str, object], item).values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(cast(list[object], item))

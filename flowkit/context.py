@@ -1,0 +1,57 @@
+"""What a running tool knows of its run.
+
+A tool takes it in a parameter annotated `Context[Data]` with the default `CONTEXT`; it is hidden from the model.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from threading import Event as Flag
+from typing import Any, Generic, cast
+
+from typing_extensions import ParamSpec, TypeVar
+
+from flowkit.errors import ToolError
+
+D = TypeVar("D", default=Any)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Context(Generic[D]):
+    """One call's view of its run; `data` is what `run(data=…)` was given.
+
+    `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
+    set when the call should stop; a blocking tool in a thread looks at it, since a thread can't be stopped.
+    """
+
+    data: D
+    user: str | None = None
+    session: str | None = None
+    run_id: str = ""
+    call_id: str = ""
+    attempt: int = 1
+    idempotency_key: str = ""
+    cancelled: Flag = field(default_factory=Flag)
+    _progress: Callable[[float, float | None, str], None] | None = None
+    _call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]] | None = None
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Tell watchers how far this call is; never waits, safe from a thread."""
+        if self._progress is not None:
+            self._progress(done, total, note)
+
+    async def call(self, tool: Callable[P, Awaitable[R] | R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call another tool as a node of the same graph, with its cache, journal and events."""
+        if self._call is None:
+            raise ToolError("this tool calls other tools, so it needs a run; there is none here")
+        return cast(R, await self._call(tool, args, kwargs))
+
+
+class _ContextMarker:
+    def __repr__(self) -> str:
+        return "CONTEXT"
+
+
+CONTEXT: Any = _ContextMarker()
+"""The default of a `Context` parameter; a direct call that leaves it raises."""

@@ -1,0 +1,141 @@
+"""What can go wrong, as one tree.
+
+FlowkitError
+├── DefinitionError           the programmer, at decoration or load: a tool, recipe or app that can't work
+│   ├── GraphError            a graph with an unknown or forward reference, or a name twice
+│   │   └── CycleError        calls that wait for one another; `.members` names them
+│   └── RecipeFileError       a recipe file; `.path`, `.line`, `.column`
+├── ConfigurationError        no key, no base URL, an app that doesn't import, a folder that can't be written
+├── ToolError                 raised by a tool: its text reaches the model word for word
+│   ├── ToolArgumentsError    arguments that don't fit; `.problems`, a short line for each
+│   ├── ToolResultError       a result that can't be JSON, or is too large
+│   └── ResolutionError       a reference whose path isn't in the result it points to
+├── ModelError                the model's server refused or failed; `.status`, `.retryable`, `.retry_after_s`
+│   └── StreamError           a body that can't be read
+│       └── StreamTruncated   a body that ended without saying so
+├── RunError                  a run that can't start or go on
+│   ├── RunBusy               another process drives it
+│   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
+│   └── InDoubt               a write may have happened; a person or its probe decides
+└── StoreError                the cache or the journal can't be opened or written
+"""
+
+from collections.abc import Sequence
+
+
+class FlowkitError(Exception):
+    """The root: every error that flowkit raises on purpose."""
+
+
+class DefinitionError(FlowkitError):
+    """A tool, recipe or app that can't work, found at decoration or load."""
+
+    def __init__(self, message: str, *, tool: str | None = None, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.tool = tool
+        self.parameter = parameter
+
+
+class GraphError(DefinitionError):
+    """A graph that can't be run."""
+
+
+class CycleError(GraphError):
+    """Calls that wait for one another, in the order of the circle."""
+
+    def __init__(self, members: Sequence[str]) -> None:
+        self.members = tuple(members)
+        super().__init__(f"a circle: {' -> '.join((*self.members, self.members[0]))}")
+
+
+class RecipeFileError(DefinitionError):
+    """A recipe file that can't be loaded; lines and columns count from 1."""
+
+    def __init__(self, message: str, *, path: str, line: int | None = None, column: int | None = None) -> None:
+        where = path if line is None else f"{path}:{line}:{column or 1}"
+        super().__init__(f"{where}: {message}")
+        self.path = path
+        self.line = line
+        self.column = column
+
+
+class ConfigurationError(FlowkitError):
+    """Something outside the code is missing or wrong: a key, an address, a file, a permission."""
+
+
+class ToolError(FlowkitError):
+    """Raise it in a tool to tell the model, word for word, what it can do better.
+
+    >>> raise ToolError("sold out; offer P002")
+    Traceback (most recent call last):
+    ...
+    flowkit.errors.ToolError: sold out; offer P002
+    """
+
+
+class ToolArgumentsError(ToolError):
+    """Arguments that a tool doesn't take; `.problems` holds one short line for each."""
+
+    def __init__(self, tool: str, problems: Sequence[str]) -> None:
+        self.tool = tool
+        self.problems = tuple(problems)
+        super().__init__(f"tool {tool!r}: {'; '.join(self.problems)}")
+
+
+class ToolResultError(ToolError):
+    """A tool's result that can't be given on: not JSON, or too large."""
+
+
+class ResolutionError(ToolError):
+    """A reference that can't be resolved: no such call, or no such path in its result."""
+
+
+class ModelError(FlowkitError):
+    """The model's server refused, failed or broke off.
+
+    `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
+    long the server asked to wait, `.body` what it said (parsed JSON or text).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        body: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.body = body
+
+
+class StreamError(ModelError):
+    """A body that can't be read: invalid UTF-8, bad JSON, an error in the middle, not an event stream."""
+
+
+class StreamTruncated(StreamError):
+    """A body that ended with neither a finish reason nor its end mark."""
+
+
+class RunError(FlowkitError):
+    """A run that can't start or go on."""
+
+
+class RunBusy(RunError):
+    """Another process drives this run."""
+
+
+class CodeChanged(RunError):
+    """Unfinished steps have other code than the run began with."""
+
+
+class InDoubt(RunError):
+    """A write may or may not have happened; its probe or a person decides."""
+
+
+class StoreError(FlowkitError):
+    """The cache or the journal can't be opened, read or written."""

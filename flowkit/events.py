@@ -1,0 +1,373 @@
+"""What a watcher of a run is told, and the log that tells it.
+
+Events are made by one run, in order; `seq` counts from 0 without gaps in the log, and a merged event carries the
+last `seq` it stands for. Nothing in the run ever waits for a watcher: each reads the log at its own pace, and text,
+thinking, arguments and progress that have piled up by then are merged into one event.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+from flowkit.codec import JSON
+from flowkit.messages import FinishReason, Usage
+
+RunStatus = Literal["done", "waiting", "limit", "cancelled", "in_doubt", "failed"]
+WaitingFor = Literal["calls", "approval", "resource", "slot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The part all events share: the run's id, the place in its log, seconds since it began."""
+
+    run: str
+    seq: int
+    t: float
+    type: ClassVar[str] = "event"
+
+    def to_json(self) -> dict[str, JSON]:
+        """A flat object; `type` first."""
+        data: dict[str, JSON] = {"type": self.type}
+        for name in _field_names(type(self)):
+            data[name] = _plain(getattr(self, name))
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """`model` is None for a recipe."""
+
+    name: str
+    model: str | None = None
+    user: str | None = None
+    session: str | None = None
+    type: ClassVar[str] = "run.started"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted(Event):
+    """A request goes out; `attempt` counts from 1 within the turn."""
+
+    turn: int
+    model: str
+    attempt: int = 1
+    type: ClassVar[str] = "turn.started"
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta(Event):
+    """`call` names the step whose model speaks; None for the agent's own."""
+
+    text: str
+    turn: int = 0
+    call: str | None = None
+    type: ClassVar[str] = "thinking.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta(Event):
+    """`call` names the step whose model speaks; None for the agent's own."""
+
+    text: str
+    turn: int = 0
+    call: str | None = None
+    type: ClassVar[str] = "text.delta"
+
+
+@dataclass(frozen=True, slots=True)
+class CallNew(Event):
+    """A call has begun to exist; `parent` is the call or step that made it."""
+
+    call: str
+    name: str
+    parent: str | None = None
+    type: ClassVar[str] = "call.new"
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments(Event):
+    """A fragment of its arguments, as streamed."""
+
+    call: str
+    fragment: str
+    type: ClassVar[str] = "call.arguments"
+
+
+@dataclass(frozen=True, slots=True)
+class CallSealed(Event):
+    """Its arguments are final; secrets are masked, `repaired` tells what was put right."""
+
+    call: str
+    arguments: JSON
+    repaired: tuple[str, ...] = ()
+    type: ClassVar[str] = "call.sealed"
+
+
+@dataclass(frozen=True, slots=True)
+class CallWaiting(Event):
+    """`on` names the calls or the resource it waits for."""
+
+    call: str
+    waiting_for: WaitingFor
+    on: tuple[str, ...] = ()
+    type: ClassVar[str] = "call.waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted(Event):
+    """It runs; `early` when the model had not ended its turn."""
+
+    call: str
+    attempt: int = 1
+    early: bool = False
+    type: ClassVar[str] = "call.started"
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgress(Event):
+    """What its tool reports; `total` is None when it isn't known."""
+
+    call: str
+    done: float
+    total: float | None = None
+    note: str = ""
+    type: ClassVar[str] = "call.progress"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetried(Event):
+    """It failed and will be tried again after `delay_s`."""
+
+    call: str
+    error: str
+    delay_s: float
+    type: ClassVar[str] = "call.retried"
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished(Event):
+    """Its result; `age_s` is how old a result from the cache is, None for one from a run.
+
+    `source` is `run`, `cache`, `flight` (it joined an equal call), or `journal` (it was recorded before a crash).
+    """
+
+    call: str
+    value: JSON = None
+    source: Literal["run", "cache", "flight", "journal"] = "run"
+    age_s: float | None = None
+    type: ClassVar[str] = "call.finished"
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed(Event):
+    """`error` is what the model reads."""
+
+    call: str
+    error: str
+    type: ClassVar[str] = "call.failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CallSkipped(Event):
+    """What it needed failed: `because` names that ancestor, or the condition that was not met."""
+
+    call: str
+    because: str
+    type: ClassVar[str] = "call.skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class CallDenied(Event):
+    """A person said no."""
+
+    call: str
+    reason: str = ""
+    type: ClassVar[str] = "call.denied"
+
+
+@dataclass(frozen=True, slots=True)
+class CallCancelled(Event):
+    """Stopped, or dropped before it ran."""
+
+    call: str
+    reason: str = ""
+    type: ClassVar[str] = "call.cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class CallVoid(Event):
+    """Never sealed: the turn broke off before the call was complete."""
+
+    call: str
+    reason: str = ""
+    type: ClassVar[str] = "call.void"
+
+
+@dataclass(frozen=True, slots=True)
+class CallInDoubt(Event):
+    """A write that may have happened."""
+
+    call: str
+    reason: str = ""
+    type: ClassVar[str] = "call.in_doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAsked(Event):
+    """A person has to decide on these arguments."""
+
+    call: str
+    name: str
+    arguments: JSON
+    type: ClassVar[str] = "approval.asked"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided(Event):
+    """What the person decided, and who."""
+
+    call: str
+    approved: bool
+    reason: str = ""
+    by: str | None = None
+    type: ClassVar[str] = "approval.decided"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported(Event):
+    """Tokens of this turn, and what they cost; None where the price isn't known."""
+
+    turn: int
+    usage: Usage
+    cost_usd: float | None = None
+    type: ClassVar[str] = "usage"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished(Event):
+    """The turn's last word; `error` when it broke."""
+
+    turn: int
+    reason: FinishReason
+    error: str | None = None
+    type: ClassVar[str] = "turn.finished"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    """Always the last event; every call that was opened is closed before it.
+
+    `tips` tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+    """
+
+    status: RunStatus
+    output: JSON = None
+    error: str | None = None
+    tips: tuple[str, ...] = ()
+    type: ClassVar[str] = "run.finished"
+
+
+E = TypeVar("E", bound=Event)
+
+
+class EventLog:
+    """The events of one run, kept in order; `emit` from the loop's thread only."""
+
+    def __init__(self, run: str, now: Callable[[], float]) -> None:
+        self.run = run
+        self.events: list[Event] = []
+        self.is_closed = False
+        self._now = now
+        self._began = now()
+        self._wakers: set[asyncio.Future[None]] = set()
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
+        """Add an event of this kind; `run`, `seq` and `t` are filled in."""
+        event = kind(self.run, len(self.events), self._now() - self._began, *values, **named)
+        self.events.append(event)
+        for listen in self._listeners:
+            listen(event)
+        if self._wakers:
+            self._wake()
+        return event
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every later event, at once; it must be quick and must not raise."""
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """No more events come; watchers end when they have read what is there."""
+        self.is_closed = True
+        self._wake()
+
+    async def watch(self, after: int = -1) -> AsyncIterator[Event]:
+        """Every event with a `seq` greater than `after`; ends when the log is closed."""
+        position = after + 1
+        while True:
+            while position < len(self.events):
+                end = len(self.events)
+                for event in merge(self.events[position:end]):
+                    yield event
+                position = end
+            if self.is_closed:
+                return
+            waker = asyncio.get_running_loop().create_future()
+            self._wakers.add(waker)
+            try:
+                await waker
+            finally:
+                self._wakers.discard(waker)
+
+    def _wake(self) -> None:
+        for waker in self._wakers:
+            if not waker.done():
+                waker.set_result(None)
+        self._wakers.clear()
+
+
+def merge(events: list[Event]) -> Iterator[Event]:
+    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined."""
+    held: Event | None = None
+    for event in events:
+        joined = None if held is None else _join(held, event)
+        if joined is None:
+            if held is not None:
+                yield held
+            held = event
+        else:
+            held = joined
+    if held is not None:
+        yield held
+
+
+def _join(first: Event, second: Event) -> Event | None:
+    match first, second:
+        case (TextDelta(), TextDelta()) | (ThinkingDelta(), ThinkingDelta()):
+            if (first.turn, first.call) == (second.turn, second.call):
+                return replace(second, text=first.text + second.text)
+        case CallArguments(), CallArguments():
+            if first.call == second.call:
+                return replace(second, fragment=first.fragment + second.fragment)
+        case CallProgress(), CallProgress():
+            if first.call == second.call:
+                return second
+        case _:
+            pass
+    return None
+
+
+_names: dict[type[Event], tuple[str, ...]] = {}
+
+
+def _field_names(kind: type[Event]) -> tuple[str, ...]:
+    if kind not in _names:
+        _names[kind] = tuple(field.name for field in fields(kind))
+    return _names[kind]
+
+
+def _plain(value: Any) -> JSON:
+    if isinstance(value, Usage):
+        return value.to_json()
+    return list(cast(tuple[JSON, ...], value)) if isinstance(value, tuple) else value

@@ -1,0 +1,272 @@
+"""What users, models and tools say to one another.
+
+`Message` values are frozen and know nothing of any wire; `models/` writes them for a server. `to_json` and
+`message_from_json` are the form of journals, recordings and `history=`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from flowkit.codec import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text in a user's message."""
+
+    text: str
+
+    def to_json(self) -> JSON:
+        return {"type": "text", "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image in a user's message: an `https:` or `data:` URL."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+    def to_json(self) -> JSON:
+        return {"type": "image", "url": self.url, "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file in a user's message: its base64 content as a `data:` URL, or the id of an uploaded one."""
+
+    name: str
+    data_url: str | None = None
+    file_id: str | None = None
+
+    def to_json(self) -> JSON:
+        return {"type": "file", "name": self.name, "data_url": self.data_url, "file_id": self.file_id}
+
+
+Content = Text | Image | File
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderData:
+    """Something only one server understands and wants back: signatures, reasoning items, encrypted thinking.
+
+    `source` tells where it came from; it is sent back only to a model whose `source` is the same.
+    """
+
+    source: str
+    kind: str
+    data: JSON
+
+    def to_json(self) -> JSON:
+        return {"source": self.source, "kind": self.kind, "data": self.data}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedCall:
+    """A call as a model asked for it: `id` goes back with its result, `arguments` is the JSON text that was sealed."""
+
+    id: str
+    name: str
+    arguments: str
+    provider: ProviderData | None = None
+
+    def to_json(self) -> JSON:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "arguments": self.arguments,
+            "provider": None if self.provider is None else self.provider.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMessage:
+    """Instructions for the model."""
+
+    text: str
+
+    def to_json(self) -> JSON:
+        return {"role": "system", "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """What the user says, in one text or several parts."""
+
+    content: str | tuple[Content, ...]
+
+    def to_json(self) -> JSON:
+        content: JSON = self.content if isinstance(self.content, str) else [part.to_json() for part in self.content]
+        return {"role": "user", "content": content}
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """What the model said in one turn; `provider` holds its items in the order in which they came."""
+
+    text: str = ""
+    calls: tuple[RequestedCall, ...] = ()
+    thinking: str = ""
+    refusal: str = ""
+    provider: tuple[ProviderData, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing that a next request could carry."""
+        return not (self.text or self.calls or self.refusal)
+
+    def to_json(self) -> JSON:
+        return {
+            "role": "assistant",
+            "text": self.text,
+            "calls": [call.to_json() for call in self.calls],
+            "thinking": self.thinking,
+            "refusal": self.refusal,
+            "provider": [item.to_json() for item in self.provider],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMessage:
+    """The one result of the call with this id, as the model reads it."""
+
+    call_id: str
+    name: str
+    text: str
+    is_error: bool = False
+
+    def to_json(self) -> JSON:
+        return {
+            "role": "tool",
+            "call_id": self.call_id,
+            "name": self.name,
+            "text": self.text,
+            "is_error": self.is_error,
+        }
+
+
+Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request or of many; `thinking_tokens` are part of the output, `cached_tokens` of the input.
+
+    `cost_usd` is what the server itself said it charged; None when it didn't say.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    thinking_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.thinking_tokens + other.thinking_tokens,
+            sum(costs) if costs else None,
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def to_json(self) -> JSON:
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "thinking_tokens": self.thinking_tokens,
+            "cost_usd": self.cost_usd,
+        }
+
+
+FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "error", "unknown"]
+"""Why a turn ended; `function_call` is read as `tool_calls`, an end without a reason as `unknown`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model is told of it, under the name that travels."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    strict: bool = False
+
+
+def message_from_json(data: Mapping[str, JSON]) -> Message:
+    """The message that `to_json` wrote; also reads the plain `{"role", "content"}` form of Chat Completions.
+
+    Raises `ValueError` for a role that isn't known.
+    """
+    role = data.get("role")
+    match role:
+        case "system" | "developer":
+            return SystemMessage(str(data.get("text", data.get("content", ""))))
+        case "user":
+            content = data.get("content", "")
+            return UserMessage(content if isinstance(content, str) else tuple(map(_content_from_json, _items(content))))
+        case "assistant":
+            calls = data.get("calls", data.get("tool_calls"))
+            return AssistantMessage(
+                text=str(data.get("text", data.get("content")) or ""),
+                calls=tuple(map(_call_from_json, _items(calls))),
+                thinking=str(data.get("thinking") or ""),
+                refusal=str(data.get("refusal") or ""),
+                provider=tuple(filter(None, map(_provider_from_json, _items(data.get("provider"))))),
+            )
+        case "tool":
+            return ToolMessage(
+                call_id=str(data.get("call_id", data.get("tool_call_id", ""))),
+                name=str(data.get("name", "")),
+                text=str(data.get("text", data.get("content", ""))),
+                is_error=bool(data.get("is_error", False)),
+            )
+        case _:
+            raise ValueError(f"a message's role is {role!r}, expected system, user, assistant or tool")
+
+
+def _items(value: JSON) -> Sequence[Mapping[str, JSON]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else ()
+
+
+def _content_from_json(data: Mapping[str, JSON]) -> Content:
+    match data.get("type"):
+        case "text":
+            return Text(str(data.get("text", "")))
+        case "image":
+            return Image(str(data.get("url", "")), cast(Literal["auto", "low", "high"], data.get("detail", "auto")))
+        case "image_url":
+            image = data.get("image_url")
+            return Image(str(image.get("url", "")) if isinstance(image, dict) else str(image))
+        case "file":
+            data_url, file_id = data.get("data_url"), data.get("file_id")
+            return File(
+                str(data.get("name", "")),
+                data_url=data_url if isinstance(data_url, str) else None,
+                file_id=file_id if isinstance(file_id, str) else None,
+            )
+        case kind:
+            raise ValueError(f"a part of a message has type {kind!r}, expected text, image or file")
+
+
+def _call_from_json(data: Mapping[str, JSON]) -> RequestedCall:
+    function = data.get("function")
+    body = function if isinstance(function, dict) else data
+    provider = data.get("provider")
+    return RequestedCall(
+        id=str(data.get("id", "")),
+        name=str(body.get("name", "")),
+        arguments=str(body.get("arguments", "")),
+        provider=_provider_from_json(provider) if isinstance(provider, dict) else None,
+    )
+
+
+def _provider_from_json(data: Mapping[str, JSON]) -> ProviderData | None:
+    return ProviderData(str(data.get("source", "")), str(data.get("kind", "")), data.get("data"))

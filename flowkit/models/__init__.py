@@ -1,0 +1,1 @@
+"""Models: what sends a request and gives its answer as deltas."""

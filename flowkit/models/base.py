@@ -1,0 +1,168 @@
+"""What every model takes and gives: one request in, deltas out.
+
+A reader turns a server's bytes into `Delta` values and judges nothing; `assemble` decides which call a fragment
+belongs to and when it is sealed.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from flowkit.codec import JSON
+from flowkit.errors import ModelError
+from flowkit.messages import FinishReason, Message, ToolSpec, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """More of the thinking; `field` is the name it came under, for servers that want it back so."""
+
+    text: str
+    field: str = "reasoning_content"
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    """More of a refusal."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A fragment of a tool call, as it stood on the wire.
+
+    `slot` is the wire's index (`output_index` in the Responses API), None where it was left out; an id, name or
+    fragment that was absent, null or empty is None. `whole` marks arguments that came as an object, not as text.
+    `custom` marks a call whose input is free text. `provider` has to be sent back with the call.
+    """
+
+    slot: int | None = None
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    choice: int = 0
+    whole: bool = False
+    custom: bool = False
+    provider: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallDone:
+    """The wire's own word that the call in this slot is complete; `arguments` are all of them, when it says them."""
+
+    slot: int
+    arguments: str | None = None
+    name: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDelta:
+    """An item that must go back as it is (`reasoning` items, `reasoning_details`)."""
+
+    kind: str
+    data: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDelta:
+    """Tokens so far; the last one counts, they aren't added up."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class FinishDelta:
+    """The server's reason for ending this choice."""
+
+    reason: FinishReason
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDelta:
+    """The server broke the answer off and said why."""
+
+    error: ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class EndDelta:
+    """The body's own end mark: `[DONE]`, or the Responses API's terminal event."""
+
+
+Delta = (
+    TextDelta
+    | ThinkingDelta
+    | RefusalDelta
+    | CallDelta
+    | CallDone
+    | ProviderDelta
+    | UsageDelta
+    | FinishDelta
+    | ErrorDelta
+    | EndDelta
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """A `tool_choice` that forces this tool."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request; frozen, so that a retry or another model sends the same.
+
+    `attempt` counts from 1 within a turn; `data` is the run's, for a router's rule, and never leaves the process.
+    `output_schema` asks for an answer that is JSON by it.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    output_schema: Mapping[str, JSON] | None = None
+    output_name: str = "output"
+    max_tokens: int | None = None
+    attempt: int = 1
+    turn: int = 1
+    data: object = field(default=None, compare=False)
+
+
+class Model(Protocol):
+    """Anything that answers a request with a stream of deltas."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it; prices are looked up by it."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where its provider data is valid: the same text, the same server and interface."""
+        ...
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """Open the answer; leaving the context closes the connection.
+
+        Raises `ModelError` on entering when the server refuses, and `StreamError` while iterating when the body
+        can't be read. A body that just ends raises nothing: its deltas lack their `FinishDelta` and `EndDelta`.
+        """
+        ...
