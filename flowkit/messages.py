@@ -86,7 +86,7 @@ class SystemMessage:
 
     text: str
 
-    def to_json(self) -> JSON:
+    def to_json(self) -> dict[str, JSON]:
         return {"role": "system", "text": self.text}
 
 
@@ -96,7 +96,7 @@ class UserMessage:
 
     content: str | tuple[Content, ...]
 
-    def to_json(self) -> JSON:
+    def to_json(self) -> dict[str, JSON]:
         content: JSON = self.content if isinstance(self.content, str) else [part.to_json() for part in self.content]
         return {"role": "user", "content": content}
 
@@ -116,7 +116,7 @@ class AssistantMessage:
         """Nothing that a next request could carry."""
         return not (self.text or self.calls or self.refusal)
 
-    def to_json(self) -> JSON:
+    def to_json(self) -> dict[str, JSON]:
         return {
             "role": "assistant",
             "text": self.text,
@@ -136,7 +136,7 @@ class ToolMessage:
     text: str
     is_error: bool = False
 
-    def to_json(self) -> JSON:
+    def to_json(self) -> dict[str, JSON]:
         return {
             "role": "tool",
             "call_id": self.call_id,

@@ -1,0 +1,103 @@
+"""The rules that keep a conversation valid for the next request.
+
+A server refuses a history in which a call has no result, or a result has no call. So whatever broke off, `mend` gives
+each call exactly one result, right behind the message that asked for it, and drops what answers nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from flowkit.codec import JSON
+from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, ToolMessage, message_from_json
+
+NOT_DECIDED = "denied: the user went on without deciding"
+NOT_RUN = "not run: the turn broke off before it started"
+
+
+def read_history(history: Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
+    """Messages of flowkit, their JSON, or plain `{"role", "content"}` objects, as messages.
+
+    Raises `ValueError` for an unknown role.
+    """
+    return tuple(message_from_json(message) if isinstance(message, Mapping) else message for message in history)
+
+
+def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:
+    """The calls of the last assistant message that have no result yet, when nothing was said after it."""
+    answered: set[str] = set()
+    for message in reversed(messages):
+        match message:
+            case ToolMessage(call_id=call_id):
+                answered.add(call_id)
+            case AssistantMessage(calls=calls):
+                return tuple(call for call in calls if call.id not in answered)
+            case _:
+                return ()
+    return ()
+
+
+def mend(messages: Sequence[Message], missing: str = NOT_DECIDED) -> tuple[Message, ...]:
+    """The same conversation with one result for each call; `missing` is the text of those that had none.
+
+    Results stand in the order of their calls. Messages that say nothing are dropped; so are instructions, which a
+    run writes anew.
+    """
+    mended: list[Message] = []
+    position = 0
+    while position < len(messages):
+        message = messages[position]
+        position += 1
+        match message:
+            case AssistantMessage():
+                results: dict[str, ToolMessage] = {}
+                while position < len(messages):
+                    result = messages[position]
+                    if not isinstance(result, ToolMessage):
+                        break
+                    results.setdefault(result.call_id, result)
+                    position += 1
+                if not message.is_empty:
+                    mended.append(message)
+                mended.extend(
+                    results.get(call.id) or ToolMessage(call.id, call.name, missing, is_error=True)
+                    for call in message.calls
+                )
+            case SystemMessage() | ToolMessage():
+                pass
+            case _:
+                mended.append(message)
+    return tuple(mended)
+
+
+def count_turns(messages: Sequence[Message]) -> int:
+    """How often a model has spoken."""
+    return sum(isinstance(message, AssistantMessage) for message in messages)
+
+
+def call_ids(messages: Sequence[Message]) -> frozenset[str]:
+    """The ids of every call so far, which later calls must not take again."""
+    return frozenset(call.id for message in messages if isinstance(message, AssistantMessage) for call in message.calls)
+
+
+def rename_calls(messages: Sequence[Message], names: Mapping[str, str]) -> tuple[Message, ...]:
+    """The same messages with tools under the names that travel."""
+    return tuple(_rename(message, names) for message in messages)
+
+
+def _rename(message: Message, names: Mapping[str, str]) -> Message:
+    match message:
+        case AssistantMessage(calls=calls) if calls:
+            return replace(message, calls=tuple(replace(call, name=wire_name(call.name, names)) for call in calls))
+        case ToolMessage(name=name):
+            return replace(message, name=wire_name(name, names))
+        case _:
+            return message
+
+
+def wire_name(name: str, names: Mapping[str, str]) -> str:
+    """The alias of a known tool; a name that a model made up, with what no server takes replaced."""
+    alias = names.get(name)
+    if alias is not None:
+        return alias
+    cleaned = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name)
+    return cleaned[:64] or "unknown"

@@ -1,0 +1,84 @@
+"""A conversation stays valid for the next request, whatever broke off."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit.history import NOT_DECIDED, call_ids, mend, read_history, rename_calls, unanswered, wire_name
+from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, ToolMessage, UserMessage
+
+ids = st.sampled_from(["a", "b", "c", "d"])
+calls = st.lists(ids, unique=True, max_size=3).map(lambda names: tuple(RequestedCall(i, "tool", "{}") for i in names))
+messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(UserMessage, st.text(max_size=3)),
+    st.builds(SystemMessage, st.text(max_size=3)),
+    st.builds(AssistantMessage, text=st.text(max_size=3), calls=calls),
+    st.builds(ToolMessage, ids, st.just("tool"), st.text(max_size=3)),
+)
+
+
+@given(st.lists(messages, max_size=8))
+def test_every_call_has_exactly_one_result_right_behind_it_in_order(history: list[Message]) -> None:
+    mended = list(mend(history))
+    while mended:
+        message = mended.pop(0)
+        assert not isinstance(message, (ToolMessage, SystemMessage))
+        if isinstance(message, AssistantMessage):
+            assert not message.is_empty
+            for call in message.calls:
+                result = mended.pop(0)
+                assert isinstance(result, ToolMessage)
+                assert result.call_id == call.id
+
+
+@given(st.lists(messages, max_size=8))
+def test_mending_twice_changes_nothing_more(history: list[Message]) -> None:
+    assert mend(mend(history)) == mend(history)
+
+
+def test_results_that_came_are_kept_and_the_missing_one_says_that_nobody_decided() -> None:
+    asked = AssistantMessage(calls=(RequestedCall("a", "read", "{}"), RequestedCall("b", "write", "{}")))
+    history = (UserMessage("go"), asked, ToolMessage("a", "read", "1"), UserMessage("something else"))
+    assert mend(history)[2:4] == (
+        ToolMessage("a", "read", "1"),
+        ToolMessage("b", "write", NOT_DECIDED, is_error=True),
+    )
+
+
+def test_unanswered_calls_are_those_of_the_last_turn() -> None:
+    asked = AssistantMessage(calls=(RequestedCall("a", "read", "{}"), RequestedCall("b", "write", "{}")))
+    assert [call.id for call in unanswered((asked, ToolMessage("a", "read", "1")))] == ["b"]
+    assert unanswered((asked, UserMessage("no"))) == ()
+    assert unanswered(()) == ()
+
+
+def test_plain_objects_are_read_as_messages() -> None:
+    history = read_history(
+        [
+            {"role": "user", "content": "hi"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "a", "content": "1"},
+        ]
+    )
+    assert history == (
+        UserMessage("hi"),
+        AssistantMessage(calls=(RequestedCall("a", "f", "{}"),)),
+        ToolMessage("a", "", "1"),
+    )
+    assert call_ids(history) == {"a"}
+
+
+@given(st.lists(messages, max_size=6))
+def test_messages_survive_their_json(history: list[Message]) -> None:
+    assert read_history([message.to_json() for message in history]) == tuple(history)
+
+
+def test_names_travel_as_aliases_and_made_up_names_are_cleaned() -> None:
+    history = (AssistantMessage(calls=(RequestedCall("a", "calendar.read", "{}"),)), ToolMessage("a", "x y", "?"))
+    renamed = rename_calls(history, {"calendar.read": "calendar_read"})
+    assert renamed[0] == AssistantMessage(calls=(RequestedCall("a", "calendar_read", "{}"),))
+    assert renamed[1] == ToolMessage("a", "x_y", "?")
+    assert wire_name("", {}) == "unknown"
