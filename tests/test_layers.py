@@ -1,0 +1,130 @@
+"""A module of flowkit imports only from the rows above its own."""
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "flowkit"
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    "words": ("errors", "codec", "clock", "references", "messages", "events", "context", "history"),
+    "tools": (
+        "docstrings",
+        "schema",
+        "schemas",
+        "arguments",
+        "validation",
+        "repair",
+        "targets",
+        "keys",
+        "tools",
+        "tool",
+        "toolsets",
+        "results",
+        "lint",
+        "effects",
+    ),
+    "graph": ("conditions", "graph", "drawing", "timeline"),
+    "stores": ("cache", "journal"),
+    "engine": ("executor", "threads", "slots", "resources", "flights"),
+    "models": ("models", "pricing", "assemble"),
+    "agent": ("turn", "agent"),
+    "recipes": ("recipes", "recipe_files"),
+    "edges": ("cli", "display", "sse_response", "apps"),
+}
+"""The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
+
+BESIDE = ("testing",)
+"""May import everything; nothing imports it, except the models' scripted double, which tests share."""
+
+FREE = ("",)
+"""`flowkit/__init__.py` names every public thing, but imports it only when it is used."""
+
+
+def list_modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "templates" not in path.parts)
+
+
+def module_name(path: Path) -> str:
+    """`models.openai` for `flowkit/models/openai.py`, the empty text for the package itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def find_row(module: str) -> str | None:
+    head = module.split(".")[0]
+    for row, names in LAYERS.items():
+        if head in names:
+            return row
+    return "beside" if head in BESIDE else None
+
+
+def find_imports(path: Path) -> Iterator[str]:
+    """Every flowkit module that the file names in an import, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("flowkit."):
+                    yield alias.name.removeprefix("flowkit.")
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            module = node.module or ""
+            if module == "flowkit":
+                yield from (alias.name for alias in node.names if find_row(alias.name) is not None)
+            elif module.startswith("flowkit."):
+                yield module.removeprefix("flowkit.")
+
+
+@pytest.mark.parametrize("path", list_modules(), ids=module_name)
+def test_module_imports_only_from_rows_above_its_own(path: Path) -> None:
+    module = module_name(path)
+    if module in FREE:
+        return
+    row = find_row(module)
+    assert row is not None, f"flowkit.{module} stands in no row; add it to LAYERS"
+    if row == "beside":
+        return
+    order = list(LAYERS)
+    for imported in find_imports(path):
+        other = find_row(imported)
+        assert other is not None, f"flowkit.{module} imports flowkit.{imported}, which stands in no row"
+        assert other != "beside", f"flowkit.{module} imports flowkit.{imported}"
+        assert order.index(other) <= order.index(row), (
+            f"flowkit.{module} ({row}) imports flowkit.{imported} ({other}), which is a row below it"
+        )
+
+
+def test_modules_do_not_import_in_a_circle() -> None:
+    names = {module_name(path): path for path in list_modules()}
+    imports = {
+        name: {found for found in find_imports(path) if found in names} - {name, ""} for name, path in names.items()
+    }
+    done: set[str] = set()
+    for start in imports:
+        trail = _find_circle(start, imports, done, [])
+        assert trail is None, "a circle of imports: " + " -> ".join(trail or [])
+
+
+def _find_circle(name: str, imports: dict[str, set[str]], done: set[str], trail: list[str]) -> list[str] | None:
+    if name in trail:
+        return [*trail[trail.index(name) :], name]
+    if name in done:
+        return None
+    for imported in sorted(imports[name]):
+        circle = _find_circle(imported, imports, done, [*trail, name])
+        if circle is not None:
+            return circle
+    done.add(name)
+    return None
+
+
+def test_no_module_imports_for_type_checking_only() -> None:
+    for path in list_modules():
+        assert "TYPE_CHECKING" not in path.read_text(), f"{path.name}: a circle of imports in disguise"
+
+
+def test_every_name_stands_in_one_row() -> None:
+    names = sorted(name for row in LAYERS.values() for name in row)
+    assert all(first != second for first, second in pairwise(names))
