@@ -1,0 +1,107 @@
+"""What a request cost, in US dollars.
+
+A model's own `price` comes first, then what the server itself said, then the table of the `genai-prices` package, which
+is asked by the model's name and its server's address. A price that nobody knows is None, never zero; so is that of a
+known model behind an unknown gateway, whose prices are its own.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol, runtime_checkable
+
+from flowkit.messages import Usage
+from flowkit.models.base import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars for a million tokens; cached input costs `cached`, or as much as other input.
+
+    Thinking is output: servers count it there.
+
+    >>> Price(input=2.0, output=8.0, cached=0.5).cost(Usage(1_000_000, 100_000, cached_tokens=500_000))
+    2.05
+    """
+
+    input: float
+    output: float
+    cached: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        """What these tokens cost."""
+        cached = min(usage.cached_tokens, usage.input_tokens)
+        cached_price = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - cached
+        return (fresh * self.input + cached * cached_price + usage.output_tokens * self.output) / 1_000_000
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A model that may have a price of its own, and an address to look one up by."""
+
+    @property
+    def price(self) -> Price | None: ...
+
+    @property
+    def base_url(self) -> str | None: ...
+
+
+@runtime_checkable
+class ManyModels(Protocol):
+    """A model that hands each request to one of several."""
+
+    @property
+    def models(self) -> tuple[Model, ...]: ...
+
+
+def get_cost(model: Model, usage: Usage) -> float | None:
+    """US dollars for one request's tokens, None when nobody knows.
+
+    A router and a fallback write the cost into the usage themselves, since only they know which model answered.
+    """
+    own = model.price if isinstance(model, Priced) else None
+    if own is not None:
+        return own.cost(usage)
+    if usage.cost_usd is not None or isinstance(model, ManyModels):
+        return usage.cost_usd
+    return _table_cost(model.name, model.base_url if isinstance(model, Priced) else None, usage)
+
+
+def is_priced(model: Model) -> bool:
+    """Whether each request to this model will have a known cost; a server may still say one when this is False."""
+    if isinstance(model, ManyModels):
+        return all(map(is_priced, model.models))
+    return get_cost(model, Usage(1, 1)) is not None
+
+
+def _table_cost(name: str, base_url: str | None, usage: Usage) -> float | None:
+    # Unknown models are remembered as unknown: the table's search costs a millisecond, and each turn asks.
+    if not _is_in_table(name, base_url):
+        return None
+    import genai_prices
+
+    counted = genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+    )
+    if base_url is None:
+        return float(genai_prices.calc_price(counted, name).total_price)
+    return float(genai_prices.calc_price(counted, name, provider_api_url=base_url).total_price)
+
+
+@cache
+def _is_in_table(name: str, base_url: str | None) -> bool:
+    try:
+        import genai_prices
+    except ModuleNotFoundError:  # the extra `prices` isn't installed: only prices given by hand are known
+        return False
+    one = genai_prices.Usage(input_tokens=1, output_tokens=1)
+    try:
+        if base_url is None:
+            genai_prices.calc_price(one, name)
+        else:
+            genai_prices.calc_price(one, name, provider_api_url=base_url)
+    except LookupError:
+        return False
+    return True
