@@ -1,0 +1,87 @@
+"""A call as a line, and its result as the line below: the same words on a terminal and in a pipe."""
+
+from flowkit.display.transcript import CallBlock, State
+from flowkit.display.words import say_arguments, say_seconds, say_value, shorten
+
+MARKS: dict[State, str] = {
+    "new": "○",
+    "sealed": "○",
+    "waiting": "◌",
+    "running": "●",
+    "finished": "✓",
+    "failed": "✗",
+    "skipped": "–",
+    "denied": "✗",
+    "cancelled": "–",
+    "void": "–",
+    "in_doubt": "?",
+}
+STYLES: dict[State, str] = {
+    "new": "dim",
+    "sealed": "dim",
+    "waiting": "yellow",
+    "running": "cyan",
+    "finished": "green",
+    "failed": "red",
+    "skipped": "dim",
+    "denied": "red",
+    "cancelled": "dim",
+    "void": "dim",
+    "in_doubt": "bold yellow",
+}
+CACHE_MARK = "⚡"
+
+
+def say_call(block: CallBlock) -> str:
+    """The call as one would write it."""
+    return f"{block.name}({say_arguments(block.arguments)})"
+
+
+def say_state(block: CallBlock, now: float) -> str:
+    """Where the call stands: `running 0.3 s`, `0.31 s`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
+    match block.state:
+        case "finished":
+            return _say_finished(block)
+        case "running":
+            started_t = block.opened_t if block.started_t is None else block.started_t
+            early = ", early" if block.is_early else ""
+            return f"running{early} {say_seconds(max(0.0, now - started_t))}{_say_progress(block)}"
+        case "new":
+            return "its arguments arrive"
+        case "sealed":
+            return "ready"
+        case "waiting":
+            return shorten(block.note, 120)
+        case "in_doubt":
+            return "in doubt: it may have happened"
+        case "failed" | "skipped" | "denied" | "cancelled" | "void":
+            return block.state
+
+
+def say_result(block: CallBlock, limit: int) -> str:
+    """The result or the reason, shortened; empty while there is none."""
+    if block.state == "finished":
+        return say_value(block.value, limit)
+    return "" if block.is_open else shorten(block.note, limit)
+
+
+def _say_finished(block: CallBlock) -> str:
+    match block.source:
+        case "cache":
+            age = "" if block.age_s is None else f", {say_seconds(block.age_s)} old"
+            return f"{CACHE_MARK} from the cache{age}"
+        case "flight":
+            return "shared with an equal call"
+        case "journal":
+            return "recorded before"
+        case _:
+            started_t = block.opened_t if block.started_t is None else block.started_t
+            return say_seconds((block.ended_t or started_t) - started_t)
+
+
+def _say_progress(block: CallBlock) -> str:
+    if block.progress is None:
+        return ""
+    done, total = block.progress
+    share = f"{done:g}" if total is None else f"{done:g} of {total:g}"
+    return f", {share}{f' ({shorten(block.note, 40)})' if block.note else ''}"

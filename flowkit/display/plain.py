@@ -1,0 +1,54 @@
+"""A run in a pipe: the answer as plain text on one stream, everything about it on the other."""
+
+from typing import TextIO
+
+from flowkit.display.lines import MARKS, say_call, say_result, say_state
+from flowkit.display.transcript import CallBlock, TextBlock, Transcript
+from flowkit.display.words import clean
+from flowkit.events import Event
+
+RESULT_LIMIT = 160
+
+
+class PlainDisplay:
+    """Writes text as it comes to `answer`, and a line for each call that has ended to `notes`.
+
+    Thinking isn't written: in a pipe it can't be told from the answer.
+    """
+
+    def __init__(self, answer: TextIO, notes: TextIO) -> None:
+        self.transcript = Transcript()
+        self._answer = answer
+        self._notes = notes
+        self._is_mid_line = False
+
+    def show(self, event: Event) -> None:
+        """Take an event in and write what it says."""
+        block = self.transcript.apply(event)
+        if isinstance(block, CallBlock) and not block.is_open and block.ended_t == event.t:
+            self._write_call(block)
+        elif isinstance(block, TextBlock) and not block.is_thinking and block.call is None:
+            self._write_text(str(getattr(event, "text", "")))
+
+    def end(self) -> None:
+        """The answer's last line is complete."""
+        if self._is_mid_line:
+            self._answer.write("\n")
+            self._is_mid_line = False
+        self._answer.flush()
+
+    def _write_text(self, text: str) -> None:
+        text = clean(text)
+        if text:
+            self._answer.write(text)
+            self._answer.flush()
+            self._is_mid_line = not text.endswith("\n")
+
+    def _write_call(self, block: CallBlock) -> None:
+        self.end()
+        indent = "  " * block.depth
+        self._notes.write(f"{indent}{MARKS[block.state]} {say_call(block)}  {say_state(block, self.transcript.now)}\n")
+        result = say_result(block, RESULT_LIMIT)
+        if result:
+            self._notes.write(f"{indent}  {result}\n")
+        self._notes.flush()

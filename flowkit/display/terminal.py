@@ -1,0 +1,145 @@
+"""A run on a terminal: what is final scrolls away above, what still changes is drawn again below.
+
+Blocks stand in the order in which they began. The first ones that can't change any more are printed for good; the
+rest is the live part, at most as high as the terminal. Nothing here waits: `show` takes an event in, and a ticking
+task of the caller calls `refresh`, so that the times of running calls move.
+"""
+
+from types import TracebackType
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
+
+from flowkit.display.lines import MARKS, STYLES, say_call, say_result, say_state
+from flowkit.display.steps import Steps
+from flowkit.display.transcript import Block, CallBlock, TextBlock, Transcript
+from flowkit.display.words import clean
+from flowkit.events import CallNew, Event
+
+MANY_CALLS = 30
+"""With more calls than this, finished ones are counted in one line instead of printed each."""
+
+
+class TerminalDisplay:
+    """Shows events as they come; `expected` is how many steps the whole will have, where that is known."""
+
+    def __init__(self, console: Console, *, expected: int | None = None) -> None:
+        self.transcript = Transcript()
+        self._console = console
+        self._steps = Steps(expected=expected)
+        self._counts_only = expected is not None and expected > MANY_CALLS
+        self._printed = 0
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "TerminalDisplay":
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush(everything=True)
+        self._live.update(Text(""), refresh=True)
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take an event in and draw what it changed."""
+        self.transcript.apply(event)
+        self._steps.apply(event)
+        if isinstance(event, CallNew) and len(self.transcript.calls) > MANY_CALLS:
+            self._counts_only = True
+        self._flush()
+        self.refresh(event.t)
+
+    def refresh(self, now: float) -> None:
+        """Draw the live part as of `now`, seconds since the run began."""
+        self.transcript.now = max(self.transcript.now, now)
+        self._live.update(_Cropped(self._draw_live()), refresh=True)
+
+    def pause(self) -> None:
+        """Take the live part away, so that a question can be asked."""
+        self._live.update(Text(""), refresh=True)
+        self._live.stop()
+
+    def resume(self) -> None:
+        """Draw again after a pause."""
+        self._live.start()
+
+    def _flush(self, *, everything: bool = False) -> None:
+        """Print for good what can't change any more."""
+        blocks = self.transcript.blocks
+        while self._printed < len(blocks):
+            block = blocks[self._printed]
+            if block.is_open and not everything:
+                if isinstance(block, TextBlock):
+                    self._print_whole_lines(block)
+                break
+            if self._is_shown(block):
+                self._console.print(self._draw(block), highlight=False, soft_wrap=isinstance(block, TextBlock))
+            self._printed += 1
+
+    def _print_whole_lines(self, block: TextBlock) -> None:
+        head, newline, tail = block.text.rpartition("\n")
+        if newline and not self._counts_only:
+            self._console.print(_draw_text(TextBlock(head, block.is_thinking)), highlight=False, soft_wrap=True)
+            block.text = tail
+
+    def _is_shown(self, block: Block) -> bool:
+        if isinstance(block, TextBlock):
+            return bool(block.text.strip()) and block.call is None
+        return not self._counts_only or block.state in ("failed", "denied", "in_doubt")
+
+    def _draw_live(self) -> list[RenderableType]:
+        shown: list[RenderableType] = []
+        for block in self.transcript.blocks[self._printed :]:
+            if self._counts_only and not (block.is_open and self._is_worth_a_line(block)):
+                continue
+            if isinstance(block, TextBlock) and not block.text.strip():
+                continue
+            shown.append(self._draw(block))
+        if self._counts_only:
+            shown.append(Text(self._steps.say(self.transcript.now), style="bold"))
+        return shown
+
+    def _is_worth_a_line(self, block: Block) -> bool:
+        return isinstance(block, TextBlock) or block.state in ("running", "waiting")
+
+    def _draw(self, block: Block) -> RenderableType:
+        return _draw_text(block) if isinstance(block, TextBlock) else self._draw_call(block)
+
+    def _draw_call(self, block: CallBlock) -> RenderableType:
+        indent = "  " * block.depth
+        width = max(20, self._console.width - 4 - len(indent))
+        line = Text(indent, no_wrap=True, overflow="ellipsis")
+        line.append(f"{MARKS[block.state]} ", style=STYLES[block.state])
+        state = say_state(block, self.transcript.now)
+        call = say_call(block)
+        room = max(12, width - len(state))
+        line.append(call if len(call) <= room else call[: room - 1] + "…", style="bold")
+        line.append(f"  {state}", style=STYLES[block.state])
+        result = say_result(block, width - 2)
+        if not result:
+            return line
+        below = Text(f"{indent}  ", no_wrap=True, overflow="ellipsis")
+        below.append(result, style="red" if block.state in ("failed", "denied") else "")
+        return Group(line, below)
+
+
+def _draw_text(block: TextBlock) -> Text:
+    return Text(clean(block.text), style="dim italic" if block.is_thinking else "")
+
+
+class _Cropped:
+    """The last lines of its parts, as many as the terminal has."""
+
+    def __init__(self, parts: list[RenderableType]) -> None:
+        self._parts = parts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(Group(*self._parts), options.update(height=None), pad=False)
+        for number, line in enumerate(lines[-max(1, console.height - 1) :]):
+            if number:
+                yield Segment.line()
+            yield from line

@@ -1,0 +1,168 @@
+"""Events folded into what stands on the screen: pieces of text and one block for each call, in the order they began."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flowkit.codec import JSON
+from flowkit.events import (
+    ApprovalAsked,
+    ApprovalDecided,
+    CallCancelled,
+    CallDenied,
+    CallFailed,
+    CallFinished,
+    CallInDoubt,
+    CallNew,
+    CallProgress,
+    CallRetried,
+    CallSealed,
+    CallSkipped,
+    CallStarted,
+    CallVoid,
+    CallWaiting,
+    Event,
+    TextDelta,
+    ThinkingDelta,
+    TurnFinished,
+)
+
+State = Literal[
+    "new", "sealed", "waiting", "running", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt"
+]
+OPEN: frozenset[State] = frozenset(("new", "sealed", "waiting", "running"))
+
+
+@dataclass(slots=True)
+class TextBlock:
+    """Text or thinking that streamed without a call in between; `call` names the step whose model speaks."""
+
+    text: str
+    is_thinking: bool
+    call: str | None = None
+    is_open: bool = True
+
+
+@dataclass(slots=True)
+class CallBlock:
+    """A call as far as it is; `note` says what it waits for, why it ended so, or how far it is."""
+
+    call: str
+    name: str
+    depth: int = 0
+    arguments: JSON = None
+    state: State = "new"
+    note: str = ""
+    value: JSON = None
+    source: str = "run"
+    age_s: float | None = None
+    is_early: bool = False
+    opened_t: float = 0.0
+    started_t: float | None = None
+    ended_t: float | None = None
+    progress: tuple[float, float | None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+
+Block = TextBlock | CallBlock
+
+
+@dataclass(slots=True)
+class Transcript:
+    """All blocks of a run; `apply` is the only way in."""
+
+    blocks: list[Block] = field(default_factory=list[Block])
+    calls: dict[str, CallBlock] = field(default_factory=dict[str, CallBlock])
+    now: float = 0.0
+
+    def apply(self, event: Event) -> CallBlock | TextBlock | None:
+        """Take one event in; the block it changed."""
+        self.now = max(self.now, event.t)
+        match event:
+            case TextDelta(text=text, call=call):
+                return self._add_text(text, is_thinking=False, call=call)
+            case ThinkingDelta(text=text, call=call):
+                return self._add_text(text, is_thinking=True, call=call)
+            case TurnFinished():
+                self._close_text()
+                return None
+            case CallNew():
+                return self._open_call(event)
+            case _:
+                block = self.calls.get(str(getattr(event, "call", "")))
+                if block is not None:
+                    _change(block, event)
+                return block
+
+    def _add_text(self, text: str, *, is_thinking: bool, call: str | None) -> TextBlock:
+        last = self._last_text()
+        if last is None or (last.is_thinking, last.call) != (is_thinking, call):
+            self._close_text()
+            last = TextBlock("", is_thinking, call)
+            self.blocks.append(last)
+        last.text += text
+        return last
+
+    def _last_text(self) -> TextBlock | None:
+        last = self.blocks[-1] if self.blocks else None
+        return last if isinstance(last, TextBlock) and last.is_open else None
+
+    def _close_text(self) -> None:
+        for block in reversed(self.blocks):
+            if isinstance(block, TextBlock):
+                block.is_open = False
+                return
+
+    def _open_call(self, event: CallNew) -> CallBlock:
+        self._close_text()
+        parent = self.calls.get(event.parent or "")
+        block = CallBlock(event.call, event.name, depth=0 if parent is None else parent.depth + 1, opened_t=event.t)
+        self.calls[event.call] = block
+        self.blocks.append(block)
+        return block
+
+
+def _change(block: CallBlock, event: Event) -> None:
+    match event:
+        case CallSealed(arguments=arguments):
+            block.arguments = arguments
+            if block.state == "new":
+                block.state = "sealed"
+        case CallWaiting(waiting_for=waiting_for, on=on):
+            block.state = "waiting"
+            block.note = f"waits for {', '.join(on) if on else waiting_for}"
+        case CallStarted(early=early):
+            block.state, block.note, block.is_early = "running", "", early
+            if block.started_t is None:
+                block.started_t = event.t
+        case CallProgress(done=done, total=total, note=note):
+            block.progress, block.note = (done, total), note
+        case CallRetried(error=error, delay_s=delay_s):
+            block.state, block.note = "waiting", f"tries again in {delay_s:.1f} s: {error}"
+        case ApprovalAsked(arguments=arguments):
+            block.state, block.note, block.arguments = "waiting", "waits for approval", arguments
+        case ApprovalDecided(approved=approved, by=by):
+            block.note = ("approved" if approved else "denied") + (f" by {by}" if by else "")
+        case CallFinished():
+            block.value, block.source, block.age_s = event.value, event.source, event.age_s
+            _end(block, "finished", "", event.t)
+        case CallFailed(error=error):
+            _end(block, "failed", error, event.t)
+        case CallSkipped(because=because):
+            _end(block, "skipped", because, event.t)
+        case CallDenied(reason=reason):
+            _end(block, "denied", reason, event.t)
+        case CallCancelled(reason=reason):
+            _end(block, "cancelled", reason, event.t)
+        case CallVoid(reason=reason):
+            _end(block, "void", reason, event.t)
+        case CallInDoubt(reason=reason):
+            _end(block, "in_doubt", reason, event.t)
+        case _:
+            pass
+
+
+def _end(block: CallBlock, state: State, note: str, t: float) -> None:
+    block.state, block.note, block.ended_t = state, note, t

@@ -1,0 +1,223 @@
+"""What a watcher sees, driven by events made by hand."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from flowkit.display.plain import PlainDisplay
+from flowkit.display.summary import say_summary, summarise
+from flowkit.display.terminal import MANY_CALLS, TerminalDisplay
+from flowkit.display.words import clean, say_seconds, shorten
+from flowkit.events import (
+    CallDenied,
+    CallFailed,
+    CallFinished,
+    CallNew,
+    CallSealed,
+    CallStarted,
+    Event,
+    EventLog,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+    ThinkingDelta,
+    TurnFinished,
+    TurnStarted,
+    UsageReported,
+)
+from flowkit.messages import Usage
+
+
+class Script:
+    """A log on a clock of its own: `at(t)` sets the time of the events that follow."""
+
+    def __init__(self) -> None:
+        self.t = 0.0
+        self.log = EventLog("run-1", lambda: self.t)
+
+    def at(self, t: float, kind: type[Event], *values: Any, **named: Any) -> None:
+        self.t = t
+        self.log.emit(kind, *values, **named)
+
+    def call(self, name: str, start: float, end: float, **finished: Any) -> None:
+        self.at(start, CallNew, name, name)
+        self.at(start, CallSealed, name, {"order_id": "ORD-1"})
+        self.at(start, CallStarted, name)
+        self.at(end, CallFinished, name, {"status": "shipped"}, **finished)
+
+
+def show_on_terminal(events: list[Event], *, width: int = 80) -> str:
+    """What has scrolled by when the display is closed."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, height=24, force_terminal=False)
+    with TerminalDisplay(console) as display:
+        for event in events:
+            display.show(event)
+    return out.getvalue()
+
+
+def show_in_pipe(events: list[Event]) -> tuple[str, str]:
+    answer, notes = io.StringIO(), io.StringIO()
+    display = PlainDisplay(answer, notes)
+    for event in events:
+        display.show(event)
+    display.end()
+    return answer.getvalue(), notes.getvalue()
+
+
+def test_summary_counts_what_ran_at_the_same_time() -> None:
+    script = Script()
+    script.at(0.0, RunStarted, "shop")
+    script.at(0.0, TurnStarted, 1, "m")
+    script.at(0.2, TextDelta, "Let me look.", 1)
+    script.call("first", 0.5, 1.5)
+    script.t = 0.0
+    script.at(1.0, TurnFinished, 1, "tool_calls")
+    script.at(1.0, UsageReported, 1, Usage(10, 5), 0.25)
+    script.at(1.5, TurnStarted, 2, "m")
+    script.at(2.5, TurnFinished, 2, "stop")
+    script.at(2.5, UsageReported, 2, Usage(20, 6), 0.5)
+    script.at(2.5, RunFinished, "done", tips=("mark it as read",))
+
+    summary = summarise(script.log.events)
+
+    assert (summary.first_token_s, summary.wall_s, summary.tools_s) == (0.2, 2.5, 1.0)
+    assert summary.saved_s == 0.5  # 1.0 + 1.0 + 1.0 one after another, 2.5 as it was
+    assert (summary.turns, summary.calls, summary.from_cache) == (2, 1, 0)
+    assert (summary.usage.input_tokens, summary.usage.output_tokens, summary.cost_usd) == (30, 11, 0.75)
+    assert say_summary(summary) == [
+        "first token 0.20 s · wall 2.50 s · in tools 1.00 s · saved by running at the same time 0.50 s",
+        "2 turns · 1 call · tokens 30 in, 11 out · $0.7500",
+        "tip: mark it as read",
+    ]
+
+
+def test_summary_counts_a_call_inside_a_call_once() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "outer", "outer")
+    script.at(0.0, CallStarted, "outer")
+    script.at(0.0, CallNew, "inner", "inner", "outer")
+    script.at(0.0, CallStarted, "inner")
+    script.at(1.0, CallFinished, "inner", 1)
+    script.at(1.0, CallFinished, "outer", 1)
+
+    summary = summarise(script.log.events)
+
+    assert (summary.tools_s, summary.saved_s, summary.calls) == (1.0, 0.0, 1)
+
+
+def test_summary_of_a_recipe_says_nothing_of_tokens() -> None:
+    script = Script()
+    script.call("first", 0.0, 1.0)
+
+    assert say_summary(summarise(script.log.events))[1] == "1 call"
+
+
+def test_terminal_shows_text_calls_and_results_in_the_order_they_began() -> None:
+    script = Script()
+    script.at(0.1, ThinkingDelta, "Two things.", 1)
+    script.at(0.2, TextDelta, "Let me ", 1)
+    script.at(0.3, TextDelta, "look.\nNow", 1)
+    script.call("get_order", 0.4, 0.7)
+    script.call("search", 0.8, 0.9, source="cache", age_s=12.0)
+    script.at(1.0, TextDelta, "It has shipped.", 2)
+
+    shown = show_on_terminal(script.log.events)
+
+    assert shown.splitlines() == [
+        "Two things.",
+        "Let me look.",
+        "Now",
+        '✓ get_order(order_id="ORD-1")  0.30 s',
+        '  {"status":"shipped"}',
+        '✓ search(order_id="ORD-1")  ⚡ from the cache, 12.0 s old',
+        '  {"status":"shipped"}',
+        "It has shipped.",
+    ]
+
+
+def test_terminal_shows_a_result_while_an_earlier_call_still_runs() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "slow", "slow")
+    script.at(0.0, CallStarted, "slow")
+    script.call("quick", 0.1, 0.2)
+    out = io.StringIO()
+    console = Console(file=out, width=80, height=24, force_terminal=True, color_system=None)
+
+    with TerminalDisplay(console) as display:
+        for event in script.log.events:
+            display.show(event)
+        drawn = out.getvalue()
+
+    assert '{"status":"shipped"}' in drawn
+    assert "● slow()  running" in drawn
+
+
+def test_terminal_shows_why_a_call_failed_and_never_an_escape_sequence() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "a", "get_order")
+    script.at(0.1, CallFailed, "a", "no such order\x1b[2J")
+    script.at(0.1, TextDelta, "\x1b]0;owned\x07Sorry.", 1)
+
+    shown = show_on_terminal(script.log.events)
+
+    assert "✗ get_order()  failed\n  no such order[2J\n" in shown
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
+def test_terminal_counts_instead_of_printing_when_there_are_many_calls() -> None:
+    script = Script()
+    for number in range(MANY_CALLS * 2):
+        script.call(f"step_{number}", number, number + 1)
+    script.at(100.0, CallNew, "last", "last")
+    script.at(100.0, CallDenied, "last", "no")
+
+    shown = show_on_terminal(script.log.events)
+
+    assert f"step_{MANY_CALLS * 2 - 1}" not in shown
+    assert "✗ last()  denied" in shown
+
+
+def test_pipe_has_the_answer_on_one_stream_and_the_calls_on_the_other() -> None:
+    script = Script()
+    script.at(0.1, ThinkingDelta, "Hm.", 1)
+    script.at(0.2, TextDelta, "Let me look.", 1)
+    script.call("get_order", 0.4, 0.7)
+    script.at(1.0, TextDelta, "It has ", 2)
+    script.at(1.1, TextDelta, "shipped.", 2)
+
+    answer, notes = show_in_pipe(script.log.events)
+
+    assert answer == "Let me look.\nIt has shipped.\n"
+    assert notes == '✓ get_order(order_id="ORD-1")  0.30 s\n  {"status":"shipped"}\n'
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_shortened_text_is_one_line_within_its_limit(text: str, limit: int) -> None:
+    short = shorten(text, limit)
+
+    assert len(short) <= limit
+    assert "\n" not in short
+
+
+@given(st.text())
+def test_cleaned_text_holds_nothing_that_drives_a_terminal(text: str) -> None:
+    assert all(letter in "\n\t" or ord(letter) >= 32 for letter in clean(text))
+    assert not any(0x7F <= ord(letter) <= 0x9F for letter in clean(text))
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_seconds_are_said_in_the_unit_that_suits(seconds: float) -> None:
+    units: dict[str, Callable[[float], bool]] = {
+        " ms": lambda value: value < 0.1,
+        " s": lambda value: value < 3600,
+        " min": lambda value: value > 99,
+        " h": lambda value: value > 3500,
+    }
+    said = say_seconds(seconds)
+    assert any(said.endswith(unit) and fits(seconds) for unit, fits in units.items()), said
