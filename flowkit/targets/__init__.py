@@ -1,0 +1,99 @@
+"""Tool schemas as a model's server takes them.
+
+A tool's own schema is faithful: it says all that Python's types say. Servers that hold a model to a schema ("strict")
+take only a part of JSON Schema, so the schema is lowered for them, and what the model writes is brought back before
+it is validated. What is lost on the way (a format, a length) is told to the model in the description, and validation
+still holds it to the faithful schema. A schema that can't be lowered without losing values travels as it is, not
+strict, with a note that says why.
+
+>>> lowered = lower({"type": "object", "properties": {"city": {"type": "string", "default": "Paris"}}})
+>>> lowered.schema["required"], lowered.raise_arguments({"city": None})
+(['city'], {})
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from flowkit.codec import JSON
+from flowkit.targets.conversions import SAME, Conversion
+from flowkit.targets.definitions import NotStrict
+from flowkit.targets.lowering import Lowering, Note
+from flowkit.targets.strict import Schema, find_violations
+
+Target = Literal["openai", "openai-strict", "openai-responses", "openai-responses-strict"]
+"""Whom a tool is told to: Chat Completions or the Responses API, held to the schema or not."""
+
+TARGETS: tuple[Target, ...] = ("openai", "openai-strict", "openai-responses", "openai-responses-strict")
+
+__all__ = ["TARGETS", "Lowered", "Note", "Target", "find_violations", "is_strict", "lower", "parse_target", "to_wire"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A schema for one target, and the way back; `notes` tell what differs from the faithful schema."""
+
+    schema: Schema
+    strict: bool
+    notes: tuple[Note, ...] = ()
+    conversion: Conversion = SAME
+
+    def raise_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
+        """What the model wrote, as the faithful schema means it; not yet validated."""
+        raised = self.conversion.raised(dict(arguments))
+        return raised if isinstance(raised, dict) else dict(arguments)
+
+    def lower_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Valid arguments as this target's model would have written them."""
+        lowered = self.conversion.lowered(dict(arguments))
+        return lowered if isinstance(lowered, dict) else dict(arguments)
+
+
+def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | None = None) -> Lowered:
+    """The schema for `target`; `strict` is the tool's own wish, which goes before the target's.
+
+    A schema that a strict target can't carry stays as it is, and not strict; the last note says why.
+    """
+    if not (is_strict(target) if strict is None else strict):
+        return Lowered(schema, strict=False)
+    lowering = Lowering(schema)
+    try:
+        lowered, conversion = lowering.run()
+    except NotStrict as reason:
+        return Lowered(schema, strict=False, notes=(*lowering.notes, Note("refused", reason.path, reason.text)))
+    violations = find_violations(lowered)
+    if violations:
+        refused = (Note("refused", violation.path, violation.text) for violation in violations)
+        return Lowered(schema, strict=False, notes=(*lowering.notes, *refused))
+    return Lowered(
+        lowered,
+        strict=True,
+        notes=tuple(lowering.notes),
+        conversion=conversion if conversion.changes() else SAME,
+    )
+
+
+def is_strict(target: Target) -> bool:
+    """Whether the target holds the model to the schema."""
+    return target.endswith("-strict")
+
+
+def parse_target(text: str) -> Target:
+    """The target of this name; raises `ValueError` that names those there are."""
+    for target in TARGETS:
+        if target == text:
+            return target
+    raise ValueError(f"the target is {text!r}, expected one of {', '.join(TARGETS)}")
+
+
+def to_wire(name: str, description: str, lowered: Lowered, target: Target) -> dict[str, JSON]:
+    """The tool's definition as it stands in a request: nested for Chat Completions, flat for the Responses API."""
+    body: dict[str, JSON] = {"name": name, "description": description, "parameters": dict(lowered.schema)}
+    match target:
+        case "openai" | "openai-strict":
+            return {"type": "function", "function": {**body, "strict": True} if lowered.strict else body}
+        case "openai-responses" | "openai-responses-strict":
+            # Left out, the Responses API makes a schema strict by itself, with no way back.
+            return {"type": "function", **body, "strict": lowered.strict}
+        case _:
+            assert_never(target)

@@ -1,0 +1,143 @@
+"""What a schema's references point to, and what types of value it admits."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from flowkit.codec import JSON
+from flowkit.targets.conversions import types_of_value
+from flowkit.targets.strict import TYPES, Schema, alternatives, types_of
+
+
+class NotStrict(Exception):
+    """A schema that can't be lowered without losing values; `path` is a JSON pointer into the faithful one."""
+
+    def __init__(self, path: str, text: str) -> None:
+        super().__init__(f"{path or '/'}: {text}")
+        self.path = path
+        self.text = text
+
+
+class Definitions:
+    """The places of one schema that references point to, each with a name of its own for `$defs`."""
+
+    def __init__(self, root: Schema) -> None:
+        self.root = root
+        self._names: dict[str, str] = {}
+
+    def find(self, reference: str, path: str) -> tuple[str, dict[str, JSON]]:
+        """The name and the schema of what `reference` points to; raises `NotStrict` when it isn't in this schema."""
+        schema = resolve(reference, self.root)
+        if schema is None:
+            raise NotStrict(path, f"the reference {reference!r} points to no schema in here")
+        if reference not in self._names:
+            name = reference.rsplit("/", 1)[-1].replace("~1", "/").replace("~0", "~").strip("#") or "Arguments"
+            name = "".join(
+                letter if (letter.isascii() and letter.isalnum()) or letter in "_-" else "_" for letter in name
+            )
+            while name in self._names.values():
+                name += "_"
+            self._names[reference] = name
+        return self._names[reference], schema
+
+    def accepts_null(self, schema: Schema) -> bool:
+        """Whether null is a value of `schema`."""
+        return "null" in types_within(dict(schema), self.root)
+
+    def merge(self, schema: Schema, path: str) -> dict[str, JSON]:
+        """One schema that says what `schema`, its `$ref` and all of its `allOf` say together.
+
+        Raises `NotStrict` where they say different things.
+        """
+        parts = alternatives(schema, "allOf")
+        if "$ref" in schema:
+            parts.append({"$ref": schema["$ref"]})
+        merged = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
+        for part in parts:
+            whole = self.find(str(part["$ref"]), path)[1] if list(part) == ["$ref"] else dict(part)
+            if "$ref" in whole or "allOf" in whole:
+                whole = self.merge(whole, path)
+            for key, value in whole.items():
+                merged[key] = _join(key, merged[key], value, path) if key in merged else value
+        return merged
+
+
+def _join(key: str, first: JSON, second: JSON, path: str) -> JSON:
+    if key == "properties" and isinstance(first, dict) and isinstance(second, dict):
+        return {**second, **first}
+    if key == "required" and isinstance(first, list) and isinstance(second, list):
+        return [*first, *(name for name in second if name not in first)]
+    # What describes goes by who stands nearer; what constrains has to hold both.
+    if first != second and key not in ("title", "description", "default", "examples"):
+        raise NotStrict(path, f"several schemas at once that differ in {key!r}")
+    return first
+
+
+def resolve(reference: str, root: Schema) -> dict[str, JSON] | None:
+    """The schema at a local reference, without the definitions it may carry; None where there is none."""
+    if not reference.startswith("#"):
+        return None
+    found: JSON = dict(root)
+    for token in reference[1:].split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdigit() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            return None
+    return (
+        {key: value for key, value in found.items() if key not in ("$defs", "definitions")}
+        if (isinstance(found, dict))
+        else None
+    )
+
+
+def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The JSON types of the values that `schema` may admit; all of them when it doesn't say."""
+    if not isinstance(schema, dict):
+        return frozenset() if schema is False else TYPES
+    types = TYPES
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        target = resolve(reference, root)
+        inside = reference in trail or target is None
+        types &= frozenset[str]() if inside else types_within(target, root, trail | {reference})
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema:
+            branches = (types_within(dict(branch), root, trail) for branch in alternatives(schema, keyword))
+            types &= frozenset[str]().union(*branches)
+    for part in alternatives(schema, "allOf"):
+        types &= types_within(dict(part), root, trail)
+    if "type" in schema:
+        types &= {kind for said in types_of(schema) for kind in (said, *(("integer",) if said == "number" else ()))}
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if isinstance(values, list):
+        types &= frozenset[str]().union(*map(types_of_value, values))
+    return types
+
+
+class Shape:
+    """What the values of an alternative look like: by type, and by a full check for when types don't decide.
+
+    Both are found when they are first asked for, since definitions still grow while a schema is lowered.
+    """
+
+    def __init__(self, schema: Schema, root: Schema) -> None:
+        self._schema = schema
+        self._root = root
+        self._types: frozenset[str] | None = None
+        self._is_valid: Callable[[JSON], bool] | None = None
+
+    @property
+    def types(self) -> frozenset[str]:
+        if self._types is None:
+            self._types = types_within(dict(self._schema), self._root)
+        return self._types
+
+    def fits(self, value: JSON) -> bool:
+        if self._is_valid is None:
+            from jsonschema import Draft202012Validator
+
+            root = cast(Any, Draft202012Validator(dict(self._root)))  # its stub leaves evolve untyped
+            self._is_valid = cast(Callable[[JSON], bool], root.evolve(schema=dict(self._schema)).is_valid)
+        return self._is_valid(value)

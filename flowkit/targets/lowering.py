@@ -1,0 +1,373 @@
+"""One walk over a faithful schema that writes the strict one and its conversion side by side.
+
+The walk knows four outcomes for a piece of schema: it stays, it takes another shape with a way back (`lowered`), it
+is dropped and told in the description instead (`dropped`; validation still holds it), or it can't be had at all:
+`NotStrict`, and the whole tool travels unlowered.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from flowkit.codec import JSON
+from flowkit.targets.conversions import (
+    SAME,
+    Branch,
+    Choice,
+    Conversion,
+    Fields,
+    Items,
+    Named,
+    Pairs,
+    Positions,
+    types_of_value,
+)
+from flowkit.targets.definitions import Definitions, NotStrict, Shape
+from flowkit.targets.strict import FORMATS, KEYWORDS, Schema, alternatives, is_supported_pattern, types_of
+
+NoteKind = Literal["lowered", "dropped", "refused", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What differs at `path` (a JSON pointer into the faithful schema) and why.
+
+    `lowered`: another shape, brought back by itself. `dropped`: a rule that the target can't hold the model to.
+    `refused`: why the tool isn't strict. `default`: a default that the model can't ask for any more.
+    """
+
+    kind: NoteKind
+    path: str
+    text: str
+
+
+Result = tuple[dict[str, JSON], Conversion]
+
+_SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})
+_ANNOTATIONS = _SILENT | {"description", "default", "examples"}
+_TEXTS: Mapping[str, str] = {
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minProperties": "at least {} entries",
+    "maxProperties": "at most {} entries",
+    "pattern": "matches the regular expression {}",
+    "format": "format: {}",
+    "contentEncoding": "encoding: {}",
+    "contentMediaType": "content: {}",
+    "uniqueItems": "no item twice",
+}
+_ANY = "a value of any type can't be described"
+_MAX_TOLD_DEFAULT = 200
+"""Characters of a default that are shown to the model; a longer one is only said to exist."""
+
+
+class Lowering:
+    """The state of one walk: the definitions lowered so far, their conversions, the notes."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.notes: list[Note] = []
+        self.root = schema
+        self.faithful = Definitions(schema)
+        self.written: dict[str, JSON] = {}
+        self.document: dict[str, JSON] = {"$defs": self.written}
+        self.conversions: dict[str, Conversion] = {}
+        self.choices: list[tuple[str, Choice]] = []
+        self.inlining: set[str] = set()
+
+    def run(self) -> Result:
+        """The whole schema; raises `NotStrict`."""
+        root = {key: value for key, value in self.root.items() if key not in ("$defs", "definitions")}
+        if "$ref" in root or "allOf" in root:
+            root = self.faithful.merge(root, "")
+        if types_of(root) not in (("object",), ()) or ("type" not in root and "properties" not in root and root):
+            raise NotStrict("", "the arguments aren't an object")
+        lowered, conversion = self._object({"properties": {}, **root}, "")
+        for path, choice in self.choices:
+            if not choice.is_reversible():
+                raise NotStrict(path, "two alternatives would look alike once lowered")
+        return {**lowered, **(self.document if self.written else {})}, conversion
+
+    def _note(self, kind: NoteKind, path: str, text: str) -> None:
+        note = Note(kind, path, text)
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _lower(self, schema: JSON, path: str) -> Result:
+        """References and combinations first, then by type."""
+        if not isinstance(schema, dict):
+            raise NotStrict(path, _ANY)
+        if "$ref" in schema:
+            return self._reference(schema, path)
+        if "allOf" in schema:
+            return self._lower(self.faithful.merge(schema, path), path)
+        for keyword in ("anyOf", "oneOf"):
+            if keyword in schema and not schema.keys() & {"type", "properties", "items"}:
+                return self._union(schema, keyword, path)
+        types = types_of(schema) or _guess_types(schema)
+        match types:
+            case ():
+                raise NotStrict(path, _ANY)
+            case ("object",):
+                return self._object(schema, path)
+            case ("array",):
+                return self._array(schema, path)
+            case _ if {"object", "array"}.intersection(types):
+                branches = cast(list[JSON], [_only(schema, kind) for kind in types])
+                annotations = {key: value for key, value in schema.items() if key in _ANNOTATIONS}
+                return self._union({**annotations, "anyOf": branches}, "anyOf", path)
+            case _:
+                return self._scalar(schema, types, path), SAME
+
+    def _reference(self, schema: Schema, path: str) -> Result:
+        reference = str(schema["$ref"])
+        if schema.keys() - _ANNOTATIONS - {"$ref"}:
+            return self._lower(self.faithful.merge(schema, path), path)
+        name = self._define(reference, path)
+        if not schema.keys() & {"description", "examples"}:
+            return {"$ref": f"#/$defs/{name}"}, Named(name, self.conversions)
+        if reference in self.inlining:
+            self._note("dropped", path, "the description: a reference stands alone, and this one is inside itself")
+            return {"$ref": f"#/$defs/{name}"}, Named(name, self.conversions)
+        # A reference stands alone, so the definition is written out here for the sake of its description.
+        self.inlining.add(reference)
+        result = self._lower(self.faithful.merge(schema, path), path)
+        self.inlining.discard(reference)
+        return result
+
+    def _define(self, reference: str, path: str) -> str:
+        """Lower what `reference` points to, once; its name under `$defs`."""
+        name, schema = self.faithful.find(reference, path)
+        if name not in self.conversions:
+            self.conversions[name] = SAME
+            self.written[name], self.conversions[name] = self._lower(schema, reference.removeprefix("#"))
+        return name
+
+    def _union(self, schema: Schema, keyword: str, path: str) -> Result:
+        branches = alternatives(schema, keyword)
+        results = [self._lower(dict(branch), f"{path}/{keyword}/{index}") for index, branch in enumerate(branches)]
+        if not results:
+            raise NotStrict(path, _ANY)
+        if keyword == "oneOf":
+            self._note("lowered", path, "oneOf became anyOf")
+        described = self._describe(schema, path, {keyword})
+        written = _unique(lowered for lowered, _ in results)
+        if len(written) == 1:
+            alone = {"anyOf": list[JSON](written)} if "$ref" in written[0] and described else written[0]
+            return {**alone, **described}, results[0][1]
+        after = [Shape(lowered, self.document) for lowered, _ in results]
+        before = [Shape(branch, self.root) for branch in branches]
+        choice = Choice(tuple(map(Branch, after, before, (way for _, way in results))))
+        self.choices.append((path, choice))
+        return {**described, "anyOf": list[JSON](written)}, choice
+
+    def _scalar(self, schema: Schema, types: tuple[str, ...], path: str) -> dict[str, JSON]:
+        keep = {"type", "enum", "const"}.union(*(KEYWORDS[kind] for kind in types if kind in KEYWORDS))
+        if schema.get("format") not in FORMATS:
+            keep.discard("format")
+        pattern = schema.get("pattern")
+        if not isinstance(pattern, str) or not is_supported_pattern(pattern):
+            keep.discard("pattern")
+        values = schema.get("enum", [schema.get("const")])
+        if not isinstance(values, list) or any(isinstance(value, (dict, list)) for value in values):
+            raise NotStrict(path, "an enum of lists or objects")
+        described = self._describe(schema, path, keep)
+        kept = {key: value for key, value in schema.items() if key in keep and key != "type"}
+        return {"type": types[0] if len(types) == 1 else list(types), **described, **kept}
+
+    def _array(self, schema: Schema, path: str) -> Result:
+        if "prefixItems" in schema:
+            return self._tuple(schema, path)
+        if schema.get("maxItems") == 0 and "items" not in schema:
+            schema = {**schema, "items": {"type": "null"}}
+        described = self._describe(schema, path, {"items", "minItems", "maxItems"})
+        items, conversion = self._lower(schema.get("items"), f"{path}/items")
+        return _array_of(items, schema, described), Items(conversion)
+
+    def _tuple(self, schema: Schema, path: str) -> Result:
+        prefix = alternatives(schema, "prefixItems")
+        results = [self._lower(dict(item), f"{path}/prefixItems/{index}") for index, item in enumerate(prefix)]
+        rest = schema.get("items")
+        fixed = rest is False or schema.get("maxItems") == len(prefix)
+        described = self._describe(schema, path, {"prefixItems", "items", "minItems", "maxItems"})
+        if fixed and schema.get("minItems") == len(prefix):
+            self._note("lowered", path, "a tuple became an object, a field for each position")
+            positions = Positions(tuple(conversion for _, conversion in results))
+            return _closed(
+                {positions.key(index): item for index, (item, _) in enumerate(results)}, described
+            ), positions
+        if not fixed:
+            results.append(self._lower(rest, f"{path}/items"))
+        if any(conversion is not SAME for _, conversion in results):
+            raise NotStrict(path, "a tuple of changing length with items that have to be lowered")
+        self._note("lowered", path, "a tuple became a list; positions are checked afterwards")
+        items = _unique(item for item, _ in results)
+        item: JSON = items[0] if len(items) == 1 else {"anyOf": list[JSON](items)}
+        return _array_of(item, schema, described), SAME
+
+    def _object(self, schema: Schema, path: str) -> Result:
+        patterns = schema.get("patternProperties")
+        others = schema.get("additionalProperties")
+        if isinstance(patterns, dict) and patterns:
+            if len(patterns) > 1 or others not in (None, False):
+                raise NotStrict(path, "fields by several patterns")
+            pattern, others = next(iter(patterns.items()))
+            schema = {**schema, "propertyNames": {"pattern": pattern}}
+        if others is True or others == {} or ("properties" not in schema and not isinstance(others, dict)):
+            raise NotStrict(path, "a dict with values of any type")
+        handled = {"properties", "required", "additionalProperties", "patternProperties", "propertyNames"}
+        if not isinstance(others, dict):
+            described = self._describe(schema, path, handled - {"propertyNames"})
+            properties, fields = self._fields(schema, path)
+            return _closed(properties, described), fields
+        pairs, value = self._pairs(schema, others, path)
+        if not schema.get("properties"):
+            self._note("lowered", path, "a dict became a list of pairs")
+            described = self._describe(schema, path, handled | {"minProperties", "maxProperties"})
+            return {**pairs, **described}, Pairs(value)
+        described = self._describe(schema, path, handled)
+        properties, fields = self._fields(schema, path)
+        extra = "additional"
+        while extra in properties:
+            extra += "_"
+        self._note("lowered", path, f"fields with free names travel as pairs in {extra!r}")
+        properties[extra] = {**pairs, "description": "Further fields, by name."}
+        return _closed(properties, described), Fields(
+            fields.fields, fields.optional, fields.defaults, extra=extra, extra_value=value
+        )
+
+    def _pairs(self, schema: Schema, others: Schema, path: str) -> Result:
+        names = schema.get("propertyNames")
+        key = self._scalar(
+            {**(names if isinstance(names, dict) else {}), "type": "string"}, ("string",), f"{path}/propertyNames"
+        )
+        value, conversion = self._lower(dict(others), f"{path}/additionalProperties")
+        bounds = {"minItems": schema.get("minProperties"), "maxItems": schema.get("maxProperties")}
+        pairs = _array_of(_closed({"key": key, "value": value}, {}), bounds, {})
+        return {key: value for key, value in pairs.items() if value is not None}, conversion
+
+    def _fields(self, schema: Schema, path: str) -> tuple[dict[str, JSON], Fields]:
+        properties = schema.get("properties")
+        required = schema.get("required", [])
+        if not isinstance(properties, dict) or not isinstance(required, list):
+            raise NotStrict(path, "properties or required of the wrong form")
+        if set(map(str, required)) - properties.keys():
+            raise NotStrict(path, "a required field that has no schema")
+        written: dict[str, JSON] = {}
+        conversions: dict[str, Conversion] = {}
+        optional: set[str] = set()
+        defaults: dict[str, JSON] = {}
+        for name, item in properties.items():
+            here = f"{path}/properties/{name}"
+            if name in required:
+                written[name], conversions[name] = self._lower(item, here)
+                continue
+            if not isinstance(item, dict):
+                raise NotStrict(here, _ANY)
+            if not self.faithful.accepts_null(item):
+                optional.add(name)
+                written[name], conversions[name] = self._optional(item, here)
+                continue
+            written[name], conversions[name] = self._lower(item, here)
+            if "default" in item:
+                defaults[name] = item["default"]
+            if item.get("default", self) is not None:
+                self._note("default", here, "null is a value here, so the model can't ask for the default")
+        return written, Fields(conversions, frozenset(optional), defaults)
+
+    def _optional(self, item: Schema, path: str) -> Result:
+        """A field that may be left out; now null says so."""
+        told = "null if there is none"
+        if "default" in item:
+            default = json.dumps(item["default"], ensure_ascii=False)
+            told = "null for the default" + (f", {default}" if len(default) <= _MAX_TOLD_DEFAULT else "")
+        bare = {key: value for key, value in item.items() if key not in ("description", "examples", "default")}
+        lowered, conversion = self._lower(bare, path)
+        own = lowered.pop("description", None)
+        texts = [text for text in (item.get("description"), own) if isinstance(text, str)]
+        texts.extend(_examples(item))
+        self._note("lowered", path, "may be left out, so null stands for that")
+        return {**_tell("".join(texts[:1]), [*texts[1:], told]), **_nullable(lowered)}, conversion
+
+    def _describe(self, schema: Schema, path: str, keep: Iterable[str]) -> dict[str, JSON]:
+        """The description, with a word for each keyword that can't travel."""
+        kept = _ANNOTATIONS.union(keep) | {"type"}
+        texts: list[str] = []
+        for key, value in schema.items():
+            if key in kept or value is False:
+                continue
+            text = _TEXTS.get(key)
+            self._note("dropped", path, f"{key} {json.dumps(value)}" if text else key)
+            if text:
+                texts.append(text.format(value))
+        texts.extend(_examples(schema))
+        description = schema.get("description")
+        return _tell(description if isinstance(description, str) else "", texts)
+
+
+def _array_of(items: JSON, bounds: Schema, described: dict[str, JSON]) -> dict[str, JSON]:
+    kept = {key: bounds[key] for key in ("minItems", "maxItems") if bounds.get(key) is not None}
+    return {"type": "array", **described, "items": items, **kept}
+
+
+def _closed(properties: dict[str, JSON], described: dict[str, JSON]) -> dict[str, JSON]:
+    """An object as strict mode wants it: every field required, no others."""
+    return {
+        "type": "object",
+        **described,
+        "properties": properties,
+        "required": list[JSON](properties),
+        "additionalProperties": False,
+    }
+
+
+def _nullable(lowered: dict[str, JSON]) -> dict[str, JSON]:
+    """The same schema that takes null too."""
+    null: JSON = {"type": "null"}
+    branches = lowered.get("anyOf")
+    if isinstance(branches, list):
+        return {**lowered, "anyOf": [*branches, null]}
+    kind = lowered.get("type")
+    if not lowered.keys() & {"$ref", "enum", "const", "items", "properties"}:
+        return {**lowered, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
+    return {"anyOf": [lowered, null]}
+
+
+def _tell(description: str, texts: Sequence[str]) -> dict[str, JSON]:
+    """A description with remarks after it; nothing at all when there is nothing to say."""
+    remarks = "; ".join(texts)
+    if description and remarks:
+        return {"description": f"{description} ({remarks})"}
+    return {"description": description or remarks} if description or remarks else {}
+
+
+def _examples(schema: Schema) -> list[str]:
+    examples = schema.get("examples")
+    if not isinstance(examples, list) or not examples:
+        return []
+    return [f"for example {', '.join(json.dumps(example, ensure_ascii=False) for example in examples)}"]
+
+
+def _unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
+    unique: list[dict[str, JSON]] = []
+    for schema in schemas:
+        if schema not in unique:
+            unique.append(schema)
+    return unique
+
+
+def _guess_types(schema: Schema) -> tuple[str, ...]:
+    """The types of a schema that doesn't say them but shows them by its other keywords."""
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if isinstance(values, list):
+        kinds = [min(types_of_value(value)) for value in values]  # "integer" before "number"
+        return tuple(dict.fromkeys(kinds))
+    shown = (kind for kind, keywords in KEYWORDS.items() if keywords & schema.keys())
+    return tuple(shown)[:1]
+
+
+def _only(schema: Schema, kind: str) -> dict[str, JSON]:
+    """One type of a schema that has several."""
+    foreign = frozenset[str]().union(*(words for other, words in KEYWORDS.items() if other != kind)) - KEYWORDS[kind]
+    kept = {key: value for key, value in schema.items() if key not in foreign | _ANNOTATIONS}
+    return {**kept, "type": kind}

@@ -1,0 +1,185 @@
+"""What OpenAI's structured outputs accept of JSON Schema, as published, and what in a schema breaks it.
+
+Source: https://platform.openai.com/docs/guides/structured-outputs, section "Supported schemas" (read in 2026); what
+it leaves open follows the answers of the server that users quote: `$ref` stands alone ("$ref cannot have keywords",
+camel-ai/camel#3001), every schema says its type, patterns can't look around.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from flowkit.codec import JSON, dumps
+
+Schema = Mapping[str, JSON]
+
+TYPES = frozenset({"string", "number", "boolean", "integer", "object", "array", "null"})
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+KEYWORDS: Mapping[str, frozenset[str]] = {
+    "string": frozenset({"pattern", "format"}),
+    "number": frozenset({"multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"}),
+    "integer": frozenset({"multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"}),
+    "array": frozenset({"items", "minItems", "maxItems"}),
+    "object": frozenset({"properties", "required", "additionalProperties"}),
+    "boolean": frozenset(),
+    "null": frozenset(),
+}
+EVERYWHERE = frozenset({"type", "description", "enum", "const"})
+
+MAX_PROPERTIES = 5_000
+MAX_DEPTH = 10
+MAX_TEXT = 120_000
+"""Characters of property names, definition names, enum and const values together."""
+MAX_ENUM_VALUES = 1_000
+LARGE_ENUM_VALUES, MAX_LARGE_ENUM_TEXT = 250, 15_000
+"""An enum of text with more values than the first may hold as many characters as the second says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that the target would refuse; `path` is a JSON pointer into the schema."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path or '/'}: {self.text}"
+
+
+@dataclass(slots=True)
+class _Totals:
+    properties: int = 0
+    text: int = 0
+    enum_values: int = 0
+    depth: int = 0
+    violations: list[Violation] = field(default_factory=list[Violation])
+
+
+def find_violations(schema: Schema) -> tuple[Violation, ...]:
+    """Everything in `schema` that strict mode refuses; empty for a schema that it takes."""
+    totals = _Totals()
+    definitions = subschemas(schema, "$defs")
+    root = {key: value for key, value in schema.items() if key != "$defs"}
+    if root.get("type") != "object":
+        totals.violations.append(Violation("", "the root must be an object"))
+    for name in definitions:
+        totals.text += len(name)
+    _check(root, "", 0, totals, definitions, frozenset())
+    for name, definition in definitions.items():
+        # Depth through a reference is counted where the reference stands; here from the definition's own start.
+        _check(definition, f"/$defs/{name}", 0, totals, definitions, frozenset({name}))
+    totals.violations.extend(_check_totals(totals))
+    return tuple(dict.fromkeys(totals.violations))
+
+
+def is_supported_pattern(pattern: str) -> bool:
+    """Whether the target's regular expressions can say it: they can't look ahead or behind, nor back."""
+    return not any(mark in pattern for mark in ("(?=", "(?!", "(?<", "(?P", "\\1", "\\Z", "\\A"))
+
+
+def subschemas(schema: Schema, keyword: str) -> dict[str, Schema]:
+    """The named schemas under `properties`, `$defs` and the like; empty where there are none."""
+    value = schema.get(keyword)
+    if not isinstance(value, dict):
+        return {}
+    return {name: item for name, item in value.items() if isinstance(item, dict)}
+
+
+def alternatives(schema: Schema, keyword: str) -> list[Schema]:
+    """The schemas in a list: `anyOf`, `oneOf`, `allOf`, `prefixItems`."""
+    value = schema.get(keyword)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def types_of(schema: Schema) -> tuple[str, ...]:
+    """What `type` says, always as several."""
+    value = schema.get("type")
+    if isinstance(value, str):
+        return (value,)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _check(
+    schema: Schema, path: str, depth: int, totals: _Totals, definitions: Mapping[str, Schema], trail: frozenset[str]
+) -> None:
+    totals.depth = max(totals.depth, depth)
+
+    def refuse(text: str, key: str | None = None) -> None:
+        totals.violations.append(Violation(path if key is None else f"{path}/{key}", text))
+
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        if len(schema) > 1:
+            refuse(f"$ref must stand alone, here with {sorted(schema.keys() - {'$ref'})}")
+        name = reference.removeprefix("#/$defs/")
+        if reference == name or name not in definitions:
+            refuse(f"{reference!r} points to no definition of this schema", "$ref")
+        elif name not in trail:
+            # A definition is checked by itself; what differs from place to place is only how deep it stands.
+            counted = _Totals()
+            _check(definitions[name], path, depth, counted, definitions, trail | {name})
+            totals.depth = max(totals.depth, counted.depth)
+        return
+    if "anyOf" in schema:
+        for key in schema.keys() - {"anyOf", "description"}:
+            refuse("not permitted beside anyOf", key)
+        for index, branch in enumerate(alternatives(schema, "anyOf")):
+            _check(branch, f"{path}/anyOf/{index}", depth, totals, definitions, trail)
+        return
+    types = types_of(schema)
+    if not types or not TYPES.issuperset(types):
+        refuse("a schema must say its type")
+    allowed = EVERYWHERE.union(*(KEYWORDS.get(kind, frozenset()) for kind in types))
+    for key in schema.keys() - allowed:
+        refuse(f"{key!r} is not permitted", key)
+    for text in _check_values(schema, totals):
+        refuse(text)
+    if "object" in types:
+        _check_object(schema, path, depth + 1, totals, definitions, trail)
+    if "array" in types:
+        items = schema.get("items")
+        if not isinstance(items, dict):
+            refuse("an array must say its items")
+        else:
+            _check(items, f"{path}/items", depth + 1, totals, definitions, trail)
+
+
+def _check_object(
+    schema: Schema, path: str, depth: int, totals: _Totals, definitions: Mapping[str, Schema], trail: frozenset[str]
+) -> None:
+    properties = subschemas(schema, "properties")
+    totals.properties += len(properties)
+    totals.text += sum(map(len, properties))
+    if schema.get("additionalProperties") is not False:
+        totals.violations.append(Violation(path, "additionalProperties must be false"))
+    if sorted(cast(Sequence[str], schema.get("required", ()))) != sorted(properties):
+        totals.violations.append(Violation(path, "required must name every property"))
+    for name, item in properties.items():
+        _check(item, f"{path}/properties/{name}", depth, totals, definitions, trail)
+
+
+def _check_values(schema: Schema, totals: _Totals) -> Iterator[str]:
+    kind = schema.get("format")
+    if kind is not None and kind not in FORMATS:
+        yield f"format {kind!r} is not supported"
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str) and not is_supported_pattern(pattern):
+        yield f"pattern {pattern!r} looks around"
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if isinstance(values, list):
+        size = sum(len(value) if isinstance(value, str) else len(dumps(value)) for value in values)
+        totals.text += size
+        totals.enum_values += len(values) if "enum" in schema else 0
+        if len(values) > LARGE_ENUM_VALUES and size > MAX_LARGE_ENUM_TEXT:
+            yield f"an enum of {len(values)} values holds {size} characters, at most {MAX_LARGE_ENUM_TEXT}"
+
+
+def _check_totals(totals: _Totals) -> Iterator[Violation]:
+    for what, count, limit in (
+        ("properties", totals.properties, MAX_PROPERTIES),
+        ("levels of nesting", totals.depth, MAX_DEPTH),
+        ("characters of names and values", totals.text, MAX_TEXT),
+        ("enum values", totals.enum_values, MAX_ENUM_VALUES),
+    ):
+        if count > limit:
+            yield Violation("", f"{count} {what}, at most {limit}")
