@@ -2,18 +2,37 @@
 
 Three spellings, one value: `Needs` and recipes make `Reference` directly, a model writes
 `{"from_call": "get_order", "path": "/address/city"}` (RFC 6901), YAML writes `${{ steps.get_order.address.city }}`.
+
+References are found and resolved once, on the arguments as they were given. What a tool returned is opaque: a result
+that looks like a reference is put in as it is and never looked at again.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
+
+from flowkit.codec import JSON
+from flowkit.errors import GraphError, ResolutionError
+
+Path = tuple[str | int, ...]
+
+CANDIDATES_SHOWN = 5
+"""How many keys or indices an error offers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A value inside another call's result; the empty path is the whole of it."""
+    """A value inside another call's result; the empty path is the whole of it.
+
+    A text in the path is a key, an int an index; a text of digits also fits a list, as in a JSON pointer.
+    """
 
     call_id: str
-    path: tuple[str | int, ...] = ()
+    path: Path = ()
+
+    def __str__(self) -> str:
+        return f"{self.call_id}{format_pointer(self.path)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +45,175 @@ class ToolCall:
     id: str
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def find_references(value: object) -> Iterator[Reference]:
+    """Every reference in a value and in the lists, tuples and dicts it is made of, in order."""
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, dict):
+        for item in cast(dict[object, object], value).values():
+            yield from find_references(item)
+    elif isinstance(value, (list, tuple)):
+        for item in cast(Sequence[object], value):
+            yield from find_references(item)
+
+
+def substitute(value: object, replace: Callable[[Reference], object]) -> object:
+    """The same value with each reference replaced once; what is put in isn't looked at again."""
+    if isinstance(value, Reference):
+        return replace(value)
+    if isinstance(value, dict):
+        return {key: substitute(item, replace) for key, item in cast(dict[object, object], value).items()}
+    if isinstance(value, list):
+        return [substitute(item, replace) for item in cast(list[object], value)]
+    if isinstance(value, tuple):
+        return tuple(substitute(item, replace) for item in cast(tuple[object, ...], value))
+    return value
+
+
+def resolve(value: object, results: Callable[[str], JSON]) -> object:
+    """The same value with each reference replaced by what it points to; `results` gives a call's result by its id.
+
+    Raises `ResolutionError` when a path isn't in the result.
+
+    >>> resolve({"to": Reference("get_order", ("city",))}, {"get_order": {"city": "Busan"}}.__getitem__)
+    {'to': 'Busan'}
+    """
+    return substitute(value, lambda reference: lookup(results(reference.call_id), reference.path, reference.call_id))
+
+
+def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
+    """The value at `path` in `result`; raises `ResolutionError`, which says how far the path went and what is there.
+
+    >>> lookup({"hotels": [{"id": 7}]}, ("hotels", "id"), "search")
+    Traceback (most recent call last):
+    ...
+    flowkit.errors.ResolutionError: 'search' has a list of 1 at /hotels: expected an index before 'id', such as /hotels/0/id
+    """
+    value = result
+    for depth, key in enumerate(path):
+        if isinstance(value, dict):
+            if key in value:
+                value = value[key]
+                continue
+            # A pointer's digits may name a key of an object whose keys are text.
+            if isinstance(key, int) and str(key) in value:
+                value = value[str(key)]
+                continue
+            raise ResolutionError(f"{_at(name, path[:depth])} has no {key!r}{_offer(list(value), key)}")
+        if isinstance(value, list):
+            index = _as_index(key)
+            if index is None:
+                raise ResolutionError(_ambiguity(name, path, depth, len(value)))
+            if index >= len(value) or index < -len(value):
+                raise ResolutionError(f"{_at(name, path[:depth])} is a list of {len(value)}: there is no index {index}")
+            value = value[index]
+            continue
+        kind = "null" if value is None else type(value).__name__
+        raise ResolutionError(f"{_at(name, path[:depth])} is {kind}, so it has no {key!r}")
+    return value
+
+
+def format_pointer(path: Path) -> str:
+    """The JSON pointer (RFC 6901) of a path; the empty path is the empty text."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def parse_pointer(pointer: str) -> Path:
+    """The path that a JSON pointer (RFC 6901) names; keys stay text, since `0` may be a key or an index.
+
+    Raises `GraphError` for what isn't a pointer.
+
+    >>> parse_pointer("/items/0/a~1b")
+    ('items', '0', 'a/b')
+    """
+    if pointer == "":
+        return ()
+    if not pointer.startswith("/"):
+        raise GraphError(f"{pointer!r} isn't a JSON pointer: expected '' or a text that begins with '/'")
+    if re.search(r"~(?![01])", pointer):
+        raise GraphError(f"{pointer!r} isn't a JSON pointer: '~' stands only in '~0' (for '~') and '~1' (for '/')")
+    return tuple(key.replace("~1", "/").replace("~0", "~") for key in pointer[1:].split("/"))
+
+
+_EXPRESSION = re.compile(r"\$\{\{(.*)\}\}", re.DOTALL)
+_STEP = re.compile(
+    r"""\s*(?:\.?([A-Za-z_][\w-]*)|\[\s*(-?\d+)\s*\]|\[\s*"((?:[^"\\]|\\.)*)"\s*\]|\[\s*'([^']*)'\s*\])"""
+)
+
+
+def parse_expression(text: str) -> Path | None:
+    """What a recipe file's `${{ … }}` names, as one path; None when the text is no expression.
+
+    >>> parse_expression("${{ steps.order.items[0]['unit price'] }}")
+    ('steps', 'order', 'items', 0, 'unit price')
+
+    Raises `GraphError` for an expression that can't be read, or that is only a part of the text.
+    """
+    stripped = text.strip()
+    whole = _EXPRESSION.fullmatch(stripped)
+    if whole is None or "${{" in whole[1]:
+        if "${{" in text:
+            raise GraphError(f"{text!r}: an expression has to be the whole value: '${{{{ steps.name.field }}}}'")
+        return None
+    body = whole[1].strip()
+    path: list[str | int] = []
+    position = 0
+    while position < len(body):
+        step = _STEP.match(body, position)
+        if step is None or (not path and step[1] is None) or (path and step[1] is not None and "." not in step[0]):
+            raise GraphError(f"{text!r}: expected a name, .field, [0] or ['key'] at {body[position:]!r}")
+        name, index, double, single = step.groups()
+        if index is not None:
+            path.append(int(index))
+        else:
+            path.append(name or single or (double or "").replace('\\"', '"').replace("\\\\", "\\"))
+        position = step.end()
+    if not path:
+        raise GraphError(f"{text!r}: expected a name between the braces")
+    return tuple(path)
+
+
+def format_expression(path: Path) -> str:
+    """The `${{ … }}` that `parse_expression` reads as this path."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
+        elif re.fullmatch(r"[A-Za-z_][\w-]*", key):
+            text += f".{key}" if text else key
+        else:
+            escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+            text += f'["{escaped}"]'
+    return f"${{{{ {text} }}}}"
+
+
+def _as_index(key: str | int) -> int | None:
+    if isinstance(key, int):
+        return key
+    # RFC 6901, section 4: an index is "0" or digits without a leading zero.
+    return int(key) if re.fullmatch(r"0|[1-9][0-9]*", key, re.ASCII) else None
+
+
+def _at(name: str, path: Path) -> str:
+    return f"{name!r} at {format_pointer(path)}" if path else f"{name!r}"
+
+
+def _ambiguity(name: str, path: Path, depth: int, length: int) -> str:
+    before, after = path[:depth], path[depth:]
+    examples = [format_pointer((*before, index, *after)) for index in range(min(length, CANDIDATES_SHOWN))]
+    where = f" at {format_pointer(before)}" if before else ""
+    offer = f", such as {' or '.join(examples)}" if examples else ", and it is empty"
+    return f"{name!r} has a list of {length}{where}: expected an index before {after[0]!r}{offer}"
+
+
+def _offer(keys: list[str], wanted: str | int) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(str(wanted), keys, CANDIDATES_SHOWN, cutoff=0.6)
+    shown = near or keys[:CANDIDATES_SHOWN]
+    if not shown:
+        return ": it is empty"
+    more = "" if near or len(keys) <= len(shown) else ", …"
+    return f"; there is {', '.join(map(repr, shown))}{more}"

@@ -1,0 +1,102 @@
+"""Daemon threads for blocking tools.
+
+The standard library's pool joins its threads when the interpreter ends, so one stuck tool would hang the program;
+these don't. A thread can't be stopped: who waits for it may give up, and the thread goes on until its function
+returns. A thread that is free is used again; `close` ends the free ones.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+Job = Callable[[], None]
+
+_busy = 0
+_busy_lock = threading.Lock()
+
+
+def count_busy() -> int:
+    """How many of these threads are running a function now, in the whole process."""
+    return _busy
+
+
+class Threads:
+    """Threads of one owner; their number is bounded by whoever calls `run` (each call of a tool holds a slot)."""
+
+    def __init__(self) -> None:
+        self._free: list[SimpleQueue[Job | None]] = []
+        self._threads: dict[SimpleQueue[Job | None], threading.Thread] = {}
+        self._is_closed = False
+
+    def run(self, function: Callable[[], object]) -> "asyncio.Future[object]":
+        """Start `function` in a thread, with a copy of the caller's context variables; the future is its end.
+
+        Cancelling the future stops nothing, it only means that nobody waits: its result is then dropped.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        context = contextvars.copy_context()
+        inbox = self._free.pop() if self._free else self._start()
+
+        def give_back(result: object, error: BaseException | None) -> None:
+            if self._is_closed:
+                inbox.put(None)
+            else:
+                self._free.append(inbox)
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def job() -> None:
+            result: object = None
+            caught: BaseException | None = None
+            try:
+                result = context.run(function)
+            except BaseException as error:  # noqa: BLE001  # carried over to the loop, where the executor judges it
+                caught = _for_future(error)
+            _count(-1)
+            try:
+                loop.call_soon_threadsafe(give_back, result, caught)
+            except RuntimeError:  # the loop has been closed: nobody waits any more
+                inbox.put(None)
+
+        _count(+1)
+        inbox.put(job)
+        return future
+
+    def close(self) -> None:
+        """End the free threads, and wait for them; a busy one ends by itself when its function returns."""
+        self._is_closed = True
+        for inbox in self._free:
+            inbox.put(None)
+        for inbox in self._free:
+            self._threads.pop(inbox).join()
+        self._free.clear()
+
+    def _start(self) -> "SimpleQueue[Job | None]":
+        inbox: SimpleQueue[Job | None] = SimpleQueue()
+        thread = threading.Thread(target=_serve, args=(inbox,), name="flowkit-tool", daemon=True)
+        self._threads[inbox] = thread
+        thread.start()
+        return inbox
+
+
+def _serve(inbox: "SimpleQueue[Job | None]") -> None:
+    while (job := inbox.get()) is not None:
+        job()
+
+
+def _for_future(error: BaseException) -> BaseException:
+    # A future refuses StopIteration, since raising it inside a coroutine would look like a return.
+    return RuntimeError(f"the tool raised {error!r}") if isinstance(error, StopIteration) else error
+
+
+def _count(change: int) -> None:
+    global _busy
+    with _busy_lock:
+        _busy += change
