@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "effects",
     ),
     "graph": ("conditions", "graph", "drawing", "timeline"),
-    "stores": ("cache", "journal"),
+    "stores": ("stores", "cache", "journal"),
     "engine": ("executor", "threads", "slots", "resources", "flights"),
     "models": ("models", "pricing", "assemble"),
     "agent": ("turn", "agent"),

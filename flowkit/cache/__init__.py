@@ -1,0 +1,139 @@
+"""Results that needn't be computed again: the cache's interface, and which cache a program gets.
+
+Only tools that `read` and have a TTL are cached, under the key that `Tool.key` makes. A cache also holds the flights
+of its process, so that equal reads in flight run once.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from flowkit.cache.disk import DiskCache, default_directory
+from flowkit.cache.entries import CacheStats, Hit, HitError, Lease, ShownEntry, ToolStats
+from flowkit.cache.flights import Flights
+from flowkit.codec import JSON
+
+__all__ = [
+    "Cache",
+    "CacheStats",
+    "DiskCache",
+    "Flights",
+    "Hit",
+    "HitError",
+    "Lease",
+    "NullCache",
+    "ShownEntry",
+    "ToolStats",
+    "open_default_cache",
+]
+
+
+class Cache(Protocol):
+    """Where results live between calls. Nothing here ever raises for trouble with the store: that is a miss.
+
+    A read goes: `get`; on a miss share a flight; its leader takes the `lease`, computes, and calls `set`, or releases
+    the lease when it failed. A write calls `bump` when it starts and when it ends.
+    """
+
+    @property
+    def flights(self) -> Flights: ...
+    def get(self, key: str, *, tool: str = "") -> Hit | HitError | None: ...
+    async def set(
+        self,
+        key: str,
+        value: JSON,
+        ttl_s: float,
+        *,
+        tool: str,
+        user: str | None = None,
+        resources: Sequence[str] = (),
+    ) -> None: ...
+    async def set_error(
+        self,
+        key: str,
+        error: str,
+        ttl_s: float = 30.0,
+        *,
+        tool: str,
+        user: str | None = None,
+        resources: Sequence[str] = (),
+    ) -> None: ...
+    def generation(self, resource: str) -> int: ...
+    async def bump(self, resources: Sequence[str]) -> None: ...
+    async def lease(self, key: str, *, tool: str = "", wait_s: float = 60.0) -> Lease | Hit | HitError: ...
+    def get_stats(self) -> CacheStats: ...
+    async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int: ...
+    async def close(self) -> None: ...
+
+
+class NullCache:
+    """A cache that stores nothing; equal reads in flight are still shared."""
+
+    def __init__(self) -> None:
+        self.flights = Flights()
+
+    def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
+        return None
+
+    async def set(
+        self,
+        key: str,
+        value: JSON,
+        ttl_s: float,
+        *,
+        tool: str,
+        user: str | None = None,
+        resources: Sequence[str] = (),
+    ) -> None:
+        return
+
+    async def set_error(
+        self,
+        key: str,
+        error: str,
+        ttl_s: float = 30.0,
+        *,
+        tool: str,
+        user: str | None = None,
+        resources: Sequence[str] = (),
+    ) -> None:
+        return
+
+    def generation(self, resource: str) -> int:
+        return 0
+
+    async def bump(self, resources: Sequence[str]) -> None:
+        return
+
+    async def lease(self, key: str, *, tool: str = "", wait_s: float = 60.0) -> Lease | Hit | HitError:
+        return Lease(key)
+
+    def get_stats(self) -> CacheStats:
+        return CacheStats()
+
+    async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int:
+        return 0
+
+    async def close(self) -> None:
+        return
+
+
+def open_default_cache() -> Cache:
+    """The cache of the environment: none when `FLOWKIT_CACHE` is `off`, else one in `FLOWKIT_CACHE_DIR` or the
+    user's cache folder. The same folder gives the same object, so that all agents of a process share their flights.
+    """
+    if os.environ.get("FLOWKIT_CACHE", "").lower() in ("off", "0", "no", "false"):
+        return _no_cache()
+    return _disk_cache(default_directory())
+
+
+@lru_cache(maxsize=8)
+def _disk_cache(directory: Path) -> DiskCache:
+    return DiskCache(directory)
+
+
+@lru_cache(maxsize=1)
+def _no_cache() -> NullCache:
+    return NullCache()

@@ -1,0 +1,462 @@
+"""The cache on the disk: diskcache for the results, our own rules for everything else.
+
+Reads run on the event loop and never wait for a lock: a locked, broken or missing store is a miss, and is counted.
+Everything that writes runs in one thread: results, leases, generations, expiry, culling. diskcache is imported when
+the first `DiskCache` opens its folder.
+
+Always true: no tool ever sees an exception of the store; what can't be trusted (a malformed database, settings that
+aren't ours, a link in place of the file) is renamed aside and begun anew.
+"""
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import randbits, token_hex
+from threading import Lock
+from typing import TypeVar
+
+from flowkit.cache import inventory
+from flowkit.cache.counters import Counters
+from flowkit.cache.entries import (
+    MAX_ERROR_TTL_S,
+    CacheStats,
+    Hit,
+    HitError,
+    Label,
+    Lease,
+    ResultStore,
+    ShownEntry,
+    ToolStats,
+    decode_entry,
+    encode_entry,
+)
+from flowkit.cache.flights import Flights
+from flowkit.cache.marks import MAX_LEASE_S, Marks
+from flowkit.clock import Clock, SystemClock
+from flowkit.codec import JSON, dumps
+from flowkit.stores.folders import hold_folder, make_private_folder, move_aside, refuse_network
+from flowkit.stores.thread import Job, StoreThread
+
+T = TypeVar("T")
+
+SIZE_LIMIT_BYTES = 2**30
+"""How large the folder may grow, about; the oldest results go first."""
+VALUE_LIMIT_BYTES = 2**20
+"""Larger results aren't cached."""
+LEASE_S = 5.0
+"""How long a killed holder keeps others waiting; a living one renews its lease."""
+WAIT_S = 60.0
+"""How long to wait for another process before computing the same thing here."""
+POLL_S = 0.005
+MAX_POLL_S = 0.03
+"""How often a waiter looks whether the other process is done; there is nothing to wait on between processes."""
+BUSY_TIMEOUT_S = 5.0
+"""How long the writer waits for another process's lock."""
+REOPEN_S = 30.0
+"""How long after a store that couldn't be opened the next try."""
+TIDY_WRITES = 200
+"""Expired results and those above the size limit are dropped after so many writes."""
+CLEAN_UP_S = 60.0
+"""diskcache drops a row so much later than our own clock says, and only to free its space."""
+
+logger = logging.getLogger("flowkit.cache")
+
+
+class DiskCache:
+    """A cache in a folder of its own, shared by every process that opens it.
+
+    `directory` is made with mode 0700; one that belongs to somebody else, that others can write into, or that lies
+    on a network disk (unless `allow_network`) is refused with `ConfigurationError`.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path | None = None,
+        *,
+        size_limit: int = SIZE_LIMIT_BYTES,
+        value_limit: int = VALUE_LIMIT_BYTES,
+        lease_s: float = LEASE_S,
+        allow_network: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.flights = Flights()
+        self._path = Path(directory).expanduser() if directory is not None else default_directory()
+        self._size_limit = size_limit
+        self._value_limit = value_limit
+        self._lease_s = min(lease_s, MAX_LEASE_S)
+        self._clock = SystemClock() if clock is None else clock
+        self._store: _Store | None = None
+        self._opening = Lock()
+        self._reopen_at = 0.0
+        self._held: dict[str, str] = {}
+        self._pid = os.getpid()
+        self._counters = Counters()
+        self._failed_bumps = 0
+        self._untidy = 0
+        self._has_warned = False
+        self._thread = StoreThread(
+            "flowkit-cache", self._handle, tick=self._tick, tick_s=self._lease_s / 3, leave=self._leave
+        )
+        try:
+            make_private_folder(self._path)
+        except OSError as error:
+            self._trouble(error)
+        if not allow_network:
+            refuse_network(self._path)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._path
+
+    def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
+        """The result under this key, if it is fresh; never waits. Hits and misses are counted under `tool`."""
+        found = self._look_up(key)
+        self._counters.count(tool, is_hit=found is not None)
+        return found
+
+    async def set(
+        self,
+        key: str,
+        value: JSON,
+        ttl_s: float,
+        *,
+        tool: str,
+        user: str | None = None,
+        resources: Sequence[str] = (),
+    ) -> None:
+        """Store a result for `ttl_s` seconds and release the key's lease; what is too large or not JSON is counted."""
+        try:
+            body = dumps(value)
+        except (ValueError, TypeError, RecursionError):
+            self._counters.not_json += 1
+            return
+        await self._store_entry(key, body, ttl_s, Label(tool, user, tuple(resources)), is_error=False)
+
+    async def set_error(
+        self,
+        key: str,
+        error: str,
+        ttl_s: float = MAX_ERROR_TTL_S,
+        *,
+        tool: str,
+        user: str | None = None,
+        resources: Sequence[str] = (),
+    ) -> None:
+        """Remember that the tool said this, at most 30 s; only for errors that it declares (`cache_errors`)."""
+        label = Label(tool, user, tuple(resources))
+        await self._store_entry(key, dumps(error), min(ttl_s, MAX_ERROR_TTL_S), label, is_error=True)
+
+    def generation(self, resource: str) -> int:
+        """The number to put into the key of a read on this resource; another one after every write."""
+        store = self._ensure()
+        if store is None:
+            return 0
+        try:
+            number = store.marks.read_generation(resource)
+        except sqlite3.Error as error:
+            self._trouble(error)
+            return randbits(62)  # nobody else has it, so nothing stale is found
+        return hash((number, self._failed_bumps, id(self))) if self._failed_bumps else number
+
+    async def bump(self, resources: Sequence[str]) -> None:
+        """End the cached reads on these resources, in every process."""
+        if resources and not await self._write(lambda store: store.marks.bump(resources) or True, False):
+            # Others can't be told, but here nothing that was stored before may be found again.
+            self._failed_bumps += 1
+
+    async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
+        """The right to compute this key, or the result of another process that was computing it.
+
+        Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
+        over. A store in trouble lets everybody compute.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        owner = token_hex(8)
+        poll_s = POLL_S
+        while not await self._write(lambda store: self._take_lease(store, key, owner), True):
+            while self._is_leased(key):
+                if loop.time() >= deadline:
+                    return Lease(key)
+                await asyncio.sleep(poll_s)
+                poll_s = min(poll_s * 1.5, MAX_POLL_S)
+                if (found := self._look_up(key)) is not None:
+                    self._counters.recount(tool)
+                    return found
+        lease = Lease(key, owner, self._release_lease)
+        # The holder before us may have stored its result between the caller's look and our lease.
+        if (found := self._look_up(key)) is not None:
+            await lease.release()
+            self._counters.recount(tool)
+            return found
+        return lease
+
+    def get_stats(self) -> CacheStats:
+        """What is stored, and the hits and misses of all processes; errors and refusals are this process's."""
+        store = self._ensure()
+        tools: dict[str, ToolStats] = {}
+        if store is not None:
+            try:
+                counts = self._counters.add_to(store.marks.read_counts())
+                tools = inventory.sum_by_tool(self._database, self._clock, counts)
+            except sqlite3.Error as error:
+                self._trouble(error)
+        return CacheStats(
+            tools=tools,
+            hits=sum(stats.hits for stats in tools.values()),
+            misses=sum(stats.misses for stats in tools.values()),
+            errors=self._counters.errors,
+            too_large=self._counters.too_large,
+            not_json=self._counters.not_json,
+            entries=sum(stats.entries for stats in tools.values()),
+            size_bytes=sum(stats.size_bytes for stats in tools.values()),
+        )
+
+    async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int:
+        """Drop the entries that fit all that is given, every entry when nothing is; returns how many."""
+        return await self._write(lambda store: self._clear(store, tool, resource, user), 0)
+
+    def show(self, key: str) -> ShownEntry | None:
+        """One entry in full; the beginning of its key is enough where only one begins so."""
+        if self._ensure() is None:
+            return None
+        try:
+            return inventory.read_entry(self._database, key, self._clock)
+        except sqlite3.Error as error:
+            self._trouble(error)
+            return None
+
+    async def close(self) -> None:
+        """Finish writing and let go of the files; using the cache again opens it again."""
+        await asyncio.to_thread(self._thread.close)
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    # The reading side: any thread, mostly the loop's.
+
+    @property
+    def _database(self) -> Path:
+        return self._path / "cache.db"
+
+    def _look_up(self, key: str) -> Hit | HitError | None:
+        store = self._store or self._ensure()
+        if store is None:
+            return None
+        try:
+            data = store.reader.get(key)
+        except (sqlite3.Error, OSError) as error:
+            self._trouble(error)
+            return None
+        return None if data is None else decode_entry(data, self._clock)
+
+    def _is_leased(self, key: str) -> bool:
+        store = self._ensure()
+        try:
+            return store is not None and store.marks.is_leased(key)
+        except sqlite3.Error as error:
+            self._trouble(error)
+            return False
+
+    def _ensure(self) -> "_Store | None":
+        """The open store; None while it can't be opened."""
+        if self._store is not None or self._clock.monotonic() < self._reopen_at:
+            return self._store
+        with self._opening:
+            if self._store is None:
+                try:
+                    self._store = _open_store(self._path, self._size_limit, self._clock)
+                except (sqlite3.Error, OSError) as error:
+                    self._reopen_at = self._clock.monotonic() + REOPEN_S
+                    self._trouble(error)
+            return self._store
+
+    def _trouble(self, error: Exception) -> None:
+        """Count it, say it once, and begin anew where the database can't be read any more."""
+        self._counters.errors += 1
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("the cache in %s is in trouble and answers with misses: %s", self._path, error)
+        if is_malformed(error):
+            with self._opening:
+                # The connections of other threads end with their threads, or here by the garbage collector.
+                store, self._store = self._store, None
+                if store is not None:
+                    store.close()
+                    store.move_aside()
+
+    # The writing side: the store's thread only.
+
+    async def _write(self, operation: "Callable[[_Store], T]", otherwise: T) -> T:
+        """Run `operation` in the thread; `otherwise` when the store can't."""
+        if self._ensure() is None:
+            return otherwise
+        return await self._thread.submit(lambda: self._guard(operation, otherwise))
+
+    def _guard(self, operation: "Callable[[_Store], T]", otherwise: T) -> T:
+        store = self._ensure()
+        if store is None:
+            return otherwise
+        try:
+            return operation(store)
+        # TypeError and ValueError: diskcache stumbles over rows that somebody else wrote.
+        except (sqlite3.Error, OSError, store.busy, TypeError, ValueError) as error:
+            self._trouble(error)
+            return otherwise
+
+    def _handle(self, batch: Sequence[Job]) -> None:
+        for job in batch:
+            job.run()
+            job.settle()
+
+    def _tick(self) -> None:
+        self._guard(self._renew, None)
+        self._guard(self._flush_counters, None)
+
+    def _leave(self) -> None:
+        if self._store is None:
+            return
+        self._guard(self._flush_counters, None)
+        if self._untidy:
+            self._guard(self._tidy, None)
+        self._guard(lambda store: store.close(), None)
+
+    async def _store_entry(self, key: str, body: bytes, ttl_s: float, label: Label, *, is_error: bool) -> None:
+        if len(body) > self._value_limit:
+            self._counters.too_large += 1
+            return
+        data = encode_entry(body, ttl_s, self._clock, is_error=is_error)
+        await self._write(lambda store: self._put(store, key, data, ttl_s, label), None)
+
+    def _put(self, store: "_Store", key: str, data: bytes, ttl_s: float, label: Label) -> None:
+        store.writer.set(key, data, expire=ttl_s + CLEAN_UP_S, tag=label.to_text())
+        if (owner := self._held.pop(key, None)) is not None:
+            store.marks.release_lease(key, owner)
+        self._untidy += max(1, len(data) * TIDY_WRITES * 20 // self._size_limit)
+        if self._untidy >= TIDY_WRITES:
+            self._tidy(store)
+
+    def _tidy(self, store: "_Store") -> None:
+        self._untidy = 0
+        store.writer.cull()
+        store.marks.forget_leases()
+
+    def _take_lease(self, store: "_Store", key: str, owner: str) -> bool:
+        is_ours = store.marks.take_lease(key, owner, self._lease_s)
+        if is_ours:
+            self._held[key] = owner
+        return is_ours
+
+    async def _release_lease(self, lease: Lease) -> None:
+        if self._held.get(lease.key) == lease.owner:
+            await self._write(lambda store: self._drop_lease(store, lease), None)
+
+    def _drop_lease(self, store: "_Store", lease: Lease) -> None:
+        if self._held.get(lease.key) == lease.owner:
+            del self._held[lease.key]
+        store.marks.release_lease(lease.key, lease.owner)
+
+    def _renew(self, store: "_Store") -> None:
+        if self._pid != os.getpid():
+            # Forked: what the parent holds is the parent's.
+            self._pid = os.getpid()
+            self._held.clear()
+        if self._held:
+            store.marks.renew_leases(self._held, self._lease_s)
+
+    def _flush_counters(self, store: "_Store") -> None:
+        if counts := self._counters.take():
+            store.marks.add_counts(counts)
+
+    def _clear(self, store: "_Store", tool: str | None, resource: str | None, user: str | None) -> int:
+        if tool is None and resource is None and user is None:
+            return store.writer.clear()
+        keys = [
+            item.key
+            for item in inventory.list_items(self._database)
+            if (tool is None or item.label.tool == tool)
+            and (user is None or item.label.user == user)
+            and (resource is None or inventory.touches(item.label, resource))
+        ]
+        return sum(store.writer.delete(key) for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """The open database: results to read without waiting and to write with it, and the tables beside them."""
+
+    reader: ResultStore
+    writer: ResultStore
+    marks: Marks
+    busy: type[Exception]
+    database: Path
+    inode: int
+
+    def close(self) -> None:
+        """Close this thread's connections."""
+        self.reader.close()
+        self.writer.close()
+        self.marks.close()
+
+    def move_aside(self) -> None:
+        """Rename the database away, unless another process did so already."""
+        with hold_folder(self.database.parent), suppress(OSError):
+            if self.database.stat().st_ino == self.inode:
+                move_aside(self.database)
+
+
+def default_directory() -> Path:
+    """`FLOWKIT_CACHE_DIR`, or the user's cache folder for flowkit."""
+    import platformdirs
+
+    named = os.environ.get("FLOWKIT_CACHE_DIR")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("flowkit")) / "results"
+
+
+def is_malformed(error: Exception) -> bool:
+    """Whether SQLite says that the file is no good, which neither waiting nor another try can mend."""
+    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", None) in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
+
+
+def _open_store(directory: Path, size_limit: int, clock: Clock) -> _Store:
+    """Open the database in this folder; one that can't be trusted or read is moved aside first."""
+    from flowkit.cache import safe_disk
+
+    make_private_folder(directory)
+    database = directory / "cache.db"
+    with hold_folder(directory):
+        try:
+            if _is_linked(database) or (database.exists() and safe_disk.has_foreign_settings(database)):
+                logger.warning("%s was not written by flowkit; renamed aside", database)
+                move_aside(database)
+            return _connect(database, size_limit, clock)
+        except sqlite3.DatabaseError as error:
+            if not is_malformed(error):
+                raise
+            logger.warning("%s can't be read (%s); renamed aside", database, error)
+            move_aside(database)
+            return _connect(database, size_limit, clock)
+
+
+def _connect(database: Path, size_limit: int, clock: Clock) -> _Store:
+    from flowkit.cache import safe_disk
+
+    writer = safe_disk.open_result_store(database.parent, timeout_s=BUSY_TIMEOUT_S, size_limit=size_limit)
+    # Opened here, used in the writer's thread: diskcache has a connection for each thread.
+    writer.close()
+    reader = safe_disk.open_result_store(database.parent, timeout_s=0, size_limit=size_limit)
+    marks = Marks(database, clock, busy_timeout_s=BUSY_TIMEOUT_S)
+    return _Store(reader, writer, marks, safe_disk.Busy, database, database.stat().st_ino)
+
+
+def _is_linked(database: Path) -> bool:
+    return any(database.with_name(database.name + ending).is_symlink() for ending in ("", "-wal", "-shm"))

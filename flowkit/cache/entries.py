@@ -1,0 +1,199 @@
+"""What a cache holds and what it tells: hits, leases, counters, and the bytes of one entry.
+
+An entry is a header and a JSON body. The header holds when it was stored by two clocks: within one boot the boot
+clock decides how old it is, so that setting the wall clock makes nothing live longer; where there is no boot clock
+the wall clock decides, and an entry from the future is a miss. After a reboot nothing can be said, so that's a miss.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from struct import Struct
+from struct import error as StructError
+from typing import Protocol
+
+from flowkit.clock import Clock
+from flowkit.codec import JSON, dumps, loads
+
+MAX_ERROR_TTL_S = 30.0
+"""How long an error may be remembered."""
+CLOCK_SKEW_S = 5.0
+"""How far in the future a wall-clock stamp may lie."""
+
+_HEADER = Struct("<4sBdddQ")
+HEADER_BYTES = _HEADER.size
+_MAGIC = b"fk1\n"
+_ERROR = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A result that was stored `age_s` seconds ago."""
+
+    value: JSON
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HitError:
+    """An error that the tool asked to remember (`cache_errors`): its text, as the model reads it."""
+
+    error: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to compute a key; others wait for the result until it is released or its holder dies."""
+
+    key: str
+    owner: str = ""
+    _release: Callable[["Lease"], Awaitable[None]] | None = field(default=None, repr=False, compare=False)
+
+    async def release(self) -> None:
+        """Let others compute; harmless after `set`, which releases it too."""
+        if self._release is not None:
+            await self._release(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStats:
+    """One tool's part of the cache; ages are None where nothing is stored."""
+
+    hits: int = 0
+    misses: int = 0
+    entries: int = 0
+    size_bytes: int = 0
+    youngest_s: float | None = None
+    oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What a cache holds and how it did; `tools` by name.
+
+    `errors` counts what the store could not do, `too_large` and `not_json` results that were not stored.
+    """
+
+    tools: Mapping[str, ToolStats] = field(default_factory=dict[str, ToolStats])
+    hits: int = 0
+    misses: int = 0
+    errors: int = 0
+    too_large: int = 0
+    not_json: int = 0
+    entries: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Whose entry it is: what `clear` and `get_stats` go by."""
+
+    tool: str
+    user: str | None = None
+    resources: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        return dumps([self.tool, self.user, list(self.resources)]).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEntry:
+    """One entry for a person to read; `error` is set for a remembered error, `age_s` None when it is of another boot."""
+
+    key: str
+    label: Label
+    value: JSON
+    error: str | None
+    age_s: float | None
+    ttl_s: float
+    size_bytes: int
+    is_fresh: bool
+
+
+class ResultStore(Protocol):
+    """The part of `diskcache.Cache` that flowkit uses; named here so that naming it doesn't import diskcache."""
+
+    def get(self, key: str) -> bytes | None: ...
+    def set(self, key: str, value: bytes, expire: float, tag: str) -> bool: ...
+    def delete(self, key: str) -> bool: ...
+    def clear(self) -> int: ...
+    def cull(self) -> int: ...
+    def expire(self) -> int: ...
+    def volume(self) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When an entry was stored, and for how long it counts."""
+
+    wall: float
+    boot_s: float
+    boot: int
+    ttl_s: float
+    is_error: bool = False
+
+    def age(self, clock: Clock) -> float | None:
+        """How old it is in seconds; None when nobody can tell: another boot, or a stamp from the future."""
+        now = clock.boot()
+        if now is None:
+            age_s = clock.wall() - self.wall + CLOCK_SKEW_S
+            return None if self.boot or age_s < 0 else max(0.0, age_s - CLOCK_SKEW_S)
+        if _boot_number(now[0]) != self.boot:
+            return None
+        age_s = now[1] - self.boot_s
+        return None if age_s < 0 else age_s
+
+    def is_fresh(self, clock: Clock) -> bool:
+        age_s = self.age(clock)
+        return age_s is not None and age_s < self.ttl_s
+
+
+def label_from_text(text: object) -> Label:
+    """The label that `to_text` wrote; anything else is nobody's."""
+    try:
+        match loads(text) if isinstance(text, str) else None:
+            case [str(tool), (str() | None) as user, list(resources)]:
+                return Label(tool, user, tuple(str(resource) for resource in resources))
+            case _:
+                return Label("")
+    except ValueError:
+        return Label("")
+
+
+def encode_entry(body: bytes, ttl_s: float, clock: Clock, *, is_error: bool = False) -> bytes:
+    """The bytes of an entry stored now."""
+    boot = clock.boot()
+    name, boot_s = (0, 0.0) if boot is None else (_boot_number(boot[0]), boot[1])
+    return _HEADER.pack(_MAGIC, _ERROR if is_error else 0, clock.wall(), boot_s, ttl_s, name) + body
+
+
+def read_stamp(data: bytes) -> Stamp | None:
+    """When the entry that begins with these bytes was stored; None when they begin none."""
+    try:
+        magic, flags, wall, boot_s, ttl_s, boot = _HEADER.unpack_from(data)
+    except StructError:
+        return None
+    return Stamp(wall, boot_s, boot, ttl_s, bool(flags & _ERROR)) if magic == _MAGIC else None
+
+
+def decode_entry(data: bytes, clock: Clock) -> Hit | HitError | None:
+    """The result in these bytes, None when it is too old or is no entry."""
+    stamp = read_stamp(data)
+    if stamp is None:
+        return None
+    age_s = stamp.age(clock)
+    if age_s is None or age_s >= stamp.ttl_s:
+        return None
+    try:
+        value = loads(data[HEADER_BYTES:])
+    except ValueError:
+        return None
+    return HitError(str(value), age_s) if stamp.is_error else Hit(value, age_s)
+
+
+@lru_cache(maxsize=16)
+def _boot_number(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=7).digest()) + 1

@@ -1,0 +1,60 @@
+"""Equal work in flight runs once: the first caller leads, the others wait for its result.
+
+The leader's work stays in the leader's own task, with its context, its time-out and its run's data. So when the
+leader is cancelled the work ends with it, and the first of those who waited leads with work of its own: nobody is
+taken along, and no work outlives the run that it belongs to.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class Flights:
+    """The flights of one process, by key; each event loop has its own."""
+
+    def __init__(self) -> None:
+        self._landing: dict[tuple[int, str], asyncio.Future[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._landing)
+
+    def is_flying(self, key: str) -> bool:
+        """Whether somebody on this loop leads this key now."""
+        return (id(asyncio.get_running_loop()), key) in self._landing
+
+    async def share(
+        self, key: str, run: Callable[[], Awaitable[T]], *, joined: Callable[[], None] | None = None
+    ) -> tuple[T, bool]:
+        """The result of `run`, ours or that of an equal call in flight; True when we led.
+
+        An error of the leader reaches everybody who waits; its cancellation reaches nobody else. `joined` is called
+        each time before we wait for another's flight.
+        """
+        loop = asyncio.get_running_loop()
+        flight = (id(loop), key)
+        while (landing := self._landing.get(flight)) is not None:
+            if joined is not None:
+                joined()
+            # The future is shared: a waiter that is cancelled must not cancel it for the others.
+            await asyncio.wait((landing,))
+            if not landing.cancelled():
+                return cast(T, landing.result()), False
+        landing = loop.create_future()
+        self._landing[flight] = landing
+        try:
+            result = await run()
+        except asyncio.CancelledError:
+            landing.cancel()
+            raise
+        except BaseException as error:
+            landing.set_exception(error)
+            landing.exception()  # read once, so that an error nobody waited for isn't logged as lost
+            raise
+        else:
+            landing.set_result(result)
+            return result, True
+        finally:
+            del self._landing[flight]

@@ -1,0 +1,109 @@
+"""What lies in the cache, for people: totals by tool, one entry in full, the keys to clear.
+
+Reads the table of diskcache as it is in the file, over a connection that can't write; values stay on the disk.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowkit.cache.entries import (
+    HEADER_BYTES,
+    Label,
+    ShownEntry,
+    Stamp,
+    ToolStats,
+    label_from_text,
+    read_stamp,
+)
+from flowkit.clock import Clock
+from flowkit.codec import loads
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry without its value."""
+
+    key: str
+    label: Label
+    stamp: Stamp
+    size_bytes: int
+
+
+def list_items(database: Path) -> Iterator[Item]:
+    """Every entry that flowkit wrote, fresh or not."""
+    with closing(_open(database)) as connection:
+        for key, tag, size_bytes, header in connection.execute(
+            "SELECT key, tag, length(value), substr(value, 1, ?) FROM Cache WHERE mode = 1 AND raw = 1",
+            (HEADER_BYTES,),
+        ):
+            stamp = read_stamp(header) if isinstance(header, bytes) else None
+            if isinstance(key, str) and stamp is not None:
+                yield Item(key, label_from_text(tag), stamp, size_bytes)
+
+
+def sum_by_tool(database: Path, clock: Clock, counts: Mapping[str, tuple[int, int]]) -> dict[str, ToolStats]:
+    """What is stored and fresh for each tool, with the hits and misses in `counts`."""
+    ages: dict[str, list[float]] = {}
+    sizes: dict[str, int] = {}
+    for item in list_items(database):
+        age_s = item.stamp.age(clock)
+        if age_s is not None and age_s < item.stamp.ttl_s:
+            ages.setdefault(item.label.tool, []).append(age_s)
+            sizes[item.label.tool] = sizes.get(item.label.tool, 0) + item.size_bytes
+    return {
+        tool: ToolStats(
+            *counts.get(tool, (0, 0)),
+            entries=len(ages.get(tool, ())),
+            size_bytes=sizes.get(tool, 0),
+            youngest_s=min(ages[tool]) if tool in ages else None,
+            oldest_s=max(ages[tool]) if tool in ages else None,
+        )
+        for tool in sorted(ages.keys() | counts.keys())
+    }
+
+
+def read_entry(database: Path, key: str, clock: Clock) -> ShownEntry | None:
+    """One entry in full; the beginning of a key is enough where only one begins so."""
+    with closing(_open(database)) as connection:
+        rows = connection.execute(
+            "SELECT key, tag, value FROM Cache WHERE mode = 1 AND raw = 1 AND substr(key, 1, ?) = ? LIMIT 2",
+            (len(key), key),
+        ).fetchall()
+    rows = [row for row in rows if row[0] == key] or rows
+    if len(rows) != 1 or not isinstance(rows[0][2], bytes):
+        return None
+    found, tag, data = rows[0]
+    stamp = read_stamp(data)
+    if stamp is None:
+        return None
+    age_s = stamp.age(clock)
+    try:
+        value = loads(data[HEADER_BYTES:])
+    except ValueError:
+        return None
+    return ShownEntry(
+        key=found,
+        label=label_from_text(tag),
+        value=None if stamp.is_error else value,
+        error=str(value) if stamp.is_error else None,
+        age_s=age_s,
+        ttl_s=stamp.ttl_s,
+        size_bytes=len(data),
+        is_fresh=stamp.is_fresh(clock),
+    )
+
+
+def touches(label: Label, resource: str) -> bool:
+    """Whether a write on `resource` would end this entry: the same one, or the whole family on either side."""
+    name, _, member = resource.partition(":")
+    return any(
+        found == resource or (found.partition(":")[0] == name and "*" in (member, found.partition(":")[2]))
+        for found in label.resources
+    )
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, isolation_level=None)

@@ -1,0 +1,179 @@
+"""Generations, leases and counters: the small tables beside the results, in the same database file.
+
+One file, so that whatever happens to the results (cleared, broken, moved aside) happens to what guards them. All of
+it is by the boot clock where there is one, so a wall clock that jumps neither frees a lease nor holds it.
+
+A generation grows with every write on its resource and is part of the key of every read of it. A write on
+`order:ORD-1` also ends the reads of the whole family `order:*`; a write on the family ends those of each member.
+When there are too many rows they are dropped and a floor takes their place, which ends every read of any resource.
+"""
+
+import os
+import sqlite3
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import local
+from typing import cast
+
+from flowkit.clock import Clock
+
+MAX_GENERATIONS = 100_000
+"""The most resources whose generations are remembered one by one."""
+MAX_LEASE_S = 60.0
+"""No lease is longer, so one that ends later was written by a clock that has jumped."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS flowkit_generation (resource TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS flowkit_lease (key TEXT PRIMARY KEY, owner TEXT, boot TEXT, until REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS flowkit_counter (tool TEXT PRIMARY KEY, hits INTEGER, misses INTEGER) WITHOUT ROWID;
+"""
+
+_FLOOR = ""
+
+
+class Marks:
+    """The tables of one database; reads from any thread without waiting for a lock, writes from the writer's."""
+
+    def __init__(self, database: Path, clock: Clock, *, busy_timeout_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
+        self._local = local()
+        connection = self._connect(busy_timeout_s)
+        try:
+            connection.executescript(_TABLES)
+        finally:
+            connection.close()
+
+    def read_generation(self, resource: str) -> int:
+        """The number that stands for everything that was written on the resource so far; it only grows."""
+        row = self._reader.execute(
+            "SELECT MAX(number) FROM flowkit_generation WHERE resource IN (?, ?, ?)",
+            (resource, _whole_family(resource), _FLOOR),
+        ).fetchone()
+        return row[0] or 0
+
+    def bump(self, resources: Iterable[str]) -> None:
+        """Make every cached read of these resources unreachable."""
+        names = {name for resource in resources for name in _ended_by_a_write_on(resource)}
+        with self._transaction() as writer:
+            last, count = writer.execute("SELECT MAX(number), COUNT(*) FROM flowkit_generation").fetchone()
+            if count + len(names) > MAX_GENERATIONS:
+                writer.execute("DELETE FROM flowkit_generation")
+                names.add(_FLOOR)
+            writer.executemany(
+                "INSERT OR REPLACE INTO flowkit_generation VALUES (?, ?)", [(name, (last or 0) + 1) for name in names]
+            )
+
+    def take_lease(self, key: str, owner: str, lease_s: float) -> bool:
+        """Whether the lease is ours now; one that ran out, or is of another boot, is free."""
+        boot, now = self._now()
+        found = self._writer.execute(
+            "INSERT INTO flowkit_lease VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+            " SET owner = excluded.owner, boot = excluded.boot, until = excluded.until"
+            " WHERE until <= ? OR boot <> excluded.boot OR until > ?",
+            (key, owner, boot, now + lease_s, now, now + MAX_LEASE_S),
+        )
+        return found.rowcount == 1
+
+    def renew_leases(self, owners: Mapping[str, str], lease_s: float) -> None:
+        """Hold these leases for another `lease_s`; `owners` by key."""
+        boot, now = self._now()
+        self._writer.executemany(
+            "UPDATE flowkit_lease SET until = ? WHERE key = ? AND owner = ? AND boot = ?",
+            [(now + lease_s, key, owner, boot) for key, owner in owners.items()],
+        )
+
+    def release_lease(self, key: str, owner: str) -> None:
+        """Give it back, if it is still ours."""
+        self._writer.execute("DELETE FROM flowkit_lease WHERE key = ? AND owner = ?", (key, owner))
+
+    def is_leased(self, key: str) -> bool:
+        """Whether somebody holds this key now."""
+        boot, now = self._now()
+        row = self._reader.execute(
+            "SELECT 1 FROM flowkit_lease WHERE key = ? AND boot = ? AND until > ?", (key, boot, now)
+        ).fetchone()
+        return row is not None
+
+    def add_counts(self, counts: Mapping[str, Sequence[int]]) -> None:
+        """Add hits and misses, by tool."""
+        self._writer.executemany(
+            "INSERT INTO flowkit_counter VALUES (?, ?, ?) ON CONFLICT (tool) DO UPDATE"
+            " SET hits = hits + excluded.hits, misses = misses + excluded.misses",
+            [(tool, hits, misses) for tool, (hits, misses) in counts.items()],
+        )
+
+    def read_counts(self) -> dict[str, tuple[int, int]]:
+        """Hits and misses of all processes so far, by tool."""
+        return {tool: (hits, misses) for tool, hits, misses in self._reader.execute("SELECT * FROM flowkit_counter")}
+
+    def forget_leases(self) -> None:
+        """Drop the leases that ran out."""
+        boot, now = self._now()
+        self._writer.execute("DELETE FROM flowkit_lease WHERE until <= ? OR boot <> ?", (now, boot))
+
+    def close(self) -> None:
+        """Close this thread's connections."""
+        for connection in vars(self._local).pop("connections", {}).values():
+            connection.close()
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        return self._connection(0.0)
+
+    @property
+    def _writer(self) -> sqlite3.Connection:
+        return self._connection(self._busy_timeout_s)
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        writer = self._writer
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield writer
+        except BaseException:
+            writer.execute("ROLLBACK")
+            raise
+        writer.execute("COMMIT")
+
+    def _connection(self, busy_timeout_s: float) -> sqlite3.Connection:
+        """This thread's connection; a forked process must not use its parent's."""
+        place = (os.getpid(), busy_timeout_s)
+        connections = cast(
+            "dict[tuple[int, float], sqlite3.Connection]", vars(self._local).setdefault("connections", {})
+        )
+        if place not in connections:
+            connections[place] = self._connect(busy_timeout_s)
+        return connections[place]
+
+    def _connect(self, busy_timeout_s: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._database, timeout=busy_timeout_s, isolation_level=None)
+        # Whoever can write the file can put triggers and views into it; they may not call anything unsafe.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _now(self) -> tuple[str, float]:
+        return self._clock.boot() or ("", self._clock.wall())
+
+
+def _whole_family(resource: str) -> str:
+    """The row that tells of writes on the family: for `order:ORD-1` those on all of it, for `order:*` any in it.
+
+    >>> _whole_family("order:ORD-1"), _whole_family("order:*")
+    ('order:', 'order:*')
+    """
+    name, _, member = resource.partition(":")
+    return f"{name}:*" if member == "*" else f"{name}:"
+
+
+def _ended_by_a_write_on(resource: str) -> tuple[str, str]:
+    """The rows that such a write raises: its own, and the one that readers of the whole family look at.
+
+    >>> _ended_by_a_write_on("order:ORD-1"), _ended_by_a_write_on("order:*")
+    (('order:ORD-1', 'order:*'), ('order:', 'order:*'))
+    """
+    name, _, member = resource.partition(":")
+    return (f"{name}:" if member == "*" else resource), f"{name}:*"

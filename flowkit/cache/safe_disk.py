@@ -1,0 +1,98 @@
+"""diskcache held so that it never unpickles, and never opens or deletes a file that a row names.
+
+diskcache decides by the row's own `mode`, `raw` and `filename` columns how to read it, so whoever can write the
+database can make the stock `Disk` and `JSONDisk` run code or delete files (CVE-2025-69872). `SafeDisk` reads text
+keys and inline bytes, and refuses the rest as a miss. diskcache prefers the settings that lie in the database to its
+own defaults, so every one of them is given.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, cast
+
+import diskcache  # pyright: ignore[reportMissingTypeStubs]  # it has none
+
+from flowkit.cache.entries import ResultStore
+
+_MODE_RAW = 1
+
+SETTINGS: dict[str, int | str] = {
+    "statistics": 0,
+    "tag_index": 0,
+    "eviction_policy": "least-recently-stored",
+    "cull_limit": 0,
+    "sqlite_auto_vacuum": 1,
+    "sqlite_cache_size": 2**13,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 2**26,
+    "sqlite_synchronous": 1,
+    "disk_min_file_size": 2**62,
+    "disk_pickle_protocol": 0,
+}
+"""Every setting of diskcache but `size_limit`. `cull_limit` is 0: culling belongs to the writer's spare time."""
+
+OWN_SETTINGS = frozenset(("count", "size", "hits", "misses", "size_limit"))
+"""What else lies among the settings: diskcache's own counters, and the limit."""
+
+Busy = cast(type[Exception], diskcache.Timeout)
+"""Raised when another process held the lock for too long."""
+
+
+class Refused(OSError):
+    """A row that flowkit didn't write. diskcache takes an `OSError` while reading for a miss."""
+
+
+_Disk = cast(type[Any], diskcache.Disk)  # its types are guessed from its bodies, and too narrow to override
+_Cache = cast(type[Any], diskcache.Cache)
+
+
+class SafeDisk(_Disk):
+    """Text keys, values as bytes inside the row, nothing else."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if type(key) is not str:
+            raise TypeError(f"a cache key is {key!r}, expected text")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if type(key) is not str or not raw:
+            raise Refused("a key that is not text")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:
+        if type(value) is not bytes or read:
+            raise TypeError(f"a cache value is {type(value).__name__}, expected bytes")
+        return 0, _MODE_RAW, None, memoryview(value)
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
+        if mode != _MODE_RAW or filename is not None or type(value) is not bytes or read:
+            raise Refused("a value that is not inline bytes")
+        return value
+
+    def filename(self, key: object = None, value: object = None) -> tuple[str, str]:
+        raise Refused("values live inside their rows, never in files")
+
+    def remove(self, file_path: object) -> None:
+        """Nothing: a row that names a file names one that isn't ours. Raising here would stop `expire`."""
+
+
+def open_result_store(directory: Path, *, timeout_s: float, size_limit: int) -> ResultStore:
+    """diskcache's `Cache` with a `SafeDisk`; `timeout_s` 0 never waits for a lock."""
+    settings: dict[str, Any] = {**SETTINGS, "size_limit": size_limit}
+    return cast(ResultStore, _Cache(str(directory), timeout=timeout_s, disk=SafeDisk, **settings))
+
+
+def has_foreign_settings(database: Path) -> bool:
+    """Whether the database names settings that flowkit doesn't.
+
+    diskcache would set them as attributes of its cache and its disk, and run `sqlite_…` ones as pragmas; the ones
+    that we know are overwritten on opening.
+    """
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+    try:
+        names = {name for (name,) in connection.execute("SELECT key FROM Settings")}
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return not names <= SETTINGS.keys() | OWN_SETTINGS

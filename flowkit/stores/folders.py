@@ -1,0 +1,116 @@
+"""Folders and files that only their owner may touch, on disks that SQLite can lock."""
+
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flowkit.errors import ConfigurationError
+
+NETWORK_TYPES = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ncpfs",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.rclone",
+    ]
+)
+"""File systems on which SQLite's locks or shared memory don't hold (https://sqlite.org/wal.html, "Overview")."""
+
+
+def make_private_folder(path: Path) -> None:
+    """Make the folder, mode 0700, or check that it is ours and that nobody else may write into it.
+
+    Raises `ConfigurationError` for a folder of somebody else's, and `OSError` when it can't be made.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name != "posix":
+        return
+    found = path.stat()
+    if found.st_uid != os.geteuid():
+        raise ConfigurationError(f"the folder {str(path)!r} belongs to user {found.st_uid}, not to {os.geteuid()}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigurationError(
+            f"the folder {str(path)!r} has mode {stat.S_IMODE(found.st_mode):04o}: others can write into it; "
+            "expected 0700"
+        )
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that only its owner may read, unless it is there."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def refuse_network(path: Path, *, mounts: str | None = None) -> None:
+    """Raise `ConfigurationError` when `path` lies on a network file system; only Linux tells."""
+    kind = find_file_system(path, _read_mounts() if mounts is None else mounts)
+    if kind in NETWORK_TYPES:
+        raise ConfigurationError(
+            f"{str(path)!r} lies on {kind}: SQLite can't lock there, and databases break; "
+            "choose a local folder, or pass allow_network=True"
+        )
+
+
+def find_file_system(path: Path, mounts: str) -> str | None:
+    """The type of the file system that holds `path`, by the text of `/proc/self/mountinfo`; None when it isn't told.
+
+    >>> find_file_system(Path("/home/ada/x"), "22 1 8:1 / / rw - ext4 /dev/sda rw\\n23 22 0:9 / /home rw - nfs4 n:/ rw")
+    'nfs4'
+    """
+    place = path.resolve()
+    best: tuple[int, str] | None = None
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if len(fields) < 5 or not after:
+            continue
+        point = Path(fields[4].replace("\\040", " "))
+        # The last mount on a point hides the earlier ones, so `>=`.
+        if place.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
+            best = (len(point.parts), after.split()[0])
+    return None if best is None else best[1]
+
+
+def _read_mounts() -> str:
+    try:
+        return Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def hold_folder(path: Path) -> Generator[None]:
+    """Let one process at a time open or replace the database in this folder; no lock where the platform has none."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(path / "opening.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def move_aside(database: Path) -> None:
+    """Rename a database and its log to `….broken`, so that a new one can begin; the last broken one is kept."""
+    for ending in ("-wal", "-shm", ""):
+        # The log goes first: a new database must never meet the pages of the old one.
+        path = database.with_name(database.name + ending)
+        if path.exists():
+            path.replace(database.with_name(f"{database.name}.broken{ending}"))

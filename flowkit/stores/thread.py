@@ -1,0 +1,160 @@
+"""One thread that does a store's writing, so that the event loop never waits for a disk or a lock.
+
+Jobs run in the order in which they came, several at a time as one batch: that is what makes a group commit possible.
+A batch ends when nothing more is waiting; jobs that nobody waits for linger a moment for company. The thread starts
+with the first job, and again in a process that was forked.
+"""
+
+import asyncio
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+BATCH_JOBS = 512
+"""The most jobs in one batch."""
+LINGER_S = 0.005
+"""How long a job that nobody waits for may wait for others."""
+EXIT_S = 5.0
+"""How long the end of the process waits for jobs that nobody waits for."""
+
+
+@dataclass(slots=True)
+class Job:
+    """Something to write; `is_durable` asks for a commit that survives a power loss."""
+
+    operation: Callable[[], Any]
+    is_durable: bool = False
+    is_awaited: bool = True
+    future: Future[Any] = field(default_factory=Future[Any])
+
+    def run(self) -> None:
+        """Run it; its result waits for `settle`, its error is told at once."""
+        if self.future.done():
+            return
+        try:
+            self._result = self.operation()
+        except Exception as error:  # noqa: BLE001  # the future is where it surfaces, in the task that asked
+            self.future.set_exception(error)
+
+    def settle(self) -> None:
+        """Tell its result: what it wrote is committed."""
+        if not self.future.done():
+            self.future.set_result(self._result)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that its batch could not be written."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    _result: Any = None
+
+
+class StoreThread:
+    """Runs jobs in batches; `handle` must settle or fail every job of a batch and not raise."""
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[Sequence[Job]], None],
+        *,
+        tick: Callable[[], None] | None = None,
+        tick_s: float = 1.0,
+        leave: Callable[[], None] | None = None,
+    ) -> None:
+        """`tick` runs in the thread about every `tick_s` seconds, `leave` as its last act."""
+        self._name = name
+        self._handle = handle
+        self._tick = tick
+        self._tick_s = tick_s
+        self._leave = leave
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._starting = threading.Lock()
+
+    async def submit(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
+        """Run `operation` in the thread and wait for its batch; cancelling the wait doesn't stop the job."""
+        job = Job(operation, is_durable)
+        self._put(job)
+        return cast(T, await asyncio.shield(asyncio.wrap_future(job.future)))
+
+    def call(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
+        """Like `submit`, for callers that have no loop."""
+        job = Job(operation, is_durable)
+        self._put(job)
+        return cast(T, job.future.result())
+
+    def post(self, operation: Callable[[], object]) -> Future[Any]:
+        """Run `operation` soon; nobody waits for it."""
+        job = Job(operation, is_awaited=False)
+        self._put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Run what was given so far and end the thread; the next job would start it again."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+            if thread is None or self._pid != os.getpid():
+                return
+            self._jobs.put(None)
+        atexit.unregister(self._close_at_exit)
+        thread.join()
+
+    def _close_at_exit(self) -> None:
+        thread = self._thread
+        if thread is not None and self._pid == os.getpid():
+            self._jobs.put(None)
+            thread.join(EXIT_S)
+
+    def _put(self, job: Job) -> None:
+        if self._thread is None or self._pid != os.getpid():
+            self._start()
+        self._jobs.put(job)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is not None and self._pid == os.getpid():
+                return
+            # A fork copies the queue but not the thread: jobs of the parent are the parent's.
+            self._jobs = SimpleQueue()
+            self._pid = os.getpid()
+            # A daemon, so that a store which nobody closed can't keep the process alive; `atexit` lets it finish.
+            self._thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
+            self._thread.start()
+            atexit.register(self._close_at_exit)
+
+    def _work(self, jobs: "SimpleQueue[Job | None]") -> None:
+        next_tick = time.monotonic() + self._tick_s
+        is_open = True
+        while is_open:
+            batch, is_open = self._collect(jobs, next_tick)
+            if batch:
+                self._handle(batch)
+            if self._tick is not None and time.monotonic() >= next_tick:
+                self._tick()
+                next_tick = time.monotonic() + self._tick_s
+        if self._leave is not None:
+            self._leave()
+
+    def _collect(self, jobs: "SimpleQueue[Job | None]", next_tick: float) -> tuple[list[Job], bool]:
+        """The next batch, and whether there may be another; empty when it is time to tick."""
+        batch: list[Job] = []
+        wait_s = None if self._tick is None else max(0.0, next_tick - time.monotonic())
+        while len(batch) < BATCH_JOBS:
+            try:
+                job = jobs.get(timeout=wait_s) if wait_s != 0.0 else jobs.get_nowait()
+            except Empty:
+                break
+            if job is None:
+                return batch, False
+            batch.append(job)
+            wait_s = 0.0 if any(job.is_awaited for job in batch) else LINGER_S
+        return batch, True
