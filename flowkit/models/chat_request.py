@@ -1,0 +1,223 @@
+"""A request in the words of Chat Completions: the body that is sent, from the conversation and the settings.
+
+Pure. Tools stand nested (`{"type": "function", "function": {…}}`), a call's result is a message of its own, and what a
+server gave for itself (signatures, its thinking) goes back under the field it came in, to the same server and model
+only. https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+import hashlib
+import re
+import string
+from collections.abc import Iterable, Mapping
+from typing import assert_never, cast
+
+from flowkit.codec import JSON, loads
+from flowkit.messages import (
+    AssistantMessage,
+    Content,
+    File,
+    Image,
+    Message,
+    RequestedCall,
+    SystemMessage,
+    Text,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+)
+from flowkit.models.base import ModelRequest, NamedTool
+from flowkit.models.settings import Settings
+from flowkit.models.thinking import thinking_fields
+from flowkit.models.vendors import family_of, is_host, is_openai_host, short_name, thinks, version_of
+
+FOREIGN_SIGNATURE = "skip_thought_signature_validator"
+"""What Gemini 3 takes for a call that it didn't make itself; without a signature it answers 400.
+
+https://ai.google.dev/gemini-api/docs/thought-signatures
+"""
+
+
+def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
+    """The body of a streamed request."""
+    body: dict[str, JSON] = {
+        "model": settings.model,
+        "messages": [item for message in request.messages for item in _messages(message, settings)],
+        "stream": True,
+    }
+    # Mistral's own server sends the tokens unasked, and answers 422 to fields that it doesn't know.
+    if settings.include_usage and not is_host(settings.base_url, "mistral.ai"):
+        body["stream_options"] = {"include_usage": True}
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice != "auto":
+            body["tool_choice"] = _tool_choice(request)
+    if request.output_schema is not None:
+        schema = dict(request.output_schema)
+        form: dict[str, JSON] = {"name": request.output_name, "schema": schema, "strict": is_strict(schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
+    max_tokens = limit_tokens(request, settings)
+    if max_tokens is not None:
+        body[_max_tokens_field(settings)] = max_tokens
+    if settings.temperature is not None:
+        body["temperature"] = settings.temperature
+    body |= thinking_fields(
+        settings.thinking,
+        model=settings.model,
+        base_url=settings.base_url,
+        api="chat",
+        dialect=settings.thinking_dialect,
+    )
+    return body | dict(settings.extra_body)
+
+
+def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
+    """The smaller of what the request and the settings allow."""
+    limits = [limit for limit in (request.max_tokens, settings.max_tokens) if limit is not None]
+    return min(limits, default=None)
+
+
+def is_strict(schema: JSON) -> bool:
+    """Whether a schema is one that servers can hold a model to: each object closed, each of its properties required.
+
+    https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+    """
+    if isinstance(schema, list):
+        return all(map(is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties, required = schema.get("properties", {}), schema.get("required", [])
+        if not (isinstance(properties, dict) and isinstance(required, list)):
+            return False
+        if schema.get("additionalProperties") is not False or set(properties) != set(map(str, required)):
+            return False
+        return all(map(is_strict, [*properties.values(), schema.get("$defs", {})]))
+    return all(map(is_strict, schema.values()))
+
+
+def safe_arguments(arguments: str) -> str:
+    """The JSON text of a call's arguments; `{}` when it isn't an object, which servers refuse."""
+    try:
+        value = loads(arguments)
+    except ValueError:
+        return "{}"
+    return arguments if isinstance(value, dict) else "{}"
+
+
+def mistral_id(call_id: str) -> str:
+    """An id as Mistral takes them: nine letters and digits, the same for the same id.
+
+    https://github.com/vllm-project/vllm/issues/10821
+
+    >>> mistral_id("aB3dE6gH9"), len(mistral_id("call_1"))
+    ('aB3dE6gH9', 9)
+    """
+    if re.fullmatch(r"[a-zA-Z0-9]{9}", call_id):
+        return call_id
+    alphabet = string.ascii_letters + string.digits
+    number = int.from_bytes(hashlib.sha256(call_id.encode()).digest())
+    letters: list[str] = []
+    for _ in range(9):
+        number, position = divmod(number, len(alphabet))
+        letters.append(alphabet[position])
+    return "".join(letters)
+
+
+def _messages(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
+    match message:
+        case SystemMessage(text=text):
+            yield {"role": "system", "content": text}
+        case UserMessage(content=str() as text):
+            yield {"role": "user", "content": text}
+        case UserMessage(content=parts):
+            yield {"role": "user", "content": [_part(cast(Content, part)) for part in parts]}
+        case AssistantMessage():
+            yield _assistant(message, settings)
+        case ToolMessage(call_id=call_id, text=text):
+            yield {"role": "tool", "tool_call_id": _wire_id(call_id, settings), "content": text}
+        case _:
+            assert_never(message)
+
+
+def _part(part: Content) -> JSON:
+    match part:
+        case Text(text=text):
+            return {"type": "text", "text": text}
+        case Image(url=url, detail=detail):
+            return {
+                "type": "image_url",
+                "image_url": {"url": url} if detail == "auto" else {"url": url, "detail": detail},
+            }
+        case File(file_id=str() as file_id):
+            return {"type": "file", "file": {"file_id": file_id}}
+        case File(name=name, data_url=data_url):
+            return {"type": "file", "file": {"filename": name, "file_data": data_url or ""}}
+        case _:
+            assert_never(part)
+
+
+def _assistant(message: AssistantMessage, settings: Settings) -> dict[str, JSON]:
+    # A refusal goes back as what was said: few servers know its field.
+    data: dict[str, JSON] = {"role": "assistant", "content": message.text or message.refusal or None}
+    if message.calls:
+        data["tool_calls"] = [_call(call, position, settings) for position, call in enumerate(message.calls)]
+    for item in message.provider:
+        if item.source == settings.source:
+            data[item.kind] = _joined(data.get(item.kind), item.data)
+    # DeepSeek answers 400 to a message without the field when it thinks, be the message its own or another model's.
+    # https://api-docs.deepseek.com/guides/thinking_mode
+    if family_of(settings.model) == "deepseek" and settings.thinking not in (False, 0, "none"):
+        data.setdefault("reasoning_content", data.get("reasoning") or "")
+    return data
+
+
+def _joined(before: JSON, more: JSON) -> JSON:
+    """Pieces of one field: lists are one list in the end, of anything else the last counts."""
+    return [*before, *more] if isinstance(before, list) and isinstance(more, list) else more
+
+
+def _call(call: RequestedCall, position: int, settings: Settings) -> JSON:
+    data: dict[str, JSON] = {
+        "id": _wire_id(call.id, settings),
+        "type": "function",
+        "function": {"name": call.name, "arguments": safe_arguments(call.arguments)},
+    }
+    if call.provider is not None and call.provider.source == settings.source:
+        data[call.provider.kind] = call.provider.data
+    elif position == 0 and family_of(settings.model) == "gemini" and version_of(settings.model) >= (3, 0):
+        # Only the first call of a message carries a signature, and only a foreign message lacks it there.
+        data["extra_content"] = {"google": {"thought_signature": FOREIGN_SIGNATURE}}
+    return data
+
+
+def _wire_id(call_id: str, settings: Settings) -> str:
+    return mistral_id(call_id) if family_of(settings.model) == "mistral" else call_id
+
+
+def _tool(tool: ToolSpec) -> JSON:
+    function: dict[str, JSON] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": cast(JSON, _parameters(tool.parameters)),
+    }
+    if tool.strict:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _parameters(parameters: Mapping[str, JSON]) -> dict[str, JSON]:
+    # An object without `properties` is refused by several servers, also where a tool takes nothing.
+    return {"type": "object", "properties": {}} | dict(parameters)
+
+
+def _tool_choice(request: ModelRequest) -> JSON:
+    choice = request.tool_choice
+    return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedTool) else choice
+
+
+def _max_tokens_field(settings: Settings) -> str:
+    # OpenAI's thinking models refuse the old name, most other servers don't know the new one.
+    is_new = is_openai_host(settings.base_url) or (
+        thinks(settings.model) and not short_name(settings.model).startswith("gpt-oss")
+    )
+    return "max_completion_tokens" if is_new else "max_tokens"

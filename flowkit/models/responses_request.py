@@ -1,0 +1,133 @@
+"""A request in the words of the Responses API: the body that is sent, from the conversation and the settings.
+
+Pure. Tools stand flat (`{"type": "function", "name": …}`), calls and results are items beside the messages, and the
+conversation is ours: `store` is off, so reasoning items come back with their encrypted content and are sent again,
+each before the call it led to. https://platform.openai.com/docs/api-reference/responses/create
+"""
+
+from collections.abc import Iterable
+from typing import assert_never, cast
+
+from flowkit.codec import JSON
+from flowkit.messages import (
+    AssistantMessage,
+    Content,
+    File,
+    Image,
+    Message,
+    RequestedCall,
+    SystemMessage,
+    Text,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+)
+from flowkit.models.base import ModelRequest, NamedTool
+from flowkit.models.chat_request import is_strict, limit_tokens, safe_arguments
+from flowkit.models.settings import Settings
+from flowkit.models.thinking import thinking_fields
+from flowkit.models.vendors import family_of, thinks
+
+
+def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
+    """The body of a streamed request."""
+    body: dict[str, JSON] = {
+        "model": settings.model,
+        "input": [item for message in request.messages for item in _items(message, settings)],
+        "stream": True,
+        "store": False,
+    }
+    # A model that doesn't think answers 400 when asked for its encrypted thinking.
+    if thinks(settings.model) or (settings.thinking and family_of(settings.model) != "openai"):
+        body["include"] = ["reasoning.encrypted_content"]
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice != "auto":
+            body["tool_choice"] = _tool_choice(request)
+    if request.output_schema is not None:
+        schema = dict(request.output_schema)
+        form: dict[str, JSON] = {"type": "json_schema", "name": request.output_name, "schema": schema}
+        body["text"] = {"format": {**form, "strict": is_strict(schema)}}
+    max_tokens = limit_tokens(request, settings)
+    if max_tokens is not None:
+        body["max_output_tokens"] = max_tokens
+    if settings.temperature is not None:
+        body["temperature"] = settings.temperature
+    body |= thinking_fields(
+        settings.thinking,
+        model=settings.model,
+        base_url=settings.base_url,
+        api="responses",
+        dialect=settings.thinking_dialect,
+    )
+    return body | dict(settings.extra_body)
+
+
+def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
+    match message:
+        case SystemMessage(text=text):
+            yield {"role": "system", "content": text}
+        case UserMessage(content=str() as text):
+            yield {"role": "user", "content": text}
+        case UserMessage(content=parts):
+            yield {"role": "user", "content": [_part(cast(Content, part)) for part in parts]}
+        case AssistantMessage():
+            yield from _assistant(message, settings)
+        case ToolMessage(call_id=call_id, text=text):
+            yield {"type": "function_call_output", "call_id": call_id, "output": text}
+        case _:
+            assert_never(message)
+
+
+def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[str, JSON]]:
+    for item in message.provider:
+        if item.source == settings.source and isinstance(item.data, dict):
+            yield item.data
+    text = message.text or message.refusal
+    if text:
+        yield {"role": "assistant", "content": text}
+    for call in message.calls:
+        yield _call(call, settings)
+
+
+def _call(call: RequestedCall, settings: Settings) -> dict[str, JSON]:
+    data: dict[str, JSON] = {
+        "type": "function_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": safe_arguments(call.arguments),
+    }
+    provider = call.provider
+    if provider is not None and provider.source == settings.source and isinstance(provider.data, dict):
+        data = provider.data | data
+    return data
+
+
+def _part(part: Content) -> JSON:
+    match part:
+        case Text(text=text):
+            return {"type": "input_text", "text": text}
+        case Image(url=url, detail=detail):
+            return {"type": "input_image", "image_url": url, "detail": detail}
+        case File(file_id=str() as file_id):
+            return {"type": "input_file", "file_id": file_id}
+        case File(name=name, data_url=data_url):
+            return {"type": "input_file", "filename": name, "file_data": data_url or ""}
+        case _:
+            assert_never(part)
+
+
+def _tool(tool: ToolSpec) -> JSON:
+    # Unlike Chat Completions, this API is strict where nothing is said.
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": {"type": "object", "properties": {}} | dict(tool.parameters),
+        "strict": tool.strict,
+    }
+
+
+def _tool_choice(request: ModelRequest) -> JSON:
+    choice = request.tool_choice
+    return {"type": "function", "name": choice.name} if isinstance(choice, NamedTool) else choice
