@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tools",
         "tool",
         "toolsets",
+        "reading",
         "results",
         "lint",
         "effects",
