@@ -70,7 +70,13 @@ class CallDone:
 
 @dataclass(frozen=True, slots=True)
 class ProviderDelta:
-    """An item that must go back as it is (`reasoning` items, `reasoning_details`)."""
+    """Something that must go back as it is, or that tells the order of what goes back.
+
+    Chat Completions: `reasoning_details` (a list; pieces of one index belong together) and `extra_content`. Responses
+    API: every item that is done, in order, `kind` being its type: `reasoning`, and others that hold
+    `encrypted_content`, whole; `message` as `{"id", "phase", "text"}`; `function_call` and `custom_tool_call` as
+    `{"id", "call_id"}`.
+    """
 
     kind: str
     data: JSON
@@ -85,10 +91,11 @@ class UsageDelta:
 
 @dataclass(frozen=True, slots=True)
 class FinishDelta:
-    """The server's reason for ending this choice."""
+    """The server's reason for ending this choice; `wire` is its own word for it, when it came from a server."""
 
     reason: FinishReason
     choice: int = 0
+    wire: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,27 @@
+"""From deltas to a turn: what an answer says, and which of its calls are sealed."""
+
+from flowkit.assemble.assembler import Assembler
+from flowkit.assemble.parts import (
+    CallFragment,
+    CallOpened,
+    CallReady,
+    CallSealed,
+    CallState,
+    CallVoided,
+    Part,
+    Turn,
+    TurnCall,
+)
+
+__all__ = [
+    "Assembler",
+    "CallFragment",
+    "CallOpened",
+    "CallReady",
+    "CallSealed",
+    "CallState",
+    "CallVoided",
+    "Part",
+    "Turn",
+    "TurnCall",
+]

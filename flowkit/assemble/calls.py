@@ -1,0 +1,168 @@
+"""Which call a fragment belongs to.
+
+The wire's index, id and name may each be missing, late, repeated or shared, so no one of them decides. The rules, in
+the order in which they are asked: a known index is the same call, unless a new id and name (or a new name behind closed
+arguments) begin another; an unknown index is a new call, unless nothing names it and one call is open; without an index
+the id decides, then a name begins a new call, and what has neither goes on with the last open call.
+"""
+
+from flowkit.assemble.arguments_text import Bracket, read_object
+from flowkit.assemble.parts import CallState
+from flowkit.codec import JSON
+from flowkit.models.base import CallDelta
+
+
+class GrowingCall:
+    """A call while it comes; the first id counts, and the name is settled once arguments begin."""
+
+    __slots__ = (
+        "_bracket",
+        "_scanned",
+        "_tried",
+        "arguments",
+        "custom",
+        "error",
+        "fragments",
+        "id",
+        "index",
+        "name",
+        "opened",
+        "provider",
+        "raw",
+        "size",
+        "state",
+        "wire_id",
+    )
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.wire_id: str | None = None
+        self.id: str = ""
+        self.name: str = ""
+        self.fragments: list[str] = []
+        self.size = 0
+        self.custom = False
+        self.provider: JSON = None
+        self.state: CallState = "open"
+        self.opened = False
+        self.raw: str = ""
+        self.arguments: dict[str, JSON] | None = None
+        self.error: str | None = None
+        self._bracket = Bracket()
+        self._scanned = 0
+        self._tried = False
+
+    def accept(self, delta: CallDelta) -> None:
+        """Take in what this delta adds."""
+        if self.wire_id is None:
+            self.wire_id = delta.id
+        if delta.custom:
+            self.custom = True
+        name = delta.name
+        if name is not None and name != self.name and not self.fragments:
+            self.name = name if name.startswith(self.name) else self.name + name
+        if delta.provider is not None:
+            old, new = self.provider, delta.provider
+            self.provider = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+        if delta.arguments:
+            self.fragments.append(delta.arguments)
+            self.size += len(delta.arguments)
+
+    @property
+    def has_open_json(self) -> bool:
+        """Its arguments have begun and haven't closed."""
+        return self.state == "open" and self.size > 0 and not self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Its arguments are a whole object, or nothing more can come."""
+        if self.state != "open":
+            return True
+        if self.custom or not self.size or self.fragments[-1].rstrip()[-1:] not in ("}", ""):
+            return False
+        self._scan()
+        return self._bracket.is_closed
+
+    def read_if_just_closed(self) -> dict[str, JSON] | None:
+        """The arguments at the moment when they first close, None at all other moments and when they are empty.
+
+        Looks for that only behind a `}`, and parses at most once in the life of a call.
+        """
+        if self._tried or self.custom or self.fragments[-1].rstrip()[-1:] != "}":
+            return None
+        self._scan()
+        if not self._bracket.is_closed:
+            return None
+        self._tried = True
+        return read_object("".join(self.fragments)) or None
+
+    def _scan(self) -> None:
+        if self._scanned < len(self.fragments):
+            self._bracket.feed("".join(self.fragments[self._scanned :]))
+            self._scanned = len(self.fragments)
+
+
+class CallBook:
+    """The calls of one turn, in the order in which they came, and the way to each."""
+
+    def __init__(self) -> None:
+        self.calls: list[GrowingCall] = []
+        self._by_slot: dict[int, GrowingCall] = {}
+        self._by_id: dict[str, GrowingCall] = {}
+
+    def find(self, delta: CallDelta) -> GrowingCall | None:
+        """The call that this delta goes on with; None when it begins a new one."""
+        if delta.slot is None:
+            return self._find_without_slot(delta)
+        call = self._by_slot.get(delta.slot)
+        if call is not None:
+            return None if _begins_another(call, delta) else call
+        if delta.name is not None:
+            return None
+        if delta.id is not None:
+            return self._by_id.get(delta.id)
+        open_calls = [call for call in self.calls if call.state == "open"]
+        return open_calls[0] if len(open_calls) == 1 else None
+
+    def at(self, slot: int) -> GrowingCall | None:
+        """The call at this index of the wire."""
+        return self._by_slot.get(slot)
+
+    def add(self, slot: int | None = None) -> GrowingCall:
+        """A new call."""
+        call = GrowingCall(len(self.calls))
+        self.calls.append(call)
+        if slot is not None:
+            self._by_slot[slot] = call
+        return call
+
+    def note_id(self, call: GrowingCall, id: str | None) -> None:
+        """Let this id of the wire lead to the call, the last one that bore it."""
+        if id is not None and id == call.wire_id:
+            self._by_id[id] = call
+
+    def _find_without_slot(self, delta: CallDelta) -> GrowingCall | None:
+        call = self._by_id.get(delta.id) if delta.id is not None else None
+        if call is None:
+            call = next((call for call in reversed(self.calls) if call.state == "open"), None)
+            if call is not None and delta.name is not None:
+                repeated = delta.name == call.name and call.has_open_json
+                return call if repeated else None
+            return call
+        return None if _begins_another(call, delta) else call
+
+
+def _begins_another(call: GrowingCall, delta: CallDelta) -> bool:
+    """Whether a delta at a call's place begins another call there."""
+    if delta.name is None:
+        return False
+    if delta.id is None:
+        if delta.arguments is None or not delta.arguments.lstrip().startswith("{") or not call.is_closed:
+            return False
+        return len(delta.arguments) != call.size or delta.arguments != "".join(call.fragments)
+    if delta.id == call.wire_id:
+        return delta.name != call.name and call.size > 0 and call.is_closed
+    if delta.name == call.name:
+        return call.is_closed
+    # Another name under a late id: the rest of a name that comes in pieces, or another call.
+    return True

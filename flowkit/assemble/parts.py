@@ -1,0 +1,119 @@
+"""What an answer turns into while it is read, and what it was once it has ended."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flowkit.codec import JSON
+from flowkit.errors import ModelError
+from flowkit.messages import FinishReason, Usage
+from flowkit.models.base import ProviderDelta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A call whose name is known; `index` counts the calls of this turn from 0, as they came."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallFragment:
+    """More of a call's arguments, for those who watch."""
+
+    index: int
+    fragment: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallReady:
+    """A soft signal: the arguments have just closed to an object that isn't empty. They may still turn out others."""
+
+    index: int
+    name: str
+    arguments: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class CallSealed:
+    """Nothing can change this call any more.
+
+    `arguments` are None with an `error` for the model when they can't be read, and without one when the call is
+    `custom`: its input is the free text `raw`. `provider` has to go back with the call. `wire_id` is the id that the
+    server gave it, which may be missing or stand for several calls.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: dict[str, JSON] | None
+    raw: str
+    error: str | None = None
+    provider: JSON = None
+    wire_id: str | None = None
+    custom: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallVoided:
+    """A call that never came to its end; it must not run, whatever its arguments parse to."""
+
+    index: int
+    reason: str
+
+
+Part = (
+    TextDelta
+    | ThinkingDelta
+    | RefusalDelta
+    | UsageDelta
+    | CallOpened
+    | CallFragment
+    | CallReady
+    | CallSealed
+    | CallVoided
+)
+
+CallState = Literal["open", "sealed", "invalid", "void"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCall:
+    """One call of a turn. Only a `sealed` one may run; of a `void` one `arguments` shows what came, if that parses."""
+
+    index: int
+    id: str
+    name: str
+    arguments: dict[str, JSON] | None
+    raw: str
+    state: CallState
+    error: str | None = None
+    wire_id: str | None = None
+    custom: bool = False
+    provider: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An answer as far as it has been read.
+
+    `finish_reason` is the server's own word (for the Responses API `completed`, `incomplete` or `failed`), None when
+    it gave none; `reason` is what it means. `error` says what broke the answer, also that it was cut off; where it is
+    None the turn can be used, whatever `complete` says. `complete` means that it is known to be whole: it came to its
+    end and no call is void; where a server gave no reason but only its end mark, that calls with arguments closed.
+    `leaked` is a marker of a tool call in the text or thinking of a turn without calls: the server didn't recognise
+    its model's calls.
+    """
+
+    text: str = ""
+    thinking: str = ""
+    refusal: str = ""
+    calls: tuple[TurnCall, ...] = ()
+    finish_reason: str | None = None
+    reason: FinishReason = "unknown"
+    usage: Usage | None = None
+    error: ModelError | None = None
+    complete: bool = False
+    provider: tuple[ProviderDelta, ...] = field(default=())
+    thinking_field: str | None = None
+    leaked: str | None = None

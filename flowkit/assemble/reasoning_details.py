@@ -1,0 +1,50 @@
+"""`reasoning_details`, which come in pieces and must go back whole (OpenRouter, Vercel).
+
+Pieces of one index and type are one detail: its texts are joined, its other fields are the last that was said. Pieces
+without an index are details of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from flowkit.codec import JSON
+
+_JOINED = ("text", "summary", "data")
+
+
+class MergedDetails:
+    """The details of one answer, as they come."""
+
+    def __init__(self) -> None:
+        self._details: list[dict[str, JSON]] = []
+        self._texts: list[dict[str, list[str]]] = []
+        self._places: dict[tuple[JSON, JSON], int] = {}
+
+    def add(self, pieces: Sequence[JSON]) -> None:
+        """Take in the pieces of one chunk."""
+        for piece in pieces:
+            if isinstance(piece, dict):
+                self._add(piece)
+
+    def to_json(self) -> list[JSON]:
+        """All details, in the order in which they began."""
+        return [
+            {**detail, **{field: "".join(parts) for field, parts in texts.items()}}
+            for detail, texts in zip(self._details, self._texts, strict=True)
+        ]
+
+    def _add(self, piece: Mapping[str, JSON]) -> None:
+        index, kind = piece.get("index"), piece.get("type")
+        key = (index, kind) if isinstance(index, int) and isinstance(kind, str) else None
+        place = None if key is None else self._places.get(key)
+        if place is None:
+            place = len(self._details)
+            self._details.append({})
+            self._texts.append({})
+            if key is not None:
+                self._places[key] = place
+        detail, texts = self._details[place], self._texts[place]
+        for field, value in piece.items():
+            if field in _JOINED and isinstance(value, str):
+                texts.setdefault(field, []).append(value)
+            elif value is not None or field not in detail:
+                detail[field] = value

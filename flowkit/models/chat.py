@@ -1,0 +1,154 @@
+"""The answer of Chat Completions, bytes to deltas.
+
+Servers that call themselves compatible differ in nearly every field, so each is taken as it comes: null, missing and
+empty are the same, unknown fields are passed over, and nothing is joined here; `assemble` does that.
+"""
+
+from collections.abc import Mapping
+
+from flowkit.codec import JSON, dumps
+from flowkit.messages import FinishReason
+from flowkit.models.base import (
+    CallDelta,
+    Delta,
+    ErrorDelta,
+    FinishDelta,
+    ProviderDelta,
+    RefusalDelta,
+    TextDelta,
+    ThinkingDelta,
+    UsageDelta,
+)
+from flowkit.models.reading import Reader, as_text, read_error, read_usage
+
+FUNCTION_CALL_SLOT = -1
+"""Where the one call of the old `function_call` field is kept; it has neither index nor id."""
+
+_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "content_filter": "content_filter",
+    "error": "error",
+    # Mistral; Text Generation Inference; Together.
+    "model_length": "length",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+}
+
+
+class ChatReader(Reader):
+    """Reads the body of `POST /chat/completions` with `stream: true`."""
+
+    def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        choices = event.get("choices")
+        if "error" in event or event_type == b"error" or event.get("object") == "error":
+            _read_error(event, event_type, deltas)
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict):
+                    _read_choice(choice, deltas)
+        usage = event.get("usage")
+        if usage is None and "x_groq" in event:
+            groq = event["x_groq"]
+            usage = groq.get("usage") if isinstance(groq, dict) else None
+        if isinstance(usage, dict):
+            deltas.append(UsageDelta(read_usage(usage)))
+
+
+def _read_choice(choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    index = choice.get("index")
+    number = index if isinstance(index, int) else 0
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        _read_thinking(delta, number, deltas)
+        content = delta.get("content")
+        if isinstance(content, str):
+            if content:
+                deltas.append(TextDelta(content, number))
+        elif isinstance(content, list):
+            _read_parts(content, number, deltas)
+        refusal = as_text(delta.get("refusal"))
+        if refusal is not None:
+            deltas.append(RefusalDelta(refusal, number))
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            for call in calls:
+                if isinstance(call, dict):
+                    deltas.append(_read_call(call, number))
+        call = delta.get("function_call")
+        if isinstance(call, dict):
+            deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, number))
+        if number == 0 and delta.get("extra_content"):
+            deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
+    # Behind the delta: servers put the last fragment and the reason into one chunk.
+    finish = as_text(choice.get("finish_reason"))
+    if finish is not None:
+        deltas.append(FinishDelta(_REASONS.get(finish.lower(), "unknown"), number, finish))
+
+
+def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
+    """Of the fields that may say the same, the first that says something."""
+    details = delta.get("reasoning_details")
+    for field in ("reasoning_content", "reasoning"):
+        text = delta.get(field)
+        if isinstance(text, str) and text:
+            deltas.append(ThinkingDelta(text, field, choice))
+            break
+    else:
+        if details and isinstance(details, list):
+            for detail in details:
+                if isinstance(detail, dict):
+                    text = as_text(detail.get("text")) or as_text(detail.get("summary"))
+                    if text is not None:
+                        deltas.append(ThinkingDelta(text, "reasoning_details", choice))
+    if details and choice == 0:
+        deltas.append(ProviderDelta("reasoning_details", details))
+
+
+def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
+    """Content as a list of parts, some of them thinking (Mistral)."""
+    for part in parts:
+        if not isinstance(part, dict):
+            continue
+        thinking = part.get("thinking")
+        if isinstance(thinking, list):
+            thinking = "".join(str(item.get("text") or "") for item in thinking if isinstance(item, dict))
+        if isinstance(thinking, str) and thinking:
+            deltas.append(ThinkingDelta(thinking, "content", choice))
+        text = as_text(part.get("text"))
+        if text is not None:
+            deltas.append(TextDelta(text, choice))
+
+
+def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
+    index = call.get("index")
+    id = as_text(call.get("id"))
+    custom = call.get("custom")
+    body = call.get("function")
+    if isinstance(custom, dict):
+        body = custom
+    if not isinstance(body, dict):
+        body = {}
+    arguments = body.get("input" if isinstance(custom, dict) else "arguments")
+    whole = arguments is not None and not isinstance(arguments, str)
+    return CallDelta(
+        slot=index if isinstance(index, int) else None,
+        id=None if id == "null" else id,
+        name=as_text(body.get("name")),
+        arguments=dumps(arguments).decode() if whole else as_text(arguments),
+        choice=choice,
+        whole=whole,
+        custom=isinstance(custom, dict) or call.get("type") == "custom",
+        provider={"extra_content": call["extra_content"]} if call.get("extra_content") else None,
+    )
+
+
+def _read_error(event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+    error = event.get("error")
+    if error:
+        deltas.append(ErrorDelta(read_error(error)))
+    elif event_type == b"error" or event.get("object") == "error":
+        deltas.append(ErrorDelta(read_error(dict(event))))

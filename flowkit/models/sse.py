@@ -1,0 +1,135 @@
+"""Server-sent events: bytes in, events out, however the bytes are cut.
+
+Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, with one exception: an event whose empty line
+never came is given at the end, for servers leave it out behind the one that holds their finish reason.
+"""
+
+from typing import NamedTuple
+
+from flowkit.errors import StreamError
+
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+"""The longest event that is read; a generated image in base64 takes some megabytes."""
+
+HEAD_BYTES = 2_000
+"""How much of a body is kept to say what it was, when it isn't an event stream."""
+
+_MARK = b"\xef\xbb\xbf"
+_FIELDS = (b"data", b"event", b"id", b"retry", b":")
+
+
+class Event(NamedTuple):
+    """One event: its data, lines joined by a line feed, and its type, empty when none was named."""
+
+    data: bytes
+    type: bytes
+
+
+class EventDecoder:
+    """Cuts a body into events; each byte is looked at a bounded number of times.
+
+    `head` is the beginning of the body until the first event has come.
+    """
+
+    __slots__ = ("_data", "_idle", "_partial", "_size", "_skip_line_feed", "_started", "_type", "head", "is_stream")
+
+    def __init__(self) -> None:
+        self.head = b""
+        self.is_stream = False
+        self._partial: list[bytes] = []  # pieces of a line whose end hasn't come
+        self._data: list[bytes] = []  # data lines of the event that is being read
+        self._type = b""
+        self._size = 0
+        self._skip_line_feed = False  # the last chunk ended with CR: an LF that follows belongs to it
+        self._started = False  # the byte-order mark is behind us
+        self._idle = False  # an event has just ended, and nothing has come since
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that these bytes complete.
+
+        Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`.
+        """
+        # One write, one event: what nearly every server does, so it is the short way.
+        if (
+            self._idle
+            and chunk.startswith(b"data: ")
+            and chunk.endswith(b"\n\n")
+            and chunk.find(b"\n") == len(chunk) - 2
+            and b"\r" not in chunk
+        ):
+            return [Event(chunk[6:-2], b"")]
+        return self._read(chunk)
+
+    def end(self) -> Event | None:
+        """The last event, when the body ended without its empty line."""
+        if self._partial:
+            line = b"".join(self._partial)
+            self._partial = []
+            self._read_line(line.removeprefix(_MARK) if not self._started else line)
+        return self._dispatch()
+
+    def _read(self, chunk: bytes) -> list[Event]:
+        if not self.is_stream and len(self.head) < HEAD_BYTES:
+            self.head += chunk[:HEAD_BYTES]
+        if not self._started:
+            chunk = b"".join((*self._partial, chunk))
+            self._partial = []
+            if len(chunk) < len(_MARK) and _MARK.startswith(chunk):
+                self._partial.append(chunk)
+                return []
+            self._started = True
+            chunk = chunk.removeprefix(_MARK)
+        if self._skip_line_feed and chunk:
+            self._skip_line_feed = False
+            if chunk[0] == 10:
+                chunk = chunk[1:]
+        self._size += len(chunk)
+        if self._size > MAX_EVENT_BYTES:
+            raise StreamError(f"an event is longer than {MAX_EVENT_BYTES} bytes")
+        if b"\n" not in chunk and b"\r" not in chunk:
+            if chunk:
+                self._idle = False
+                self._partial.append(chunk)
+            return []
+        self._skip_line_feed = chunk[-1] == 13
+        if self._partial:
+            self._partial.append(chunk)
+            chunk = b"".join(self._partial)
+            self._partial = []
+        lines = chunk.splitlines()  # of bytes: ends a line at LF, CR and CRLF, and nowhere else
+        if chunk[-1] not in b"\r\n":
+            self._partial.append(lines.pop())
+        events: list[Event] = []
+        for line in lines:
+            if line:
+                self._read_line(line)
+            else:
+                event = self._dispatch()
+                if event is not None:
+                    events.append(event)
+        self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
+        return events
+
+    def _read_line(self, line: bytes) -> None:
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data.append(value[1:] if value[:1] == b" " else value)
+        elif field == b"event":
+            self._type = value[1:] if value[:1] == b" " else value
+
+    def _dispatch(self) -> Event | None:
+        self._size = 0
+        event_type, self._type = self._type, b""
+        if not self._data:
+            return None
+        event = Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type)
+        self._data = []
+        self.is_stream = True
+        self.head = b""
+        return event
+
+
+def looks_like_events(head: bytes) -> bool:
+    """Whether a body that begins so could be an event stream; of an empty one nobody can tell, so it could."""
+    start = head.removeprefix(_MARK).lstrip()
+    return any(start.startswith(field) or field.startswith(start) for field in _FIELDS)

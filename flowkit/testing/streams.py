@@ -1,0 +1,30 @@
+"""A recorded body, read as a model's answer."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from flowkit.assemble import Assembler, Turn
+from flowkit.models.chat import ChatReader
+from flowkit.models.responses import ResponsesReader
+
+
+def read_turn(body: bytes, *, api: str, cuts: Sequence[int] = ()) -> Turn:
+    """The turn in this body, which arrives in pieces cut at these places.
+
+    `api` is `"chat"` or `"responses"`. Names and calls stand as on the wire, but each call has an id of its own.
+    """
+    match api:
+        case "chat":
+            reader = ChatReader()
+        case "responses":
+            reader = ResponsesReader()
+        case _:
+            raise ValueError(f"'api' is {api!r}, expected 'chat' or 'responses'")
+    assembler = Assembler()
+    for start, end in pairwise((0, *sorted(cuts), len(body))):
+        for delta in reader.feed(body[start:end]):
+            assembler.feed(delta)
+    for delta in reader.end():
+        assembler.feed(delta)
+    assembler.end()
+    return assembler.turn
