@@ -1,0 +1,66 @@
+"""llama.cpp's own HTTP server, inside this process, on a free port of the loopback address.
+
+It is reached like any other server, over HTTP, with a key that only this process knows.
+"""
+
+import secrets
+import socket
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flowkit.errors import ConfigurationError
+
+_TEMPLATE = Path(__file__).with_name("hermes.jinja")
+CONTEXT_TOKENS = 4096
+
+
+class LlamaServer:
+    """Serves one model file until `close`; it listens when the constructor returns.
+
+    Raises `ConfigurationError` where the package `xllamacpp` isn't installed.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        require_xllamacpp()
+        xllamacpp: Any = import_module("xllamacpp")
+        parameters: Any = xllamacpp.CommonParams()
+        parameters.model.path = str(weights)
+        parameters.chat_template = _TEMPLATE.read_text()
+        parameters.use_jinja = True
+        parameters.cache_ram_mib = 0  # its default of 8 GiB let memory grow to three times the model's
+        parameters.n_ctx = CONTEXT_TOKENS
+        parameters.n_parallel = 1
+        parameters.cpuparams.n_threads = 1  # one thread was steadier than two on a busy machine
+        parameters.cpuparams_batch.n_threads = 1
+        parameters.ui = False
+        parameters.verbosity = -1
+        parameters.hostnames = ["127.0.0.1"]
+        parameters.port = _free_port()
+        parameters.cors_origins = "http://127.0.0.1"
+        self.api_key = secrets.token_urlsafe(16)
+        parameters.api_keys = [self.api_key]
+        self._server: Any = xllamacpp.Server(parameters)
+        self.base_url: str = f"{self._server.listening_address}/v1"
+
+    def close(self) -> None:
+        """Stop listening and free the model's memory."""
+        self._server = None
+
+
+def require_xllamacpp() -> None:
+    """Raise, in one sentence, where the embedded model can't run."""
+    if find_spec("xllamacpp") is None:
+        raise ConfigurationError(
+            "the embedded model needs the package xllamacpp, which has wheels for Linux, macOS 13 and Windows x64 "
+            f"(here: {sys.platform}): pip install 'flowkit-agents[local]', or give --base-url or OPENAI_API_KEY"
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
