@@ -1,4 +1,4 @@
-"""What a request to a server over HTTP is made of, besides the conversation: plain data, no network, no secret."""
+"""What a request over HTTP is made of besides the conversation, and where it goes: plain data, no network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,10 +10,30 @@ from flowkit.models.thinking import Api, Dialect, Thinking
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
+PLACEHOLDER_KEY = "no-key"
+"""Sent to servers for which no key was given: local ones take any, but the header must hold something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where requests go and as whom; equal servers share a client.
+
+    `timeout_s` bounds the silence before the answer and within it. `max_retries` counts what the `openai` package
+    repeats by itself: requests that were refused with 408, 409, 429 or 5xx, or found no connection; never an answer
+    that has begun. `api_version` is that of Azure's older addresses.
+    """
+
+    base_url: str
+    api_key: str = field(default=PLACEHOLDER_KEY, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    api_version: str | None = None
+    timeout_s: float = 600.0
+    max_retries: int = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one model behind one address.
+    """The settings of one model behind one address; nothing in it is secret but a password in the address.
 
     `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out.
     `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.

@@ -1,0 +1,69 @@
+"""From a server's bytes to deltas: what every model over HTTP does, be its bytes fresh or recorded."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, assert_never
+
+from flowkit.codec import JSON
+from flowkit.models.base import Delta, ModelRequest
+from flowkit.models.chat import ChatReader
+from flowkit.models.chat_request import build_chat_body
+from flowkit.models.reading import Reader
+from flowkit.models.responses import ResponsesReader
+from flowkit.models.responses_request import build_responses_body
+from flowkit.models.settings import Settings
+from flowkit.models.thinking import Api
+
+
+class ByteSource(Protocol):
+    """Anything that answers a request's body with the bytes of a stream."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def open(self, body: Mapping[str, JSON]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The answer's body as it arrives; leaving the context closes it.
+
+        Raises `ModelError` on entering when there is no answer, and `StreamError` while iterating when it breaks off.
+        """
+        ...
+
+
+def build_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
+    """The body of a request in the words of the interface that the settings name."""
+    match settings.api:
+        case "chat":
+            return build_chat_body(request, settings)
+        case "responses":
+            return build_responses_body(request, settings)
+        case _:
+            assert_never(settings.api)
+
+
+@asynccontextmanager
+async def stream_deltas(source: ByteSource, request: ModelRequest) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
+    """The answer of a byte source as deltas."""
+    async with source.open(build_body(request, source.settings)) as chunks:
+        deltas = _read(chunks, _make_reader(source.settings.api))
+        try:
+            yield deltas
+        finally:
+            await deltas.aclose()
+
+
+async def _read(chunks: AsyncIterator[bytes], reader: Reader) -> AsyncGenerator[Delta, None]:
+    async for chunk in chunks:
+        for delta in reader.feed(chunk):
+            yield delta
+    for delta in reader.end():
+        yield delta
+
+
+def _make_reader(api: Api) -> Reader:
+    match api:
+        case "chat":
+            return ChatReader()
+        case "responses":
+            return ResponsesReader()
+        case _:
+            assert_never(api)
