@@ -34,27 +34,26 @@ class Job:
     is_durable: bool = False
     is_awaited: bool = True
     future: Future[Any] = field(default_factory=Future[Any])
+    result: Any = None
 
-    def run(self) -> None:
-        """Run it; its result waits for `settle`, its error is told at once."""
-        if self.future.done():
-            return
+    def run(self, *, passing: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
+        """Run it and keep its result for `settle`; its error is told at once, but those in `passing` are raised."""
         try:
-            self._result = self.operation()
-        except Exception as error:  # noqa: BLE001  # the future is where it surfaces, in the task that asked
+            self.result = self.operation()
+        except passing:
+            raise
+        except Exception as error:  # noqa: BLE001  # it surfaces in whoever waits for the job
             self.future.set_exception(error)
 
     def settle(self) -> None:
         """Tell its result: what it wrote is committed."""
         if not self.future.done():
-            self.future.set_result(self._result)
+            self.future.set_result(self.result)
 
     def fail(self, error: BaseException) -> None:
         """Tell that its batch could not be written."""
         if not self.future.done():
             self.future.set_exception(error)
-
-    _result: Any = None
 
 
 class StoreThread:

@@ -1,0 +1,36 @@
+"""Runs that survive the process that drives them.
+
+A node is recorded under its run's id and its own: names, not positions, since nodes of a graph end in another order
+each time. See `journal.journal` for the file, `journal.run` for one run.
+"""
+
+from flowkit.journal.journal import Journal, default_journal_path
+from flowkit.journal.records import (
+    Approval,
+    Decision,
+    Done,
+    Fail,
+    Recorded,
+    RecordedTurn,
+    Resolution,
+    Retry,
+    RunDetails,
+    RunSummary,
+)
+from flowkit.journal.run import RunJournal
+
+__all__ = [
+    "Approval",
+    "Decision",
+    "Done",
+    "Fail",
+    "Journal",
+    "Recorded",
+    "RecordedTurn",
+    "Resolution",
+    "Retry",
+    "RunDetails",
+    "RunJournal",
+    "RunSummary",
+    "default_journal_path",
+]

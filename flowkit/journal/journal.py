@@ -1,0 +1,278 @@
+"""The log of runs: what a process that was killed left behind, so that another goes on.
+
+A journal is one SQLite file, with a folder of large results beside it. Runs, conversations and approvals are views of
+it. `open_run` starts a run or goes on with it; the other methods are for people and other processes: they block, and
+may be used while somebody drives a run.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from flowkit.clock import Clock, SystemClock
+from flowkit.codec import JSON
+from flowkit.errors import CodeChanged, RunBusy, RunError
+from flowkit.journal.holder import RunLease, lease_until
+from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
+from flowkit.journal.records import Decision, Resolution, RunDetails, RunSummary
+from flowkit.journal.rows import (
+    SUMMARY_COLUMNS,
+    encode_value,
+    from_text,
+    read_approvals,
+    read_nodes,
+    read_summaries,
+    read_turns,
+    to_text,
+    write_node,
+)
+from flowkit.journal.run import SEQ_GAP, RunJournal, resolve_record, write_decision
+
+UNUSED_BLOB_S = 3600.0
+"""How old a result that no run names must be to be removed."""
+
+
+class Journal:
+    """Runs that survive the process; raises `StoreError` when the file can't be opened.
+
+    The file and its blobs are readable for their owner only. Arguments arrive with their secrets masked.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        lease_s: float = RUN_LEASE_S,
+        allow_network: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self._log = JournalLog(
+            Path(path).expanduser().absolute(),
+            SystemClock() if clock is None else clock,
+            lease_s=lease_s,
+            allow_network=allow_network,
+        )
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._log.path
+
+    @property
+    def commits(self) -> Commits:
+        """How many commits this process made, and how many of them waited for the disk."""
+        return self._log.commits
+
+    async def open_run(
+        self,
+        run_id: str,
+        *,
+        name: str,
+        code: str = "",
+        inputs: JSON = None,
+        user: str | None = None,
+        session: str | None = None,
+        allow_changed: bool = False,
+    ) -> RunJournal:
+        """Start this run, or go on with it, as its only driver; a run that has ended is opened to be read.
+
+        Raises `RunBusy` while another process (or another open `RunJournal`) drives it, `CodeChanged` when it began
+        with other code and isn't over, `RunError` when it is another user's or began with other inputs (None means
+        "whatever it began with").
+        """
+
+        def take(connection: sqlite3.Connection) -> tuple[RunDetails, int, int]:
+            found = connection.execute(
+                "SELECT user, session, code, inputs, status, fence, holder, boot, until, until_wall FROM run"
+                " WHERE run_id = ?",
+                (run_id,),
+            ).fetchone()
+            now = self._log.clock.wall()
+            if found is None:
+                fence, seq_gap = 1, 0
+                connection.execute(
+                    "INSERT INTO run (run_id, name, code, user, session, inputs, status, began, changed, fence)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?, 1)",
+                    (run_id, name, code, user, session, to_text(inputs), now, now),
+                )
+            else:
+                owner, _, old_code, old_inputs, status, fence, *lease = found
+                if owner != user:
+                    raise RunError(f"run {run_id!r} is another user's")
+                if RunLease(*lease).is_held(self._log.clock):
+                    raise RunBusy(f"run {run_id!r} is driven by another process ({lease[0]})")
+                is_over = status in ("done", "failed", "cancelled", "limit")
+                if old_code != code and not is_over and not allow_changed:
+                    raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to go on")
+                if inputs is not None and from_text(old_inputs) != inputs:
+                    raise RunError(f"run {run_id!r} began with other inputs")
+                fence, seq_gap = fence + 1, 0 if lease[0] is None else SEQ_GAP
+                if not is_over:
+                    connection.execute(
+                        "UPDATE run SET status = 'running', code = ?, changed = ? WHERE run_id = ?",
+                        (code, now, run_id),
+                    )
+                connection.execute(
+                    "UPDATE node SET state = 'in_doubt' WHERE run_id = ? AND state = 'claimed' AND effect = 'write'",
+                    (run_id,),
+                )
+            self._hold(connection, run_id, fence)
+            (last_seq,) = connection.execute("SELECT MAX(seq) FROM event WHERE run_id = ?", (run_id,)).fetchone()
+            first_seq = (-1 if last_seq is None else last_seq) + 1 + seq_gap
+            details = _read_details(connection, run_id, self._log)
+            assert details is not None, "it was written a few lines above"
+            self._log.held[run_id] = fence
+            return details, fence, first_seq
+
+        details, fence, first_seq = await self._log.write(take)
+        return RunJournal(self._log, details, fence, first_seq, allow_changed=allow_changed)
+
+    def runs(self, *, status: str | None = None, session: str | None = None, limit: int = 100) -> list[RunSummary]:
+        """The runs that began last, newest first."""
+
+        def read(connection: sqlite3.Connection) -> list[RunSummary]:
+            rows = connection.execute(
+                f"SELECT {SUMMARY_COLUMNS} FROM run WHERE (?1 IS NULL OR status = ?1)"
+                " AND (?2 IS NULL OR session = ?2) ORDER BY began DESC LIMIT ?3",
+                (status, session, limit),
+            )
+            return read_summaries(rows, self._log.clock)
+
+        return self._log.read(read)
+
+    def show(self, run_id: str) -> RunDetails | None:
+        """A run in full; None when there is no such run. A claimed write that nobody drives shows as in doubt."""
+        details = self._log.read(lambda connection: _read_details(connection, run_id, self._log))
+        if details is None or details.summary.is_held:
+            return details
+        nodes = {
+            node: replace(record, state="in_doubt")
+            if record.state == "claimed" and record.effect == "write"
+            else record
+            for node, record in details.nodes.items()
+        }
+        return replace(details, nodes=nodes)
+
+    def events(self, run_id: str, after: int = -1) -> list[JSON]:
+        """The events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
+
+        def read(connection: sqlite3.Connection) -> list[JSON]:
+            rows = connection.execute(
+                "SELECT body FROM event WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
+            )
+            return [from_text(body) for (body,) in rows]
+
+        return self._log.read(read)
+
+    def conversation(self, session: str, *, user: str | None = None, limit: int = 1000) -> list[JSON]:
+        """The messages of this user's session so far, oldest first: those that its runs added when they ended."""
+
+        def read(connection: sqlite3.Connection) -> list[JSON]:
+            rows = connection.execute(
+                "SELECT messages FROM run WHERE session = ? AND user IS ? AND messages IS NOT NULL"
+                " ORDER BY began DESC LIMIT ?",
+                (session, user, limit),
+            ).fetchall()
+            return [message for (messages,) in reversed(rows) for message in _list(from_text(messages))]
+
+        return self._log.read(read)
+
+    def decide(
+        self, run_id: str, node: str, *, approved: bool, by: str, reason: str = "", arguments: JSON = None
+    ) -> Decision:
+        """Decide on a call that waits, from any process; its driver finds it when the run goes on.
+
+        Raises `RunError` when nothing is asked there, or when it was decided already.
+        """
+        decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
+        if not self._log.write_now(lambda connection: write_decision(connection, run_id, node, decision)):
+            raise RunError(f"run {run_id!r}: nothing is asked about {node!r}, or it was decided already")
+        return decision
+
+    def resolve(self, run_id: str, node: str, resolution: Resolution, *, by: str) -> None:
+        """Settle a write in doubt, from any process, while nobody drives the run.
+
+        Raises `RunBusy` when somebody does, `RunError` when the node isn't in doubt.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            details = _read_details(connection, run_id, self._log)
+            before = None if details is None else details.nodes.get(node)
+            if details is None or before is None or before.state not in ("in_doubt", "claimed"):
+                raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
+            if details.summary.is_held:
+                raise RunBusy(f"run {run_id!r} is driven by another process")
+            record = resolve_record(before, resolution, by)
+            data = encode_value(record.value, node)
+            # A driver that was thought dead must not write over this.
+            connection.execute("UPDATE run SET fence = fence + 1 WHERE run_id = ?", (run_id,))
+            write_node(connection, run_id, record, data, self._log.blobs, self._log.clock)
+
+        self._log.write_now(write)
+
+    def delete(self, run_id: str) -> bool:
+        """Remove a run that nobody drives, and large results that nothing names any more."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            details = _read_details(connection, run_id, self._log)
+            if details is None:
+                return False
+            if details.summary.is_held:
+                raise RunBusy(f"run {run_id!r} is driven by another process")
+            for table in ("node", "turn", "approval", "event", "run"):
+                connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+            return True
+
+        is_removed = self._log.write_now(write)
+        used = self._log.read(lambda connection: set(_iterate_blobs(connection)))
+        self._log.blobs.remove_unused(used, self._log.clock.wall() - UNUSED_BLOB_S)
+        return is_removed
+
+    def close(self) -> None:
+        """Write what was given and close the file; blocks for as long as that takes."""
+        self._log.close()
+
+    def _hold(self, connection: sqlite3.Connection, run_id: str, fence: int) -> None:
+        connection.execute(
+            "UPDATE run SET fence = ?, holder = ?, boot = ?, until = ?, until_wall = ? WHERE run_id = ?",
+            (fence, self._log.holder.to_text(), *lease_until(self._log.clock, self._log.lease_s), run_id),
+        )
+
+
+def default_journal_path() -> Path:
+    """`FLOWKIT_JOURNAL`, or a file in the user's folder for states."""
+    import platformdirs
+
+    named = os.environ.get("FLOWKIT_JOURNAL")
+    return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
+
+
+def _read_details(connection: sqlite3.Connection, run_id: str, log: JournalLog) -> RunDetails | None:
+    rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE run_id = ?", (run_id,)).fetchall()
+    summaries = read_summaries(rows, log.clock)
+    if not summaries:
+        return None
+    code, inputs, output, messages = connection.execute(
+        "SELECT code, inputs, output, messages FROM run WHERE run_id = ?", (run_id,)
+    ).fetchone()
+    return RunDetails(
+        summary=summaries[0],
+        code=code,
+        inputs=from_text(inputs),
+        output=from_text(output),
+        messages=tuple(_list(from_text(messages))),
+        nodes=read_nodes(connection, run_id, log.blobs),
+        turns=read_turns(connection, run_id),
+        approvals=read_approvals(connection, run_id),
+    )
+
+
+def _list(value: JSON) -> list[JSON]:
+    return value if isinstance(value, list) else []
+
+
+def _iterate_blobs(connection: sqlite3.Connection) -> Iterator[str]:
+    for (blob,) in connection.execute("SELECT DISTINCT blob FROM node WHERE blob IS NOT NULL"):
+        yield blob

@@ -1,0 +1,114 @@
+"""What the journal tells: recorded nodes, turns, approvals, runs; frozen values, JSON inside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flowkit.codec import JSON
+from flowkit.events import RunStatus
+
+NodeEffect = Literal["read", "idempotent", "write"]
+NodeState = Literal["claimed", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt", "retry"]
+"""`claimed` ran when its driver stopped, `in_doubt` is a write of which nobody knows, `retry` one that may run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A node as it was recorded; `arguments` are the masked ones, `by` is who resolved it."""
+
+    node: str
+    state: NodeState
+    value: JSON = None
+    error: str | None = None
+    attempt: int = 1
+    effect: NodeEffect = "read"
+    arguments: JSON = None
+    tool: str = ""
+    code: str = ""
+    by: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """It never runs again."""
+        return self.state not in ("claimed", "in_doubt", "retry")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTurn:
+    """A model's message, as `Message.to_json` wrote it; turns count from 1."""
+
+    turn: int
+    message: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided on a call, who and when (seconds since 1970); `arguments` when they changed them."""
+
+    approved: bool
+    by: str | None
+    at: float
+    reason: str = ""
+    arguments: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A call that a person has to decide on, with the arguments that the decision holds for."""
+
+    node: str
+    name: str
+    arguments: JSON
+    asked_at: float
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run in a list; `is_held` while a process drives it, times in seconds since 1970."""
+
+    run_id: str
+    name: str
+    status: RunStatus | Literal["running"]
+    user: str | None
+    session: str | None
+    began_at: float
+    changed_at: float
+    is_held: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """A run in full."""
+
+    summary: RunSummary
+    code: str
+    inputs: JSON
+    output: JSON
+    messages: tuple[JSON, ...] = ()
+    nodes: Mapping[str, Recorded] = field(default_factory=dict[str, Recorded])
+    turns: tuple[RecordedTurn, ...] = ()
+    approvals: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The write did happen, and this is its result."""
+
+    value: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The write did not happen; it may run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The write counts as failed, with this error."""
+
+    error: str
+
+
+Resolution = Done | Retry | Fail

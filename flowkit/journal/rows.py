@@ -1,0 +1,145 @@
+"""Rows of the journal as values, and values as rows: the one place that knows the columns."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, cast
+
+from flowkit.clock import Clock
+from flowkit.codec import JSON, dumps, loads
+from flowkit.errors import StoreError, ToolResultError
+from flowkit.journal.blobs import BlobFolder
+from flowkit.journal.holder import RunLease
+from flowkit.journal.records import (
+    Approval,
+    Decision,
+    NodeEffect,
+    NodeState,
+    Recorded,
+    RecordedTurn,
+    RunSummary,
+)
+
+BLOB_BYTES = 2**16
+"""Larger results go to the blob folder."""
+
+
+def to_text(value: JSON) -> str:
+    """JSON for a column."""
+    return dumps(value).decode()
+
+
+def from_text(text: str | None) -> JSON:
+    """The JSON in a column; NULL is None."""
+    return None if text is None else loads(text)
+
+
+def encode_value(value: JSON, node: str) -> bytes:
+    """A result as JSON; raises `ToolResultError` for what isn't JSON, a circle included."""
+    try:
+        return dumps(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ToolResultError(f"the result of {node!r} can't be recorded: {error}") from error
+
+
+def write_node(
+    connection: sqlite3.Connection, run_id: str, record: Recorded, data: bytes, blobs: BlobFolder, clock: Clock
+) -> None:
+    """Insert or replace a node; `data` is its value as JSON."""
+    blob = None
+    if len(data) > BLOB_BYTES:
+        try:
+            blob = blobs.put(data)
+        except OSError as error:
+            raise StoreError(f"the result of {record.node!r} can't be stored beside the journal: {error}") from error
+    connection.execute(
+        "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run_id,
+            record.node,
+            record.state,
+            record.effect,
+            record.tool,
+            record.code,
+            record.attempt,
+            to_text(record.arguments),
+            None if blob is not None else data.decode(),
+            blob,
+            record.error,
+            record.by,
+            clock.wall(),
+        ),
+    )
+
+
+def read_nodes(connection: sqlite3.Connection, run_id: str, blobs: BlobFolder) -> dict[str, Recorded]:
+    """Every node of a run. A result whose blob is lost is as if a `read` had never run; of others it is an error."""
+    nodes: dict[str, Recorded] = {}
+    for node, state, effect, tool, code, attempt, arguments, value, blob, error, by in connection.execute(
+        "SELECT node, state, effect, tool, code, attempt, arguments, value, blob, error, by FROM node WHERE run_id = ?",
+        (run_id,),
+    ):
+        if blob is not None:
+            data = blobs.get(blob)
+            if data is None and effect == "read":
+                continue
+            if data is None:
+                raise StoreError(f"the result of {node!r} in run {run_id!r} is missing from the blob folder ({blob})")
+            value = data.decode()
+        nodes[node] = Recorded(
+            node=node,
+            state=cast(NodeState, state),
+            value=from_text(value),
+            error=error,
+            attempt=attempt,
+            effect=cast(NodeEffect, effect),
+            arguments=from_text(arguments),
+            tool=tool,
+            code=code,
+            by=by,
+        )
+    return nodes
+
+
+def read_turns(connection: sqlite3.Connection, run_id: str) -> tuple[RecordedTurn, ...]:
+    """The turns of a run, in order."""
+    rows = connection.execute("SELECT turn, message FROM turn WHERE run_id = ? ORDER BY turn", (run_id,))
+    return tuple(RecordedTurn(turn, from_text(message)) for turn, message in rows)
+
+
+def read_approvals(connection: sqlite3.Connection, run_id: str) -> dict[str, Approval]:
+    """What was asked in a run, decided or not, in the order of asking."""
+    return {
+        node: Approval(
+            node=node,
+            name=name,
+            arguments=from_text(arguments),
+            asked_at=asked,
+            decision=None if approved is None else Decision(bool(approved), by, at, reason, from_text(changed)),
+        )
+        for node, name, arguments, asked, approved, by, at, reason, changed in connection.execute(
+            "SELECT node, name, arguments, asked, approved, by, at, reason, changed_arguments FROM approval"
+            " WHERE run_id = ? ORDER BY asked",
+            (run_id,),
+        )
+    }
+
+
+SUMMARY_COLUMNS = "run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall"
+
+
+def read_summaries(rows: Iterable[tuple[Any, ...]], clock: Clock) -> list[RunSummary]:
+    """Runs, from rows of `SUMMARY_COLUMNS`."""
+    return [
+        RunSummary(
+            run_id=run_id,
+            name=name,
+            status=status,
+            user=user,
+            session=session,
+            began_at=began,
+            changed_at=changed,
+            error=error,
+            is_held=RunLease(holder, boot, until, until_wall).is_held(clock),
+        )
+        for run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall in rows
+    ]
