@@ -20,7 +20,6 @@ from secrets import randbits, token_hex
 from threading import Lock
 from typing import TypeVar
 
-from flowkit.cache import inventory
 from flowkit.cache.counters import Counters
 from flowkit.cache.entries import (
     MAX_ERROR_TTL_S,
@@ -36,6 +35,7 @@ from flowkit.cache.entries import (
     encode_entry,
 )
 from flowkit.cache.flights import Flights
+from flowkit.cache.inventory import list_items, read_entry, sum_by_tool, touches
 from flowkit.cache.marks import MAX_LEASE_S, Marks
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON, dumps
@@ -204,7 +204,7 @@ class DiskCache:
         if store is not None:
             try:
                 counts = self._counters.add_to(store.marks.read_counts())
-                tools = inventory.sum_by_tool(self._database, self._clock, counts)
+                tools = sum_by_tool(self._database, self._clock, counts)
             except sqlite3.Error as error:
                 self._trouble(error)
         return CacheStats(
@@ -227,7 +227,7 @@ class DiskCache:
         if self._ensure() is None:
             return None
         try:
-            return inventory.read_entry(self._database, key, self._clock)
+            return read_entry(self._database, key, self._clock)
         except sqlite3.Error as error:
             self._trouble(error)
             return None
@@ -379,10 +379,10 @@ class DiskCache:
             return store.writer.clear()
         keys = [
             item.key
-            for item in inventory.list_items(self._database)
+            for item in list_items(self._database)
             if (tool is None or item.label.tool == tool)
             and (user is None or item.label.user == user)
-            and (resource is None or inventory.touches(item.label, resource))
+            and (resource is None or touches(item.label, resource))
         ]
         return sum(store.writer.delete(key) for key in keys)
 
@@ -429,13 +429,13 @@ def is_malformed(error: Exception) -> bool:
 
 def _open_store(directory: Path, size_limit: int, clock: Clock) -> _Store:
     """Open the database in this folder; one that can't be trusted or read is moved aside first."""
-    from flowkit.cache import safe_disk
+    from flowkit.cache.safe_disk import has_foreign_settings
 
     make_private_folder(directory)
     database = directory / "cache.db"
     with hold_folder(directory):
         try:
-            if _is_linked(database) or (database.exists() and safe_disk.has_foreign_settings(database)):
+            if _is_linked(database) or (database.exists() and has_foreign_settings(database)):
                 logger.warning("%s was not written by flowkit; renamed aside", database)
                 move_aside(database)
             return _connect(database, size_limit, clock)
@@ -448,14 +448,14 @@ def _open_store(directory: Path, size_limit: int, clock: Clock) -> _Store:
 
 
 def _connect(database: Path, size_limit: int, clock: Clock) -> _Store:
-    from flowkit.cache import safe_disk
+    from flowkit.cache.safe_disk import Busy, open_result_store
 
-    writer = safe_disk.open_result_store(database.parent, timeout_s=BUSY_TIMEOUT_S, size_limit=size_limit)
+    writer = open_result_store(database.parent, timeout_s=BUSY_TIMEOUT_S, size_limit=size_limit)
     # Opened here, used in the writer's thread: diskcache has a connection for each thread.
     writer.close()
-    reader = safe_disk.open_result_store(database.parent, timeout_s=0, size_limit=size_limit)
+    reader = open_result_store(database.parent, timeout_s=0, size_limit=size_limit)
     marks = Marks(database, clock, busy_timeout_s=BUSY_TIMEOUT_S)
-    return _Store(reader, writer, marks, safe_disk.Busy, database, database.stat().st_ino)
+    return _Store(reader, writer, marks, Busy, database, database.stat().st_ino)
 
 
 def _is_linked(database: Path) -> bool:
