@@ -5,27 +5,18 @@ The body's end mark alone seals the calls whose JSON is valid. After any other e
 error, a reason that isn't known, a body that just ends) the calls that aren't sealed are void, whatever they parse to.
 `CallReady` is a soft signal and seals nothing.
 
-Always true: a call that was opened is sealed or voided once, and nothing changes it afterwards; cutting the same deltas'
-text otherwise gives the same turn; time is linear in the text. Pure: no clock, no tasks, nothing waits.
+Always true: a call that was opened is sealed or voided once, and nothing changes it afterwards; cutting the same body
+elsewhere gives the same turn; time is linear in the body. Pure: no clock, no tasks, nothing waits.
 """
 
 from collections.abc import Collection, Sequence
 from typing import assert_never
 
-from flowkit.assemble.arguments_text import Reading, read_fragments, read_object
-from flowkit.assemble.calls import CallBook, GrowingCall
-from flowkit.assemble.names import clean_name, is_wrapper, unwrap
-from flowkit.assemble.parts import (
-    CallFragment,
-    CallOpened,
-    CallReady,
-    CallSealed,
-    CallVoided,
-    Part,
-    Turn,
-    TurnCall,
-)
+from flowkit.assemble.arguments_text import read_fragments, read_object
+from flowkit.assemble.calls import CallBook
+from flowkit.assemble.parts import CallFragment, CallReady, Part, Turn
 from flowkit.assemble.reasoning_details import MergedDetails
+from flowkit.assemble.sealing import Sealer, show
 from flowkit.assemble.thinking_tags import Piece, TagSplitter
 from flowkit.errors import ModelError, StreamError, StreamTruncated
 from flowkit.messages import FinishReason, Usage
@@ -48,12 +39,15 @@ MAX_CALLS = 128
 
 _GOOD: tuple[FinishReason, ...] = ("stop", "tool_calls")
 
+_REPLAYED = ("reasoning_content", "reasoning")
+"""Fields of thinking that some servers want back: DeepSeek and Kimi answer 400 to a history without theirs."""
+
 _MARKERS = ("<|tool_call", "<tool_call>", "<｜tool▁call", "[TOOL_CALLS]", "<function=", "<|python_tag|>")
 """How the calls of well-known models begin, when their server leaves them in the text."""
 
 
 class Assembler:
-    """Reads one answer.
+    """Reads one answer; of several choices only the first counts.
 
     `known_names` are the names that the model was told: with them, names are cleaned and parallel wrappers opened.
     `taken` are ids of earlier turns, which a new call must not bear again.
@@ -62,14 +56,13 @@ class Assembler:
     def __init__(
         self, known_names: Collection[str] = (), think_tags: bool = False, *, taken: Collection[str] = ()
     ) -> None:
-        self._known = known_names
-        self._taken = set(taken)
         self._tags = TagSplitter() if think_tags else None
         self._book = CallBook()
+        self._sealer = Sealer(self._book, known_names, taken)
         self._text: list[str] = []
         self._thinking: list[str] = []
+        self._thinking_field = ""
         self._refusal: list[str] = []
-        self._thinking_field: str | None = None
         self._details: MergedDetails | None = None
         self._provider: list[ProviderDelta] = []
         self._usage: Usage | None = None
@@ -127,13 +120,14 @@ class Assembler:
         if error is not None:
             parts += self._break(error)
         # Calls can come behind a good finish reason, and nothing else seals them; or behind an error.
-        return parts + (self._seal_open() if self._ended_well else self._void_open())
+        return parts + self._close_calls()
 
     @property
     def turn(self) -> Turn:
         """The answer so far."""
         text, thinking = "".join(self._text), "".join(self._thinking)
-        calls = tuple(_show(call) for call in self._book.calls if not _is_opened_wrapper(call))
+        calls = tuple(map(show, self._book.calls))
+        finish = self._finish
         leaked = None
         if not calls:
             leaked = next((marker for marker in _MARKERS if marker in text or marker in thinking), None)
@@ -142,13 +136,12 @@ class Assembler:
             thinking=thinking,
             refusal="".join(self._refusal),
             calls=calls,
-            finish_reason=None if self._finish is None else self._finish.wire or self._finish.reason,
-            reason="error" if self._error is not None else self._finish.reason if self._finish else "unknown",
+            finish_reason=None if finish is None else finish.wire or finish.reason,
+            reason="error" if self._error is not None else "unknown" if finish is None else finish.reason,
             usage=self._usage,
             error=self._error,
             complete=self._is_complete,
-            provider=self._list_provider(),
-            thinking_field=self._thinking_field,
+            provider=self._list_provider(thinking),
             leaked=leaked,
         )
 
@@ -156,7 +149,7 @@ class Assembler:
     def _ended_well(self) -> bool:
         if self._error is not None:
             return False
-        return self._finish.reason in _GOOD if self._finish is not None else self._has_end_mark
+        return self._has_end_mark if self._finish is None else self._finish.reason in _GOOD
 
     @property
     def _is_complete(self) -> bool:
@@ -173,19 +166,18 @@ class Assembler:
         if call is None:
             if len(self._book.calls) == MAX_CALLS:
                 return self._break(StreamError(f"more than {MAX_CALLS} calls in one turn"))
-            if self._book.calls:
-                self._open(self._book.calls[-1], parts)  # a call without arguments isn't opened by a fragment
+            for other in self._book.calls[-1:]:
+                self._sealer.open(other, parts)  # a call without arguments isn't opened by a fragment
             call = self._book.add(delta.slot)
         elif call.state != "open":
             return parts
         call.accept(delta)
         self._book.note_id(call, delta.id)
-        if call.opened:
-            if delta.arguments:
-                parts.append(CallFragment(call.index, delta.arguments))
-        elif call.size:
-            self._open(call, parts)
-        if call.opened and delta.arguments:
+        if delta.arguments and call.opened:
+            parts.append(CallFragment(call.index, delta.arguments))
+        elif call.fragments:
+            self._sealer.open(call, parts)
+        if call.opened and call.fragments:
             arguments = call.read_if_just_closed()
             if arguments is not None:
                 parts.append(CallReady(call.index, call.name, arguments))
@@ -194,37 +186,48 @@ class Assembler:
     def _take_done(self, done: CallDone) -> list[Part]:
         parts: list[Part] = []
         call = self._book.at(done.slot)
-        if call is None:
-            if done.name is None:
-                return parts
+        if call is None and done.name is not None:
             call = self._book.add(done.slot)
-        if call.state != "open" or self._error is not None:
+        if call is None or call.state != "open" or self._error is not None:
             return parts
         call.accept(CallDelta(id=done.id, name=done.name))
-        if done.arguments is not None and (
-            call.custom or not call.fragments or read_object(done.arguments) is not None
-        ):
+        if done.arguments is not None:
             if not call.fragments:
                 call.accept(CallDelta(arguments=done.arguments))
-            self._open(call, parts)
-            call.fragments = [done.arguments]
-        self._seal(call, parts)
+                self._sealer.open(call, parts)
+            elif call.custom or read_object(done.arguments) is not None:
+                self._sealer.open(call, parts)
+                call.fragments = [done.arguments]
+        self._sealer.seal(call, parts)
         return parts
 
     def _take_finish(self, finish: FinishDelta) -> list[Part]:
         self._finish = finish
-        return self._seal_open() if self._ended_well else self._void_open()
+        return self._close_calls()
 
     def _take_end_mark(self) -> list[Part]:
-        if self._has_end_mark:
-            return []
-        self._has_end_mark = True
         if self._finish is not None or self._error is not None:
             return []
-        for call in self._book.calls:
-            if call.state == "open" and not call.custom and read_fragments(call.fragments)[0].arguments is None:
+        self._has_end_mark = True
+        for call in self._book.open_calls():
+            if not call.custom and read_fragments(call.fragments)[0].arguments is None:
                 return self._break(StreamTruncated("the answer ended inside a tool call", retryable=True))
-        return self._seal_open()
+        return self._close_calls()
+
+    def _close_calls(self) -> list[Part]:
+        return self._sealer.seal_all() if self._ended_well else self._sealer.void_all(self._say_why())
+
+    def _break(self, error: ModelError) -> list[Part]:
+        """The answer is broken; one that had already ended well isn't, whatever follows."""
+        if self._error is not None or (self._finish is not None and self._finish.reason in _GOOD):
+            return []
+        self._error = error
+        return self._close_calls()
+
+    def _say_why(self) -> str:
+        if self._error is not None or self._finish is None:
+            return str(self._error)
+        return f"the answer ended with {self._finish.wire or self._finish.reason!r}"
 
     def _take_provider(self, delta: ProviderDelta) -> None:
         if delta.kind == "reasoning_details" and isinstance(delta.data, list):
@@ -234,10 +237,13 @@ class Assembler:
         else:
             self._provider.append(delta)
 
-    def _list_provider(self) -> tuple[ProviderDelta, ...]:
-        if self._details is None:
-            return tuple(self._provider)
-        return (ProviderDelta("reasoning_details", self._details.to_json()), *self._provider)
+    def _list_provider(self, thinking: str) -> tuple[ProviderDelta, ...]:
+        items: list[ProviderDelta] = []
+        if self._thinking_field in _REPLAYED:
+            items.append(ProviderDelta(self._thinking_field, thinking))
+        if self._details is not None:
+            items.append(ProviderDelta("reasoning_details", self._details.to_json()))
+        return (*items, *self._provider)
 
     def _take_pieces(self, pieces: Sequence[Piece]) -> list[Part]:
         parts: list[Part] = []
@@ -252,131 +258,6 @@ class Assembler:
                 case "retract":
                     self._thinking += self._text
                     self._text = []
+                case _:
+                    assert_never(kind)
         return parts
-
-    def _break(self, error: ModelError) -> list[Part]:
-        """The answer is broken; one that had already ended well isn't, whatever follows."""
-        if self._error is not None or (self._finish is not None and self._finish.reason in _GOOD):
-            return []
-        self._error = error
-        return self._void_open()
-
-    def _say_why(self) -> str:
-        if self._error is not None:
-            return str(self._error)
-        finish = self._finish
-        return (
-            f"the answer ended with {finish.wire or finish.reason!r}" if finish is not None else "the answer broke off"
-        )
-
-    def _void_open(self) -> list[Part]:
-        parts: list[Part] = []
-        reason = self._say_why()
-        for call in self._book.calls:
-            if call.state == "open":
-                call.state = "void"
-                call.error = reason
-                self._settle(call)
-                if call.opened:
-                    parts.append(CallVoided(call.index, reason))
-        return parts
-
-    def _seal_open(self) -> list[Part]:
-        parts: list[Part] = []
-        for call in tuple(self._book.calls):
-            if call.state == "open":
-                self._seal(call, parts)
-        return parts
-
-    def _open(self, call: GrowingCall, parts: list[Part]) -> None:
-        """Tell of the call, when its name is known; a wrapper is never told of."""
-        if call.opened or call.state != "open" or not call.name:
-            return
-        call.name = clean_name(call.name, self._known)
-        if is_wrapper(call.name, self._known):
-            return
-        call.opened = True
-        parts.append(CallOpened(call.index, call.name))
-        if call.fragments:
-            parts.append(CallFragment(call.index, "".join(call.fragments)))
-
-    def _seal(self, call: GrowingCall, parts: list[Part]) -> None:
-        self._open(call, parts)
-        if call.custom:
-            self._finish_call(call, Reading("".join(call.fragments), None), parts)
-            return
-        first, *glued = read_fragments(call.fragments)
-        if not call.opened and call.name and first.arguments is not None and not glued:
-            wrapped = unwrap(first.arguments, self._known)
-            if wrapped:
-                call.state = "sealed"
-                for position, inner in enumerate(wrapped):
-                    new = self._book.add()
-                    new.name = inner.name
-                    if position == 0:
-                        new.wire_id, new.provider = call.wire_id, call.provider
-                    self._finish_call(new, Reading(inner.raw, inner.arguments), parts)
-                return
-        self._finish_call(call, first, parts)
-        for reading in glued:
-            new = self._book.add()
-            new.name = call.name
-            self._finish_call(new, reading, parts)
-
-    def _finish_call(self, call: GrowingCall, reading: Reading, parts: list[Part]) -> None:
-        """Seal this call with what its text means."""
-        error = reading.error if call.name else "the call has no name"
-        call.raw, call.arguments, call.error = reading.raw, reading.arguments, error
-        call.state = "sealed" if error is None else "invalid"
-        self._settle(call)
-        if not call.opened:
-            call.opened = True
-            parts.append(CallOpened(call.index, call.name))
-            parts.append(CallFragment(call.index, reading.raw))
-        parts.append(
-            CallSealed(
-                index=call.index,
-                id=call.id,
-                name=call.name,
-                arguments=reading.arguments if error is None else None,
-                raw=reading.raw,
-                error=error,
-                provider=call.provider,
-                wire_id=call.wire_id,
-                custom=call.custom,
-            )
-        )
-
-    def _settle(self, call: GrowingCall) -> None:
-        """Give the call an id that nobody else bears.
-
-        Made-up ids have nine letters and digits, the only form that Mistral takes back.
-        """
-        id = call.wire_id
-        if id is None or id in self._taken:
-            number = call.index + 1
-            while (id := f"call{number:05d}") in self._taken:
-                number += 1
-        self._taken.add(id)
-        call.id = id
-
-
-def _is_opened_wrapper(call: GrowingCall) -> bool:
-    return call.state == "sealed" and not call.opened
-
-
-def _show(call: GrowingCall) -> TurnCall:
-    settled = call.state in ("sealed", "invalid")
-    raw = call.raw if settled else "".join(call.fragments)
-    return TurnCall(
-        index=call.index,
-        id=call.id or call.wire_id or "",
-        name=call.name,
-        arguments=call.arguments if settled else read_object(raw),
-        raw=raw,
-        state=call.state,
-        error=call.error,
-        wire_id=call.wire_id,
-        custom=call.custom,
-        provider=call.provider,
-    )

@@ -9,7 +9,7 @@ the id decides, then a name begins a new call, and what has neither goes on with
 from flowkit.assemble.arguments_text import Bracket, read_object
 from flowkit.assemble.parts import CallState
 from flowkit.codec import JSON
-from flowkit.models.base import CallDelta
+from flowkit.models.base import CallDelta, ProviderDelta
 
 
 class GrowingCall:
@@ -42,7 +42,7 @@ class GrowingCall:
         self.fragments: list[str] = []
         self.size = 0
         self.custom = False
-        self.provider: JSON = None
+        self.provider: ProviderDelta | None = None
         self.state: CallState = "open"
         self.opened = False
         self.raw: str = ""
@@ -62,8 +62,7 @@ class GrowingCall:
         if name is not None and name != self.name and not self.fragments:
             self.name = name if name.startswith(self.name) else self.name + name
         if delta.provider is not None:
-            old, new = self.provider, delta.provider
-            self.provider = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+            self.provider = delta.provider
         if delta.arguments:
             self.fragments.append(delta.arguments)
             self.size += len(delta.arguments)
@@ -107,6 +106,7 @@ class CallBook:
 
     def __init__(self) -> None:
         self.calls: list[GrowingCall] = []
+        self._count = 0
         self._by_slot: dict[int, GrowingCall] = {}
         self._by_id: dict[str, GrowingCall] = {}
 
@@ -121,8 +121,12 @@ class CallBook:
             return None
         if delta.id is not None:
             return self._by_id.get(delta.id)
-        open_calls = [call for call in self.calls if call.state == "open"]
+        open_calls = self.open_calls()
         return open_calls[0] if len(open_calls) == 1 else None
+
+    def open_calls(self) -> list[GrowingCall]:
+        """The calls that aren't sealed or void yet."""
+        return [call for call in self.calls if call.state == "open"]
 
     def at(self, slot: int) -> GrowingCall | None:
         """The call at this index of the wire."""
@@ -130,7 +134,8 @@ class CallBook:
 
     def add(self, slot: int | None = None) -> GrowingCall:
         """A new call."""
-        call = GrowingCall(len(self.calls))
+        call = GrowingCall(self._count)
+        self._count += 1
         self.calls.append(call)
         if slot is not None:
             self._by_slot[slot] = call

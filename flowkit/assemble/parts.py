@@ -1,6 +1,6 @@
 """What an answer turns into while it is read, and what it was once it has ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from flowkit.codec import JSON
@@ -49,7 +49,7 @@ class CallSealed:
     arguments: dict[str, JSON] | None
     raw: str
     error: str | None = None
-    provider: JSON = None
+    provider: ProviderDelta | None = None
     wire_id: str | None = None
     custom: bool = False
 
@@ -90,7 +90,7 @@ class TurnCall:
     error: str | None = None
     wire_id: str | None = None
     custom: bool = False
-    provider: JSON = None
+    provider: ProviderDelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ class Turn:
 
     `finish_reason` is the server's own word (for the Responses API `completed`, `incomplete` or `failed`), None when
     it gave none; `reason` is what it means. `error` says what broke the answer, also that it was cut off; where it is
-    None the turn can be used, whatever `complete` says. `complete` means that it is known to be whole: it came to its
+    None the turn can be used, whatever `complete` says. `provider` is what has to go back in the next request, the
+    thinking of Chat Completions among it, under the field in which it came. `complete` means that it is known to be whole: it came to its
     end and no call is void; where a server gave no reason but only its end mark, that calls with arguments closed.
     `leaked` is a marker of a tool call in the text or thinking of a turn without calls: the server didn't recognise
     its model's calls.
@@ -114,6 +115,5 @@ class Turn:
     usage: Usage | None = None
     error: ModelError | None = None
     complete: bool = False
-    provider: tuple[ProviderDelta, ...] = field(default=())
-    thinking_field: str | None = None
+    provider: tuple[ProviderDelta, ...] = ()
     leaked: str | None = None

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError
-from flowkit.messages import FinishReason, Message, ToolSpec, Usage
+from flowkit.messages import FinishReason, Message, ProviderData, ToolSpec, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,24 @@ class RefusalDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderDelta:
+    """Something that must go back as it is, or that tells the order of what goes back.
+
+    Chat Completions: `kind` is the field of the message or call: `reasoning_details` (a list; pieces of one index
+    belong together), `extra_content`. Responses API: each item that is done, in order; `kind` is its type. `reasoning`,
+    and whatever else holds `encrypted_content`, is the whole item; of a `function_call` or `custom_tool_call` only the
+    call's id as a text, of a `message` its phase or None: they mark where these stood.
+    """
+
+    kind: str
+    data: JSON
+
+    def tag(self, source: str) -> ProviderData:
+        """The same, marked with where it came from."""
+        return ProviderData(source, self.kind, self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class CallDelta:
     """A fragment of a tool call, as it stood on the wire.
 
@@ -55,7 +73,7 @@ class CallDelta:
     choice: int = 0
     whole: bool = False
     custom: bool = False
-    provider: JSON = None
+    provider: ProviderDelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +84,6 @@ class CallDone:
     arguments: str | None = None
     name: str | None = None
     id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderDelta:
-    """Something that must go back as it is, or that tells the order of what goes back.
-
-    Chat Completions: `reasoning_details` (a list; pieces of one index belong together) and `extra_content`. Responses
-    API: every item that is done, in order, `kind` being its type: `reasoning`, and others that hold
-    `encrypted_content`, whole; `message` as `{"id", "phase", "text"}`; `function_call` and `custom_tool_call` as
-    `{"id", "call_id"}`.
-    """
-
-    kind: str
-    data: JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
         choice=choice,
         whole=whole,
         custom=isinstance(custom, dict) or call.get("type") == "custom",
-        provider={"extra_content": call["extra_content"]} if call.get("extra_content") else None,
+        provider=ProviderDelta("extra_content", call["extra_content"]) if call.get("extra_content") else None,
     )
 
 

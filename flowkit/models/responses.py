@@ -35,7 +35,7 @@ class ResponsesReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[int | None, str], str] = {}  # how each item began to speak, by its kind of delta
+        self._said: set[tuple[int | None, str]] = set()  # which items have spoken in deltas, and in which kind
         self._thinking_part: tuple[JSON, JSON] | None = None
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
@@ -86,7 +86,7 @@ class ResponsesReader(Reader):
         deltas: list[Delta],
     ) -> None:
         if isinstance(text, str) and text:
-            self._said[slot, kind] = ""
+            self._said.add((slot, kind))
             deltas.append(delta(text))
 
     def _say_if_silent(
@@ -120,18 +120,14 @@ class ResponsesReader(Reader):
                     deltas.append(
                         CallDone(slot, _as_arguments(text), as_text(item.get("name")), as_text(item.get("call_id")))
                     )
-                deltas.append(ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}))
+                deltas.append(ProviderDelta(kind, item.get("call_id")))
             case "message":
-                texts: list[str] = []
                 parts = item.get("content")
                 for part in parts if isinstance(parts, list) else ():
                     if isinstance(part, dict):
                         self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
                         self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
-                        texts.append(as_text(part.get("text")) or "")
-                deltas.append(
-                    ProviderDelta(kind, {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)})
-                )
+                deltas.append(ProviderDelta(kind, item.get("phase")))
             case _:
                 if kind == "reasoning" or item.get("encrypted_content"):
                     deltas.append(ProviderDelta(kind, item))

@@ -1,0 +1,139 @@
+"""The end of a call: sealed or voided, once.
+
+A sealed text may turn out to be several calls: glued together by the server, or put into a wrapper by the model. Those
+become calls of their own, behind the ones that are there.
+"""
+
+from collections.abc import Collection
+
+from flowkit.assemble.arguments_text import Reading, read_fragments, read_object
+from flowkit.assemble.calls import CallBook, GrowingCall
+from flowkit.assemble.names import clean_name, is_wrapper, unwrap
+from flowkit.assemble.parts import CallFragment, CallOpened, CallSealed, CallVoided, Part, TurnCall
+from flowkit.models.base import ProviderDelta
+
+
+class Sealer:
+    """Opens, seals and voids the calls of one turn, and gives each an id of its own."""
+
+    def __init__(self, book: CallBook, known_names: Collection[str], taken: Collection[str]) -> None:
+        self._book = book
+        self._known = known_names
+        self._taken = set(taken)
+
+    def open(self, call: GrowingCall, parts: list[Part]) -> None:
+        """Tell of the call, when its name is known; a wrapper is never told of."""
+        if call.opened or call.state != "open" or not call.name:
+            return
+        call.name = clean_name(call.name, self._known)
+        if is_wrapper(call.name, self._known):
+            return
+        call.opened = True
+        parts.append(CallOpened(call.index, call.name))
+        if call.fragments:
+            parts.append(CallFragment(call.index, "".join(call.fragments)))
+
+    def seal(self, call: GrowingCall, parts: list[Part]) -> None:
+        """Nothing more can come for this call."""
+        self.open(call, parts)
+        if call.custom:
+            self._finish(call, Reading("".join(call.fragments), None), parts)
+            return
+        first, *glued = read_fragments(call.fragments)
+        if not call.opened and call.name and first.arguments is not None and not glued:
+            wrapped = unwrap(first.arguments, self._known)
+            if wrapped:
+                self._book.calls.remove(call)
+                for position, inner in enumerate(wrapped):
+                    provider = call.provider if position == 0 else None
+                    wire_id = call.wire_id if position == 0 else None
+                    self._add(inner.name, Reading(inner.raw, inner.arguments), parts, wire_id, provider)
+                return
+        self._finish(call, first, parts)
+        for reading in glued:
+            self._add(call.name, reading, parts)
+
+    def seal_all(self) -> list[Part]:
+        """Seal every call that is open."""
+        parts: list[Part] = []
+        for call in self._book.open_calls():
+            self.seal(call, parts)
+        return parts
+
+    def void_all(self, reason: str) -> list[Part]:
+        """Void every call that is open."""
+        parts: list[Part] = []
+        for call in self._book.open_calls():
+            call.state = "void"
+            call.error = reason
+            call.id = self._make_id(call)
+            if call.opened:
+                parts.append(CallVoided(call.index, reason))
+        return parts
+
+    def _add(
+        self,
+        name: str,
+        reading: Reading,
+        parts: list[Part],
+        wire_id: str | None = None,
+        provider: ProviderDelta | None = None,
+    ) -> None:
+        """A call that was found inside another."""
+        call = self._book.add()
+        call.name, call.wire_id, call.provider = name, wire_id, provider
+        self._finish(call, reading, parts)
+
+    def _finish(self, call: GrowingCall, reading: Reading, parts: list[Part]) -> None:
+        error = reading.error if call.name else "the call has no name"
+        call.raw, call.error = reading.raw, error
+        call.arguments = reading.arguments if error is None else None
+        call.state = "sealed" if error is None else "invalid"
+        call.id = self._make_id(call)
+        if not call.opened:
+            call.opened = True
+            parts += (CallOpened(call.index, call.name), CallFragment(call.index, reading.raw))
+        parts.append(
+            CallSealed(
+                index=call.index,
+                id=call.id,
+                name=call.name,
+                arguments=call.arguments,
+                raw=reading.raw,
+                error=error,
+                provider=call.provider,
+                wire_id=call.wire_id,
+                custom=call.custom,
+            )
+        )
+
+    def _make_id(self, call: GrowingCall) -> str:
+        """The wire's id, or another where that is missing or taken.
+
+        Made-up ids have nine letters and digits, the only form that Mistral takes back.
+        """
+        id = call.wire_id
+        if id is None or id in self._taken:
+            number = call.index + 1
+            while (id := f"call{number:05d}") in self._taken:
+                number += 1
+        self._taken.add(id)
+        return id
+
+
+def show(call: GrowingCall) -> TurnCall:
+    """The call as a turn shows it."""
+    settled = call.state in ("sealed", "invalid")
+    raw = call.raw if settled else "".join(call.fragments)
+    return TurnCall(
+        index=call.index,
+        id=call.id or call.wire_id or "",
+        name=call.name,
+        arguments=call.arguments if settled else read_object(raw),
+        raw=raw,
+        state=call.state,
+        error=call.error,
+        wire_id=call.wire_id,
+        custom=call.custom,
+        provider=call.provider,
+    )
