@@ -1,0 +1,45 @@
+"""What holds for every test: Hypothesis without deadlines, the same examples on the build machine, nothing left behind."""
+
+import asyncio
+import asyncio.runners
+import os
+import threading
+from collections.abc import Callable, Generator
+from typing import cast
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+GRACE_S = 2.0
+"""How long a thread that was told to end may take to do so on a busy machine."""
+
+_cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that passed but left a thread running, or a task for the end of its loop to cancel.
+
+    Fixtures that live longer than the test were set up before, so their threads are known by then.
+    """
+    threads = set(threading.enumerate())
+    tasks: list[str] = []
+
+    def cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
+        tasks.extend(str(task.get_coro()) for task in asyncio.all_tasks(loop))
+        _cancel_all_tasks(loop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # `asyncio.run` cancels what is left without a word, so this is the only place where it can be seen.
+        patch.setattr("asyncio.runners._cancel_all_tasks", cancel_all_tasks)
+        yield
+    assert not tasks, f"{item.name} left tasks: {', '.join(tasks)}"
+    left = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in left:
+        thread.join(GRACE_S)
+    alive = [thread.name for thread in left if thread.is_alive()]
+    assert not alive, f"{item.name} left threads: {', '.join(alive)}"
