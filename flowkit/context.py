@@ -3,10 +3,10 @@
 A tool takes it in a parameter annotated `Context[Data]` with the default `CONTEXT`; it is hidden from the model.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from threading import Event as Flag
-from typing import Any, Generic, cast
+from typing import Any, Generic, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
@@ -41,11 +41,15 @@ class Context(Generic[D]):
         if self._progress is not None:
             self._progress(done, total, note)
 
-    async def call(self, tool: Callable[P, Awaitable[R] | R], *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    async def call(self, tool: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(self, tool: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def call(self, tool: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call another tool as a node of the same graph, with its cache, journal and events."""
         if self._call is None:
             raise ToolError("this tool calls other tools, so it needs a run; there is none here")
-        return cast(R, await self._call(tool, args, kwargs))
+        return await self._call(tool, args, kwargs)
 
 
 class _ContextMarker:

@@ -1,0 +1,172 @@
+"""Annotations as pydantic can take them, with every value coming back in the type that was written.
+
+Three types need help: the standard library's TypedDict (pydantic refuses it before Python 3.12), NamedTuple (pydantic
+makes an array of it; models and strict APIs want an object with names), and bytes (JSON text can't hold all of them,
+so they travel as base64). `adapt` walks an annotation and puts a form of ours in their place; a NamedTuple still
+reaches the function as itself.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from types import GenericAlias, UnionType
+from typing import Annotated, Any, NotRequired, Required, TypeVar, Union, cast, get_args, get_origin
+
+from pydantic import BeforeValidator, PlainSerializer, SerializerFunctionWrapHandler, WithJsonSchema, WrapSerializer
+from pydantic.functional_validators import AfterValidator
+from typing_extensions import ReadOnly, TypedDict, get_type_hints, is_typeddict
+
+BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
+
+
+def is_named_tuple(annotation: object) -> bool:
+    """A class made by `NamedTuple` or `namedtuple`."""
+    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
+
+
+def adapt(annotation: Any) -> Any:
+    """The annotation for pydantic; one that needs no help comes back as it is."""
+    return _Adapter().adapt(annotation)
+
+
+class _Adapter:
+    """One walk; `forms` lets a type that holds itself meet its own form."""
+
+    def __init__(self) -> None:
+        self.forms: dict[Any, Any] = {}
+
+    def adapt(self, annotation: Any, variables: Mapping[Any, Any] | None = None) -> Any:
+        if isinstance(annotation, TypeVar):
+            return (variables or {}).get(annotation, annotation)
+        if annotation is bytes:
+            return _BASE64
+        origin = get_origin(annotation)
+        if origin is None:
+            return self._adapt_class(annotation, annotation, variables)
+        arguments = get_args(annotation)
+        if origin is Annotated:
+            inner = self.adapt(arguments[0], variables)
+            return annotation if inner is arguments[0] else Annotated[(inner, *arguments[1:])]
+        if is_named_tuple(origin) or is_typeddict(origin):
+            bound = dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
+            return self._adapt_class(origin, annotation, bound)
+        adapted = tuple(self._adapt_argument(argument, variables) for argument in arguments)
+        if all(new is old for new, old in zip(adapted, arguments, strict=True)):
+            return annotation
+        if origin is Union or origin is UnionType:
+            return Union[adapted]  # noqa: UP007  # made from a tuple
+        if isinstance(annotation, GenericAlias):
+            return GenericAlias(origin, adapted)
+        return annotation.copy_with(adapted) if hasattr(annotation, "copy_with") else origin[adapted]
+
+    def _adapt_argument(self, argument: Any, variables: Mapping[Any, Any] | None) -> Any:
+        # Literal's values and Callable's lists aren't annotations.
+        return self.adapt(argument, variables) if _is_annotation(argument) else argument
+
+    def _adapt_class(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
+        if key in self.forms:
+            return self.forms[key]
+        if is_named_tuple(cls):
+            return self._adapt_named_tuple(cls, key, variables)
+        if is_typeddict(cls):
+            return self._adapt_typed_dict(cls, key, variables)
+        return cls
+
+    def _adapt_named_tuple(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
+        hints = get_type_hints(cls, include_extras=True)
+        defaults: dict[str, Any] = cls._field_defaults
+        form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
+        form.__module__, form.__doc__ = cls.__module__, None
+        names: tuple[str, ...] = cls._fields
+
+        def as_names(value: object) -> object:
+            if isinstance(value, cls):
+                return cast(Any, value)._asdict()
+            if isinstance(value, (list, tuple)):
+                items = cast(list[object], value)
+                # One too many must not be dropped without a word: the name says where it stood.
+                return dict(zip((*names, *map(str, range(len(names), len(items)))), items, strict=False))
+            return value
+
+        def as_tuple(values: dict[str, Any]) -> Any:
+            return cls(**values)
+
+        def as_object(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+            return handler(value._asdict())
+
+        adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_tuple), WrapSerializer(as_object)]
+        self.forms[key] = adapted
+        fields = {name: self.adapt(hints.get(name, Any), variables) for name in names}
+        _fill_form(form, fields, required={name for name in names if name not in defaults}, closed=True)
+        return adapted
+
+    def _adapt_typed_dict(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
+        is_standard = type(cls).__module__ == "typing"
+        hints = get_type_hints(cls, include_extras=True)
+        form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
+        form.__module__, form.__doc__ = cls.__module__, cls.__doc__
+        self.forms[key] = form
+        fields = {name: self.adapt(_strip_qualifiers(hint), variables) for name, hint in hints.items()}
+        changed = any(fields[name] is not _strip_qualifiers(hint) for name, hint in hints.items())
+        if not is_standard and not changed:
+            self.forms[key] = key
+            return key
+        required = {name for name in hints if _is_required(hints[name], name in cls.__required_keys__)}
+        _fill_form(form, fields, required=required, closed=False)
+        config = getattr(cls, "__pydantic_config__", None)
+        if config is not None:
+            form.__pydantic_config__ = config
+        return form
+
+
+def _fill_form(form: Any, fields: Mapping[str, Any], *, required: set[str], closed: bool) -> None:
+    # The class exists before its fields do, so that they can hold it; that is why they are set here by hand.
+    form.__annotations__ = {
+        name: Required[annotation] if name in required else NotRequired[annotation]
+        for name, annotation in fields.items()
+    }
+    form.__required_keys__ = frozenset(required)
+    form.__optional_keys__ = frozenset(fields) - required
+    if closed:
+        form.__pydantic_config__ = {"extra": "forbid"}
+
+
+def _strip_qualifiers(annotation: Any) -> Any:
+    while get_origin(annotation) in (Required, NotRequired, ReadOnly):
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def _is_required(annotation: Any, default: bool) -> bool:
+    # Under `from __future__ import annotations` the class itself can't see the qualifiers, which are text then.
+    while (origin := get_origin(annotation)) in (Required, NotRequired, ReadOnly):
+        if origin is not ReadOnly:
+            return origin is Required
+        annotation = get_args(annotation)[0]
+    return default
+
+
+def _is_annotation(value: Any) -> bool:
+    return isinstance(value, (type, TypeVar)) or get_origin(value) is not None
+
+
+def _read_base64(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
+
+
+def _write_base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+_BASE64 = Annotated[
+    bytes,
+    BeforeValidator(_read_base64),
+    PlainSerializer(_write_base64, return_type=str, when_used="json"),
+    WithJsonSchema(BASE64_SCHEMA),
+]

@@ -1,0 +1,232 @@
+"""A function as a tool sees it: what it takes, how its arguments are read, how it is called, what it gives."""
+
+import functools
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
+from functools import cached_property
+from typing import Any, Protocol, cast, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from flowkit.arguments import Arguments, ArgumentsReader
+from flowkit.context import Context
+from flowkit.docstrings import Documentation, read_docstring
+from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.needs import Need, NeedMarker, merge
+from flowkit.repair import Repairer
+from flowkit.results import ResultType
+from flowkit.schema import Schema, build_adapter, build_parameters_schema
+from flowkit.signatures import MISSING, Factory, Parameter, holds_secret, read_signature, unwrap
+
+
+class Reader(Protocol):
+    """Reads the arguments of a tool; raises `ToolArgumentsError`."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
+    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+        """Like `read`, but what is said of the ignored arguments doesn't count."""
+        ...
+
+    def parse(self, text: str | bytes) -> dict[str, object]: ...
+
+
+class Callee(Protocol):
+    """What stands behind a `Tool`: a function with a signature, or a handler with a schema."""
+
+    name: str
+    function: Callable[..., Any]
+    parts: "tuple[Parameter | Need[Any], ...]"
+    visible: tuple[Parameter, ...]
+    own_names: frozenset[str]
+    needs: "tuple[Need[Any], ...]"
+    results: ResultType
+    is_async: bool
+    takes_context: bool
+    secrets: frozenset[str]
+
+    @property
+    def documentation(self) -> Documentation: ...
+    @property
+    def parameter_descriptions(self) -> Mapping[str, str]:
+        """Docstrings' texts on the parameters that a caller sees."""
+        ...
+
+    @property
+    def schema(self) -> Schema: ...
+    def reader(self, given: frozenset[str]) -> Reader: ...
+    def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any: ...
+    def bind(self, receiver: object) -> "Callee":
+        """The same as a method of this object."""
+        ...
+
+    def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call in Python, by name."""
+        ...
+
+    def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call in Python, with defaults that Python can't fill itself."""
+        ...
+
+
+class FunctionCallee:
+    """A function with a signature; everything is read from it when it is made, but its docstring and its schema."""
+
+    def __init__(self, name: str, function: Callable[..., Any], *, skip_first: bool, secrets: frozenset[str]) -> None:
+        self.name = name
+        self.function = function
+        _refuse_generator(name, function)
+        self._signature = signature = read_signature(function, skip_first=skip_first, name=name)
+        parts: list[Parameter | Need[Any]] = []
+        for parameter in signature.parameters:
+            if isinstance(parameter.default, NeedMarker):
+                parts.append(Need(parameter.name, parameter.default.tool, parameter.default.renames))
+            elif parameter.name != signature.context:
+                parts.append(parameter)
+        self.parts = tuple(parts)
+        self.needs = tuple(part for part in parts if isinstance(part, Need))
+        own = [part for part in parts if isinstance(part, Parameter)]
+        self.own_names = frozenset(parameter.name for parameter in own)
+        self.visible = merge(name, parts)
+        self.takes_context = signature.context is not None
+        self.is_async, returns = _read_return(function, signature.returns)
+        self.results = ResultType(returns)
+        self.secrets = secrets | {parameter.name for parameter in own if holds_secret(parameter.annotation)}
+        self._needed = {
+            parameter.name: Parameter(parameter.name, parameter.annotation, kind="keyword")
+            for parameter in signature.parameters
+            if isinstance(parameter.default, NeedMarker)
+        }
+        self._skip_first = skip_first
+        self._fills = tuple(p for p in signature.parameters if p.name in self._hidden or _is_filled(p, function))
+        self._readers: dict[frozenset[str], ArgumentsReader] = {}
+        # Made now, so that a type that can't be an argument is told at decoration.
+        self.reader(frozenset())
+        if self.needs:
+            self.reader(frozenset(self._needed))
+
+    @property
+    def _hidden(self) -> frozenset[str]:
+        context = self._signature.context
+        return frozenset(self._needed) | (frozenset() if context is None else {context})
+
+    @cached_property
+    def documentation(self) -> Documentation:
+        described = self.function
+        while isinstance(described, functools.partial):
+            described = cast(Any, described).func
+        text = inspect.getdoc(described if inspect.isroutine(described) else type(described))
+        return Documentation() if text is None else read_docstring(text)
+
+    @property
+    def parameter_descriptions(self) -> Mapping[str, str]:
+        texts = dict(self.documentation.parameters)
+        for need in self.needs:
+            for name, text in need.tool.parameter_descriptions.items():
+                texts.setdefault(need.seen_as(name), text)
+        return texts
+
+    @cached_property
+    def schema(self) -> Schema:
+        adapter = self.reader(frozenset()).adapter
+        return build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
+
+    def reader(self, given: frozenset[str]) -> ArgumentsReader:
+        """The reader of the arguments when these `Needs` parameters are given, and not their tools' arguments."""
+        if given not in self._readers:
+            parts = [
+                self._needed[part.parameter] if isinstance(part, Need) and part.parameter in given else part
+                for part in self.parts
+            ]
+            parameters = merge(self.name, parts)
+            secrets = self.secrets | {
+                need.seen_as(name) for need in self.needs if need.parameter not in given for name in need.tool.secrets
+            }
+            self._readers[given] = ArgumentsReader(
+                self.name,
+                build_adapter(self.name, parameters),
+                tuple(parameter.name for parameter in parameters if parameter.kind != "extra"),
+                Repairer(
+                    {parameter.name: parameter.annotation for parameter in parameters},
+                    frozenset(parameter.name for parameter in parameters if not parameter.is_required),
+                ),
+                secrets,
+            )
+        return self._readers[given]
+
+    def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
+        values = arguments.values
+        missing = [name for name in self._needed if name not in values]
+        if missing:
+            raise ToolArgumentsError(self.name, [f"{missing[0]!r} is needed, and nothing filled it"])
+        signature = self._signature
+        if signature.context is not None:
+            values = {**values, signature.context: context}
+        if signature.is_plain:
+            return self.function(**values)
+        positional, named = signature.bind(values)
+        return self.function(*positional, **named)
+
+    def bind(self, receiver: object) -> "FunctionCallee":
+        bound = copy(self)
+        bound.function = types.MethodType(self.function, receiver)
+        bound.needs = tuple(need.bind(receiver) for need in self.needs)
+        bindings = {need.parameter: need for need in bound.needs}
+        bound.parts = tuple(bindings[part.parameter] if isinstance(part, Need) else part for part in self.parts)
+        return bound
+
+    def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        own = [part for part in self.parts if isinstance(part, Parameter)]
+        names = [parameter.name for parameter in own if parameter.kind in ("positional", "plain")]
+        star = next((parameter.name for parameter in own if parameter.kind == "star"), None)
+        if len(args) > len(names) and star is None:
+            raise TypeError(f"{self.name}() takes {len(names)} positional arguments, not {len(args)}")
+        arguments: dict[str, Any] = dict(zip(names, args, strict=False))
+        if star is not None and len(args) > len(names):
+            arguments[star] = list(args[len(names) :])
+        twice = arguments.keys() & kwargs.keys()
+        if twice:
+            raise TypeError(f"{self.name}() got {sorted(twice)[0]!r} twice")
+        return arguments | kwargs
+
+    def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self._fills:
+            return args, kwargs
+        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        for parameter in self._fills:
+            if parameter.name in bound.arguments:
+                continue
+            if parameter.name in self._hidden:
+                if parameter.is_optional:
+                    continue
+                raise TypeError(
+                    f"{self.name}() was called directly without {parameter.name!r}; "
+                    "only a run fills it: give it, or use ctx.call"
+                )
+            default = parameter.default
+            bound.arguments[parameter.name] = default.make() if isinstance(default, Factory) else default
+        return bound.args, bound.kwargs
+
+
+def _is_filled(parameter: Parameter, function: Callable[..., Any]) -> bool:
+    """Python would hand over pydantic's `Field(...)` itself."""
+    declared = inspect.signature(function).parameters.get(parameter.name)
+    return declared is not None and isinstance(declared.default, FieldInfo) and not parameter.is_required
+
+
+def _refuse_generator(name: str, function: Callable[..., Any]) -> None:
+    plain = unwrap(function)
+    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
+        raise DefinitionError(f"tool {name!r}: a generator can't be a tool; return a list", tool=name)
+
+
+def _read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:
+    """Whether calling gives something to await, and the type of what comes at the end."""
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Awaitable):
+        arguments = get_args(annotation)
+        return True, arguments[-1] if arguments else MISSING
+    return inspect.iscoroutinefunction(unwrap(function)), annotation

@@ -1,0 +1,78 @@
+"""What a tool and all that it needs amount to: effect, approval, scope; a claim weaker than that is refused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowkit.callee import Callee
+from flowkit.effects import Effect, Options, Scope, narrowest, placeholders, strongest
+from flowkit.errors import DefinitionError
+from flowkit.needs import Need
+from flowkit.signatures import MISSING
+
+
+def find_effect(options: Options, needs: Sequence[Need[Any]]) -> Effect:
+    """The strongest effect of a tool and of what it needs; a tool that says nothing may write."""
+    return strongest([options.claimed_effect or "write", *(need.tool.effect for need in needs)])
+
+
+def find_named_scope(options: Options, needs: Sequence[Need[Any]]) -> Scope | None:
+    """The narrowest scope that a tool or a need of it names; None when nobody names one."""
+    scopes = [options.scope, *(need.tool.named_scope for need in needs)]
+    named = [scope for scope in scopes if scope is not None]
+    return narrowest(named) if named else None
+
+
+def find_needed_tools(tool: str, needs: Sequence[Need[Any]]) -> Mapping[str, Any]:
+    """Every tool that is needed, directly or not, by name."""
+    found: dict[str, Any] = {}
+    for need in needs:
+        for needed in (*need.tool.needed_tools.values(), need.tool):
+            if found.setdefault(needed.name, needed).identity != needed.identity:
+                _refuse(tool, f"it needs two tools that are called {needed.name!r}", need.parameter)
+    return found
+
+
+def check_closure(callee: Callee, options: Options) -> None:
+    """Raise `DefinitionError` for what a tool says of itself and its needs contradict."""
+    tool, needs = callee.name, callee.needs
+    effect = find_effect(options, needs)
+    if options.claimed_effect not in (None, effect):
+        stronger = next(need.tool.name for need in needs if need.tool.effect == effect)
+        _refuse(tool, f"it says effect {options.claimed_effect!r}, but needs {stronger!r}, which is {effect!r}")
+    asking = [need.tool.name for need in needs if need.tool.approval is not False]
+    if options.approval is False and asking:
+        _refuse(tool, f"it says approval=False, but needs {asking[0]!r}, which must be approved")
+    scope = find_named_scope(options, needs)
+    if options.scope not in (None, scope):
+        narrower = next(need.tool.name for need in needs if need.tool.named_scope == scope)
+        _refuse(tool, f"it says scope {options.scope!r}, but needs {narrower!r}, whose scope is {scope!r}")
+    uses_context = callee.takes_context or any(need.tool.uses_context for need in needs)
+    if options.ttl is not None and options.scope is None and uses_context:
+        _refuse(tool, "it has a ttl and takes a Context, so it must say who shares its results: scope='user', ...")
+    for name in options.secret:
+        if name not in callee.own_names:
+            _refuse(tool, f"secret names {name!r}, which is not one of its parameters")
+    for need in needs:
+        if need.tool.result_annotation is not MISSING and need.tool.result_schema is None:
+            _refuse(
+                tool,
+                f"it needs {need.tool.name!r}, whose result {need.tool.result_annotation!r} can't be JSON; "
+                "what isn't data belongs in the run's data",
+                need.parameter,
+            )
+    _check_resources(callee, options)
+
+
+def _check_resources(callee: Callee, options: Options) -> None:
+    known = callee.own_names | {need.parameter for need in callee.needs}
+    for template in options.resources:
+        try:
+            names = {path.partition(".")[0] for path in placeholders(template)}
+        except ValueError as error:
+            _refuse(callee.name, f"resource {template!r}: {error}")
+        for name in sorted(names - known):
+            _refuse(callee.name, f"resource {template!r} names {name!r}, which is not one of its parameters")
+
+
+def _refuse(tool: str, problem: str, parameter: str | None = None) -> None:
+    raise DefinitionError(f"tool {tool!r}: {problem}", tool=tool, parameter=parameter)

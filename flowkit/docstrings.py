@@ -1,0 +1,76 @@
+"""What a docstring says of a function and of each parameter: Google, NumPy and Sphinx styles, read by griffe."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Documentation:
+    """A docstring's own words without its lists, and a text for each parameter that it describes."""
+
+    description: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@lru_cache(maxsize=1024)
+def read_docstring(docstring: str) -> Documentation:
+    """Read a docstring of any of the three styles; the style is found by its section marks."""
+    import griffe
+
+    text = inspect.cleandoc(docstring)
+    style = _find_style(text)
+    if style is None:
+        return Documentation(text)
+    if style == "google":
+        text = _part_sections(text)
+    parsed = griffe.Docstring(text, lineno=1).parse(style, **_QUIET[style])  # type: ignore[arg-type]
+    description: list[str] = []
+    parameters: dict[str, str] = {}
+    for section in parsed:
+        match section.kind:
+            case griffe.DocstringSectionKind.text:
+                description.append(str(section.value).strip())
+            case griffe.DocstringSectionKind.parameters | griffe.DocstringSectionKind.other_parameters:
+                for item in section.value:
+                    parameters.setdefault(item.name.lstrip("*"), _join_lines(item.description))
+            case griffe.DocstringSectionKind.admonition:
+                description.append(f"{section.title}: {section.value.contents}".strip())
+            case _:
+                pass
+    return Documentation("\n\n".join(part for part in description if part), parameters)
+
+
+_QUIET: dict[str, dict[str, bool]] = {
+    "google": {"warnings": False, "warn_unknown_params": False, "warn_missing_types": False},
+    "numpy": {"warnings": False, "warn_unknown_params": False, "warn_missing_types": False},
+    "sphinx": {"warnings": False, "warn_unknown_params": False, "warn_missing_types": False},
+}
+_SPHINX = re.compile(
+    r"^:(param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|yields?)\b[^:\n]*:", re.M
+)
+_NUMPY = re.compile(r"^(Parameters|Other Parameters|Returns|Yields|Raises|Attributes|Examples|Notes)\n-{3,}$", re.M)
+_SECTIONS = (
+    "args|arguments|params|parameters|keyword args|keyword arguments|keyword parameters|other args|other arguments|"
+    "other params|other parameters|returns|yields|receives|raises|exceptions|warns|warnings|attributes|examples?|notes?"
+)
+_GOOGLE = re.compile(rf"^#?\s?({_SECTIONS}):\s*$", re.M | re.I)
+
+
+def _find_style(text: str) -> str | None:
+    if _NUMPY.search(text):
+        return "numpy"
+    if _SPHINX.search(text):
+        return "sphinx"
+    return "google" if _GOOGLE.search(text) else None
+
+
+def _part_sections(text: str) -> str:
+    # griffe takes a section only behind a blank line; people often leave it out, or write `#Args:`.
+    return _GOOGLE.sub(lambda match: f"\n{match[1]}:", text)
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,151 @@
+"""What a tool says it does: its effect, who may share its results, and the other options of `@tool`, checked."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from string import Formatter
+from typing import Any, Literal, cast
+
+from flowkit.context import Context
+from flowkit.errors import DefinitionError
+from flowkit.references import Reference
+
+Effect = Literal["read", "idempotent", "write"]
+Scope = Literal["run", "session", "user", "all"]
+ApprovalRule = Callable[[Mapping[str, Any], Context[Any]], bool]
+Approval = bool | ApprovalRule
+
+EFFECTS: tuple[Effect, ...] = ("read", "idempotent", "write")
+"""From the weakest to the strongest."""
+SCOPES: tuple[Scope, ...] = ("run", "session", "user", "all")
+"""From the narrowest to the widest."""
+
+READ_RETRIES = 1
+"""How often a failed read is tried again when its author says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What stands between the brackets of `@tool(...)`; None for what wasn't said."""
+
+    name: str | None = None
+    description: str | None = None
+    effect: Effect | None = None
+    ttl: float | timedelta | None = None
+    scope: Scope | None = None
+    version: str | None = None
+    resource: str | tuple[str, ...] = ()
+    slot: str | None = None
+    timeout: float | timedelta | None = None
+    retries: int | None = None
+    approval: Approval | None = None
+    accepts_references: bool = False
+    cache_errors: tuple[type[Exception], ...] = ()
+    probe: Callable[..., Any] | None = None
+    secret: tuple[str, ...] = ()
+    max_result_chars: int | None = None
+    strict: bool | None = None
+    flatten: bool = False
+
+    @property
+    def ttl_s(self) -> float | None:
+        return to_seconds(self.ttl)
+
+    @property
+    def timeout_s(self) -> float | None:
+        return to_seconds(self.timeout)
+
+    @property
+    def claimed_effect(self) -> Effect | None:
+        """The effect that was said, by name or by a TTL, which only a read can have."""
+        return self.effect or (None if self.ttl is None else "read")
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        return (self.resource,) if isinstance(self.resource, str) else tuple(self.resource)
+
+    def check(self, tool: str) -> None:
+        """Raise `DefinitionError` for options that can't be, alone or together."""
+        for problem in self._problems():
+            raise DefinitionError(f"tool {tool!r}: {problem}", tool=tool)
+
+    def _problems(self) -> list[str]:
+        problems: list[str] = []
+        if self.effect is not None and self.effect not in EFFECTS:
+            problems.append(f"effect is {self.effect!r}, expected one of {', '.join(map(repr, EFFECTS))}")
+        if self.scope is not None and self.scope not in SCOPES:
+            problems.append(f"scope is {self.scope!r}, expected one of {', '.join(map(repr, SCOPES))}")
+        if self.ttl is not None and self.effect not in (None, "read"):
+            problems.append(f"ttl is only for reads, and effect is {self.effect!r}")
+        if self.ttl_s is not None and not self.ttl_s > 0:
+            problems.append(f"ttl is {self.ttl!r}, expected more than 0 seconds")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            problems.append(f"timeout is {self.timeout!r}, expected more than 0 seconds")
+        if self.retries is not None and self.retries < 0:
+            problems.append(f"retries is {self.retries!r}, expected 0 or more")
+        if self.retries and self.claimed_effect in (None, "write"):
+            problems.append("a write is never tried again by itself: retries needs effect='read' or 'idempotent'")
+        if self.probe is not None and self.claimed_effect == "read":
+            problems.append("a probe tells whether a write has happened; a read just runs again")
+        if self.cache_errors and self.ttl is None:
+            problems.append("cache_errors needs a ttl")
+        if self.max_result_chars is not None and self.max_result_chars < 1:
+            problems.append(f"max_result_chars is {self.max_result_chars!r}, expected 1 or more")
+        return problems
+
+
+def to_seconds(time: float | timedelta | None) -> float | None:
+    """Seconds of what users give as seconds or `timedelta`."""
+    return time.total_seconds() if isinstance(time, timedelta) else time
+
+
+def strongest(effects: "list[Effect]") -> Effect:
+    """The effect that counts for them together."""
+    return max(effects, key=EFFECTS.index)
+
+
+def narrowest(scopes: "list[Scope]") -> Scope:
+    """The scope that counts for them together."""
+    return min(scopes, key=SCOPES.index)
+
+
+_PLACEHOLDER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """The paths that a resource names: `order:{order.id}` has `order.id`. Raises `ValueError` for any other form."""
+    paths: list[str] = []
+    for _, path, form, conversion in Formatter().parse(template):
+        if path is None:
+            continue
+        if form or conversion or not _PLACEHOLDER.fullmatch(path):
+            raise ValueError(f"placeholder {{{path}}} is not a parameter or a path in one")
+        paths.append(path)
+    return tuple(paths)
+
+
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """The resource of these values; one that is None or still a reference stands for its whole family, `order:*`."""
+    text = ""
+    for literal, path, _, _ in Formatter().parse(template):
+        text += literal
+        if path is not None:
+            text += _show(_look_up(path, values))
+    return text
+
+
+def _look_up(path: str, values: Mapping[str, Any]) -> object:
+    name, *steps = path.split(".")
+    value: Any = values.get(name)
+    for step in steps:
+        value = cast(Mapping[str, Any], value).get(step) if isinstance(value, Mapping) else getattr(value, step, None)
+    return None if isinstance(value, Reference) else value
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "*"
+    shown = getattr(value, "value", value) if hasattr(type(value), "__members__") else value
+    # A star in a value isn't the family, so it is written as URLs do.
+    return str(shown).replace("%", "%25").replace("*", "%2A")

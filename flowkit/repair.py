@@ -1,0 +1,153 @@
+"""Small slips of a model put right, after plain validation has failed, and told.
+
+Four only, none of them a guess: JSON text where an object or a list belongs, `null` where a default stands, an enum
+by its name or in another case. A text that belongs to a `str` parameter is never touched.
+"""
+
+import copy
+import enum
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel
+
+from flowkit.problems import Problem, format_path, shorten, value_at
+
+
+@dataclass(frozen=True, slots=True)
+class Repairer:
+    """Repairs by the types of the parameters; `defaulted` are those that may be left out."""
+
+    annotations: Mapping[str, Any]
+    defaulted: frozenset[str]
+
+    def repair(self, given: Mapping[str, object], problems: Sequence[Problem]) -> tuple[dict[str, object], list[str]]:
+        """The arguments with what could be repaired, and a line for each; the caller validates them again."""
+        mended = copy.deepcopy(dict(given))
+        told: list[str] = []
+        for problem in problems:
+            if problem.path:
+                line = self._repair_one(mended, problem)
+                if line is not None:
+                    told.append(f"{format_path(problem.path)}: {line}")
+        return mended, told
+
+    def _repair_one(self, mended: dict[str, object], problem: Problem) -> str | None:
+        holder, key = value_at(mended, problem.path[:-1]), problem.path[-1]
+        value = value_at(mended, problem.path)
+        if not isinstance(holder, (dict, list)):
+            return None
+        place = cast(dict[object, object], holder)
+        kinds = {error["type"] for error in problem.errors}
+        if value is None and isinstance(holder, dict) and self._has_default(problem.path) and key in place:
+            del place[key]
+            return "null read as its default"
+        if not isinstance(value, str) or any(kind.startswith("string_") for kind in kinds):
+            return None
+        if kinds & _CONTAINERS:
+            try:
+                parsed = json.loads(value)
+            except ValueError:
+                parsed = None
+            if isinstance(parsed, (dict, list)):
+                place[key] = parsed
+                return "read from JSON text"
+        if kinds & {"enum", "literal_error"}:
+            choice = find_choice(value, self._types_at(problem.path))
+            if choice is not None:
+                place[key] = choice
+                return f"{shorten(value)} read as {shorten(choice)}"
+        return None
+
+    def _has_default(self, path: Sequence[str | int]) -> bool:
+        if len(path) == 1:
+            return path[0] in self.defaulted
+        return any(_field_has_default(holder, path[-1]) for holder in self._types_at(path[:-1]))
+
+    def _types_at(self, path: Sequence[str | int]) -> list[Any]:
+        types: list[Any] = list(_members(self.annotations.get(str(path[0]), Any)))
+        for step in path[1:]:
+            types = [member for holder in types for inner in _inner(holder, step) for member in _members(inner)]
+        return types
+
+
+_CONTAINERS = frozenset(
+    f"{kind}_type" for kind in ("list", "dict", "model", "dataclass", "tuple", "set", "frozen_set", "mapping")
+) | {"model_attributes_type", "iterable_type", "arguments_type", "named_tuple_type"}
+
+
+def find_choice(value: str, types: Sequence[Any]) -> object:
+    """The one enum or literal value that this text means by name or case; None when there is none, or several."""
+    found: list[object] = []
+    for kind in types:
+        for name, choice in _choices(kind):
+            if isinstance(choice, (str, int)) and value.casefold() in (name.casefold(), str(choice).casefold()):
+                found.append(choice)
+    return found[0] if found and all(choice == found[0] for choice in found) else None
+
+
+def _choices(kind: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        for name, member in kind.__members__.items():
+            yield name, member.value
+    elif get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if isinstance(choice, enum.Enum):
+                yield choice.name, choice.value
+            elif isinstance(choice, str):
+                yield choice, choice
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The branches of a union, without Annotated and alias around them."""
+    if get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif hasattr(annotation, "__value__"):
+        yield from _members(annotation.__value__)
+    elif get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _inner(holder: Any, step: str | int) -> Iterator[Any]:
+    """The type of a field, key or item of a type."""
+    if isinstance(holder, type) and issubclass(holder, BaseModel):
+        for name, field in holder.model_fields.items():
+            if step in (name, field.alias):
+                yield field.annotation
+    elif isinstance(holder, type) and (is_dataclass(holder) or hasattr(holder, "__annotations__")):
+        hints = _hints(holder)
+        if step in hints:
+            yield hints[cast(str, step)]
+    else:
+        arguments = get_args(holder)
+        origin = get_origin(holder)
+        if origin is tuple and isinstance(step, int) and len(arguments) > step and arguments[-1] is not ...:
+            yield arguments[step]
+        elif arguments:
+            yield arguments[-1] if isinstance(step, str) and len(arguments) > 1 else arguments[0]
+
+
+def _hints(holder: Any) -> dict[str, Any]:
+    from typing_extensions import get_type_hints
+
+    try:
+        return get_type_hints(holder)
+    except NameError:
+        return {}
+
+
+def _field_has_default(holder: Any, step: str | int) -> bool:
+    if isinstance(holder, type) and issubclass(holder, BaseModel):
+        return any(step in (name, f.alias) and not f.is_required() for name, f in holder.model_fields.items())
+    if isinstance(holder, type) and is_dataclass(holder):
+        from dataclasses import MISSING
+
+        return any(
+            f.name == step and (f.default is not MISSING or f.default_factory is not MISSING) for f in fields(holder)
+        )
+    return step in getattr(holder, "_field_defaults", ()) or step in getattr(holder, "__optional_keys__", ())

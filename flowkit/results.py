@@ -1,0 +1,68 @@
+"""A tool's result as JSON, and the schema of it."""
+
+from typing import Any
+
+from pydantic import PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
+from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
+
+from flowkit.annotations import adapt
+from flowkit.codec import JSON, dumps
+from flowkit.errors import ToolResultError
+from flowkit.schema import Schema, generate
+from flowkit.signatures import MISSING
+
+
+class ResultType:
+    """A return annotation; its adapter and schema are made when they are first asked for."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self._adapter: TypeAdapter[Any] | None = None
+        self._schema: Schema | None = None
+        self._is_read = False
+
+    @property
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """None for a result that pydantic knows nothing of."""
+        self._read()
+        return self._adapter
+
+    @property
+    def schema(self) -> Schema | None:
+        """The schema of the JSON that `dump` gives; None when the annotation doesn't tell."""
+        self._read()
+        return self._schema
+
+    def dump(self, tool: str, result: object) -> JSON:
+        """The result as JSON; raises `ToolResultError` naming the type that can't be."""
+        try:
+            value = self._dump(result)
+            dumps(value)
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise ToolResultError(
+                f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
+            ) from error
+        return value
+
+    def _dump(self, result: object) -> JSON:
+        if self.adapter is not None:
+            try:
+                return self.adapter.dump_python(result, mode="json", warnings="error")
+            except PydanticSerializationError:
+                # Not what the annotation says: taken for what it is.
+                pass
+        return to_jsonable_python(result, bytes_mode="base64")
+
+    def _read(self) -> None:
+        if self._is_read:
+            return
+        self._is_read = True
+        if self.annotation is MISSING or self.annotation is Any:
+            return
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(adapt(self.annotation))
+            self._schema = generate(adapter, "serialization")
+            self._adapter = adapter
+        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema):
+            # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
+            return

@@ -1,0 +1,182 @@
+"""Parameters as one type: a TypedDict behind a pydantic TypeAdapter, and its JSON Schema (draft 2020-12).
+
+A TypedDict takes every parameter name (`self`, `schema`, `_a`, `model_config`), and pydantic fills its defaults. The
+schema is faithful: what it accepts the function gets, and what pydantic refuses it refuses, up to formats and
+validators of the user's own. Titles that pydantic makes up are left out: they cost tokens and say nothing.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, cast
+
+from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import PydanticUndefined, SchemaError, core_schema
+from typing_extensions import TypedDict
+
+from flowkit.annotations import adapt
+from flowkit.codec import JSON
+from flowkit.errors import DefinitionError
+from flowkit.signatures import OMIT, Factory, Parameter
+
+Schema = dict[str, JSON]
+
+_BUILD_ERRORS = (PydanticUserError, PydanticSchemaGenerationError, SchemaError, TypeError, NameError)
+
+
+class SchemaGenerator(GenerateJsonSchema):
+    """pydantic's generator without made-up titles, and exact where pydantic is vague."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  # pydantic's own attribute
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def encode_default(self, dft: Any) -> Any:
+        default = super().encode_default(dft)
+        # Infinity and NaN aren't JSON: such a default is told by being left out of `required`.
+        return PydanticUndefined if isinstance(default, float) and not math.isfinite(default) else default
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        generated = super().default_schema(schema)
+        if generated.get("default") is PydanticUndefined:
+            del generated["default"]
+        return generated
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        generated = super().literal_schema(schema)
+        if "type" not in generated and "enum" in generated:
+            generated["type"] = sorted({_JSON_TYPES[type(value)] for value in generated["enum"]})
+        return generated
+
+
+_JSON_TYPES: dict[type, str] = {str: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
+
+
+def build_adapter(tool: str, parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, Any]]:
+    """The type of all the parameters together; raises `DefinitionError` naming the one that can't be one."""
+    extra: Any = None
+    fields: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.kind == "extra":
+            extra = parameter.annotation
+        else:
+            fields[parameter.name] = _field_type(parameter)
+    try:
+        return TypeAdapter(_make_typed_dict(parameters, fields, extra))
+    except _BUILD_ERRORS as error:
+        _blame(tool, parameters, error)
+
+
+def _field_type(parameter: Parameter) -> Any:
+    annotation = adapt(parameter.annotation)
+    match parameter.default:
+        case Factory(make=make):
+            return Annotated[annotation, Field(default_factory=make)]
+        case default if parameter.is_required or default is OMIT:
+            return annotation
+        case default:
+            return Annotated[annotation, Field(default=default)]
+
+
+def _make_typed_dict(parameters: Sequence[Parameter], fields: dict[str, Any], extra: Any) -> Any:
+    made: Any = (
+        TypedDict("Arguments", {})  # type: ignore[operator]
+        if extra is None
+        else TypedDict("Arguments", {}, extra_items=adapt(extra))  # type: ignore[operator]
+    )
+    # Set by hand, since the functional form would wrap each field in Required or NotRequired first: slower by a third.
+    made.__annotations__ = fields
+    required = frozenset(parameter.name for parameter in parameters if parameter.is_required)
+    made.__required_keys__, made.__optional_keys__ = required, frozenset(fields) - required
+    made.__pydantic_config__ = {"arbitrary_types_allowed": False} if extra is not None else {"extra": "forbid"}
+    return made
+
+
+def _blame(tool: str, parameters: Sequence[Parameter], error: Exception) -> Any:
+    """Raise the error again with the name of the parameter that causes it."""
+    for parameter in parameters:
+        try:
+            TypeAdapter(_make_typed_dict((parameter,), {parameter.name: _field_type(parameter)}, None))
+        except _BUILD_ERRORS as cause:
+            raise DefinitionError(
+                f"tool {tool!r}: parameter {parameter.name!r}: {parameter.annotation!r} can't be an argument: "
+                f"{_first_line(cause)}",
+                tool=tool,
+                parameter=parameter.name,
+            ) from cause
+    raise DefinitionError(f"tool {tool!r}: {_first_line(error)}", tool=tool) from error
+
+
+def build_parameters_schema(
+    tool: str,
+    adapter: TypeAdapter[dict[str, Any]],
+    parameters: Sequence[Parameter],
+    descriptions: Mapping[str, str],
+) -> Schema:
+    """The schema of an arguments object, with the docstring's texts where the annotation says nothing."""
+    try:
+        schema = generate(adapter, "validation")
+    except PydanticInvalidForJsonSchema as error:
+        _blame_schema(tool, parameters, error)
+    properties = cast(dict[str, Schema], schema.setdefault("properties", {}))
+    for name, text in descriptions.items():
+        if name in properties:
+            properties[name].setdefault("description", text)
+    if schema.get("additionalProperties") is True:
+        del schema["additionalProperties"]
+    ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
+    return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
+
+
+def _blame_schema(tool: str, parameters: Sequence[Parameter], error: Exception) -> Any:
+    for parameter in parameters:
+        try:
+            generate(build_adapter(tool, (parameter,)), "validation")
+        except PydanticInvalidForJsonSchema as cause:
+            raise DefinitionError(
+                f"tool {tool!r}: parameter {parameter.name!r}: {parameter.annotation!r} has no JSON form: "
+                f"{_first_line(cause)}",
+                tool=tool,
+                parameter=parameter.name,
+            ) from cause
+    raise DefinitionError(f"tool {tool!r}: {_first_line(error)}", tool=tool) from error
+
+
+def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:
+    """An adapter's schema in flowkit's form."""
+    schema = cast(Schema, adapter.json_schema(mode=mode, schema_generator=SchemaGenerator))
+    schema.pop("title", None)
+    definitions = schema.get("$defs")
+    if isinstance(definitions, dict):
+        for name, definition in definitions.items():
+            # A title that only repeats the class name; one that the user wrote stays.
+            if isinstance(definition, dict) and name.endswith(str(definition.get("title", "\0"))):
+                del definition["title"]
+    return schema
+
+
+MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+SINGLE = ("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else")
+
+
+def subschemas(schema: Mapping[str, JSON]) -> Iterator[Schema]:
+    """The schemas directly inside a schema; names of properties and values of `enum` aren't mistaken for keywords."""
+    for keyword in MAPS:
+        held = schema.get(keyword)
+        if isinstance(held, dict):
+            yield from (item for item in held.values() if isinstance(item, dict))
+    for keyword in LISTS:
+        held = schema.get(keyword)
+        if isinstance(held, list):
+            yield from (item for item in held if isinstance(item, dict))
+    for keyword in SINGLE:
+        held = schema.get(keyword)
+        if isinstance(held, dict):
+            yield held
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

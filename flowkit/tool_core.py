@@ -1,0 +1,269 @@
+"""`Tool`: a typed function as something that a model, a recipe or another tool can call."""
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
+
+from typing_extensions import ParamSpec, TypeVar
+
+from flowkit.arguments import Arguments
+from flowkit.callee import Callee
+from flowkit.closure import check_closure, find_effect, find_named_scope, find_needed_tools
+from flowkit.codec import JSON, dumps
+from flowkit.context import Context
+from flowkit.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.identity import find_source, identify
+from flowkit.in_order import run_in_order
+from flowkit.keys import PROCESS_SECRET, NotKeyable, canonicalize, hash_secret, make_key
+from flowkit.needs import Need, combine_approvals, find_calls
+from flowkit.references import ToolCall, find_references
+from flowkit.schema import Schema
+from flowkit.targets import lower, parse_target, to_wire
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ToolLookup(Protocol):
+    """Finds tools by name."""
+
+    def get(self, name: str) -> "Tool[..., Any] | None": ...
+
+
+class Tool(Generic[P, R_co]):
+    """A function with its schema, its checks and its promises; callable as the function was.
+
+    Mistakes are told when it is made; the schema, the docstring and the source are read when first asked for.
+    """
+
+    def __init__(
+        self, callee: Callee, options: Options, *, is_method: bool = False, is_class_method: bool = False
+    ) -> None:
+        options.check(callee.name)
+        check_closure(callee, options)
+        self.name = callee.name
+        self.options = options
+        self._callee = callee
+        self._is_method = is_method
+        self._is_class_method = is_class_method
+        self._origin: object = object()
+        self._receiver: object = None
+        self.function = callee.function
+        self.needs: tuple[Need[Tool[..., Any]], ...] = callee.needs
+        self.visible = callee.visible
+        self.own_names = callee.own_names
+        self.is_async = callee.is_async
+        self.takes_context = callee.takes_context
+        self.secrets = callee.secrets | {need.seen_as(name) for need in self.needs for name in need.tool.secrets}
+        self.needed_tools: Mapping[str, Tool[..., Any]] = find_needed_tools(self.name, self.needs)
+        self.effect: Effect = find_effect(options, self.needs)
+        self.declared_effect = options.claimed_effect is not None
+        self.approval: Approval = combine_approvals(options.approval or False, self.needs)
+        self.named_scope: Scope | None = find_named_scope(options, self.needs)
+        self.uses_context = self.takes_context or any(need.tool.uses_context for need in self.needs)
+        # A tool that looks at its run, and names nobody who shares its results, shares them within the run.
+        self.scope: Scope = self.named_scope or ("run" if self.uses_context else "all")
+        self.ttl_s = options.ttl_s
+        self.timeout_s = options.timeout_s
+        default_retries = READ_RETRIES if self.effect == "read" else 0
+        self.retries = default_retries if options.retries is None else options.retries
+        self.slot = options.slot
+        self.version = options.version
+        self.accepts_references = options.accepts_references
+        self.cache_errors = options.cache_errors
+        self.probe = options.probe
+        self.strict = options.strict
+        self.max_result_chars = options.max_result_chars
+        self._look_like(callee.function)
+
+    def _look_like(self, function: Callable[..., Any]) -> None:
+        self.__name__ = self.name
+        self.__doc__ = getattr(function, "__doc__", None)
+        self.__module__ = getattr(function, "__module__", __name__)
+        self.__qualname__ = getattr(function, "__qualname__", self.name)
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run the function; it says so when a parameter is left that only a run can fill."""
+        filled, named = self._callee.fill_direct_call(args, kwargs)
+        return cast(R_co, self.function(*filled, **named))
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload
+    def __get__(self: "Tool[Concatenate[S, Q], T]", instance: S, owner: type | None = None, /) -> "Tool[Q, T]": ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any:
+        receiver = (owner or type(instance)) if self._is_class_method else instance
+        return self if receiver is None or not self._is_method else self._bind(receiver)
+
+    def _bind(self, receiver: object) -> "Tool[..., Any]":
+        """The tool of one object; needs that are methods of its class are bound with it."""
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound._receiver = receiver
+        bound._is_method = False
+        bound._callee = self._callee.bind(receiver)
+        bound.function = bound._callee.function
+        bound.needs = bound._callee.needs
+        bound.needed_tools = find_needed_tools(self.name, bound.needs)
+        bound.__dict__.pop("_made_with", None)
+        return bound
+
+    @property
+    def identity(self) -> object:
+        """Equal for two views of one tool: of one function, bound to one object."""
+        return (id(self._origin), id(self._receiver))
+
+    # What a model reads of it
+
+    @cached_property
+    def description(self) -> str:
+        """What the tool is for: the option, or the docstring without its lists."""
+        said = self.options.description
+        return self._callee.documentation.description if said is None else inspect.cleandoc(said)
+
+    @property
+    def parameter_descriptions(self) -> Mapping[str, str]:
+        """The docstrings' texts on the parameters that a caller sees."""
+        return self._callee.parameter_descriptions
+
+    @property
+    def parameters(self) -> Schema:
+        """The faithful JSON Schema of the arguments."""
+        return self._callee.schema
+
+    @property
+    def result_schema(self) -> Schema | None:
+        """The JSON Schema of the result; None when the return annotation doesn't tell."""
+        return self._callee.results.schema
+
+    @property
+    def result_annotation(self) -> Any:
+        """The return annotation."""
+        return self._callee.results.annotation
+
+    def for_target(self, target: str = "openai-strict") -> dict[str, JSON]:
+        """The tool's definition as it stands in a request to this kind of server."""
+        kind = parse_target(target)
+        return to_wire(self.name, self.description, lower(self.parameters, kind, strict=self.strict), kind)
+
+    # Arguments and calls
+
+    def validate(
+        self, arguments: Mapping[str, object] | str | bytes, needed: Mapping[str, object] | None = None
+    ) -> Arguments:
+        """The function's values from JSON; `needed` holds what fills its `Needs` parameters.
+
+        Without `needed` the arguments are those that a caller sees, those of its needs among them. Raises
+        `ToolArgumentsError`.
+        """
+        reader = self._callee.reader(frozenset(needed or ()))
+        if not needed:
+            return reader.read(arguments)
+        given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
+        return reader.read({**given, **needed})
+
+    def check(self, arguments: Mapping[str, object]) -> None:
+        """Validate the arguments that hold no reference; raises `ToolArgumentsError`."""
+        open_names = frozenset(name for name, value in arguments.items() if any(find_references(value)))
+        reader = self._callee.reader(frozenset(need.parameter for need in self.needs if need.parameter in open_names))
+        known = open_names & frozenset(reader.names)
+        # A reference under an unknown name stays in, to be refused by that name.
+        reader.check({name: value for name, value in arguments.items() if name not in known}, known)
+
+    def call(self, *args: Any, **kwargs: Any) -> ToolCall:
+        """A call of this tool, to be placed somewhere; nothing runs. Values may be, or hold, `Reference`.
+
+        Raises `ToolArgumentsError` for arguments that the tool doesn't take.
+        """
+        arguments = self._callee.name_arguments(args, kwargs)
+        self.check(arguments)
+        return ToolCall("", self.name, arguments)
+
+    def expand(self, call: ToolCall) -> tuple[ToolCall, ...]:
+        """The calls of what it needs, then the call itself with references to them; one that needs nothing stays."""
+        return find_calls(self, call) if self.needs else (call,)
+
+    def invoke(self, arguments: Arguments, context: Context[Any] | None = None) -> Any:
+        """Call the function: a result, or the coroutine of an async tool. A sync one runs in the caller's thread."""
+        return self._callee.invoke(arguments, context)
+
+    @overload
+    async def run(
+        self: "Tool[..., Coroutine[Any, Any, T]]",
+        arguments: Mapping[str, object] | str = "",
+        *,
+        context: Context[Any] | None = None,
+    ) -> T: ...
+    @overload
+    async def run(
+        self: "Tool[..., T]", arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None
+    ) -> T: ...
+    async def run(self, arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None) -> Any:
+        """Validate and call, what it needs first, one after another; gives the function's own result.
+
+        Raises `ToolArgumentsError`, and whatever the functions raise.
+        """
+        return await run_in_order(self, arguments, Context[Any](None) if context is None else context)
+
+    def dump(self, result: object) -> JSON:
+        """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
+        return self._callee.results.dump(self.name, result)
+
+    def result_text(self, value: JSON) -> str:
+        """What a model reads of a result: text as it is, anything else as JSON."""
+        return value if isinstance(value, str) else dumps(value).decode()
+
+    # Keys
+
+    def key(
+        self,
+        arguments: Arguments,
+        scope_id: str,
+        generations: Sequence[int] = (),
+        *,
+        secret_key: bytes = PROCESS_SECRET,
+    ) -> str | None:
+        """The cache key of a call; None when a value has no canonical form, so that it can't be shared.
+
+        Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal.
+        """
+        try:
+            values: JSON = [
+                [
+                    name,
+                    hash_secret(repr(value), secret_key) if name in self.secrets else canonicalize(value, secret_key),
+                ]
+                for name, value in sorted(arguments.values.items())
+            ]
+        except (NotKeyable, RecursionError):
+            return None
+        code = ["version", self.version] if self.version is not None else ["source", self._source]
+        parts: list[JSON] = ["flowkit-1", self.name, cast(JSON, code), self.scope, scope_id, self._made_with, values]
+        return make_key([*parts, list(generations)])
+
+    @cached_property
+    def _source(self) -> str:
+        return find_source(self.function)
+
+    @cached_property
+    def _made_with(self) -> JSON:
+        return identify(self.function)
+
+    def code(self) -> str:
+        """What tells this code from another: the version, or a hash of the source, of it and of all that it needs."""
+        parts = [self.name, self.version or self._source, self.effect, *(need.tool.code() for need in self.needs)]
+        return make_key(list(parts))[:16]
+
+    def resources(self, arguments: Arguments | Mapping[str, object]) -> tuple[str, ...]:
+        """The resources of a call; a placeholder that is None, or not known yet, stands for its family: `order:*`."""
+        values = arguments.values if isinstance(arguments, Arguments) else arguments
+        return tuple(fill(template, values) for template in self.options.resources)
