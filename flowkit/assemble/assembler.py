@@ -141,7 +141,8 @@ class Assembler:
             usage=self._usage,
             error=self._error,
             complete=self._is_complete,
-            provider=self._list_provider(thinking),
+            provider=self._list_provider(),
+            thinking_field=self._thinking_field if self._thinking_field in _REPLAYED else None,
             leaked=leaked,
         )
 
@@ -237,13 +238,10 @@ class Assembler:
         else:
             self._provider.append(delta)
 
-    def _list_provider(self, thinking: str) -> tuple[ProviderDelta, ...]:
-        items: list[ProviderDelta] = []
-        if self._thinking_field in _REPLAYED:
-            items.append(ProviderDelta(self._thinking_field, thinking))
-        if self._details is not None:
-            items.append(ProviderDelta("reasoning_details", self._details.to_json()))
-        return (*items, *self._provider)
+    def _list_provider(self) -> tuple[ProviderDelta, ...]:
+        if self._details is None:
+            return tuple(self._provider)
+        return (ProviderDelta("reasoning_details", self._details.to_json()), *self._provider)
 
     def _take_pieces(self, pieces: Sequence[Piece]) -> list[Part]:
         parts: list[Part] = []

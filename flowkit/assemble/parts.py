@@ -99,9 +99,9 @@ class Turn:
 
     `finish_reason` is the server's own word (for the Responses API `completed`, `incomplete` or `failed`), None when
     it gave none; `reason` is what it means. `error` says what broke the answer, also that it was cut off; where it is
-    None the turn can be used, whatever `complete` says. `provider` is what has to go back in the next request, the
-    thinking of Chat Completions among it, under the field in which it came. `complete` means that it is known to be whole: it came to its
+    None the turn can be used, whatever `complete` says. `complete` means that it is known to be whole: it came to its
     end and no call is void; where a server gave no reason but only its end mark, that calls with arguments closed.
+    `provider` is what has to go back in the next request; so has `thinking` where `thinking_field` names its field.
     `leaked` is a marker of a tool call in the text or thinking of a turn without calls: the server didn't recognise
     its model's calls.
     """
@@ -116,4 +116,5 @@ class Turn:
     error: ModelError | None = None
     complete: bool = False
     provider: tuple[ProviderDelta, ...] = ()
+    thinking_field: str | None = None
     leaked: str | None = None
