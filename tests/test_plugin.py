@@ -9,6 +9,7 @@ import pytest
 from flowkit.clock import ManualClock
 from flowkit.errors import ConfigurationError
 from flowkit.models.guard import check_server_allowed, is_local
+from flowkit.models.openai import OpenAIModel
 
 pytest_plugins = ["pytester"]
 
@@ -117,3 +118,8 @@ def test_plugin_imports_nothing_heavy() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     heavy = {"asyncio", "diskcache", "hypothesis", "jsonschema", "networkx", "openai", "orjson", "pydantic", "typer"}
     assert not heavy.intersection(loaded)
+
+
+def test_request_of_a_real_model_is_refused_before_it_leaves() -> None:
+    with pytest.raises(ConfigurationError, match=r"a test asks the model 'gpt-4\.1'"):
+        OpenAIModel("gpt-4.1", base_url=REAL, api_key="none").open({})

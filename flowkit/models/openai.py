@@ -13,6 +13,7 @@ from importlib import import_module
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.models.base import Delta, ModelRequest
+from flowkit.models.guard import check_server_allowed
 from flowkit.models.settings import DEFAULT_BASE_URL, PLACEHOLDER_KEY, Server, Settings
 from flowkit.models.thinking import Api, Dialect, Thinking, thinking_fields
 from flowkit.models.wire import stream_deltas
@@ -95,6 +96,7 @@ class OpenAIModel:
         """The bytes of the answer to a request's body."""
         from flowkit.models.transport import open_bytes
 
+        check_server_allowed(self.server.base_url, self.model)
         return open_bytes(self.server, self.api, self.model, body)
 
     async def aclose(self) -> None:
