@@ -234,7 +234,9 @@ class DiskCache:
 
     async def close(self) -> None:
         """Finish writing and let go of the files; using the cache again opens it again."""
-        await asyncio.to_thread(self._thread.close)
+        if self._store is not None:
+            await self._thread.submit(self._finish)
+        self._thread.close()
         store, self._store = self._store, None
         if store is not None:
             store.close()
@@ -319,13 +321,15 @@ class DiskCache:
         self._guard(self._renew, None)
         self._guard(self._flush_counters, None)
 
-    def _leave(self) -> None:
-        if self._store is None:
-            return
+    def _finish(self) -> None:
         self._guard(self._flush_counters, None)
         if self._untidy:
             self._guard(self._tidy, None)
-        self._guard(lambda store: store.close(), None)
+
+    def _leave(self) -> None:
+        if self._store is not None:
+            self._finish()
+            self._store.close()
 
     async def _store_entry(self, key: str, body: bytes, ttl_s: float, label: Label, *, is_error: bool) -> None:
         if len(body) > self._value_limit:

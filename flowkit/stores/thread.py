@@ -17,13 +17,19 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
-
 BATCH_JOBS = 512
 """The most jobs in one batch."""
 LINGER_S = 0.005
 """How long a job that nobody waits for may wait for others."""
 EXIT_S = 5.0
 """How long the end of the process waits for jobs that nobody waits for."""
+
+_waiting = 0
+
+
+def count_waiting() -> int:
+    """How many tasks wait for such a thread now, in the whole process; a loop in virtual time must not jump then."""
+    return _waiting
 
 
 @dataclass(slots=True)
@@ -81,9 +87,14 @@ class StoreThread:
 
     async def submit(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
         """Run `operation` in the thread and wait for its batch; cancelling the wait doesn't stop the job."""
+        global _waiting
         job = Job(operation, is_durable)
         self._put(job)
-        return cast(T, await asyncio.shield(asyncio.wrap_future(job.future)))
+        _waiting += 1
+        try:
+            return cast(T, await asyncio.shield(asyncio.wrap_future(job.future)))
+        finally:
+            _waiting -= 1
 
     def call(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
         """Like `submit`, for callers that have no loop."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
+from flowkit.stores.thread import count_waiting
 from flowkit.threads import count_busy
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return []
 
     def _others_work(self) -> bool:
-        return count_busy() > 0 or len(self.get_map()) > self.own_files
+        return count_busy() > 0 or count_waiting() > 0 or len(self.get_map()) > self.own_files
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
