@@ -37,6 +37,10 @@ https://ai.google.dev/gemini-api/docs/thought-signatures
 """
 
 
+_SENT_BACK = {"reasoning_content": str, "reasoning": str, "reasoning_details": list, "extra_content": dict}
+"""The fields of a message that a server wants back, and what they hold; its thinking may also have come in others."""
+
+
 def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
     """The body of a streamed request."""
     body: dict[str, JSON] = {
@@ -162,18 +166,13 @@ def _assistant(message: AssistantMessage, settings: Settings) -> dict[str, JSON]
     if message.calls:
         data["tool_calls"] = [_call(call, position, settings) for position, call in enumerate(message.calls)]
     for item in message.provider:
-        if item.source == settings.source:
-            data[item.kind] = _joined(data.get(item.kind), item.data)
+        if item.source == settings.source and item.kind in _SENT_BACK and isinstance(item.data, _SENT_BACK[item.kind]):
+            data[item.kind] = item.data
     # DeepSeek answers 400 to a message without the field when it thinks, be the message its own or another model's.
     # https://api-docs.deepseek.com/guides/thinking_mode
     if family_of(settings.model) == "deepseek" and settings.thinking not in (False, 0, "none"):
         data.setdefault("reasoning_content", data.get("reasoning") or "")
     return data
-
-
-def _joined(before: JSON, more: JSON) -> JSON:
-    """Pieces of one field: lists are one list in the end, of anything else the last counts."""
-    return [*before, *more] if isinstance(before, list) and isinstance(more, list) else more
 
 
 def _call(call: RequestedCall, position: int, settings: Settings) -> JSON:
@@ -182,8 +181,13 @@ def _call(call: RequestedCall, position: int, settings: Settings) -> JSON:
         "type": "function",
         "function": {"name": call.name, "arguments": safe_arguments(call.arguments)},
     }
-    if call.provider is not None and call.provider.source == settings.source:
-        data[call.provider.kind] = call.provider.data
+    provider = call.provider
+    if provider is not None and provider.source == settings.source:
+        data |= (
+            provider.data
+            if provider.kind == "item" and isinstance(provider.data, dict)
+            else {provider.kind: provider.data}
+        )
     elif position == 0 and family_of(settings.model) == "gemini" and version_of(settings.model) >= (3, 0):
         # Only the first call of a message carries a signature, and only a foreign message lacks it there.
         data["extra_content"] = {"google": {"thought_signature": FOREIGN_SIGNATURE}}

@@ -5,7 +5,7 @@ conversation is ours: `store` is off, so reasoning items come back with their en
 each before the call it led to. https://platform.openai.com/docs/api-reference/responses/create
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never, cast
 
 from flowkit.codec import JSON
@@ -15,6 +15,7 @@ from flowkit.messages import (
     File,
     Image,
     Message,
+    ProviderData,
     RequestedCall,
     SystemMessage,
     Text,
@@ -27,6 +28,8 @@ from flowkit.models.chat_request import is_strict, limit_tokens, safe_arguments
 from flowkit.models.settings import Settings
 from flowkit.models.thinking import thinking_fields
 from flowkit.models.vendors import family_of, thinks
+
+_CALLS = ("function_call", "custom_tool_call")
 
 
 def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
@@ -80,14 +83,61 @@ def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
 
 
 def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[str, JSON]]:
-    for item in message.provider:
-        if item.source == settings.source and isinstance(item.data, dict):
-            yield item.data
-    text = message.text or message.refusal
+    """The items of one answer, in the order in which they came when the server told it.
+
+    A reasoning item is refused without the item it led to, so it waits for that, and goes with a call that is gone.
+    """
+    marks = [item for item in message.provider if item.source == settings.source and isinstance(item.data, dict)]
+    texts = [mark for mark in marks if mark.kind == "message"]
+    # A text that was changed since (trimmed, guarded) stands for all that came.
+    is_told = "".join(_field(mark, "text") for mark in texts) == message.text
+    led_to = _pair_calls(marks, message.calls)
+    reasoning: list[dict[str, JSON]] = []
+    for position, mark in enumerate(marks):
+        data = cast(dict[str, JSON], mark.data)
+        match mark.kind:
+            case "message":
+                if is_told and _field(mark, "text"):
+                    yield from reasoning
+                    yield _said(_field(mark, "text"), data.get("phase"))
+                    reasoning = []
+            case kind if kind in _CALLS:
+                if position in led_to:
+                    yield from reasoning
+                    yield _call(led_to[position], settings)
+                reasoning = []
+            case _:
+                reasoning.append(data)
+    text = message.refusal if is_told and texts else message.text or message.refusal
+    rest = [call for call in message.calls if call not in led_to.values()]
+    if text or rest:
+        yield from reasoning
     if text:
-        yield {"role": "assistant", "content": text}
-    for call in message.calls:
+        yield _said(text)
+    for call in rest:
         yield _call(call, settings)
+
+
+def _field(mark: ProviderData, name: str) -> str:
+    return str(mark.data.get(name) or "") if isinstance(mark.data, dict) else ""
+
+
+def _said(text: str, phase: JSON = None) -> dict[str, JSON]:
+    said: dict[str, JSON] = {"role": "assistant", "content": text}
+    return {**said, "phase": phase} if phase else said
+
+
+def _pair_calls(marks: Sequence[ProviderData], calls: Sequence[RequestedCall]) -> dict[int, RequestedCall]:
+    """The calls that the marks stand for, by the marks' positions.
+
+    One for each when there are as many, for an id that was already taken has been changed; else by their ids.
+    """
+    positions = [position for position, mark in enumerate(marks) if mark.kind in _CALLS]
+    if len(positions) == len(calls):
+        return dict(zip(positions, calls, strict=True))
+    by_id = {call.id: call for call in calls}
+    wire_ids = {position: _field(marks[position], "call_id") for position in positions}
+    return {position: by_id[id] for position, id in wire_ids.items() if id in by_id}
 
 
 def _call(call: RequestedCall, settings: Settings) -> dict[str, JSON]:

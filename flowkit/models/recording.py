@@ -1,0 +1,288 @@
+"""A real run in a file, and back: what was asked, the bytes of each answer, and when they came.
+
+The file is JSON lines: a header with the settings, then one line for each request. It holds no key and no header, and
+no text that was named as secret. A replay asks no network: it answers a request that is equal to the recorded one, and
+fails with the difference when it isn't, since an answer to another question proves nothing.
+"""
+
+import asyncio
+import base64
+import difflib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from flowkit.codec import JSON, dumps, loads
+from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
+from flowkit.models.base import Delta, ModelRequest
+from flowkit.models.openai import OpenAIModel
+from flowkit.models.settings import PLACEHOLDER_KEY, Settings, plain_url
+from flowkit.models.wire import stream_deltas
+from flowkit.pricing import Price
+
+VERSION = 1
+HIDDEN = "[hidden]"
+_DIFF_LINES = 40
+"""How much of a difference an error shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer: pieces of the body with the seconds since the request, and how it ended badly.
+
+    `refused` says that there was no answer at all, else an error stands for a body that broke.
+    """
+
+    request: dict[str, JSON]
+    pieces: tuple[tuple[float, bytes], ...]
+    error: ModelError | None = None
+    refused: bool = False
+
+    def to_json(self) -> JSON:
+        error = self.error
+        return {
+            "request": self.request,
+            "pieces": [[round(at_s, 6), _pack(data)] for at_s, data in self.pieces],
+            "error": None if error is None else _pack_error(error),
+            "refused": self.refused,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> "Exchange":
+        pieces = cast(list[tuple[float, JSON]], data["pieces"])
+        error = data.get("error")
+        return cls(
+            request=cast(dict[str, JSON], data["request"]),
+            pieces=tuple((at_s, _unpack(packed)) for at_s, packed in pieces),
+            error=_unpack_error(error) if isinstance(error, dict) else None,
+            refused=bool(data.get("refused")),
+        )
+
+
+class Recorder:
+    """Records what passes between a model and its server; each answer is added to the file when it has ended.
+
+    The model's key is left out, and so is each text in `hide`. Recording goes on in a file that exists.
+    """
+
+    def __init__(self, model: OpenAIModel, path: str | Path, *, hide: Iterable[str] = ()) -> None:
+        self.model = model
+        self.path = Path(path)
+        self.price = model.price
+        self.base_url = model.base_url
+        keys = () if model.server.api_key == PLACEHOLDER_KEY else (model.server.api_key,)
+        self._hidden = tuple(text for text in (*keys, *hide) if text)
+        if not self.path.exists() or not self.path.stat().st_size:
+            settings = replace(model.settings, base_url=plain_url(model.settings.base_url))
+            self._write({"flowkit_recording": VERSION, "settings": settings.to_json()})
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def source(self) -> str:
+        return self.model.source
+
+    @property
+    def settings(self) -> Settings:
+        return self.model.settings
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """The model's answer, recorded as it passes."""
+        return stream_deltas(self, request)
+
+    @asynccontextmanager
+    async def open(self, body: Mapping[str, JSON]) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        """The bytes of the model's answer, recorded as they pass."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        pieces: list[tuple[float, bytes]] = []
+        error: ModelError | None = None
+
+        async def tee(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+            nonlocal error
+            try:
+                async for chunk in chunks:
+                    pieces.append((clock() - began, self._hide(chunk)))
+                    yield chunk
+            except ModelError as broken:
+                error = broken
+                raise
+
+        is_open = False
+        try:
+            async with self.model.open(body) as chunks:
+                is_open = True
+                recorded = tee(chunks)
+                try:
+                    yield recorded
+                finally:
+                    await recorded.aclose()
+        except ModelError as refused:
+            if not is_open:
+                error = refused
+            raise
+        finally:
+            if is_open or error is not None:
+                self._write(Exchange(dict(body), tuple(pieces), error, refused=not is_open).to_json())
+
+    def _hide(self, chunk: bytes) -> bytes:
+        return _hide(chunk, self._hidden)
+
+    def _write(self, value: JSON) -> None:
+        # One short line for each answer, written at once: a recording of a run that crashed holds what was answered.
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write(_hide(dumps(value), self._hidden) + b"\n")
+
+
+class Replayer:
+    """Answers from a recording, without a network and without a key; each recorded answer is given once.
+
+    `timing=True` lets the bytes come when they came, else they come at once. `hide` are the texts that were hidden
+    when it was recorded.
+    """
+
+    def __init__(
+        self, path: str | Path, *, timing: bool = False, hide: Iterable[str] = (), price: Price | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.timing = timing
+        self.price = price
+        self.settings, exchanges = load_recording(self.path)
+        self.base_url: str | None = self.settings.base_url
+        self._waiting = list(exchanges)
+        self._count = len(exchanges)
+        self._hidden = tuple(hide)
+
+    @property
+    def name(self) -> str:
+        return self.settings.model
+
+    @property
+    def source(self) -> str:
+        return self.settings.source
+
+    @property
+    def unused(self) -> int:
+        """How many recorded answers nobody has asked for yet."""
+        return len(self._waiting)
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """The recorded answer to this request.
+
+        Raises `ModelError` with the difference when the request isn't one of those recorded.
+        """
+        return stream_deltas(self, request)
+
+    @asynccontextmanager
+    async def open(self, body: Mapping[str, JSON]) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        """The recorded bytes."""
+        exchange = self._take(cast(dict[str, JSON], loads(_hide(dumps(dict(body)), self._hidden))))
+        if exchange.refused and exchange.error is not None:
+            raise exchange.error
+        chunks = self._play(exchange)
+        try:
+            yield chunks
+        finally:
+            await chunks.aclose()
+
+    async def _play(self, exchange: Exchange) -> AsyncGenerator[bytes, None]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        for at_s, data in exchange.pieces:
+            if self.timing:
+                await asyncio.sleep(max(0.0, began + at_s - clock()))
+            yield data
+        if exchange.error is not None:
+            raise exchange.error
+
+    def _take(self, body: dict[str, JSON]) -> Exchange:
+        """The first answer to an equal request; requests may come in another order than they were recorded in."""
+        for exchange in self._waiting:
+            if exchange.request == body:
+                self._waiting.remove(exchange)
+                return exchange
+        if not self._waiting:
+            raise ModelError(
+                f"{self.path}: all {self._count} recorded answers have been given, and another was asked for"
+            )
+        nearest = self._waiting[0]
+        raise ModelError(
+            f"{self.path}: request {self._count - len(self._waiting) + 1} isn't the one that was recorded:\n"
+            + _difference(nearest.request, body)
+        )
+
+
+def load_recording(path: Path) -> tuple[Settings, tuple[Exchange, ...]]:
+    """What a recording holds.
+
+    Raises `ConfigurationError` when the file can't be read or isn't a recording.
+    """
+    try:
+        lines = [loads(line) for line in path.read_bytes().splitlines() if line]
+        header = cast(dict[str, JSON], lines[0])
+        if header["flowkit_recording"] != VERSION:
+            raise ConfigurationError(
+                f"{path}: a recording of version {header['flowkit_recording']}, expected {VERSION}"
+            )
+        settings = Settings.from_json(cast(dict[str, JSON], header["settings"]))
+        return settings, tuple(Exchange.from_json(cast(dict[str, JSON], line)) for line in lines[1:])
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ConfigurationError(f"{path}: not a recording of flowkit") from error
+
+
+def _hide(data: bytes, hidden: Iterable[str]) -> bytes:
+    """JSON without these texts, as they stand in it."""
+    for text in hidden:
+        data = data.replace(dumps(text)[1:-1], HIDDEN.encode())
+    return data
+
+
+def _difference(recorded: JSON, asked: JSON) -> str:
+    before, after = (json.dumps(value, indent=1, ensure_ascii=False).splitlines() for value in (recorded, asked))
+    lines = list(difflib.unified_diff(before, after, "recorded", "asked", lineterm="", n=2))
+    more = [] if len(lines) <= _DIFF_LINES else [f"… {len(lines) - _DIFF_LINES} more lines"]
+    return "\n".join([*lines[:_DIFF_LINES], *more])
+
+
+def _pack(data: bytes) -> JSON:
+    """Text where it is text, so that a recording can be read and compared; else base64 in an object."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _unpack(packed: JSON) -> bytes:
+    if isinstance(packed, str):
+        return packed.encode()
+    assert isinstance(packed, dict)
+    return base64.b64decode(str(packed["base64"]))
+
+
+def _pack_error(error: ModelError) -> JSON:
+    return {
+        "message": str(error),
+        "truncated": isinstance(error, StreamTruncated),
+        "status": error.status,
+        "retryable": error.retryable,
+        "retry_after_s": error.retry_after_s,
+    }
+
+
+def _unpack_error(data: Mapping[str, JSON]) -> ModelError:
+    kind = StreamTruncated if data.get("truncated") else ModelError
+    status, wait = data.get("status"), data.get("retry_after_s")
+    return kind(
+        str(data.get("message", "")),
+        status=status if isinstance(status, int) else None,
+        retryable=bool(data.get("retryable")),
+        retry_after_s=float(wait) if isinstance(wait, int | float) else None,
+    )

@@ -1,0 +1,166 @@
+"""Models made of several: the next one when one fails, or the one that a rule picks.
+
+What a server gave for itself (signatures, encrypted thinking) may go back only to the model that gave it. So each
+answer carries a mark of who gave it, in the message's own provider data, where it outlives the process; a later request
+puts that model's name on the data again before it is sent.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from inspect import isawaitable
+
+from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
+from flowkit.messages import AssistantMessage, Message, ProviderData
+from flowkit.models.base import Delta, ErrorDelta, Model, ModelRequest, ProviderDelta, UsageDelta
+from flowkit.pricing import get_cost
+
+ANSWERED_BY = "answered_by"
+"""The kind of the mark; its data is the `source` of the model that answered."""
+
+Rule = Callable[[tuple[Message, ...], object], Model | Awaitable[Model]]
+"""Picks a model for a conversation; the second argument is the run's `data`."""
+
+
+class FallbackModel:
+    """Asks the first model, and the next when it fails before it said anything.
+
+    An answer that breaks off later ends the attempt; the next attempt begins with the next model. When all fail, the
+    error names each.
+    """
+
+    def __init__(self, *models: Model) -> None:
+        if not models:
+            raise ConfigurationError("a FallbackModel needs at least one model")
+        self.models = models
+        self.name = " or ".join(model.name for model in models)
+        self.source = f"fallback {self.name}"
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """The answer of the first model that gives one."""
+        return self._open(request)
+
+    @asynccontextmanager
+    async def _open(self, request: ModelRequest) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
+        first = (request.attempt - 1) % len(self.models)
+        failures: list[tuple[Model, ModelError]] = []
+        for model in (*self.models[first:], *self.models[:first]):
+            async with AsyncExitStack() as stack:
+                try:
+                    deltas = await stack.enter_async_context(model.stream(restore_sources(request, self.source)))
+                    begun = await anext(deltas, None)
+                except ModelError as error:
+                    failures.append((model, error))
+                    continue
+                if begun is None:
+                    failures.append((model, StreamTruncated("the answer ended before it began", retryable=True)))
+                    continue
+                if isinstance(begun, ErrorDelta):
+                    failures.append((model, begun.error))
+                    continue
+                marked = _mark(model, begun, deltas)
+                try:
+                    yield marked
+                finally:
+                    await marked.aclose()
+                return
+        raise _join(failures)
+
+
+class Router:
+    """Sends each request to the model that `rule` picks from its messages and the run's data.
+
+    `models` are those it may pick; they are needed for a limit on cost, and one that isn't among them is refused.
+
+    >>> Router(lambda messages, data: data.vip and strong or cheap, cheap, strong)  # doctest: +SKIP
+    """
+
+    def __init__(self, rule: Rule, *models: Model, name: str = "router") -> None:
+        self.rule = rule
+        self.models = models
+        self.name = name
+        self.source = f"router {name} {' '.join(model.name for model in models)}".rstrip()
+
+    async def choose(self, request: ModelRequest) -> Model:
+        """The model that would answer this request."""
+        chosen = self.rule(request.messages, request.data)
+        model = await chosen if isawaitable(chosen) else chosen
+        if self.models and model not in self.models:
+            raise ConfigurationError(f"{self.name} picked {model.name!r}, which isn't one of its models")
+        return model
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """The answer of the model that the rule picks."""
+        return self._open(request)
+
+    @asynccontextmanager
+    async def _open(self, request: ModelRequest) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
+        model = await self.choose(request)
+        async with model.stream(restore_sources(request, self.source)) as deltas:
+            marked = _mark(model, None, deltas)
+            try:
+                yield marked
+            finally:
+                await marked.aclose()
+
+
+def restore_sources(request: ModelRequest, source: str) -> ModelRequest:
+    """The same request, with what came through `source` under the name of the model that gave it."""
+    return replace(request, messages=tuple(_restore(message, source) for message in request.messages))
+
+
+def answered_by(message: AssistantMessage) -> str | None:
+    """The source of the model that gave this answer, where a router or a fallback stood before it."""
+    marks = [item.data for item in message.provider if item.kind == ANSWERED_BY and isinstance(item.data, str)]
+    return marks[-1] if marks else None
+
+
+async def _mark(model: Model, begun: Delta | None, deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
+    """The deltas, with who gave them before and what they cost within; only here it is known which model answered."""
+    yield ProviderDelta(ANSWERED_BY, model.source)
+    if begun is not None:
+        yield _priced(model, begun)
+    async for delta in deltas:
+        yield _priced(model, delta)
+
+
+def _priced(model: Model, delta: Delta) -> Delta:
+    if isinstance(delta, UsageDelta):
+        return UsageDelta(replace(delta.usage, cost_usd=get_cost(model, delta.usage)))
+    return delta
+
+
+def _restore(message: Message, source: str) -> Message:
+    if not isinstance(message, AssistantMessage):
+        return message
+    # The outermost mark stands first; those of routers behind this one are data like any other, and theirs to read.
+    marks = [item for item in message.provider if item.source == source and item.kind == ANSWERED_BY]
+    if not marks:
+        return message
+    origin = str(marks[0].data)
+    return replace(
+        message,
+        provider=tuple(_renamed(item, source, origin) for item in message.provider if item is not marks[0]),
+        calls=tuple(
+            call if call.provider is None else replace(call, provider=_renamed(call.provider, source, origin))
+            for call in message.calls
+        ),
+    )
+
+
+def _renamed(item: ProviderData, source: str, origin: str) -> ProviderData:
+    return replace(item, source=origin) if item.source == source else item
+
+
+def _join(failures: Sequence[tuple[Model, ModelError]]) -> ModelError:
+    """One error for all; waiting helps as soon as the first of them can be asked again."""
+    if len(failures) == 1:
+        return failures[0][1]
+    told = "; ".join(f"{model.name}: {error}" for model, error in failures)
+    waits = [error.retry_after_s for _, error in failures if error.retryable and error.retry_after_s is not None]
+    return ModelError(
+        f"none of {len(failures)} models answered: {told}",
+        status=failures[-1][1].status,
+        retryable=any(error.retryable for _, error in failures),
+        retry_after_s=min(waits, default=None),
+    )
