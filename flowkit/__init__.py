@@ -13,6 +13,7 @@ _HOME = {
     "Cache": "cache",
     "ConfigurationError": "errors",
     "Context": "context",
+    "DefaultModel": "models.default",
     "DefinitionError": "errors",
     "Deny": "executor",
     "DiskCache": "cache",

@@ -23,6 +23,7 @@ from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message
 from flowkit.messages import Text as Text
 from flowkit.messages import Usage as Usage
+from flowkit.models.default import DefaultModel as DefaultModel
 from flowkit.models.openai import OpenAIModel as OpenAIModel
 from flowkit.models.recording import Recorder as Recorder
 from flowkit.models.recording import Replayer as Replayer
