@@ -25,6 +25,7 @@ EXIT_S = 5.0
 """How long the end of the process waits for jobs that nobody waits for."""
 
 _waiting = 0
+_waiting_lock = threading.Lock()
 
 
 def count_waiting() -> int:
@@ -87,14 +88,13 @@ class StoreThread:
 
     async def submit(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
         """Run `operation` in the thread and wait for its batch; cancelling the wait doesn't stop the job."""
-        global _waiting
         job = Job(operation, is_durable)
         self._put(job)
-        _waiting += 1
+        _count_waiting(+1)
         try:
             return cast(T, await asyncio.shield(asyncio.wrap_future(job.future)))
         finally:
-            _waiting -= 1
+            _count_waiting(-1)
 
     def call(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
         """Like `submit`, for callers that have no loop."""
@@ -168,3 +168,9 @@ class StoreThread:
             batch.append(job)
             wait_s = 0.0 if any(job.is_awaited for job in batch) else LINGER_S
         return batch, True
+
+
+def _count_waiting(change: int) -> None:
+    global _waiting
+    with _waiting_lock:
+        _waiting += change

@@ -1,0 +1,586 @@
+"""The cache: what it keeps, for how long, what ends it, and what trouble does to it."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from stores import opened
+
+from flowkit.cache import DiskCache, Hit, HitError, Lease, NullCache, open_default_cache
+from flowkit.clock import ManualClock
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError
+from flowkit.stores.folders import find_file_system, refuse_network
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
+
+
+def value_of(found: Hit | HitError | None) -> JSON:
+    assert isinstance(found, Hit)
+    return found.value
+
+
+# What it keeps
+
+
+@pytest.mark.parametrize("value", [None, 0, "", [], {"a": [1, 2.5, None, "ü"]}, 2**80, "x" * 100_000])
+def test_what_was_stored_is_found_as_it_was(tmp_path: Path, value: JSON) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            assert cache.get("key") is None
+            await cache.set("key", value, 60, tool="t")
+            assert value_of(cache.get("key")) == value
+
+    asyncio.run(main())
+
+
+def test_another_process_finds_it_too(tmp_path: Path) -> None:
+    async def store() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.set("key", {"a": 1}, 60, tool="t")
+
+    asyncio.run(store())
+    program = "import sys; from flowkit.cache import DiskCache; print(DiskCache(sys.argv[1]).get('key').value)"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "c")], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "{'a': 1}\n"
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": float("inf")}, object(), {1, 2}])
+def test_what_is_not_json_is_not_stored_but_counted(tmp_path: Path, value: object) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.set("key", value, 60, tool="t")  # pyright: ignore[reportArgumentType]  # what the test is about
+            assert cache.get("key") is None
+            assert cache.get_stats().not_json == 1
+
+    asyncio.run(main())
+
+
+def test_a_circle_is_not_json(tmp_path: Path) -> None:
+    circle: list[JSON] = []
+    circle.append(circle)
+
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.set("key", circle, 60, tool="t")
+            assert cache.get_stats().not_json == 1
+
+    asyncio.run(main())
+
+
+def test_what_is_too_large_is_not_stored_but_counted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c", value_limit=100) as cache:
+            await cache.set("large", "x" * 99, 60, tool="t")
+            await cache.set("small", "x" * 98, 60, tool="t")
+            assert cache.get("large") is None
+            assert cache.get("small") is not None
+            assert cache.get_stats().too_large == 1
+
+    asyncio.run(main())
+
+
+def test_the_oldest_go_when_the_folder_is_full(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c", size_limit=1_000_000) as cache:
+            for number in range(60):
+                await cache.set(f"key-{number}", "x" * 50_000, 60, tool="t")
+            assert cache.get("key-59") is not None
+            assert cache.get("key-0") is None
+        size = sum(path.stat().st_size for path in (tmp_path / "c").iterdir())
+        assert size < 1_500_000
+
+    asyncio.run(main())
+
+
+# For how long
+
+
+def test_it_is_found_until_its_time_is_over(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set("key", 1, 60, tool="t")
+            clock.advance(59.5)
+            assert cache.get("key") == Hit(1, 59.5)
+            clock.advance(0.5)
+            assert cache.get("key") is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -61, 3600])
+def test_a_wall_clock_that_jumps_changes_nothing_on_the_same_boot(tmp_path: Path, jump_s: float) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set("before", 1, 60, tool="t")
+            clock.jump(jump_s)
+            await cache.set("after", 2, 60, tool="t")
+            clock.jump(-jump_s)
+            clock.advance(59)
+            assert value_of(cache.get("before")) == 1
+            assert value_of(cache.get("after")) == 2
+            clock.advance(1)
+            assert cache.get("before") is None
+            assert cache.get("after") is None
+
+    asyncio.run(main())
+
+
+def test_what_another_boot_stored_is_a_miss(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set("key", 1, 10_000, tool="t")
+            clock.reboot()
+            assert cache.get("key") is None
+
+    asyncio.run(main())
+
+
+def test_without_a_boot_clock_the_wall_clock_decides_and_the_future_is_a_miss(tmp_path: Path) -> None:
+    clock = ManualClock(boot_id=None)
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set("key", 1, 60, tool="t")
+            clock.jump(-3)
+            assert cache.get("key") == Hit(1, 0.0), "a few seconds of skew are forgiven"
+            clock.jump(-3)
+            assert cache.get("key") is None
+            clock.jump(6 + 59)
+            assert value_of(cache.get("key")) == 1
+            clock.jump(1)
+            assert cache.get("key") is None
+
+    asyncio.run(main())
+
+
+def test_an_error_is_remembered_for_thirty_seconds_at_most(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set_error("key", "no order 'ORD-9'", 3600, tool="t")
+            clock.advance(29)
+            assert cache.get("key") == HitError("no order 'ORD-9'", 29)
+            clock.advance(1)
+            assert cache.get("key") is None
+
+    asyncio.run(main())
+
+
+# What ends it
+
+
+def test_a_write_changes_the_generation_of_its_resource_and_of_the_family(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            names = ("order:1", "order:2", "order:*", "stock:1")
+            before = {name: cache.generation(name) for name in names}
+            await cache.bump(["order:1"])
+            after = {name: cache.generation(name) for name in names}
+            assert {name for name in names if before[name] != after[name]} == {"order:1", "order:*"}
+
+    asyncio.run(main())
+
+
+def test_a_write_on_the_family_changes_every_member_known_or_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.bump(["order:1"])
+            names = ("order:1", "order:2", "order:*", "stock:*")
+            before = {name: cache.generation(name) for name in names}
+            await cache.bump(["order:*"])
+            after = {name: cache.generation(name) for name in names}
+            assert {name for name in names if before[name] != after[name]} == set(names) - {"stock:*"}
+
+    asyncio.run(main())
+
+
+def test_generations_are_seen_by_another_cache_on_the_same_folder(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as one, opened(tmp_path / "c") as other:
+            before = other.generation("order:1")
+            await one.bump(["order:1"])
+            assert other.generation("order:1") == one.generation("order:1") != before
+
+    asyncio.run(main())
+
+
+# Managing it
+
+
+def test_stats_tell_what_each_tool_has_and_did(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set("a", "x", 60, tool="search")
+            clock.advance(5)
+            await cache.set("b", "y", 60, tool="search")
+            cache.get("a", tool="search")
+            cache.get("c", tool="search")
+            cache.get("d", tool="other")
+            stats = cache.get_stats()
+            assert (stats.hits, stats.misses, stats.entries) == (1, 2, 2)
+            search = stats.tools["search"]
+            assert (search.hits, search.misses, search.entries) == (1, 1, 2)
+            assert (search.youngest_s, search.oldest_s) == (0, 5)
+            assert search.size_bytes == stats.size_bytes > 0
+            assert (stats.tools["other"].misses, stats.tools["other"].oldest_s) == (1, None)
+
+    asyncio.run(main())
+
+
+def test_hits_and_misses_of_processes_that_ended_are_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        for _ in range(2):
+            async with opened(tmp_path / "c") as cache:
+                cache.get("key", tool="t")
+        async with opened(tmp_path / "c") as cache:
+            assert cache.get_stats().tools["t"].misses == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        ({}, set[str]()),
+        ({"tool": "get"}, {"b"}),
+        ({"user": "ada"}, {"b", "c"}),
+        ({"resource": "order:1"}, {"b"}),
+        ({"resource": "order:2"}, {"a", "b"}),
+        ({"resource": "order:*"}, {"b"}),
+        ({"tool": "get", "user": "bob"}, {"a", "b"}),
+        ({"tool": "none"}, {"a", "b", "c"}),
+    ],
+)
+def test_clear_drops_what_fits_all_that_is_given(tmp_path: Path, chosen: dict[str, str], left: set[str]) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.set("a", 1, 60, tool="get", user="ada", resources=["order:1"])
+            await cache.set("b", 2, 60, tool="list", user="bob", resources=["stock:1"])
+            await cache.set("c", 3, 60, tool="get", user="bob", resources=["order:*"])
+            assert await cache.clear(**chosen) == 3 - len(left)
+            assert {key for key in "abc" if cache.get(key) is not None} == left
+
+    asyncio.run(main())
+
+
+def test_show_gives_an_entry_by_the_beginning_of_its_key(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.set("v1:abc", {"n": 1}, 60, tool="t", user="ada", resources=["order:1"])
+            await cache.set_error("v1:abd", "no", tool="t")
+            shown = cache.show("v1:abc")
+            assert shown is not None
+            assert (shown.value, shown.error, shown.ttl_s, shown.is_fresh) == ({"n": 1}, None, 60, True)
+            assert (shown.label.tool, shown.label.user, shown.label.resources) == ("t", "ada", ("order:1",))
+            error = cache.show("v1:abd")
+            assert error is not None
+            assert (error.value, error.error) == (None, "no")
+            assert cache.show("v1:a") is None, "two begin so"
+            assert cache.show("nothing") is None
+
+    asyncio.run(main())
+
+
+# Leases
+
+
+def test_a_second_caller_gets_the_result_of_the_first(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as one, opened(tmp_path / "c") as other:
+            lease = await one.lease("key")
+            assert isinstance(lease, Lease)
+            waiting = asyncio.create_task(other.lease("key", tool="t"))
+            await one.set("key", 7, 60, tool="t")
+            assert value_of(await waiting) == 7  # pyright: ignore[reportArgumentType]  # a Lease would fail here
+
+    asyncio.run(main())
+
+
+def test_a_released_lease_goes_to_who_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as one, opened(tmp_path / "c") as other:
+            lease = await one.lease("key")
+            assert isinstance(lease, Lease)
+            waiting = asyncio.create_task(other.lease("key"))
+            await lease.release()
+            assert isinstance(await waiting, Lease)
+
+    asyncio.run(main())
+
+
+def test_waiting_for_another_holder_has_a_bound(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as one, opened(tmp_path / "c") as other:
+            await one.lease("key")
+            assert await other.lease("key", wait_s=0) == Lease("key"), "one that holds nothing"
+
+    asyncio.run(main())
+
+
+# Trouble
+
+
+def test_a_malformed_database_is_a_miss_and_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "c"
+
+    async def main() -> None:
+        async with opened(folder) as cache:
+            for number in range(50):
+                await cache.set(f"key-{number}", "x" * 1000, 60, tool="t")
+        database = folder / "cache.db"
+        size = database.stat().st_size
+        with database.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\x5a" * (size - 4096))
+        async with opened(folder) as cache:
+            assert cache.get("key-7") is None
+            await cache.set("key", 1, 60, tool="t")
+            assert value_of(cache.get("key")) == 1
+        assert (folder / "cache.db.broken").exists()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    assert "renamed aside" in caplog.text
+
+
+def test_pages_that_break_while_it_is_open_are_a_miss_and_begun_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+
+    async def main() -> None:
+        async with opened(folder) as cache:
+            for number in range(300):
+                await cache.set(f"key-{number}", "x" * 1000, 60, tool="t")
+        async with opened(folder) as cache:
+            assert cache.get("nothing") is None
+            size = (folder / "cache.db").stat().st_size
+            with (folder / "cache.db").open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\x5a" * (size - 4096))
+            found = [cache.get(f"key-{number}") for number in range(300)]
+            assert None in found
+            assert all(hit is None or value_of(hit) == "x" * 1000 for hit in found)
+            await cache.set("key", 1, 60, tool="t")
+            await cache.set("key", 1, 60, tool="t")
+            assert value_of(cache.get("key")) == 1
+            assert cache.get_stats().errors > 0
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_no_database_is_renamed_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    folder.mkdir(mode=0o700)
+    (folder / "cache.db").write_bytes(b"not a database at all" * 1000)
+
+    async def main() -> None:
+        async with opened(folder) as cache:
+            await cache.set("key", 1, 60, tool="t")
+            assert value_of(cache.get("key")) == 1
+
+    asyncio.run(main())
+    assert (folder / "cache.db.broken").read_bytes().startswith(b"not a database")
+
+
+def test_a_locked_database_makes_reads_no_slower(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.set("key", 1, 60, tool="t")
+            connection = sqlite3.connect(tmp_path / "c" / "cache.db", isolation_level=None)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                assert value_of(cache.get("key")) == 1
+                assert cache.generation("order:1") == 0
+            finally:
+                connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_folder_that_cannot_be_made_is_misses_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    async def main() -> None:
+        async with opened(tmp_path / "file" / "c") as cache:
+            await cache.set("key", 1, 60, tool="t")
+            assert cache.get("key") is None
+            assert isinstance(await cache.lease("key"), Lease)
+            await cache.bump(["order:1"])
+            assert await cache.clear() == 0
+            assert cache.show("key") is None
+            assert cache.get_stats().errors > 0
+
+    asyncio.run(main())
+
+
+READ_ONLY = """
+import asyncio, os, sys
+import flowkit.cache.safe_disk  # before the rights to read the packages are given up
+from flowkit.cache import DiskCache
+
+async def main(folder):
+    cache = DiskCache(folder)
+    await cache.set("key", 1, 60, tool="t")
+    assert cache.get("key") is None
+    await cache.bump(["order:1"])
+    assert cache.get_stats().errors > 0
+    print("missed")
+
+if os.getuid() == 0:
+    os.setuid(65534)
+os.makedirs(sys.argv[1], 0o700)
+os.chmod(sys.argv[1], 0o500)
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@posix_only
+def test_a_read_only_folder_is_misses_and_counted() -> None:
+    # Not below `tmp_path`, whose folders the user without rights can't enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        run = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, f"{folder}/c"], capture_output=True, text=True, check=False
+        )
+        assert run.stdout == "missed\n", run.stderr
+
+
+FULL_DISK = """
+import asyncio, resource, signal, sys
+from flowkit.cache import DiskCache
+
+async def main(folder):
+    cache = DiskCache(folder)
+    await cache.set("before", 1, 60, tool="t")
+    generation = cache.generation("order:1")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    for number in range(200):
+        await cache.set(f"key-{number}", "x" * 10_000, 60, tool="t")
+    assert cache.get("before").value == 1
+    assert cache.get("key-199") is None
+    await cache.bump(["order:1"])
+    assert cache.generation("order:1") != generation, "here at least, nothing stale is found"
+    assert cache.get_stats().errors > 0
+    await cache.close()
+    print("missed")
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@posix_only
+def test_a_full_disk_is_misses_and_counted(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "c")], capture_output=True, text=True, check=False
+    )
+    assert run.stdout == "missed\n", run.stderr
+
+
+# Where it lies
+
+
+@posix_only
+def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "deep" / "c"):
+            assert stat.S_IMODE((tmp_path / "deep" / "c").stat().st_mode) == 0o700
+
+    asyncio.run(main())
+
+
+@posix_only
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c").chmod(mode)
+    with pytest.raises(ConfigurationError, match="others can write"):
+        DiskCache(tmp_path / "c")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir(mode=0o700)
+    os.chown(tmp_path / "c", 65534, 65534)
+    with pytest.raises(ConfigurationError, match="belongs to user 65534"):
+        DiskCache(tmp_path / "c")
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:40 / /home rw,relatime shared:2 - nfs4 server:/home rw
+31 30 8:2 / /home/ada/local\\040disk rw,relatime - ext4 /dev/sdb rw
+32 22 0:41 / /mnt/c rw - 9p drvfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [("/var/x", "ext4"), ("/home/ada/x", "nfs4"), ("/home/ada/local disk/x", "ext4"), ("/homes", "ext4")],
+)
+def test_the_file_system_of_a_folder_is_that_of_its_nearest_mount(place: str, kind: str) -> None:
+    assert find_file_system(Path(place), MOUNTS) == kind
+
+
+def test_a_network_disk_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="lies on nfs4"):
+        refuse_network(Path("/home/ada/cache"), mounts=MOUNTS)
+    with pytest.raises(ConfigurationError, match="lies on 9p"):
+        refuse_network(Path("/mnt/c/cache"), mounts=MOUNTS)
+    refuse_network(Path("/home/ada/local disk/cache"), mounts=MOUNTS)
+    refuse_network(Path("/home/ada/cache"), mounts="")
+
+
+# Which one a program gets
+
+
+def test_the_environment_turns_the_cache_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_CACHE", "off")
+    assert isinstance(open_default_cache(), NullCache)
+
+
+def test_the_environment_names_the_folder_and_the_same_folder_gives_the_same_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("FLOWKIT_CACHE", raising=False)
+    monkeypatch.setenv("FLOWKIT_CACHE_DIR", str(tmp_path / "c"))
+    cache = open_default_cache()
+    assert isinstance(cache, DiskCache)
+    assert cache.path == tmp_path / "c"
+    assert open_default_cache() is cache
+
+
+def test_no_cache_stores_nothing_and_lets_everybody_compute() -> None:
+    async def main() -> None:
+        cache = NullCache()
+        await cache.set("key", 1, 60, tool="t")
+        await cache.bump(["order:1"])
+        assert cache.get("key") is None
+        assert cache.generation("order:1") == 0
+        assert isinstance(await cache.lease("key"), Lease)
+        assert cache.get_stats().entries == await cache.clear() == 0
+
+    asyncio.run(main())
+
+
+def test_diskcache_is_imported_when_a_cache_is_first_used() -> None:
+    program = "import sys, flowkit.cache; assert 'diskcache' not in sys.modules; assert 'pickle' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
