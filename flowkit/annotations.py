@@ -21,7 +21,7 @@ BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
 
 def is_named_tuple(annotation: object) -> bool:
     """A class made by `NamedTuple` or `namedtuple`."""
-    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
+    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(cast(Any, annotation), "_fields")
 
 
 def adapt(annotation: Any) -> Any:

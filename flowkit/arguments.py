@@ -81,7 +81,7 @@ class ArgumentsReader:
 
     def parse(self, text: str | bytes) -> dict[str, object]:
         """JSON text as a dict of arguments; raises `ToolArgumentsError` for anything else."""
-        return self._parse(text, [])
+        return parse_arguments(self.tool, text, [])
 
     def _refuse(self, problems: tuple[Problem, ...], given: object) -> "RefusedArguments":
         return RefusedArguments(self.tool, describe(problems, given, self.names, self.secrets), problems)
@@ -95,7 +95,7 @@ class ArgumentsReader:
     def _read_repaired(self, given: Mapping[str, object] | str | bytes, error: ValidationError) -> Arguments:
         repaired: list[str] = []
         if isinstance(given, (str, bytes)):
-            parsed = self._parse(given, repaired)
+            parsed = parse_arguments(self.tool, given, repaired)
             if repaired:
                 try:
                     return Arguments(self._read_mapping(parsed), parsed, tuple(repaired), self.secrets)
@@ -112,20 +112,22 @@ class ArgumentsReader:
                 pass
         raise self._refuse(problems, parsed) from None
 
-    def _parse(self, text: str | bytes, repaired: list[str]) -> dict[str, object]:
-        try:
-            parsed: object = orjson.loads(text) if text.strip() else None
-            if isinstance(parsed, str):
-                repaired.append("the arguments: read from JSON text inside a JSON string")
-                parsed = orjson.loads(parsed) if parsed.strip() else None
-        except orjson.JSONDecodeError as error:
-            raise ToolArgumentsError(self.tool, [f"the arguments aren't JSON: {error}"]) from None
-        if parsed is None:
-            repaired.append("the arguments: nothing read as {}")
-            return {}
-        if not isinstance(parsed, dict):
-            raise ToolArgumentsError(self.tool, [f"the arguments are {shorten(parsed)}, expected an object"])
-        return cast(dict[str, object], parsed)
+
+def parse_arguments(tool: str, text: str | bytes, repaired: list[str]) -> dict[str, object]:
+    """JSON text as a dict; what had to be repaired for it is added to `repaired`. Raises `ToolArgumentsError`."""
+    try:
+        parsed: object = orjson.loads(text) if text.strip() else None
+        if isinstance(parsed, str):
+            repaired.append("the arguments: read from JSON text inside a JSON string")
+            parsed = orjson.loads(parsed) if parsed.strip() else None
+    except orjson.JSONDecodeError as error:
+        raise ToolArgumentsError(tool, [f"the arguments aren't JSON: {error}"]) from None
+    if parsed is None:
+        repaired.append("the arguments: nothing read as {}")
+        return {}
+    if not isinstance(parsed, dict):
+        raise ToolArgumentsError(tool, [f"the arguments are {shorten(parsed)}, expected an object"])
+    return cast(dict[str, object], parsed)
 
 
 class RefusedArguments(ToolArgumentsError):

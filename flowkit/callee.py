@@ -5,7 +5,6 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
-from functools import cached_property
 from typing import Any, Protocol, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -92,7 +91,7 @@ class FunctionCallee:
         self.own_names = frozenset(parameter.name for parameter in own)
         self.visible = merge(name, parts)
         self.takes_context = signature.context is not None
-        self.is_async, returns = _read_return(function, signature.returns)
+        self.is_async, returns = read_return(function, signature.returns)
         self.results = ResultType(returns)
         self.secrets = secrets | {parameter.name for parameter in own if holds_secret(parameter.annotation)}
         self._needed = {
@@ -100,7 +99,7 @@ class FunctionCallee:
             for parameter in signature.parameters
             if isinstance(parameter.default, NeedMarker)
         }
-        self._skip_first = skip_first
+        self._schema: Schema | None = None
         self._fills = tuple(p for p in signature.parameters if p.name in self._hidden or _is_filled(p, function))
         self._readers: dict[frozenset[str], ArgumentsReader] = {}
         # Made now, so that a type that can't be an argument is told at decoration.
@@ -111,14 +110,14 @@ class FunctionCallee:
     @property
     def _hidden(self) -> frozenset[str]:
         context = self._signature.context
-        return frozenset(self._needed) | (frozenset() if context is None else {context})
+        return frozenset([*self._needed, *(() if context is None else (context,))])
 
-    @cached_property
+    @property
     def documentation(self) -> Documentation:
-        described = self.function
+        described: Any = self.function
         while isinstance(described, functools.partial):
             described = cast(Any, described).func
-        text = inspect.getdoc(described if inspect.isroutine(described) else type(described))
+        text = inspect.getdoc(described if inspect.isroutine(described) else cast(Any, type(described)))
         return Documentation() if text is None else read_docstring(text)
 
     @property
@@ -129,10 +128,12 @@ class FunctionCallee:
                 texts.setdefault(need.seen_as(name), text)
         return texts
 
-    @cached_property
+    @property
     def schema(self) -> Schema:
-        adapter = self.reader(frozenset()).adapter
-        return build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
+        if self._schema is None:
+            adapter = self.reader(frozenset()).adapter
+            self._schema = build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
+        return self._schema
 
     def reader(self, given: frozenset[str]) -> ArgumentsReader:
         """The reader of the arguments when these `Needs` parameters are given, and not their tools' arguments."""
@@ -223,7 +224,7 @@ def _refuse_generator(name: str, function: Callable[..., Any]) -> None:
         raise DefinitionError(f"tool {name!r}: a generator can't be a tool; return a list", tool=name)
 
 
-def _read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:
+def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:
     """Whether calling gives something to await, and the type of what comes at the end."""
     origin = get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, Awaitable):

@@ -1,7 +1,7 @@
 """What a tool and all that it needs amount to: effect, approval, scope; a claim weaker than that is refused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from flowkit.callee import Callee
 from flowkit.effects import Effect, Options, Scope, narrowest, placeholders, strongest
@@ -17,8 +17,8 @@ def find_effect(options: Options, needs: Sequence[Need[Any]]) -> Effect:
 
 def find_named_scope(options: Options, needs: Sequence[Need[Any]]) -> Scope | None:
     """The narrowest scope that a tool or a need of it names; None when nobody names one."""
-    scopes = [options.scope, *(need.tool.named_scope for need in needs)]
-    named = [scope for scope in scopes if scope is not None]
+    claims: list[Scope | None] = [options.scope, *(need.tool.named_scope for need in needs)]
+    named: list[Scope] = [scope for scope in claims if scope is not None]
     return narrowest(named) if named else None
 
 
@@ -74,5 +74,5 @@ def _check_resources(callee: Callee, options: Options) -> None:
             _refuse(callee.name, f"resource {template!r} names {name!r}, which is not one of its parameters")
 
 
-def _refuse(tool: str, problem: str, parameter: str | None = None) -> None:
+def _refuse(tool: str, problem: str, parameter: str | None = None) -> NoReturn:
     raise DefinitionError(f"tool {tool!r}: {problem}", tool=tool, parameter=parameter)

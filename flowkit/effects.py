@@ -1,7 +1,7 @@
 """What a tool says it does: its effect, who may share its results, and the other options of `@tool`, checked."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from string import Formatter
@@ -100,12 +100,12 @@ def to_seconds(time: float | timedelta | None) -> float | None:
     return time.total_seconds() if isinstance(time, timedelta) else time
 
 
-def strongest(effects: "list[Effect]") -> Effect:
+def strongest(effects: Sequence[Effect]) -> Effect:
     """The effect that counts for them together."""
     return max(effects, key=EFFECTS.index)
 
 
-def narrowest(scopes: "list[Scope]") -> Scope:
+def narrowest(scopes: Sequence[Scope]) -> Scope:
     """The scope that counts for them together."""
     return min(scopes, key=SCOPES.index)
 

@@ -42,11 +42,11 @@ def make_key(parts: Sequence[JSON]) -> str:
     return hashlib.sha256(dump_sorted(list(parts))).hexdigest()
 
 
-def canonicalize(value: object, secret_key: bytes = PROCESS_SECRET) -> JSON:
+def canonicalize(value: Any, secret_key: bytes = PROCESS_SECRET) -> JSON:
     """The canonical form of a value; raises `NotKeyable` for one that has none."""
+    if value is None or value is True or value is False:
+        return value
     match value:
-        case None | True | False:
-            return value
         case enum.Enum():
             return ["enum", _class_name(value), value.name]
         case str():
@@ -65,10 +65,10 @@ def canonicalize(value: object, secret_key: bytes = PROCESS_SECRET) -> JSON:
             return _mapping_form(cast(Mapping[object, object], value), secret_key)
         case Set():
             members = [canonicalize(member, secret_key) for member in cast(Set[object], value)]
-            return [type(value).__name__, sorted(members, key=dump_sorted)]
+            return [_type_name(value), sorted(members, key=dump_sorted)]
         case list() | tuple() | deque():
             items = [canonicalize(item, secret_key) for item in cast(Sequence[object], value)]
-            return [_sequence_name(value), items]
+            return [_type_name(value), items]
         case _:
             return _leaf_form(value, secret_key)
 
@@ -114,7 +114,7 @@ _PRINTED = (
 
 
 def _model_form(model: BaseModel, secret_key: bytes) -> JSON:
-    held: dict[object, object] = {**model.__dict__, **(model.__pydantic_extra__ or {})}
+    held = model.__dict__ | (model.model_extra or {})
     return ["model", _class_name(model), _mapping_form(held, secret_key)]
 
 
@@ -123,8 +123,9 @@ def _mapping_form(mapping: Mapping[Any, object], secret_key: bytes) -> JSON:
     return ["dict", cast(JSON, sorted(entries, key=dump_sorted))]
 
 
-def _sequence_name(value: object) -> JSON:
-    return type(value).__name__ if type(value) in (list, tuple, deque) else _class_name(value)
+def _type_name(value: Any) -> str:
+    kind = cast(Any, type(value))
+    return kind.__name__ if kind in (list, tuple, deque, set, frozenset) else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _class_name(value: object) -> str:

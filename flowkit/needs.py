@@ -143,10 +143,10 @@ def _meaning(annotation: Any) -> object:
     constraints: list[object] = []
     for item in metadata:
         if isinstance(item, FieldInfo):
-            constraints.append([*item.metadata, item.alias, item.discriminator, item.strict])
+            constraints.append((*cast(list[object], item.metadata), item.alias, item.discriminator))
         elif not isinstance(item, str):
             constraints.append(item)
-    return (_meaning(inner), repr([item for item in constraints if item != [None, None, None]]))
+    return (_meaning(inner), repr([item for item in constraints if item != (None, None)]))
 
 
 def find_calls(tool: Needable, call: ToolCall) -> tuple[ToolCall, ...]:

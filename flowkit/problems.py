@@ -66,15 +66,21 @@ def _describe(problem: Problem, given: object, names: Sequence[str], secrets: fr
     if kinds == {"missing"}:
         return f"{where!r} is missing"
     if kinds == {"extra_forbidden"}:
-        known = names if len(problem.path) == 1 else ()
-        near = difflib.get_close_matches(str(problem.path[-1]), known, 1)
-        hint = f"; the nearest is {near[0]!r}" if near else f"; it takes {', '.join(known) or 'none'}" if known else ""
+        hint = find_nearest(str(problem.path[-1]), names) if len(problem.path) == 1 else ""
         return f"unexpected argument {where!r}{hint}"
     is_secret = bool(problem.path) and problem.path[0] in secrets
     value = "" if is_secret else f" is {shorten(value_at(given, problem.path))},"
     wanted = list(dict.fromkeys(_wanted(error) for error in problem.errors))
     text = " or ".join(wanted[:4]) + (f" or {len(wanted) - 4} other forms" if len(wanted) > 4 else "")
     return f"{where!r}{value} {text}"
+
+
+def find_nearest(name: str, names: Sequence[str]) -> str:
+    """What to say of the names there are to one who used another."""
+    near = difflib.get_close_matches(name, names, 1)
+    if near:
+        return f"; the nearest is {near[0]!r}"
+    return f"; there are {', '.join(names)}" if names else "; it takes none"
 
 
 def _wanted(error: ErrorDetails) -> str:

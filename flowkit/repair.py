@@ -6,12 +6,14 @@ by its name or in another case. A text that belongs to a `str` parameter is neve
 
 import copy
 import enum
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
+from typing_extensions import TypeIs, get_type_hints
 
 from flowkit.problems import Problem, format_path, shorten, value_at
 
@@ -115,26 +117,28 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 def _inner(holder: Any, step: str | int) -> Iterator[Any]:
     """The type of a field, key or item of a type."""
-    if isinstance(holder, type) and issubclass(holder, BaseModel):
+    if _is_model(holder):
         for name, field in holder.model_fields.items():
             if step in (name, field.alias):
                 yield field.annotation
-    elif isinstance(holder, type) and (is_dataclass(holder) or hasattr(holder, "__annotations__")):
+    elif inspect.isclass(holder) and hasattr(cast(Any, holder), "__annotations__"):
         hints = _hints(holder)
-        if step in hints:
-            yield hints[cast(str, step)]
+        if isinstance(step, str) and step in hints:
+            yield hints[step]
     else:
-        arguments = get_args(holder)
+        arguments: tuple[Any, ...] = get_args(holder)
         origin = get_origin(holder)
-        if origin is tuple and isinstance(step, int) and len(arguments) > step and arguments[-1] is not ...:
-            yield arguments[step]
-        elif arguments:
-            yield arguments[-1] if isinstance(step, str) and len(arguments) > 1 else arguments[0]
+        if origin is tuple and isinstance(step, int) and arguments[-1:] != (...,):
+            yield from arguments[step : step + 1]
+        else:
+            yield from arguments[-1:] if isinstance(step, str) else arguments[:1]
+
+
+def _is_model(holder: Any) -> TypeIs[type[BaseModel]]:
+    return isinstance(holder, type) and issubclass(holder, BaseModel)
 
 
 def _hints(holder: Any) -> dict[str, Any]:
-    from typing_extensions import get_type_hints
-
     try:
         return get_type_hints(holder)
     except NameError:
@@ -142,11 +146,9 @@ def _hints(holder: Any) -> dict[str, Any]:
 
 
 def _field_has_default(holder: Any, step: str | int) -> bool:
-    if isinstance(holder, type) and issubclass(holder, BaseModel):
+    if _is_model(holder):
         return any(step in (name, f.alias) and not f.is_required() for name, f in holder.model_fields.items())
-    if isinstance(holder, type) and is_dataclass(holder):
-        from dataclasses import MISSING
-
+    if is_dataclass(holder):
         return any(
             f.name == step and (f.default is not MISSING or f.default_factory is not MISSING) for f in fields(holder)
         )

@@ -7,7 +7,7 @@ validators of the user's own. Titles that pydantic makes up are left out: they c
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
@@ -94,7 +94,7 @@ def _make_typed_dict(parameters: Sequence[Parameter], fields: dict[str, Any], ex
     return made
 
 
-def _blame(tool: str, parameters: Sequence[Parameter], error: Exception) -> Any:
+def _blame(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoReturn:
     """Raise the error again with the name of the parameter that causes it."""
     for parameter in parameters:
         try:
@@ -130,7 +130,7 @@ def build_parameters_schema(
     return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
 
 
-def _blame_schema(tool: str, parameters: Sequence[Parameter], error: Exception) -> Any:
+def _blame_schema(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoReturn:
     for parameter in parameters:
         try:
             generate(build_adapter(tool, (parameter,)), "validation")

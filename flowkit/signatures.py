@@ -128,7 +128,7 @@ def unwrap(function: Any) -> Any:
             function = cast(Any, function).func
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
-        elif inspect.isroutine(function) or inspect.isclass(function) or not hasattr(type(function), "__call__"):
+        elif inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
             return function
         else:
             function = type(function).__call__

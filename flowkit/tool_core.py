@@ -13,6 +13,7 @@ from flowkit.closure import check_closure, find_effect, find_named_scope, find_n
 from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.foreign import SchemaCallee, read_definition
 from flowkit.identity import find_source, identify
 from flowkit.in_order import run_in_order
 from flowkit.keys import PROCESS_SECRET, NotKeyable, canonicalize, hash_secret, make_key
@@ -101,7 +102,7 @@ class Tool(Generic[P, R_co]):
     @overload
     def __get__(self: "Tool[Concatenate[S, Q], T]", instance: S, owner: type | None = None, /) -> "Tool[Q, T]": ...
     def __get__(self, instance: Any, owner: Any = None, /) -> Any:
-        receiver = (owner or type(instance)) if self._is_class_method else instance
+        receiver: object = (owner or cast(Any, type(instance))) if self._is_class_method else instance
         return self if receiver is None or not self._is_method else self._bind(receiver)
 
     def _bind(self, receiver: object) -> "Tool[..., Any]":
@@ -154,6 +155,28 @@ class Tool(Generic[P, R_co]):
         """The tool's definition as it stands in a request to this kind of server."""
         kind = parse_target(target)
         return to_wire(self.name, self.description, lower(self.parameters, kind, strict=self.strict), kind)
+
+    @classmethod
+    def from_schema(
+        cls, name: str, description: str, schema: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
+    ) -> "Tool[..., Any]":
+        """A tool with a JSON Schema (draft 2020-12) and no signature; `options` are those of `@tool`.
+
+        `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
+        if it takes one. Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
+        """
+        chosen = Options(name=name, description=description, **options)
+        return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret)), chosen)
+
+    @classmethod
+    def from_openai(
+        cls, definition: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
+    ) -> "Tool[..., Any]":
+        """A tool of a definition as it stands in a request: nested under `function`, or flat."""
+        wire = read_definition(definition)
+        return cls.from_schema(
+            wire.name, wire.description, wire.parameters, handler, **{"strict": wire.strict} | options
+        )
 
     # Arguments and calls
 

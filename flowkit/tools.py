@@ -101,12 +101,13 @@ def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
         function = cast(Tool[..., Any], function).function
     options = options or Options()
     is_method = not isinstance(function, staticmethod) and _is_method(function)
-    plain: Any = function.__func__ if isinstance(function, (classmethod, staticmethod)) else function
+    is_class_method = isinstance(function, classmethod)
+    plain: Any = cast(Any, function).__func__ if is_class_method or isinstance(function, staticmethod) else function
     if not callable(plain):
         raise DefinitionError(f"{plain!r} can't be a tool: it can't be called")
     name = options.name or _find_name(plain)
     callee = FunctionCallee(name, plain, skip_first=is_method, secrets=frozenset(options.secret))
-    return Tool(callee, options, is_method=is_method, is_class_method=isinstance(function, classmethod))
+    return Tool[..., Any](callee, options, is_method=is_method, is_class_method=is_class_method)
 
 
 @overload

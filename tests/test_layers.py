@@ -34,6 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "in_order",
         "tool_core",
         "foreign",
+        "foreign_arguments",
     ),
     "graph": ("conditions", "graph", "drawing", "timeline"),
     "stores": ("stores", "cache", "journal"),

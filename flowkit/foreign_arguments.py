@@ -1,0 +1,177 @@
+"""Arguments checked by a JSON Schema (draft 2020-12), for tools that have no signature."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from flowkit.arguments import Arguments, RefusedArguments, parse_arguments
+from flowkit.codec import JSON
+from flowkit.errors import DefinitionError
+from flowkit.problems import MAX_LINE, Problem, find_nearest, format_path, shorten, value_at
+from flowkit.schema import Schema, subschemas
+
+
+class SchemaReader:
+    """Reads arguments by a schema: validates, repairs when that failed, fills in the defaults of the schema."""
+
+    def __init__(self, tool: str, schema: Schema, secrets: frozenset[str]) -> None:
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+
+        self.tool = tool
+        self.schema = schema
+        self.secrets = secrets
+        self.properties = cast(dict[str, Schema], schema.get("properties", {}))
+        self.names = tuple(self.properties)
+        try:
+            Draft202012Validator.check_schema(schema)
+            _check_references(schema, schema)
+        except SchemaError as error:
+            where = format_path(list(error.absolute_path)) or "the schema"
+            raise DefinitionError(f"tool {tool!r}: {where}: {error.message}", tool=tool) from error
+        except LookupError as error:
+            raise DefinitionError(f"tool {tool!r}: the schema's {error.args[0]!r} points nowhere", tool=tool) from error
+        self._validator: Any = Draft202012Validator(schema)
+
+    def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
+        repaired: list[str] = []
+        arguments = parse_arguments(self.tool, given, repaired) if isinstance(given, (str, bytes)) else dict(given)
+        errors = self._find_errors(arguments)
+        if errors:
+            mended = deepcopy(arguments)
+            told = [line for error in errors if (line := _repair(mended, error)) is not None]
+            if not told or self._find_errors(mended):
+                raise RefusedArguments(self.tool, self._describe(errors, arguments), _problems(errors))
+            arguments, repaired = mended, [*repaired, *told]
+        values = dict(arguments)
+        for name, schema in self.properties.items():
+            if name not in values and "default" in schema:
+                values[name] = deepcopy(schema["default"])
+        return Arguments(values, arguments, tuple(repaired), self.secrets)
+
+    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+        errors = [
+            error
+            for error in self._find_errors(given)
+            if not (error.path and error.path[0] in ignored) and not (error.missing and error.missing <= ignored)
+        ]
+        if errors:
+            raise RefusedArguments(self.tool, self._describe(errors, given), _problems(errors))
+
+    def parse(self, text: str | bytes) -> dict[str, object]:
+        return parse_arguments(self.tool, text, [])
+
+    def _find_errors(self, given: Mapping[str, object]) -> "list[_Error]":
+        return list(_read_errors(self._validator.iter_errors(given)))
+
+    def _describe(self, errors: "Sequence[_Error]", given: Mapping[str, object]) -> tuple[str, ...]:
+        lines: dict[object, str] = {}
+        for error in errors:
+            for key, line in _describe(error, given, self.names, self.secrets):
+                lines.setdefault(key, line[:MAX_LINE])
+        return tuple(lines.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """jsonschema's error as plain values; `schema` is the part that was broken, by its keyword."""
+
+    path: tuple[str | int, ...]
+    keyword: str
+    message: str
+    schema: Schema
+    missing: frozenset[str] = frozenset()
+    unexpected: tuple[str, ...] = ()
+
+
+def _read_errors(found: Iterable[Any]) -> Iterator[_Error]:
+    for error in found:
+        instance: Any = error.instance
+        schema: Any = error.schema
+        keyword = str(error.validator)
+        missing: tuple[str, ...] = ()
+        unexpected: tuple[str, ...] = ()
+        if keyword == "required":
+            missing = tuple(name for name in error.validator_value if name not in instance)
+        elif keyword in ("additionalProperties", "unevaluatedProperties"):
+            unexpected = tuple(name for name in instance if name not in schema.get("properties", {}))
+        yield _Error(
+            tuple(error.absolute_path),
+            keyword,
+            error.message,
+            cast(Schema, schema) if isinstance(schema, dict) else {},
+            frozenset(missing),
+            unexpected,
+        )
+
+
+def _describe(
+    error: _Error, given: Mapping[str, object], names: tuple[str, ...], secrets: frozenset[str]
+) -> Iterator[tuple[object, str]]:
+    where = format_path(error.path)
+    if error.missing:
+        for name in sorted(error.missing):
+            yield (*error.path, name), f"{format_path((*error.path, name))!r} is missing"
+    elif error.unexpected:
+        for name in error.unexpected:
+            hint = find_nearest(name, names) if not error.path else ""
+            yield (*error.path, name), f"unexpected argument {format_path((*error.path, name))!r}{hint}"
+    else:
+        value = value_at(given, error.path)
+        is_secret = bool(error.path) and error.path[0] in secrets
+        said = error.message.removeprefix(f"{value!r} ")
+        text = f"breaks {error.keyword!r}" if is_secret else f"is {shorten(value)}: {said}"
+        yield error.path[:1], f"{where or 'the arguments'!r} {text}"
+
+
+def _problems(errors: Sequence[_Error]) -> tuple[Problem, ...]:
+    return tuple(Problem(error.path, ()) for error in errors)
+
+
+def _repair(mended: dict[str, object], error: _Error) -> str | None:
+    """The same four repairs as for a signature, by the schema that was broken."""
+    if not error.path:
+        return None
+    holder, key = cast(Any, value_at(mended, error.path[:-1])), error.path[-1]
+    value = value_at(mended, error.path)
+    kinds = error.schema.get("type", [])
+    kinds = {kinds} if isinstance(kinds, str) else set(cast(list[str], kinds))
+    where = format_path(error.path)
+    if value is None and isinstance(holder, dict) and "default" in error.schema:
+        del holder[key]
+        return f"{where}: null read as its default"
+    if not isinstance(value, str) or ("string" in kinds and error.keyword != "enum"):
+        return None
+    if kinds & {"object", "array"}:
+        try:
+            parsed = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+        if isinstance(parsed, (dict, list)):
+            holder[key] = parsed
+            return f"{where}: read from JSON text"
+    choices = cast(list[object], error.schema.get("enum", []))
+    matches = [choice for choice in choices if str(choice).casefold() == value.casefold()]
+    if error.keyword == "enum" and len(matches) == 1:
+        holder[key] = matches[0]
+        return f"{where}: {shorten(value)} read as {shorten(matches[0])}"
+    return None
+
+
+def _check_references(schema: Schema, root: Schema) -> None:
+    """Raise `LookupError` for a reference that isn't found in the schema itself: none is ever fetched."""
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        target: JSON = root
+        for step in reference.removeprefix("#").split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            target = target.get(key) if isinstance(target, dict) else None
+        if target is None:
+            raise LookupError(reference)
+    elif isinstance(reference, str):
+        raise LookupError(reference)
+    for inner in subschemas(schema):
+        _check_references(inner, root)
