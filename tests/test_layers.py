@@ -21,6 +21,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tools",
         "toolsets",
         "reading",
+        "aliases",
         "results",
         "lint",
         "effects",

@@ -11,14 +11,13 @@ strict, with a note that says why.
 (['city'], {})
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from flowkit.codec import JSON
-from flowkit.targets.conversions import SAME, Conversion
+from flowkit.targets.conversions import SAME
 from flowkit.targets.definitions import NotStrict
-from flowkit.targets.lowering import Lowering, Note
+from flowkit.targets.lowered import Lowered, Note
+from flowkit.targets.lowering import Lowering
 from flowkit.targets.strict import Schema, find_violations
 
 Target = Literal["openai", "openai-strict", "openai-responses", "openai-responses-strict"]
@@ -27,26 +26,6 @@ Target = Literal["openai", "openai-strict", "openai-responses", "openai-response
 TARGETS: tuple[Target, ...] = ("openai", "openai-strict", "openai-responses", "openai-responses-strict")
 
 __all__ = ["TARGETS", "Lowered", "Note", "Target", "find_violations", "is_strict", "lower", "parse_target", "to_wire"]
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A schema for one target, and the way back; `notes` tell what differs from the faithful schema."""
-
-    schema: Schema
-    strict: bool
-    notes: tuple[Note, ...] = ()
-    conversion: Conversion = SAME
-
-    def raise_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
-        """What the model wrote, as the faithful schema means it; not yet validated."""
-        raised = self.conversion.raised(dict(arguments))
-        return raised if isinstance(raised, dict) else dict(arguments)
-
-    def lower_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
-        """Valid arguments as this target's model would have written them."""
-        lowered = self.conversion.lowered(dict(arguments))
-        return lowered if isinstance(lowered, dict) else dict(arguments)
 
 
 def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | None = None) -> Lowered:

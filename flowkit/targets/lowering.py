@@ -7,8 +7,7 @@ is dropped and told in the description instead (`dropped`; validation still hold
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from flowkit.codec import JSON
 from flowkit.targets.conversions import (
@@ -24,23 +23,8 @@ from flowkit.targets.conversions import (
     types_of_value,
 )
 from flowkit.targets.definitions import Definitions, NotStrict, Shape
+from flowkit.targets.lowered import Note, NoteKind
 from flowkit.targets.strict import FORMATS, KEYWORDS, Schema, alternatives, is_supported_pattern, types_of
-
-NoteKind = Literal["lowered", "dropped", "refused", "default"]
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What differs at `path` (a JSON pointer into the faithful schema) and why.
-
-    `lowered`: another shape, brought back by itself. `dropped`: a rule that the target can't hold the model to.
-    `refused`: why the tool isn't strict. `default`: a default that the model can't ask for any more.
-    """
-
-    kind: NoteKind
-    path: str
-    text: str
-
 
 Result = tuple[dict[str, JSON], Conversion]
 
