@@ -272,20 +272,28 @@ E = TypeVar("E", bound=Event)
 
 
 class EventLog:
-    """The events of one run, kept in order; `emit` from the loop's thread only."""
+    """The events of one run, kept in order; `emit` from the loop's thread only.
+
+    `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
+    """
 
     def __init__(self, run: str, now: Callable[[], float]) -> None:
         self.run = run
         self.events: list[Event] = []
+        self.first_seq = 0
         self.is_closed = False
-        self._now = now
+        self._clock = now
         self._began = now()
         self._wakers: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
 
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._began
+
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
-        event = kind(self.run, len(self.events), self._now() - self._began, *values, **named)
+        event = kind(self.run, self.first_seq + len(self.events), self._clock() - self._began, *values, **named)
         self.events.append(event)
         for listen in self._listeners:
             listen(event)
@@ -304,7 +312,7 @@ class EventLog:
 
     async def watch(self, after: int = -1) -> AsyncIterator[Event]:
         """Every event with a `seq` greater than `after`; ends when the log is closed."""
-        position = after + 1
+        position = max(0, after + 1 - self.first_seq)
         while True:
             while position < len(self.events):
                 end = len(self.events)
