@@ -7,6 +7,7 @@ from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
+from flowkit.aliases import make_alias
 from flowkit.arguments import Arguments
 from flowkit.callee import Callee
 from flowkit.closure import check_closure, find_effect, find_named_scope, find_needed_tools
@@ -17,6 +18,7 @@ from flowkit.foreign import SchemaCallee, read_definition
 from flowkit.identity import find_source, identify
 from flowkit.in_order import run_in_order
 from flowkit.keys import PROCESS_SECRET, NotKeyable, canonicalize, hash_secret, make_key
+from flowkit.lint import Finding, Lintable, lint
 from flowkit.needs import Need, combine_approvals, find_calls
 from flowkit.references import ToolCall, find_references
 from flowkit.schema import Schema
@@ -154,7 +156,12 @@ class Tool(Generic[P, R_co]):
     def for_target(self, target: str = "openai-strict") -> dict[str, JSON]:
         """The tool's definition as it stands in a request to this kind of server."""
         kind = parse_target(target)
-        return to_wire(self.name, self.description, lower(self.parameters, kind, strict=self.strict), kind)
+        return to_wire(make_alias(self.name), self.description, lower(self.parameters, kind, strict=self.strict), kind)
+
+    def lint(self, target: str = "openai-strict") -> list[Finding]:
+        """What this kind of server changes or refuses of the tool, and what the tool costs; the worst first."""
+        # The cast, because pyright takes no cached_property where a protocol asks for a property.
+        return lint(cast(Lintable, self), parse_target(target))
 
     @classmethod
     def from_schema(

@@ -16,7 +16,7 @@ from typing import Literal, assert_never
 from flowkit.codec import JSON
 from flowkit.targets.conversions import SAME
 from flowkit.targets.definitions import NotStrict
-from flowkit.targets.lowered import Lowered, Note
+from flowkit.targets.lowered import Lowered, Note, NoteKind
 from flowkit.targets.lowering import Lowering
 from flowkit.targets.strict import Schema, find_violations
 
@@ -25,7 +25,18 @@ Target = Literal["openai", "openai-strict", "openai-responses", "openai-response
 
 TARGETS: tuple[Target, ...] = ("openai", "openai-strict", "openai-responses", "openai-responses-strict")
 
-__all__ = ["TARGETS", "Lowered", "Note", "Target", "find_violations", "is_strict", "lower", "parse_target", "to_wire"]
+__all__ = [
+    "TARGETS",
+    "Lowered",
+    "Note",
+    "NoteKind",
+    "Target",
+    "find_violations",
+    "is_strict",
+    "lower",
+    "parse_target",
+    "to_wire",
+]
 
 
 def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | None = None) -> Lowered:
