@@ -13,7 +13,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import cast
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON
 
 MAX_GLUED = 32
 """The most calls that one text is taken apart into."""
@@ -105,19 +105,18 @@ def _split(text: str) -> tuple[Reading, ...]:
         if start == len(text):
             break
         try:
-            value, position = _STRICT.raw_decode(text, start)
+            end = _STRICT.raw_decode(text, start)[1]
         except (ValueError, RecursionError):
             return ()
-        if not isinstance(value, dict) or len(readings) == MAX_GLUED:
+        reading = _read(text[start:end])
+        if reading.arguments is None or len(readings) == MAX_GLUED:
             return ()
-        readings.append(Reading(text[start:position], cast(dict[str, JSON], value)))
+        readings.append(reading)
+        position = end
     readings = [reading for reading in readings if reading.arguments] or readings[:1]
-    different: list[Reading] = []
-    for reading in readings:
-        if all(reading.arguments != other.arguments for other in different):
-            different.append(reading)
+    different = {json.dumps(reading.arguments, sort_keys=True): reading for reading in reversed(readings)}
     # Some equal, some not: a repetition or two equal calls, nobody can tell, and a write must not run twice.
-    return tuple(different) if len(different) in (1, len(readings)) else ()
+    return tuple(reversed(different.values())) if len(different) in (1, len(readings)) else ()
 
 
 def _read(text: str) -> Reading:
@@ -133,8 +132,8 @@ def _read(text: str) -> Reading:
     arguments = cast(dict[str, JSON], value)
     if "\\ud" in text or "\\uD" in text:
         try:
-            dumps(arguments)
-        except ValueError:
+            json.dumps(arguments, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
             return Reading(text, None, "the arguments hold half of a character")
     return Reading(raw, arguments)
 

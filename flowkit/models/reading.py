@@ -11,6 +11,7 @@ from flowkit.codec import JSON
 from flowkit.errors import StreamError
 from flowkit.messages import Usage
 from flowkit.models.base import CallDelta, CallDone, Delta, EndDelta, ErrorDelta, ProviderDelta
+from flowkit.models.halves import HalfCharacters
 from flowkit.models.sse import EventDecoder, looks_like_events
 
 _SHOWN = 200
@@ -25,6 +26,7 @@ class Reader(ABC):
 
     def __init__(self) -> None:
         self._decoder = EventDecoder()
+        self._halves = HalfCharacters()
         self._ended = False
 
     def feed(self, chunk: bytes) -> list[Delta]:
@@ -46,7 +48,10 @@ class Reader(ABC):
                 self._read_unusual(data, event_type, deltas)
                 continue
             if isinstance(value, dict):
-                self.read_event(value, event_type, deltas)
+                if self._halves:
+                    self._mend(value, event_type, deltas)
+                else:
+                    self.read_event(value, event_type, deltas)
         return deltas
 
     def end(self) -> list[Delta]:
@@ -61,6 +66,7 @@ class Reader(ABC):
             self._read_unusual(event.data, event.type, deltas, is_cut=True)
         elif not is_stream and not looks_like_events(head):
             deltas.append(ErrorDelta(_explain_body(head)))
+        deltas += self._halves.end()
         return deltas
 
     @abstractmethod
@@ -72,8 +78,9 @@ class Reader(ABC):
         stripped = data.strip()
         if stripped == b"[DONE]":
             self._ended = True
-            deltas.append(EndDelta())
-        if not stripped or stripped == b"[DONE]":
+            deltas += (*self._halves.end(), EndDelta())
+            return
+        if not stripped:
             return
         text = data.decode(errors="replace")
         try:
@@ -85,11 +92,18 @@ class Reader(ABC):
         if not isinstance(value, dict):
             return
         found: list[Delta] = []
-        self.read_event(value, event_type, found)
+        self._mend(value, event_type, found)
         if not _is_utf8(data) and any(isinstance(delta, CallDelta | CallDone | ProviderDelta) for delta in found):
             # The standard puts U+FFFD for what isn't UTF-8. In a text that is a blemish; arguments would be others.
             found = [ErrorDelta(StreamError(f"invalid UTF-8 in a tool call: {text[:_SHOWN]!r}", retryable=True))]
         deltas.extend(found)
+
+    def _mend(self, value: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        """Read an event that may hold half characters, or follow one that did."""
+        found: list[Delta] = []
+        self.read_event(value, event_type, found)
+        for delta in found:
+            deltas += self._halves.mend(delta)
 
 
 def read_error(value: JSON, status: JSON = None) -> StreamError:

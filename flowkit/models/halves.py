@@ -1,0 +1,56 @@
+"""Characters that a server cut in two.
+
+Servers written in languages whose strings are UTF-16 may put the first half of an emoji into one event and the second
+into the next, each as a `\\ud83c` escape. The halves are put together; a half that stays alone is U+FFFD in a text and an
+error in a tool call, whose arguments would be others.
+"""
+
+from dataclasses import replace
+
+from flowkit.errors import StreamError
+from flowkit.models.base import CallDelta, Delta, ErrorDelta, RefusalDelta, TextDelta, ThinkingDelta
+
+_Spoken = TextDelta | ThinkingDelta | RefusalDelta | CallDelta
+
+
+class HalfCharacters:
+    """Holds first halves back until what follows them has come."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[type[Delta], int, int | None], _Spoken] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def mend(self, delta: Delta) -> list[Delta]:
+        """The delta with whole characters; nothing while all of it is held."""
+        if not isinstance(delta, _Spoken):
+            return [delta]
+        key = (type(delta), delta.choice, delta.slot if isinstance(delta, CallDelta) else None)
+        held = self._held.pop(key, None)
+        text = _text(delta)
+        if held is not None:
+            text = _text(held)[-1] + text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._held[key] = delta
+            text = text[:-1]
+        return _finish(delta, text)
+
+    def end(self) -> list[Delta]:
+        """What is left: halves that stayed alone."""
+        held, self._held = self._held, {}
+        return [mended for delta in held.values() for mended in _finish(delta, _text(delta)[-1])]
+
+
+def _text(delta: _Spoken) -> str:
+    return delta.arguments or "" if isinstance(delta, CallDelta) else delta.text
+
+
+def _finish(delta: _Spoken, text: str) -> list[Delta]:
+    data = text.encode("utf-16-le", "surrogatepass")
+    if isinstance(delta, CallDelta):
+        try:
+            return [replace(delta, arguments=data.decode("utf-16-le") or None)]
+        except UnicodeDecodeError:
+            return [ErrorDelta(StreamError("half of a character in a tool call", retryable=True))]
+    return [replace(delta, text=data.decode("utf-16-le", "replace"))] if text else []
