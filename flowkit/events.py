@@ -150,12 +150,14 @@ class CallFinished(Event):
     """Its result; `age_s` is how old a result from the cache is, None for one from a run.
 
     `source` is `run`, `cache`, `flight` (it joined an equal call), or `journal` (it was recorded before a crash).
+    `ended_s` is when it ended, where that was before this event: an early run is told of when its call is sealed.
     """
 
     call: str
     value: JSON = None
     source: Literal["run", "cache", "flight", "journal"] = "run"
     age_s: float | None = None
+    ended_s: float | None = None
     type: ClassVar[str] = "call.finished"
 
 

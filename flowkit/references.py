@@ -8,12 +8,12 @@ that looks like a reference is put in as it is and never looked at again.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from flowkit.codec import JSON
-from flowkit.errors import GraphError, ResolutionError
+from flowkit.errors import GraphError, ResolutionError, ToolArgumentsError
 
 Path = tuple[str | int, ...]
 
@@ -135,6 +135,46 @@ def parse_pointer(pointer: str) -> Path:
     if re.search(r"~(?![01])", pointer):
         raise GraphError(f"{pointer!r} isn't a JSON pointer: '~' stands only in '~0' (for '~') and '~1' (for '/')")
     return tuple(key.replace("~1", "/").replace("~0", "~") for key in pointer[1:].split("/"))
+
+
+def read_model_references(
+    tool: str, arguments: Mapping[str, JSON], labels: Mapping[str, str], offered: Collection[str] | None = None
+) -> dict[str, object]:
+    """A model's arguments with its reference objects as `Reference`, and `{"literal": x}` as x.
+
+    `labels` gives the id of each call made before this one by the label that the model knows it under, `offered` the
+    parameters whose schema takes a reference (all when None). Only a parameter's whole value can be one. Raises
+    `ToolArgumentsError`.
+
+    >>> read_model_references("ship", {"to": {"from_call": "get_order", "path": "/city"}}, {"get_order": "call-1"})
+    {'to': Reference(call_id='call-1', path=('city',))}
+    """
+    read: dict[str, object] = {}
+    problems: list[str] = []
+    for name, value in arguments.items():
+        read[name] = value
+        if not isinstance(value, dict) or (offered is not None and name not in offered):
+            continue
+        if value.keys() == {"literal"}:
+            read[name] = value["literal"]
+        elif "from_call" in value and value.keys() <= {"from_call", "path"}:
+            try:
+                read[name] = _read_model_reference(value, labels)
+            except GraphError as error:
+                problems.append(f"{name!r}: {error}")
+    if problems:
+        raise ToolArgumentsError(tool, problems)
+    return read
+
+
+def _read_model_reference(value: Mapping[str, JSON], labels: Mapping[str, str]) -> Reference:
+    label, pointer = value["from_call"], value.get("path", "")
+    if not isinstance(label, str) or label not in labels:
+        known = ", ".join(map(repr, labels)) or "none yet"
+        raise GraphError(f"from_call is {label!r}, expected the label of an earlier call of this turn: {known}")
+    if not isinstance(pointer, str):
+        raise GraphError(f"path is {pointer!r}, expected a JSON pointer such as '/address/city', or ''")
+    return Reference(labels[label], parse_pointer(pointer))
 
 
 _EXPRESSION = re.compile(r"\$\{\{(.*)\}\}", re.DOTALL)

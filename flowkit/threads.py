@@ -22,6 +22,28 @@ def count_busy() -> int:
     return _busy
 
 
+class ThreadJob:
+    """A function in a thread: `future` is its end, `is_busy` whether the thread still runs it."""
+
+    __slots__ = ("future", "is_busy", "on_free")
+
+    def __init__(self, future: "asyncio.Future[object]") -> None:
+        self.future = future
+        self.is_busy = True
+        self.on_free: list[Callable[[], None]] = []
+        """Called on the loop when the thread is done with a function that nobody waits for any more."""
+
+    def finish(self, result: object, error: BaseException | None) -> None:
+        self.is_busy = False
+        if not self.future.done():
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+        for call in self.on_free:
+            call()
+
+
 class Threads:
     """Threads of one owner; their number is bounded by whoever calls `run` (each call of a tool holds a slot)."""
 
@@ -30,29 +52,25 @@ class Threads:
         self._threads: dict[SimpleQueue[Job | None], threading.Thread] = {}
         self._is_closed = False
 
-    def run(self, function: Callable[[], object]) -> "asyncio.Future[object]":
-        """Start `function` in a thread, with a copy of the caller's context variables; the future is its end.
+    def run(self, function: Callable[[], object]) -> ThreadJob:
+        """Start `function` in a thread, with a copy of the caller's context variables.
 
-        Cancelling the future stops nothing, it only means that nobody waits: its result is then dropped.
+        Cancelling the job's future stops nothing, it only means that nobody waits: the result is then dropped.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[object] = loop.create_future()
+        job = ThreadJob(loop.create_future())
         context = contextvars.copy_context()
         inbox = self._free.pop() if self._free else self._start()
 
         def give_back(result: object, error: BaseException | None) -> None:
             if self._is_closed:
                 inbox.put(None)
+                self._threads.pop(inbox).join()
             else:
                 self._free.append(inbox)
-            if future.cancelled():
-                return
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+            job.finish(result, error)
 
-        def job() -> None:
+        def work() -> None:
             result: object = None
             caught: BaseException | None = None
             try:
@@ -66,8 +84,8 @@ class Threads:
                 inbox.put(None)
 
         _count(+1)
-        inbox.put(job)
-        return future
+        inbox.put(work)
+        return job
 
     def close(self) -> None:
         """End the free threads, and wait for them; a busy one ends by itself when its function returns."""
@@ -75,7 +93,7 @@ class Threads:
         for inbox in self._free:
             inbox.put(None)
         for inbox in self._free:
-            self._threads.pop(inbox).join()
+            self._threads.pop(inbox).join()  # it waits for its inbox, so it ends at once
         self._free.clear()
 
     def _start(self) -> "SimpleQueue[Job | None]":

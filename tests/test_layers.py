@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tool_core",
         "foreign",
         "foreign_arguments",
+        "result_paths",
     ),
     "graph": ("conditions", "graph", "drawing", "timeline"),
     "stores": ("stores", "cache", "journal"),

@@ -1,0 +1,231 @@
+"""What controls do once what they refer to is there: they put their bodies' nodes into the graph, and wait for them.
+
+A control holds no slot and has no task; each node of a body tells it when it has ended.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, assert_never, cast
+
+from flowkit.codec import JSON
+from flowkit.errors import ToolError
+from flowkit.executor.entries import Entry
+from flowkit.graph import Body, Each, Fallback, Group, Node, When, index_id, item_id, rewrite_body
+from flowkit.references import Reference, lookup, substitute
+
+
+class Host(Protocol):
+    """What controls ask of the executor."""
+
+    def add(self, node: Node, *, parent: str | None = None) -> None: ...
+    def provide(self, node_id: str, value: JSON) -> None: ...
+    def cancel(self, call_id: str, reason: str = "") -> None: ...
+    def get_entry(self, node_id: str) -> Entry: ...
+    def resolve_value(self, value: object) -> object: ...
+    def skip_node(self, node: Node, because: str, parent: str) -> None: ...
+    def finish_control(self, entry: Entry, value: JSON, failure: str | None = None) -> None: ...
+
+
+Ended = Callable[[JSON, str | None], None]
+"""Told a body's value, or what went wrong."""
+
+
+def begin_control(host: Host, entry: Entry, node: Group | Each | When | Fallback) -> None:
+    """Open its body; the control ends when that has."""
+    match node:
+        case Group():
+            _run_body(host, entry, node.body, lambda value, failure: host.finish_control(entry, value, failure))
+        case When():
+            _choose(host, entry, node)
+        case Fallback():
+            _try_next(host, entry, node, 0)
+        case Each():
+            _Items(host, entry, node).begin()
+        case _:
+            assert_never(node)
+
+
+def _run_body(host: Host, entry: Entry, body: Body, ended: Ended) -> None:
+    """Put in the nodes of a body; when all have ended its value is made of them."""
+    left = len(body.nodes)
+    if not left:
+        _finish_body(host, body, ended)
+        return
+
+    def one_ended(_: Entry) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            _finish_body(host, body, ended)
+
+    for node in body.nodes:
+        if entry.has_ended:
+            return
+        host.add(node, parent=entry.id)
+        child = host.get_entry(node.id)
+        if child.has_ended:
+            one_ended(child)
+        else:
+            child.more.on_end.append(one_ended)
+
+
+def _finish_body(host: Host, body: Body, ended: Ended) -> None:
+    for node in body.nodes:
+        child = host.get_entry(node.id)
+        if not child.is_usable:
+            because = host.get_entry(child.extra.because) if child.extra and child.extra.because else child
+            ended(None, f"{because.node.name!r} ({because.id}): {because.error or because.state}")
+            return
+    try:
+        value = host.resolve_value(body.value)
+        ended(cast(JSON, value if body.finish is None else body.finish(value)), None)
+    except ToolError as error:
+        ended(None, str(error))
+
+
+def _choose(host: Host, entry: Entry, node: When) -> None:
+    try:
+        holds = node.condition.evaluate(host.resolve_value)
+    except ToolError as error:
+        host.finish_control(entry, None, str(error))
+        return
+    taken, left_out = (node.then, node.otherwise) if holds else (node.otherwise, node.then)
+    if left_out is not None:
+        because = f"{node.condition} is {'true' if holds else 'false'}"
+        for skipped in left_out.nodes:
+            host.skip_node(skipped, because, entry.id)
+    if taken is None:
+        host.finish_control(entry, None)
+    else:
+        _run_body(host, entry, taken, lambda value, failure: host.finish_control(entry, value, failure))
+
+
+def _try_next(host: Host, entry: Entry, node: Fallback, number: int) -> None:
+    def ended(value: JSON, failure: str | None) -> None:
+        if failure is None or entry.has_ended:
+            host.finish_control(entry, value, failure)
+            for body in node.tries[number + 1 :] if failure is None else ():
+                for skipped in body.nodes:
+                    host.skip_node(skipped, f"{node.id} has a result", entry.id)
+        elif number + 1 < len(node.tries):
+            _try_next(host, entry, node, number + 1)
+        else:
+            host.finish_control(entry, None, None if node.optional else failure)
+
+    _run_body(host, entry, node.tries[number], ended)
+
+
+class _Items:
+    """One `Each` at work: which item comes next, what the others gave."""
+
+    def __init__(self, host: Host, entry: Entry, node: Each) -> None:
+        self._host = host
+        self._entry = entry
+        self._node = node
+        self._items: list[JSON] = []
+        self._names: list[str] = []
+        self._results: dict[int, JSON] = {}
+        self._failures: dict[int, str] = {}
+        self._next = 0
+        self._at_work = 0
+        self._is_starting = False
+
+    def begin(self) -> None:
+        node = self._node
+        items = self._host.resolve_value(node.over)
+        problem = self._check(items)
+        if problem is not None:
+            self._host.finish_control(self._entry, None, problem)
+            return
+        self._items = cast(list[JSON], items)
+        try:
+            self._names = self._name_items()
+        except ToolError as error:
+            self._host.finish_control(self._entry, None, str(error))
+            return
+        self._start_more()
+
+    def _check(self, items: object) -> str | None:
+        if not isinstance(items, (list, tuple)):
+            return f"expected a list to go through, got {items!r:.80}"
+        count = len(cast(list[JSON], items))
+        return f"{count} items, at most {self._node.at_most}" if count > self._node.at_most else None
+
+    def _name_items(self) -> list[str]:
+        """Each item's key, as it stands in the ids of its nodes."""
+        if self._node.key is None:
+            return [str(index) for index in range(len(self._items))]
+        names: list[str] = []
+        for index, item in enumerate(self._items):
+            key = substitute(self._node.key, lambda reference, i=index, it=item: self._look_up(reference, i, it))
+            if not isinstance(key, (str, int)) or isinstance(key, bool):
+                raise ToolError(f"the key of item {index} is {key!r}, expected a text or an integer")
+            names.append(str(key).replace("~", "~0").replace("/", "~1"))
+        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise ToolError(f"two items have the key {twice!r}")
+        return names
+
+    def _look_up(self, reference: Reference, index: int, item: JSON) -> JSON:
+        if reference.call_id == item_id(self._node.id):
+            return lookup(item, reference.path, f"item {index}")
+        if reference.call_id == index_id(self._node.id):
+            return index
+        return cast(JSON, self._host.resolve_value(reference))
+
+    def _start_more(self) -> None:
+        """Start items while there is room; items that end at once must not nest."""
+        if self._is_starting:
+            return
+        self._is_starting = True
+        try:
+            limit = self._node.at_once or len(self._items)
+            while self._next < len(self._items) and self._at_work < limit and not self._entry.has_ended:
+                index = self._next
+                self._next += 1
+                self._at_work += 1
+                self._start(index)
+        finally:
+            self._is_starting = False
+        if self._next == len(self._items) and not self._at_work and not self._entry.has_ended:
+            self._finish()
+
+    def _start(self, index: int) -> None:
+        node = self._node
+        old, new = f"{node.id}/", f"{node.id}/{self._names[index]}/"
+
+        def rename(name: str) -> str:
+            return new + name[len(old) :] if name.startswith(old) else name
+
+        def refer(reference: Reference) -> Reference:
+            return Reference(rename(reference.call_id), reference.path)
+
+        self._host.provide(f"{new}item", self._items[index])
+        self._host.provide(f"{new}index", index)
+        body = rewrite_body(node.body, rename, refer)
+        _run_body(self._host, self._entry, body, lambda value, failure: self._ended(index, body, value, failure))
+
+    def _ended(self, index: int, body: Body, value: JSON, failure: str | None) -> None:
+        self._at_work -= 1
+        if failure is None:
+            self._results[index] = value
+        else:
+            self._failures[index] = failure
+            if self._node.on_error == "stop":
+                self._host.finish_control(self._entry, None, self._describe(index))
+                for child in list(self._entry.more.children):
+                    self._host.cancel(child.id, f"item {self._names[index]} failed")
+                return
+        self._start_more()
+
+    def _describe(self, index: int) -> str:
+        more = f" (and {len(self._failures) - 1} more)" if len(self._failures) > 1 else ""
+        return f"item {self._names[index]}{more}: {self._failures[index]}"
+
+    def _finish(self) -> None:
+        if self._failures and self._node.on_error == "fail":
+            self._host.finish_control(self._entry, None, self._describe(min(self._failures)))
+            return
+        if self._node.on_error == "null":
+            self._host.finish_control(self._entry, [self._results.get(index) for index in range(len(self._items))])
+        else:
+            self._host.finish_control(self._entry, [self._results[index] for index in sorted(self._results)])

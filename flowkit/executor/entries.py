@@ -1,0 +1,206 @@
+"""What the executor keeps of one call or control while it lives."""
+
+import asyncio
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+from flowkit.arguments import Arguments
+from flowkit.codec import JSON
+from flowkit.effects import Approval
+from flowkit.executor.outcomes import Source, State
+from flowkit.graph import Node
+from flowkit.resources import Ticket
+from flowkit.threads import ThreadJob
+from flowkit.tools import Tool
+
+AnyTool = Tool[..., Any]
+
+
+MODEL_SLOT = "model"
+"""The named slot of steps that ask a model, where `slots=` limits it."""
+
+
+class Phase(IntEnum):
+    """Where a call is; it only goes forward."""
+
+    NEW = 0
+    """Its arguments still stream."""
+    NEEDS = 1
+    """It waits for other calls."""
+    APPROVAL = 2
+    RESOURCE = 3
+    FLIGHT = 4
+    """It waits for an equal call."""
+    SLOT = 5
+    RUNNING = 6
+    ENDED = 7
+    DROPPED = 8
+    """An early run with arguments that weren't the final ones; nobody asks for it any more."""
+
+
+class Plan:
+    """What of a tool decides how its calls run; read once for each tool, since tools are asked a million times."""
+
+    __slots__ = ("approval", "is_async", "is_plain", "is_read", "needs", "slot", "tool", "touches", "ungated")
+
+    def __init__(self, tool: AnyTool, *, has_journal: bool) -> None:
+        self.tool = tool
+        self.is_async = tool.is_async
+        self.is_read = tool.effect == "read"
+        self.slot = tool.slot
+        self.needs = frozenset(need.parameter for need in tool.needs)
+        self.touches = bool(tool.options.resources)
+        # Nothing to ask, to look up or to wait for once its needs are there.
+        self.approval: Approval = tool.options.approval or False
+        self.ungated = not (self.is_read or self.approval or self.touches or has_journal)
+        self.is_plain = self.ungated and tool.is_async and not (tool.takes_context or tool.timeout_s or tool.retries)
+
+
+class Failure:
+    """How a call went wrong; `may_pass` when trying again may help, `job` is a thread that may still be busy."""
+
+    __slots__ = ("error", "exception", "job", "may_pass", "state")
+
+    def __init__(self, state: State, error: str, exception: Exception | None = None, *, may_pass: bool = False) -> None:
+        self.state: State = state
+        self.error = error
+        self.exception = exception
+        self.may_pass = may_pass
+        self.job: ThreadJob | None = None
+
+    def is_remembered(self, tool: AnyTool) -> bool:
+        """Whether the tool asked to keep this error in the cache."""
+        return self.exception is not None and isinstance(self.exception, tool.cache_errors)
+
+
+class Waiter:
+    """Somebody who waits for calls to end; `left` are those that haven't."""
+
+    __slots__ = ("future", "left")
+
+    def __init__(self, future: "asyncio.Future[None]") -> None:
+        self.future = future
+        self.left: dict[str, Entry] = {}
+
+    def release(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Extra:
+    """What few entries have; made when it is first needed."""
+
+    __slots__ = (
+        "after",
+        "because",
+        "bound",
+        "children",
+        "context",
+        "followers",
+        "key",
+        "on_end",
+        "optional",
+        "raw",
+        "repaired",
+        "retries",
+        "ticket",
+        "timeout_s",
+        "waiters",
+    )
+
+    def __init__(self) -> None:
+        self.after: frozenset[str] = frozenset()
+        """Nodes that need only have ended."""
+        self.because: str | None = None
+        """The ancestor that failed."""
+        self.bound: dict[str, object] | None = None
+        """The arguments with references, own and needed, still to be resolved."""
+        self.children: list[Entry] = []
+        self.context: Any = None
+        self.followers: list[Entry] = []
+        """Equal calls that wait for this one's result."""
+        self.key: str | None = None
+        self.on_end: list[Callable[[Entry], None]] = []
+        self.optional = False
+        self.raw: object = None
+        """What the function returned, for a caller in the same process."""
+        self.repaired: tuple[str, ...] = ()
+        self.retries: int | None = None
+        self.ticket: Ticket | None = None
+        self.timeout_s: float | None = None
+        self.waiters: set[Waiter] = set()
+
+
+class Entry:
+    """One node's life, kept small: a run may have a million."""
+
+    __slots__ = (
+        "age_s",
+        "arguments",
+        "attempt",
+        "dependents",
+        "early",
+        "ended_s",
+        "error",
+        "extra",
+        "id",
+        "missing",
+        "node",
+        "order",
+        "parent",
+        "phase",
+        "plan",
+        "sealed_s",
+        "source",
+        "started_s",
+        "state",
+        "stop",
+        "value",
+        "worker",
+    )
+
+    def __init__(self, node_id: str, node: Node, plan: Plan | None, parent: "Entry | None", order: float) -> None:
+        self.id = node_id
+        self.node = node
+        self.plan = plan
+        self.parent = parent
+        self.order = order
+        self.phase: int = Phase.NEW
+        self.missing = 0
+        self.dependents: list[Entry] | None = None
+        self.arguments: Arguments | None = None
+        self.value: JSON = None
+        self.state: State | None = None
+        self.error: str | None = None
+        self.source: Source = "run"
+        self.age_s: float | None = None
+        self.attempt = 0
+        self.early = False
+        self.sealed_s: float | None = None
+        self.started_s: float | None = None
+        self.ended_s: float | None = None
+        self.stop: str | None = None
+        self.worker: asyncio.Task[None] | None = None
+        self.extra: Extra | None = None
+
+    @property
+    def more(self) -> Extra:
+        """The rare part, made now if it isn't there."""
+        if self.extra is None:
+            self.extra = Extra()
+        return self.extra
+
+    @property
+    def has_ended(self) -> bool:
+        return self.phase >= Phase.ENDED
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether who refers to it may run: it has a value, or its failure counts as null."""
+        return self.state == "finished" or (self.extra is not None and self.extra.optional)
+
+    @property
+    def slot(self) -> str | None:
+        """The named slot it needs besides a general one."""
+        return MODEL_SLOT if self.plan is None else self.plan.slot

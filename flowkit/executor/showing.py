@@ -1,0 +1,45 @@
+"""Calls as people and models read them: arguments with secrets masked, and why one didn't run."""
+
+from collections.abc import Collection, Mapping
+from typing import cast
+
+from pydantic_core import to_jsonable_python
+
+from flowkit.arguments import MASK
+from flowkit.codec import JSON
+from flowkit.graph import Node
+from flowkit.references import Reference, format_pointer
+
+NOTE_LENGTH = 80
+"""How much of an early result its `call.progress` shows."""
+
+SCALARS = frozenset({str, int, float, bool, type(None)})
+"""The types of values that hold no other values."""
+
+
+def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = ()) -> JSON:
+    """Arguments as JSON; references stand as a model writes them."""
+    if not secrets and SCALARS.issuperset(map(type, arguments.values())):
+        return cast(JSON, arguments)
+    return {name: MASK if name in secrets else _show(value) for name, value in arguments.items()}
+
+
+def show_name(node: Node) -> str:
+    """A tool's name, or a control's."""
+    return node.name
+
+
+def show_note(value: JSON) -> str:
+    """The beginning of a result."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 1] + "…"
+
+
+def _show(value: object) -> JSON:
+    if isinstance(value, Reference):
+        return {"from_call": value.call_id, "path": format_pointer(value.path)}
+    if isinstance(value, Mapping):
+        return {str(key): _show(item) for key, item in cast(Mapping[object, object], value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_show(item) for item in cast(list[object], value)]
+    return cast(JSON, to_jsonable_python(value, bytes_mode="base64", fallback=repr))

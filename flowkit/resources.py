@@ -1,0 +1,173 @@
+"""Order on resources: writes in the order of their calls, a read after the writes before it, reads together.
+
+A call that names a resource gets a ticket. It waits for the tickets before it that conflict: both touch the same
+resource, and one of the two writes. A name that ends in `*` stands for all that begin as it does. The place of a
+ticket is that of its call; one that a running call makes stands just before the next call of its caller's rank, so it
+can get ahead of tickets that wait, never of those that have started.
+
+To keep this cheap, a ticket waits for the nearest write before it, and a write also for the reads since: what is
+before those is waited for by them. So when a ticket leaves that never ran, those behind it are counted anew.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Sequence
+
+Position = tuple[float, float]
+Access = tuple[str, bool]
+"""A resource, and whether it is written."""
+
+
+class Ticket:
+    """One call's place in the queues of its resources; `owner` is its id."""
+
+    __slots__ = ("accesses", "blockers", "followers", "has_started", "owner", "position")
+
+    def __init__(self, owner: str, position: Position, accesses: Sequence[Access]) -> None:
+        self.owner = owner
+        self.position = position
+        self.accesses = tuple(accesses)
+        self.blockers: set[Ticket] = set()
+        self.followers: set[Ticket] = set()
+        self.has_started = False
+
+    def __lt__(self, other: "Ticket") -> bool:
+        return self.position < other.position
+
+
+class _Queue:
+    """The tickets on one name, by position."""
+
+    __slots__ = ("reads", "writes")
+
+    def __init__(self) -> None:
+        self.reads: list[Ticket] = []
+        self.writes: list[Ticket] = []
+
+
+class Resources:
+    """Every ticket that hasn't left."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, _Queue] = {}
+        self._families: dict[str, _Queue] = {}
+
+    def enter(self, ticket: Ticket) -> None:
+        """Queue up: behind what is before it, and behind what has started already."""
+        self._insert(ticket)
+        self._block(ticket)
+        for other in self._find_later(ticket):
+            if other.has_started:
+                _link(other, ticket)
+            else:
+                _link(ticket, other)
+
+    def narrow(self, ticket: Ticket, accesses: Sequence[Access]) -> list[Ticket]:
+        """Put the resources that turned out in the place of those that were feared; gives those that wait no more."""
+        if tuple(accesses) == ticket.accesses:
+            return []
+        followers = list(ticket.followers)
+        self._remove(ticket)
+        for blocker in ticket.blockers:
+            blocker.followers.discard(ticket)
+        ticket.blockers.clear()
+        ticket.accesses = tuple(accesses)
+        self._insert(ticket)
+        self._block(ticket)
+        return self._recount(ticket, followers)
+
+    def leave(self, ticket: Ticket) -> list[Ticket]:
+        """The call has ended, or never runs; gives the tickets that wait no more."""
+        followers = list(ticket.followers)
+        self._remove(ticket)
+        had_blockers = bool(ticket.blockers)
+        for blocker in ticket.blockers:
+            blocker.followers.discard(ticket)
+        ticket.blockers.clear()
+        if had_blockers:
+            return self._recount(ticket, followers)
+        ticket.followers.clear()
+        freed: list[Ticket] = []
+        for follower in followers:
+            follower.blockers.discard(ticket)
+            if not follower.blockers:
+                freed.append(follower)
+        return sorted(freed)
+
+    def _recount(self, ticket: Ticket, followers: list[Ticket]) -> list[Ticket]:
+        ticket.followers.clear()
+        freed: list[Ticket] = []
+        for follower in followers:
+            follower.blockers.discard(ticket)
+            self._block(follower)
+            if not follower.blockers:
+                freed.append(follower)
+        return sorted(freed)
+
+    def _block(self, ticket: Ticket) -> None:
+        for name, is_write in ticket.accesses:
+            for queue in self._overlapping(name):
+                writes = queue.writes
+                place = bisect_left(writes, ticket)
+                nearest = writes[place - 1] if place else None
+                if nearest is not None:
+                    _link(nearest, ticket)
+                if is_write:
+                    reads = queue.reads
+                    start = 0 if nearest is None else bisect_left(reads, nearest)
+                    for read in reads[start : bisect_left(reads, ticket)]:
+                        _link(read, ticket)
+
+    def _find_later(self, ticket: Ticket) -> Iterator[Ticket]:
+        for name, is_write in ticket.accesses:
+            for queue in self._overlapping(name):
+                yield from queue.writes[bisect_right(queue.writes, ticket) :]
+                if is_write:
+                    yield from queue.reads[bisect_right(queue.reads, ticket) :]
+
+    def _overlapping(self, name: str) -> list[_Queue]:
+        family = name.find("*")
+        if family < 0:
+            own = self._queues.get(name)
+            found = [] if own is None else [own]
+            if self._families:
+                found += [queue for prefix, queue in self._families.items() if name.startswith(prefix)]
+            return found
+        prefix = name[:family]
+        found = [queue for other, queue in self._queues.items() if other.startswith(prefix)]
+        return found + [
+            queue for other, queue in self._families.items() if other.startswith(prefix) or prefix.startswith(other)
+        ]
+
+    def _insert(self, ticket: Ticket) -> None:
+        for name, is_write in _strongest(ticket.accesses):
+            queues, key = self._home(name)
+            queue = queues.setdefault(key, _Queue())
+            insort(queue.writes if is_write else queue.reads, ticket)
+
+    def _remove(self, ticket: Ticket) -> None:
+        for name, is_write in _strongest(ticket.accesses):
+            queues, key = self._home(name)
+            queue = queues[key]
+            tickets = queue.writes if is_write else queue.reads
+            del tickets[bisect_left(tickets, ticket)]
+            if not queue.writes and not queue.reads:
+                del queues[key]
+
+    def _home(self, name: str) -> tuple[dict[str, _Queue], str]:
+        family = name.find("*")
+        return (self._queues, name) if family < 0 else (self._families, name[:family])
+
+
+def _strongest(accesses: Iterable[Access]) -> Iterable[Access]:
+    """Each name once, written if any of the accesses writes it."""
+    names: dict[str, bool] = {}
+    for name, is_write in accesses:
+        key = name[: name.find("*") + 1] if "*" in name else name
+        names[key] = names.get(key, False) or is_write
+    return names.items()
+
+
+def _link(first: Ticket, second: Ticket) -> None:
+    if first is not second:
+        second.blockers.add(first)
+        first.followers.add(second)

@@ -1,0 +1,66 @@
+"""Who may run now: a limit on all calls, and limits on named resources such as a database.
+
+A call takes its named slot first and keeps it while it waits for one of the general ones, so a queue of calls for the
+database never stands in the way of others. Items are handed out in the order in which they asked.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from flowkit.errors import ConfigurationError
+
+T = TypeVar("T")
+
+ALL = "all"
+"""The key of the general limit in `slots={"all": 16, "db": 4}`."""
+
+DEFAULT_LIMIT = 16
+
+
+class Slots(Generic[T]):
+    """Counts what is taken; `T` is whatever waits for a slot.
+
+    Who no longer wants what it queued for stays in the queue, and gives the slot back when it gets it: so cancelling
+    ten thousand waiting calls searches nothing.
+    """
+
+    def __init__(self, limits: int | Mapping[str, int] = DEFAULT_LIMIT) -> None:
+        named = dict(limits) if isinstance(limits, Mapping) else {ALL: limits}
+        for name, limit in named.items():
+            if limit < 1:
+                raise ConfigurationError(f"slots: {name!r} is {limit}, at least 1")
+        self.limit = named.pop(ALL, DEFAULT_LIMIT)
+        self._free = self.limit
+        self._queue: deque[tuple[T, str | None]] = deque()
+        self._named_free = named
+        self._named_queues: dict[str, deque[T]] = {name: deque() for name in named}
+
+    def take(self, item: T, name: str | None = None, *, first: bool = False) -> bool:
+        """Whether `item` has its slot now; if not, `release` gives it out later. `first` goes before who waits."""
+        if name is not None and name in self._named_free:
+            if not self._named_free[name]:
+                queue = self._named_queues[name]
+                queue.appendleft(item) if first else queue.append(item)
+                return False
+            self._named_free[name] -= 1
+        if self._free:
+            self._free -= 1
+            return True
+        entry = (item, name)
+        self._queue.appendleft(entry) if first else self._queue.append(entry)
+        return False
+
+    def release(self, name: str | None = None) -> T | None:
+        """Give a slot back; what is returned has one from now on."""
+        if name is not None and name in self._named_free:
+            waiting = self._named_queues[name]
+            if waiting:
+                # The named slot passes on; the general one is given to whoever waits longest, perhaps to this one.
+                self._queue.append((waiting.popleft(), name))
+            else:
+                self._named_free[name] += 1
+        if self._queue:
+            return self._queue.popleft()[0]
+        self._free += 1
+        return None
