@@ -49,7 +49,9 @@ class Bracket:
 
     def feed(self, text: str) -> None:
         """Go on with this piece."""
-        if self._escaped and text:
+        if not text:
+            return
+        if self._escaped:
             text = text[1:]
             self._escaped = False
         if self._in_string:

@@ -59,7 +59,7 @@ class GrowingCall:
         if delta.custom:
             self.custom = True
         name = delta.name
-        if name is not None and name != self.name and not self.fragments:
+        if name is not None and (not self.name or not self.fragments) and name != self.name:
             self.name = name if name.startswith(self.name) else self.name + name
         if delta.provider is not None:
             self.provider = delta.provider
