@@ -8,12 +8,21 @@ reaches the function as itself.
 
 import base64
 import binascii
+import enum
 from collections.abc import Mapping
 from types import GenericAlias, UnionType
-from typing import Annotated, Any, NotRequired, Required, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NotRequired, Required, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BeforeValidator, PlainSerializer, SerializerFunctionWrapHandler, WithJsonSchema, WrapSerializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    WrapSerializer,
+)
 from pydantic.functional_validators import AfterValidator
+from pydantic_core import PydanticCustomError
 from typing_extensions import ReadOnly, TypedDict, get_type_hints, is_typeddict
 
 BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
@@ -24,18 +33,24 @@ def is_named_tuple(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(cast(Any, annotation), "_fields")
 
 
-def adapt(annotation: Any) -> Any:
-    """The annotation for pydantic; one that needs no help comes back as it is."""
-    return _Adapter().adapt(annotation)
+def read_typed_dict(cls: Any) -> tuple[dict[str, Any], set[str]]:
+    """The types of a TypedDict's keys, without what qualifies them, and the keys that are required."""
+    hints = get_type_hints(cls, include_extras=True)
+    required = {name for name, hint in hints.items() if _is_required(hint, name in cls.__required_keys__)}
+    return {name: _strip_qualifiers(hint) for name, hint in hints.items()}, required
 
 
-class _Adapter:
-    """One walk; `forms` lets a type that holds itself meet its own form."""
+class Adapter:
+    """Puts annotations in the form that pydantic takes; use one for all that end in one schema.
+
+    `forms` lets a type that holds itself, or stands in two parameters, meet its own form.
+    """
 
     def __init__(self) -> None:
         self.forms: dict[Any, Any] = {}
 
     def adapt(self, annotation: Any, variables: Mapping[Any, Any] | None = None) -> Any:
+        """The annotation for pydantic; one that needs no help comes back as it is."""
         if isinstance(annotation, TypeVar):
             return (variables or {}).get(annotation, annotation)
         if annotation is bytes:
@@ -46,7 +61,11 @@ class _Adapter:
         arguments = get_args(annotation)
         if origin is Annotated:
             inner = self.adapt(arguments[0], variables)
-            return annotation if inner is arguments[0] else Annotated[(inner, *arguments[1:])]
+            # A bare text is a description; a `Field` behind it may say otherwise.
+            metadata = tuple(Field(description=item) if isinstance(item, str) else item for item in arguments[1:])
+            return Annotated[(inner, *metadata)]
+        if origin is Literal:
+            return _exact_literal(annotation)
         if is_named_tuple(origin) or is_typeddict(origin):
             bound = dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
             return self._adapt_class(origin, annotation, bound)
@@ -97,21 +116,21 @@ class _Adapter:
         adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_tuple), WrapSerializer(as_object)]
         self.forms[key] = adapted
         fields = {name: self.adapt(hints.get(name, Any), variables) for name in names}
+        for name, default in defaults.items():
+            fields[name] = Annotated[fields[name], Field(default=default)]
         _fill_form(form, fields, required={name for name in names if name not in defaults}, closed=True)
         return adapted
 
     def _adapt_typed_dict(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
         is_standard = type(cls).__module__ == "typing"
-        hints = get_type_hints(cls, include_extras=True)
+        hints, required = read_typed_dict(cls)
         form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
         form.__module__, form.__doc__ = cls.__module__, cls.__doc__
         self.forms[key] = form
-        fields = {name: self.adapt(_strip_qualifiers(hint), variables) for name, hint in hints.items()}
-        changed = any(fields[name] is not _strip_qualifiers(hint) for name, hint in hints.items())
-        if not is_standard and not changed:
+        fields = {name: self.adapt(hint, variables) for name, hint in hints.items()}
+        if not is_standard and all(fields[name] is hint for name, hint in hints.items()):
             self.forms[key] = key
             return key
-        required = {name for name in hints if _is_required(hints[name], name in cls.__required_keys__)}
         _fill_form(form, fields, required=required, closed=False)
         config = getattr(cls, "__pydantic_config__", None)
         if config is not None:
@@ -129,6 +148,27 @@ def _fill_form(form: Any, fields: Mapping[str, Any], *, required: set[str], clos
     form.__optional_keys__ = frozenset(fields) - required
     if closed:
         form.__pydantic_config__ = {"extra": "forbid"}
+
+
+def _exact_literal(annotation: Any) -> Any:
+    """The literal, with 1, 1.0 and True told apart, which are equal to Python and to pydantic."""
+    values = get_args(annotation)
+    if not any(type(value) in (int, bool) for value in values):
+        return annotation
+    exact: set[tuple[Any, Any]] = {(type(value), value) for value in values}
+
+    def tell_apart(value: object) -> object:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, (int, bool)) and not isinstance(value, enum.Enum) and (type(value), value) not in exact:
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": _expected(values)})
+        return value
+
+    return Annotated[annotation, BeforeValidator(tell_apart)]
+
+
+def _expected(values: tuple[object, ...]) -> str:
+    return " or ".join(repr(value) for value in values)
 
 
 def _strip_qualifiers(annotation: Any) -> Any:

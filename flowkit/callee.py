@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, Protocol, cast, get_args, get_origin
 
@@ -13,6 +13,7 @@ from flowkit.arguments import Arguments, ArgumentsReader
 from flowkit.context import Context
 from flowkit.docstrings import Documentation, read_docstring
 from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.flat import FlatReader, flatten_schema, open_flat
 from flowkit.needs import Need, NeedMarker, merge
 from flowkit.repair import Repairer
 from flowkit.results import ResultType
@@ -74,7 +75,15 @@ class Callee(Protocol):
 class FunctionCallee:
     """A function with a signature; everything is read from it when it is made, but its docstring and its schema."""
 
-    def __init__(self, name: str, function: Callable[..., Any], *, skip_first: bool, secrets: frozenset[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        skip_first: bool = False,
+        secrets: frozenset[str] = frozenset(),
+        flatten: bool = False,
+    ) -> None:
         self.name = name
         self.function = function
         _refuse_generator(name, function)
@@ -102,10 +111,13 @@ class FunctionCallee:
         self._schema: Schema | None = None
         self._fills = tuple(p for p in signature.parameters if p.name in self._hidden or _is_filled(p, function))
         self._readers: dict[frozenset[str], ArgumentsReader] = {}
+        self._flat = self._find_flat() if flatten else None
         # Made now, so that a type that can't be an argument is told at decoration.
-        self.reader(frozenset())
+        self._inner_reader(frozenset())
+        if self._flat is not None:
+            self.reader(frozenset())
         if self.needs:
-            self.reader(frozenset(self._needed))
+            self._inner_reader(frozenset(self._needed))
 
     @property
     def _hidden(self) -> frozenset[str]:
@@ -131,11 +143,25 @@ class FunctionCallee:
     @property
     def schema(self) -> Schema:
         if self._schema is None:
-            adapter = self.reader(frozenset()).adapter
-            self._schema = build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
+            adapter = self._inner_reader(frozenset()).adapter
+            schema = build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
+            self._schema = schema if self._flat is None else flatten_schema(self.name, schema, self._flat)
         return self._schema
 
-    def reader(self, given: frozenset[str]) -> ArgumentsReader:
+    def _find_flat(self) -> str:
+        if len(self.parts) != 1 or self.needs or not isinstance(self.parts[0], Parameter):
+            raise DefinitionError(f"tool {self.name!r}: flatten is for one parameter, and no needs", tool=self.name)
+        return self.parts[0].name
+
+    def reader(self, given: frozenset[str]) -> Reader:
+        """The reader of arguments as a caller writes them, when these `Needs` parameters are given."""
+        inner = self._inner_reader(given)
+        return inner if self._flat is None else FlatReader(inner, self._flat, tuple(self._property_names()))
+
+    def _property_names(self) -> Iterable[str]:
+        return cast(Mapping[str, object], self.schema["properties"])
+
+    def _inner_reader(self, given: frozenset[str]) -> ArgumentsReader:
         """The reader of the arguments when these `Needs` parameters are given, and not their tools' arguments."""
         if given not in self._readers:
             parts = [
@@ -191,7 +217,8 @@ class FunctionCallee:
         twice = arguments.keys() & kwargs.keys()
         if twice:
             raise TypeError(f"{self.name}() got {sorted(twice)[0]!r} twice")
-        return arguments | kwargs
+        arguments |= kwargs
+        return arguments if self._flat is None else open_flat(arguments, self._flat)
 
     def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self._fills:

@@ -109,6 +109,12 @@ def _spread(tool: str, part: Parameter | Need[Any]) -> Iterator[tuple[Parameter,
         yield part, tool
         return
     names = {parameter.name for parameter in part.tool.visible}
+    if part.tool.options.flatten:
+        raise DefinitionError(
+            f"tool {tool!r}: {part.tool.name!r} is flattened, so it can't be needed",
+            tool=tool,
+            parameter=part.parameter,
+        )
     for name in part.renames:
         if name not in names:
             raise DefinitionError(

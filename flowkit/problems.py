@@ -1,78 +1,199 @@
-"""pydantic's errors as short lines for a model: one for each wrong argument."""
+"""pydantic's errors as short lines for a model: one for each wrong argument, also inside a large union."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from pydantic_core import ErrorDetails
 
 MAX_VALUE = 60
 MAX_LINE = 240
+MAX_BRANCHES = 5
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One error: where in the input it is, and the branch of a union it belongs to; `place` is where that union is."""
+
+    path: Path
+    place: Path
+    branch: str | None
+    error: ErrorDetails
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """All that is wrong at one place of the arguments."""
+    """All that is wrong at one place of the input; several branches of a union are one problem."""
 
-    path: tuple[str | int, ...]
-    errors: tuple[ErrorDetails, ...]
+    path: Path
+    found: tuple[Found, ...]
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """pydantic's names of what is wrong with the value itself."""
+        return frozenset(found.error["type"] for found in self.found if found.path == self.path)
+
+    @property
+    def kind(self) -> str | None:
+        """The only one of them."""
+        return next(iter(self.kinds)) if len(self.kinds) == 1 else None
 
 
 def group(errors: Iterable[ErrorDetails], given: object) -> tuple[Problem, ...]:
-    """Errors by the place in the input that they are about; the branches of a union fall together."""
-    groups: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
-    for error in errors:
-        groups.setdefault(find_place(error, given), []).append(error)
-    return tuple(Problem(path, tuple(found)) for path, found in groups.items())
+    """The errors by the place in the input that they are about."""
+    found = [_locate(error, given) for error in errors]
+    branches: dict[Path, set[str | None]] = {}
+    for item in found:
+        branches.setdefault(item.place, set()).add(item.branch)
+    groups: dict[Path, list[Found]] = {}
+    for item in found:
+        # One branch alone is the one that a discriminator chose: its errors stand where they are.
+        path = item.place if len(branches[item.place]) > 1 and item.branch is not None else item.path
+        groups.setdefault(path, []).append(item)
+    return tuple(Problem(path, tuple(items)) for path, items in groups.items())
 
 
-def find_place(error: ErrorDetails, given: object) -> tuple[str | int, ...]:
-    """The part of the error's location that is in the input: the rest names branches of a union."""
+def _locate(error: ErrorDetails, given: object) -> Found:
+    """Tell the steps of a location that are in the input from those that name branches of unions."""
     path: list[str | int] = []
+    place: Path | None = None
+    branch: str | None = None
     value = given
+    last = len(error["loc"]) - 1
     for index, step in enumerate(error["loc"]):
-        if isinstance(value, dict) and step in value:
-            value = cast(dict[object, object], value)[step]
-        elif isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(cast(list[object], value)):
-            value = cast(list[object], value)[step]
-        elif index == 0 or (error["type"] in ("missing", "extra_forbidden") and index == len(error["loc"]) - 1):
-            return (*path, step)
-        else:
-            break
-        path.append(step)
-    return tuple(path)
+        if _holds(value, step):
+            value = cast(Any, value)[step]
+            path.append(step)
+        elif index == last and error["type"] in ("missing", "extra_forbidden"):
+            path.append(step)
+        elif place is None:
+            place, branch = tuple(path), str(step)
+    return Found(tuple(path), tuple(path) if place is None else place, branch, error)
+
+
+def _holds(value: object, step: str | int) -> bool:
+    if isinstance(value, Mapping):
+        return step in value
+    return isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(cast(list[object], value))
 
 
 def describe(
     problems: Sequence[Problem], given: object, names: Sequence[str], secrets: frozenset[str]
 ) -> tuple[str, ...]:
-    """One line for each wrong argument, the first problem of each; unknown ones with the nearest name."""
+    """One line for each wrong argument: its first problem, and how many more it has."""
     lines: dict[str | int, list[str]] = {}
     for problem in problems:
         argument = problem.path[0] if problem.path else ""
-        lines.setdefault(argument, []).append(_describe(problem, given, names, secrets))
+        is_secret = argument in secrets and len(problem.path) > 0
+        line = _describe(problem, given, names, is_secret=is_secret)
+        # An unknown name is a wrong argument of its own.
+        lines.setdefault(line if problem.kind == "extra_forbidden" else argument, []).append(line)
     return tuple(_join(found) for found in lines.values())
 
 
 def _join(lines: Sequence[str]) -> str:
-    more = f" (and {len(lines) - 1} more in it)" if len(lines) > 1 else ""
-    return f"{lines[0][: MAX_LINE - len(more)]}{more}"
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return cut(lines[0], MAX_LINE - len(more)) + more
 
 
-def _describe(problem: Problem, given: object, names: Sequence[str], secrets: frozenset[str]) -> str:
+def _describe(problem: Problem, given: object, names: Sequence[str], *, is_secret: bool) -> str:
     where = format_path(problem.path)
-    kinds = {error["type"] for error in problem.errors}
-    if kinds == {"missing"}:
+    if problem.kind == "missing":
         return f"{where!r} is missing"
-    if kinds == {"extra_forbidden"}:
-        hint = find_nearest(str(problem.path[-1]), names) if len(problem.path) == 1 else ""
-        return f"unexpected argument {where!r}{hint}"
-    is_secret = bool(problem.path) and problem.path[0] in secrets
-    value = "" if is_secret else f" is {shorten(value_at(given, problem.path))},"
-    wanted = list(dict.fromkeys(_wanted(error) for error in problem.errors))
-    text = " or ".join(wanted[:4]) + (f" or {len(wanted) - 4} other forms" if len(wanted) > 4 else "")
-    return f"{where!r}{value} {text}"
+    if problem.kind == "extra_forbidden":
+        return f"unexpected argument {where!r}{find_nearest(where, names) if len(problem.path) == 1 else ''}"
+    value = "a secret" if is_secret else shorten(value_at(given, problem.path))
+    return f"{where or 'the arguments'!r} is {value}, {_describe_wanted(problem)}"
+
+
+def _describe_wanted(problem: Problem) -> str:
+    inner = [found for found in problem.found if found.path != problem.path]
+    direct = list(dict.fromkeys(_wanted(found.error) for found in problem.found if found.path == problem.path))
+    if not inner:
+        return _alternatives(direct)
+    # Branches whose shape fits, with something wrong inside: the nearest is the one with the least wrong.
+    by_branch: dict[str | None, list[Found]] = {}
+    for found in inner:
+        by_branch.setdefault(found.branch, []).append(found)
+    nearest = min(by_branch, key=lambda branch: len(by_branch[branch]))
+    first = by_branch[nearest][0]
+    rest = format_path(first.path[len(problem.path) :])
+    what = "is missing" if first.error["type"] == "missing" else _wanted(first.error)
+    labels = [_clean(str(branch)) for branch in by_branch]
+    return f"which is none of {_list(labels)}; for {_clean(str(nearest))}: {rest!r} {what}"
+
+
+def _alternatives(wanted: Sequence[str]) -> str:
+    expected = [text.removeprefix("expected ") for text in wanted if text.startswith("expected ")]
+    others = [text for text in wanted if not text.startswith("expected ")]
+    return "; ".join([*([f"expected {_list(expected, ' or ')}"] if expected else []), *others[:2]])
+
+
+def _list(items: Sequence[str], joint: str = ", ") -> str:
+    more = f" and {len(items) - MAX_BRANCHES} more" if len(items) > MAX_BRANCHES else ""
+    return joint.join(items[:MAX_BRANCHES]) + more
+
+
+def _clean(branch: str) -> str:
+    """`function-after[check(), list[int]]` is `list[int]` to a reader."""
+    match = re.fullmatch(r"function-\w+\[[^,]*, (.*)\]", branch)
+    return _clean(match[1]) if match else branch
+
+
+_KINDS = {
+    "int": "an integer",
+    "float": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+    "frozen_set": "a list",
+    "iterable": "a list",
+    "dict": "an object",
+    "mapping": "an object",
+    "model": "an object",
+    "dataclass": "an object",
+    "date": "a date such as 2026-01-31",
+    "datetime": "a date and time such as 2026-01-31T12:00:00Z",
+    "time": "a time such as 12:00:00",
+    "time_delta": "a duration such as PT1H30M",
+    "uuid": "a UUID",
+    "none": "null",
+}
+_LIMITS = {
+    "greater_than_equal": ("at least {ge}", "ge"),
+    "greater_than": ("more than {gt}", "gt"),
+    "less_than_equal": ("at most {le}", "le"),
+    "less_than": ("less than {lt}", "lt"),
+    "multiple_of": ("a multiple of {multiple_of}", "multiple_of"),
+    "too_short": ("at least {min_length} items", "min_length"),
+    "too_long": ("at most {max_length} items", "max_length"),
+    "string_too_short": ("at least {min_length} characters", "min_length"),
+    "string_too_long": ("at most {max_length} characters", "max_length"),
+    "string_pattern_mismatch": ("text that matches {pattern}", "pattern"),
+    "enum": ("{expected}", "expected"),
+    "literal_error": ("{expected}", "expected"),
+}
+
+
+def _wanted(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    text, needed = _LIMITS.get(kind, ("", ""))
+    if text and needed in context:
+        return cut(f"expected {text.format_map(context)}", MAX_LINE // 2)
+    noun = _KINDS.get(re.sub(r"_(type|parsing|from_\w+|attributes_type)$", "", kind))
+    if noun is not None:
+        return f"expected {noun}"
+    message = error["msg"]
+    if message.startswith("Input should be "):
+        return cut(f"expected {message.removeprefix('Input should be ')}", MAX_LINE // 2)
+    return cut(message.removeprefix("Value error, ").removeprefix("Assertion failed, "), MAX_LINE // 2)
 
 
 def find_nearest(name: str, names: Sequence[str]) -> str:
@@ -83,33 +204,31 @@ def find_nearest(name: str, names: Sequence[str]) -> str:
     return f"; there are {', '.join(names)}" if names else "; it takes none"
 
 
-def _wanted(error: ErrorDetails) -> str:
-    message = error["msg"]
-    for lead in ("Input should be ", "Value error, ", "Assertion failed, "):
-        message = message.removeprefix(lead)
-    return message if len(message) <= MAX_LINE // 2 else message[: MAX_LINE // 2 - 1] + "…"
-
-
 def value_at(given: object, path: Sequence[str | int]) -> object:
-    """The value at a path of the input; the whole of it for the empty path."""
-    value = given
+    """The value at a path of the input; None where there is none."""
+    value: Any = given
     for step in path:
-        try:
-            value = cast(Mapping[object, object], value)[step]
-        except (KeyError, IndexError, TypeError):
+        if not _holds(value, step):
             return None
+        value = value[step]
     return value
 
 
 def format_path(path: Sequence[str | int]) -> str:
     """`filters.tags[0]`."""
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
+    return "".join(_format_steps(path))
+
+
+def _format_steps(path: Sequence[str | int]) -> Iterator[str]:
+    for index, step in enumerate(path):
+        yield f"[{step}]" if isinstance(step, int) else f".{step}" if index else step
 
 
 def shorten(value: object) -> str:
-    """A value's `repr`, cut in the middle of nowhere when it is long."""
-    text = repr(value)
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+    """A value's `repr`, not longer than a part of a line."""
+    return cut(repr(value), MAX_VALUE)
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, its end left out when it is too long."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

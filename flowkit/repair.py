@@ -42,7 +42,7 @@ class Repairer:
         if not isinstance(holder, (dict, list)):
             return None
         place = cast(dict[object, object], holder)
-        kinds = {error["type"] for error in problem.errors}
+        kinds = problem.kinds
         if value is None and isinstance(holder, dict) and self._has_default(problem.path) and key in place:
             del place[key]
             return "null read as its default"
@@ -76,8 +76,9 @@ class Repairer:
 
 
 _CONTAINERS = frozenset(
-    f"{kind}_type" for kind in ("list", "dict", "model", "dataclass", "tuple", "set", "frozen_set", "mapping")
-) | {"model_attributes_type", "iterable_type", "arguments_type", "named_tuple_type"}
+    f"{kind}_type"
+    for kind in ("list", "dict", "model", "dataclass", "tuple", "set", "frozen_set", "mapping", "iterable")
+) | {"model_attributes_type"}
 
 
 def find_choice(value: str, types: Sequence[Any]) -> object:

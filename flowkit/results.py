@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
 
-from flowkit.annotations import adapt
+from flowkit.annotations import Adapter
 from flowkit.codec import JSON, dumps
 from flowkit.errors import ToolResultError
 from flowkit.schema import Schema, generate
@@ -60,7 +60,7 @@ class ResultType:
         if self.annotation is MISSING or self.annotation is Any:
             return
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(adapt(self.annotation))
+            adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
             self._schema = generate(adapter, "serialization")
             self._adapter = adapter
         except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema):

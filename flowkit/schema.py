@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import PydanticUndefined, SchemaError, core_schema
 from typing_extensions import TypedDict
 
-from flowkit.annotations import adapt
+from flowkit.annotations import Adapter
 from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
 from flowkit.signatures import OMIT, Factory, Parameter
@@ -50,27 +50,62 @@ class SchemaGenerator(GenerateJsonSchema):
             generated["type"] = sorted({_JSON_TYPES[type(value)] for value in generated["enum"]})
         return generated
 
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        generated = super().dict_schema(schema)
+        names = self._key_names(schema.get("keys_schema", {"type": "str"}))
+        return generated if names is None else {**generated, "propertyNames": names}
+
+    def _key_names(self, schema: Any) -> JsonSchemaValue | None:
+        """What the names in JSON look like when the keys aren't text."""
+        match schema["type"]:
+            case "int":
+                return {"pattern": r"^-?(0|[1-9][0-9]*)$"}
+            case "float" | "decimal":
+                return {"pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"}
+            case "bool":
+                return {"enum": ["true", "false"]}
+            case "enum" if not all(isinstance(member.value, str) for member in schema["members"]):
+                return {"enum": [str(member.value) for member in schema["members"]]}
+            case "tuple" | "list" | "set" | "frozenset" | "dict" | "model" | "dataclass" | "typed-dict":
+                raise PydanticInvalidForJsonSchema(f"a key can't be a {schema['type']}")
+            case _:
+                return None
+
 
 _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
 
 
 def build_adapter(tool: str, parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, Any]]:
     """The type of all the parameters together; raises `DefinitionError` naming the one that can't be one."""
-    extra: Any = None
-    fields: dict[str, Any] = {}
-    for parameter in parameters:
-        if parameter.kind == "extra":
-            extra = parameter.annotation
-        else:
-            fields[parameter.name] = _field_type(parameter)
     try:
-        return TypeAdapter(_make_typed_dict(parameters, fields, extra))
+        adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(_make_typed_dict(parameters))
     except _BUILD_ERRORS as error:
         _blame(tool, parameters, error)
+    if _may_have_no_schema(adapter.core_schema):
+        build_parameters_schema(tool, adapter, parameters, {})
+    return adapter
 
 
-def _field_type(parameter: Parameter) -> Any:
-    annotation = adapt(parameter.annotation)
+def _may_have_no_schema(core: Any) -> bool:
+    """Whether something in pydantic's own schema could have no JSON form; most tools needn't be asked further."""
+    if isinstance(core, dict):
+        held = cast(dict[str, Any], core)
+        kind = held.get("type")
+        if (isinstance(kind, str) and kind in _DOUBTFUL) or (
+            kind == "dict" and held.get("keys_schema", _TEXT).get("type") != "str"
+        ):
+            return True
+        return any(_may_have_no_schema(item) for key, item in held.items() if key not in _NOT_SCHEMAS)
+    return isinstance(core, (list, tuple)) and any(_may_have_no_schema(item) for item in cast(list[Any], core))
+
+
+_DOUBTFUL = frozenset({"callable", "is-instance", "is-subclass", "function-plain", "custom-error", "generator"})
+_NOT_SCHEMAS = frozenset({"metadata", "default", "serialization", "config", "cls", "expected", "members"})
+_TEXT = {"type": "str"}
+
+
+def _field_type(parameter: Parameter, adapter: Adapter) -> Any:
+    annotation = adapter.adapt(parameter.annotation)
     match parameter.default:
         case Factory(make=make):
             return Annotated[annotation, Field(default_factory=make)]
@@ -80,11 +115,14 @@ def _field_type(parameter: Parameter) -> Any:
             return Annotated[annotation, Field(default=default)]
 
 
-def _make_typed_dict(parameters: Sequence[Parameter], fields: dict[str, Any], extra: Any) -> Any:
+def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
+    adapter = Adapter()
+    fields = {parameter.name: _field_type(parameter, adapter) for parameter in parameters if parameter.kind != "extra"}
+    extra = next((parameter.annotation for parameter in parameters if parameter.kind == "extra"), None)
     made: Any = (
         TypedDict("Arguments", {})  # type: ignore[operator]
         if extra is None
-        else TypedDict("Arguments", {}, extra_items=adapt(extra))  # type: ignore[operator]
+        else TypedDict("Arguments", {}, extra_items=adapter.adapt(extra))  # type: ignore[operator]
     )
     # Set by hand, since the functional form would wrap each field in Required or NotRequired first: slower by a third.
     made.__annotations__ = fields
@@ -98,7 +136,7 @@ def _blame(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoRe
     """Raise the error again with the name of the parameter that causes it."""
     for parameter in parameters:
         try:
-            TypeAdapter(_make_typed_dict((parameter,), {parameter.name: _field_type(parameter)}, None))
+            TypeAdapter(_make_typed_dict((parameter,)))
         except _BUILD_ERRORS as cause:
             raise DefinitionError(
                 f"tool {tool!r}: parameter {parameter.name!r}: {parameter.annotation!r} can't be an argument: "
@@ -133,7 +171,7 @@ def build_parameters_schema(
 def _blame_schema(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoReturn:
     for parameter in parameters:
         try:
-            generate(build_adapter(tool, (parameter,)), "validation")
+            generate(TypeAdapter(_make_typed_dict((parameter,))), "validation")
         except PydanticInvalidForJsonSchema as cause:
             raise DefinitionError(
                 f"tool {tool!r}: parameter {parameter.name!r}: {parameter.annotation!r} has no JSON form: "

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
 
+import typing_extensions
 from pydantic import SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from typing_extensions import Unpack, get_type_hints, is_typeddict
+from typing_extensions import get_type_hints, is_typeddict
 
+from flowkit.annotations import read_typed_dict
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
 
@@ -109,7 +111,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
                 tool=name,
                 parameter=declaration.name,
             )
-        if kind == "extra" and get_origin(annotation) is Unpack:
+        if kind == "extra" and get_origin(annotation) in _UNPACKS:
             parameters.extend(_unpack_typed_dict(get_args(annotation)[0]))
             continue
         parameters.append(_read_parameter(declaration.name, annotation, declaration.default, kind))
@@ -133,6 +135,9 @@ def unwrap(function: Any) -> Any:
         else:
             function = type(function).__call__
 
+
+_UNPACKS = (Unpack, typing_extensions.Unpack)
+"""Two different ones before Python 3.12."""
 
 _KINDS: dict[Any, Kind] = {
     inspect.Parameter.POSITIONAL_ONLY: "positional",
@@ -176,8 +181,7 @@ def _metadata(annotation: Any) -> tuple[Any, ...]:
 def _unpack_typed_dict(typed_dict: Any) -> list[Parameter]:
     if not is_typeddict(typed_dict):
         raise DefinitionError(f"Unpack[{typed_dict!r}] is not of a TypedDict")
-    hints = get_type_hints(typed_dict, include_extras=False)
-    required: frozenset[str] = typed_dict.__required_keys__
+    hints, required = read_typed_dict(typed_dict)
     return [Parameter(name, hint, MISSING if name in required else OMIT, "keyword") for name, hint in hints.items()]
 
 

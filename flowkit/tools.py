@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Concatenate, cast, overload
+from typing import Any, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
@@ -26,7 +26,7 @@ C = TypeVar("C")
 @overload
 def tool(function: "Tool[P, R]", /) -> "Tool[P, R]": ...
 @overload
-def tool(function: "classmethod[C, P, R]", /) -> "Tool[Concatenate[type[C], P], R]": ...
+def tool(function: "classmethod[C, P, R]", /) -> "Tool[P, R]": ...
 @overload
 def tool(function: "staticmethod[P, R]", /) -> "Tool[P, R]": ...
 @overload
@@ -84,7 +84,7 @@ class ToolDecorator:
         self._options = options
 
     @overload
-    def __call__(self, function: "classmethod[C, P, R]", /) -> "Tool[Concatenate[type[C], P], R]": ...
+    def __call__(self, function: "classmethod[C, P, R]", /) -> "Tool[P, R]": ...
     @overload
     def __call__(self, function: "staticmethod[P, R]", /) -> "Tool[P, R]": ...
     @overload
@@ -106,7 +106,9 @@ def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
     if not callable(plain):
         raise DefinitionError(f"{plain!r} can't be a tool: it can't be called")
     name = options.name or _find_name(plain)
-    callee = FunctionCallee(name, plain, skip_first=is_method, secrets=frozenset(options.secret))
+    callee = FunctionCallee(
+        name, plain, skip_first=is_method, secrets=frozenset(options.secret), flatten=options.flatten
+    )
     return Tool[..., Any](callee, options, is_method=is_method, is_class_method=is_class_method)
 
 

@@ -34,6 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "closure",
         "in_order",
         "tool_core",
+        "flat",
         "foreign",
         "foreign_arguments",
         "result_paths",
