@@ -1,0 +1,95 @@
+"""`check(tool)`: what must hold for every tool, tried on a user's own.
+
+    from flowkit.testing import check
+
+    def test_get_order() -> None:
+        check(get_order)
+
+The tool's function isn't called. What holds: the schema is valid; the tool takes whatever its schema allows; the
+order of arguments, their spelling and a default that is written out make no other key; a strict target's rules are
+kept; and what a strict target's model writes comes back as the same values.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypothesis import HealthCheck, given, note, settings
+
+from flowkit.arguments import Arguments
+from flowkit.codec import JSON, dumps
+from flowkit.errors import ToolArgumentsError
+from flowkit.targets import Lowered, find_violations, lower
+from flowkit.testing.strategies import arguments
+from flowkit.tools import Tool, make_tool
+
+_SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
+Allowed = Callable[[Mapping[str, JSON]], bool]
+
+
+def check(tool: Tool[..., Any] | Callable[..., Any], *, examples: int = 100, allowed: Allowed | None = None) -> None:
+    """Try the properties of every tool on this one; raises `AssertionError` with the smallest arguments that fail.
+
+    `allowed` tells which of the arguments that fit the schema the tool takes, where validators of your own refuse
+    others; those must then be refused with a `ToolArgumentsError`.
+    """
+    from jsonschema import Draft202012Validator
+
+    tried = make_tool(tool)
+    Draft202012Validator.check_schema(tried.parameters)
+    lowered = lower(tried.parameters, "openai-strict", strict=tried.strict)
+    strict_validator: Any = Draft202012Validator(dict(lowered.schema))
+    if lowered.strict:
+        broken = find_violations(lowered.schema)
+        assert not broken, f"the strict schema breaks the rules: {'; '.join(map(str, broken))}"
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=_SLOW)
+    @given(arguments(tried))
+    def try_arguments(given_arguments: dict[str, JSON]) -> None:
+        note(f"arguments of {tried.name}: {json.dumps(given_arguments, ensure_ascii=False)}")
+        if allowed is not None and not allowed(given_arguments):
+            _assert_refused(tried, given_arguments)
+            return
+        values = _validate(tried, given_arguments)
+        backwards = dict(reversed(given_arguments.items()))
+        _assert_same(tried, values, _validate(tried, backwards), "in another order")
+        text = dumps(backwards).decode()
+        _assert_same(tried, values, _validate(tried, text), "as JSON text")
+        if lowered.strict:
+            written = lowered.lower_arguments(given_arguments)
+            problem = next(strict_validator.iter_errors(written), None)
+            assert problem is None, f"lowered to {written!r}, which the strict schema refuses: {problem}"
+            _assert_comes_back(tried, lowered, given_arguments, values, written)
+
+    try_arguments()
+
+
+def _assert_comes_back(
+    tool: Tool[..., Any], lowered: Lowered, before: dict[str, JSON], values: Arguments, written: dict[str, JSON]
+) -> None:
+    raised = lowered.raise_arguments(written)
+    # Told by the lint: a default that the model can't ask for any more is written out, or isn't known to the schema.
+    if raised != before and any(note.kind == "default" for note in lowered.notes):
+        return
+    _assert_same(tool, values, _validate(tool, raised), "after the way to a strict target and back")
+
+
+def _validate(tool: Tool[..., Any], given_arguments: Mapping[str, JSON] | str) -> Arguments:
+    try:
+        return tool.validate(given_arguments)
+    except ToolArgumentsError as error:
+        raise AssertionError(f"the schema allows what the tool refuses: {error}") from error
+
+
+def _assert_refused(tool: Tool[..., Any], given_arguments: Mapping[str, JSON]) -> None:
+    try:
+        tool.validate(given_arguments)
+    except ToolArgumentsError:
+        return
+    raise AssertionError("the tool takes what `allowed` says that it refuses")
+
+
+def _assert_same(tool: Tool[..., Any], values: Arguments, others: Arguments, how: str) -> None:
+    first, second = tool.key(values, "check"), tool.key(others, "check")
+    same = values.values == others.values if first is None else first == second
+    assert same, f"{how}, {values.values!r} became {others.values!r}"
