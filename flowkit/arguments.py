@@ -25,13 +25,20 @@ class Arguments:
     """What a function is called with.
 
     `values` have the annotated types, defaults filled in, without the `Context`. `repaired` tells what was read
-    otherwise than it was written, a short line each; `given` is the input after that, still as JSON.
+    otherwise than it was written, a short line each; `source` is the input after that, as text or as a dict.
     """
 
     values: dict[str, Any]
-    given: Mapping[str, object]
+    source: Mapping[str, object] | str | bytes
     repaired: tuple[str, ...] = ()
     secrets: frozenset[str] = frozenset()
+
+    @property
+    def given(self) -> Mapping[str, object]:
+        """The arguments as a dict of JSON, as they were given and repaired."""
+        source = self.source
+        # Read here and not before: most calls run without anybody looking.
+        return cast(Mapping[str, object], orjson.loads(source)) if isinstance(source, (str, bytes)) else source
 
     @property
     def shown(self) -> JSON:
@@ -65,7 +72,7 @@ class ArgumentsReader:
         """The function's values; raises `ToolArgumentsError` with a line for each wrong argument."""
         try:
             if isinstance(given, (str, bytes)):
-                return Arguments(self._read_text(given), _LazyJSON(given), (), self.secrets)
+                return Arguments(self._read_text(given), given, (), self.secrets)
             return Arguments(self._read_mapping(given), given, (), self.secrets)
         except ValidationError as error:
             return self._read_repaired(given, error)
@@ -136,31 +143,6 @@ class RefusedArguments(ToolArgumentsError):
     def __init__(self, tool: str, lines: Collection[str], found: tuple[Problem, ...]) -> None:
         super().__init__(tool, tuple(lines))
         self.found = found
-
-
-class _LazyJSON(Mapping[str, object]):
-    """JSON text read as a dict when somebody looks into it; most calls run without."""
-
-    __slots__ = ("_read", "_text")
-
-    def __init__(self, text: str | bytes) -> None:
-        self._text = text
-        self._read: dict[str, object] | None = None
-
-    @property
-    def values_read(self) -> dict[str, object]:
-        if self._read is None:
-            self._read = cast(dict[str, object], orjson.loads(self._text))
-        return self._read
-
-    def __getitem__(self, key: str) -> object:
-        return self.values_read[key]
-
-    def __iter__(self) -> Any:
-        return iter(self.values_read)
-
-    def __len__(self) -> int:
-        return len(self.values_read)
 
 
 _PASS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, Protocol, cast, get_args, get_origin
 
-from pydantic.fields import FieldInfo
-
 from flowkit.arguments import Arguments, ArgumentsReader
 from flowkit.context import Context
 from flowkit.docstrings import Documentation, read_docstring
@@ -109,8 +107,13 @@ class FunctionCallee:
             if isinstance(parameter.default, NeedMarker)
         }
         self._schema: Schema | None = None
-        self._fills = tuple(p for p in signature.parameters if p.name in self._hidden or _is_filled(p, function))
+        self._fills = tuple(
+            p for p in signature.parameters if p.name in self._hidden or (p.is_field and not p.is_required)
+        )
         self._readers: dict[frozenset[str], ArgumentsReader] = {}
+        # A wrapper that isn't `async` itself may give something to await, or may have awaited it.
+        self._may_be_awaited = self.is_async and not inspect.iscoroutinefunction(function)
+        self._is_simple = signature.is_plain and not self._fills and not self._may_be_awaited
         self._flat = self._find_flat() if flatten else None
         # Made now, so that a type that can't be an argument is told at decoration.
         self._inner_reader(frozenset())
@@ -186,16 +189,16 @@ class FunctionCallee:
 
     def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
         values = arguments.values
+        if self._is_simple:
+            return self.function(**values)
         missing = [name for name in self._needed if name not in values]
         if missing:
             raise ToolArgumentsError(self.name, [f"{missing[0]!r} is needed, and nothing filled it"])
-        signature = self._signature
-        if signature.context is not None:
-            values = {**values, signature.context: context}
-        if signature.is_plain:
-            return self.function(**values)
-        positional, named = signature.bind(values)
-        return self.function(*positional, **named)
+        if self._signature.context is not None:
+            values = {**values, self._signature.context: context}
+        positional, named = self._signature.bind(values)
+        result = self.function(*positional, **named)
+        return _give(result) if self._may_be_awaited and not inspect.isawaitable(result) else result
 
     def bind(self, receiver: object) -> "FunctionCallee":
         bound = copy(self)
@@ -239,10 +242,8 @@ class FunctionCallee:
         return bound.args, bound.kwargs
 
 
-def _is_filled(parameter: Parameter, function: Callable[..., Any]) -> bool:
-    """Python would hand over pydantic's `Field(...)` itself."""
-    declared = inspect.signature(function).parameters.get(parameter.name)
-    return declared is not None and isinstance(declared.default, FieldInfo) and not parameter.is_required
+async def _give(result: Any) -> Any:
+    return result
 
 
 def _refuse_generator(name: str, function: Callable[..., Any]) -> None:

@@ -60,7 +60,7 @@ class FlatReader:
             lines = describe(problems, flat, self.names, self._inner.secrets)
             raise RefusedArguments(tool, lines, problems) from None
         told = (line.removeprefix(f"{self._parameter}.") for line in read.repaired)
-        return replace(read, given=flat, repaired=(*repaired, *told))
+        return replace(read, source=flat, repaired=(*repaired, *told))
 
     def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
         try:

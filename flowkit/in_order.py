@@ -1,7 +1,6 @@
 """A tool run by itself: what it needs first, one call after another, without an executor."""
 
 import asyncio
-import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -29,9 +28,8 @@ class Runnable(Protocol):
     def dump(self, result: object) -> JSON: ...
 
 
-async def run_in_order(tool: Runnable, arguments: Mapping[str, object] | str, context: Context[Any]) -> Any:
+async def run_in_order(tool: Runnable, read: Arguments, context: Context[Any]) -> Any:
     """The function's own result; raises `ToolArgumentsError`, and whatever the functions raise."""
-    read = tool.validate(arguments)
     if not tool.needs:
         return await _invoke(tool, read, context)
     results: dict[str, JSON] = {}
@@ -51,5 +49,4 @@ async def _run_call(tool: Runnable, call: ToolCall, results: Mapping[str, JSON],
 async def _invoke(tool: Runnable, arguments: Arguments, context: Context[Any]) -> Any:
     if not tool.is_async:
         return await asyncio.to_thread(tool.invoke, arguments, context)
-    result = tool.invoke(arguments, context)
-    return await result if inspect.isawaitable(result) else result
+    return await tool.invoke(arguments, context)

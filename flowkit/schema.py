@@ -34,6 +34,8 @@ class SchemaGenerator(GenerateJsonSchema):
         return False
 
     def encode_default(self, dft: Any) -> Any:
+        if dft is None or type(dft) in (str, int, bool):
+            return dft
         default = super().encode_default(dft)
         # Infinity and NaN aren't JSON: such a default is told by being left out of `required`.
         return PydanticUndefined if isinstance(default, float) and not math.isfinite(default) else default

@@ -45,6 +45,8 @@ class Parameter:
 
     is_optional: bool = False
     """A `Context | None = None`, which may be left out."""
+    is_field: bool = False
+    """Its default is pydantic's `Field(...)`, which Python would hand over as it is."""
 
     @property
     def is_required(self) -> bool:
@@ -57,7 +59,6 @@ class Signature:
 
     parameters: tuple[Parameter, ...]
     context: str | None
-    context_kind: Kind
     returns: Any
 
     def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -92,7 +93,6 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
         raise DefinitionError(f"tool {name!r}: {function!r} has no signature ({error})", tool=name) from error
     hints = _resolve_hints(function, name)
     context: str | None = None
-    context_kind: Kind = "plain"
     parameters: list[Parameter] = []
     declared = list(signature.parameters.values())
     for declaration in declared[1:] if skip_first else declared:
@@ -100,7 +100,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
         kind = _KINDS[declaration.kind]
         if _is_context(annotation) or declaration.default is CONTEXT:
             _check_context(name, declaration, annotation, kind, context)
-            context, context_kind = declaration.name, kind
+            context = declaration.name
             may_be_left = declaration.default not in (CONTEXT, inspect.Parameter.empty)
             parameters.append(Parameter(declaration.name, Context, CONTEXT, kind, may_be_left))
             continue
@@ -115,7 +115,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
             parameters.extend(_unpack_typed_dict(get_args(annotation)[0]))
             continue
         parameters.append(_read_parameter(declaration.name, annotation, declaration.default, kind))
-    return Signature(tuple(parameters), context, context_kind, hints.get("return", MISSING))
+    return Signature(tuple(parameters), context, hints.get("return", MISSING))
 
 
 def holds_secret(annotation: Any) -> bool:
@@ -153,7 +153,7 @@ def _read_parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Par
         return Parameter(name, list[annotation], (), kind)
     if isinstance(default, FieldInfo):
         # `= Field(...)`: what it says belongs to the type, and its default is the default.
-        return Parameter(name, Annotated[annotation, default], _default_of(default), kind)
+        return Parameter(name, Annotated[annotation, default], _default_of(default), kind, is_field=True)
     if default is inspect.Parameter.empty:
         fields = [item for item in _metadata(annotation) if isinstance(item, FieldInfo)]
         found = [_default_of(item) for item in fields if _default_of(item) is not MISSING]

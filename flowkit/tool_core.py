@@ -49,6 +49,7 @@ class Tool(Generic[P, R_co]):
     ) -> None:
         options.check(callee.name)
         check_closure(callee, options)
+        self._reader = callee.reader(frozenset())
         self.name = callee.name
         self.options = options
         self._callee = callee
@@ -197,9 +198,9 @@ class Tool(Generic[P, R_co]):
         Without `needed` the arguments are those that a caller sees, those of its needs among them. Raises
         `ToolArgumentsError`.
         """
-        reader = self._callee.reader(frozenset(needed or ()))
         if not needed:
-            return reader.read(arguments)
+            return self._reader.read(arguments)
+        reader = self._callee.reader(frozenset(needed))
         given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
         return reader.read({**given, **needed})
 
@@ -244,7 +245,10 @@ class Tool(Generic[P, R_co]):
 
         Raises `ToolArgumentsError`, and whatever the functions raise.
         """
-        return await run_in_order(self, arguments, Context[Any](None) if context is None else context)
+        read = self.validate(arguments)
+        if self.is_async and not self.uses_context and not self.needs:
+            return await self._callee.invoke(read, None)
+        return await run_in_order(self, read, Context[Any](None) if context is None else context)
 
     def dump(self, result: object) -> JSON:
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
