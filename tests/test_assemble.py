@@ -18,6 +18,7 @@ from flowkit.assemble import (
     Turn,
 )
 from flowkit.assemble.assembler import MAX_CALLS
+from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
 from flowkit.models.base import (
     CallDelta,
@@ -350,7 +351,7 @@ def test_old_function_call_is_one_call_without_id_case_t31() -> None:
 
 
 def test_thought_signature_is_kept_for_its_call_case_t32() -> None:
-    extra = {"google": {"thought_signature": "S"}}
+    extra: JSON = {"google": {"thought_signature": "S"}}
     parts = calls(call('{"x":1}', id="a", name="f", extra_content=extra), call('{"y":2}', index=1, id="b", name="g"))
     turn = read_chat(parts)
     assert [made.provider for made in turn.calls] == [ProviderDelta("extra_content", extra), None]

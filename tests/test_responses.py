@@ -1,0 +1,308 @@
+"""The Responses API, bytes to deltas and turns; P are the cases of the streams that servers send."""
+
+from typing import Any
+
+import pytest
+
+from flowkit.assemble import Assembler, CallSealed, Turn
+from flowkit.errors import StreamError, StreamTruncated
+from flowkit.messages import Usage
+from flowkit.models.base import CallDone, ProviderDelta
+from flowkit.models.responses import ResponsesReader
+from flowkit.testing.streams import read_turn
+from tests.bodies import event, read_deltas, responses, shown
+
+Event = tuple[str, dict[str, Any]]
+
+
+def added(index: int, **item: Any) -> Event:
+    return "output_item.added", {"output_index": index, "item": item}
+
+
+def ended(index: int, **item: Any) -> Event:
+    return "output_item.done", {"output_index": index, "item": item}
+
+
+def call_added(index: int, id: str = "a", name: str = "f") -> Event:
+    return added(index, type="function_call", id=f"fc_{id}", call_id=id, name=name, arguments="")
+
+
+def call_ended(index: int, arguments: str, id: str = "a", name: str = "f") -> Event:
+    return ended(index, type="function_call", id=f"fc_{id}", call_id=id, name=name, arguments=arguments)
+
+
+def arguments(index: int, delta: str, **fields: Any) -> Event:
+    return "function_call_arguments.delta", {"output_index": index, "delta": delta, **fields}
+
+
+def arguments_done(index: int, text: str, **fields: Any) -> Event:
+    return "function_call_arguments.done", {"output_index": index, "arguments": text, **fields}
+
+
+def said(index: int, delta: str, **fields: Any) -> Event:
+    return "output_text.delta", {"output_index": index, "content_index": 0, "delta": delta, **fields}
+
+
+def read(*events: Event, end: str | None = "completed", **response: Any) -> Turn:
+    return read_turn(responses(*events, end=end, **response), api="responses")
+
+
+X = ("f", {"x": 1}, "sealed")
+
+
+def test_call_is_sealed_at_the_first_done_case_p01() -> None:
+    reader, assembler = ResponsesReader(), Assembler()
+    events = [
+        call_added(0), arguments(0, '{"x"'), arguments(0, ":1}"), arguments_done(0, '{"x":1}'), call_ended(0, '{"x":1}')
+    ]  # fmt: skip
+    sealed_at = [
+        place
+        for place, one in enumerate(events)
+        for delta in reader.feed(responses(one, end=None))
+        for part in assembler.feed(delta)
+        if isinstance(part, CallSealed)
+    ]
+    assert sealed_at == [3]
+    assert shown(assembler.turn) == [X]
+
+
+def test_item_done_seals_where_arguments_done_is_missing_case_p01() -> None:
+    turn = read(call_added(0), arguments(0, '{"x":1}'), call_ended(0, '{"x":1}'), end=None)
+    assert shown(turn) == [X]
+    assert isinstance(turn.error, StreamTruncated)
+
+
+def test_arguments_may_come_only_when_done_case_p02() -> None:
+    assert shown(read(call_added(0), arguments_done(0, '{"x":1}'))) == [X]
+    assert shown(read(call_added(0), call_ended(0, '{"x":1}'))) == [X]
+
+
+def test_what_is_done_counts_more_than_the_deltas_when_it_is_an_object() -> None:
+    assert shown(read(call_added(0), arguments(0, '{"x":2}'), arguments_done(0, '{"x":1}'))) == [X]
+    assert shown(read(call_added(0), arguments(0, '{"x":1}'), arguments_done(0, ""))) == [X]
+    assert shown(read(call_added(0), arguments(0, '{"x":1}'), arguments_done(0, "{"))) == [X]
+
+
+def test_item_done_may_be_missing_and_the_snapshot_wrong_case_p03() -> None:
+    body = responses(
+        call_added(0),
+        arguments(0, '{"x":1}'),
+        arguments_done(0, '{"x":1}'),
+        output=[{"type": "function_call", "name": "wrong"}],
+    )
+    assert shown(read_turn(body, api="responses")) == [X]
+
+
+def test_both_dones_may_be_missing_case_p03() -> None:
+    assert shown(read(call_added(0), arguments(0, '{"x":1}'))) == [X]
+
+
+def test_name_may_be_empty_when_done_and_the_snapshot_empty_case_p04() -> None:
+    assert shown(read(call_added(0), arguments(0, '{"x":1}'), call_ended(0, '{"x":1}', name=""))) == [X]
+
+
+def test_call_that_was_never_added_is_known_by_its_item() -> None:
+    assert shown(read(call_ended(0, '{"x":1}'))) == [X]
+
+
+def test_ids_may_differ_in_every_event_case_p05() -> None:
+    turn = read(
+        ("created", {"response": {"id": "r1"}}),
+        call_added(0, "a"),
+        arguments(0, '{"x":', item_id="i1"),
+        arguments(0, "1}", item_id="i2"),
+        arguments_done(0, '{"x":1}', item_id="i3"),
+        ended(0, type="function_call", id="i4", call_id="other", name="f", arguments='{"x":1}'),
+    )
+    assert shown(turn) == [X]
+    assert turn.calls[0].id == "a"
+
+
+def test_text_needs_no_part_before_it_case_p06() -> None:
+    assert read(said(0, "H"), said(0, "i")).text == "Hi"
+
+
+@pytest.mark.parametrize("first", [("queued", {"response": {}}), said(0, "")])
+def test_any_event_may_come_first_case_p07(first: Event) -> None:
+    assert read(first, said(0, "Hi")).text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("reason", "meant"),
+    [("max_output_tokens", "length"), ("content_filter", "content_filter"), ("else", "unknown"), (None, "unknown")],
+)
+def test_incomplete_answer_voids_what_is_open_case_p08(reason: str | None, meant: str) -> None:
+    turn = read(
+        call_added(0),
+        arguments_done(0, '{"x":1}'),
+        call_added(1, "b", "g"),
+        arguments(1, '{"y":2}'),
+        end="incomplete",
+        incomplete_details={"reason": reason},
+        usage={"input_tokens": 3, "output_tokens": 2},
+    )
+    assert shown(turn) == [X, ("g", {"y": 2}, "void")]
+    assert (turn.finish_reason, turn.reason, turn.complete) == ("incomplete", meant, False)
+    assert (turn.usage, turn.error) == (Usage(3, 2), None)
+
+
+def test_failed_answer_says_why_case_p09() -> None:
+    turn = read(said(0, "Hel"), call_added(1), end="failed", error={"code": "server_error", "message": "sorry"})
+    assert isinstance(turn.error, StreamError)
+    assert (str(turn.error), turn.error.retryable, turn.text) == ("sorry", True, "Hel")
+    assert (turn.finish_reason, turn.reason, turn.complete) == ("failed", "error", False)
+    assert [made.state for made in turn.calls] == ["void"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        event({"type": "error", "error": {"code": "insufficient_quota", "message": "no money"}}),
+        event({"type": "error", "code": "insufficient_quota", "message": "no money"}),
+        event({"error": {"message": "no money"}}),
+        event({"message": "no money"}, "error"),
+    ],
+)
+def test_error_event_is_an_error_case_p09(error: bytes) -> None:
+    turn = read_turn(error, api="responses")
+    assert isinstance(turn.error, StreamError)
+    assert (str(turn.error), turn.complete) == ("no money", False)
+
+
+def test_cancelled_answer_is_an_error() -> None:
+    assert "cancelled" in str(read(said(0, "Hel"), end="cancelled").error)
+
+
+def test_input_of_a_custom_call_is_free_text_case_p10() -> None:
+    turn = read(
+        added(0, type="custom_tool_call", id="ct", call_id="a", name="write_sql", input=""),
+        ("custom_tool_call_input.delta", {"output_index": 0, "delta": "SELECT "}),
+        ("custom_tool_call_input.delta", {"output_index": 0, "delta": "1"}),
+        ("custom_tool_call_input.done", {"output_index": 0, "input": "SELECT 1"}),
+        ended(0, type="custom_tool_call", id="ct", call_id="a", name="write_sql", input="SELECT 1"),
+    )
+    (made,) = turn.calls
+    assert (made.name, made.arguments, made.raw, made.state, made.custom) == (
+        "write_sql", None, "SELECT 1", "sealed", True,
+    )  # fmt: skip
+
+
+def test_hosted_items_are_passed_over_case_p11() -> None:
+    turn = read(
+        added(0, type="web_search_call", id="ws", call_id="x1"),
+        ("web_search_call.searching", {"output_index": 0}),
+        ("mcp_call_arguments.delta", {"output_index": 1, "delta": '{"q"'}),
+        ("mcp_call_arguments.done", {"output_index": 1, "arguments": '{"q":1}'}),
+        ("code_interpreter_call_code.delta", {"output_index": 2, "delta": "import"}),
+        ended(0, type="web_search_call", id="ws", call_id="x2", status="completed"),
+        call_added(7),
+        arguments_done(7, '{"x":1}'),
+    )
+    assert shown(turn) == [X]
+    assert (turn.calls[0].index, turn.provider) == (0, ())
+
+
+def test_type_may_stand_in_the_data_or_on_the_event_case_p12() -> None:
+    body = event({"output_index": 0, "delta": "Hi"}, "response.output_text.delta") + event(
+        {"response": {}}, "response.completed"
+    )
+    assert read_turn(body, api="responses").text == "Hi"
+
+
+def test_several_messages_are_joined_and_their_phases_kept_case_p13() -> None:
+    turn = read(
+        said(0, "Got it"),
+        ended(0, type="message", id="m0", phase="commentary", content=[{"type": "output_text", "text": "Got it"}]),
+        said(1, "Here"),
+        ended(1, type="message", id="m1", phase="final_answer", content=[{"type": "output_text", "text": "Here"}]),
+    )
+    assert turn.text == "Got itHere"
+    assert turn.provider == (ProviderDelta("message", "commentary"), ProviderDelta("message", "final_answer"))
+
+
+def test_text_that_comes_only_when_done_is_read_once() -> None:
+    done = ("output_text.done", {"output_index": 0, "content_index": 0, "text": "Hi"})
+    item = ended(0, type="message", content=[{"type": "output_text", "text": "Hi"}])
+    assert read(done, item).text == "Hi"
+    assert read(item).text == "Hi"
+    assert read(said(0, "Hi"), done, item).text == "Hi"
+
+
+def test_refusal_has_its_own_text() -> None:
+    refused = ended(0, type="message", content=[{"type": "refusal", "refusal": "No"}])
+    turn = read(("refusal.delta", {"output_index": 0, "delta": "No"}), refused)
+    assert (turn.text, turn.refusal) == ("", "No")
+    assert read(refused).refusal == "No"
+    assert read(("refusal.done", {"output_index": 0, "refusal": "No"}), refused).refusal == "No"
+
+
+def test_items_that_go_back_are_kept_in_order_case_p14() -> None:
+    first: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "E1"}
+    second: dict[str, Any] = {"type": "reasoning", "id": "rs_2", "summary": [{"type": "summary_text", "text": "b"}]}
+    compaction: dict[str, Any] = {"type": "compaction", "id": "c", "encrypted_content": "E2"}
+    turn = read(
+        ended(0, **first),
+        call_added(1),
+        call_ended(1, '{"x":1}'),
+        ended(2, **second),
+        ended(3, **compaction),
+        call_added(4, "b"),
+        call_ended(4, '{"x":1}', "b"),
+    )
+    assert turn.provider == (
+        ProviderDelta("reasoning", first),
+        ProviderDelta("function_call", "a"),
+        ProviderDelta("reasoning", second),
+        ProviderDelta("compaction", compaction),
+        ProviderDelta("function_call", "b"),
+    )
+
+
+def test_parts_of_thinking_are_joined_by_an_empty_line() -> None:
+    def thought(index: int, part: int, delta: str, kind: str = "reasoning_summary_text") -> Event:
+        place = "summary_index" if "summary" in kind else "content_index"
+        return f"{kind}.delta", {"output_index": index, place: part, "delta": delta}
+
+    turn = read(thought(0, 0, "a"), thought(0, 0, "b"), thought(0, 1, "c"), thought(1, 0, "d"), said(2, "Hi"))
+    assert (turn.thinking, turn.text) == ("ab\n\nc\n\nd", "Hi")
+    assert read(thought(0, 0, "a", "reasoning_text"), thought(0, 0, "b", "reasoning_text")).thinking == "ab"
+
+
+def test_usage_is_read() -> None:
+    usage = {
+        "input_tokens": 9,
+        "output_tokens": 4,
+        "input_tokens_details": {"cached_tokens": 3},
+        "output_tokens_details": {"reasoning_tokens": 2},
+    }
+    assert read(said(0, "Hi"), usage=usage).usage == Usage(9, 4, 3, 2)
+
+
+def test_body_that_just_ends_is_truncated() -> None:
+    turn = read(said(0, "Hel"), call_added(1), arguments(1, '{"x":1}'), end=None)
+    assert isinstance(turn.error, StreamTruncated)
+    assert shown(turn) == [("f", {"x": 1}, "void")]
+
+
+def test_arguments_may_be_an_object_when_done() -> None:
+    (done,) = read_deltas(ResponsesReader(), responses(("function_call_arguments.done", {
+        "output_index": 0, "arguments": {"x": 1}, "name": "f",
+    }), end=None))  # fmt: skip
+    assert done == CallDone(0, '{"x":1}', "f")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"output_index": None}, {"output_index": "0"}, {"item": None}, {"item": []}, {"delta": None}, {"delta": 1}],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "output_text.delta", "function_call_arguments.delta", "function_call_arguments.done", "output_item.added",
+        "output_item.done", "reasoning_summary_text.delta", "custom_tool_call_input.done", "refusal.done", "new.kind",
+    ],
+)  # fmt: skip
+def test_events_that_lack_their_fields_do_no_harm(kind: str, fields: dict[str, Any]) -> None:
+    turn = read((kind, fields), said(0, "Hi"), call_added(1), arguments_done(1, '{"x":1}'))
+    assert (turn.text, turn.complete) == ("Hi", True)
+    assert X in shown(turn)
