@@ -84,7 +84,7 @@ def expect(body: RecordedBody) -> dict[str, Any]:
     }
 
 
-def count_tokens(usage: dict[str, Any]) -> tuple[int, int, int]:
+def count_tokens(usage: dict[str, Any]) -> tuple[Any, Any, Any]:
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or usage
     return (
         usage.get("prompt_tokens", usage.get("input_tokens")),
