@@ -24,7 +24,12 @@ from collections.abc import Sequence
 
 
 class FlowkitError(Exception):
-    """The root: every error that flowkit raises on purpose."""
+    """The root: every error that flowkit raises on purpose.
+
+    `.result` is what a run had reached when this error ended it: an `AgentResult` or `RecipeResult`, else None.
+    """
+
+    result: object = None
 
 
 class DefinitionError(FlowkitError):

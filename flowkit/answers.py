@@ -1,0 +1,58 @@
+"""What outcomes become for those who read them: the model's tool messages, the user's tips."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from flowkit.codec import dumps
+from flowkit.executor import Outcome
+from flowkit.messages import RequestedCall, ToolMessage
+from flowkit.reading import DEFAULT_MAX_CHARS, LongResults
+from flowkit.tools import Tool
+from flowkit.toolsets import Toolset
+
+SHORTEST_TIP_S = 0.05
+"""A late start that cost less than this isn't worth telling."""
+
+
+def find_tool(tools: Toolset, name: str) -> Tool[..., Any] | None:
+    """The tool of this name in the set, or among those that its tools need."""
+    found = tools.get(name)
+    if found is not None:
+        return found
+    return next((tool.needed_tools[name] for tool in tools if name in tool.needed_tools), None)
+
+
+def make_tool_message(
+    requested: RequestedCall, outcome: Outcome, tool: Tool[..., Any] | None, long: LongResults
+) -> ToolMessage:
+    """The call's one result: its value, cut when it is long, or in what way it came to nothing."""
+    if outcome.state != "finished":
+        return ToolMessage(requested.id, requested.name, outcome.error or outcome.state, is_error=True)
+    if tool is None:
+        return ToolMessage(requested.id, requested.name, dumps(outcome.value).decode())
+    limit = tool.max_result_chars or DEFAULT_MAX_CHARS
+    return ToolMessage(requested.id, requested.name, long.show(requested.id, tool.result_text(outcome.value), limit))
+
+
+def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[str, float]) -> Iterator[str]:
+    """What leaving an effect undeclared cost: how much sooner each such tool could have started, at the most."""
+    late: dict[str, float] = {}
+    for node, complete_s in ready_s.items():
+        outcome = outcomes.get(node)
+        tool = None if outcome is None else find_tool(tools, outcome.call.name)
+        if outcome is None or outcome.started_s is None or tool is None or tool.declared_effect:
+            continue
+        late[tool.name] = max(outcome.started_s - complete_s, late.get(tool.name, 0.0))
+    for name, late_s in late.items():
+        if late_s >= SHORTEST_TIP_S:
+            yield (
+                f"{name}: its effect isn't declared, so it was treated as a write; "
+                f"as a read it would have started {late_s:.1f} s sooner"
+            )
+
+
+def count_asked(outcomes: Mapping[str, Outcome], prefetched: Collection[str]) -> int:
+    """How many of the prefetched calls the model asked for, itself or through a need."""
+    asked = [outcome.call for node, outcome in outcomes.items() if not node.startswith("prefetch/")]
+    early = [outcomes[node].call for node in prefetched if node in outcomes]
+    return sum(any(call.name == one.name and call.arguments == one.arguments for call in asked) for one in early)

@@ -1,0 +1,414 @@
+"""The rounds of model and tools, from a message to an answer.
+
+Whatever ends them, a limit, a cancellation, a broken stream, the messages are valid for a next request: each call has
+one result, except those that wait for a person, which decisions or a new message settle later. With a journal a turn
+is written down before its effects start; a run that goes on puts its turns back, and the graph gives what is recorded.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from inspect import isawaitable
+from typing import Any, Generic, TypeVar
+
+from flowkit import events
+from flowkit.answers import count_asked, find_tool, make_tips, make_tool_message
+from flowkit.codec import dumps
+from flowkit.context import Context
+from flowkit.errors import FlowkitError, ModelError
+from flowkit.events import EventLog, RunStatus
+from flowkit.executor import Executor, Outcome
+from flowkit.history import NOT_RUN, call_ids, count_turns, mend, rename_calls, unanswered
+from flowkit.limits import LimitReached, Meter
+from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, UserMessage
+from flowkit.models.base import ModelRequest
+from flowkit.outputs import OutputInvalid
+from flowkit.reading import LongResults
+from flowkit.references import ToolCall
+from flowkit.run import AgentResult, Decision, Given, Pending, Plan
+from flowkit.run_record import PastTurn, RunRecord
+from flowkit.tools import Tool, tool
+from flowkit.toolsets import Toolset
+from flowkit.turn import Attempt, FinishedAttempt
+
+OutputT = TypeVar("OutputT")
+
+LONGEST_WAIT_S = 60.0
+"""A server that asks to wait longer than this before the next attempt ends the run instead."""
+
+
+class _Stopped(Exception):
+    """The rounds can't go on by themselves; `status` says why."""
+
+    def __init__(self, status: RunStatus) -> None:
+        self.status: RunStatus = status
+
+
+class Rounds(Generic[OutputT]):
+    """Drives one run; lives as long as its task."""
+
+    def __init__(self, plan: Plan[OutputT], log: EventLog, context: Context[Any], given: Given) -> None:
+        self._plan = plan
+        self._log = log
+        self._context = context
+        self._given = given
+        self._messages: list[Message] = []
+        self._kept = 0
+        self._meter = Meter(plan.limits)
+        self._turn = 0
+        self._tools: Toolset = plan.tools
+        self._open: dict[str, RequestedCall] = {}
+        self._ready_s: dict[str, float] = {}
+        self._prefetched: list[str] = []
+        self._pending: tuple[Pending, ...] = ()
+        self._output: OutputT | None = None
+        self._text = ""
+        self._long = LongResults()
+        self._record = RunRecord(None, log)
+        self._executor: Executor | None = None
+
+    def get(self, name: str) -> Tool[..., Any] | None:
+        """The tool of this name, also one that is only needed by another."""
+        return find_tool(self._tools, name)
+
+    def decide(self, call: str, decision: Decision) -> None:
+        """Answer a call that waits; raises `KeyError` when it doesn't."""
+        self._graph.decide(call, decision)
+
+    @property
+    def _graph(self) -> Executor:
+        if self._executor is None:
+            raise KeyError("the run has not begun")
+        return self._executor
+
+    async def drive(self) -> AgentResult[OutputT]:
+        """Run to the end; every way to end is a status, and the result always comes."""
+        plan, context = self._plan, self._context
+        status: RunStatus = "failed"
+        error: FlowkitError | None = None
+        try:
+            self._meter.check_priced(plan.model)
+            await self._begin()
+            self._log.emit(events.RunStarted, plan.name, plan.model.name, context.user, context.session)
+            async with asyncio.timeout(plan.limits.seconds), self._graph:
+                await self._go()
+            status = "done"
+        except _Stopped as stopped:
+            status = stopped.status
+        except LimitReached as reached:
+            status, error = "limit", reached
+        except TimeoutError:
+            status, error = "limit", LimitReached(f"the limit of {plan.limits.seconds} seconds is reached")
+        except asyncio.CancelledError:
+            status = "cancelled"
+        except FlowkitError as failure:
+            error = failure
+        return await self._finish(status, error)
+
+    async def _begin(self) -> None:
+        """Take hold of the run, and read what there is of it."""
+        plan, context, given = self._plan, self._context, self._given
+        if plan.journal is not None:
+            inputs = given.to_json() if given.message is not None or given.history else None
+            journal = await plan.journal.open_run(
+                context.run_id,
+                name=plan.name,
+                inputs=inputs,
+                user=context.user,
+                session=context.session,
+                allow_changed=plan.allow_changed,
+            )
+            self._record = RunRecord(journal, self._log)
+            given = self._given = replace(Given.from_json(journal.inputs), decisions=given.decisions)
+            if context.session is not None and not given.history:
+                said = plan.journal.conversation(context.session, user=context.user)
+                given = self._given = replace(given, history=Given.read_messages(said))
+        self._messages = list(given.history if given.message is None else mend(given.history))
+        self._kept = len(self._messages)
+        if given.message is not None:
+            self._messages.append(UserMessage(given.message))
+        self._turn = count_turns(self._messages)
+        self._executor = Executor(
+            self,
+            self._log,
+            data=context.data,
+            user=context.user,
+            session=context.session,
+            run_id=context.run_id,
+            cache=plan.cache,
+            journal=self._record.journal,
+            slots=plan.slots,
+        )
+
+    async def _go(self) -> None:
+        self._tools = await self._tools_now()
+        if not await self._go_on():
+            return
+        invalid = 0
+        while True:
+            self._meter.check()
+            finished = await self._take_turn()
+            if finished.message.calls:
+                await self._answer_calls()
+                continue
+            self._end_turn()
+            problem = self._read_output(finished.message, finished.turn.reason)
+            if problem is None:
+                return
+            invalid += 1
+            if invalid >= self._plan.output_attempts:
+                raise ModelError(f"no valid output after {invalid} answers: {problem}") from problem
+            self._messages.append(UserMessage(str(problem)))
+
+    async def _go_on(self) -> bool:
+        """Put back what was there before this process, or this message; False when that was all."""
+        past = self._record.turns
+        if not past and self._given.message is None:
+            self._restore(unanswered(self._messages), f"turn/{self._turn}")
+            await self._answer_calls()
+        elif not past:
+            await self._start_prefetched()
+        for turn in past:
+            self._turn += 1
+            self._meter.turns += 1
+            self._meter.add(self._plan.model, turn.usage)
+            self._text = turn.message.text or turn.message.refusal
+            if not turn.message.is_empty:
+                self._messages.append(turn.message)
+            if turn.message.calls:
+                self._restore(turn.message.calls, turn.prefix)
+                await self._answer_calls()
+            else:
+                problem = self._read_output(turn.message, turn.reason)
+                if problem is None:
+                    return False
+                self._messages.append(UserMessage(str(problem)))
+        return True
+
+    def _read_output(self, message: AssistantMessage, reason: str) -> OutputInvalid | None:
+        """Take the answer as the run's output; gives what is wrong with it."""
+        if reason == "length":
+            raise LimitReached("the model's answer was cut off at its limit of tokens")
+        if reason == "content_filter":
+            raise ModelError("the server's content filter ended the answer")
+        try:
+            self._output = self._plan.output.read(message.text)
+        except OutputInvalid as problem:
+            return problem
+        return None
+
+    async def _take_turn(self) -> FinishedAttempt:
+        """One answer of the model, after as many attempts as it takes; its calls are started when this returns."""
+        self._tools = await self._tools_now()
+        turn = self._turn + 1
+        attempt = 1
+        while True:
+            prefix = self._record.prefix(turn, attempt)
+            reader, finished = await self._attempt(turn, attempt, prefix)
+            cost = self._meter.add(self._plan.model, finished.usage)
+            self._log.emit(events.UsageReported, turn, finished.usage, cost)
+            if finished.error is None:
+                break
+            reader.drop(str(finished.error))
+            self._log.emit(events.TurnFinished, turn, "error", str(finished.error))
+            if attempt >= self._plan.attempts or not finished.error.retryable:
+                raise finished.error
+            await asyncio.sleep(_delay_s(finished.error, attempt))
+            attempt += 1
+        self._turn = turn
+        self._meter.turns += 1
+        self._meter.calls += len(finished.nodes)
+        self._ready_s |= finished.ready_s
+        self._text = finished.message.text or finished.message.refusal
+        if not finished.message.is_empty:
+            self._messages.append(finished.message)
+        self._open = dict(zip(finished.nodes, finished.message.calls, strict=True))
+        self._log.emit(events.TurnFinished, turn, finished.turn.reason)
+        past = PastTurn(finished.message, prefix, finished.usage, finished.turn.reason)
+        await self._record.write_turn(turn, past)
+        reader.release()
+        return finished
+
+    async def _attempt(self, turn: int, attempt: int, prefix: str) -> tuple[Attempt, FinishedAttempt]:
+        model = self._plan.model
+        request = await self._request(turn, attempt)
+        self._log.emit(events.TurnStarted, turn, model.name, attempt)
+        reader = self._reader(turn, prefix)
+        error: ModelError | None = None
+        is_read = False
+        try:
+            async with model.stream(request) as deltas:
+                async for delta in deltas:
+                    reader.feed(delta)
+            is_read = True
+        except ModelError as broken:
+            error, is_read = broken, True
+        finally:
+            if not is_read:
+                # Stopped in the middle: what was said stays, what was being asked for is void.
+                self._text = reader.end(ModelError("the run was stopped")).message.text
+                reader.drop("the run was stopped")
+                if self._text:
+                    self._messages.append(AssistantMessage(self._text))
+        return reader, reader.end(error)
+
+    def _reader(self, turn: int, prefix: str) -> Attempt:
+        plan = self._plan
+        return Attempt(
+            self._graph,
+            self._log,
+            self._tools,
+            source=plan.model.source,
+            turn=turn,
+            prefix=prefix,
+            taken=call_ids(self._messages),
+            early=plan.early,
+            references=plan.references,
+            calls_left=self._meter.calls_left,
+        )
+
+    async def _request(self, turn: int, attempt: int) -> ModelRequest:
+        plan = self._plan
+        messages = tuple(self._messages)
+        if plan.before_request is not None:
+            changed = plan.before_request(messages, self._context)
+            messages = mend(tuple(await changed if isawaitable(changed) else changed), missing=NOT_RUN)
+        made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(self._context)
+        instructions = made if isinstance(made, str) else await made
+        wire_names = {name: alias for alias, name in self._tools.aliases.items()}
+        return ModelRequest(
+            messages=((SystemMessage(instructions),) if instructions else ()) + rename_calls(messages, wire_names),
+            tools=self._tools.specs(references=plan.references),
+            tool_choice=plan.tool_choice if self._meter.turns == 0 else "auto",
+            output_schema=plan.output.schema,
+            max_tokens=self._meter.tokens_left,
+            attempt=attempt,
+            turn=turn,
+            data=self._context.data,
+        )
+
+    async def _tools_now(self) -> Toolset:
+        """The tools of the next turn; once a result was cut, with the one that reads on."""
+        tools = await self._plan.tools.current(self._context)
+        return tools if self._long.is_empty else Toolset(tools, tool(effect="read")(self._long.reader()))
+
+    async def _start_prefetched(self) -> None:
+        prefetch, message = self._plan.prefetch, self._given.message
+        made = prefetch(self._context, message if isinstance(message, str) else "") if callable(prefetch) else prefetch
+        calls: Sequence[ToolCall] = await made if isawaitable(made) else made
+        for position, call in enumerate(calls):
+            node = f"prefetch/{position}"
+            self._prefetched.append(node)
+            self._graph.add(ToolCall(node, call.name, call.arguments))
+
+    def _restore(self, calls: Sequence[RequestedCall], prefix: str) -> None:
+        """Put calls of an earlier process, or of before a decision, into the graph under the ids they had."""
+        message = next(message for message in reversed(self._messages) if isinstance(message, AssistantMessage))
+        self._open = self._reader(self._turn, prefix).restore(message.calls, {call.id for call in calls})
+
+    async def _answer_calls(self) -> None:
+        """Wait for the open calls, and write their results behind the message that asked for them."""
+        graph = self._graph
+        await graph.wait(*self._open)
+        while decided := self._decided():
+            for node, decision in decided.items():
+                graph.decide(node, decision)
+            await graph.wait(*self._open)
+        if any(graph.outcome(node) is None for node in self._open):
+            self._pending = tuple(Pending(_decision_key(call.id), call.name, call.arguments) for call in graph.pending)
+            raise _Stopped("waiting")
+        if self._record.journal is not None and any(o.state == "in_doubt" for o in graph.outcomes.values()):
+            raise _Stopped("in_doubt")
+        self._settle()
+        self._end_turn()
+
+    def _decided(self) -> dict[str, Decision]:
+        """The decisions on what waits now, by node; a decision may name the event's call or the message's."""
+        decided: dict[str, Decision] = {}
+        for call in self._graph.pending:
+            requested = self._open.get(call.id)
+            keys = (_decision_key(call.id), call.id, "" if requested is None else requested.id)
+            decision = next((self._given.decisions[key] for key in keys if key in self._given.decisions), None)
+            if decision is not None:
+                decided[call.id] = decision
+        return decided
+
+    def _end_turn(self) -> None:
+        for node in self._prefetched:
+            self._graph.cancel(node, "the model did not ask for it")
+        self._graph.end_turn()
+
+    def _settle(self) -> None:
+        """Write the results that are there; calls that wait for a person stay open, with resolved arguments."""
+        if not self._open:
+            return
+        waiting = {pending.id: pending for pending in self._pending}
+        for node, requested in self._open.items():
+            outcome = self._graph.outcome(node)
+            if outcome is not None and not (waiting and outcome.state == "cancelled"):
+                self._messages.append(make_tool_message(requested, outcome, self.get(requested.name), self._long))
+        if waiting:
+            self._write_resolved(waiting)
+        else:
+            self._messages = list(mend(self._messages, missing=NOT_RUN))
+        self._open = {}
+
+    def _write_resolved(self, waiting: Mapping[str, Pending]) -> None:
+        """A decision holds for the values that were shown: they take the place of the model's references."""
+        resolved = {
+            requested.id: dumps(self._tools.lower_arguments(pending.name, dict(pending.arguments))).decode()  # pyright: ignore[reportArgumentType]  # shown arguments are JSON
+            for node, requested in self._open.items()
+            if (pending := waiting.get(_decision_key(node))) is not None and "from_call" in requested.arguments
+        }
+        self._messages = [
+            replace(
+                message,
+                calls=tuple(replace(call, arguments=resolved.get(call.id, call.arguments)) for call in message.calls),
+            )
+            if isinstance(message, AssistantMessage) and resolved
+            else message
+            for message in self._messages
+        ]
+
+    async def _finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
+        self._settle()
+        outcomes: Mapping[str, Outcome] = {} if self._executor is None else self._executor.outcomes
+        if status in ("cancelled", "limit", "failed") and any(o.state == "in_doubt" for o in outcomes.values()):
+            status = "in_doubt"
+        tips = tuple(make_tips(self._tools, outcomes, self._ready_s))
+        output = None if self._output is None else self._plan.output.dump(self._output)
+        self._log.emit(events.RunFinished, status, output, None if error is None else str(error), tips)
+        await self._record.finish(status, output, None if error is None else str(error), self._messages[self._kept :])
+        result = AgentResult(
+            output=self._output,
+            text=self._text,
+            messages=tuple(self._messages),
+            calls=tuple(outcomes.values()),
+            usage=self._meter.usage,
+            cost=self._meter.cost_usd,
+            status=status,
+            pending=self._pending,
+            error=error,
+            run_id=self._context.run_id,
+            prefetched=(count_asked(outcomes, self._prefetched), len(self._prefetched)),
+            tips=tips,
+        )
+        if error is not None:
+            error.result = result
+        return result
+
+
+def _decision_key(node: str) -> str:
+    """The same for every attempt of a turn, so that a decision still fits when the run goes on later."""
+    return re.sub(r"^turn/(\d+)/attempt/\d+/", r"turn/\1/", node)
+
+
+def _delay_s(error: ModelError, attempt: int) -> float:
+    """What the server asked for, else half a second doubled with each attempt, a random part of it."""
+    if error.retry_after_s is not None:
+        if error.retry_after_s > LONGEST_WAIT_S:
+            raise error
+        return error.retry_after_s
+    return min(LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)

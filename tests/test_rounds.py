@@ -1,0 +1,413 @@
+"""A run's limits, decisions, retries and endings: whatever ends it, its messages are valid."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from flowkit.agent import Agent
+from flowkit.context import CONTEXT, Context
+from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
+from flowkit.events import ApprovalAsked, CallStarted, Event, RunFinished
+from flowkit.executor import Approve, Deny
+from flowkit.history import mend
+from flowkit.limits import Limits
+from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, Usage, UserMessage
+from flowkit.models.base import NamedTool
+from flowkit.models.scripted import CUT, Script, ScriptedModel, call
+from flowkit.pricing import Price
+from flowkit.references import ToolCall
+from flowkit.run import AgentResult
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import Needs, tool
+
+
+@dataclass(frozen=True)
+class Shop:
+    customer: str
+
+
+@tool(effect="read")
+async def look(name: str, seconds: float = 0.1) -> str:
+    """Look something up."""
+    await asyncio.sleep(seconds)
+    return f"seen {name}"
+
+
+def agent_of(turns: Sequence[Script], *tools: Any, price: Price | None = None, **options: Any) -> Agent[str]:
+    return Agent(ScriptedModel(turns, price=price), tools=tools, cache=False, **options)
+
+
+def tool_texts(messages: Sequence[Message]) -> list[str]:
+    return [message.text for message in messages if isinstance(message, ToolMessage)]
+
+
+# Limits
+
+
+def test_a_limit_on_turns_ends_with_a_valid_history() -> None:
+    result = run_virtual(agent_of([[call("look", name="a")]] * 9, look, limits=Limits(turns=2)).run("go"))
+    assert (result.status, str(result.error)) == ("limit", "the limit of 2 turns is reached")
+    assert mend(result.messages) == result.messages
+
+
+def test_calls_over_the_limit_are_not_run() -> None:
+    turns: list[Script] = [[call("look", name="a"), call("look", name="b"), call("look", name="c")], "Done."]
+    result = run_virtual(agent_of(turns, look, limits=Limits(calls=2)).run("go"))
+    assert result.status == "limit"
+    assert tool_texts(result.messages) == ["seen a", "seen b", "not run: this run's limit on calls is reached"]
+
+
+def test_a_limit_on_tokens_shrinks_the_answer_and_then_ends_the_run() -> None:
+    model = ScriptedModel([[call("look", name="a"), Usage(60, 10)], [call("look", name="b"), Usage(20, 10)], "Done."])
+    result = run_virtual(Agent(model, tools=[look], cache=False, limits=Limits(tokens=100)).run("go"))
+    assert result.status == "limit"
+    assert [request.max_tokens for request in model.requests] == [100, 30]
+
+
+def test_a_limit_on_cost_ends_the_run() -> None:
+    price = Price(input=1.0, output=1.0)
+    turns: list[Script] = [[call("look", name="a"), Usage(600_000, 0)], "Done."]
+    result = run_virtual(agent_of(turns, look, price=price, limits=Limits(cost_usd=0.5)).run("go"))
+    assert (result.status, result.cost) == ("limit", 0.6)
+
+
+def test_a_limit_on_cost_is_refused_where_the_price_is_not_known() -> None:
+    agent = agent_of(["Hi."], limits=Limits(cost_usd=0.5))
+    with pytest.raises(ConfigurationError, match="the price of model 'scripted' isn't known"):
+        run_virtual(agent.run("go"))
+
+
+def test_a_limit_on_time_stops_what_runs() -> None:
+    result = run_virtual(
+        agent_of([[call("look", name="a", seconds=9)], "Done."], look, limits=Limits(seconds=2)).run("go")
+    )
+    assert (result.status, str(result.error)) == ("limit", "the limit of 2 seconds is reached")
+    assert mend(result.messages) == result.messages
+    assert [outcome.state for outcome in result.calls] == ["cancelled"]
+
+
+# Retries
+
+
+def test_a_refused_request_is_repeated_after_the_time_that_the_server_asked_for() -> None:
+    async def go() -> float:
+        loop = asyncio.get_running_loop()
+        await agent_of([[ModelError("slow down", status=429, retryable=True, retry_after_s=7)], "Hi."]).run("go")
+        return loop.time()
+
+    assert run_virtual(go()) == 7
+
+
+def test_a_server_that_asks_for_too_long_a_wait_ends_the_run() -> None:
+    with pytest.raises(ModelError, match="slow down"):
+        run_virtual(agent_of([[ModelError("slow down", retryable=True, retry_after_s=3600)], "Hi."]).run("go"))
+
+
+def test_an_error_that_will_not_pass_is_raised_at_once_with_what_there_is() -> None:
+    with pytest.raises(ModelError, match="wrong key") as caught:
+        run_virtual(agent_of([[ModelError("wrong key", status=401)], "Hi."]).run("go"))
+    result = cast(AgentResult[str], caught.value.result)
+    assert result.messages == (UserMessage("go"),)
+
+
+def test_attempts_are_bounded() -> None:
+    model = ScriptedModel([["Hi", CUT]] * 9)
+    with pytest.raises(ModelError):
+        run_virtual(Agent(model, cache=False, attempts=2).run("go"))
+    assert len(model.requests) == 2
+
+
+# What goes into a request
+
+
+def test_instructions_history_images_and_the_choice_of_tool_reach_the_model() -> None:
+    model = ScriptedModel([[call("look", name="a")], "Done."])
+    agent = Agent(
+        model, tools=[look], cache=False, instructions=lambda ctx: f"Serve {ctx.data}.", tool_choice=NamedTool("look")
+    )
+    said = (Text("What is this?"), Image("https://example.org/a.png"))
+    run_virtual(agent.run(said, data="Ann", history=[{"role": "user", "content": "Hello"}]))
+    first, second = model.requests
+    assert first.messages == (SystemMessage("Serve Ann."), UserMessage("Hello"), UserMessage(said))
+    assert (first.tool_choice, second.tool_choice) == (NamedTool("look"), "auto")
+
+
+def test_a_hook_may_trim_what_is_sent_and_the_history_stays_whole() -> None:
+    model = ScriptedModel([[call("look", name="a")], "Done."])
+    agent = Agent(model, tools=[look], cache=False, before_request=lambda messages, _: messages[-2:])
+    result = run_virtual(agent.run("go", history=[{"role": "user", "content": str(n)} for n in range(5)]))
+    assert [len(request.messages) for request in model.requests] == [2, 2]
+    assert len(result.messages) == 9
+
+
+def test_names_with_a_dot_travel_under_an_alias_and_come_back() -> None:
+    @tool(name="calendar.read", effect="read")
+    def read() -> str:
+        return "free"
+
+    model = ScriptedModel([[call("calendar_read")], "Done."])
+    result = run_virtual(Agent(model, tools=[read], cache=False).run("go"))
+    assert [spec.name for spec in model.requests[0].tools] == ["calendar_read"]
+    assert result.calls[0].call.name == "calendar.read"
+    sent = [message for message in model.requests[1].messages if isinstance(message, AssistantMessage)]
+    assert sent[0].calls[0].name == "calendar_read"
+
+
+# Output
+
+
+class City(BaseModel):
+    name: str
+    people: int
+
+
+def test_structured_output_is_validated_and_asked_for_again() -> None:
+    model = ScriptedModel(['{"name": "Seoul"}', '```json\n{"name": "Seoul", "people": 9}\n```'])
+    result = run_virtual(Agent(model, output_type=City, cache=False).run("go"))
+    assert result.output == City(name="Seoul", people=9)
+    assert model.requests[0].output_schema is not None
+    assert isinstance(asked := model.requests[1].messages[-1], UserMessage)
+    assert "people" in str(asked.content)
+
+
+def test_a_type_that_is_no_object_travels_in_an_envelope() -> None:
+    result = run_virtual(Agent(ScriptedModel(['{"value": [1, 2]}']), output_type=list[int], cache=False).run("go"))
+    assert result.output == [1, 2]
+
+
+def test_output_that_stays_invalid_fails_the_run() -> None:
+    with pytest.raises(ModelError, match="no valid output after 2 answers"):
+        run_virtual(Agent(ScriptedModel(["no"] * 3), output_type=City, cache=False, output_attempts=2).run("go"))
+
+
+# Approval
+
+
+@tool(approval=True)
+def refund(order_id: str, won: int) -> str:
+    """Give money back."""
+    return f"refunded {won} for {order_id}"
+
+
+ASKS: Script = [call("look", name="a"), call("refund", order_id="O1", won=5)]
+
+
+def test_the_others_run_on_and_the_run_waits_for_a_person() -> None:
+    result = run_virtual(agent_of([ASKS], look, refund).run("go"))
+    assert result.status == "waiting"
+    assert [(p.id, p.name, p.arguments) for p in result.pending] == [
+        ("turn/1/call/1", "refund", {"order_id": "O1", "won": 5})
+    ]
+    assert tool_texts(result.messages) == ["seen a"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "text"),
+    [
+        (Approve(), "refunded 5 for O1"),
+        (Approve(arguments={"order_id": "O1", "won": 3}), "refunded 3 for O1"),
+        (Deny("too much"), "too much"),
+    ],
+)
+def test_a_decision_goes_on_from_the_history(decision: Approve | Deny, text: str) -> None:
+    async def go() -> AgentResult[str]:
+        agent = agent_of([ASKS, "Done."], look, refund)
+        waiting = await agent.run("go")
+        return await agent.run(history=waiting.messages, decisions={waiting.pending[0].id: decision})
+
+    result = run_virtual(go())
+    assert result.output == "Done."
+    assert tool_texts(result.messages)[0] == "seen a"
+    assert text in tool_texts(result.messages)[1]
+
+
+def test_a_new_message_denies_what_is_pending() -> None:
+    async def go() -> AgentResult[str]:
+        agent = agent_of([ASKS, "All right."], look, refund)
+        waiting = await agent.run("go")
+        return await agent.run("forget it", history=waiting.messages)
+
+    result = run_virtual(go())
+    assert result.calls == ()
+    assert "denied" in tool_texts(result.messages)[1]
+
+
+def test_a_decision_can_be_made_while_the_run_goes_on() -> None:
+    async def go() -> AgentResult[str]:
+        agent = agent_of(
+            [[call("look", name="a", seconds=5), call("refund", order_id="O1", won=5)], "Done."], look, refund
+        )
+        run = agent.start("go")
+        async for event in run:
+            if isinstance(event, ApprovalAsked):
+                run.decide(event.call, Approve(by="Kim"))
+        return await run.wait()
+
+    assert run_virtual(go()).output == "Done."
+
+
+def test_a_rule_asks_only_where_it_says_so() -> None:
+    @tool(approval=lambda arguments, _: arguments["won"] > 50_000)
+    def pay(won: int) -> str:
+        return "paid"
+
+    result = run_virtual(agent_of([[call("pay", won=10), call("pay", won=90_000)]], pay).run("go"))
+    assert [pending.arguments for pending in result.pending] == [{"won": 90_000}]
+    assert tool_texts(result.messages) == ["paid"]
+
+
+# Cancellation
+
+
+def test_cancelling_stops_the_stream_and_the_tools_and_leaves_a_valid_history() -> None:
+    async def go() -> tuple[AgentResult[str], list[Event]]:
+        run = agent_of([["Let me see. ", call("look", name="a", seconds=60), 30.0, "…"]], look).start("go")
+        events: list[Event] = []
+        async for event in run:
+            events.append(event)
+            if isinstance(event, CallStarted):
+                run.cancel()
+        return await run.wait(), events
+
+    result, events = run_virtual(go())
+    assert result.status == "cancelled"
+    assert result.messages == (UserMessage("go"), AssistantMessage("Let me see. "))
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].t < 0.1
+
+
+def test_a_write_that_had_started_is_in_doubt() -> None:
+    @tool
+    async def pay() -> str:
+        await asyncio.sleep(60)
+        return "paid"
+
+    async def go() -> AgentResult[str]:
+        run = agent_of([[call("pay")], "Done."], pay).start("go")
+        async for event in run:
+            if isinstance(event, CallStarted):
+                run.cancel()
+        return await run.wait()
+
+    result = run_virtual(go())
+    assert result.status == "in_doubt"
+    assert "don't repeat it" in tool_texts(result.messages)[0]
+
+
+def test_leaving_the_stream_cancels_the_run_and_waits_for_it() -> None:
+    async def go() -> AgentResult[str]:
+        async with agent_of([["Hi. ", 60.0, "…"]]).stream("go") as run:
+            async for event in run:
+                if event.type == "text.delta":
+                    break
+        assert run.is_done
+        return await run.wait()
+
+    assert run_virtual(go()).status == "cancelled"
+
+
+@given(st.integers(0, 30))
+def test_for_every_moment_of_cancellation_the_history_is_valid(tenths: int) -> None:
+    turns: list[Script] = [
+        ["Hm. ", 0.3, call("look", name="a", seconds=0.7), call("refund", order_id="O", won=1), 0.2, "…"],
+        [call("look", name="b")],
+        "Done.",
+    ]
+
+    async def go() -> AgentResult[str]:
+        run = agent_of(turns, look, refund).start("go")
+        asyncio.get_running_loop().call_later(tenths / 10, run.cancel)
+        return await run.wait()
+
+    result = run_virtual(go())
+    if result.status == "waiting":
+        assert [pending.name for pending in result.pending] == ["refund"]
+    else:
+        assert mend(result.messages) == result.messages
+
+
+# Needs and prefetch
+
+
+@tool(effect="read")
+async def get_order(order_id: str | None = None, ctx: Context[Shop] = CONTEXT) -> dict[str, str]:
+    """Find an order."""
+    await asyncio.sleep(1)
+    return {"id": order_id or f"latest of {ctx.data.customer}", "city": "Busan"}
+
+
+@tool(effect="read")
+async def quote(express: bool = False, order: dict[str, str] = Needs(get_order)) -> str:
+    """Say what shipping costs."""
+    return f"{order['id']} to {order['city']}: {5000 if express else 3000}"
+
+
+def test_what_a_tool_needs_runs_before_it_and_is_hidden_from_the_model() -> None:
+    model = ScriptedModel([[call("quote", express=True, order_id="O7")], "Done."])
+    result = run_virtual(Agent(model, tools=[quote], cache=False).run("go", data=Shop("Ann")))
+    properties: Any = model.requests[0].tools[0].parameters["properties"]
+    assert set(properties) == {"express", "order_id"}
+    assert tool_texts(result.messages) == ["O7 to Busan: 5000"]
+
+
+def test_a_prefetched_read_is_joined_by_the_call_that_the_model_makes() -> None:
+    async def go() -> tuple[AgentResult[str], float]:
+        loop = asyncio.get_running_loop()
+        agent = agent_of([[0.8, call("quote")], "Done."], get_order, quote, prefetch=[get_order.call(), look_call()])
+        result = await agent.run("go", data=Shop("Ann"))
+        return result, loop.time()
+
+    def look_call() -> Any:
+        return get_order.call(order_id="never asked for")
+
+    result, seconds = run_virtual(go())
+    assert tool_texts(result.messages) == ["latest of Ann to Busan: 3000"]
+    assert seconds == pytest.approx(1.0)  # pyright: ignore[reportUnknownMemberType]  # pytest's own type
+    assert result.prefetched == (1, 2)
+
+
+def test_a_prefetch_may_be_a_function_of_context_and_message() -> None:
+    def guess(_: Context[Any], message: str) -> list[ToolCall]:
+        return [look.call(message.split()[-1])]
+
+    agent = agent_of([[call("look", name="tea")], "Done."], look, prefetch=guess)
+    assert run_virtual(agent.run("find tea")).prefetched == (1, 1)
+
+
+def test_only_reads_may_be_prefetched() -> None:
+    with pytest.raises(DefinitionError, match="prefetch names 'refund'"):
+        agent_of(["Hi."], refund, prefetch=[refund.call(order_id="O1", won=1)])
+
+
+# Failing tools
+
+
+def test_a_tool_error_reaches_the_model_word_for_word_and_others_do_not() -> None:
+    @tool(effect="read")
+    def stock(item: str) -> int:
+        if item == "tea":
+            raise ToolError("sold out; offer P002")
+        raise RuntimeError("password=hunter2")
+
+    result = run_virtual(agent_of([[call("stock", item="tea"), call("stock", item="x")], "Done."], stock).run("go"))
+    texts = tool_texts(result.messages)
+    assert texts[0] == "sold out; offer P002"
+    assert texts[1].startswith("failed (ref ")
+    assert "hunter2" not in texts[1]
+
+
+def test_an_undeclared_effect_is_told_at_the_end_with_what_it_cost() -> None:
+    @tool
+    def stock(item: str) -> int:
+        return len(item)
+
+    result = run_virtual(agent_of([[call("stock", item="tea"), 0.8, "…"], "Done."], stock).run("go"))
+    assert result.tips == (
+        "stock: its effect isn't declared, so it was treated as a write; as a read it would have started 0.8 s sooner",
+    )
