@@ -147,6 +147,8 @@ def test_what_another_boot_stored_is_a_miss(tmp_path: Path) -> None:
             await cache.set("key", 1, 10_000, tool="t")
             clock.reboot()
             assert cache.get("key") is None
+            clock.advance(1500)
+            assert cache.get("key") is None, "also when the new boot's clock has passed the old stamp"
 
     asyncio.run(main())
 
