@@ -7,7 +7,7 @@ from importlib import import_module
 
 _HOME = {
     "Agent": "agent",
-    "AgentResult": "agent",
+    "AgentResult": "run",
     "Approve": "executor",
     "CONTEXT": "context",
     "Cache": "cache",
@@ -23,7 +23,7 @@ _HOME = {
     "Graph": "graph",
     "Image": "messages",
     "Journal": "journal",
-    "Limits": "agent",
+    "Limits": "limits",
     "Message": "messages",
     "ModelError": "errors",
     "Needs": "tools",
@@ -33,7 +33,7 @@ _HOME = {
     "Reference": "references",
     "Replayer": "models.recording",
     "Router": "models.routing",
-    "Run": "agent",
+    "Run": "run",
     "ScriptedModel": "models.scripted",
     "Text": "messages",
     "Tool": "tools",

@@ -1,9 +1,9 @@
 """The public names of flowkit, for type checkers; `__init__.py` imports them when they are first used."""
 
 from flowkit.agent import Agent as Agent
-from flowkit.agent import AgentResult as AgentResult
-from flowkit.agent import Limits as Limits
-from flowkit.agent import Run as Run
+from flowkit.run import AgentResult as AgentResult
+from flowkit.limits import Limits as Limits
+from flowkit.run import Run as Run
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
