@@ -274,20 +274,33 @@ E = TypeVar("E", bound=Event)
 
 
 class EventLog:
-    """The events of one run, kept in order; `emit` from the loop's thread only.
+    """The events of one run, kept in order; `emit` and `note` from the loop's thread only.
 
-    `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
+    While nobody watches, an event is kept as a plain tuple and becomes an object when somebody looks: a run may have
+    millions. `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
     """
 
     def __init__(self, run: str, now: Callable[[], float]) -> None:
         self.run = run
-        self.events: list[Event] = []
         self.first_seq = 0
         self.is_closed = False
+        self._built: list[Event] = []
+        self._notes: list[tuple[Any, ...]] = []
         self._clock = now
         self._began = now()
         self._wakers: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event so far."""
+        if self._notes:
+            seq = self.first_seq + len(self._built)
+            for kind, t, *values in self._notes:
+                self._built.append(_KINDS[kind](self.run, seq, t, *values))
+                seq += 1
+            self._notes.clear()
+        return self._built
 
     def now(self) -> float:
         """Seconds since the run began."""
@@ -295,13 +308,27 @@ class EventLog:
 
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
-        event = kind(self.run, self.first_seq + len(self.events), self._clock() - self._began, *values, **named)
-        self.events.append(event)
+        events = self.events
+        event = kind(self.run, self.first_seq + len(events), self._clock() - self._began, *values, **named)
+        self._add(event)
+        return event
+
+    def note(self, kind: type[Event], *values: Any) -> float:
+        """Like `emit`, for who only wants to know when it was: its `t`."""
+        t = self._clock() - self._began
+        if self._listeners or self._wakers:
+            self._add(kind(self.run, self.first_seq + len(self.events), t, *values))
+        else:
+            # Its type's name, not the type: a tuple of plain values costs the garbage collector nothing.
+            self._notes.append((kind.type, t, *values))
+        return t
+
+    def _add(self, event: Event) -> None:
+        self._built.append(event)
         for listen in self._listeners:
             listen(event)
         if self._wakers:
             self._wake()
-        return event
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` with every later event, at once; it must be quick and must not raise."""
@@ -367,6 +394,8 @@ def _join(first: Event, second: Event) -> Event | None:
             pass
     return None
 
+
+_KINDS: dict[str, type[Any]] = {kind.type: kind for kind in Event.__subclasses__()}
 
 _names: dict[type[Event], tuple[str, ...]] = {}
 

@@ -153,17 +153,17 @@ def get_bodies(node: Node) -> tuple[tuple[str, Body], ...]:
             assert_never(node)
 
 
-def find_own_references(node: Node) -> Iterator[Reference]:
+def find_own_references(node: Node) -> list[Reference]:
     """The references a node needs before it can begin, without those inside its bodies."""
     match node:
         case ToolCall() | ModelStep():
-            yield from find_references(node.arguments)
+            return find_references(node.arguments)
         case Each():
-            yield from find_references(node.over)
+            return find_references(node.over)
         case When():
-            yield from node.condition.references()
+            return list(node.condition.references())
         case Group() | Fallback():
-            return
+            return []
         case _:
             assert_never(node)
 

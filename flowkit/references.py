@@ -8,7 +8,7 @@ that looks like a reference is put in as it is and never looked at again.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,6 +16,9 @@ from flowkit.codec import JSON
 from flowkit.errors import GraphError, ResolutionError, ToolArgumentsError
 
 Path = tuple[str | int, ...]
+
+SCALARS = frozenset({str, int, float, bool, type(None)})
+"""The types of values that hold no others; most values are one of these, so they are asked for first."""
 
 CANDIDATES_SHOWN = 5
 """How many keys or indices an error offers."""
@@ -47,28 +50,43 @@ class ToolCall:
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-def find_references(value: object) -> Iterator[Reference]:
+def find_references(value: object) -> list[Reference]:
     """Every reference in a value and in the lists, tuples and dicts it is made of, in order."""
-    if isinstance(value, Reference):
-        yield value
+    found: list[Reference] = []
+    if type(value) not in SCALARS:
+        _collect(value, found)
+    return found
+
+
+def _collect(value: object, found: list[Reference]) -> None:
+    # The types of the casts stand in quotes, here and below: made anew each time, they would cost more than the walk.
+    if type(value) is Reference:
+        found.append(value)
     elif isinstance(value, dict):
-        for item in cast(dict[object, object], value).values():
-            yield from find_references(item)
+        for item in cast("dict[object, object]", value).values():
+            if type(item) not in SCALARS:
+                _collect(item, found)
     elif isinstance(value, (list, tuple)):
-        for item in cast(Sequence[object], value):
-            yield from find_references(item)
+        for item in cast("Sequence[object]", value):
+            if type(item) not in SCALARS:
+                _collect(item, found)
 
 
 def substitute(value: object, replace: Callable[[Reference], object]) -> object:
     """The same value with each reference replaced once; what is put in isn't looked at again."""
-    if isinstance(value, Reference):
+    if type(value) in SCALARS:
+        return value
+    if type(value) is Reference:
         return replace(value)
     if isinstance(value, dict):
-        return {key: substitute(item, replace) for key, item in cast(dict[object, object], value).items()}
+        return {
+            key: item if type(item) in SCALARS else substitute(item, replace)
+            for key, item in cast("dict[object, object]", value).items()
+        }
     if isinstance(value, list):
-        return [substitute(item, replace) for item in cast(list[object], value)]
+        return [substitute(item, replace) for item in cast("list[object]", value)]
     if isinstance(value, tuple):
-        return tuple(substitute(item, replace) for item in cast(tuple[object, ...], value))
+        return tuple([substitute(item, replace) for item in cast("tuple[object, ...]", value)])
     return value
 
 

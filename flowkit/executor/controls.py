@@ -65,7 +65,7 @@ def _run_body(host: Host, entry: Entry, body: Body, ended: Ended) -> None:
         if child.has_ended:
             one_ended(child)
         else:
-            child.more.on_end.append(one_ended)
+            child.more.tell_end(one_ended)
 
 
 def _finish_body(host: Host, body: Body, ended: Ended) -> None:

@@ -37,7 +37,7 @@ from flowkit.executor.entries import AnyTool, Entry, Failure, Phase, Plan, Waite
 from flowkit.executor.inside import Progress, load_result
 from flowkit.executor.outcomes import Approve, Decision, Deny, Outcome, State
 from flowkit.executor.running import Runner, SlotWaiter
-from flowkit.executor.showing import SCALARS, show_arguments, show_note
+from flowkit.executor.showing import show_arguments, show_note
 from flowkit.graph import Control, Graph, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
@@ -140,12 +140,12 @@ class Executor:
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
-        self._check_known(node)
+        references = self._find_known(node)
         entry = self._open(node, parent)
         if isinstance(node, ToolCall):
-            self._place(entry, node, early=early, sealed=sealed)
+            self._place(entry, node, references, early=early, sealed=sealed)
         else:
-            self._place_control(entry, node)
+            self._place_control(entry, node, references)
 
     def add_graph(self, graph: Graph) -> None:
         """Put in every node of a graph."""
@@ -172,7 +172,7 @@ class Executor:
         plan = self._plan(call.name)
         if plan is None or not plan.is_read or plan.tool.approval or not call.arguments:
             return False
-        if any(find_references(call.arguments)):
+        if find_references(call.arguments):
             return False
         try:
             plan.tool.check(call.arguments)
@@ -181,7 +181,7 @@ class Executor:
         entry = self._open_again(call)
         if entry.phase != Phase.NEW:
             return False
-        self._place(entry, call, early=True, sealed=False)
+        self._place(entry, call, [], early=True, sealed=False)
         return True
 
     def seal(self, call: ToolCall, repaired: Sequence[str] = ()) -> None:
@@ -196,12 +196,13 @@ class Executor:
             entry = self._start_anew(entry)
         if repaired:
             entry.more.repaired = tuple(repaired)
-        unknown = next((r for r in find_references(call.arguments) if r.call_id not in self._entries), None)
+        references = find_references(call.arguments)
+        unknown = next((r for r in references if r.call_id not in self._entries or r.call_id == call.id), None)
         if unknown is not None:
             self._tell_sealed(entry, call)
             self._end(entry, "failed", error=f"not run: there is no call {unknown.call_id!r} before it")
             return
-        self._place(entry, call, early=False, sealed=True)
+        self._place(entry, call, references, early=False, sealed=True)
 
     def void(self, call_id: str, reason: str) -> None:
         """A call that will never be sealed. What its early run found is kept for an equal call of this turn."""
@@ -282,8 +283,7 @@ class Executor:
         for name in names:
             entry = self._entries[name]
             if not self._is_told(entry):
-                waiter.left[name] = entry
-                entry.more.waiters.add(waiter)
+                waiter.left.add(name)
         self._waiters.add(waiter)
         try:
             self._release_stuck()
@@ -291,8 +291,6 @@ class Executor:
                 await waiter.future
         finally:
             self._waiters.discard(waiter)
-            for entry in waiter.left.values():
-                entry.more.waiters.discard(waiter)
 
     def outcome(self, call_id: str) -> Outcome | None:
         """How a call ended; None while it hasn't, or isn't sealed."""
@@ -311,10 +309,10 @@ class Executor:
         name = self._name_call(caller, tool.name)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         placed = ToolCall(name, made.name, made.arguments)
-        self._check_known(placed)
+        references = self._find_known(placed)
         entry = self._open(placed, parent, Plan(tool, has_journal=self._journal is not None))
-        entry.more.on_end.append(lambda _: None if future.done() else future.set_result(None))
-        self._place(entry, placed, early=False, sealed=True)
+        entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
+        self._place(entry, placed, references, early=False, sealed=True)
         try:
             await self._runner.lend_slot(caller, future)
         except asyncio.CancelledError:
@@ -336,12 +334,16 @@ class Executor:
             plan = self._plans[name] = Plan(tool, has_journal=self._journal is not None)
         return plan
 
-    def _check_known(self, node: Node) -> None:
-        for name in _find_edges(node):
-            if name == node.id:
-                raise GraphError(f"{node.id!r} refers to itself")
-            if name not in self._entries:
-                raise GraphError(f"{node.id!r} refers to {name!r}, which isn't there before it")
+    def _find_known(self, node: Node) -> list[Reference]:
+        """The references that a node waits for; raises `GraphError` for one to what isn't there."""
+        references = find_own_references(node)
+        if references or type(node) is not ToolCall:
+            for name in (*(reference.call_id for reference in references), *get_after(node)):
+                if name == node.id:
+                    raise GraphError(f"{node.id!r} refers to itself")
+                if name not in self._entries:
+                    raise GraphError(f"{node.id!r} refers to {name!r}, which isn't there before it")
+        return references
 
     def _open(self, node: Node, parent: str | None, plan: Plan | None = None) -> Entry:
         """A new entry, told of."""
@@ -356,9 +358,9 @@ class Executor:
         self._count += 1
         entry = Entry(node.id, node, plan, above, self._count)
         if above is not None:
-            above.more.children.append(entry)
+            above.more.add_child(entry)
         self._entries[node.id] = entry
-        self._log.emit(events.CallNew, node.id, node.name, parent)
+        self._log.note(events.CallNew, node.id, node.name, parent)
         return entry
 
     def _open_again(self, call: ToolCall) -> Entry:
@@ -373,8 +375,6 @@ class Executor:
             del self._entries[child.id]
         self._drop(entry)
         fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
-        if entry.extra is not None:
-            fresh.more.waiters = entry.extra.waiters
         self._entries[entry.id] = fresh
         return fresh
 
@@ -385,7 +385,7 @@ class Executor:
             entry.phase = Phase.DROPPED
             self._let_follow(entry)
 
-    def _place(self, entry: Entry, call: ToolCall, *, early: bool, sealed: bool) -> None:
+    def _place(self, entry: Entry, call: ToolCall, references: list[Reference], *, early: bool, sealed: bool) -> None:
         """The arguments are there: put in what the tool needs, and count what the call waits for."""
         entry.node = call
         entry.early = early
@@ -399,8 +399,8 @@ class Executor:
             self._take_options(entry, call)
         waits_for: Collection[str] = ()
         try:
-            if plan.needs or _holds_references(call.arguments):
-                waits_for = self._bind(entry, call, plan, early=early, sealed=sealed)
+            if plan.needs or references:
+                waits_for = self._bind(entry, call, plan, references, early=early, sealed=sealed)
             else:
                 entry.arguments = plan.tool.validate(call.arguments)
         except ToolError as error:
@@ -416,20 +416,25 @@ class Executor:
             more.timeout_s, more.retries, more.optional = step.timeout_s, step.retries, step.optional
             more.after = frozenset(step.after)
 
-    def _bind(self, entry: Entry, call: ToolCall, plan: Plan, *, early: bool, sealed: bool) -> list[str]:
+    def _bind(
+        self, entry: Entry, call: ToolCall, plan: Plan, references: list[Reference], *, early: bool, sealed: bool
+    ) -> list[str]:
         """Put in what the tool needs; the ids that the call waits for."""
         plan.tool.check(call.arguments)
-        *needed, bound = plan.tool.expand(call)
-        for place, need in enumerate(needed, 1):
-            child = self._open(need, call.id, self._plan_need(plan, need.name))
-            # It counts as made just before the call that needs it.
-            child.order = entry.order - 1 + place / (len(needed) + 1)
-            self._place(child, need, early=early, sealed=sealed)
-        entry.more.bound = dict(bound.arguments)
-        references = list(find_references(entry.more.bound))
+        arguments = call.arguments
+        if plan.needs:
+            *needed, bound = plan.tool.expand(call)
+            for place, need in enumerate(needed, 1):
+                child = self._open(need, call.id, self._plan_need(plan, need.name))
+                # It counts as made just before the call that needs it.
+                child.order = entry.order - 1 + place / (len(needed) + 1)
+                self._place(child, need, find_references(need.arguments), early=early, sealed=sealed)
+            arguments = bound.arguments
+            references = find_references(arguments)
+        entry.bound = arguments
         for reference in references:
             if reference.path:
-                self._check_path(entry, reference)
+                self._check_path(reference)
         return [reference.call_id for reference in references]
 
     def _plan_need(self, plan: Plan, name: str) -> Plan | None:
@@ -439,18 +444,18 @@ class Executor:
             return known
         return Plan(tool, has_journal=self._journal is not None)
 
-    def _check_path(self, entry: Entry, reference: Reference) -> None:
+    def _check_path(self, reference: Reference) -> None:
         """Whether the path can be in what the other call's tool says it gives."""
         producer = self._entries[reference.call_id]
         schema = None if producer.plan is None else producer.plan.tool.result_schema
         if schema is not None:
             find_subschemas(schema, reference.path, producer.node.name)
 
-    def _place_control(self, entry: Entry, node: Control) -> None:
-        entry.sealed_s = self._log.emit(events.CallSealed, entry.id, {}).t
+    def _place_control(self, entry: Entry, node: Control, references: list[Reference]) -> None:
+        entry.sealed_s = self._log.note(events.CallSealed, entry.id, {})
         if node.after:
             entry.more.after = frozenset(node.after)
-        self._wait_for(entry, _find_edges(node))
+        self._wait_for(entry, [*(reference.call_id for reference in references), *node.after])
 
     def _wait_for(self, entry: Entry, names: Collection[str]) -> None:
         """Count the calls that it waits for; it goes on at once when there are none."""
@@ -471,7 +476,7 @@ class Executor:
                     producer.dependents.append(entry)
                 entry.missing = len(unmet)
                 entry.phase = Phase.NEEDS
-                self._log.emit(events.CallWaiting, entry.id, "calls", tuple(unmet))
+                self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
                 if self._pending and self._waiters:
                     self._release_stuck()
                 return
@@ -488,7 +493,7 @@ class Executor:
         if plan is None:
             self._begin(entry)
             return
-        if entry.extra is not None and entry.extra.bound is not None and not self._resolve(entry, plan):
+        if entry.bound is not None and not self._resolve(entry, plan):
             return
         if plan.ungated:
             self._runner.start(entry)
@@ -514,14 +519,15 @@ class Executor:
 
     def _resolve(self, entry: Entry, plan: Plan) -> bool:
         """Put the values in and validate them; False when that failed."""
-        bound = entry.more.bound or {}
+        bound = entry.bound
         try:
-            values = substitute(bound, lambda reference: self._value(entry, reference))
-            assert isinstance(values, dict)
-            filled = cast(dict[str, object], values)
-            needed = {name: value for name, value in filled.items() if name in plan.needs}
-            given = {name: value for name, value in filled.items() if name not in plan.needs}
-            entry.arguments = plan.tool.validate(given, needed)
+            values = cast("dict[str, object]", substitute(bound, partial(self._value, entry)))
+            if plan.needs:
+                needed = {name: value for name, value in values.items() if name in plan.needs}
+                given = {name: value for name, value in values.items() if name not in plan.needs}
+                entry.arguments = plan.tool.validate(given, needed)
+            else:
+                entry.arguments = plan.tool.validate(values)
         except ToolError as error:
             self._end(entry, "failed", error=f"not run: {error}")
             return False
@@ -533,7 +539,9 @@ class Executor:
             if not producer.is_usable:
                 raise ResolutionError(f"{producer.node.name or producer.id!r} has no result")
             return None  # an optional step that failed counts as null
-        value = lookup(producer.value, reference.path, producer.node.name or producer.id)
+        value = producer.value
+        if reference.path:
+            value = lookup(value, reference.path, producer.node.name or producer.id)
         if entry is not None and self._look_at_reference is not None and isinstance(entry.node, ToolCall):
             self._look_at_reference(entry.node, reference, value)
         return value
@@ -556,8 +564,8 @@ class Executor:
         entry.phase = Phase.APPROVAL
         shown = dict(self._show_call(entry).arguments)
         self._pending[entry.id] = entry
-        self._log.emit(events.ApprovalAsked, entry.id, entry.node.name, shown)
-        self._log.emit(events.CallWaiting, entry.id, "approval")
+        self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
+        self._log.note(events.CallWaiting, entry.id, "approval")
         if self._journal is None:
             self._release_stuck()
         else:
@@ -579,17 +587,17 @@ class Executor:
                 if arguments is not None:
                     self._change_arguments(entry, arguments)
                 del self._pending[entry.id]
-                self._log.emit(events.ApprovalDecided, entry.id, True, "", by)
+                self._log.note(events.ApprovalDecided, entry.id, True, "", by)
                 self._queue_on_resources(entry)
             case Deny(reason=reason, by=by):
                 del self._pending[entry.id]
-                self._log.emit(events.ApprovalDecided, entry.id, False, reason, by)
+                self._log.note(events.ApprovalDecided, entry.id, False, reason, by)
                 self._end(entry, "denied", error=reason)
 
     def _change_arguments(self, entry: Entry, arguments: Mapping[str, object]) -> None:
         assert entry.plan is not None
         plan = entry.plan
-        bound = {} if entry.extra is None or entry.extra.bound is None else entry.extra.bound
+        bound: Mapping[str, object] = entry.bound or {}
         needed = {
             name: self._value(None, value)
             for name, value in bound.items()
@@ -600,7 +608,7 @@ class Executor:
 
     def _take_ticket(self, entry: Entry, plan: Plan) -> None:
         """Queue on the resources of the call, or of what it may turn out to touch."""
-        known = entry.more.bound if entry.arguments is None else entry.arguments
+        known = entry.bound if entry.arguments is None else entry.arguments
         top = entry
         while top.parent is not None:
             top = top.parent
@@ -627,7 +635,7 @@ class Executor:
                     self._end(entry, "failed", error=f"not run: {CycleError(circle)}")
                     return
                 names = tuple(name for name, _ in ticket.accesses)
-                self._log.emit(events.CallWaiting, entry.id, "resource", names)
+                self._log.note(events.CallWaiting, entry.id, "resource", names)
                 if self._pending and self._waiters:
                     self._release_stuck()
                 return
@@ -664,7 +672,10 @@ class Executor:
 
     def _waits_on(self, entry: Entry) -> Iterator[Entry]:
         if entry.phase == Phase.NEEDS:
-            yield from (self._entries[name] for name in _find_edges(entry.node) if not self._entries[name].has_ended)
+            names = [reference.call_id for reference in find_own_references(entry.node)]
+            for name in (*names, *get_after(entry.node)):
+                if not self._entries[name].has_ended:
+                    yield self._entries[name]
         elif entry.phase == Phase.RESOURCE and entry.extra is not None and entry.extra.ticket is not None:
             yield from (self._entries[ticket.owner] for ticket in entry.extra.ticket.blockers)
         elif entry.phase == Phase.RUNNING and entry.extra is not None:
@@ -703,9 +714,9 @@ class Executor:
             self._end(entry, "finished")
             return True
         if leader is not None and not leader.has_ended:
-            leader.more.followers.append(entry)
+            leader.more.add_follower(entry)
             entry.phase = Phase.FLIGHT
-            self._log.emit(events.CallWaiting, entry.id, "calls", (leader.id,))
+            self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
             return True
         self._shared[shared] = entry
         entry.more.key = shared
@@ -749,7 +760,7 @@ class Executor:
         else:
             entry.ended_s = self._log.now()
             note = show_note(entry.value) if state == "finished" else str(error)
-            self._log.emit(events.CallProgress, entry.id, 1, 1, note)
+            self._log.note(events.CallProgress, entry.id, 1, 1, note)
         if entry.extra is not None:
             self._leave(entry, failure)
         self._ended.append(entry)
@@ -810,7 +821,7 @@ class Executor:
     def _let_follow(self, entry: Entry) -> None:
         """Give its result to the equal calls that waited for it; one of them runs when it has none."""
         assert entry.extra is not None
-        followers, entry.extra.followers = entry.extra.followers, []
+        followers, entry.extra.followers = entry.extra.followers, ()
         followers = [follower for follower in followers if not follower.has_ended]
         if entry.state in ("finished", "failed"):
             for follower in followers:
@@ -827,7 +838,7 @@ class Executor:
         secrets = () if entry.plan is None else entry.plan.tool.secrets
         shown = show_arguments(call.arguments, secrets)
         repaired = () if entry.extra is None else entry.extra.repaired
-        entry.sealed_s = self._log.emit(events.CallSealed, entry.id, shown, repaired).t
+        entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
         """The early run stands: it, and what it needed, are as good as sealed from the start."""
@@ -841,34 +852,36 @@ class Executor:
 
     def _tell(self, entry: Entry) -> None:
         """Say how it ended, to the log, the journal and whoever waits for it."""
-        emit, node_id = self._log.emit, entry.id
+        note, node_id = self._log.note, entry.id
         error = entry.error or ""
         match entry.state:
             case "finished":
-                event = emit(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
+                told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
             case "failed":
-                event = emit(events.CallFailed, node_id, error)
+                told_s = note(events.CallFailed, node_id, error)
             case "skipped":
-                event = emit(events.CallSkipped, node_id, entry.more.because or error)
+                told_s = note(events.CallSkipped, node_id, entry.more.because or error)
             case "denied":
-                event = emit(events.CallDenied, node_id, error)
+                told_s = note(events.CallDenied, node_id, error)
             case "cancelled":
-                event = emit(events.CallCancelled, node_id, error)
+                told_s = note(events.CallCancelled, node_id, error)
             case "in_doubt":
-                event = emit(events.CallInDoubt, node_id, error)
+                told_s = note(events.CallInDoubt, node_id, error)
             case "void" | None:
-                event = emit(events.CallVoid, node_id, error)
+                told_s = note(events.CallVoid, node_id, error)
         if entry.ended_s is None:
-            entry.ended_s = event.t
+            entry.ended_s = told_s
         if self._journal is not None and entry.source != "journal" and entry.state in ("finished", "failed"):
             self._record_read(entry, self._journal)
+        for waiter in self._waiters:
+            waiter.left.discard(node_id)
+            if not waiter.left:
+                waiter.release()
+        if self._pending and self._waiters:
+            self._release_stuck()  # perhaps only those that wait for a person are left
         if entry.extra is not None:
             for told in entry.extra.on_end:
                 told(entry)
-            for waiter in entry.extra.waiters:
-                waiter.left.pop(node_id, None)
-                if not waiter.left:
-                    waiter.release()
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
         """Reads and model steps are written down when they are told; effects were by whoever ran them."""
@@ -918,11 +931,11 @@ class Executor:
         node = entry.node
         arguments: Mapping[str, object] = node.arguments if isinstance(node, (ToolCall, ModelStep)) else {}
         secrets = () if entry.plan is None else entry.plan.tool.secrets
-        if _holds_references(arguments):
+        if find_references(arguments):
             # One that can't be resolved is shown as it was written: it failed, and says so.
             with suppress(ToolError):
-                arguments = cast(Mapping[str, object], substitute(arguments, partial(self._value, None)))
-        return ToolCall(entry.id, node.name, cast(Mapping[str, object], show_arguments(arguments, secrets)))
+                arguments = cast("Mapping[str, object]", substitute(arguments, partial(self._value, None)))
+        return ToolCall(entry.id, node.name, cast("Mapping[str, object]", show_arguments(arguments, secrets)))
 
     def _make_outcome(self, entry: Entry) -> Outcome:
         assert entry.state is not None
@@ -1009,7 +1022,7 @@ class Executor:
             return
         entry.phase = Phase.RUNNING
         entry.attempt = 1
-        entry.started_s = self._log.emit(events.CallStarted, entry.id).t
+        entry.started_s = self._log.note(events.CallStarted, entry.id)
         begin_control(self, entry, node)
 
     async def _run_model_step(self, entry: Entry) -> JSON:
@@ -1018,7 +1031,7 @@ class Executor:
         if self._run_model is None:
             raise ToolError("this run has no model to ask")
         values = substitute(node.arguments, lambda reference: self._value(entry, reference))
-        return await self._run_model(node, cast(Mapping[str, JSON], values))
+        return await self._run_model(node, cast("Mapping[str, JSON]", values))
 
     def finish_control(self, entry: Entry, value: JSON, failure: str | None = None) -> None:
         """A control's body has ended."""
@@ -1072,16 +1085,6 @@ _SAID = {
     "in_doubt": "may or may not have happened",
     "finished": "finished",
 }
-
-
-def _find_edges(node: Node) -> list[str]:
-    if type(node) is ToolCall and not _holds_references(node.arguments):
-        return []
-    return [*(reference.call_id for reference in find_own_references(node)), *get_after(node)]
-
-
-def _holds_references(arguments: Mapping[str, object]) -> bool:
-    return any(type(value) not in SCALARS and any(find_references(value)) for value in arguments.values())
 
 
 def _equal(first: Mapping[str, object], second: Mapping[str, object]) -> bool:

@@ -1,12 +1,13 @@
 """What the executor keeps of one call or control while it lives."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from flowkit.arguments import Arguments
 from flowkit.codec import JSON
+from flowkit.context import Context
 from flowkit.effects import Approval
 from flowkit.executor.outcomes import Source, State
 from flowkit.graph import Node
@@ -14,6 +15,7 @@ from flowkit.resources import Ticket
 from flowkit.threads import ThreadJob
 from flowkit.tools import Tool
 
+T = TypeVar("T")
 AnyTool = Tool[..., Any]
 
 
@@ -81,7 +83,7 @@ class Waiter:
 
     def __init__(self, future: "asyncio.Future[None]") -> None:
         self.future = future
-        self.left: dict[str, Entry] = {}
+        self.left: set[str] = set()
 
     def release(self) -> None:
         if not self.future.done():
@@ -89,47 +91,43 @@ class Waiter:
 
 
 class Extra:
-    """What few entries have; made when it is first needed."""
+    """What few entries have. Its values stand in the class until one is set, so that making one costs little."""
 
-    __slots__ = (
-        "after",
-        "because",
-        "bound",
-        "children",
-        "context",
-        "followers",
-        "key",
-        "on_end",
-        "optional",
-        "raw",
-        "repaired",
-        "retries",
-        "ticket",
-        "timeout_s",
-        "waiters",
-    )
+    after: frozenset[str] = frozenset()
+    """Nodes that need only have ended."""
+    because: str | None = None
+    """The ancestor that failed."""
+    children: "Sequence[Entry]" = ()
+    context: Context[Any] | None = None
+    followers: "Sequence[Entry]" = ()
+    """Equal calls that wait for this one's result."""
+    key: str | None = None
+    """What equal calls are known by."""
+    on_end: "Sequence[Callable[[Entry], None]]" = ()
+    optional: bool = False
+    raw: object = None
+    """What the function returned, for a caller in the same process."""
+    repaired: tuple[str, ...] = ()
+    retries: int | None = None
+    ticket: Ticket | None = None
+    timeout_s: float | None = None
 
-    def __init__(self) -> None:
-        self.after: frozenset[str] = frozenset()
-        """Nodes that need only have ended."""
-        self.because: str | None = None
-        """The ancestor that failed."""
-        self.bound: dict[str, object] | None = None
-        """The arguments with references, own and needed, still to be resolved."""
-        self.children: list[Entry] = []
-        self.context: Any = None
-        self.followers: list[Entry] = []
-        """Equal calls that wait for this one's result."""
-        self.key: str | None = None
-        self.on_end: list[Callable[[Entry], None]] = []
-        self.optional = False
-        self.raw: object = None
-        """What the function returned, for a caller in the same process."""
-        self.repaired: tuple[str, ...] = ()
-        self.retries: int | None = None
-        self.ticket: Ticket | None = None
-        self.timeout_s: float | None = None
-        self.waiters: set[Waiter] = set()
+    def add_child(self, child: "Entry") -> None:
+        self.children = _add(self.children, child)
+
+    def add_follower(self, follower: "Entry") -> None:
+        self.followers = _add(self.followers, follower)
+
+    def tell_end(self, told: "Callable[[Entry], None]") -> None:
+        """Call `told` when the entry's end is told."""
+        self.on_end = _add(self.on_end, told)
+
+
+def _add(items: Sequence[T], item: T) -> Sequence[T]:
+    if isinstance(items, list):
+        items.append(item)
+        return items
+    return [item]
 
 
 class Entry:
@@ -139,6 +137,7 @@ class Entry:
         "age_s",
         "arguments",
         "attempt",
+        "bound",
         "dependents",
         "early",
         "ended_s",
@@ -170,6 +169,8 @@ class Entry:
         self.missing = 0
         self.dependents: list[Entry] | None = None
         self.arguments: Arguments | None = None
+        self.bound: Mapping[str, object] | None = None
+        """The arguments with references, own and needed, that are still to be resolved."""
         self.value: JSON = None
         self.state: State | None = None
         self.error: str | None = None

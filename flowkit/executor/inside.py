@@ -30,7 +30,7 @@ class Progress:
     def _tell(self, done: float, total: float | None, note: str) -> None:
         # A thread that couldn't be stopped may still report when its call has long been closed.
         if not self._entry.has_ended:
-            self._log.emit(events.CallProgress, self._entry.id, done, total, note)
+            self._log.note(events.CallProgress, self._entry.id, done, total, note)
 
 
 def load_result(tool: AnyTool, value: JSON) -> Any:

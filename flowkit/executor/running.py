@@ -85,7 +85,7 @@ class Runner:
         if self._slots.take(entry, entry.slot):
             self._spawn(entry)
         else:
-            self._log.emit(events.CallWaiting, entry.id, "slot")
+            self._log.note(events.CallWaiting, entry.id, "slot")
 
     def start_shared(self, entry: Entry, key: str, user: str | None) -> None:
         """Run it, or wait for an equal call of another run or process, or find its result in the cache by then."""
@@ -208,7 +208,7 @@ class Runner:
             landed, is_ours = await self._cache.flights.share(
                 key,
                 lambda: self._lead(entry, key, user),
-                joined=lambda: self._log.emit(events.CallWaiting, entry.id, "calls") and None,
+                joined=partial(self._tell_joined, entry),
             )
         except asyncio.CancelledError:
             entry.worker = None
@@ -225,6 +225,9 @@ class Runner:
         entry.value = landed.value
         self._settle(entry, landed.failure)
 
+    def _tell_joined(self, entry: Entry) -> None:
+        self._log.note(events.CallWaiting, entry.id, "calls")
+
     async def _lead(self, entry: Entry, key: str, user: str | None) -> "_Landed":
         assert entry.plan is not None
         tool = entry.plan.tool
@@ -239,7 +242,7 @@ class Runner:
         try:
             waiter = SlotWaiter(entry.slot)
             if not self._slots.take(waiter, entry.slot):
-                self._log.emit(events.CallWaiting, entry.id, "slot")
+                self._log.note(events.CallWaiting, entry.id, "slot")
                 await self._wait_for_slot(waiter)
             failure = await self._run(entry)
             following = self._release(entry, failure)
@@ -268,11 +271,11 @@ class Runner:
         entry.phase = Phase.RUNNING
         if plan is None:
             entry.attempt = 1
-            entry.started_s = self._log.emit(events.CallStarted, entry.id).t
+            entry.started_s = self._log.note(events.CallStarted, entry.id)
             return await self._attempt(entry, None, None)
         if plan.is_plain:
             entry.attempt = 1
-            entry.started_s = self._log.emit(events.CallStarted, entry.id, 1, entry.early).t
+            entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
             return await self._attempt(entry, None, None)
         if plan.is_read:
             return await self._try_again(entry, plan.tool)
@@ -365,16 +368,16 @@ class Runner:
         while True:
             entry.attempt += 1
             context = self._make_context(entry) if tool.takes_context else None
-            started = self._log.emit(events.CallStarted, entry.id, entry.attempt, entry.early)
+            started_s = self._log.note(events.CallStarted, entry.id, entry.attempt, entry.early)
             if entry.started_s is None:
-                entry.started_s = started.t
+                entry.started_s = started_s
             failure = await self._attempt(entry, context, timeout_s)
             if failure is None or not failure.may_pass or left <= 0:
                 return failure
             left -= 1
             pause_s = delay_s * (1 - self._random() / 2)
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
-            self._log.emit(events.CallRetried, entry.id, failure.error, pause_s)
+            self._log.note(events.CallRetried, entry.id, failure.error, pause_s)
             stopped = await self._pause(entry, pause_s)
             if stopped is not None:
                 return stopped

@@ -8,13 +8,10 @@ from pydantic_core import to_jsonable_python
 from flowkit.arguments import MASK
 from flowkit.codec import JSON
 from flowkit.graph import Node
-from flowkit.references import Reference, format_pointer
+from flowkit.references import SCALARS, Reference, format_pointer
 
 NOTE_LENGTH = 80
 """How much of an early result its `call.progress` shows."""
-
-SCALARS = frozenset({str, int, float, bool, type(None)})
-"""The types of values that hold no other values."""
 
 
 def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = ()) -> JSON:
@@ -36,10 +33,12 @@ def show_note(value: JSON) -> str:
 
 
 def _show(value: object) -> JSON:
+    if type(value) in SCALARS:
+        return cast(JSON, value)
     if isinstance(value, Reference):
-        return {"from_call": value.call_id, "path": format_pointer(value.path)}
+        return {"from_call": value.call_id, "path": format_pointer(value.path) if value.path else ""}
     if isinstance(value, Mapping):
-        return {str(key): _show(item) for key, item in cast(Mapping[object, object], value).items()}
+        return {str(key): _show(item) for key, item in cast("Mapping[object, object]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [_show(item) for item in cast(list[object], value)]
+        return [_show(item) for item in cast("list[object]", value)]
     return cast(JSON, to_jsonable_python(value, bytes_mode="base64", fallback=repr))
