@@ -70,7 +70,7 @@ def get_cost(model: Model, usage: Usage) -> float | None:
 def is_priced(model: Model) -> bool:
     """Whether each request to this model will have a known cost; a server may still say one when this is False."""
     if isinstance(model, ManyModels):
-        return all(map(is_priced, model.models))
+        return bool(model.models) and all(map(is_priced, model.models))
     return get_cost(model, Usage(1, 1)) is not None
 
 

@@ -90,7 +90,7 @@ class OpenAIModel:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The answer to one request; leaving the context closes it."""
-        return stream_deltas(self, request)
+        return stream_deltas(self, request, self.timeout)
 
     def open(self, body: Mapping[str, JSON]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of the answer to a request's body."""

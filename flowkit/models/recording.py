@@ -93,7 +93,7 @@ class Recorder:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The model's answer, recorded as it passes."""
-        return stream_deltas(self, request)
+        return stream_deltas(self, request, self.model.timeout)
 
     @asynccontextmanager
     async def open(self, body: Mapping[str, JSON]) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:

@@ -1,10 +1,13 @@
 """From a server's bytes to deltas: what every model over HTTP does, be its bytes fresh or recorded."""
 
+import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, assert_never
 
 from flowkit.codec import JSON
+from flowkit.errors import StreamError
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.chat import ChatReader
 from flowkit.models.chat_request import build_chat_body
@@ -40,20 +43,38 @@ def build_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
             assert_never(settings.api)
 
 
+MAX_BODY_BYTES = 512 * 1024 * 1024
+"""The longest answer that is read; a model with a runaway loop is stopped long before by its limit of tokens."""
+
+
 @asynccontextmanager
-async def stream_deltas(source: ByteSource, request: ModelRequest) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
-    """The answer of a byte source as deltas."""
+async def stream_deltas(
+    source: ByteSource, request: ModelRequest, silence_s: float = math.inf
+) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
+    """The answer of a byte source as deltas; `silence_s` is how long a body may go on without saying anything."""
     async with source.open(build_body(request, source.settings)) as chunks:
-        deltas = _read(chunks, _make_reader(source.settings.api))
+        deltas = _read(chunks, _make_reader(source.settings.api), silence_s)
         try:
             yield deltas
         finally:
             await deltas.aclose()
 
 
-async def _read(chunks: AsyncIterator[bytes], reader: Reader) -> AsyncGenerator[Delta, None]:
+async def _read(chunks: AsyncIterator[bytes], reader: Reader, silence_s: float) -> AsyncGenerator[Delta, None]:
+    clock = asyncio.get_running_loop().time
+    heard_s = clock()
+    size_bytes = 0
     async for chunk in chunks:
-        for delta in reader.feed(chunk):
+        size_bytes += len(chunk)
+        if size_bytes > MAX_BODY_BYTES:
+            raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+        deltas = reader.feed(chunk)
+        # Gateways send comments while they wait, which keep a connection's own time-out from ever passing.
+        if deltas:
+            heard_s = clock()
+        elif clock() - heard_s > silence_s:
+            raise StreamError(f"the server said nothing for {silence_s:g} s but kept the line open", retryable=True)
+        for delta in deltas:
             yield delta
     for delta in reader.end():
         yield delta
