@@ -1,0 +1,344 @@
+"""Real processes, real `kill -9`: what a run promises after each fault, judged by a log of effects outside flowkit.
+
+Row numbers are those of the fault matrix in `docs/explanation/crash.md`.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from forking import Child, Forks, say
+from stores import opened_journal
+
+from flowkit.codec import JSON
+from flowkit.context import CONTEXT, Context
+from flowkit.errors import RunBusy
+from flowkit.events import EventLog, RunStatus
+from flowkit.executor import Executor
+from flowkit.journal import Done, Retry, RunJournal
+from flowkit.references import Reference, ToolCall
+from flowkit.tools import tool
+from flowkit.toolsets import Toolset
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks, and kills")
+
+KILLS = 100
+
+
+# What the children run
+
+
+@dataclass
+class World:
+    """What is outside of flowkit: a file of effects, and the point at which the process dies."""
+
+    effects: str
+    die_at: int | None = None
+    points: int = 0
+
+    def point(self) -> None:
+        """One more moment at which a process may be killed."""
+        self.points += 1
+        if self.points == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def act(self, kind: str, context: Context["World"], value: int) -> int:
+        """Change the world, between two moments at which the process may be killed."""
+        self.point()
+        line = {"node": context.call_id, "kind": kind, "key": context.idempotency_key, "value": value}
+        handle = os.open(self.effects, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.write(handle, json.dumps(line).encode() + b"\n")
+        os.close(handle)
+        self.point()
+        return value
+
+
+@tool(effect="read")
+async def look(number: int, before: int = 0, ctx: Context[World] = CONTEXT) -> int:
+    """Read something."""
+    await asyncio.sleep(0.0005)
+    return ctx.data.act("read", ctx, 3 * before + number)
+
+
+@tool(effect="read")
+def look_in_a_thread(number: int, before: int = 0, ctx: Context[World] = CONTEXT) -> int:
+    """Read something, blocking."""
+    time.sleep(0.0005)
+    return ctx.data.act("read", ctx, 5 * before + number)
+
+
+@tool(effect="idempotent")
+async def put(number: int, before: int = 0, ctx: Context[World] = CONTEXT) -> int:
+    """Set something; again with the same key changes nothing more."""
+    await asyncio.sleep(0.0005)
+    return ctx.data.act("idempotent", ctx, 7 * before + number)
+
+
+@tool(effect="write")
+async def pay(number: int, before: int = 0, ctx: Context[World] = CONTEXT) -> int:
+    """Change something, each time."""
+    await asyncio.sleep(0.0005)
+    return ctx.data.act("write", ctx, 11 * before + number)
+
+
+def ask_the_bank(number: int, before: int = 0) -> object:
+    """Whether that payment happened."""
+    for effect in read_effects(Path(os.environ["EFFECTS"])):
+        if effect["kind"] == "probed" and effect["value"] == 11 * before + number:
+            return Done(effect["value"])
+    return Retry()
+
+
+@tool(effect="write", probe=ask_the_bank)
+async def pay_and_tell(number: int, before: int = 0, ctx: Context[World] = CONTEXT) -> int:
+    """Change something that can be looked up later."""
+    return ctx.data.act("probed", ctx, 11 * before + number)
+
+
+TOOLS = Toolset(look, look_in_a_thread, put, pay, pay_and_tell)
+
+
+def make_calls(
+    count: int, *, names: Sequence[str] = ("look", "pay", "look_in_a_thread", "put", "pay")
+) -> list[ToolCall]:
+    """A graph: each call needs the one three before it."""
+    return [
+        ToolCall(
+            f"step-{number}",
+            names[number % len(names)],
+            {"number": number} | ({"before": Reference(f"step-{number - 3}")} if number >= 3 else {}),
+        )
+        for number in range(count)
+    ]
+
+
+class DyingJournal:
+    """A run's journal with a moment to die before and after each of its methods."""
+
+    def __init__(self, run: RunJournal, world: World) -> None:
+        self._run = run
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._run, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def between_two_points(*args: Any, **named: Any) -> Any:
+            self._world.point()
+            result = await found(*args, **named)
+            self._world.point()
+            return result
+
+        return between_two_points
+
+
+def drive(folder: str, count: int, die_at: int | None, names: Sequence[str] | None = None) -> None:
+    """Start the run or go on with it, and say how it ended."""
+    path = Path(folder)
+    os.environ["EFFECTS"] = str(path / "effects")
+    world = World(str(path / "effects"), die_at)
+    calls = make_calls(count) if names is None else make_calls(count, names=names)
+
+    async def main() -> None:
+        with opened_journal(path / "j") as journal:
+            try:
+                run = await journal.open_run("r", name="n", inputs={"count": count})
+            except RunBusy:
+                say("busy")
+                return
+            say("driving")
+            dying = cast(RunJournal, DyingJournal(run, world))
+            log = EventLog("r", time.monotonic)
+            log.first_seq = run.first_seq
+            log.listen(run.append_event)
+            async with Executor(TOOLS, log, data=world, run_id="r", journal=dying) as executor:
+                for call in calls:
+                    executor.add(call)
+                await executor.wait()
+                outcomes = {call.id: executor.outcome(call.id) for call in calls}
+            states = {node: "none" if outcome is None else outcome.state for node, outcome in outcomes.items()}
+            values: dict[str, JSON] = {node: outcome.value for node, outcome in outcomes.items() if outcome is not None}
+            status: RunStatus = "in_doubt" if "in_doubt" in states.values() else "done"
+            await dying.finish(status, values)
+        say(json.dumps({"states": states, "values": values, "points": world.points}))
+
+    asyncio.run(main())
+
+
+# What the tests do with them
+
+
+@pytest.fixture(scope="module")
+def forks() -> Generator[Forks]:
+    with Forks(["test_faults"]) as forks:
+        yield forks
+
+
+def read_effects(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def expected_values(count: int, names: Sequence[str]) -> dict[str, int]:
+    factors = {"look": 3, "look_in_a_thread": 5, "put": 7, "pay": 11, "pay_and_tell": 11}
+    values: list[int] = []
+    for number in range(count):
+        before = values[number - 3] if number >= 3 else 0
+        values.append(factors[names[number % len(names)]] * before + number)
+    return {f"step-{number}": value for number, value in enumerate(values)}
+
+
+NAMES = ("look", "pay", "look_in_a_thread", "put", "pay")
+
+
+@dataclass
+class Story:
+    """One run through kills, resumes and decisions, and what must hold at every stop."""
+
+    forks: Forks
+    folder: Path
+    count: int
+    names: Sequence[str] = NAMES
+    doubts: int = 0
+
+    def start(self, die_at: int | None = None) -> Child:
+        self.recorded = self.read_recorded()
+        self.effects_before = Counter(effect["node"] for effect in read_effects(self.folder / "effects"))
+        child = self.forks.start("test_faults:drive", self.folder, self.count, die_at, self.names)
+        assert child.hear() in ("driving", "")
+        return child
+
+    def read_recorded(self) -> set[str]:
+        if not (self.folder / "j").exists():
+            return set()
+        with opened_journal(self.folder / "j") as journal:
+            shown = journal.show("r")
+        return set() if shown is None else {node for node, found in shown.nodes.items() if found.state == "finished"}
+
+    def check(self) -> None:
+        """No write twice, no recorded step again, one key for each idempotent step."""
+        effects = read_effects(self.folder / "effects")
+        counts = Counter(effect["node"] for effect in effects)
+        assert all(counts[effect["node"]] == 1 for effect in effects if effect["kind"] in ("write", "probed")), counts
+        assert all(counts[node] == self.effects_before[node] for node in self.recorded), "a recorded step ran again"
+        keys: dict[str, set[str]] = {}
+        for effect in effects:
+            keys.setdefault(effect["node"], set()).add(effect["key"])
+        assert all(len(found) == 1 for found in keys.values()), "an attempt had another idempotency key"
+
+    def hear_end(self, child: Child) -> dict[str, Any] | None:
+        """How the run ended; None when its process was killed before."""
+        said = child.hear()
+        child.wait()
+        self.check()
+        return json.loads(said) if said else None
+
+    def decide(self) -> int:
+        """Be the person who looks at the world and says what happened to each write in doubt."""
+        decided = 0
+        with opened_journal(self.folder / "j") as journal:
+            shown = journal.show("r")
+            assert shown is not None
+            for node, found in shown.nodes.items():
+                if found.state == "in_doubt":
+                    happened = [e for e in read_effects(self.folder / "effects") if e["node"] == node]
+                    journal.resolve("r", node, Done(happened[0]["value"]) if happened else Retry(), by="ada")
+                    decided += 1
+        self.doubts += decided
+        return decided
+
+    def finish(self) -> None:
+        """Go on until the end, deciding what is in doubt, and compare the answer."""
+        ended = self.hear_end(self.start())
+        while ended is not None and "in_doubt" in ended["states"].values():
+            assert self.decide() > 0, "nothing would change"
+            ended = self.hear_end(self.start())
+        assert ended is not None
+        assert ended["values"] == expected_values(self.count, self.names)
+        assert set(ended["states"].values()) == {"finished"}
+
+
+def count_points(forks: Forks, folder: Path, count: int, names: Sequence[str]) -> int:
+    """How many moments to die there are in a run that nothing disturbs."""
+    story = Story(forks, folder, count, names)
+    ended = story.hear_end(story.start())
+    assert ended is not None
+    assert ended["values"] == expected_values(count, names)
+    return ended["points"]
+
+
+def test_rows_1_to_3_killed_at_every_point_a_run_goes_on(tmp_path: Path, forks: Forks) -> None:
+    """Before and after each call of the journal and each effect, in tasks and in threads."""
+    (tmp_path / "whole").mkdir()
+    points = count_points(forks, tmp_path / "whole", 10, NAMES)
+    assert points > 50
+    doubts = 0
+    for die_at in range(1, points + 1):
+        story = Story(forks, tmp_path / str(die_at), 10)
+        story.folder.mkdir()
+        assert story.hear_end(story.start(die_at)) is None
+        story.finish()
+        doubts += story.doubts
+    assert doubts > 0, "some of these kills must hit a write in the middle"
+
+
+def test_row_8_a_probe_decides_on_a_write_that_may_have_happened(tmp_path: Path, forks: Forks) -> None:
+    names = ("pay_and_tell", "look")
+    (tmp_path / "whole").mkdir()
+    points = count_points(forks, tmp_path / "whole", 4, names)
+    for die_at in range(1, points + 1):
+        story = Story(forks, tmp_path / str(die_at), 4, names)
+        story.folder.mkdir()
+        assert story.hear_end(story.start(die_at)) is None
+        ended = story.hear_end(story.start())
+        assert ended is not None
+        assert ended["values"] == expected_values(4, names)
+        assert story.doubts == 0, "nobody had to decide"
+
+
+def test_row_8_without_a_probe_the_run_stops_and_says_so(tmp_path: Path, forks: Forks) -> None:
+    in_doubt = 0
+    for die_at in range(1, 7):
+        story = Story(forks, tmp_path / str(die_at), 1, ("pay",))
+        story.folder.mkdir()
+        assert story.hear_end(story.start(die_at)) is None
+        happened = len(read_effects(story.folder / "effects"))
+        ended = story.hear_end(story.start())
+        assert ended is not None
+        if ended["states"] == {"step-0": "in_doubt"}:
+            in_doubt += 1
+            assert len(read_effects(story.folder / "effects")) == happened, "it was not started again"
+            with opened_journal(story.folder / "j") as journal:
+                assert journal.runs()[0].status == "in_doubt"
+    assert in_doubt >= 3, "after the claim, before and after the effect, before the record"
+
+
+def test_twenty_steps_killed_at_a_random_moment_a_hundred_times(tmp_path: Path, forks: Forks) -> None:
+    """Each write happens exactly once, or is in doubt and says so; the answer is the same in the end."""
+    numbers = random.Random(11)
+    kills = runs = doubts = 0
+    while kills < KILLS:
+        story = Story(forks, tmp_path / str(runs), 20)
+        story.folder.mkdir()
+        for _ in range(numbers.randint(1, 6)):
+            child = story.start()
+            time.sleep(numbers.uniform(0, 0.03))  # the moment is nobody's choice
+            child.kill()
+            story.check()
+            story.decide()
+            kills += 1
+        story.finish()
+        writes = [e for e in read_effects(story.folder / "effects") if e["kind"] == "write"]
+        assert Counter(e["node"] for e in writes) == {f"step-{n}": 1 for n in range(20) if NAMES[n % 5] == "pay"}
+        runs, doubts = runs + 1, doubts + story.doubts
+    assert doubts > 0, "some kills must hit a write in the middle"
