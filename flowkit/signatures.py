@@ -150,7 +150,7 @@ _KINDS: dict[Any, Kind] = {
 
 def _read_parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Parameter:
     if kind == "star":
-        return Parameter(name, list[annotation], (), kind)
+        return Parameter(name, list[annotation], [], kind)
     if isinstance(default, FieldInfo):
         # `= Field(...)`: what it says belongs to the type, and its default is the default.
         return Parameter(name, Annotated[annotation, default], _default_of(default), kind, is_field=True)

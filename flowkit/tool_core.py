@@ -166,10 +166,6 @@ class Tool(Generic[P, R_co]):
         # The cast, because pyright takes no cached_property where a protocol asks for a property.
         return lint(cast(Lintable, self), parse_target(target))
 
-    def lint(self, target: str = "openai-strict") -> list[Finding]:
-        """What an author should know before a model of this kind of server sees the tool."""
-        return lint(self, parse_target(target))
-
     @classmethod
     def from_schema(
         cls, name: str, description: str, schema: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
