@@ -28,6 +28,7 @@ _HOME = {
     "ModelError": "errors",
     "Needs": "tools",
     "OpenAIModel": "models.openai",
+    "Price": "pricing",
     "Recorder": "models.recording",
     "Ref": "recipes",
     "Reference": "references",

@@ -30,6 +30,7 @@ from flowkit.models.recording import Replayer as Replayer
 from flowkit.models.routing import FallbackModel as FallbackModel
 from flowkit.models.routing import Router as Router
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
+from flowkit.pricing import Price as Price
 from flowkit.recipe_files import load_recipe as load_recipe
 from flowkit.recipes import Ref as Ref
 from flowkit.recipes import ask as ask
