@@ -52,6 +52,13 @@ class SchemaGenerator(GenerateJsonSchema):
             generated["type"] = sorted({_JSON_TYPES[type(value)] for value in generated["enum"]})
         return generated
 
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        generated = super().decimal_schema(schema)
+        for branch in generated.get("anyOf", [generated]):
+            if branch.get("type") == "string":
+                branch.setdefault("pattern", _DECIMAL)
+        return generated
+
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         generated = super().dict_schema(schema)
         names = self._key_names(schema.get("keys_schema", {"type": "str"}))
@@ -74,6 +81,7 @@ class SchemaGenerator(GenerateJsonSchema):
                 return None
 
 
+_DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
 
 
@@ -164,8 +172,6 @@ def build_parameters_schema(
     for name, text in descriptions.items():
         if name in properties:
             properties[name].setdefault("description", text)
-    if schema.get("additionalProperties") is True:
-        del schema["additionalProperties"]
     ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
     return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
 

@@ -24,6 +24,7 @@ SCHEMAS: Mapping[str, Any] = {
     "numbers by step": {"type": "number", "multipleOf": 0.25, "minimum": 1, "maximum": 2},
     "text of a length": {"type": "string", "minLength": 3, "maxLength": 5},
     "text of a pattern": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 4},
+    "text with ends": {"type": "string", "pattern": r"^[$a-b\]]\$$", "maxLength": 2},
     "text that looks ahead": {"type": "string", "pattern": "^(?!0)[0-9]+"},
     "list": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 3},
     "set": {"type": "array", "items": {"type": ["boolean", "integer"]}, "uniqueItems": True},

@@ -62,12 +62,17 @@ class Definitions:
 
 
 def _join(key: str, first: JSON, second: JSON, path: str) -> JSON:
+    if first == second:
+        return first
     if key == "properties" and isinstance(first, dict) and isinstance(second, dict):
-        return {**second, **first}
+        shared: dict[str, JSON] = {
+            name: {"allOf": [first[name], second[name]]} for name in first.keys() & second.keys()
+        }
+        return {**first, **second, **shared}
     if key == "required" and isinstance(first, list) and isinstance(second, list):
         return [*first, *(name for name in second if name not in first)]
     # What describes goes by who stands nearer; what constrains has to hold both.
-    if first != second and key not in ("title", "description", "default", "examples"):
+    if key not in ("title", "description", "default", "examples"):
         raise NotStrict(path, f"several schemas at once that differ in {key!r}")
     return first
 

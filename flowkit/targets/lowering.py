@@ -41,6 +41,21 @@ _TEXTS: Mapping[str, str] = {
     "contentMediaType": "content: {}",
     "uniqueItems": "no item twice",
 }
+_WORDS: Mapping[str, frozenset[str]] = {
+    "string": frozenset({"minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"}),
+    "number": KEYWORDS["number"],
+    "integer": KEYWORDS["integer"],
+    "array": frozenset(
+        {"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"}
+    ),
+    "object": frozenset(
+        {"properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties"}
+        | {"maxProperties", "dependentRequired", "dependentSchemas"}
+    ),
+    "boolean": frozenset(),
+    "null": frozenset(),
+}
+"""The keywords that mean something for one type only."""
 _ANY = "a value of any type can't be described"
 _MAX_TOLD_DEFAULT = 200
 """Characters of a default that are shown to the model; a longer one is only said to exist."""
@@ -88,6 +103,9 @@ class Lowering:
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema and not schema.keys() & {"type", "properties", "items"}:
                 return self._union(schema, keyword, path)
+        values = schema.get("enum", [schema.get("const")])
+        if not isinstance(values, list) or any(isinstance(value, (dict, list)) for value in values):
+            raise NotStrict(path, "an enum of lists or objects")
         types = types_of(schema) or _guess_types(schema)
         match types:
             case ():
@@ -152,9 +170,6 @@ class Lowering:
         pattern = schema.get("pattern")
         if not isinstance(pattern, str) or not is_supported_pattern(pattern):
             keep.discard("pattern")
-        values = schema.get("enum", [schema.get("const")])
-        if not isinstance(values, list) or any(isinstance(value, (dict, list)) for value in values):
-            raise NotStrict(path, "an enum of lists or objects")
         described = self._describe(schema, path, keep)
         kept = {key: value for key, value in schema.items() if key in keep and key != "type"}
         return {"type": types[0] if len(types) == 1 else list(types), **described, **kept}
@@ -253,8 +268,8 @@ class Lowering:
                 written[name], conversions[name] = self._optional(item, here)
                 continue
             written[name], conversions[name] = self._lower(item, here)
-            if "default" in item:
-                defaults[name] = item["default"]
+            # Where the schema doesn't know what leaving it out means, null is the nearest that can be written.
+            defaults[name] = item.get("default")
             if item.get("default", self) is not None:
                 self._note("default", here, "null is a value here, so the model can't ask for the default")
         return written, Fields(conversions, frozenset(optional), defaults)
@@ -346,12 +361,10 @@ def _guess_types(schema: Schema) -> tuple[str, ...]:
     if isinstance(values, list):
         kinds = [min(types_of_value(value)) for value in values]  # "integer" before "number"
         return tuple(dict.fromkeys(kinds))
-    shown = (kind for kind, keywords in KEYWORDS.items() if keywords & schema.keys())
-    return tuple(shown)[:1]
+    return tuple(kind for kind, words in _WORDS.items() if words & schema.keys())[:1]
 
 
 def _only(schema: Schema, kind: str) -> dict[str, JSON]:
     """One type of a schema that has several."""
-    foreign = frozenset[str]().union(*(words for other, words in KEYWORDS.items() if other != kind)) - KEYWORDS[kind]
-    kept = {key: value for key, value in schema.items() if key not in foreign | _ANNOTATIONS}
-    return {**kept, "type": kind}
+    others = frozenset[str]().union(*(words for other, words in _WORDS.items() if other != kind)) - _WORDS[kind]
+    return {**{key: value for key, value in schema.items() if key not in others | _ANNOTATIONS}, "type": kind}

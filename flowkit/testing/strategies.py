@@ -6,6 +6,7 @@ be there is drawn. What no strategy writes by itself (`not`, `if`, `contains`, â
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any, Protocol, TypeVar, cast
@@ -147,7 +148,7 @@ class _Drawer:
             most = fewest
         patterns = cast(dict[str, JSON], schema.get("patternProperties", {}))
         others = schema.get("additionalProperties", "properties" not in schema and not patterns)
-        kinds = [(st.from_regex(pattern), self.draw(item, depth)) for pattern, item in patterns.items()]
+        kinds = [(_matches(pattern), self.draw(item, depth)) for pattern, item in patterns.items()]
         if others is not False:
             names = self.draw({"type": "string", **cast(Schema, schema.get("propertyNames", {}))}, depth)
             kinds.append((cast(SearchStrategy[str], names), self.draw(others, depth)))
@@ -230,7 +231,7 @@ def _texts(schema: Schema) -> Values:
     encoding = schema.get("contentEncoding")
     known = _FORMATS.get(str(schema.get("format")))
     if isinstance(pattern, str):
-        drawn = st.from_regex(pattern).filter(_is_utf8)
+        drawn = _matches(pattern)
         bounded = "minLength" in schema or "maxLength" in schema
         return cast(Values, drawn.filter(fits) if bounded else drawn)
     if known is not None:
@@ -239,6 +240,12 @@ def _texts(schema: Schema) -> Values:
         encode = base64.b64encode if encoding == "base64" else base64.urlsafe_b64encode
         return cast(Values, st.binary(max_size=15).map(lambda data: encode(data).decode()))
     return cast(Values, st.text(st.characters(codec="utf-8"), min_size=fewest, max_size=most))
+
+
+def _matches(pattern: str) -> SearchStrategy[str]:
+    """Texts that hold a match of an ECMA-262 expression, as JSON Schema means it: there `$` is the very end."""
+    ends = re.sub(r"(\\.|\[(?:\\.|[^\]\\])*\])|\$", lambda found: found[1] or r"\Z", pattern)
+    return st.from_regex(re.compile(ends, re.ASCII)).filter(_is_utf8)
 
 
 def _is_utf8(text: str) -> bool:
