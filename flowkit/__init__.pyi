@@ -1,9 +1,6 @@
 """The public names of flowkit, for type checkers; `__init__.py` imports them when they are first used."""
 
 from flowkit.agent import Agent as Agent
-from flowkit.run import AgentResult as AgentResult
-from flowkit.limits import Limits as Limits
-from flowkit.run import Run as Run
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
@@ -18,6 +15,7 @@ from flowkit.executor import Approve as Approve
 from flowkit.executor import Deny as Deny
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
+from flowkit.limits import Limits as Limits
 from flowkit.messages import File as File
 from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message
@@ -41,6 +39,8 @@ from flowkit.recipes import step as step
 from flowkit.recipes import when as when
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
+from flowkit.run import AgentResult as AgentResult
+from flowkit.run import Run as Run
 from flowkit.sse_response import sse as sse
 from flowkit.tools import Needs as Needs
 from flowkit.tools import Tool as Tool
