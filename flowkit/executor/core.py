@@ -199,6 +199,7 @@ class Executor:
         references = find_references(call.arguments)
         unknown = next((r for r in references if r.call_id not in self._entries or r.call_id == call.id), None)
         if unknown is not None:
+            entry.node = call
             self._tell_sealed(entry, call)
             self._end(entry, "failed", error=f"not run: there is no call {unknown.call_id!r} before it")
             return
@@ -370,12 +371,14 @@ class Executor:
 
     def _start_anew(self, entry: Entry) -> Entry:
         """The same call as if it were only announced: its early run, and those it needed, are stopped and forgotten."""
-        for child in self._children(entry):
-            self._drop(child)
-            del self._entries[child.id]
-        self._drop(entry)
         fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
         self._entries[entry.id] = fresh
+        for child in self._children(entry):
+            self._drop(child)
+            again = Entry(child.id, child.node, child.plan, fresh, child.order)
+            fresh.more.add_child(again)
+            self._entries[child.id] = again
+        self._drop(entry)
         return fresh
 
     def _drop(self, entry: Entry) -> None:
@@ -425,7 +428,7 @@ class Executor:
         if plan.needs:
             *needed, bound = plan.tool.expand(call)
             for place, need in enumerate(needed, 1):
-                child = self._open(need, call.id, self._plan_need(plan, need.name))
+                child = self._open_need(entry, need, plan)
                 # It counts as made just before the call that needs it.
                 child.order = entry.order - 1 + place / (len(needed) + 1)
                 self._place(child, need, find_references(need.arguments), early=early, sealed=sealed)
@@ -436,6 +439,13 @@ class Executor:
             if reference.path:
                 self._check_path(reference)
         return [reference.call_id for reference in references]
+
+    def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
+        """The entry of what a call needs; an early run with other arguments may have opened it before."""
+        child = self._entries.get(need.id)
+        if child is not None and child.phase == Phase.NEW and child.parent is entry:
+            return child
+        return self._open(need, entry.id, self._plan_need(plan, need.name))
 
     def _plan_need(self, plan: Plan, name: str) -> Plan | None:
         tool = plan.tool.needed_tools.get(name)
@@ -534,7 +544,9 @@ class Executor:
         return True
 
     def _value(self, entry: Entry | None, reference: Reference) -> JSON:
-        producer = self._entries[reference.call_id]
+        producer = self._entries.get(reference.call_id)
+        if producer is None:
+            raise ResolutionError(f"there is no call {reference.call_id!r}")
         if producer.state != "finished":
             if not producer.is_usable:
                 raise ResolutionError(f"{producer.node.name or producer.id!r} has no result")
