@@ -268,8 +268,9 @@ class Lowering:
                 written[name], conversions[name] = self._optional(item, here)
                 continue
             written[name], conversions[name] = self._lower(item, here)
-            # Where the schema doesn't know what leaving it out means, null is the nearest that can be written.
-            defaults[name] = item.get("default")
+            # Where the schema doesn't say what leaving it out means, null is the nearest that can be written.
+            default = item.get("default")
+            defaults[name] = default if default is None or Shape(item, self.root).fits(default) else None
             if item.get("default", self) is not None:
                 self._note("default", here, "null is a value here, so the model can't ask for the default")
         return written, Fields(conversions, frozenset(optional), defaults)
