@@ -95,6 +95,7 @@ class Executor:
         self._count = 0
         self._plans: dict[str, Plan] = {}
         self._pending: dict[str, Entry] = {}
+        self._asking: set[str] = set()
         self._shared: dict[str, Entry] = {}
         self._resources = Resources()
         self._resource_writes = 0
@@ -581,11 +582,13 @@ class Executor:
         if self._journal is None:
             self._release_stuck()
         else:
+            self._asking.add(entry.id)
             self._runner.start_alone(self._ask_journal(entry, cast(JSON, shown), self._journal))
 
     async def _ask_journal(self, entry: Entry, shown: JSON, journal: RunJournal) -> None:
         """Write down that a person has to decide; one may have decided already, in another process."""
         decided = await journal.ask(entry.id, name=entry.node.name, arguments=shown)
+        self._asking.discard(entry.id)
         if entry.id not in self._pending:
             return
         if decided is None:
@@ -979,8 +982,9 @@ class Executor:
         """Let go of whoever waits only for calls that wait for a person."""
         if not self._waiters or not self._pending:
             return
-        stuck = set(self._pending)
-        stack = list(self._pending.values())
+        # One that is still being looked up in the journal may have been decided in another process.
+        stack = [entry for entry in self._pending.values() if entry.id not in self._asking]
+        stuck = {entry.id for entry in stack}
         while stack:
             entry = stack.pop()
             behind = list(entry.dependents or ())
