@@ -17,10 +17,11 @@ from flowkit import events
 from flowkit.answers import count_asked, find_tool, make_tips, make_tool_message
 from flowkit.codec import dumps
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, ModelError
+from flowkit.errors import FlowkitError, ModelError, RunError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Executor, Outcome
 from flowkit.history import NOT_RUN, call_ids, count_turns, mend, rename_calls, unanswered
+from flowkit.journal import Journal
 from flowkit.limits import LimitReached, Meter
 from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, UserMessage
 from flowkit.models.base import ModelRequest
@@ -111,20 +112,7 @@ class Rounds(Generic[OutputT]):
         """Take hold of the run, and read what there is of it."""
         plan, context, given = self._plan, self._context, self._given
         if plan.journal is not None:
-            inputs = given.to_json() if given.message is not None or given.history else None
-            journal = await plan.journal.open_run(
-                context.run_id,
-                name=plan.name,
-                inputs=inputs,
-                user=context.user,
-                session=context.session,
-                allow_changed=plan.allow_changed,
-            )
-            self._record = RunRecord(journal, self._log)
-            given = self._given = replace(Given.from_json(journal.inputs), decisions=given.decisions)
-            if context.session is not None and not given.history:
-                said = plan.journal.conversation(context.session, user=context.user)
-                given = self._given = replace(given, history=Given.read_messages(said))
+            given = self._given = await self._open_record(plan.journal)
         self._messages = list(given.history if given.message is None else mend(given.history))
         self._kept = len(self._messages)
         if given.message is not None:
@@ -141,6 +129,29 @@ class Rounds(Generic[OutputT]):
             journal=self._record.journal,
             slots=plan.slots,
         )
+
+    async def _open_record(self, journal: Journal) -> Given:
+        """Start or go on with the run in its journal; gives what it began with, its session's conversation included."""
+        context, given = self._context, self._given
+        is_known = journal.show(context.run_id) is not None
+        if not is_known and context.session is not None and not given.history:
+            said = journal.conversation(context.session, user=context.user)
+            given = replace(given, history=Given.read_messages(said))
+        held = await journal.open_run(
+            context.run_id,
+            name=self._plan.name,
+            inputs=None if is_known else given.to_json(),
+            user=context.user,
+            session=context.session,
+            allow_changed=self._plan.allow_changed,
+        )
+        self._record = RunRecord(held, self._log)
+        began = replace(Given.from_json(held.inputs), decisions=given.decisions)
+        if is_known and given.message not in (None, began.message):
+            await held.close()
+            self._record = RunRecord(None, self._log)
+            raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")
+        return began
 
     async def _go(self) -> None:
         self._tools = await self._tools_now()

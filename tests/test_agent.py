@@ -1,0 +1,258 @@
+"""Agents: runs that own their tasks, overrides, identities, and runs that survive their process."""
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flowkit
+from flowkit.agent import Agent
+from flowkit.cache import DiskCache
+from flowkit.context import CONTEXT, Context
+from flowkit.errors import ConfigurationError, DefinitionError
+from flowkit.journal import Done, Journal
+from flowkit.messages import ToolMessage, UserMessage
+from flowkit.models.scripted import Script, ScriptedModel, call
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import tool
+from flowkit.toolsets import Toolset
+
+
+@dataclass(frozen=True)
+class Shop:
+    customer: str
+
+
+@tool(effect="read")
+def look(name: str) -> str:
+    """Look something up."""
+    return f"seen {name}"
+
+
+def test_run_sync_gives_the_result() -> None:
+    assert Agent(ScriptedModel(["Hi."]), cache=False).run_sync("go").output == "Hi."
+
+
+def test_the_public_names_are_there() -> None:
+    for name in flowkit.__all__:
+        assert getattr(flowkit, name) is not None
+
+
+def test_a_run_goes_on_without_watchers_and_can_be_watched_again() -> None:
+    async def go() -> tuple[int, int, str | None]:
+        run = Agent(ScriptedModel([["One. ", 1.0, "Two."]]), cache=False).start("go")
+        async for event in run:
+            if event.type == "text.delta":
+                break
+        result = await run.wait()
+        seqs = [event.seq async for event in run.watch(after=2)]
+        return seqs[0], len(seqs), result.output
+
+    first, count, output = run_virtual(go())
+    assert (first, output) == (3, "One. Two.")
+    assert count > 2
+
+
+def test_a_running_run_is_joined_by_its_id() -> None:
+    async def go() -> bool:
+        agent = Agent(ScriptedModel([["One. ", 1.0, "Two."]]), cache=False)
+        first = agent.start("go", run_id="r1")
+        second = agent.start("go", run_id="r1")
+        await first.wait()
+        return first is second
+
+    assert run_virtual(go())
+
+
+def test_cancelling_the_caller_cancels_the_run() -> None:
+    async def go() -> bool:
+        agent = Agent(ScriptedModel([["One. ", 99.0, "Two."]]), cache=False)
+        task = asyncio.create_task(agent.run("go", run_id="r1"))
+        await asyncio.sleep(1)
+        run = agent.start(run_id="r1", history=[UserMessage("x")], message="x")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return run.is_done
+
+    assert run_virtual(go())
+
+
+def test_nothing_to_run_is_refused() -> None:
+    agent = Agent(ScriptedModel(["Hi."]), cache=False)
+    with pytest.raises(ConfigurationError, match="nothing to run"):
+        run_virtual(agent.run(history=[{"role": "user", "content": "hm"}, {"role": "assistant", "content": "Hi."}]))
+
+
+def test_model_tools_and_cache_can_be_overridden_for_a_while(tmp_path: Path) -> None:
+    @tool(effect="read")
+    def fake(name: str) -> str:
+        return f"dreamt of {name}"
+
+    agent = Agent(ScriptedModel(["no"]), tools=[look], cache=False)
+    with agent.override(model=ScriptedModel([[call("look", name="a")], "yes"]), tools={"look": fake}):
+        result = run_virtual(agent.run("go"))
+    assert result.output == "yes"
+    assert result.calls[0].value == "dreamt of a"
+    assert run_virtual(agent.run("go")).output == "no"
+
+
+def test_overriding_an_unknown_tool_is_an_error() -> None:
+    agent = Agent(ScriptedModel(["no"]), tools=[look], cache=False)
+    with agent.override(tools={"loook": look}), pytest.raises(DefinitionError, match="loook"):
+        run_virtual(agent.run("go"))
+
+
+def test_two_tools_of_one_name_are_refused_when_the_agent_is_made() -> None:
+    @tool(name="look")
+    def other(name: str) -> str:
+        return name
+
+    with pytest.raises(DefinitionError, match="two tools are called 'look'"):
+        Agent(ScriptedModel([]), tools=[look, other])
+
+
+def test_tools_may_change_between_turns() -> None:
+    def source(ctx: Context[list[str]]) -> list[Any]:
+        ctx.data.append("asked")
+        return [look] if len(ctx.data) > 2 else []
+
+    model = ScriptedModel([[call("look", name="a")], [call("look", name="b")], "Done."])
+    result = run_virtual(Agent(model, tools=[Toolset.dynamic(source)], cache=False).run("go", data=[]))
+    texts = [message.text for message in result.messages if isinstance(message, ToolMessage)]
+    assert texts[0].startswith("there is no tool 'look'")
+    assert texts[1] == "seen b"
+
+
+# Who may share a result
+
+
+@tool(ttl=300, scope="user")
+def latest(ctx: Context[Shop] = CONTEXT) -> str:
+    """The latest order."""
+    return f"order of {ctx.data.customer}"
+
+
+def test_a_run_without_the_identity_that_a_tool_needs_is_refused() -> None:
+    agent = Agent(ScriptedModel(["Hi."]), tools=[latest], cache=False)
+    with pytest.raises(ConfigurationError, match="start the run with user="):
+        run_virtual(agent.run("go", data=Shop("Ann")))
+
+
+def test_two_users_never_see_each_others_result_and_each_gets_their_own_from_the_cache(tmp_path: Path) -> None:
+    async def ask(agent: Agent[str], user: str) -> tuple[object, str]:
+        result = await agent.run("Where is my order?", data=Shop(user), user=user)
+        return result.calls[0].value, result.calls[0].source
+
+    async def go() -> list[tuple[object, str]]:
+        cache = DiskCache(tmp_path)
+        turns: list[Script] = [[call("latest")], "There."]
+        agent = Agent(ScriptedModel(turns * 3), tools=[latest], cache=cache)
+        try:
+            return [await ask(agent, user) for user in ("Ann", "Bob", "Ann")]
+        finally:
+            await cache.close()
+
+    assert run_virtual(go()) == [("order of Ann", "run"), ("order of Bob", "run"), ("order of Ann", "cache")]
+
+
+# The journal
+
+ORDERING = """
+import asyncio, os, sys
+from pathlib import Path
+from flowkit import Agent, Approve, Journal, ScriptedModel, tool
+from flowkit.models.scripted import call
+
+folder = Path(sys.argv[1])
+dies_in = sys.argv[2]
+
+def note(text):
+    with (folder / "effects").open("a") as file:
+        file.write(text + "\\n")
+
+@tool(effect="read")
+def look(name: str) -> str:
+    note(f"look {name}")
+    return f"seen {name}"
+
+@tool
+def order(name: str) -> str:
+    note(f"order {name}")
+    if dies_in == "order":
+        os._exit(9)
+    return f"ordered {name}"
+
+@tool(approval=True)
+def pay(won: int) -> str:
+    note(f"pay {won}")
+    return f"paid {won}"
+
+def answer(request):
+    if request.turn == 2 and dies_in == "turn 2":
+        os._exit(9)
+    if request.turn == 1:
+        asked = [call("look", name="tea"), call("order", name="tea")]
+        return asked + [call("pay", won=5)] if dies_in == "approval" else asked
+    return "It is ordered."
+
+agent = Agent(ScriptedModel(answer), tools=[look, order, pay], cache=False, journal=folder / "runs.db")
+result = agent.run_sync("go" if "first" in sys.argv else None, run_id="r1", session="s1", user="Ann")
+print(result.status, result.output, [o.source for o in result.calls], len(result.messages), sep="|")
+"""
+
+
+def in_a_process(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the script above in a process of its own: its exit code, and the last line that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", ORDERING, str(folder), *arguments], capture_output=True, text=True, check=False
+    )
+    return done.returncode, (done.stdout.splitlines() or [done.stderr[-500:]])[-1]
+
+
+def effects(folder: Path) -> list[str]:
+    return (folder / "effects").read_text().splitlines()
+
+
+def test_a_run_killed_between_turns_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+    assert in_a_process(tmp_path, "turn 2", "first")[0] == 9
+    code, line = in_a_process(tmp_path, "nowhere")
+    assert (code, line) == (0, "done|It is ordered.|['journal', 'journal']|5")
+    assert effects(tmp_path) == ["look tea", "order tea"]
+    assert in_a_process(tmp_path, "nowhere")[1].startswith("done|It is ordered.|")
+
+
+def test_a_run_killed_inside_a_write_is_in_doubt_until_a_person_decides(tmp_path: Path) -> None:
+    assert in_a_process(tmp_path, "order", "first")[0] == 9
+    assert in_a_process(tmp_path, "nowhere")[1].startswith("in_doubt|None|")
+    journal = Journal(tmp_path / "runs.db")
+    journal.resolve("r1", "turn/1/call/1", Done("ordered, says Kim"), by="Kim")
+    journal.close()
+    assert in_a_process(tmp_path, "nowhere")[1].startswith("done|It is ordered.|")
+    assert effects(tmp_path).count("order tea") == 1
+
+
+def test_an_approval_can_be_decided_in_another_process(tmp_path: Path) -> None:
+    assert in_a_process(tmp_path, "approval", "first")[1].startswith("waiting|None|")
+    journal = Journal(tmp_path / "runs.db")
+    journal.decide("r1", "turn/1/call/2", approved=True, by="Kim")
+    journal.close()
+    assert in_a_process(tmp_path, "approval")[1].startswith("done|It is ordered.|")
+    assert effects(tmp_path) == ["look tea", "order tea", "pay 5"]
+
+
+def test_a_conversation_goes_on_in_its_session(tmp_path: Path) -> None:
+    async def go() -> list[int]:
+        journal = Journal(tmp_path / "runs.db")
+        model = ScriptedModel(["Hello Ann.", "Ann, you said."])
+        agent = Agent(model, cache=False, journal=journal)
+        await agent.run("I am Ann.", session="s1", user="Ann")
+        await agent.run("Who am I?", session="s1", user="Ann")
+        journal.close()
+        return [len(request.messages) for request in model.requests]
+
+    assert run_virtual(go()) == [1, 3]
