@@ -271,6 +271,12 @@ def test_the_package_repeats_what_was_refused_for_a_while() -> None:
     assert deltas[0] == TextDelta("Hi")
 
 
+def test_what_the_package_repeated_in_vain_is_not_worth_repeating() -> None:
+    """A run has attempts of its own, and repeats of repeats would multiply."""
+    refused = refusal_of(*[error(503, "busy", retry_after=0.01)] * 2, max_retries=1)
+    assert (refused.status, refused.retryable) == (503, False)
+
+
 def test_a_begun_answer_is_never_repeated() -> None:
     with ScriptedServer([chat("Hi", CUT), chat("again")]) as server:
         with pytest.raises(StreamTruncated):

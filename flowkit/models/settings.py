@@ -20,7 +20,7 @@ class Server:
 
     `timeout_s` bounds the silence before the answer and within it. `max_retries` counts what the `openai` package
     repeats by itself: requests that were refused with 408, 409, 429 or 5xx, or found no connection; never an answer
-    that has begun. `api_version` is that of Azure's older addresses.
+    that has begun; with 0 the run repeats them, as attempts that its events show. `api_version` is that of Azure's older addresses.
     """
 
     base_url: str
