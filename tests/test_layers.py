@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "foreign_arguments",
         "result_paths",
     ),
-    "graph": ("conditions", "graph", "drawing", "timeline"),
+    "graph": ("conditions", "graph", "layout", "drawing", "timeline"),
     "stores": ("stores", "cache", "journal"),
     "engine": ("executor", "threads", "slots", "resources", "flights"),
     "models": ("models", "pricing", "assemble"),
