@@ -87,7 +87,8 @@ class GrowingCall:
 
         Looks for that only behind a `}`, and parses at most once in the life of a call.
         """
-        if self._tried or self.custom or self.fragments[-1].rstrip()[-1:] != "}":
+        last = self.fragments[-1]
+        if last[-1] not in "} \t\r\n" or self._tried or self.custom or not last.rstrip().endswith("}"):
             return None
         self._scan()
         if not self._bracket.is_closed:
@@ -116,7 +117,7 @@ class CallBook:
             return self._find_without_slot(delta)
         call = self._by_slot.get(delta.slot)
         if call is not None:
-            return None if _begins_another(call, delta) else call
+            return call if delta.name is None or not _begins_another(call, delta.name, delta) else None
         if delta.name is not None:
             return None
         if delta.id is not None:
@@ -154,20 +155,18 @@ class CallBook:
                 repeated = delta.name == call.name and call.has_open_json
                 return call if repeated else None
             return call
-        return None if _begins_another(call, delta) else call
+        return call if delta.name is None or not _begins_another(call, delta.name, delta) else None
 
 
-def _begins_another(call: GrowingCall, delta: CallDelta) -> bool:
-    """Whether a delta at a call's place begins another call there."""
-    if delta.name is None:
-        return False
+def _begins_another(call: GrowingCall, name: str, delta: CallDelta) -> bool:
+    """Whether a delta with a name, at a call's place, begins another call there."""
     if delta.id is None:
         if delta.arguments is None or not delta.arguments.lstrip().startswith("{") or not call.is_closed:
             return False
         return len(delta.arguments) != call.size or delta.arguments != "".join(call.fragments)
     if delta.id == call.wire_id:
-        return delta.name != call.name and call.size > 0 and call.is_closed
-    if delta.name == call.name:
+        return name != call.name and call.size > 0 and call.is_closed
+    if name == call.name:
         return call.is_closed
     # Another name under a late id: the rest of a name that comes in pieces, or another call.
     return True

@@ -62,8 +62,8 @@ class CallDelta:
     """A fragment of a tool call, as it stood on the wire.
 
     `slot` is the wire's index (`output_index` in the Responses API), None where it was left out; an id, name or
-    fragment that was absent, null or empty is None. `whole` marks arguments that came as an object, not as text.
-    `custom` marks a call whose input is free text. `provider` has to be sent back with the call.
+    fragment that was absent, null or empty is None. `custom` marks a call whose input is free text. `provider` has to
+    be sent back with the call.
     """
 
     slot: int | None = None
@@ -71,7 +71,6 @@ class CallDelta:
     name: str | None = None
     arguments: str | None = None
     choice: int = 0
-    whole: bool = False
     custom: bool = False
     provider: ProviderDelta | None = None
 

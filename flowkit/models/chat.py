@@ -24,6 +24,8 @@ from flowkit.models.reading import Reader, as_text, read_error, read_usage
 FUNCTION_CALL_SLOT = -1
 """Where the one call of the old `function_call` field is kept; it has neither index nor id."""
 
+_THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "reasoning_details"))
+
 _REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "tool_calls": "tool_calls",
@@ -63,15 +65,16 @@ def _read_choice(choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
     number = index if isinstance(index, int) else 0
     delta = choice.get("delta")
     if isinstance(delta, dict):
-        _read_thinking(delta, number, deltas)
+        if not _THINKING_FIELDS.isdisjoint(delta):
+            _read_thinking(delta, number, deltas)
         content = delta.get("content")
         if isinstance(content, str):
             if content:
                 deltas.append(TextDelta(content, number))
         elif isinstance(content, list):
             _read_parts(content, number, deltas)
-        refusal = as_text(delta.get("refusal"))
-        if refusal is not None:
+        refusal = delta.get("refusal")
+        if refusal and isinstance(refusal, str):
             deltas.append(RefusalDelta(refusal, number))
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
@@ -84,8 +87,8 @@ def _read_choice(choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
         if number == 0 and delta.get("extra_content"):
             deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
     # Behind the delta: servers put the last fragment and the reason into one chunk.
-    finish = as_text(choice.get("finish_reason"))
-    if finish is not None:
+    finish = choice.get("finish_reason")
+    if finish and isinstance(finish, str):
         deltas.append(FinishDelta(_REASONS.get(finish.lower(), "unknown"), number, finish))
 
 
@@ -125,22 +128,27 @@ def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
 
 def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     index = call.get("index")
+    slot = index if isinstance(index, int) else None
+    body = call.get("function")
+    if slot is not None and isinstance(body, dict) and len(call) == 2 and len(body) == 1:
+        fragment = body.get("arguments")
+        if isinstance(
+            fragment, str
+        ):  # nothing but more of the arguments: nearly every fragment, so it is the short way
+            return CallDelta(slot, None, None, fragment or None, choice)
     id = as_text(call.get("id"))
     custom = call.get("custom")
-    body = call.get("function")
     if isinstance(custom, dict):
         body = custom
     if not isinstance(body, dict):
         body = {}
     arguments = body.get("input" if isinstance(custom, dict) else "arguments")
-    whole = arguments is not None and not isinstance(arguments, str)
     return CallDelta(
-        slot=index if isinstance(index, int) else None,
+        slot=slot,
         id=None if id == "null" else id,
         name=as_text(body.get("name")),
-        arguments=dumps(arguments).decode() if whole else as_text(arguments),
+        arguments=as_text(arguments) if arguments is None or isinstance(arguments, str) else dumps(arguments).decode(),
         choice=choice,
-        whole=whole,
         custom=isinstance(custom, dict) or call.get("type") == "custom",
         provider=ProviderDelta("extra_content", call["extra_content"]) if call.get("extra_content") else None,
     )

@@ -101,7 +101,9 @@ class EventDecoder:
             self._partial.append(lines.pop())
         events: list[Event] = []
         for line in lines:
-            if line:
+            if line.startswith(b"data: "):
+                self._data.append(line[6:])
+            elif line:
                 self._read_line(line)
             else:
                 event = self._dispatch()
