@@ -7,18 +7,19 @@ validators of the user's own. Titles that pydantic makes up are left out: they c
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast, get_args
 
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
-from pydantic_core import PydanticUndefined, SchemaError, core_schema
+from pydantic_core import PydanticSerializationError, PydanticUndefined, SchemaError, core_schema
 from typing_extensions import TypedDict
 
 from flowkit.annotations import Adapter
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps
 from flowkit.errors import DefinitionError
-from flowkit.signatures import OMIT, Factory, Parameter
+from flowkit.keys import canonicalize
+from flowkit.signatures import MISSING, OMIT, Factory, Parameter
 
 Schema = dict[str, JSON]
 
@@ -122,7 +123,13 @@ def _field_type(parameter: Parameter, adapter: Adapter) -> Any:
         case default if parameter.is_required or default is OMIT:
             return annotation
         case default:
-            return Annotated[annotation, Field(default=default)]
+            return Annotated[annotation, Field(default=_exact(default, parameter.annotation))]
+
+
+def _exact(default: Any, annotation: Any) -> Any:
+    """`x: float = 1` is 1.0: left out or written out, the function gets the same."""
+    members = (annotation, *get_args(annotation))
+    return float(default) if type(default) is int and float in members and int not in members else default
 
 
 def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
@@ -172,8 +179,30 @@ def build_parameters_schema(
     for name, text in descriptions.items():
         if name in properties:
             properties[name].setdefault("description", text)
+    for parameter in parameters:
+        if parameter.name in properties and type(parameter.default) not in _OBVIOUS:
+            _tell_default(properties[parameter.name], parameter)
     ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
     return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
+
+
+def _tell_default(schema: Schema, parameter: Parameter) -> None:
+    """Write the default as JSON, if that means the same value when it is sent; else it is told by being optional."""
+    schema.pop("default", None)
+    if parameter.default is MISSING or parameter.default is OMIT or isinstance(parameter.default, Factory):
+        return
+    adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(parameter.annotation))
+    try:
+        dumped = adapter.dump_python(parameter.default, mode="json", warnings="error")
+        back = adapter.validate_json(dumps(dumped))
+        if canonicalize(back) == canonicalize(parameter.default):
+            schema["default"] = dumped
+    except (PydanticSerializationError, ValueError, TypeError):
+        # Not a value of its own type, such as a mark for "not given".
+        return
+
+
+_OBVIOUS = (str, int, bool, type(None))
 
 
 def _blame_schema(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoReturn:
