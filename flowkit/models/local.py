@@ -146,7 +146,7 @@ def split(request: str) -> list[str]:
     """The parts of a request that each ask for something; a piece that asks for nothing joins the one before it.
 
     >>> split("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
-    ['Where is my order ORD-1002', 'what does it cost to send 2 kg to Busan']
+    ['Where is my order ORD-1002', 'and what does it cost to send 2 kg to Busan']
     """
     parts: list[str] = []
     position = 0

@@ -72,7 +72,11 @@ class Router:
 
     `models` are those it may pick; they are needed for a limit on cost, and one that isn't among them is refused.
 
-    >>> Router(lambda messages, data: data.vip and strong or cheap, cheap, strong)  # doctest: +SKIP
+    >>> from flowkit import ScriptedModel
+    >>> cheap, strong = ScriptedModel([], name="cheap"), ScriptedModel([], name="strong")
+    >>> router = Router(lambda messages, data: strong if data == "vip" else cheap, cheap, strong)
+    >>> [model.name for model in router.models]
+    ['cheap', 'strong']
     """
 
     def __init__(self, rule: Rule, *models: Model, name: str = "router") -> None:
