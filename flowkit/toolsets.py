@@ -40,7 +40,8 @@ class Toolset:
 
     Takes tools, functions and other sets. `filter` keeps the tools for which it is true, then `prefix` is put before
     their names. One tool may come twice; raises `DefinitionError` for two tools of one name, or two names that would
-    travel as one. `target` is the server's way of taking schemas, where `specs` isn't told another.
+    travel as one. `target` is the server's way of taking schemas, where `specs` isn't told another; left out it is
+    that of the first set inside, else `"openai"`.
 
     >>> def get_order(order_id: str) -> str: "Look an order up."; return order_id
     >>> tools = Toolset(get_order, prefix="shop.")
@@ -49,9 +50,10 @@ class Toolset:
     """
 
     def __init__(
-        self, *tools: "ToolLike", prefix: str = "", filter: Filter | None = None, target: Target = "openai"
+        self, *tools: "ToolLike", prefix: str = "", filter: Filter | None = None, target: Target | None = None
     ) -> None:
-        self.target: Target = target
+        inner = (item.target for item in tools if isinstance(item, Toolset))
+        self.target: Target = target or next(inner, "openai")
         self._tools: dict[str, AnyTool] = {}
         self._changing: list[_Changing] = []
         for item in tools:

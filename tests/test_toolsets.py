@@ -169,6 +169,12 @@ def test_target_of_a_request_goes_before_the_sets_own() -> None:
     assert Toolset(search).specs("openai-strict")[0].strict
 
 
+def test_set_of_sets_has_the_target_of_the_first() -> None:
+    assert Toolset(get_order, Toolset(search, target="openai-strict")).target == "openai-strict"
+    assert Toolset(Toolset(search, target="openai-strict"), target="openai").target == "openai"
+    assert Toolset(search).target == "openai"
+
+
 def test_tools_own_wish_goes_before_the_target() -> None:
     def lenient(words: str) -> str:
         return words
