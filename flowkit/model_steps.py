@@ -63,21 +63,26 @@ class AskRequest:
         return self.agent.model is not other.agent.model
 
 
-def make_request(target: object, prompt: str, output_type: Any = str, *, retries: int | None = None) -> AskRequest:
-    """The request of a step; raises `DefinitionError` for what can't be asked, and for a prompt that can't be read."""
+def make_request(
+    target: object, prompt: str, output_type: Any = str, *, retries: int | None = None, name: str | None = None
+) -> AskRequest:
+    """The request of a step; `name` is what it is called when that isn't the target's own name.
+
+    Raises `DefinitionError` for what can't be asked, and for a prompt that can't be read.
+    """
     find_placeholders(prompt)
     if isinstance(target, Agent):
         if output_type is not str or retries is not None:
             raise DefinitionError("an agent has its own output type and attempts; leave output_type= and retries= out")
         agent = cast(AnyAgent, target)
-        return AskRequest(agent, agent.name, prompt)
+        return AskRequest(agent, name or agent.name, prompt)
     if not hasattr(target, "stream") or not hasattr(target, "source"):
         raise DefinitionError(f"ask() takes a model or an agent, not {target!r}")
     model = cast(Model, target)
     retries = DEFAULT_RETRIES if retries is None else retries
     agent = Agent(model, output_type=output_type, cache=False, name=model.name, attempts=retries + 1)
     schema = None if output_type is str else TypeAdapter(output_type).json_schema()
-    return AskRequest(agent, model.name, prompt, schema, retries)
+    return AskRequest(agent, name or model.name, prompt, schema, retries)
 
 
 def find_placeholders(prompt: str) -> tuple[str, ...]:

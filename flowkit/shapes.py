@@ -43,6 +43,22 @@ def types_at(schema: Shape, path: Path) -> frozenset[str]:
     return frozenset(types)
 
 
+def find_unknown_reference(schema: Shape) -> str | None:
+    """The first `$ref` in a schema that leads out of it or nowhere."""
+    stack: list[JSON] = [cast(JSON, schema)]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack.extend(value)
+        elif isinstance(value, dict):
+            for word in ("$ref", "$dynamicRef"):
+                reference = value.get(word)
+                if isinstance(reference, str) and (reference != "#" and _follow(schema, reference) is None):
+                    return reference
+            stack.extend(value.values())
+    return None
+
+
 def _members(root: Shape, shape: Shape, seen: frozenset[str] = frozenset()) -> list[Shape]:
     """The schema with references followed and unions opened; one that leads back to itself adds nothing."""
     reference = shape.get("$ref")
