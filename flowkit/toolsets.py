@@ -52,8 +52,8 @@ class Toolset:
     def __init__(
         self, *tools: "ToolLike", prefix: str = "", filter: Filter | None = None, target: Target | None = None
     ) -> None:
-        inner = (item.target for item in tools if isinstance(item, Toolset))
-        self.target: Target = target or next(inner, "openai")
+        plain: Target = "openai"
+        self.target: Target = target or next((item.target for item in tools if isinstance(item, Toolset)), plain)
         self._tools: dict[str, AnyTool] = {}
         self._changing: list[_Changing] = []
         for item in tools:
