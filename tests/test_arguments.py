@@ -1,0 +1,248 @@
+"""Arguments from a model: what is repaired, what is refused, and in which words."""
+
+import datetime
+import enum
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from flowkit import Reference, Tool, ToolArgumentsError, tool
+from flowkit.arguments import MASK
+
+
+class Colour(enum.Enum):
+    RED = "#f00"
+    GREEN = "#0f0"
+
+
+class Item(BaseModel):
+    name: str
+    count: int = 1
+    colour: Colour = Colour.RED
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"]
+    radius: float
+
+
+class Square(BaseModel):
+    kind: Literal["square"]
+    side: float
+
+
+@dataclass
+class Box:
+    items: list[Item] = field(default_factory=list[Item])
+    note: str = ""
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+def problems(made: Tool[..., Any], arguments: dict[str, Any] | str) -> tuple[str, ...]:
+    with pytest.raises(ToolArgumentsError) as caught:
+        made.validate(arguments)
+    return caught.value.problems
+
+
+@tool
+def buy(item: Item, box: Box | None = None, colour: Colour = Colour.RED, size: Literal["S", "M"] = "S") -> None: ...
+
+
+# Repairs
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "values", "repaired"),
+    [
+        ({"item": '{"name": "a"}'}, {"item": Item(name="a")}, "item: read from JSON text"),
+        ({"item": {"name": "a", "count": None}}, {"item": Item(name="a")}, "item.count: null read as its default"),
+        ({"item": {"name": "a", "colour": "GREEN"}}, {"item": Item(name="a", colour=Colour.GREEN)}, "item.colour: 'GREEN' read as '#0f0'"),
+        ({"item": {"name": "a"}, "colour": "green"}, {"colour": Colour.GREEN}, "colour: 'green' read as '#0f0'"),
+        ({"item": {"name": "a"}, "colour": "#0F0"}, {"colour": Colour.GREEN}, "colour: '#0F0' read as '#0f0'"),
+        ({"item": {"name": "a"}, "size": "m"}, {"size": "M"}, "size: 'm' read as 'M'"),
+        ({"item": {"name": "a"}, "colour": None}, {"colour": Colour.RED}, "colour: null read as its default"),
+        ({"item": {"name": "a"}, "box": {"items": '[{"name": "b"}]'}}, {"box": Box([Item(name="b")])}, "box.items: read from JSON text"),
+        ({"item": {"name": "a"}, "box": {"note": None}}, {"box": Box()}, "box.note: null read as its default"),
+    ],
+)  # fmt: skip
+def test_small_slips_are_repaired_and_told(
+    given_arguments: dict[str, Any], values: dict[str, Any], repaired: str
+) -> None:
+    read = buy.validate(given_arguments)
+
+    assert {name: read.values[name] for name in values} == values
+    assert read.repaired == (repaired,)
+    assert buy.validate(read.given).values == read.values
+    assert buy.validate(read.given).repaired == ()
+
+
+def test_repair_leaves_what_was_given_alone() -> None:
+    arguments = {"item": {"name": "a", "count": None}}
+    buy.validate(arguments)
+    assert arguments == {"item": {"name": "a", "count": None}}
+
+
+def test_nothing_is_repaired_when_something_else_is_wrong() -> None:
+    assert problems(buy, {"item": '{"name": "a"}', "size": "XL"})[0].startswith("'item'")
+
+
+def test_arguments_in_a_json_string_are_decoded_once() -> None:
+    text = json.dumps({"item": {"name": "a"}})
+    read = buy.validate(json.dumps(text))
+    assert read.values["item"] == Item(name="a")
+    assert read.repaired == ("the arguments: read from JSON text inside a JSON string",)
+    assert problems(buy, json.dumps(json.dumps(text)))
+
+
+@given(st.text(), st.sampled_from(["", "[1]", "{}", "null", '"x"', "1"]))
+def test_text_parameter_is_never_touched(text: str, json_text: str) -> None:
+    @tool
+    def say(words: str, more: str | None = None, some: str | int = "") -> None: ...
+
+    for value in (text.encode("utf-8", "replace").decode(), json_text):
+        read = say.validate({"words": value, "more": value, "some": value})
+        assert read.values == {"words": value, "more": value, "some": value}
+        assert read.repaired == ()
+
+
+def test_text_that_a_validator_refused_is_not_decoded() -> None:
+    def refuse(value: object) -> object:
+        raise ValueError("no")
+
+    @tool
+    def say(words: Annotated[str, AfterValidator(refuse)]) -> None: ...
+
+    assert problems(say, {"words": "[1]"}) == ("'words' is '[1]', no",)
+
+
+def test_ambiguous_case_is_not_repaired() -> None:
+    @tool
+    def pick(size: Literal["ab", "AB", "c"]) -> None: ...
+
+    assert problems(pick, {"size": "Ab"})
+    assert pick.validate({"size": "C"}).values == {"size": "c"}
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "problem"),
+    [
+        (int, "x", "'x' is 'x', expected an integer"),
+        (int, 1.5, "'x' is 1.5, expected an integer"),
+        (bool, "maybe", "'x' is 'maybe', expected true or false"),
+        (str, 5, "'x' is 5, expected text"),
+        (list[int], 5, "'x' is 5, expected a list"),
+        (dict[str, int], 5, "'x' is 5, expected an object"),
+        (Item, 5, "'x' is 5, expected an object"),
+        (Item, {}, "'x.name' is missing"),
+        (Point, [1, 2, 3], "unexpected argument 'x.2'"),
+        (datetime.date, "soon", "'x' is 'soon', expected a date such as 2026-01-31"),
+        (Annotated[int, Field(le=50)], 200, "'x' is 200, expected at most 50"),
+        (Annotated[int, Field(ge=1)], 0, "'x' is 0, expected at least 1"),
+        (Annotated[str, Field(min_length=2)], "a", "'x' is 'a', expected at least 2 characters"),
+        (Annotated[list[int], Field(max_length=1)], [1, 2], "'x' is [1, 2], expected at most 1 items"),
+        (Literal["a", "b"], "c", "'x' is 'c', expected 'a' or 'b'"),
+        (list[int], [1, "b", "c"], "'x[1]' is 'b', expected an integer (and 1 more)"),
+        (int | list[int], "a", "'x' is 'a', expected an integer or a list"),
+        (int | None, "a", "'x' is 'a', expected an integer"),
+        (Circle | Square, {"kind": "circle"}, "'x' is {'kind': 'circle'}, which is none of Circle, Square; for Circle: 'radius' is missing"),
+        (Annotated[Circle | Square, Field(discriminator="kind")], {"kind": "circle"}, "'x.radius' is missing"),
+        (bytes, "*", "'x' is '*', not base64"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_problem_says_what_is_there_and_what_was_expected(annotation: Any, value: object, problem: str) -> None:
+    def f(x: Any) -> None: ...
+
+    f.__annotations__["x"] = annotation
+    assert problems(tool(f), {"x": value}) == (problem,)
+
+
+def test_each_wrong_argument_has_one_line() -> None:
+    assert problems(buy, {"item": {"count": "x", "colour": 1}, "size": 3, "sise": 1}) == (
+        "'item.name' is missing (and 2 more)",
+        "'size' is 3, expected 'S' or 'M'",
+        "unexpected argument 'sise'; the nearest is 'size'",
+    )
+
+
+def test_long_values_are_cut() -> None:
+    (line,) = problems(buy, {"item": {"name": "a", "count": "x" * 10_000}})
+    assert len(line) < 120
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "the arguments aren't JSON: unexpected end of data: line 1 column 2 (char 1)"),
+        ("[1]", "the arguments are [1], expected an object"),
+        ("3", "the arguments are 3, expected an object"),
+    ],
+)
+def test_text_that_is_no_object_is_refused(text: str, problem: str) -> None:
+    assert problems(buy, text) == (problem,)
+
+
+def test_secret_values_are_never_told() -> None:
+    @tool(secret=("pin",))
+    def unlock(pin: int, word: SecretStr, other: str = "") -> None: ...
+
+    assert problems(unlock, {"pin": "hunter2", "word": 5}) == (
+        "'pin' is a secret, expected an integer",
+        "'word' is a secret, expected text",
+    )
+    read = unlock.validate({"pin": 1234, "word": "hunter2", "other": "o"})
+    assert read.shown == {"pin": MASK, "word": MASK, "other": "o"}
+    assert unlock.secrets == {"pin", "word"}
+
+
+# Ways in
+
+
+def test_dict_and_text_are_read_alike_in_strict_models() -> None:
+    class Strict(BaseModel):
+        model_config = ConfigDict(strict=True)
+        day: datetime.date
+        colour: Colour
+        pair: tuple[int, int]
+
+    @tool
+    def f(x: Strict) -> None: ...
+
+    arguments = {"x": {"day": "2026-01-02", "colour": "#f00", "pair": [1, 2]}}
+    expected = Strict(day=datetime.date(2026, 1, 2), colour=Colour.RED, pair=(1, 2))
+    assert f.validate(arguments).values == f.validate(json.dumps(arguments)).values == {"x": expected}
+
+
+def test_python_values_are_taken_as_they_are() -> None:
+    @tool
+    def f(day: datetime.date, item: Item, wait: float) -> None: ...
+
+    day, item = datetime.date(2026, 1, 2), Item(name="a")
+    assert f.validate({"day": day, "item": item, "wait": float("inf")}).values == {
+        "day": day,
+        "item": item,
+        "wait": float("inf"),
+    }
+
+
+def test_check_passes_over_arguments_that_hold_references() -> None:
+    buy.check({"item": Reference("c")})
+    buy.check({"item": {"name": Reference("c", ("name",))}, "size": "M"})
+    with pytest.raises(ToolArgumentsError, match="size"):
+        buy.check({"item": Reference("c"), "size": "XL"})
+    with pytest.raises(ToolArgumentsError, match="'item' is missing"):
+        buy.check({"size": Reference("c")})
+    with pytest.raises(ToolArgumentsError, match="unexpected argument 'itm'"):
+        buy.check({"item": {"name": "a"}, "itm": Reference("c")})
