@@ -52,8 +52,8 @@ class Toolset:
     def __init__(
         self, *tools: "ToolLike", prefix: str = "", filter: Filter | None = None, target: Target | None = None
     ) -> None:
-        plain: Target = "openai"
-        self.target: Target = target or next((item.target for item in tools if isinstance(item, Toolset)), plain)
+        inner: list[Target] = [item.target for item in tools if isinstance(item, Toolset)]
+        self.target: Target = target or (inner[0] if inner else "openai")
         self._tools: dict[str, AnyTool] = {}
         self._changing: list[_Changing] = []
         for item in tools:
