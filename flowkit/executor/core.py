@@ -158,7 +158,7 @@ class Executor:
         if node_id in self._entries:
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
         entry = Entry(node_id, ToolCall(node_id, ""), None, None, 0)
-        entry.phase, entry.state, entry.value = Phase.ENDED, "finished", value
+        entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
         self._entries[node_id] = entry
 
     def announce(self, call_id: str, name: str, parent: str | None = None) -> None:
@@ -229,17 +229,19 @@ class Executor:
     def cancel(self, call_id: str, reason: str = "") -> None:
         """Stop a call, or drop it before it runs, with all that it made; nothing happens when it has ended."""
         entry = self._entries[call_id]
-        for child in self._children(entry):
-            self.cancel(child.id, reason)
         if entry.has_ended:
+            if not self._is_told(entry):
+                self._become(entry, "void", reason)
             return
         if entry.phase == Phase.NEW:
             self._become(entry, "void", reason)
-        elif entry.worker is not None or entry.phase == Phase.RUNNING:
+        elif entry.worker is not None or (entry.phase == Phase.RUNNING and not entry.is_holder):
             self._runner.stop(entry, reason or "cancelled")
         else:
             self._pending.pop(entry.id, None)
             self._end(entry, "cancelled", error=reason)
+        for child in self._children(entry):
+            self.cancel(child.id, reason)
 
     def cancel_all(self, reason: str = "") -> None:
         """Stop everything that hasn't ended."""

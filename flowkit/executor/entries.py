@@ -10,7 +10,8 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.effects import Approval
 from flowkit.executor.outcomes import Source, State
-from flowkit.graph import Node
+from flowkit.graph import ModelStep, Node
+from flowkit.references import ToolCall
 from flowkit.resources import Ticket
 from flowkit.threads import ThreadJob
 from flowkit.tools import Tool
@@ -195,6 +196,11 @@ class Entry:
     @property
     def has_ended(self) -> bool:
         return self.phase >= Phase.ENDED
+
+    @property
+    def is_holder(self) -> bool:
+        """A control that only holds other nodes: it has no task."""
+        return self.plan is None and not isinstance(self.node, (ToolCall, ModelStep))
 
     @property
     def is_usable(self) -> bool:

@@ -272,8 +272,8 @@ class Runner:
         if plan is None:
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id)
-            return await self._attempt(entry, None, None)
-        if plan.is_plain:
+            return await self._attempt(entry, None, entry.node.timeout_s if isinstance(entry.node, ModelStep) else None)
+        if plan.is_plain and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
             return await self._attempt(entry, None, None)
