@@ -6,8 +6,10 @@ generators of its loop before the loop itself. `close_clients` closes them soone
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import cache
 from weakref import WeakKeyDictionary
 
 import httpx2
@@ -61,6 +63,7 @@ async def _hold(
 def _make_client(server: Server) -> openai.AsyncOpenAI:
     timeout = httpx2.Timeout(server.timeout_s, connect=min(CONNECT_TIMEOUT_S, server.timeout_s))
     headers = dict(server.headers)
+    http_client = openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls())
     if server.api_version is not None:
         return openai.AsyncAzureOpenAI(
             azure_endpoint=server.base_url,
@@ -69,6 +72,7 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
             default_headers=headers,
             timeout=timeout,
             max_retries=server.max_retries,
+            http_client=http_client,
         )
     return openai.AsyncOpenAI(
         base_url=server.base_url,
@@ -76,4 +80,11 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
         default_headers=headers,
         timeout=timeout,
         max_retries=server.max_retries,
+        http_client=http_client,
     )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The trusted certificates; reading them takes 16 ms, which each `run_sync` would pay again."""
+    return httpx2.create_ssl_context()

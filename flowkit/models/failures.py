@@ -69,11 +69,11 @@ def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> 
             continue
     try:
         until = parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     try:
         now = parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         now = time.time() if now_s is None else now_s
     return max(0.0, until - now)
 

@@ -139,7 +139,7 @@ class ScriptedModel:
 
     async def _say(self, pieces: Sequence[Piece]) -> AsyncGenerator[Delta, None]:
         slot = 0
-        ended = False
+        has_calls = ended = False
         for piece in pieces:
             match piece:
                 case str():
@@ -153,6 +153,7 @@ class ScriptedModel:
                 case Cut():
                     return
                 case ScriptedCall():
+                    has_calls = True
                     self._calls += 1
                     yield CallDelta(slot, id=piece.id or f"call_{self._calls}", name=piece.name)
                     for fragment in _cut(piece.arguments, piece.pieces):
@@ -173,12 +174,12 @@ class ScriptedModel:
                     | UsageDelta()
                     | ErrorDelta()
                 ):
-                    slot += isinstance(piece, CallDelta)
+                    has_calls = has_calls or isinstance(piece, CallDelta)
                     yield piece
                 case _:
                     assert_never(piece)
         if not ended:
-            yield FinishDelta("tool_calls" if slot else "stop")
+            yield FinishDelta("tool_calls" if has_calls else "stop")
         yield EndDelta()
 
 
