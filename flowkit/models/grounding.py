@@ -6,7 +6,7 @@ argument that nothing matches is left out; a required one is missing, and the us
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,10 +17,24 @@ Schema = Mapping[str, JSON]
 LONGEST_SPAN = 8
 """Words that a text argument may have."""
 MOST_SPANS = 160
-"""Choices of a text argument; a longer request offers its shorter spans first."""
+"""Spans of a request that are looked at; of a longer one the shorter spans first."""
+MOST_CHOICES = 4
+"""Spans that a text argument is offered, the likeliest first."""
+
+_WEAK_WORDS = """
+a an the my your our their his her its this that these those it is are was be been am i you we they me us he
+she what where when how who which why do does did can could would should will shall may might must have has
+had get give tell show find search look check send please want need like to of for in on at by from with
+about under over below above between and or but then also not no any some there here if as so than too very
+just much many more most up out
+"""
+_WEAK = frozenset(_WEAK_WORDS.split())
+"""Words that no argument begins or ends with."""
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d{3})*(?:\.\d+)?")
 _WORD = re.compile(r"\S+")
+_AMOUNT = re.compile(r"(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|원|킬로)(?!\w)", re.IGNORECASE)
+_CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b")
 _EDGES = " \t\n.,;:!?\"'()[]{}“”‘’"
 _FORMATS = {
     "date": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
@@ -40,14 +54,22 @@ class Grounded:
     found: tuple[str, ...] = field(default=())
 
 
-def ground(schema: Schema, request: str) -> Grounded:
-    """The object schema of a tool's arguments, grounded in a request."""
+Rank = Callable[[str, Sequence[str]], Sequence[str]]
+"""Orders texts by how well they fit a description, the best first."""
+
+
+def ground(schema: Schema, request: str, rank: Rank | None = None) -> Grounded:
+    """The object schema of a tool's arguments, grounded in a request; `rank` chooses between its spans."""
     definitions = cast(Mapping[str, Schema], schema.get("$defs", {}))
     required = set(cast(Sequence[str], schema.get("required", ())))
     properties: dict[str, JSON] = {}
     missing: list[str] = []
     for name, argument in cast(Mapping[str, Schema], schema.get("properties", {})).items():
         grounded = _ground(name, _resolved(argument, definitions), request, definitions)
+        if grounded is not None and rank is not None and _is_plain_text(argument, definitions):
+            spans = cast(list[str], grounded["enum"])
+            described = f"{name.replace('_', ' ')}: {argument.get('description', '')}"
+            grounded = _choice(list(rank(described, spans))[:MOST_CHOICES])
         if grounded is not None and (name in required or not _is_plain_text(argument, definitions)):
             properties[name] = grounded
         elif name in required:
@@ -108,13 +130,20 @@ def _spelled(pattern: str, text: str) -> str:
 
 
 def _spans(request: str) -> list[str]:
+    # Amounts and codes are other arguments' values: no text goes across them.
+    request = _CODE.sub("\0", _AMOUNT.sub("\0", request))
     words = [(match.start(), match.end()) for match in _WORD.finditer(request)]
     spans = (
         request[words[first][0] : words[first + length - 1][1]].strip(_EDGES)
         for length in range(1, LONGEST_SPAN + 1)
         for first in range(len(words) - length + 1)
     )
-    return [span for span in dict.fromkeys(spans) if span][:MOST_SPANS]
+    return [span for span in dict.fromkeys(spans) if span and _is_strong(span)][:MOST_SPANS]
+
+
+def _is_strong(span: str) -> bool:
+    words = span.casefold().split()
+    return words[0] not in _WEAK and words[-1] not in _WEAK and not _NUMBER.fullmatch(span) and "\0" not in span
 
 
 def _numbers(request: str) -> list[float]:

@@ -10,13 +10,12 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from flowkit.codec import JSON, loads
 from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
 from flowkit.models.embeddings import SentenceEmbedder
-from flowkit.models.grounding import Grounded, ground
+from flowkit.models.grounding import Grounded, Rank, ground
 from flowkit.models.llama_server import LlamaServer, require_xllamacpp
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.weights import SMOLLM2, Progress
@@ -26,12 +25,17 @@ NEAR = 0.12
 LONGEST_CALL_TOKENS = 256
 PREFILL = "<tool_call>\n"
 _INSTRUCTIONS = "You are a helpful assistant. Call the function with the values from the request."
-_SPLIT = re.compile(r"\s*(?:[;?!\n]+|[,.](?=\s)|,?\s+\b(?:and then|and also|and|then|also)\b)\s*", re.IGNORECASE)
+_SPLIT = re.compile(
+    r"\s*(?:[,;.?!]\s+|\s)(?:and then|and also|and|then|also)\s+|\s*[;.?!,]+(?:\s+|\Z)|\n+", re.IGNORECASE
+)
 _WANTS = re.compile(
-    r"\b(what|where|when|how|who|which|is|are|can|could|does|do|find|show|search|get|give|tell|send|calculate|check|"
-    r"look|list|add|set|create|write|remind|read|book|schedule|return|recommend)\b",
+    r"(?:please\s+|can you\s+|could you\s+|i (?:want|would like|need) (?:you )?to\s+|i'd like to\s+)?"
+    r"(?:what|where|when|how|who|which|is|are|can|could|does|do|will|find|show|search|get|give|tell|send|calculate|check|"
+    r"look|list|add|set|create|write|remind|read|book|schedule|return|refund|recommend|track|cancel|ship|quote)\b",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r'"([^"]{3,120})"')
+_CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b|(?<!\w)\d[\d.,]*(?!\w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +110,29 @@ class LocalModel:
     def choose(self, request: str, tools: Sequence[ToolSpec]) -> tuple[list[Choice], list[Choice]]:
         """A tool for each part of the request, and those that were meant but lack something."""
         parts = split(request)
-        texts = [f"{spec.name.replace('_', ' ')}: {spec.description.partition('.')[0]}" for spec in tools]
-        vectors = self._embedder.embed([*texts, *parts])
-        likeness: Any = vectors[len(texts) :] @ vectors[: len(texts)].T
+        told = [describe(spec) for spec in tools]
         chosen: dict[tuple[str, str], Choice] = {}
         missing: dict[str, Choice] = {}
-        for part, row in zip(parts, likeness.tolist(), strict=True):
-            choice = choose_tool(part, request, tools, row)
+        for part in parts:
+            likeness = [max(row) for row in self._compare(leave_codes_out(part), told)]
+            choice = choose_tool(part, request, tools, likeness, self._rank)
             if choice.grounded.missing:
                 missing.setdefault(choice.tool.name, choice)
             else:
                 chosen.setdefault((choice.tool.name, str(choice.grounded.schema)), choice)
         return list(chosen.values()), [choice for name, choice in missing.items() if all(name != n for n, _ in chosen)]
+
+    def _compare(self, text: str, groups: Sequence[Sequence[str]]) -> list[list[float]]:
+        """How much the text is like each text of each group, from -1 to 1."""
+        vectors = self._embedder.embed([text, *(other for group in groups for other in group)])
+        likeness: list[float] = (vectors[1:] @ vectors[0]).tolist()
+        rows = iter(likeness)
+        return [[next(rows) for _ in group] for group in groups]
+
+    def _rank(self, description: str, texts: Sequence[str]) -> Sequence[str]:
+        (likeness,) = self._compare(description, [texts])
+        ranked = sorted(zip(likeness, texts, strict=True), key=lambda pair: -pair[0])
+        return [text for _, text in ranked]
 
 
 @contextmanager
@@ -146,13 +161,13 @@ def split(request: str) -> list[str]:
     """The parts of a request that each ask for something; a piece that asks for nothing joins the one before it.
 
     >>> split("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
-    ['Where is my order ORD-1002', 'and what does it cost to send 2 kg to Busan']
+    ['Where is my order ORD-1002', 'what does it cost to send 2 kg to Busan']
     """
     parts: list[str] = []
     position = 0
     for match in _SPLIT.finditer(request + "\n"):
         piece = request[position : match.start()]
-        if parts and not _WANTS.search(piece):
+        if parts and not _WANTS.match(piece.strip()):
             parts[-1] = request[request.rindex(parts[-1]) : match.start()]
         elif piece.strip():
             parts.append(piece.strip())
@@ -160,7 +175,28 @@ def split(request: str) -> list[str]:
     return parts or [request]
 
 
-def choose_tool(part: str, request: str, tools: Sequence[ToolSpec], likeness: Sequence[float]) -> Choice:
+def describe(tool: ToolSpec) -> list[str]:
+    """What a tool is compared by: its name with its first sentence, and each request that its description quotes.
+
+    >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?".'))
+    ['get order: Look an order up', 'Where is my order?']
+    """
+    sentence = tool.description.partition(".")[0]
+    return [f"{tool.name.replace('_', ' ')}: {sentence}", *_QUOTED.findall(tool.description)]
+
+
+def leave_codes_out(text: str) -> str:
+    """The text without numbers and codes, which say which thing is meant and not what to do with it.
+
+    >>> leave_codes_out("Where is ORD-1002?")
+    'Where is ?'
+    """
+    return _CODE.sub("", text)
+
+
+def choose_tool(
+    part: str, request: str, tools: Sequence[ToolSpec], likeness: Sequence[float], rank: Rank | None = None
+) -> Choice:
     """The likeliest tool that has all it needs, unless another is much likelier; then that one, with what it lacks.
 
     What a part lacks may stand elsewhere in the request: "order ORD-1002: where is it?"
@@ -170,7 +206,7 @@ def choose_tool(part: str, request: str, tools: Sequence[ToolSpec], likeness: Se
     for index in ranked:
         if best is not None and likeness[index] < likeness[ranked[0]] - NEAR:
             break
-        choice = _grounded(part, request, tools[index])
+        choice = _grounded(part, request, tools[index], rank)
         if not choice.grounded.missing:
             return choice
         best = best or choice
@@ -267,10 +303,10 @@ def _word(value: JSON) -> str:
             return str(value)
 
 
-def _grounded(part: str, request: str, tool: ToolSpec) -> Choice:
-    grounded = ground(tool.parameters, part)
+def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> Choice:
+    grounded = ground(tool.parameters, part, rank)
     if grounded.missing:
-        grounded = ground(tool.parameters, request)
+        grounded = ground(tool.parameters, request, rank)
     return Choice(part, tool, grounded)
 
 
