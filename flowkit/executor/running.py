@@ -22,6 +22,7 @@ from flowkit.errors import InDoubt, RunError, StoreError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor.entries import AnyTool, Entry, Failure, Phase
 from flowkit.executor.showing import show_name
+from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.slots import Slots
 from flowkit.threads import ThreadJob, Threads
@@ -150,7 +151,12 @@ class Runner:
         in_a_row = 0
         before = contextvars.copy_context()
         while True:
-            failure = await self._run(entry)
+            try:
+                failure = await self._run(entry)
+            except (RunError, StoreError) as error:
+                # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
+                self._broken(error)
+                failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
             following = self._release(entry, failure)
             # What becomes ready now may take this task instead of a new one.
             self._is_spare = following is None
