@@ -133,7 +133,7 @@ class _Search:
             case ast.Compare(left=left, ops=operators, comparators=others):
                 return self._comparison_problem(node, [left, *others], operators)
             case ast.UnaryOp(op=ast.Not(), operand=operand) if self._is_of_run(operand):
-                return f"'{_text(node)}' is decided before the recipe runs; write ~({_text(operand)})"
+                return f"'{_text(node)}' is decided before the recipe runs; write not_({_text(operand)})"
             case ast.BoolOp(op=operator, values=values) if any(map(self._is_of_run, values)):
                 word, sign = ("and", "&") if isinstance(operator, ast.And) else ("or", "|")
                 instead = f" {sign} ".join(f"({_text(value)})" for value in values)
@@ -159,15 +159,16 @@ class _Search:
         left, right = _text(sides[0]), _text(sides[1])
         match operators[0]:
             case ast.Is() | ast.IsNot() as operator if right == "None":
-                sign = "" if isinstance(operator, ast.Is) else "~"
-                return f"'{_text(node)}' is decided before the recipe runs; write {sign}is_none({left})"
+                test = f"is_none({left})" if isinstance(operator, ast.Is) else f"not_(is_none({left}))"
+                return f"'{_text(node)}' is decided before the recipe runs; write {test}"
             case ast.Is():
                 return f"'{_text(node)}' is decided before the recipe runs; write {left} == {right}"
             case ast.IsNot():
                 return f"'{_text(node)}' is decided before the recipe runs; write {left} != {right}"
             case ast.In() | ast.NotIn() as operator:
-                sign = "" if isinstance(operator, ast.In) else "~"
-                return f"'{_text(node)}' is decided before the recipe runs; write {sign}is_in({left}, {right})"
+                test = f"is_in({left}, {right})"
+                test = test if isinstance(operator, ast.In) else f"not_({test})"
+                return f"'{_text(node)}' is decided before the recipe runs; write {test}"
             case _ if len(operators) > 1:
                 return f"'{_text(node)}' hides an 'and'; write two comparisons joined by &, each in parentheses"
             case _:

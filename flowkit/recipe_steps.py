@@ -16,7 +16,7 @@ from flowkit.effects import to_seconds
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import AT_MOST, Each, Step, When, item_id
 from flowkit.recipe_plan import AnyTool, RecipePlan
-from flowkit.ref import Built, Check, Ref, Symbol, as_test, here, open_scopes, operand
+from flowkit.ref import Built, Check, Ref, Symbol, Test, as_test, here, open_scopes, operand
 from flowkit.shapes import find_problem
 from flowkit.tools import Tool
 from flowkit.tracing import Scope, Seconds, StepOptions, check_of, current_scope, ids_of, place
@@ -243,7 +243,7 @@ def each(
 
 @overload
 def when(
-    condition: bool | int,
+    condition: bool | Test,
     then: Callable[[], T],
     otherwise: None = None,
     *,
@@ -252,7 +252,7 @@ def when(
 ) -> T | None: ...
 @overload
 def when(
-    condition: bool | int,
+    condition: bool | Test,
     then: Callable[[], T],
     otherwise: Callable[[], F],
     *,
@@ -260,7 +260,7 @@ def when(
     after: Iterable[object] = (),
 ) -> T | F: ...
 def when(
-    condition: bool | int,
+    condition: bool | Test,
     then: Callable[[], object],
     otherwise: Callable[[], object] | None = None,
     *,
@@ -269,7 +269,7 @@ def when(
 ) -> Any:
     """What `then` gives if the condition holds in the run, else what `otherwise` gives, or None.
 
-    Conditions compare values of the run by `== != < <= > >=`, `is_in()` and `is_none()`, joined by `& | ~`.
+    Conditions compare values of the run by `== != < <= > >=`, `is_in()` and `is_none()`, joined by `&`, `|` and `~` or `not_()`.
     """
     scope = current_scope("when")
     test = as_test(condition)

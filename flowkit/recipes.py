@@ -25,7 +25,7 @@ from flowkit.recipe_plan import RecipePlan
 from flowkit.recipe_run import RecipeResult, RecipeRun, RecipeRunOptions, check_identity
 from flowkit.recipe_source import check_source
 from flowkit.recipe_steps import build, each, finally_, step, when
-from flowkit.ref import Ref, Symbol, here, is_in, is_none, open_scopes, operand
+from flowkit.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand
 from flowkit.schema import Schema
 from flowkit.shapes import find_problem
 from flowkit.signatures import MISSING, Signature, read_signature
@@ -43,6 +43,7 @@ __all__ = [
     "finally_",
     "is_in",
     "is_none",
+    "not_",
     "recipe",
     "step",
     "when",
@@ -52,7 +53,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_MAKERS = (step, each, when, build, ask, finally_, is_in, is_none)
+_MAKERS = (step, each, when, build, ask, finally_, is_in, is_none, not_)
 
 
 class Recipe(Generic[P, R_co]):

@@ -244,17 +244,22 @@ def as_test(value: object) -> Test:
     )
 
 
-def is_none(value: object) -> bool:
-    """The condition that `value` is None, for `when`; statically a bool."""
-    return cast(bool, Test(IsNone(operand(value))))
+def not_(condition: object) -> Test:
+    """The opposite of a condition; the same as `~`, which type checkers don't like on a comparison."""
+    return ~as_test(condition)
 
 
-def is_in(value: object, options: object) -> bool:
-    """The condition that `value` is one of `options`, for `when`; statically a bool."""
+def is_none(value: object) -> Test:
+    """The condition that `value` is None, for `when`."""
+    return Test(IsNone(operand(value)))
+
+
+def is_in(value: object, options: object) -> Test:
+    """The condition that `value` is one of `options`, for `when`."""
     if type(options) is not Ref and not isinstance(options, (list, tuple, set, frozenset)):
         raise DefinitionError(f"{here()}: is_in() looks in a list, tuple or set; this is {options!r}")
     among = operand(cast(object, options))
-    return cast(bool, Test(IsIn(operand(value), tuple(cast(list[object], among)) if type(among) is list else among)))
+    return Test(IsIn(operand(value), tuple(cast(list[object], among)) if type(among) is list else among))
 
 
 def operand(value: object) -> object:
