@@ -31,7 +31,7 @@ just much many more most up out
 _WEAK = frozenset(_WEAK_WORDS.split())
 """Words that no argument begins or ends with."""
 
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d{3})*(?:\.\d+)?")
+_NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?")
 _WORD = re.compile(r"\S+")
 _AMOUNT = re.compile(r"(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|원|킬로)(?!\w)", re.IGNORECASE)
 _CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b")

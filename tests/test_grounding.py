@@ -1,0 +1,75 @@
+"""What a request doesn't say can't become an argument."""
+
+import json
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit.models.grounding import ground
+
+SHIPPING: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "order_id": {"anyOf": [{"type": "string", "pattern": r"^ORD-\d{4}$"}, {"type": "null"}]},
+        "city": {"enum": ["Seoul", "Busan"]},
+        "weight_kg": {"type": "number"},
+        "express": {"type": "boolean"},
+        "note": {"type": "string"},
+    },
+    "required": ["weight_kg"],
+}
+
+
+def allowed(schema: dict[str, Any], request: str) -> dict[str, Any]:
+    return cast(dict[str, Any], ground(schema, request).schema["properties"])
+
+
+def test_each_kind_of_argument_keeps_what_the_request_holds() -> None:
+    assert allowed(SHIPPING, "Send ord-1002 with 2.5 kg to busan, express") == {
+        "order_id": {"enum": ["ORD-1002"]},
+        "city": {"enum": ["Busan"]},
+        "weight_kg": {"enum": [2.5]},
+        "express": {"const": True},
+    }
+
+
+def test_what_is_required_and_not_said_is_missing() -> None:
+    grounded = ground(SHIPPING, "Send it to Seoul")
+    assert grounded.missing == ("weight_kg",)
+    assert allowed(SHIPPING, "Send it to Seoul") == {"city": {"enum": ["Seoul"]}}
+
+
+def test_a_required_text_is_a_span_of_the_request_without_amounts_and_codes() -> None:
+    schema = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+    spans = allowed(schema, "Find me a green tea under 20000 won for ORD-1002")["query"]["enum"]
+    assert "green tea" in spans
+    assert not [span for span in spans if "won" in span or "ORD" in span]
+
+
+def test_the_likeliest_spans_come_first() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    grounded = ground(schema, "Send tea to Busan", rank=lambda _, spans: sorted(spans, key=lambda s: s != "Busan"))
+    assert cast(Any, grounded.schema)["properties"]["city"]["enum"][0] == "Busan"
+
+
+def test_references_and_lists_are_followed() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"days": {"type": "array", "items": {"$ref": "#/$defs/Day"}}},
+        "$defs": {"Day": {"enum": ["Monday", "Friday"]}},
+    }
+    assert allowed(schema, "on monday and friday")["days"]["items"] == {"enum": ["Monday", "Friday"]}
+
+
+@given(st.text(max_size=80))
+def test_for_every_request_each_choice_stands_in_it(request: str) -> None:
+    for name, argument in allowed(SHIPPING, request).items():
+        for value in argument.get("enum", ()):
+            if isinstance(value, str):
+                assert value.casefold() in request.casefold(), (name, value)
+
+
+@given(st.text(max_size=200))
+def test_for_every_request_the_schema_is_json(request: str) -> None:
+    json.dumps(ground(SHIPPING, request).schema)

