@@ -68,6 +68,10 @@ def _find_style(text: str) -> str | None:
 
 
 def _part_sections(text: str) -> str:
+    header = _GOOGLE.match(text)
+    if header and not text[header.end() :].startswith("\n "):
+        # A list on the first line: its items' indentation was taken for that of the docstring.
+        text = text[: header.end()] + text[header.end() :].replace("\n", "\n    ")
     # griffe takes a section only behind a blank line; people often leave it out, or write `#Args:`.
     return _GOOGLE.sub(lambda match: f"\n{match[1]}:", text)
 

@@ -1,6 +1,8 @@
 """A tool's result as JSON, and the schema of it."""
 
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from pydantic import PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
@@ -37,7 +39,14 @@ class ResultType:
         """The result as JSON; raises `ToolResultError` naming the type that can't be."""
         try:
             value = self._dump(result)
-            dumps(value)
+            text = dumps(value)
+            # pydantic writes NaN as null, so only a result that holds a null needs the look.
+            if (
+                b"null" in text
+                and self.adapter is not None
+                and not _is_finite(self.adapter.dump_python(result, warnings=False))
+            ):
+                raise ValueError("a number in it is not finite")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise ToolResultError(
                 f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
@@ -48,10 +57,10 @@ class ResultType:
         if self.adapter is not None:
             try:
                 return self.adapter.dump_python(result, mode="json", warnings="error")
-            except PydanticSerializationError:
+            except (PydanticSerializationError, UnicodeDecodeError):
                 # Not what the annotation says: taken for what it is.
                 pass
-        return to_jsonable_python(result, bytes_mode="base64")
+        return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants")
 
     def _read(self) -> None:
         if self._is_read:
@@ -66,3 +75,13 @@ class ResultType:
         except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(_is_finite(item) for item in cast(Mapping[object, object], value).values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(_is_finite(item) for item in cast(Iterable[object], value))
+    return True

@@ -1,21 +1,136 @@
-"""Examples in docstrings run."""
-
-import doctest
-import importlib
-from pathlib import Path
+"""Docstrings of three styles, as people write them."""
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in (ROOT / "flowkit").rglob("*.py")
-    if "templates" not in path.parts and ">>>" in path.read_text(encoding="utf-8")
+from flowkit import tool
+from flowkit.docstrings import Documentation, read_docstring
+
+GOOGLE = """Find things.
+
+Second paragraph: with a colon.
+
+Args:
+    word (str, optional): What to find: any word.
+        More of it.
+    *rest: Others.
+    **more: Named ones.
+
+Returns:
+    A list.
+
+Raises:
+    ValueError: never.
+"""
+GOOGLE_TIGHT = """Find things.
+Args:
+    word: What to find.
+Returns:
+    A list.
+"""
+GOOGLE_HASH = """Find things.
+
+#Args:
+    word: What to find.
+"""
+NUMPY = """Find things.
+
+Parameters
+----------
+word : str, optional
+    What to find: any word.
+    More of it.
+x, y : int
+    Both.
+*rest
+    Others.
+
+Returns
+-------
+list
+    Found.
+"""
+SPHINX = """Find things.
+
+:param word: What to find: any word.
+    More of it.
+:param int limit: How many.
+:type word: str
+:returns: a list
+:raises ValueError: never
+"""
+
+
+@pytest.mark.parametrize(
+    ("docstring", "parameters"),
+    [
+        (GOOGLE_TIGHT, {"word": "What to find."}),
+        (GOOGLE_HASH, {"word": "What to find."}),
+        (NUMPY, {"word": "What to find: any word. More of it.", "x": "Both.", "y": "Both.", "rest": "Others."}),
+        (SPHINX, {"word": "What to find: any word. More of it.", "limit": "How many."}),
+        ("Find things.", {}),
+    ],
+    ids=["google without a blank line", "google with a hash", "numpy", "sphinx", "one line"],
 )
+def test_parameters_are_read_and_left_out_of_the_description(docstring: str, parameters: dict[str, str]) -> None:
+    assert read_docstring(docstring) == Documentation("Find things.", parameters)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings_run(name: str) -> None:
-    module = importlib.import_module(name)
-    failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    assert not failed
+def test_google_style_keeps_its_paragraphs() -> None:
+    read = read_docstring(GOOGLE)
+    assert read.description == "Find things.\n\nSecond paragraph: with a colon."
+    assert read.parameters == {
+        "word": "What to find: any word. More of it.",
+        "rest": "Others.",
+        "more": "Named ones.",
+    }
+
+
+def test_docstring_that_is_nothing_but_a_list() -> None:
+    assert read_docstring("Args:\n    word: What to find.") == Documentation("", {"word": "What to find."})
+    assert read_docstring(":param word: What to find.") == Documentation("", {"word": "What to find."})
+
+
+def test_text_that_only_looks_like_a_section_stays() -> None:
+    text = "Find things.\n\nThese args: are not a section.\n\nBest used with care: yes."
+    assert read_docstring(text).description == text
+
+
+def test_notes_stay_in_the_description() -> None:
+    read = read_docstring("Find things.\n\nNote:\n    Slow.\n\nArgs:\n    word: What.")
+    assert read.description == "Find things.\n\nNote: Slow."
+    assert read.parameters == {"word": "What."}
+
+
+def test_annotation_goes_before_the_docstring() -> None:
+    from typing import Annotated
+
+    @tool
+    def find(word: Annotated[str, "From the type."], limit: int = 1) -> None:
+        """Find things.
+
+        Args:
+            word: From the docstring.
+            limit: How many.
+            unknown: Nothing.
+        """
+
+    assert str(find.parameters).count("From the docstring") == 0
+    assert find.parameters["properties"] == {
+        "word": {"type": "string", "description": "From the type."},
+        "limit": {"type": "integer", "default": 1, "description": "How many."},
+    }
+
+
+def test_description_given_by_hand_goes_first() -> None:
+    @tool(description="By hand.")
+    def find() -> None:
+        """By docstring."""
+
+    assert find.description == "By hand."
+
+
+def test_inherited_docstring_of_a_callable_object_is_not_that_of_object() -> None:
+    class Plain:
+        def __call__(self) -> None: ...
+
+    assert tool(Plain()).description == ""

@@ -1,0 +1,433 @@
+"""`@tool` and `Tool`: options, calls in Python, results, resources, tools of other kinds."""
+
+import asyncio
+import datetime
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import BaseModel
+
+from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
+from flowkit.errors import ToolResultError
+from flowkit.tools import make_tool
+from tests.data_folder import plans
+
+
+@tool
+def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+# Options
+
+
+def test_tool_is_called_as_the_function_was() -> None:
+    assert add(1, b=2) == 3
+    assert add.__name__ == add.name == "add"
+    assert add.__doc__ == "Add two numbers."
+    assert repr(add) == "<tool add>"
+
+
+def test_options_are_read_in_their_units() -> None:
+    @tool(ttl=timedelta(minutes=5), timeout=2, retries=3, slot="db", version="7", name="find", max_result_chars=9)
+    def f() -> None: ...
+
+    assert (f.ttl_s, f.timeout_s, f.retries, f.slot, f.version, f.name, f.max_result_chars) == (
+        300,
+        2,
+        3,
+        "db",
+        "7",
+        "find",
+        9,
+    )
+
+
+def test_effect_left_out_counts_as_a_write_and_a_ttl_as_a_read() -> None:
+    @tool(ttl=5)
+    def kept() -> None: ...
+
+    assert (add.effect, add.declared_effect) == ("write", False)
+    assert (kept.effect, kept.declared_effect) == ("read", True)
+
+
+def test_reads_are_tried_again_and_writes_are_not() -> None:
+    @tool(effect="read")
+    def read() -> None: ...
+
+    @tool(effect="idempotent", retries=2)
+    def put() -> None: ...
+
+    assert read.retries > 0
+    assert (add.retries, put.retries) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"effect": "reads"}, "effect is 'reads', expected one of 'read', 'idempotent', 'write'"),
+        ({"scope": "mine"}, "scope is 'mine'"),
+        ({"ttl": 5, "effect": "write"}, "ttl is only for reads"),
+        ({"ttl": 5, "effect": "idempotent"}, "ttl is only for reads"),
+        ({"ttl": 0}, "ttl is 0, expected more than 0 seconds"),
+        ({"timeout": -1}, "timeout is -1"),
+        ({"retries": -1, "effect": "read"}, "retries is -1"),
+        ({"retries": 1}, "a write is never tried again"),
+        ({"retries": 1, "effect": "write"}, "a write is never tried again"),
+        ({"probe": print, "effect": "read"}, "a read just runs again"),
+        ({"cache_errors": (KeyError,)}, "cache_errors needs a ttl"),
+        ({"secret": ("pin",)}, "secret names 'pin'"),
+        ({"resource": "order:{order}"}, "names 'order', which is not one of its parameters"),
+        ({"resource": "order:{a!r}"}, "is not a parameter or a path in one"),
+        ({"max_result_chars": 0}, "max_result_chars is 0"),
+        ({"flatten": True}, "flatten is for one parameter"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], problem: str) -> None:
+    def f(a: int, b: int = 1) -> None: ...
+
+    with pytest.raises(DefinitionError, match="tool 'f': ") as caught:
+        tool(**options)(f)
+    assert problem in str(caught.value)
+
+
+def test_type_that_cannot_be_an_argument_is_told_with_its_parameter() -> None:
+    class Opaque:
+        pass
+
+    def opaque(a: int, b: Opaque) -> None: ...
+    def function(a: int, b: Callable[[], int]) -> None: ...
+    def keyed(a: int, b: dict[tuple[int, int], int]) -> None: ...
+
+    for refused in (opaque, function, keyed):
+        with pytest.raises(DefinitionError, match="parameter 'b'") as caught:
+            tool(refused)
+        assert (caught.value.tool, caught.value.parameter) == (refused.__name__, "b")
+
+
+def test_generator_cannot_be_a_tool() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(DefinitionError, match="generator"):
+        tool(numbers)
+
+
+def test_tool_of_a_tool_is_itself_unless_options_are_given() -> None:
+    assert make_tool(add) is add
+    renamed = tool(name="plus", effect="read")(add)
+    assert (renamed.name, renamed.effect, renamed(1)) == ("plus", "read", 2)
+
+
+# Calls
+
+
+def test_call_makes_a_call_and_runs_nothing() -> None:
+    assert add.call(1, b=Reference("c", ("n",))) == ToolCall("", "add", {"a": 1, "b": Reference("c", ("n",))})
+    with pytest.raises(ToolArgumentsError, match="'a' is 'x'"):
+        add.call("x")
+    with pytest.raises(TypeError, match="2 positional"):
+        add.call(1, 2, 3)
+    with pytest.raises(TypeError, match="'a' twice"):
+        add.call(1, a=2)
+
+
+def test_call_collects_positions() -> None:
+    @tool
+    def f(a: int, *rest: int) -> None: ...
+
+    assert f.call(1, 2, 3).arguments == {"a": 1, "rest": [2, 3]}
+
+
+def test_run_takes_a_dict_or_text_and_a_sync_function() -> None:
+    assert asyncio.run(add.run({"a": 1})) == asyncio.run(add.run('{"a": 1}')) == 2
+    with pytest.raises(ToolArgumentsError):
+        asyncio.run(add.run({"a": "x"}))
+
+
+def test_run_gives_a_context_of_its_own() -> None:
+    @tool
+    async def who(ctx: Context[Any]) -> object:
+        return ctx.data
+
+    assert asyncio.run(who.run()) is None
+    assert asyncio.run(who.run("", context=Context("shop"))) == "shop"
+
+
+def test_wrapper_that_awaits_by_itself_can_be_run() -> None:
+    async def inner(a: int) -> int:
+        return a
+
+    @functools.wraps(inner)
+    def passes(a: int) -> Any:
+        return inner(a)
+
+    @functools.wraps(inner)
+    def finishes(a: int) -> Any:
+        return a
+
+    assert asyncio.run(tool(passes).run({"a": 1})) == asyncio.run(tool(finishes).run({"a": 1})) == 1
+
+
+# Results
+
+
+class Model(BaseModel):
+    day: datetime.date = datetime.date(2026, 1, 2)
+
+
+@dataclass
+class Data:
+    model: Model
+
+
+class Named(NamedTuple):
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "result", "value"),
+    [
+        (Data, Data(Model()), {"model": {"day": "2026-01-02"}}),
+        (list[Model], [Model()], [{"day": "2026-01-02"}]),
+        (bytes, b"\x00\xff", "AP8="),
+        (dict[str, bytes], {"a": b"\xff"}, {"a": "/w=="}),
+        (Named, Named(1), {"x": 1}),
+        (Decimal, Decimal("1.10"), "1.10"),
+        (set[int], {1}, [1]),
+        (None, None, None),
+        (Any, Data(Model()), {"model": {"day": "2026-01-02"}}),
+        (dict[int, str], {1: "a"}, {"1": "a"}),
+        # Not what the annotation says: told as what it is.
+        (str, Model(), {"day": "2026-01-02"}),
+        (list[int], {"a": b"\xff"}, {"a": "_w=="}),
+    ],
+    ids=str,
+)
+def test_result_becomes_json_by_the_return_type(annotation: Any, result: object, value: object) -> None:
+    def f() -> Any: ...
+
+    f.__annotations__["return"] = annotation
+    made = tool(f)
+    assert made.dump(result) == value
+    json.dumps(value, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "result", [object(), float("nan"), {"a": float("inf")}, [lambda: 1]], ids=["object", "nan", "inf", "lambda"]
+)
+def test_result_that_is_not_json_is_an_error_that_names_the_type(result: object) -> None:
+    @tool
+    def f() -> object: ...
+
+    with pytest.raises(ToolResultError, match=f"of type {type(result).__name__}, can't be JSON"):
+        f.dump(result)
+
+
+def test_result_that_holds_itself_is_an_error() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(ToolResultError, match="of type list"):
+        add.dump(endless)
+
+
+def test_result_schema_is_of_what_an_async_function_gives() -> None:
+    @tool
+    async def f() -> Model:
+        return Model()
+
+    @tool
+    def g():  # type: ignore[no-untyped-def]
+        return 1
+
+    assert f.result_schema == {
+        "type": "object",
+        "properties": {"day": {"type": "string", "format": "date", "default": "2026-01-02"}},
+    }
+    assert g.result_schema is None
+    assert add.result_schema == {"type": "integer"}
+
+
+def test_model_reads_text_as_it_is_and_the_rest_as_json() -> None:
+    assert add.result_text("two\nlines") == "two\nlines"
+    assert add.result_text({"a": [1, None, "ü"]}) == '{"a":[1,null,"ü"]}'
+
+
+# Resources, code
+
+
+def test_resources_hold_the_arguments() -> None:
+    @tool(resource=("order:{order_id}", "shop:{model.day}", "all"))
+    def f(order_id: str | None = None, model: Model = Model()) -> None: ...  # noqa: B008
+
+    assert f.resources(f.validate({"order_id": "7"})) == ("order:7", "shop:2026-01-02", "all")
+    assert f.resources(f.validate({})) == ("order:*", "shop:2026-01-02", "all")
+    assert f.resources({"order_id": Reference("c")}) == ("order:*", "shop:*", "all")
+    assert f.resources(f.validate({"order_id": "*"}))[0] == "order:%2A"
+
+
+def test_code_changes_with_the_source_and_with_what_is_needed() -> None:
+    def first() -> int:
+        return 1
+
+    def second() -> int:
+        return 2
+
+    codes = {tool(name="f")(function).code() for function in (first, second)}
+    assert len(codes) == 2
+    assert tool(name="f")(first).code() in codes
+    assert tool(name="f", version="1")(first).code() == tool(name="f", version="1")(second).code()
+
+
+# Tools with a schema
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "integer", "minimum": 1},
+        "b": {"type": "integer", "default": 2},
+        "words": {"type": "array", "items": {"$ref": "#/$defs/Word"}},
+        "size": {"enum": ["S", "M"]},
+    },
+    "required": ["a"],
+    "additionalProperties": False,
+    "$defs": {"Word": {"type": "string"}},
+}
+
+
+def give(arguments: dict[str, Any]) -> dict[str, Any]:
+    return arguments
+
+
+foreign = Tool.from_schema("foreign", "From elsewhere.", SCHEMA, give, effect="read", ttl=5, secret=("size",))
+
+
+def test_schema_tool_checks_fills_defaults_and_repairs() -> None:
+    assert asyncio.run(foreign.run({"a": 1})) == {"a": 1, "b": 2}
+    read = foreign.validate('{"a": 1, "words": "[\\"x\\"]", "b": null, "size": "m"}')
+    assert read.values == {"a": 1, "b": 2, "words": ["x"], "size": "M"}
+    assert len(read.repaired) == 3
+    assert foreign.key(foreign.validate({"a": 1}), "") == foreign.key(foreign.validate({"b": 2, "a": 1}), "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "'a' is missing"),
+        ({"a": 0}, "'a' is 0: is less than the minimum of 1"),
+        ({"a": 1, "word": 1}, "unexpected argument 'word'; the nearest is 'words'"),
+        ({"a": 1, "words": [1]}, "'words[0]' is 1: is not of type 'string'"),
+        ({"a": 1, "size": "XL"}, "'size' breaks 'enum'"),
+    ],
+    ids=str,
+)
+def test_schema_tool_tells_what_is_wrong(arguments: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ToolArgumentsError) as caught:
+        foreign.validate(arguments)
+    assert caught.value.problems == (problem,)
+
+
+def test_schema_tool_checks_around_references() -> None:
+    foreign.check({"a": Reference("c")})
+    foreign.call(a=1, words=[Reference("c")])
+    with pytest.raises(ToolArgumentsError, match="'a' is missing"):
+        foreign.check({"b": Reference("c")})
+    with pytest.raises(ToolArgumentsError, match="unexpected argument 'x'"):
+        foreign.check({"a": 1, "x": Reference("c")})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array"},
+        {"properties": {"a": {"type": "nothing"}}},
+        {"properties": {"a": {"$ref": "#/$defs/Missing"}}},
+        {"properties": {"a": {"$ref": "https://example.com/schema"}}},
+        {"properties": []},
+    ],
+    ids=str,
+)
+def test_schema_that_is_not_one_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match="tool 'f'"):
+        Tool.from_schema("f", "", schema, give)
+
+
+def test_schema_handler_may_take_the_context() -> None:
+    async def handle(arguments: dict[str, Any], ctx: Context[str]) -> str:
+        return ctx.data + arguments["a"]
+
+    made = Tool.from_schema("f", "", {"properties": {"a": {"type": "string"}}}, handle)
+    assert made.takes_context
+    assert asyncio.run(made.run({"a": "x"}, context=Context("shop "))) == "shop x"
+
+
+@pytest.mark.parametrize("shape", ["nested", "flat"])
+def test_definition_on_the_wire_becomes_a_tool(shape: str) -> None:
+    body: dict[str, Any] = {"name": "find", "description": "Find.", "parameters": SCHEMA, "strict": True}
+    definition = {"type": "function", "function": body} if shape == "nested" else {"type": "function", **body}
+
+    made = Tool.from_openai(definition, give)
+
+    assert (made.name, made.description, made.strict) == ("find", "Find.", True)
+    assert made.parameters == SCHEMA
+    assert Tool.from_openai({"name": "now"}, give).parameters == {"type": "object", "properties": {}}
+    with pytest.raises(DefinitionError, match="not the definition"):
+        Tool.from_openai({"type": "function"}, give)
+
+
+TYPES = {"string", "number", "integer", "boolean", "array", "object"}
+
+
+def read_parameter(said: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema of one parameter in any of the dialects."""
+    kind = str(said.get("type", "string")).lower()
+    schema: dict[str, Any] = {"type": kind if kind in TYPES else "string", "description": said.get("description", "")}
+    choices = said.get("enum") or said.get("allowed_values") or said.get("possible_values")
+    if isinstance(choices, list) and schema["type"] == "string":
+        schema["enum"] = choices
+    default = said.get("default", said.get("default_value"))
+    if default is not None:
+        schema["default"] = default
+    if isinstance(said.get("items"), dict):
+        schema["items"] = read_parameter(said["items"])
+    if said.get("properties"):
+        schema["properties"] = {name: read_parameter(inner) for name, inner in said["properties"].items()}
+    return schema
+
+
+def read_dialect(specification: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema of a published function, whose parameters go by one of four names."""
+    names = ("query_parameters", "path_parameters", "parameters", "arguments")
+    parameters: dict[str, Any] = {}
+    for name in names:
+        parameters |= specification.get(name, {})
+    return {
+        "type": "object",
+        "properties": {name: read_parameter(said) for name, said in parameters.items()},
+        "required": [name for name, said in parameters.items() if said.get("required") is True],
+    }
+
+
+def test_every_published_function_becomes_a_tool() -> None:
+    count = 0
+    for path in sorted(plans().glob("*_spec.json")):
+        for specification in json.loads(path.read_text()):
+            name = specification["name"]
+            made = Tool.from_schema(name, specification["description"], read_dialect(specification), give)
+            drawn = made.parameters["properties"]
+            assert isinstance(drawn, dict)
+            assert len(drawn) == sum(
+                len(specification.get(key, {}))
+                for key in ("query_parameters", "path_parameters", "parameters", "arguments")
+            )
+            assert made.for_target("openai-strict")
+            count += 1
+    assert count == 179
