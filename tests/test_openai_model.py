@@ -98,7 +98,7 @@ def test_deltas_come_as_they_are_sent() -> None:
 
         heard = asyncio.run(times())
         [request] = server.requests
-    assert [at - sent for at, sent in zip(heard, request.sent_at, strict=False)] == pytest.approx([0, 0, 0], abs=0.1)
+    assert heard[0] < request.sent_at[1] < heard[1] < request.sent_at[2] < heard[2]
 
 
 def test_the_loop_stays_free_while_the_server_is_silent() -> None:
@@ -293,15 +293,15 @@ def test_no_network_is_one_sentence() -> None:
 
 def test_silence_has_an_end() -> None:
     late = chat("one", 30.0, "two")
-    with ScriptedServer([late]) as server, pytest.raises(StreamError, match=r"said nothing for 0\.2 s in the middle"):
-        asyncio.run(ask(model_at(server, timeout=0.2)))
+    with ScriptedServer([late]) as server, pytest.raises(StreamError, match=r"said nothing for 0\.5 s in the middle"):
+        asyncio.run(ask(model_at(server, timeout=0.5)))
 
 
 def test_comments_do_not_hide_silence() -> None:
     """Case S01: gateways send comments for as long as the model behind them is stuck."""
     comments = [piece for _ in range(100) for piece in (0.05, b": PROCESSING\n\n")]
-    with ScriptedServer([chat("one", *comments)]) as server, pytest.raises(StreamError, match=r"nothing for 0\.2 s"):
-        asyncio.run(ask(model_at(server, timeout=0.2)))
+    with ScriptedServer([chat("one", *comments)]) as server, pytest.raises(StreamError, match=r"nothing for 0\.5 s"):
+        asyncio.run(ask(model_at(server, timeout=0.5)))
 
 
 def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
