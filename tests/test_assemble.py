@@ -398,9 +398,9 @@ def test_end_mark_alone_seals_what_is_valid_case_f03() -> None:
     assert (turn.error, turn.complete) == (None, True)
 
 
-def test_end_mark_alone_seals_nothing_beside_an_open_call_case_f03() -> None:
+def test_end_mark_alone_seals_nothing_that_is_still_open_case_f03() -> None:
     turn = read_chat(calls(call('{"x":1}', id="a", name="f"), call('{"y":', index=1, id="b", name="g")), finish=None)
-    assert [made.state for made in turn.calls] == ["void", "void"]
+    assert [made.state for made in turn.calls] == ["sealed", "void"]
     assert isinstance(turn.error, StreamTruncated)
 
 
@@ -429,7 +429,7 @@ def test_after_a_bad_end_every_open_call_is_void_case_f05(finish: str) -> None:
 
 def test_void_call_says_why() -> None:
     parts, _ = assemble(CallDelta(0, "a", "f", '{"x":1}'), FinishDelta("length", wire="length"))
-    assert parts[-1] == CallVoided(0, "the answer ended with 'length'")
+    assert parts[-1] == CallVoided(0, "the answer ended with 'length' before this call did")
     parts, _ = assemble(CallDelta(0, "a", "f", '{"x":1}'), ErrorDelta(ModelError("gone")))
     assert parts[-1] == CallVoided(0, "gone")
 
@@ -476,6 +476,21 @@ def test_what_comes_behind_a_good_end_does_not_break_it() -> None:
 def test_call_behind_a_good_end_is_sealed_at_the_end() -> None:
     _, turn = assemble(FinishDelta("tool_calls"), CallDelta(0, "a", "f", '{"x":1}'), EndDelta())
     assert shown(turn) == [X]
+
+
+def test_call_behind_a_good_end_is_void_without_a_signal_of_its_own() -> None:
+    _, turn = assemble(FinishDelta("tool_calls"), CallDelta(0, "a", "f", '{"x":1}'))
+    assert [made.state for made in turn.calls] == ["void"]
+    _, cut = assemble(FinishDelta("tool_calls"), CallDelta(0, "a", "f", '{"x":1'), EndDelta())
+    assert [made.state for made in cut.calls] == ["void"]
+
+
+def test_reason_behind_each_call_seals_each() -> None:
+    first, second = CallDelta(0, "a", "f", '{"x":1}'), CallDelta(0, "b", "g", '{"y":2}')
+    _, turn = assemble(first, FinishDelta("tool_calls"), second, FinishDelta("tool_calls"))
+    assert shown(turn) == [X, Y]
+    _, cut = assemble(first, FinishDelta("tool_calls"), second, FinishDelta("length"))
+    assert [made.state for made in cut.calls] == ["sealed", "void"]
 
 
 def test_call_behind_an_error_is_void() -> None:

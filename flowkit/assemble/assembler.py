@@ -1,7 +1,7 @@
 """Deltas in, sealed calls out: the one place that decides when a call may run.
 
 Hard signals seal a call: the wire's own done event, and an end of turn that is `stop`, `tool_calls` or `function_call`.
-The body's end mark alone seals the calls whose JSON is valid. After any other end (`length`, `content_filter`, an
+The body's end mark seals the calls whose JSON is valid. After any other end (`length`, `content_filter`, an
 error, a reason that isn't known, a body that just ends) the calls that aren't sealed are void, whatever they parse to.
 `CallReady` is a soft signal and seals nothing.
 
@@ -97,7 +97,7 @@ class Assembler:
                 self._usage = delta.usage
                 return [delta]
             case FinishDelta():
-                return [] if delta.choice or self._finish is not None else self._take_finish(delta)
+                return [] if delta.choice else self._take_finish(delta)
             case RefusalDelta():
                 if delta.choice:
                     return []
@@ -119,8 +119,7 @@ class Assembler:
             error = StreamTruncated("the answer ended with neither a finish reason nor an end mark", retryable=True)
         if error is not None:
             parts += self._break(error)
-        # Calls can come behind a good finish reason, and nothing else seals them; or behind an error.
-        return parts + self._close_calls()
+        return parts + self._sealer.void_all(self._say_why())
 
     @property
     def turn(self) -> Turn:
@@ -145,12 +144,6 @@ class Assembler:
             thinking_field=self._thinking_field if self._thinking_field in _REPLAYED else None,
             leaked=leaked,
         )
-
-    @property
-    def _ended_well(self) -> bool:
-        if self._error is not None:
-            return False
-        return self._has_end_mark if self._finish is None else self._finish.reason in _GOOD
 
     @property
     def _is_complete(self) -> bool:
@@ -203,32 +196,35 @@ class Assembler:
         return parts
 
     def _take_finish(self, finish: FinishDelta) -> list[Part]:
-        self._finish = finish
-        return self._close_calls()
+        """The first reason counts; one that is repeated seals or voids what has come since."""
+        if self._finish is None:
+            self._finish = finish
+        is_good = self._error is None and finish.reason in _GOOD and self._finish.reason in _GOOD
+        return self._sealer.seal_all() if is_good else self._sealer.void_all(self._say_why())
 
     def _take_end_mark(self) -> list[Part]:
-        if self._finish is not None or self._error is not None:
-            return []
+        parts: list[Part] = []
         self._has_end_mark = True
+        if self._error is not None or (self._finish is not None and self._finish.reason not in _GOOD):
+            return parts
         for call in self._book.open_calls():
-            if not call.custom and read_fragments(call.fragments)[0].arguments is None:
-                return self._break(StreamTruncated("the answer ended inside a tool call", retryable=True))
-        return self._close_calls()
-
-    def _close_calls(self) -> list[Part]:
-        return self._sealer.seal_all() if self._ended_well else self._sealer.void_all(self._say_why())
+            if call.custom or read_fragments(call.fragments)[0].arguments is not None:
+                self._sealer.seal(call, parts)
+        if self._finish is None and self._book.open_calls():
+            parts += self._break(StreamTruncated("the answer ended inside a tool call", retryable=True))
+        return parts
 
     def _break(self, error: ModelError) -> list[Part]:
         """The answer is broken; one that had already ended well isn't, whatever follows."""
         if self._error is not None or (self._finish is not None and self._finish.reason in _GOOD):
             return []
         self._error = error
-        return self._close_calls()
+        return self._sealer.void_all(str(error))
 
     def _say_why(self) -> str:
         if self._error is not None or self._finish is None:
             return str(self._error)
-        return f"the answer ended with {self._finish.wire or self._finish.reason!r}"
+        return f"the answer ended with {self._finish.wire or self._finish.reason!r} before this call did"
 
     def _take_provider(self, delta: ProviderDelta) -> None:
         if delta.kind == "reasoning_details" and isinstance(delta.data, list):
