@@ -221,12 +221,20 @@ def summarise(timeline: Timeline) -> list[str]:
 
 
 def format_seconds(seconds: float) -> str:
-    """A time as a person reads it: 340 ms, 1.25 s, 3 min 20 s."""
+    """A time as a person reads it.
+
+    >>> [format_seconds(seconds) for seconds in (0.34, 1.254, 59.999, 200, 7500)]
+    ['340 ms', '1.25 s', '1 min', '3 min 20 s', '2 h 5 min']
+    """
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.995:
         return f"{seconds:.2f} s"
-    return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def _take(timeline: Timeline, event: Mapping[str, JSON]) -> None:
