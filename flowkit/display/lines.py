@@ -1,7 +1,8 @@
 """A call as a line, and its result as the line below: the same words on a terminal and in a pipe."""
 
 from flowkit.display.transcript import CallBlock, State
-from flowkit.display.words import say_arguments, say_seconds, say_value, shorten
+from flowkit.display.words import say_arguments, say_value, shorten
+from flowkit.timeline import format_seconds
 
 MARKS: dict[State, str] = {
     "new": "○",
@@ -45,7 +46,7 @@ def say_state(block: CallBlock, now: float) -> str:
         case "running":
             started_t = block.opened_t if block.started_t is None else block.started_t
             early = ", early" if block.is_early else ""
-            return f"running{early} {say_seconds(max(0.0, now - started_t))}{_say_progress(block)}"
+            return f"running{early} {format_seconds(max(0.0, now - started_t))}{_say_progress(block)}"
         case "new":
             return "its arguments arrive"
         case "sealed":
@@ -68,7 +69,7 @@ def say_result(block: CallBlock, limit: int) -> str:
 def _say_finished(block: CallBlock) -> str:
     match block.source:
         case "cache":
-            age = "" if block.age_s is None else f", {say_seconds(block.age_s)} old"
+            age = "" if block.age_s is None else f", {format_seconds(block.age_s)} old"
             return f"{CACHE_MARK} from the cache{age}"
         case "flight":
             return "shared with an equal call"
@@ -76,7 +77,7 @@ def _say_finished(block: CallBlock) -> str:
             return "recorded before"
         case _:
             started_t = block.opened_t if block.started_t is None else block.started_t
-            return say_seconds((block.ended_t or started_t) - started_t)
+            return format_seconds((block.ended_t or started_t) - started_t)
 
 
 def _say_progress(block: CallBlock) -> str:

@@ -3,7 +3,7 @@
 from typing import TextIO
 
 from flowkit.display.lines import MARKS, say_call, say_result, say_state
-from flowkit.display.transcript import CallBlock, TextBlock, Transcript
+from flowkit.display.transcript import CALL_ENDS, CallBlock, TextBlock, Transcript
 from flowkit.display.words import clean
 from flowkit.events import Event
 
@@ -25,7 +25,7 @@ class PlainDisplay:
     def show(self, event: Event) -> None:
         """Take an event in and write what it says."""
         block = self.transcript.apply(event)
-        if isinstance(block, CallBlock) and not block.is_open and block.ended_t == event.t:
+        if isinstance(block, CallBlock) and not block.is_open and event.type in CALL_ENDS:
             self._write_call(block)
         elif isinstance(block, TextBlock) and not block.is_thinking and block.call is None:
             self._write_text(str(getattr(event, "text", "")))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from flowkit.display.words import say_seconds
 from flowkit.events import CallFinished, CallNew, CallStarted, Event
+from flowkit.timeline import format_seconds
 
 _FAILED = frozenset(("call.failed", "call.denied", "call.in_doubt"))
 _LEFT_OUT = frozenset(("call.skipped", "call.cancelled", "call.void"))
@@ -63,5 +63,5 @@ class Steps:
             parts.append(f"{self.left_out} left out")
         worked = ended - self.recorded - self.from_cache
         if worked >= 3 and total > ended:
-            parts.append(f"about {say_seconds(now / worked * (total - ended))} left")
+            parts.append(f"about {format_seconds(now / worked * (total - ended))} left")
         return ", ".join(parts)

@@ -1,27 +1,13 @@
 """The figures of a run, from its events alone."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowkit.display.words import say_seconds
-from flowkit.events import (
-    CallArguments,
-    CallFinished,
-    CallNew,
-    CallStarted,
-    Event,
-    RunFinished,
-    TextDelta,
-    ThinkingDelta,
-    TurnFinished,
-    TurnStarted,
-    UsageReported,
-)
+from flowkit.events import CallArguments, Event, RunFinished, TextDelta, ThinkingDelta, UsageReported
 from flowkit.messages import Usage
+from flowkit.timeline import fold, format_seconds
 
-_ENDS = frozenset(
-    ("call.finished", "call.failed", "call.skipped", "call.denied", "call.cancelled", "call.void", "call.in_doubt")
-)
+_TOKENS = (TextDelta, ThinkingDelta, CallArguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +30,25 @@ class Summary:
     tips: tuple[str, ...]
 
 
-def summarise(events: Iterable[Event]) -> Summary:
+def summarise(events: Sequence[Event]) -> Summary:
     """The figures of these events, which may be those of a run that hasn't ended."""
-    wall_s = 0.0
-    first_token_s: float | None = None
-    turn_starts: dict[int, float] = {}
-    turn_spans: list[tuple[float, float]] = []
-    call_starts: dict[str, float] = {}
-    call_spans: dict[str, tuple[float, float]] = {}
-    calls: set[str] = set()
-    parents: set[str] = set()
-    from_cache = 0
-    usages: dict[int, UsageReported] = {}
-    tips: tuple[str, ...] = ()
-    for event in events:
-        wall_s = max(wall_s, event.t)
-        match event:
-            case TurnStarted():
-                turn_starts[event.turn] = event.t
-            case TurnFinished() if event.turn in turn_starts:
-                turn_spans.append((turn_starts.pop(event.turn), event.t))
-            case TextDelta() | ThinkingDelta() | CallArguments() if first_token_s is None:
-                first_token_s = event.t
-            case CallNew():
-                calls.add(event.call)
-                if event.parent is not None:
-                    parents.add(event.parent)
-            case CallStarted():
-                call_starts.setdefault(event.call, event.t)
-            case UsageReported():
-                usages[event.turn] = event
-            case RunFinished():
-                tips = event.tips
-            case _:
-                pass
-        if event.type in _ENDS:
-            call = _call_of(event)
-            if call in call_starts:
-                call_spans[call] = (call_starts.pop(call), event.t)
-        if isinstance(event, CallFinished) and event.source == "cache":
-            from_cache += 1
-    leaves = [span for call, span in call_spans.items() if call not in parents]
-    spans = [*turn_spans, *leaves]
+    timeline = fold(events)
+    spans = [(turn.started_s, timeline.wall_s if turn.ended_s is None else turn.ended_s) for turn in timeline.turns]
+    spans += [(call.started_s or 0.0, call.ended_s or timeline.wall_s) for call in timeline.leaves]
+    holders = {call.parent for call in timeline.calls.values()}
+    usages = {event.turn: event for event in events if isinstance(event, UsageReported)}
     costs = [usage.cost_usd for usage in usages.values() if usage.cost_usd is not None]
     return Summary(
-        wall_s=wall_s,
-        first_token_s=first_token_s,
-        tools_s=sum(end - start for start, end in leaves),
-        saved_s=max(0.0, sum(end - start for start, end in spans) - _covered_s(spans)),
-        turns=len(turn_spans) + len(turn_starts),
-        calls=len(calls - parents),
-        from_cache=from_cache,
+        wall_s=timeline.wall_s,
+        first_token_s=next((event.t for event in events if isinstance(event, _TOKENS)), None),
+        tools_s=sum(call.duration_s for call in timeline.leaves),
+        saved_s=max(0.0, timeline.one_after_another_s - _covered_s(spans)),
+        turns=len({turn.turn for turn in timeline.turns}),
+        calls=len(timeline.calls.keys() - holders),
+        from_cache=sum(call.source == "cache" for call in timeline.calls.values()),
         usage=sum((usage.usage for usage in usages.values()), Usage()),
         cost_usd=sum(costs) if costs else None,
-        tips=tips,
+        tips=next((event.tips for event in events if isinstance(event, RunFinished)), ()),
     )
 
 
@@ -105,11 +56,11 @@ def say_summary(summary: Summary) -> list[str]:
     """The summary as lines of text: one of times, one of counts where there is something to count, then the tips."""
     times: list[str] = []
     if summary.first_token_s is not None:
-        times.append(f"first token {say_seconds(summary.first_token_s)}")
-    times.append(f"wall {say_seconds(summary.wall_s)}")
+        times.append(f"first token {format_seconds(summary.first_token_s)}")
+    times.append(f"wall {format_seconds(summary.wall_s)}")
     if summary.calls:
-        times.append(f"in tools {say_seconds(summary.tools_s)}")
-        times.append(f"saved by running at the same time {say_seconds(summary.saved_s)}")
+        times.append(f"in tools {format_seconds(summary.tools_s)}")
+        times.append(f"saved by running at the same time {format_seconds(summary.saved_s)}")
     counts: list[str] = []
     if summary.turns:
         counts.append(_count(summary.turns, "turn"))
@@ -128,10 +79,6 @@ def say_summary(summary: Summary) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _call_of(event: Event) -> str:
-    return str(getattr(event, "call", ""))
 
 
 def _covered_s(spans: list[tuple[float, float]]) -> float:

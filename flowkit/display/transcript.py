@@ -29,6 +29,10 @@ from flowkit.events import (
 State = Literal[
     "new", "sealed", "waiting", "running", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt"
 ]
+CALL_ENDS = frozenset(
+    ("call.finished", "call.failed", "call.skipped", "call.denied", "call.cancelled", "call.void", "call.in_doubt")
+)
+"""The types of the events that end a call."""
 OPEN: frozenset[State] = frozenset(("new", "sealed", "waiting", "running"))
 
 
@@ -147,7 +151,7 @@ def _change(block: CallBlock, event: Event) -> None:
             block.note = ("approved" if approved else "denied") + (f" by {by}" if by else "")
         case CallFinished():
             block.value, block.source, block.age_s = event.value, event.source, event.age_s
-            _end(block, "finished", "", event.t)
+            _end(block, "finished", "", event.t if event.ended_s is None else event.ended_s)
         case CallFailed(error=error):
             _end(block, "failed", error, event.t)
         case CallSkipped(because=because):
