@@ -38,6 +38,11 @@ class DefaultModel:
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         return self._model.stream(request)
 
+    async def aclose(self) -> None:
+        """Close the connections, where there are some."""
+        if "_model" in vars(self):
+            await self._model.aclose()
+
     @cached_property
     def _model(self) -> OpenAIModel:
         return OpenAIModel(self.name)

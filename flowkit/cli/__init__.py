@@ -1,0 +1,25 @@
+"""The command `flowkit`: one module for each group of commands.
+
+Exit codes: 0 done, 1 the run failed, 2 wrong usage or configuration, 130 stopped by Ctrl-C.
+"""
+
+import sys
+
+from flowkit.cli.commands import app
+from flowkit.cli.exit_codes import FAILED, MISUSED
+from flowkit.errors import ConfigurationError, DefinitionError, FlowkitError
+
+
+def main() -> None:
+    """Run the command of this process and exit; errors are one line, never a traceback."""
+    try:
+        app()
+    except (ConfigurationError, DefinitionError) as error:
+        _exit(error, MISUSED)
+    except FlowkitError as error:
+        _exit(error, FAILED)
+
+
+def _exit(error: FlowkitError, code: int) -> None:
+    print(f"flowkit: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(code)

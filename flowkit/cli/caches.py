@@ -1,0 +1,140 @@
+"""`flowkit cache`: what the cache holds, and emptying it."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flowkit import codec
+from flowkit.cache import CacheStats, DiskCache, ShownEntry, open_default_cache
+from flowkit.cli.options import AsJson
+from flowkit.cli.output import make_console, print_json, say_bytes
+from flowkit.errors import ConfigurationError
+from flowkit.timeline import format_seconds
+
+app = typer.Typer(help="What is kept of tools' results, and emptying it.", no_args_is_help=True)
+
+
+@app.command()
+def stats(as_json: AsJson = False) -> None:
+    """Hits, misses, age and size for each tool."""
+    with _open() as cache:
+        found = cache.get_stats()
+        if as_json:
+            print_json(_stats_to_json(found))
+            return
+        console = make_console()
+        console.print(
+            f"{cache.path}: {found.entries} entries, {say_bytes(found.size_bytes)}, "
+            f"{found.hits} hits, {found.misses} misses",
+            soft_wrap=True,
+        )
+        if found.tools:
+            console.print(_draw_tools(found))
+        for count, what in (
+            (found.errors, "times the store failed"),
+            (found.too_large, "results too large to keep"),
+            (found.not_json, "results that weren't JSON"),
+        ):
+            if count:
+                console.print(f"{count} {what}")
+
+
+@app.command()
+def clear(
+    tool: Annotated[str | None, typer.Option(help="Only results of this tool.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Only results on this resource, as in order:ORD-1002.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only results of this user.")] = None,
+) -> None:
+    """Forget results: all, or those of a tool, a resource or a user."""
+    with _open() as cache:
+        cleared = asyncio.run(cache.clear(tool=tool, resource=resource, user=user))
+    print(f"{cleared} {'entry' if cleared == 1 else 'entries'} cleared")
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A key, or a beginning of it that only one key has.")],
+    as_json: AsJson = False,
+) -> None:
+    """One result in full."""
+    with _open() as cache:
+        entry = cache.show(key)
+    if entry is None:
+        raise ConfigurationError(f"no entry, or more than one, whose key begins with {key!r}")
+    if as_json:
+        print_json(_entry_to_json(entry))
+        return
+    age = "of another boot" if entry.age_s is None else f"{format_seconds(entry.age_s)} old"
+    fresh = "" if entry.is_fresh else ", no longer fresh"
+    user = "" if entry.label.user is None else f", user {entry.label.user}"
+    print(f"{entry.key}\n{entry.label.tool}{user}: {age}, kept for {format_seconds(entry.ttl_s)}{fresh}")
+    print(entry.error if entry.error is not None else codec.dumps(entry.value).decode())
+
+
+@app.command()
+def path() -> None:
+    """The folder that it lies in."""
+    with _open() as cache:
+        print(cache.path)
+
+
+class _open:  # used as a context manager, like open()
+    """The cache of the environment; raises `ConfigurationError` when it is off."""
+
+    def __enter__(self) -> DiskCache:
+        cache = open_default_cache()
+        if not isinstance(cache, DiskCache):
+            raise ConfigurationError("the cache is off: FLOWKIT_CACHE says so")
+        self._cache = cache
+        return cache
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run(self._cache.close())
+
+
+def _draw_tools(found: CacheStats) -> Table:
+    table = Table("tool", "hits", "misses", "entries", "size", "youngest", "oldest", box=None, pad_edge=False)
+    for name, tool in sorted(found.tools.items()):
+        ages = ("" if age is None else format_seconds(age) for age in (tool.youngest_s, tool.oldest_s))
+        table.add_row(name, str(tool.hits), str(tool.misses), str(tool.entries), say_bytes(tool.size_bytes), *ages)
+    return table
+
+
+def _stats_to_json(found: CacheStats) -> codec.JSON:
+    return {
+        "entries": found.entries,
+        "size_bytes": found.size_bytes,
+        "hits": found.hits,
+        "misses": found.misses,
+        "errors": found.errors,
+        "too_large": found.too_large,
+        "not_json": found.not_json,
+        "tools": {
+            name: {
+                "hits": tool.hits,
+                "misses": tool.misses,
+                "entries": tool.entries,
+                "size_bytes": tool.size_bytes,
+                "youngest_s": tool.youngest_s,
+                "oldest_s": tool.oldest_s,
+            }
+            for name, tool in sorted(found.tools.items())
+        },
+    }
+
+
+def _entry_to_json(entry: ShownEntry) -> codec.JSON:
+    return {
+        "key": entry.key,
+        "tool": entry.label.tool,
+        "user": entry.label.user,
+        "resources": list(entry.label.resources),
+        "value": entry.value,
+        "error": entry.error,
+        "age_s": entry.age_s,
+        "ttl_s": entry.ttl_s,
+        "size_bytes": entry.size_bytes,
+        "is_fresh": entry.is_fresh,
+    }

@@ -1,0 +1,80 @@
+"""`flowkit chat`: one message, or a conversation on a terminal."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from flowkit.apps import load_app
+from flowkit.cli.conversation import Conversation
+from flowkit.cli.exit_codes import FAILED
+from flowkit.cli.model_choice import choose_model
+from flowkit.cli.options import AppTarget, BaseUrl, Data, Model, Trace, User, read_pairs
+from flowkit.cli.output import note
+from flowkit.cli.running import open_trace
+from flowkit.errors import ConfigurationError
+
+
+def chat(
+    app: AppTarget,
+    message: Annotated[str | None, typer.Argument(help="What you say; left out, a conversation begins.")] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    data: Data = None,
+    user: User = None,
+    trace: Trace = None,
+) -> None:
+    """Talk to an app's agent."""
+    loaded = load_app(app)
+    name, agent = loaded.get_agent()
+    options = read_pairs(data, "--data")
+    messages = _read_messages() if message is None else iter([message])
+    with (
+        open_trace(trace) as file,
+        choose_model(agent, model, base_url) as chosen,
+        asyncio.Runner() as runner,
+    ):
+        conversation = Conversation(loaded, agent, chosen, file)
+        try:
+            runner.run(conversation.open(options, user))
+            if message is None:
+                note(f"{name}: talk to it; an empty line or Ctrl-D ends.")
+            status = "done"
+            for text in messages:
+                status = _say(runner, conversation, text, is_only=message is not None)
+        finally:
+            runner.run(conversation.close())
+    if message is not None and status != "done":
+        raise typer.Exit(FAILED)
+
+
+def _say(runner: asyncio.Runner, conversation: Conversation, text: str, *, is_only: bool) -> str:
+    """One message; in a conversation Ctrl-C ends the answer, not the conversation."""
+    try:
+        return runner.run(conversation.say(text))
+    except KeyboardInterrupt:
+        if is_only:
+            raise
+        note("stopped")
+        return "cancelled"
+
+
+def _read_messages() -> Iterator[str]:
+    """Lines from a person, until an empty one; everything at once from a pipe."""
+    if not sys.stdin.isatty():
+        text = sys.stdin.read().strip()
+        if not text:
+            raise ConfigurationError("nothing to say: give a message, or write one to standard input")
+        yield text
+        return
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if not line:
+            return
+        yield line

@@ -1,0 +1,42 @@
+"""All commands under one name."""
+
+from typing import Annotated
+
+import typer
+
+from flowkit import __version__
+from flowkit.cli import caches, chat, graphs, new, recipes, runs, tools, traces
+
+app = typer.Typer(
+    name="flowkit",
+    help="Run agents and recipes: typed Python functions as tools, run as one graph while the model still streams.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+app.command("chat")(chat.chat)
+app.command("run")(recipes.run)
+app.command("tools")(tools.list_tools)
+app.command("graph")(graphs.draw)
+app.command("explain")(graphs.explain)
+app.command("validate")(graphs.validate)
+app.command("trace")(traces.show)
+app.command("new")(new.create)
+app.add_typer(caches.app, name="cache")
+app.add_typer(runs.app, name="runs")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"flowkit-agents {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of every command."""

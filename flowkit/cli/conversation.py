@@ -1,0 +1,115 @@
+"""A conversation with an app's agent: its data, its model and its history, from the first message to the last."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from flowkit.agent import Agent
+from flowkit.apps import App
+from flowkit.cache import open_default_cache
+from flowkit.cli.output import note
+from flowkit.cli.running import watch
+from flowkit.display.words import say_arguments
+from flowkit.events import RunStatus
+from flowkit.executor import Approve, Deny
+from flowkit.messages import Message
+from flowkit.models.base import Model
+from flowkit.run import AgentResult, Decision, Pending, Run
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A model that keeps connections."""
+
+    async def aclose(self) -> None: ...
+
+
+class Conversation:
+    """One person, one agent; `open` before the first message, `close` after the last."""
+
+    def __init__(self, app: App, agent: Agent[Any], model: Model | None, trace: BinaryIO | None) -> None:
+        self._app = app
+        self._agent = agent
+        self._model = model
+        self._trace = trace
+        self._history: tuple[Message, ...] = ()
+        self._data: object = None
+        self._user: str | None = None
+        self._is_open = False
+        self._closing = asyncio.Event()
+        self._holder: asyncio.Task[None] | None = None
+
+    async def open(self, options: Mapping[str, str], user: str | None) -> None:
+        """Open the app's data; raises `ConfigurationError` when that can't be done."""
+        tried = asyncio.Event()
+
+        async def hold() -> None:
+            # Opened and closed in one task, as task groups and cancel scopes inside an app's data need it.
+            try:
+                async with self._app.open(options, user) as (self._data, self._user):
+                    self._is_open = True
+                    tried.set()
+                    await self._closing.wait()
+            finally:
+                tried.set()
+
+        self._holder = asyncio.create_task(hold())
+        await tried.wait()
+        if not self._is_open:
+            await self._holder
+
+    async def close(self) -> None:
+        """Close what `open` opened, the connections of the model, and the cache."""
+        model = self._model or self._agent.model
+        if isinstance(model, Closable):
+            await model.aclose()
+        await open_default_cache().close()
+        self._closing.set()
+        if self._holder is not None:
+            if not self._is_open:
+                self._holder.cancel()
+            await asyncio.wait([self._holder])
+
+    async def say(self, text: str) -> RunStatus:
+        """Send a message and show the answer; a call that waits for a person is asked about on a terminal."""
+        result = await self._run(
+            lambda: self._agent.start(text, data=self._data, user=self._user, history=self._history)
+        )
+        while result.status == "waiting" and sys.stdin.isatty():
+            decisions = {pending.id: _ask(pending) for pending in result.pending}
+            messages = result.messages
+            result = await self._run(
+                lambda messages=messages, decisions=decisions: self._agent.start(
+                    data=self._data, user=self._user, history=messages, decisions=decisions
+                )
+            )
+        self._history = result.messages
+        _say_end(result)
+        return result.status
+
+    async def _run(self, start: Callable[[], Run[Any]]) -> AgentResult[Any]:
+        with self._agent.override(model=self._model):
+            run = start()
+        await watch(run, trace=self._trace)
+        return await run.wait()
+
+
+def _ask(pending: Pending) -> Decision:
+    """Ask the person at the terminal; anything but yes is no."""
+    print(f"approve {pending.name}({say_arguments(dict(pending.arguments), 400)})? [y/N] ", end="", flush=True)
+    return Approve() if sys.stdin.readline().strip().lower() in ("y", "yes", "예", "네") else Deny("the person said no")
+
+
+def _say_end(result: AgentResult[Any]) -> None:
+    """Why there is no answer, in one line."""
+    match result.status:
+        case "waiting":
+            names = ", ".join(pending.name for pending in result.pending)
+            note(f"flowkit: waits for approval of {names}; nobody is here to ask")
+        case "failed" | "limit":
+            note(f"flowkit: {result.error}")
+        case "in_doubt":
+            note("flowkit: a write may have happened, and only a person can tell")
+        case "done" | "cancelled":
+            pass

@@ -1,0 +1,6 @@
+"""How a command ends; 0 is done, 130 stopped by Ctrl-C."""
+
+FAILED = 1
+"""The run failed, reached a limit, or waits for a person."""
+MISUSED = 2
+"""Wrong usage or configuration."""

@@ -1,0 +1,57 @@
+"""`flowkit graph`, `explain` and `validate`: look at a recipe without running it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flowkit.apps import load_app
+from flowkit.cli.exit_codes import MISUSED
+from flowkit.cli.options import AppTarget, ToolsFile
+from flowkit.cli.output import note
+from flowkit.errors import FlowkitError
+from flowkit.recipes import Recipe
+
+Format = Literal["mermaid", "dot", "svg"]
+
+
+def draw(
+    app: AppTarget,
+    format: Annotated[Format, typer.Option("--format", "-f", help="What the picture is written in.")] = "mermaid",
+    tools: ToolsFile = None,
+) -> None:
+    """Draw a recipe's graph as text on standard output."""
+    from flowkit import drawing
+
+    recipe = _load(app, tools)
+    writers = {"mermaid": drawing.to_mermaid, "dot": drawing.to_dot, "svg": drawing.to_svg}
+    print(writers[format](recipe.graph()).rstrip("\n"))
+
+
+def explain(app: AppTarget, tools: ToolsFile = None) -> None:
+    """Say what waits for what in a recipe, and which way through it is the longest."""
+    print(_load(app, tools).explain())
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Apps and YAML recipes.")],
+    tools: ToolsFile = None,
+) -> None:
+    """Check apps and recipe files; every wrong one is a line on standard error."""
+    wrong = 0
+    for file in files:
+        try:
+            app = load_app(str(file), tools=tools)
+        except FlowkitError as error:
+            note(f"flowkit: {' '.join(str(error).split())}")
+            wrong += 1
+        else:
+            found = [*app.agents, *app.recipes] or [*app.tools]
+            print(f"{file}: {', '.join(found)}")
+    if wrong:
+        raise typer.Exit(MISUSED)
+
+
+def _load(app: str, tools: Path | None) -> Recipe[..., Any]:
+    _, recipe = load_app(app, tools=tools).get_recipe()
+    return recipe

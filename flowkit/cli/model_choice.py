@@ -1,0 +1,107 @@
+"""Which model a command asks: the one that is named, the app's own, or the one that comes with flowkit."""
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flowkit.agent import Agent
+from flowkit.cli.output import note, say_bytes
+from flowkit.models.base import Model
+from flowkit.models.default import DefaultModel
+from flowkit.models.openai import OpenAIModel
+
+LOCAL = "local"
+
+
+@contextmanager
+def choose_model(agent: Agent[Any], name: str | None, base_url: str | None) -> Generator[Model | None]:
+    """The model that takes the place of the agent's, for as long as it is open; None leaves the agent its own.
+
+    Raises `ConfigurationError` when the model can't be had.
+    """
+    if name == LOCAL:
+        with _start_local() as model:
+            yield model
+    elif name is not None or base_url is not None:
+        yield OpenAIModel(name or DefaultModel().name, base_url=base_url)
+    elif isinstance(agent.model, DefaultModel) and not has_server():
+        note("no key and no server (OPENAI_API_KEY, OPENAI_BASE_URL): the offline demo model answers")
+        _offer_local_servers()
+        with _start_local() as model:
+            yield model
+    else:
+        yield None
+
+
+def _offer_local_servers() -> None:
+    """Tell of a server on this machine that would answer better."""
+    from flowkit.models.local_servers import find_local_servers
+
+    for server in find_local_servers():
+        note(
+            f"{server.name} runs here and would answer better: --base-url {server.base_url} --model {server.models[0]}"
+        )
+
+
+def has_server() -> bool:
+    """Whether the environment names a key or a server."""
+    return any(os.environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))
+
+
+@contextmanager
+def _start_local() -> Generator[Model]:
+    """The embedded model; says what has to be fetched, and how far that is."""
+    from flowkit.models.local import describe_download, start_local_model
+
+    download = describe_download()
+    if download is not None:
+        note(f"fetching once: {download}")
+    with _show_progress() as progress, start_local_model(progress.tell) as model:
+        progress.close()
+        yield model
+
+
+class _Bar:
+    """How far a download is: a bar on a terminal, a line for each quarter elsewhere."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self._bar = bar
+        self._task = None
+        self._quarters = 0
+
+    def tell(self, done: int, total: int) -> None:
+        """So many bytes of so many."""
+        if self._bar is None:
+            quarters = 4 * done // max(total, 1)
+            if quarters > self._quarters:
+                self._quarters = quarters
+                note(f"  {say_bytes(done)} of {say_bytes(total)}")
+            return
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total)
+        self._bar.update(self._task, completed=done, total=total)
+
+    def close(self) -> None:
+        """No more is fetched."""
+        if self._bar is not None and self._task is not None:
+            self._bar.stop()
+            self._task = None
+
+
+@contextmanager
+def _show_progress() -> Generator[_Bar]:
+    bar = None
+    if sys.stderr.isatty():
+        columns = (TextColumn("  "), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    shown = _Bar(bar)
+    try:
+        yield shown
+    finally:
+        shown.close()

@@ -1,0 +1,181 @@
+"""`flowkit run`: run a recipe, show how far it is, and go on with one that was stopped."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+from pydantic_core import to_jsonable_python
+
+from flowkit import codec
+from flowkit.apps import App, load_app
+from flowkit.cache import open_default_cache
+from flowkit.cli.dry_run import say_dry_run
+from flowkit.cli.exit_codes import FAILED
+from flowkit.cli.options import AppTarget, AsJson, Data, JournalPath, ToolsFile, Trace, User, read_pairs
+from flowkit.cli.output import note, print_json
+from flowkit.cli.running import open_trace, watch
+from flowkit.cli.schemas import read_properties
+from flowkit.display.words import say_arguments
+from flowkit.errors import ConfigurationError, ToolArgumentsError
+from flowkit.journal import Journal, RunDetails, default_journal_path
+from flowkit.recipes import Recipe, RecipeResult
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run, for whom, and under which id."""
+
+    app: App
+    recipe: Recipe[..., Any]
+    inputs: Mapping[str, object] | None
+    options: Mapping[str, str]
+    user: str | None
+    run_id: str
+
+
+def run(
+    app: AppTarget,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The recipe's inputs.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Inputs as a JSON object; KEY=VALUE goes before.")
+    ] = None,
+    tools: ToolsFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing; show what would run.")] = False,
+    as_json: AsJson = False,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="The new run's id.")] = None,
+    data: Data = None,
+    user: User = None,
+    trace: Trace = None,
+    journal: JournalPath = None,
+) -> None:
+    """Run a recipe."""
+    loaded = load_app(app, tools=tools)
+    _, recipe = loaded.get_recipe()
+    given = _read_inputs(recipe, inputs, input_file)
+    if resume is None:
+        _check_inputs(recipe, given)
+    if dry_run:
+        for line in say_dry_run(recipe, given, user=user):
+            print(line)
+        return
+    order = Order(
+        loaded,
+        recipe,
+        # A run that goes on has its inputs already; given once more they must be the same.
+        None if resume is not None and not given else given,
+        read_pairs(data, "--data"),
+        user,
+        resume or run_id or f"{recipe.name}-{secrets.token_hex(3)}",
+    )
+    path = journal or default_journal_path()
+    if resume is not None:
+        order = _recall(order, path)
+    _execute(order, path, trace, as_json=as_json)
+
+
+def resume_run(
+    app: str, found: RunDetails, *, data: list[str] | None, trace: Path | None, as_json: bool, journal: Path | None
+) -> None:
+    """Go on with a run of a recipe in this app."""
+    loaded = load_app(app)
+    name = found.summary.name
+    recipe = next((recipe for recipe in loaded.recipes.values() if recipe.name == name), None)
+    if recipe is None:
+        raise ConfigurationError(f"{app} has no recipe {name!r}, which run {found.summary.run_id!r} is of")
+    inputs = found.inputs if isinstance(found.inputs, dict) else {}
+    order = Order(loaded, recipe, inputs, read_pairs(data, "--data"), found.summary.user, found.summary.run_id)
+    _execute(order, journal or default_journal_path(), trace, as_json=as_json)
+
+
+def _recall(order: Order, path: Path) -> Order:
+    """The order with the user and the inputs that its run began with."""
+    if not path.exists():
+        raise ConfigurationError(f"no journal at {str(path)!r}")
+    journal = Journal(path)
+    try:
+        found = journal.show(order.run_id)
+    finally:
+        journal.close()
+    if found is None:
+        raise ConfigurationError(f"no run {order.run_id!r} in {str(path)!r}")
+    inputs = found.inputs if order.inputs is None and isinstance(found.inputs, dict) else order.inputs
+    return Order(order.app, order.recipe, inputs, order.options, found.summary.user, order.run_id)
+
+
+def _execute(order: Order, path: Path, trace: Path | None, *, as_json: bool) -> None:
+    with ExitStack() as stack:
+        file = stack.enter_context(open_trace(trace))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(path)
+        stack.callback(journal.close)
+        try:
+            result = asyncio.run(_run(order, journal, file, quiet=as_json))
+        except KeyboardInterrupt:
+            note(_say_resume(order))
+            raise
+    _say_end(order, result)
+    if result.status != "done":
+        raise typer.Exit(FAILED)
+
+
+async def _run(order: Order, journal: Journal, trace: BinaryIO | None, *, quiet: bool) -> RecipeResult[Any]:
+    async with order.app.open(order.options, order.user) as (data, user):
+        run = order.recipe.start(order.inputs, data=data, user=user, run_id=order.run_id, journal=journal)
+        try:
+            await watch(run, trace=trace, quiet=quiet)
+            return await run.wait()
+        finally:
+            await open_default_cache().close()
+
+
+def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path | None) -> dict[str, object]:
+    """Inputs from a file and from the command line, the latter read by their types."""
+    values: dict[str, object] = {}
+    if file is not None:
+        try:
+            content = codec.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"the inputs {str(file)!r} can't be read: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"the inputs {str(file)!r} aren't a JSON object")
+        values.update(content)
+    known = read_properties(recipe.parameters)
+    for name, text in read_pairs(pairs, "input").items():
+        if name not in known:
+            raise ConfigurationError(
+                f"recipe {recipe.name!r} has no input {name!r}; it has {', '.join(known) or 'none'}"
+            )
+        values[name] = known[name].read(text)
+    return values
+
+
+def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError`, before anything is opened, for inputs that don't fit."""
+    try:
+        recipe.read_inputs(values)
+    except ToolArgumentsError as error:
+        raise ConfigurationError(f"recipe {recipe.name!r}: {'; '.join(error.problems)}") from error
+
+
+def _say_end(order: Order, result: RecipeResult[Any]) -> None:
+    match result.status:
+        case "done":
+            print_json(to_jsonable_python(result.output))
+        case "waiting":
+            for pending in result.pending:
+                note(f"waits for approval: {pending.id}: {pending.name}({say_arguments(dict(pending.arguments), 400)})")
+            note(f"decide with: flowkit runs approve {order.run_id} {result.pending[0].id}")
+            note(_say_resume(order))
+        case _:
+            note(f"flowkit: {order.recipe.name} ended as {result.status}: {result.error or ''}")
+            note(_say_resume(order))
+
+
+def _say_resume(order: Order) -> str:
+    return f"go on with: flowkit run {order.app.path} --resume {order.run_id}"

@@ -1,0 +1,111 @@
+"""Running something and showing it: on a terminal live, in a pipe as plain text, in a file as JSON lines."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from rich.console import Console
+
+from flowkit import codec
+from flowkit.display.plain import PlainDisplay
+from flowkit.display.summary import say_summary, summarise
+from flowkit.display.terminal import TerminalDisplay
+from flowkit.errors import ConfigurationError
+from flowkit.events import Event, EventLog
+
+TICK_S = 0.1
+STOP_WITHIN_S = 0.8
+"""Ctrl-C ends a run within a second: a tool that can't be stopped isn't waited for longer than this."""
+
+
+class Runs(Protocol):
+    """What is shown: a run of an agent or of a recipe."""
+
+    @property
+    def log(self) -> EventLog: ...
+    @property
+    def is_done(self) -> bool: ...
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+    def cancel(self) -> None: ...
+    async def wait(self) -> object: ...
+
+
+@contextmanager
+def open_trace(path: Path | None) -> Generator[BinaryIO | None]:
+    """The file for events, emptied; raises `ConfigurationError` when it can't be written."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise ConfigurationError(f"the trace {str(path)!r} can't be written: {error.strerror}") from error
+    with file:
+        yield file
+
+
+async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False, expected: int | None = None) -> None:
+    """Show the run until it has ended; when this is cancelled, the run is too, and has STOP_WITHIN_S to end.
+
+    `quiet` shows nothing but still writes the trace; `expected` is the number of steps, where it is known.
+    """
+    try:
+        if quiet:
+            await _follow(run, trace)
+        elif sys.stdout.isatty():
+            await _follow_on_terminal(run, trace, expected)
+        else:
+            await _follow_in_pipe(run, trace)
+    finally:
+        if not run.is_done:
+            run.cancel()
+            await asyncio.wait([asyncio.ensure_future(run.wait())], timeout=STOP_WITHIN_S)
+
+
+async def _follow(run: Runs, trace: BinaryIO | None) -> None:
+    async for event in run:
+        _write_trace(trace, event)
+
+
+async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
+    display = PlainDisplay(sys.stdout, sys.stderr)
+    try:
+        async for event in run:
+            _write_trace(trace, event)
+            display.show(event)
+    finally:
+        display.end()
+    for line in say_summary(summarise(run.log.events)):
+        print(line, file=sys.stderr)
+
+
+async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, expected: int | None) -> None:
+    console = Console(highlight=False)
+    with ExitStack() as stack:
+        display = stack.enter_context(TerminalDisplay(console, expected=expected))
+        ticking = asyncio.ensure_future(_tick(display, run.log))
+        try:
+            async for event in run:
+                _write_trace(trace, event)
+                display.show(event)
+        finally:
+            ticking.cancel()
+            await asyncio.wait([ticking])
+    for line in say_summary(summarise(run.log.events)):
+        console.print(line, style="dim", soft_wrap=True)
+
+
+async def _tick(display: TerminalDisplay, log: EventLog) -> None:
+    """Let the times of running calls move."""
+    began = asyncio.get_running_loop().time() - (log.events[-1].t if log.events else 0.0)
+    while True:
+        await asyncio.sleep(TICK_S)
+        display.refresh(asyncio.get_running_loop().time() - began)
+
+
+def _write_trace(trace: BinaryIO | None, event: Event) -> None:
+    if trace is not None:
+        trace.write(codec.dumps(event.to_json()) + b"\n")

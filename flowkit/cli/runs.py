@@ -1,0 +1,201 @@
+"""`flowkit runs`: the runs that a journal holds; what waits for a person, and going on."""
+
+import getpass
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flowkit import codec
+from flowkit.cli.options import AppTarget, AsJson, Data, JournalPath, Trace
+from flowkit.cli.output import make_console, print_json
+from flowkit.cli.recipes import resume_run
+from flowkit.display.words import say_arguments, say_value, shorten
+from flowkit.errors import ConfigurationError
+from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails, RunSummary, default_journal_path
+
+app = typer.Typer(help="Runs in the journal: look, approve, resolve, go on.", no_args_is_help=True)
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+Node = Annotated[str, typer.Argument(metavar="CALL", help="The call's name in the run, as `show` gives it.")]
+By = Annotated[str | None, typer.Option(help="Who decides; the name of the account when left out.")]
+
+
+@app.command("list")
+def list_runs(
+    status: Annotated[str | None, typer.Option(help="Only runs in this state: running, waiting, done, …")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+    journal: JournalPath = None,
+) -> None:
+    """The runs that began last, newest first."""
+    with open_journal(journal) as opened:
+        found = opened.runs(status=status, limit=limit)
+    if as_json:
+        print_json([_summary_to_json(run) for run in found])
+        return
+    table = Table("run", "what", "state", "user", "began", box=None, pad_edge=False)
+    for run in found:
+        table.add_row(run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
+    make_console().print(table if found else "no runs")
+
+
+@app.command()
+def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) -> None:
+    """A run's calls, what became of each, and what waits for a person."""
+    with open_journal(journal) as opened:
+        run = _find(opened, run_id)
+    if as_json:
+        print_json(_details_to_json(run))
+        return
+    console = make_console()
+    summary = run.summary
+    console.print(f"{summary.run_id}  {summary.name}  {_say_status(summary)}  began {_say_time(summary.began_at)}")
+    table = Table("call", "tool", "state", "arguments", "result", box=None, pad_edge=False)
+    for node in run.nodes.values():
+        result = node.error or ("" if node.value is None else say_value(node.value, 60))
+        table.add_row(node.node, node.tool, node.state, say_arguments(node.arguments, 40), shorten(result, 60))
+    if run.nodes:
+        console.print(table)
+    for approval in run.approvals.values():
+        if approval.decision is None:
+            asked = f"{approval.node} waits for approval: {approval.name}({say_arguments(approval.arguments, 200)})"
+            console.print(asked, soft_wrap=True)
+        else:
+            word = "approved" if approval.decision.approved else "denied"
+            console.print(f"{approval.node} was {word} by {approval.decision.by}, {_say_time(approval.decision.at)}")
+    if summary.error is not None:
+        console.print(summary.error, soft_wrap=True)
+
+
+@app.command()
+def approve(
+    run_id: RunId,
+    node: Node,
+    deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; the model reads it when it is denied.")] = "",
+    by: By = None,
+    journal: JournalPath = None,
+) -> None:
+    """Decide on a call that waits; the run finds the decision when it goes on."""
+    with open_journal(journal) as opened:
+        _find(opened, run_id)
+        decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
+    print(f"{node} {'approved' if decision.approved else 'denied'} by {decision.by}")
+
+
+@app.command()
+def resolve(
+    run_id: RunId,
+    node: Node,
+    done: Annotated[str | None, typer.Option(metavar="JSON", help="It happened, with this result.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="It did not happen; it may run again.")] = False,
+    fail: Annotated[str | None, typer.Option(metavar="TEXT", help="It counts as failed, for this reason.")] = None,
+    by: By = None,
+    journal: JournalPath = None,
+) -> None:
+    """Settle a write that may or may not have happened."""
+    resolution = _read_resolution(done, retry, fail)
+    with open_journal(journal) as opened:
+        _find(opened, run_id)
+        opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
+    print(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
+
+
+@app.command()
+def resume(
+    run_id: RunId,
+    app: AppTarget,
+    data: Data = None,
+    trace: Trace = None,
+    as_json: AsJson = False,
+    journal: JournalPath = None,
+) -> None:
+    """Go on with a run that was stopped, killed, or waits: what has ended doesn't run again."""
+    with open_journal(journal) as opened:
+        found = _find(opened, run_id)
+    resume_run(app, found, data=data, trace=trace, as_json=as_json, journal=journal)
+
+
+@contextmanager
+def open_journal(path: Path | None) -> Generator[Journal]:
+    """The journal at `path`, or the usual one; raises `ConfigurationError` when there is none."""
+    path = path or default_journal_path()
+    if not path.exists():
+        raise ConfigurationError(f"no journal at {str(path)!r}")
+    journal = Journal(path)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _find(journal: Journal, run_id: str) -> RunDetails:
+    found = journal.show(run_id)
+    if found is None:
+        raise ConfigurationError(f"no run {run_id!r} in {str(journal.path)!r}")
+    return found
+
+
+def _read_resolution(done: str | None, retry: bool, fail: str | None) -> Resolution:
+    chosen = [option for option in (done is not None, retry, fail is not None) if option]
+    if len(chosen) != 1:
+        raise ConfigurationError("say one of --done JSON, --retry, --fail TEXT")
+    if fail is not None:
+        return Fail(fail)
+    if done is None:
+        return Retry()
+    try:
+        return Done(codec.loads(done))
+    except ValueError as error:
+        raise ConfigurationError(f"--done {done!r} isn't JSON: {error}") from error
+
+
+def _say_status(run: RunSummary) -> str:
+    # A run that nobody drives but that never said how it ended was killed.
+    return "stopped" if run.status == "running" and not run.is_held else run.status
+
+
+def _say_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _summary_to_json(run: RunSummary) -> dict[str, codec.JSON]:
+    return {
+        "run": run.run_id,
+        "name": run.name,
+        "status": _say_status(run),
+        "user": run.user,
+        "session": run.session,
+        "began_at": run.began_at,
+        "changed_at": run.changed_at,
+        "error": run.error,
+    }
+
+
+def _details_to_json(run: RunDetails) -> codec.JSON:
+    return {
+        **_summary_to_json(run.summary),
+        "inputs": run.inputs,
+        "output": run.output,
+        "calls": [
+            {
+                "call": node.node,
+                "tool": node.tool,
+                "state": node.state,
+                "attempt": node.attempt,
+                "arguments": node.arguments,
+                "value": node.value,
+                "error": node.error,
+            }
+            for node in run.nodes.values()
+        ],
+        "waiting": [
+            {"call": approval.node, "name": approval.name, "arguments": approval.arguments}
+            for approval in run.approvals.values()
+            if approval.decision is None
+        ],
+    }

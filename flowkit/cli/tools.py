@@ -1,0 +1,104 @@
+"""`flowkit tools`: what a model is told of an app's tools."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from flowkit import codec
+from flowkit.apps import App, load_app
+from flowkit.cli.options import AppTarget, AsJson
+from flowkit.cli.output import make_console, print_json
+from flowkit.cli.schemas import read_properties
+from flowkit.errors import ConfigurationError
+from flowkit.targets import TARGETS
+from flowkit.timeline import format_seconds
+from flowkit.tools import Tool
+
+Lint = Annotated[
+    bool, typer.Option("--lint", help="Tell what a target changes or refuses of each tool, and what it costs.")
+]
+For = Annotated[str, typer.Option("--target", help=f"For --lint: {', '.join(TARGETS)}.")]
+
+
+def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, target: For = "openai-strict") -> None:
+    """Show the tools of an app's agent, or all tools of the file; with --lint, exit 1 when one has an error."""
+    found = _find_tools(load_app(app))
+    if lint:
+        _lint(found, target, as_json)
+        return
+    if as_json:
+        print_json([_to_json(tool) for tool in found])
+        return
+    console = make_console()
+    for tool in found:
+        console.print(Text(tool.name, style="bold"), Text(_say_promises(tool), style="dim"))
+        if tool.description:
+            console.print(Text(f"  {tool.description}"))
+        for property in read_properties(tool.parameters).values():
+            mark = "" if property.is_required else "?"
+            console.print(Text(f"  {property.name}{mark}: {codec.dumps(property.schema).decode()}"), soft_wrap=True)
+
+
+def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:
+    try:
+        findings = {tool.name: tool.lint(target) for tool in found}
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    if as_json:
+        rows: list[codec.JSON] = [
+            {"tool": name, "level": each.level, "code": each.code, "path": each.path, "text": each.text}
+            for name, told in findings.items()
+            for each in told
+        ]
+        print_json(rows)
+    else:
+        console = make_console()
+        for name, told in findings.items():
+            console.print(Text(name, style="bold"))
+            for each in told:
+                console.print(Text(f"  {each}"), soft_wrap=True)
+    if any(each.level == "error" for told in findings.values() for each in told):
+        raise typer.Exit(1)
+
+
+def _find_tools(app: App) -> list[Tool[..., object]]:
+    """Those of the agent that is meant, or those of the file where it has no agent."""
+    if app.agents:
+        _, agent = app.get_agent()
+        return list(agent.tools)
+    if app.selected is not None:
+        if app.selected not in app.tools:
+            raise ConfigurationError(f"{app.path} has no agent and no tool {app.selected!r}")
+        return [app.tools[app.selected]]
+    return list(app.tools.values())
+
+
+def _say_promises(tool: Tool[..., object]) -> str:
+    """Effect, scope, TTL and approval, as far as they say something."""
+    parts: list[str] = [tool.effect if tool.declared_effect else f"{tool.effect} (not declared)"]
+    if tool.ttl_s is not None:
+        parts.append(
+            f"kept {format_seconds(tool.ttl_s)} for each {tool.scope}"
+            if tool.scope != "all"
+            else f"kept {format_seconds(tool.ttl_s)} for all"
+        )
+    if tool.needs:
+        parts.append("needs " + ", ".join(need.tool.name for need in tool.needs))
+    if tool.approval is not False:
+        parts.append("needs approval" if tool.approval is True else "may need approval")
+    return ", ".join(parts)
+
+
+def _to_json(tool: Tool[..., object]) -> codec.JSON:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "result": tool.result_schema,
+        "effect": tool.effect,
+        "scope": tool.scope,
+        "ttl_s": tool.ttl_s,
+        "needs": [need.tool.name for need in tool.needs],
+        "approval": tool.approval is not False,
+    }

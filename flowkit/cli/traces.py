@@ -1,0 +1,21 @@
+"""`flowkit trace`: a recorded run as a picture in the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowkit.cli.output import make_console
+from flowkit.errors import ConfigurationError
+
+
+def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace wrote.")]) -> None:
+    """Show a recorded run: turns above, calls below, what ran at the same time."""
+    from flowkit.timeline import draw_timeline, read_trace
+
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigurationError(f"the trace {str(file)!r} can't be read: {error.strerror}") from error
+    console = make_console()
+    console.print(draw_timeline(read_trace(lines), width=console.width), highlight=False, markup=False)

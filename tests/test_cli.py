@@ -1,0 +1,271 @@
+"""The command line, run in this process against a real HTTP server, and as a process of its own."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flowkit.cli import main
+from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page
+
+ROOT = Path(__file__).parent.parent
+SHOP = str(ROOT / "recipes" / "shop.py")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `flowkit …` in this process, in an empty folder, with no key in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_BASE_URL", "FLOWKIT_MODEL", "FLOWKIT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.setenv("FLOWKIT_JOURNAL", str(tmp_path / "journal.sqlite3"))
+
+    def run(*words: str, stdin: str = "") -> Ended:
+        monkeypatch.setattr("sys.argv", ["flowkit", *words])
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
+            main()
+        code = exited.value.code
+        assert isinstance(code, int)
+        assert "Traceback" not in err.getvalue()
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def shop_data(tmp_path: Path) -> tuple[str, ...]:
+    return ("--data", f"database={tmp_path / 'shop.sqlite3'}", "--data", "latency=0.05")
+
+
+def ask_shop(*extra: str, message: str = "Where is my order?") -> tuple[str, ...]:
+    return ("chat", SHOP, message, "--model", "m", *extra)
+
+
+ORDER_AND_SHIPPING = chat(
+    Thinking("Two things."),
+    "Let me look.",
+    call("get_order_status", order_id="ORD-1002"),
+    call("calculate_shipping", destination="Busan", weight_kg=2),
+)
+
+
+def test_chat_answers_from_the_database(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    with ScriptedServer([ORDER_AND_SHIPPING, chat("It has shipped.")]) as server:
+        ended = flowkit(*ask_shop(*shop_data, "--base-url", server.base_url))
+        results = [message["content"] for message in server.requests[1].body["messages"] if message["role"] == "tool"]
+
+    assert (ended.code, ended.out) == (0, "Let me look.\nIt has shipped.\n")
+    assert json.loads(results[0])["status"] == "shipped"
+    assert json.loads(results[1])["fee_won"] == 4000
+    assert '✓ calculate_shipping(destination="Busan", weight_kg=2)' in ended.err
+    assert "first token" in ended.err
+    assert "2 turns · 3 calls" in ended.err  # the prefetched latest order is the third
+
+
+def test_each_customer_gets_their_own_order_and_the_second_time_from_the_cache(
+    flowkit: Command, shop_data: tuple[str, ...]
+) -> None:
+    replies = [chat(call("get_order_status")), chat("There it is.")]
+    with ScriptedServer(replies, cycle=True) as server:
+        said = [
+            flowkit(*ask_shop(*shop_data, "--base-url", server.base_url, "--user", user)).err
+            for user in ("c-1", "c-2", "c-2")
+        ]
+
+    assert "ORD-1066" in said[0]
+    assert "ORD-1067" in said[1]
+    assert "ORD-1067" in said[2]
+    # The prefetched call and the model's own.
+    assert said[2].count("⚡ from the cache") == 2
+
+
+def test_trace_holds_every_event_as_a_line(flowkit: Command, shop_data: tuple[str, ...], tmp_path: Path) -> None:
+    with ScriptedServer([ORDER_AND_SHIPPING, chat("It has shipped.")]) as server:
+        flowkit(*ask_shop(*shop_data, "--base-url", server.base_url, "--trace", "run.jsonl"))
+    events = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+
+    assert events[0]["type"] == "run.started"
+    assert events[-1]["type"] == "run.finished"
+    assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
+
+
+def test_message_may_come_from_a_pipe(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    with ScriptedServer([chat("Hello.")]) as server:
+        ended = flowkit("chat", SHOP, "--base-url", server.base_url, *shop_data, stdin="Hello?\n")
+        asked = server.requests[0].body["messages"][-1]["content"]
+
+    assert (ended.out, asked) == ("Hello.\n", "Hello?")
+
+
+def test_write_that_needs_a_person_waits_where_nobody_can_be_asked(
+    flowkit: Command, shop_data: tuple[str, ...]
+) -> None:
+    refund = call("refund_order", order_id="ORD-1034", amount_won=60_000, reason="cancelled")
+    with ScriptedServer([chat(refund)]) as server:
+        ended = flowkit(*ask_shop(*shop_data, "--base-url", server.base_url, message="Refund it."))
+
+    assert ended.code == 1
+    assert "waits for approval of refund_order" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (error(401, "Incorrect API key provided"), "refused the key (401)"),
+        (error(404, "The model 'm' does not exist"), "does not exist"),
+        (page(), "answered with a web page instead of a stream"),
+    ],
+    ids=["wrong key", "no such model", "a page"],
+)
+def test_trouble_with_the_server_is_one_line(
+    flowkit: Command, shop_data: tuple[str, ...], tmp_path: Path, reply: Reply, said: str
+) -> None:
+    with ScriptedServer([reply] * 9) as server:
+        ended = flowkit(*ask_shop(*shop_data, "--base-url", server.base_url))
+
+    assert ended.code == 1
+    assert len([line for line in ended.err.splitlines() if line.startswith("flowkit: ")]) == 1
+    assert said in ended.err
+    assert (tmp_path / "shop.sqlite3").read_bytes()[:15] == b"SQLite format 3"
+
+
+def test_server_that_is_not_there_is_one_line(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    with ScriptedServer([]) as server:
+        gone = server.base_url
+    ended = flowkit(*ask_shop(*shop_data, "--base-url", gone))
+
+    assert ended.code == 1
+    assert len([line for line in ended.err.splitlines() if line.startswith("flowkit: ")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import nowhere_to_be_found", "line 1: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("x = (", "line 1: '(' was never closed"),
+        ("x = 1", "is no app: it has no agent, no recipe and no tool"),
+        ("from flowkit import tool\n@tool\ndef f() -> int:\n    return 1", "has no agent"),
+        ("raise SystemExit(3)", "doesn't import"),
+    ],
+    ids=["import", "syntax", "empty", "no agent", "exit"],
+)
+def test_app_that_cannot_be_used_is_one_line(flowkit: Command, tmp_path: Path, program: str, said: str) -> None:
+    (tmp_path / "broken_app.py").write_text(program)
+    ended = flowkit("chat", "broken_app.py", "hello")
+
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("chat", "nothing.py", "hello"), "no file 'nothing.py'"),
+        (("chat", f"{SHOP}:nobody", "hello"), "has no agent 'nobody'; its agents are agent"),
+        (("chat", SHOP, "hello", "--data", "colour=blue"), "takes no data 'colour'; it takes user, database, latency"),
+        (("chat", SHOP, "hello", "--data", "latency=soon"), "data 'latency' is 'soon'"),
+        (("chat", SHOP, "hello", "--data", "database"), "--data 'database' isn't key=value"),
+        (("chat", SHOP, "hello", "--data", "database=/dev/null/x.db"), "can't be opened"),
+        (("chat", SHOP, "hello", "--trace", "/nowhere/x"), "can't be written"),
+        (("chat", SHOP, "hello", "--user", "nobody"), "no customer 'nobody'"),
+        (("run", SHOP, "order=ORD-1"), "has no input 'order'; it has order_id, express"),
+        (("run", SHOP), "order_id"),
+        (("runs", "show", "x"), "no journal at"),
+        (("cache", "show", "abc"), "no entry"),
+    ],
+)
+def test_wrong_use_is_one_line(flowkit: Command, words: tuple[str, ...], said: str) -> None:
+    ended = flowkit(*words)
+
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert said in ended.err
+
+
+def test_tools_are_listed_with_their_promises(flowkit: Command) -> None:
+    text = flowkit("tools", SHOP)
+    listed = json.loads(flowkit("tools", SHOP, "--json").out)
+
+    assert "get_order_status read, kept 1 min for each user" in text.out
+    assert [tool["name"] for tool in listed][:2] == ["get_order_status", "search_products"]
+    assert listed[3]["needs"] == ["get_order_status"]
+    assert sorted(listed[2]["parameters"]["properties"]) == ["destination", "express", "weight_kg"]
+
+
+def test_cache_tells_what_it_holds_and_forgets_it(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    with ScriptedServer([ORDER_AND_SHIPPING, chat("It has shipped.")]) as server:
+        flowkit(*ask_shop(*shop_data, "--base-url", server.base_url))
+    stats = json.loads(flowkit("cache", "stats", "--json").out)
+    cleared = flowkit("cache", "clear", "--tool", "calculate_shipping")
+
+    assert stats["tools"]["calculate_shipping"]["entries"] == 1
+    assert cleared.out == "1 entry cleared\n"
+    left = json.loads(flowkit("cache", "stats", "--json").out)["tools"].get("calculate_shipping", {"entries": 0})
+    assert left["entries"] == 0
+    assert flowkit("cache", "path").out.strip() == os.environ["FLOWKIT_CACHE_DIR"]
+
+
+def test_cache_that_is_off_says_so(flowkit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_CACHE", "off")
+
+    assert flowkit("cache", "stats").err == "flowkit: the cache is off: FLOWKIT_CACHE says so\n"
+
+
+def test_new_app_is_the_shop_and_works(flowkit: Command, tmp_path: Path) -> None:
+    made = flowkit("new", "mine")
+    listed = flowkit("tools", "mine/shop.py")
+    again = flowkit("new", "mine")
+
+    assert (made.code, listed.code, again.code) == (0, 0, 2)
+    assert sorted(path.name for path in (tmp_path / "mine").glob("*.py")) == [
+        "shop.py",
+        "shop_carrier.py",
+        "shop_data.py",
+    ]
+
+
+def test_ctrl_c_stops_within_a_second(tmp_path: Path) -> None:
+    with ScriptedServer([chat("I think", 30.0, "about it.")]) as server:
+        command = [sys.executable, "-c", "from flowkit.cli import main; main()"]
+        command += ["chat", SHOP, "Hello?", "--model", "m", "--base-url", server.base_url]
+        command += ["--data", f"database={tmp_path / 'shop.sqlite3'}"]
+        environment = {**os.environ, "OPENAI_API_KEY": "any", "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(7) == "I think"
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            _, err = process.communicate(timeout=10)
+        took_s = time.monotonic() - began
+        assert server.wait_ended(1)[0].outcome == "left"
+
+    assert process.returncode == 130
+    assert took_s < 1.5  # a second, and what a busy machine adds
+    assert "Traceback" not in err
