@@ -1,5 +1,6 @@
 """The pytest plugin, in test runs of its own."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,12 @@ def test_plugin_imports_nothing_heavy() -> None:
 def test_request_of_a_real_model_is_refused_before_it_leaves() -> None:
     with pytest.raises(ConfigurationError, match=r"a test asks the model 'gpt-4\.1'"):
         OpenAIModel("gpt-4.1", base_url=REAL, api_key="none").open({})
+
+
+def test_examples_of_the_testing_page_pass_as_tests(pytester: pytest.Pytester) -> None:
+    page = Path(__file__).parent.parent / "docs" / "how-to" / "testing.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    tested = {f"test_block_{index}": block for index, block in enumerate(blocks) if "\ndef test_" in block}
+    pytester.makepyfile(**tested)
+    result = pytester.runpytest_subprocess("-q", "-W", "error", "-p", "no:cacheprovider", "-m", "not real_model")
+    result.assert_outcomes(passed=len(tested) - 1, deselected=1)

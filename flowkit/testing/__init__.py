@@ -7,12 +7,16 @@ the test runs of projects that only have flowkit installed.
 from importlib import import_module
 
 _HOME = {
+    "CUT": "flowkit.models.scripted",
     "ManualClock": "flowkit.clock",
     "ScriptedModel": "flowkit.models.scripted",
     "arguments": "flowkit.testing.strategies",
+    "call": "flowkit.models.scripted",
     "check": "flowkit.testing.checks",
+    "raw_call": "flowkit.models.scripted",
     "read_turn": "flowkit.testing.streams",
     "run_virtual": "flowkit.testing.loop",
+    "thinking": "flowkit.models.scripted",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # the stub beside this file names them
