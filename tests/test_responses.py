@@ -217,7 +217,10 @@ def test_several_messages_are_joined_and_their_phases_kept_case_p13() -> None:
         ended(1, type="message", id="m1", phase="final_answer", content=[{"type": "output_text", "text": "Here"}]),
     )
     assert turn.text == "Got itHere"
-    assert turn.provider == (ProviderDelta("message", "commentary"), ProviderDelta("message", "final_answer"))
+    assert turn.provider == (
+        ProviderDelta("message", {"id": "m0", "phase": "commentary", "text": "Got it"}),
+        ProviderDelta("message", {"id": "m1", "phase": "final_answer", "text": "Here"}),
+    )
 
 
 def test_text_that_comes_only_when_done_is_read_once() -> None:
@@ -251,10 +254,10 @@ def test_items_that_go_back_are_kept_in_order_case_p14() -> None:
     )
     assert turn.provider == (
         ProviderDelta("reasoning", first),
-        ProviderDelta("function_call", "a"),
+        ProviderDelta("function_call", {"id": "fc_a", "call_id": "a"}),
         ProviderDelta("reasoning", second),
         ProviderDelta("compaction", compaction),
-        ProviderDelta("function_call", "b"),
+        ProviderDelta("function_call", {"id": "fc_b", "call_id": "b"}),
     )
 
 

@@ -45,8 +45,8 @@ class ProviderDelta:
 
     Chat Completions: `kind` is the field of the message or call: `reasoning_details` (a list; pieces of one index
     belong together), `extra_content`. Responses API: each item that is done, in order; `kind` is its type. `reasoning`,
-    and whatever else holds `encrypted_content`, is the whole item; of a `function_call` or `custom_tool_call` only the
-    call's id as a text, of a `message` its phase or None: they mark where these stood.
+    and whatever else holds `encrypted_content`, is the whole item; of a `message` only `{"id", "phase", "text"}` and of
+    a `function_call` or `custom_tool_call` only `{"id", "call_id"}`: they mark where these stood.
     """
 
     kind: str

@@ -120,14 +120,18 @@ class ResponsesReader(Reader):
                     deltas.append(
                         CallDone(slot, _as_arguments(text), as_text(item.get("name")), as_text(item.get("call_id")))
                     )
-                deltas.append(ProviderDelta(kind, item.get("call_id")))
+                deltas.append(ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}))
             case "message":
+                texts: list[str] = []
                 parts = item.get("content")
                 for part in parts if isinstance(parts, list) else ():
                     if isinstance(part, dict):
                         self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
                         self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
-                deltas.append(ProviderDelta(kind, item.get("phase")))
+                        texts.append(as_text(part.get("text")) or "")
+                deltas.append(
+                    ProviderDelta(kind, {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)})
+                )
             case _:
                 if kind == "reasoning" or item.get("encrypted_content"):
                     deltas.append(ProviderDelta(kind, item))
