@@ -25,7 +25,7 @@ from flowkit.events import EventLog
 from flowkit.history import read_history, unanswered
 from flowkit.journal import Journal
 from flowkit.limits import Limits
-from flowkit.messages import Content, Message
+from flowkit.messages import Content, Message, text_of
 from flowkit.models.base import Model, ToolChoice
 from flowkit.outputs import make_output
 from flowkit.rounds import Rounds
@@ -142,7 +142,11 @@ class Agent(Generic[OutputT]):
             raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
         self._check_identity(plan, user, session)
         context = Context(
-            options.get("data"), user=user, session=session, run_id=run_id or f"run-{secrets.token_hex(8)}"
+            options.get("data"),
+            user=user,
+            session=session,
+            message=text_of(message),
+            run_id=run_id or f"run-{secrets.token_hex(8)}",
         )
         log = EventLog(context.run_id, asyncio.get_running_loop().time)
         rounds = Rounds(plan, log, context, Given(message, messages, options.get("decisions", {})))

@@ -22,12 +22,14 @@ class Context(Generic[D]):
     """One call's view of its run; `data` is what `run(data=…)` was given.
 
     `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
-    set when the call should stop; a blocking tool in a thread looks at it, since a thread can't be stopped.
+    set when the call should stop; a blocking tool in a thread looks at it, since a thread can't be stopped. `message`
+    is what the user said, for the functions that make an agent's instructions or choose its tools.
     """
 
     data: D
     user: str | None = None
     session: str | None = None
+    message: str = ""
     run_id: str = ""
     call_id: str = ""
     attempt: int = 1

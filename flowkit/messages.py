@@ -200,6 +200,13 @@ class ToolSpec:
     strict: bool = False
 
 
+def text_of(content: str | tuple[Content, ...] | None) -> str:
+    """The words in a user's message; images and files say nothing here."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return " ".join(part.text for part in content if isinstance(part, Text))
+
+
 def message_from_json(data: Mapping[str, JSON]) -> Message:
     """The message that `to_json` wrote; also reads the plain `{"role", "content"}` form of Chat Completions.
 

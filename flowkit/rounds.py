@@ -306,8 +306,8 @@ class Rounds(Generic[OutputT]):
         return tools if self._long.is_empty else Toolset(tools, tool(effect="read")(self._long.reader()))
 
     async def _start_prefetched(self) -> None:
-        prefetch, message = self._plan.prefetch, self._given.message
-        made = prefetch(self._context, message if isinstance(message, str) else "") if callable(prefetch) else prefetch
+        prefetch = self._plan.prefetch
+        made = prefetch(self._context, self._context.message) if callable(prefetch) else prefetch
         calls: Sequence[ToolCall] = await made if isawaitable(made) else made
         for position, call in enumerate(calls):
             node = f"prefetch/{position}"

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass, replace
 
 from flowkit.codec import JSON, loads
-from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
+from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage, text_of
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
 from flowkit.models.embeddings import SentenceEmbedder
 from flowkit.models.grounding import Grounded, Rank, ground
@@ -219,10 +219,8 @@ def last_request(messages: Sequence[Message]) -> str:
     said: list[str] = []
     for message in reversed(messages):
         match message:
-            case UserMessage(content=str() as text):
-                said.append(text)
-            case UserMessage(content=parts):
-                said.append(" ".join(getattr(part, "text", "") for part in parts))
+            case UserMessage(content=content):
+                said.append(text_of(content))
             case AssistantMessage(calls=(), text=text) if text.endswith("?"):
                 pass
             case _:
