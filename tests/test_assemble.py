@@ -1,6 +1,8 @@
 """Which call a fragment belongs to, and when a call is sealed; T and F are the cases of the streams that servers send."""
 
 import json
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -538,6 +540,23 @@ def test_ready_comes_once_at_the_closing_brace() -> None:
 def test_nothing_else_is_ready(text: str) -> None:
     parts, _ = assemble(CallDelta(0, "a", "f", text))
     assert not any(isinstance(part, CallReady) for part in parts)
+
+
+@pytest.mark.parametrize("fragment", ["word ", "}", '"}, {"', "\\\\"])
+def test_json_is_not_parsed_for_each_fragment(fragment: str) -> None:
+    parsed: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_name in ("decode", "raw_decode"):
+            parsed.append(frame.f_code.co_name)
+
+    pieces = ['{"x": [{"', *[fragment] * 500, '"}]}']
+    sys.setprofile(note)
+    try:
+        assemble(CallDelta(0, "a", "f"), *(CallDelta(0, arguments=piece) for piece in pieces), FinishDelta("stop"))
+    finally:
+        sys.setprofile(None)
+    assert 0 < len(parsed) <= 8  # when it closes, when it is sealed, and what stands in a text that is no JSON
 
 
 def test_custom_call_is_never_ready() -> None:

@@ -10,6 +10,7 @@ hardest shapes, at one size and at four times that: linear is a ratio of 4, and 
 import asyncio
 import os
 import resource
+import statistics
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,13 +19,15 @@ from contextlib import AsyncExitStack
 import openai
 import orjson
 
-from flowkit.assemble import Assembler
+from flowkit.assemble import Assembler, CallReady, CallSealed
 from flowkit.messages import UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.models.chat import ChatReader
 from flowkit.models.openai import OpenAIModel
+from flowkit.models.responses import ResponsesReader
 from tests.bench.report import Report, compare, measure, wants_json
 from tests.bodies import call, calls, chat, chunk
+from tests.data_folder import recorded_bodies
 from tests.server import Reply, ScriptedServer, replay
 
 CHUNKS = 2_000
@@ -205,6 +208,35 @@ def _read_call_s(fragments: list[str]) -> float:
     return min(measure(read) for _ in range(3))
 
 
+def bench_lead(report: Report) -> None:
+    """How many events before its seal a call was ready: what starting early can win, in the recorded bodies."""
+    leads: dict[str, list[int]] = {"a turn's only call": [], "the first of several": [], "the last of several": []}
+    for body in recorded_bodies("gold", "reviewed", "silver"):
+        reader = ChatReader() if body.api == "chat" else ResponsesReader()
+        assembler = Assembler()
+        ready: dict[int, int] = {}
+        sealed: dict[int, int] = {}
+        number = 0
+        for piece in body.body.splitlines(keepends=True):
+            number += not piece.strip()
+            for delta in reader.feed(piece):
+                for part in assembler.feed(delta):
+                    if isinstance(part, CallReady):
+                        ready[part.index] = number
+                    elif isinstance(part, CallSealed):
+                        sealed[part.index] = number
+        lead = [sealed[index] - ready[index] for index in sorted(sealed) if index in ready]
+        if len(sealed) == 1:
+            leads["a turn's only call"] += lead
+        elif lead:
+            leads["the first of several"].append(lead[0])
+            leads["the last of several"].append(lead[-1])
+    for case, events in leads.items():
+        if events:
+            figures = {"calls": len(events), "median": statistics.median(events), "most": max(events)}
+            report.row(f"events from ready to sealed, {case}", None, None, **figures)
+
+
 def main(arguments: list[str]) -> None:
     """Run all, or hold streams open for the part that measures memory."""
     if "--memory" in arguments:
@@ -214,6 +246,7 @@ def main(arguments: list[str]) -> None:
     bench_cpu(report)
     bench_memory(report)
     bench_megabyte(report)
+    bench_lead(report)
     report.print()
 
 
