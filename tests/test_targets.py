@@ -429,6 +429,26 @@ def test_root_that_is_a_reference_is_written_out() -> None:
     assert properties(lower({"$ref": "#/$defs/N", "$defs": {"N": node}})) == {"a": {"type": "integer"}}
 
 
+class Pair(BaseModel):
+    key: str
+    value: int
+
+
+def test_dict_and_list_of_what_looks_like_its_pairs_are_not_mixed_up() -> None:
+    def take(x: dict[str, int] | list[Pair]) -> None: ...
+
+    lowered = lower(tool(take).parameters)
+    assert not lowered.strict
+    assert lowered.raise_arguments({"x": [{"key": "a", "value": 1}]}) == {"x": [{"key": "a", "value": 1}]}
+
+
+def test_type_beside_alternatives_holds_for_each() -> None:
+    branches = [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}, {"properties": {}}]
+    lowered = lower(wrap({"type": "object", "oneOf": branches}))
+    assert lowered.strict
+    assert [branch["type"] for branch in properties(lowered)["x"]["anyOf"]] == ["object", "object"]
+
+
 def test_dropped_rules_are_told_to_the_model() -> None:
     schema = {
         "type": "string",

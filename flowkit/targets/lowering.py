@@ -6,7 +6,7 @@ is dropped and told in the description instead (`dropped`; validation still hold
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import cast
 
 from flowkit.codec import JSON
@@ -20,42 +20,25 @@ from flowkit.targets.conversions import (
     Named,
     Pairs,
     Positions,
-    types_of_value,
 )
 from flowkit.targets.definitions import Definitions, NotStrict, Shape
 from flowkit.targets.lowered import Note, NoteKind
+from flowkit.targets.pieces import (
+    ANNOTATIONS,
+    TEXTS,
+    array_of,
+    closed_object,
+    guess_types,
+    nullable,
+    only_type,
+    tell,
+    tell_examples,
+    unique,
+)
 from flowkit.targets.strict import FORMATS, KEYWORDS, Schema, alternatives, is_supported_pattern, types_of
 
 Result = tuple[dict[str, JSON], Conversion]
 
-_SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})
-_ANNOTATIONS = _SILENT | {"description", "default", "examples"}
-_TEXTS: Mapping[str, str] = {
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minProperties": "at least {} entries",
-    "maxProperties": "at most {} entries",
-    "pattern": "matches the regular expression {}",
-    "format": "format: {}",
-    "contentEncoding": "encoding: {}",
-    "contentMediaType": "content: {}",
-    "uniqueItems": "no item twice",
-}
-_WORDS: Mapping[str, frozenset[str]] = {
-    "string": frozenset({"minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"}),
-    "number": KEYWORDS["number"],
-    "integer": KEYWORDS["integer"],
-    "array": frozenset(
-        {"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"}
-    ),
-    "object": frozenset(
-        {"properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties"}
-        | {"maxProperties", "dependentRequired", "dependentSchemas"}
-    ),
-    "boolean": frozenset(),
-    "null": frozenset(),
-}
-"""The keywords that mean something for one type only."""
 _ANY = "a value of any type can't be described"
 _MAX_TOLD_DEFAULT = 200
 """Characters of a default that are shown to the model; a longer one is only said to exist."""
@@ -101,12 +84,12 @@ class Lowering:
         if "allOf" in schema:
             return self._lower(self.faithful.merge(schema, path), path)
         for keyword in ("anyOf", "oneOf"):
-            if keyword in schema and not schema.keys() & {"type", "properties", "items"}:
+            if keyword in schema and not schema.keys() & {"properties", "items"}:
                 return self._union(schema, keyword, path)
         values = schema.get("enum", [schema.get("const")])
         if not isinstance(values, list) or any(isinstance(value, (dict, list)) for value in values):
             raise NotStrict(path, "an enum of lists or objects")
-        types = types_of(schema) or _guess_types(schema)
+        types = types_of(schema) or guess_types(schema)
         match types:
             case ():
                 raise NotStrict(path, _ANY)
@@ -115,15 +98,15 @@ class Lowering:
             case ("array",):
                 return self._array(schema, path)
             case _ if {"object", "array"}.intersection(types):
-                branches = cast(list[JSON], [_only(schema, kind) for kind in types])
-                annotations = {key: value for key, value in schema.items() if key in _ANNOTATIONS}
+                branches = cast(list[JSON], [only_type(schema, kind) for kind in types])
+                annotations = {key: value for key, value in schema.items() if key in ANNOTATIONS}
                 return self._union({**annotations, "anyOf": branches}, "anyOf", path)
             case _:
                 return self._scalar(schema, types, path), SAME
 
     def _reference(self, schema: Schema, path: str) -> Result:
         reference = str(schema["$ref"])
-        if schema.keys() - _ANNOTATIONS - {"$ref"}:
+        if schema.keys() - ANNOTATIONS - {"$ref"}:
             return self._lower(self.faithful.merge(schema, path), path)
         name = self._define(reference, path)
         if not schema.keys() & {"description", "examples"}:
@@ -146,22 +129,23 @@ class Lowering:
         return name
 
     def _union(self, schema: Schema, keyword: str, path: str) -> Result:
-        branches = alternatives(schema, keyword)
+        # A type that stands beside the alternatives holds for each.
+        kind = {key: schema[key] for key in ("type",) if key in schema}
+        branches = [branch if "$ref" in branch else {**kind, **branch} for branch in alternatives(schema, keyword)]
         results = [self._lower(dict(branch), f"{path}/{keyword}/{index}") for index, branch in enumerate(branches)]
         if not results:
             raise NotStrict(path, _ANY)
         if keyword == "oneOf":
             self._note("lowered", path, "oneOf became anyOf")
         described = self._describe(schema, path, {keyword})
-        written = _unique(lowered for lowered, _ in results)
-        if len(written) == 1:
-            alone = {"anyOf": list[JSON](written)} if "$ref" in written[0] and described else written[0]
-            return {**alone, **described}, results[0][1]
         after = [Shape(lowered, self.document) for lowered, _ in results]
         before = [Shape(branch, self.root) for branch in branches]
         choice = Choice(tuple(map(Branch, after, before, (way for _, way in results))))
         self.choices.append((path, choice))
-        return {**described, "anyOf": list[JSON](written)}, choice
+        written = unique(lowered for lowered, _ in results)
+        if len(written) > 1 or ("$ref" in written[0] and described):
+            return {**described, "anyOf": list[JSON](written)}, choice
+        return {**written[0], **described}, choice
 
     def _scalar(self, schema: Schema, types: tuple[str, ...], path: str) -> dict[str, JSON]:
         keep = {"type", "enum", "const"}.union(*(KEYWORDS[kind] for kind in types if kind in KEYWORDS))
@@ -181,7 +165,7 @@ class Lowering:
             schema = {**schema, "items": {"type": "null"}}
         described = self._describe(schema, path, {"items", "minItems", "maxItems"})
         items, conversion = self._lower(schema.get("items"), f"{path}/items")
-        return _array_of(items, schema, described), Items(conversion)
+        return array_of(items, schema, described), Items(conversion)
 
     def _tuple(self, schema: Schema, path: str) -> Result:
         prefix = alternatives(schema, "prefixItems")
@@ -192,7 +176,7 @@ class Lowering:
         if fixed and schema.get("minItems") == len(prefix):
             self._note("lowered", path, "a tuple became an object, a field for each position")
             positions = Positions(tuple(conversion for _, conversion in results))
-            return _closed(
+            return closed_object(
                 {positions.key(index): item for index, (item, _) in enumerate(results)}, described
             ), positions
         if not fixed:
@@ -200,9 +184,9 @@ class Lowering:
         if any(conversion is not SAME for _, conversion in results):
             raise NotStrict(path, "a tuple of changing length with items that have to be lowered")
         self._note("lowered", path, "a tuple became a list; positions are checked afterwards")
-        items = _unique(item for item, _ in results)
+        items = unique(item for item, _ in results)
         item: JSON = items[0] if len(items) == 1 else {"anyOf": list[JSON](items)}
-        return _array_of(item, schema, described), SAME
+        return array_of(item, schema, described), SAME
 
     def _object(self, schema: Schema, path: str) -> Result:
         patterns = schema.get("patternProperties")
@@ -218,7 +202,7 @@ class Lowering:
         if not isinstance(others, dict):
             described = self._describe(schema, path, handled - {"propertyNames"})
             properties, fields = self._fields(schema, path)
-            return _closed(properties, described), fields
+            return closed_object(properties, described), fields
         pairs, value = self._pairs(schema, others, path)
         if not schema.get("properties"):
             self._note("lowered", path, "a dict became a list of pairs")
@@ -231,7 +215,7 @@ class Lowering:
             extra += "_"
         self._note("lowered", path, f"fields with free names travel as pairs in {extra!r}")
         properties[extra] = {**pairs, "description": "Further fields, by name."}
-        return _closed(properties, described), Fields(
+        return closed_object(properties, described), Fields(
             fields.fields, fields.optional, fields.defaults, extra=extra, extra_value=value
         )
 
@@ -242,7 +226,7 @@ class Lowering:
         )
         value, conversion = self._lower(dict(others), f"{path}/additionalProperties")
         bounds = {"minItems": schema.get("minProperties"), "maxItems": schema.get("maxProperties")}
-        pairs = _array_of(_closed({"key": key, "value": value}, {}), bounds, {})
+        pairs = array_of(closed_object({"key": key, "value": value}, {}), bounds, {})
         return {key: value for key, value in pairs.items() if value is not None}, conversion
 
     def _fields(self, schema: Schema, path: str) -> tuple[dict[str, JSON], Fields]:
@@ -285,87 +269,21 @@ class Lowering:
         lowered, conversion = self._lower(bare, path)
         own = lowered.pop("description", None)
         texts = [text for text in (item.get("description"), own) if isinstance(text, str)]
-        texts.extend(_examples(item))
+        texts.extend(tell_examples(item))
         self._note("lowered", path, "may be left out, so null stands for that")
-        return {**_tell("".join(texts[:1]), [*texts[1:], told]), **_nullable(lowered)}, conversion
+        return {**tell("".join(texts[:1]), [*texts[1:], told]), **nullable(lowered)}, conversion
 
     def _describe(self, schema: Schema, path: str, keep: Iterable[str]) -> dict[str, JSON]:
         """The description, with a word for each keyword that can't travel."""
-        kept = _ANNOTATIONS.union(keep) | {"type"}
+        kept = ANNOTATIONS.union(keep) | {"type"}
         texts: list[str] = []
         for key, value in schema.items():
             if key in kept or value is False:
                 continue
-            text = _TEXTS.get(key)
+            text = TEXTS.get(key)
             self._note("dropped", path, f"{key} {json.dumps(value)}" if text else key)
             if text:
                 texts.append(text.format(value))
-        texts.extend(_examples(schema))
+        texts.extend(tell_examples(schema))
         description = schema.get("description")
-        return _tell(description if isinstance(description, str) else "", texts)
-
-
-def _array_of(items: JSON, bounds: Schema, described: dict[str, JSON]) -> dict[str, JSON]:
-    kept = {key: bounds[key] for key in ("minItems", "maxItems") if bounds.get(key) is not None}
-    return {"type": "array", **described, "items": items, **kept}
-
-
-def _closed(properties: dict[str, JSON], described: dict[str, JSON]) -> dict[str, JSON]:
-    """An object as strict mode wants it: every field required, no others."""
-    return {
-        "type": "object",
-        **described,
-        "properties": properties,
-        "required": list[JSON](properties),
-        "additionalProperties": False,
-    }
-
-
-def _nullable(lowered: dict[str, JSON]) -> dict[str, JSON]:
-    """The same schema that takes null too."""
-    null: JSON = {"type": "null"}
-    branches = lowered.get("anyOf")
-    if isinstance(branches, list):
-        return {**lowered, "anyOf": [*branches, null]}
-    kind = lowered.get("type")
-    if not lowered.keys() & {"$ref", "enum", "const", "items", "properties"}:
-        return {**lowered, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
-    return {"anyOf": [lowered, null]}
-
-
-def _tell(description: str, texts: Sequence[str]) -> dict[str, JSON]:
-    """A description with remarks after it; nothing at all when there is nothing to say."""
-    remarks = "; ".join(texts)
-    if description and remarks:
-        return {"description": f"{description} ({remarks})"}
-    return {"description": description or remarks} if description or remarks else {}
-
-
-def _examples(schema: Schema) -> list[str]:
-    examples = schema.get("examples")
-    if not isinstance(examples, list) or not examples:
-        return []
-    return [f"for example {', '.join(json.dumps(example, ensure_ascii=False) for example in examples)}"]
-
-
-def _unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
-    unique: list[dict[str, JSON]] = []
-    for schema in schemas:
-        if schema not in unique:
-            unique.append(schema)
-    return unique
-
-
-def _guess_types(schema: Schema) -> tuple[str, ...]:
-    """The types of a schema that doesn't say them but shows them by its other keywords."""
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(values, list):
-        kinds = [min(types_of_value(value)) for value in values]  # "integer" before "number"
-        return tuple(dict.fromkeys(kinds))
-    return tuple(kind for kind, words in _WORDS.items() if words & schema.keys())[:1]
-
-
-def _only(schema: Schema, kind: str) -> dict[str, JSON]:
-    """One type of a schema that has several."""
-    others = frozenset[str]().union(*(words for other, words in _WORDS.items() if other != kind)) - _WORDS[kind]
-    return {**{key: value for key, value in schema.items() if key not in others | _ANNOTATIONS}, "type": kind}
+        return tell(description if isinstance(description, str) else "", texts)
