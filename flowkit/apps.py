@@ -45,6 +45,13 @@ class App:
         """The recipe that is meant; raises `ConfigurationError` when that isn't clear."""
         return self._choose("recipe", self.recipes)
 
+    def find_user(self, user: str | None) -> str | None:
+        """Whose run it is: who is named, or else whom `open_data` takes by default."""
+        if user is not None or self.open_data is None:
+            return user
+        default = _get_default(self.open_data, "user")
+        return default if isinstance(default, str) else None
+
     def _choose(self, kind: str, found: Mapping[str, T]) -> tuple[str, T]:
         if self.selected is not None:
             if self.selected in found:
@@ -76,7 +83,7 @@ class App:
                 opened = await opened
         except OSError as error:
             raise ConfigurationError(f"{self.path}: open_data failed: {error}") from error
-        user = cast(str | None, values.get("user", _get_default(self.open_data, "user"))) if user is None else user
+        user = self.find_user(user)
         if isinstance(opened, AbstractAsyncContextManager):
             async with cast(AbstractAsyncContextManager[object], opened) as data:
                 yield data, user

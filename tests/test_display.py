@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flowkit.display.plain import PlainDisplay
+from flowkit.display.steps import Steps
 from flowkit.display.summary import say_summary, summarise
 from flowkit.display.terminal import MANY_CALLS, TerminalDisplay
 from flowkit.display.words import clean, shorten
@@ -16,6 +17,7 @@ from flowkit.events import (
     CallFailed,
     CallFinished,
     CallNew,
+    CallProgress,
     CallSealed,
     CallStarted,
     Event,
@@ -28,7 +30,9 @@ from flowkit.events import (
     TurnStarted,
     UsageReported,
 )
+from flowkit.graph import Body, Each, Graph
 from flowkit.messages import Usage
+from flowkit.references import Reference, ToolCall
 
 
 class Script:
@@ -179,7 +183,7 @@ def test_terminal_counts_instead_of_printing_when_there_are_many_calls() -> None
     shown = show_on_terminal(script.log.events)
 
     assert f"step_{MANY_CALLS * 2 - 1}" not in shown
-    assert "✗ last()  denied" in shown
+    assert "✗ last  denied" in shown
 
 
 def test_pipe_has_the_answer_on_one_stream_and_the_calls_on_the_other() -> None:
@@ -208,3 +212,49 @@ def test_shortened_text_is_one_line_within_its_limit(text: str, limit: int) -> N
 def test_cleaned_text_holds_nothing_that_drives_a_terminal(text: str) -> None:
     assert all(letter in "\n\t" or ord(letter) >= 32 for letter in clean(text))
     assert not any(0x7F <= ord(letter) <= 0x9F for letter in clean(text))
+
+
+def test_early_result_is_shown_before_its_call_is_sealed() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "a", "get_order")
+    script.at(0.1, CallStarted, "a", 1, True)
+    script.at(0.3, CallProgress, "a", 1, 1, '{"status":"shipped"}')
+    script.at(0.5, TextDelta, "One moment.", 1)
+    out = io.StringIO()
+
+    with TerminalDisplay(Console(file=out, width=80, height=24, force_terminal=True, color_system=None)) as display:
+        for event in script.log.events:
+            display.show(event)
+        drawn = out.getvalue()
+
+    assert "200 ms, early; the model is still speaking" in drawn
+    assert '{"status":"shipped"}' in drawn
+
+
+def test_steps_inside_a_list_are_expected_once_the_list_is_there() -> None:
+    each = Each("orders", Reference("list"), Body((ToolCall("orders/read", "read"), ToolCall("orders/judge", "judge"))))
+    script = Script()
+    script.call("list", 0.0, 1.0)
+    steps = Steps.of_graph(
+        Graph([ToolCall("list", "list"), each, ToolCall("report", "report", {"of": Reference("orders")})])
+    )
+
+    before = steps.say(0.0)
+    script.log.emit(CallFinished, "list", ["a", "b", "c"])
+    for event in script.log.events[:3]:
+        steps.apply(event)
+    steps.apply(script.log.events[-1])
+
+    assert before == "0 of 3 steps done"
+    assert steps.say(1.0) == "1 of 9 steps done"
+
+
+def test_time_left_goes_by_the_pace_so_far() -> None:
+    script = Script()
+    for number in range(4):
+        script.call(f"step_{number}", number, number + 1)
+    steps = Steps(expected=10)
+    for event in script.log.events:
+        steps.apply(event)
+
+    assert steps.say(4.0) == "4 of 10 steps done, about 6.00 s left"

@@ -61,7 +61,7 @@ def run(
     if resume is None:
         _check_inputs(recipe, given)
     if dry_run:
-        for line in say_dry_run(recipe, given, user=user):
+        for line in say_dry_run(recipe, given, user=loaded.find_user(user)):
             print(line)
         return
     order = Order(
@@ -128,7 +128,7 @@ async def _run(order: Order, journal: Journal, trace: BinaryIO | None, *, quiet:
     async with order.app.open(order.options, order.user) as (data, user):
         run = order.recipe.start(order.inputs, data=data, user=user, run_id=order.run_id, journal=journal)
         try:
-            await watch(run, trace=trace, quiet=quiet)
+            await watch(run, trace=trace, quiet=quiet, graph=order.recipe.graph())
             return await run.wait()
         finally:
             await open_default_cache().close()

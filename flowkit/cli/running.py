@@ -15,6 +15,7 @@ from flowkit.display.summary import say_summary, summarise
 from flowkit.display.terminal import TerminalDisplay
 from flowkit.errors import ConfigurationError
 from flowkit.events import Event, EventLog
+from flowkit.graph import Graph
 
 TICK_S = 0.1
 STOP_WITHIN_S = 0.8
@@ -47,16 +48,16 @@ def open_trace(path: Path | None) -> Generator[BinaryIO | None]:
         yield file
 
 
-async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False, expected: int | None = None) -> None:
+async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False, graph: Graph | None = None) -> None:
     """Show the run until it has ended; when this is cancelled, the run is too, and has STOP_WITHIN_S to end.
 
-    `quiet` shows nothing but still writes the trace; `expected` is the number of steps, where it is known.
+    `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run.
     """
     try:
         if quiet:
             await _follow(run, trace)
         elif sys.stdout.isatty():
-            await _follow_on_terminal(run, trace, expected)
+            await _follow_on_terminal(run, trace, graph)
         else:
             await _follow_in_pipe(run, trace)
     finally:
@@ -82,10 +83,10 @@ async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
         print(line, file=sys.stderr)
 
 
-async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, expected: int | None) -> None:
+async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
     console = Console(highlight=False)
     with ExitStack() as stack:
-        display = stack.enter_context(TerminalDisplay(console, expected=expected))
+        display = stack.enter_context(TerminalDisplay(console, graph=graph))
         ticking = asyncio.ensure_future(_tick(display, run.log))
         try:
             async for event in run:

@@ -31,10 +31,13 @@ STYLES: dict[State, str] = {
     "in_doubt": "bold yellow",
 }
 CACHE_MARK = "⚡"
+_CONTROLS = ("each", "when", "fallback", "group")
 
 
 def say_call(block: CallBlock) -> str:
-    """The call as one would write it."""
+    """The call as one would write it; a node that only holds others by its own name and its kind."""
+    if block.name in _CONTROLS and block.arguments is None:
+        return block.call if block.call == block.name else f"{block.call} ({block.name})"
     return f"{block.name}({say_arguments(block.arguments)})"
 
 
@@ -45,6 +48,8 @@ def say_state(block: CallBlock, now: float) -> str:
             return _say_finished(block)
         case "running":
             started_t = block.opened_t if block.started_t is None else block.started_t
+            if block.ran_t is not None:
+                return f"{format_seconds(block.ran_t - started_t)}, early; the model is still speaking"
             early = ", early" if block.is_early else ""
             return f"running{early} {format_seconds(max(0.0, now - started_t))}{_say_progress(block)}"
         case "new":
@@ -63,7 +68,7 @@ def say_result(block: CallBlock, limit: int) -> str:
     """The result or the reason, shortened; empty while there is none."""
     if block.state == "finished":
         return say_value(block.value, limit)
-    return "" if block.is_open else shorten(block.note, limit)
+    return "" if block.is_open and block.ran_t is None else shorten(block.note, limit)
 
 
 def _say_finished(block: CallBlock) -> str:

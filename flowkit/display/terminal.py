@@ -14,22 +14,23 @@ from rich.text import Text
 
 from flowkit.display.lines import MARKS, STYLES, say_call, say_result, say_state
 from flowkit.display.steps import Steps
-from flowkit.display.transcript import Block, CallBlock, TextBlock, Transcript
+from flowkit.display.transcript import WAITS_FOR_APPROVAL, Block, CallBlock, TextBlock, Transcript
 from flowkit.display.words import clean
-from flowkit.events import CallNew, Event
+from flowkit.events import Event
+from flowkit.graph import Graph
 
 MANY_CALLS = 30
 """With more calls than this, finished ones are counted in one line instead of printed each."""
 
 
 class TerminalDisplay:
-    """Shows events as they come; `expected` is how many steps the whole will have, where that is known."""
+    """Shows events as they come; `graph` is what a recipe will run, and tells how far it is."""
 
-    def __init__(self, console: Console, *, expected: int | None = None) -> None:
+    def __init__(self, console: Console, *, graph: Graph | None = None) -> None:
         self.transcript = Transcript()
         self._console = console
-        self._steps = Steps(expected=expected)
-        self._counts_only = expected is not None and expected > MANY_CALLS
+        self._steps = Steps() if graph is None else Steps.of_graph(graph)
+        self._counts_only = self._steps.expected > MANY_CALLS
         self._printed = 0
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -48,7 +49,7 @@ class TerminalDisplay:
         """Take an event in and draw what it changed."""
         self.transcript.apply(event)
         self._steps.apply(event)
-        if isinstance(event, CallNew) and len(self.transcript.calls) > MANY_CALLS:
+        if max(self._steps.expected, self._steps.opened) > MANY_CALLS:
             self._counts_only = True
         self._flush()
         self.refresh(event.t)
@@ -94,7 +95,7 @@ class TerminalDisplay:
     def _draw_live(self) -> list[RenderableType]:
         shown: list[RenderableType] = []
         for block in self.transcript.blocks[self._printed :]:
-            if self._counts_only and not (block.is_open and self._is_worth_a_line(block)):
+            if self._counts_only and not _is_at_work(block):
                 continue
             if isinstance(block, TextBlock) and not block.text.strip():
                 continue
@@ -103,19 +104,16 @@ class TerminalDisplay:
             shown.append(Text(self._steps.say(self.transcript.now), style="bold"))
         return shown
 
-    def _is_worth_a_line(self, block: Block) -> bool:
-        return isinstance(block, TextBlock) or block.state in ("running", "waiting")
-
     def _draw(self, block: Block) -> RenderableType:
         return _draw_text(block) if isinstance(block, TextBlock) else self._draw_call(block)
 
     def _draw_call(self, block: CallBlock) -> RenderableType:
-        indent = "  " * block.depth
+        indent = "" if self._counts_only else "  " * block.depth
         width = max(20, self._console.width - 4 - len(indent))
         line = Text(indent, no_wrap=True, overflow="ellipsis")
         line.append(f"{MARKS[block.state]} ", style=STYLES[block.state])
         state = say_state(block, self.transcript.now)
-        call = say_call(block)
+        call = block.call if self._counts_only else say_call(block)
         room = max(12, width - len(state))
         line.append(call if len(call) <= room else call[: room - 1] + "…", style="bold")
         line.append(f"  {state}", style=STYLES[block.state])
@@ -125,6 +123,13 @@ class TerminalDisplay:
         below = Text(f"{indent}  ", no_wrap=True, overflow="ellipsis")
         below.append(result, style="red" if block.state in ("failed", "denied") else "")
         return Group(line, below)
+
+
+def _is_at_work(block: Block) -> bool:
+    """What is drawn of many: text, calls that run or wait for a person."""
+    if isinstance(block, TextBlock):
+        return block.is_open
+    return block.state == "running" or (block.state == "waiting" and block.note == WAITS_FOR_APPROVAL)
 
 
 def _draw_text(block: TextBlock) -> Text:

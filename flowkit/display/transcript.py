@@ -33,6 +33,7 @@ CALL_ENDS = frozenset(
     ("call.finished", "call.failed", "call.skipped", "call.denied", "call.cancelled", "call.void", "call.in_doubt")
 )
 """The types of the events that end a call."""
+WAITS_FOR_APPROVAL = "waits for approval"
 OPEN: frozenset[State] = frozenset(("new", "sealed", "waiting", "running"))
 
 
@@ -48,7 +49,10 @@ class TextBlock:
 
 @dataclass(slots=True)
 class CallBlock:
-    """A call as far as it is; `note` says what it waits for, why it ended so, or how far it is."""
+    """A call as far as it is; `note` says what it waits for, why it ended so, or how far it is.
+
+    An early call that has run stays open until it is sealed: `ran_t` is when it had run, and `note` its result.
+    """
 
     call: str
     name: str
@@ -64,6 +68,7 @@ class CallBlock:
     started_t: float | None = None
     ended_t: float | None = None
     progress: tuple[float, float | None] | None = None
+    ran_t: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -138,15 +143,17 @@ def _change(block: CallBlock, event: Event) -> None:
             block.state = "waiting"
             block.note = f"waits for {', '.join(on) if on else waiting_for}"
         case CallStarted(early=early):
-            block.state, block.note, block.is_early = "running", "", early
+            block.state, block.note, block.is_early, block.ran_t = "running", "", early, None
             if block.started_t is None:
                 block.started_t = event.t
         case CallProgress(done=done, total=total, note=note):
             block.progress, block.note = (done, total), note
+            if block.is_early and done == total:
+                block.ran_t = event.t
         case CallRetried(error=error, delay_s=delay_s):
             block.state, block.note = "waiting", f"tries again in {delay_s:.1f} s: {error}"
         case ApprovalAsked(arguments=arguments):
-            block.state, block.note, block.arguments = "waiting", "waits for approval", arguments
+            block.state, block.note, block.arguments = "waiting", WAITS_FOR_APPROVAL, arguments
         case ApprovalDecided(approved=approved, by=by):
             block.note = ("approved" if approved else "denied") + (f" by {by}" if by else "")
         case CallFinished():

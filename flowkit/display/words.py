@@ -30,6 +30,14 @@ def say_arguments(arguments: object, limit: int = 100) -> str:
     """Arguments as one would write them in a call."""
     if not isinstance(arguments, Mapping):
         return "" if arguments is None else say_value(arguments, limit)
-    named = cast(Mapping[str, object], arguments)
-    parts = (f"{name}={shorten(codec.dumps(value).decode(), 60)}" for name, value in named.items())
+    parts = (f"{name}={_say_argument(value)}" for name, value in cast(Mapping[str, object], arguments).items())
     return shorten(", ".join(parts), limit)
+
+
+def _say_argument(value: object) -> str:
+    """JSON, and `get_order/city` for a value that another call gives."""
+    match value:
+        case {"from_call": str(call), "path": str(path)}:
+            return shorten(call + path, 60)
+        case _:
+            return shorten(codec.dumps(value).decode(), 60)

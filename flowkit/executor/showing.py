@@ -6,7 +6,7 @@ from typing import cast
 from pydantic_core import to_jsonable_python
 
 from flowkit.arguments import MASK
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps
 from flowkit.graph import Node
 from flowkit.references import SCALARS, Reference, format_pointer
 
@@ -28,7 +28,7 @@ def show_name(node: Node) -> str:
 
 def show_note(value: JSON) -> str:
     """The beginning of a result."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else dumps(value).decode()
     return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 1] + "…"
 
 
