@@ -8,6 +8,7 @@ reaches the function as itself.
 
 import base64
 import binascii
+import dataclasses
 import enum
 from collections.abc import Mapping
 from types import GenericAlias, UnionType
@@ -89,6 +90,8 @@ class Adapter:
             return self._adapt_named_tuple(cls, key, variables)
         if is_typeddict(cls):
             return self._adapt_typed_dict(cls, key, variables)
+        if _is_plain_dataclass(cls):
+            return self._adapt_dataclass(cls)
         return cls
 
     def _adapt_named_tuple(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
@@ -121,6 +124,44 @@ class Adapter:
         _fill_form(form, fields, required={name for name in names if name not in defaults}, closed=True)
         return adapted
 
+    def _adapt_dataclass(self, cls: Any) -> Any:
+        """Only for what a dataclass holds; pydantic itself takes one that holds nothing to adapt."""
+        try:
+            hints = get_type_hints(cls, include_extras=True)
+        except NameError:
+            return cls
+        form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
+        form.__module__ = cls.__module__
+        # What `dataclass` writes by itself is the signature, which says nothing new.
+        form.__doc__ = None if str(cls.__doc__).startswith(f"{cls.__name__}(") else cls.__doc__
+        declared = dataclasses.fields(cls)
+
+        def as_names(value: object) -> object:
+            return {f.name: getattr(value, f.name) for f in declared} if isinstance(value, cls) else value
+
+        def as_instance(values: dict[str, Any]) -> Any:
+            return cls(**values)
+
+        def as_object(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+            return handler(as_names(value))
+
+        adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_instance), WrapSerializer(as_object)]
+        self.forms[cls] = adapted
+        fields = {f.name: self.adapt(hints[f.name]) for f in declared}
+        if all(fields[name] is hints[name] for name in fields):
+            self.forms[cls] = cls
+            return cls
+        required: set[str] = set()
+        for f in declared:
+            if f.default_factory is not dataclasses.MISSING:
+                fields[f.name] = Annotated[fields[f.name], Field(default_factory=f.default_factory)]
+            elif f.default is not dataclasses.MISSING:
+                fields[f.name] = Annotated[fields[f.name], Field(default=f.default)]
+            else:
+                required.add(f.name)
+        _fill_form(form, fields, required=required, closed=False)
+        return adapted
+
     def _adapt_typed_dict(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
         is_standard = type(cls).__module__ == "typing"
         hints, required = read_typed_dict(cls)
@@ -136,6 +177,19 @@ class Adapter:
         if config is not None:
             form.__pydantic_config__ = config
         return form
+
+
+def _is_plain_dataclass(cls: Any) -> bool:
+    """A dataclass of the standard library whose fields are all arguments, and that tells pydantic nothing itself."""
+    return (
+        isinstance(cls, type)
+        and dataclasses.is_dataclass(cls)
+        and not hasattr(cls, "__pydantic_config__")
+        and not hasattr(cls, "__get_pydantic_core_schema__")
+        and "__pydantic_validator__" not in cls.__dict__
+        and all(field.init for field in dataclasses.fields(cls))
+        and not any(isinstance(hint, dataclasses.InitVar) for hint in cls.__annotations__.values())
+    )
 
 
 def _fill_form(form: Any, fields: Mapping[str, Any], *, required: set[str], closed: bool) -> None:

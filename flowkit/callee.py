@@ -95,12 +95,14 @@ class FunctionCallee:
         self.parts = tuple(parts)
         self.needs = tuple(part for part in parts if isinstance(part, Need))
         own = [part for part in parts if isinstance(part, Parameter)]
-        self.own_names = frozenset(parameter.name for parameter in own)
+        self.own_names = frozenset(name for parameter in own for name in (parameter.name, parameter.wire))
+        self._wires = {parameter.name: parameter.wire for parameter in own}
         self.visible = merge(name, parts)
         self.takes_context = signature.context is not None
         self.is_async, returns = read_return(function, signature.returns)
         self.results = ResultType(returns)
-        self.secrets = secrets | {parameter.name for parameter in own if holds_secret(parameter.annotation)}
+        hidden = [p for p in own if p.name in secrets or holds_secret(p.annotation)]
+        self.secrets = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}
         self._needed = {
             parameter.name: Parameter(parameter.name, parameter.annotation, kind="keyword")
             for parameter in signature.parameters
@@ -178,10 +180,10 @@ class FunctionCallee:
             self._readers[given] = ArgumentsReader(
                 self.name,
                 build_adapter(self.name, parameters),
-                tuple(parameter.name for parameter in parameters if parameter.kind != "extra"),
+                tuple(parameter.wire for parameter in parameters if parameter.kind != "extra"),
                 Repairer(
-                    {parameter.name: parameter.annotation for parameter in parameters},
-                    frozenset(parameter.name for parameter in parameters if not parameter.is_required),
+                    {parameter.wire: parameter.annotation for parameter in parameters},
+                    frozenset(parameter.wire for parameter in parameters if not parameter.is_required),
                 ),
                 secrets,
             )
@@ -221,6 +223,7 @@ class FunctionCallee:
         if twice:
             raise TypeError(f"{self.name}() got {sorted(twice)[0]!r} twice")
         arguments |= kwargs
+        arguments = {self._wires.get(name, name): value for name, value in arguments.items()}
         return arguments if self._flat is None else open_flat(arguments, self._flat)
 
     def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from flowkit.callee import Callee
 from flowkit.effects import Effect, Options, Scope, narrowest, placeholders, strongest
 from flowkit.errors import DefinitionError
+from flowkit.keys import find_unkeyable
 from flowkit.needs import Need
 from flowkit.signatures import MISSING
 
@@ -49,6 +50,16 @@ def check_closure(callee: Callee, options: Options) -> None:
     uses_context = callee.takes_context or any(need.tool.uses_context for need in needs)
     if options.ttl is not None and options.scope is None and uses_context:
         _refuse(tool, "it has a ttl and takes a Context, so it must say who shares its results: scope='user', ...")
+    if options.ttl is not None:
+        for parameter in callee.visible:
+            opaque = find_unkeyable(parameter.annotation)
+            if opaque is not None:
+                _refuse(
+                    tool,
+                    f"it has a ttl, but parameter {parameter.name!r} holds a {opaque.__name__}, of which no cache key "
+                    "can be made: nothing would be kept",
+                    parameter.name,
+                )
     for name in options.secret:
         if name not in callee.own_names:
             _refuse(tool, f"secret names {name!r}, which is not one of its parameters")

@@ -11,6 +11,7 @@ import datetime
 import enum
 import hashlib
 import hmac
+import inspect
 import ipaddress
 import math
 import re
@@ -22,10 +23,12 @@ from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, Url
+from typing_extensions import is_typeddict
 
 from flowkit.codec import JSON, dump_sorted
 
@@ -96,6 +99,20 @@ def _leaf_form(value: object, secret_key: bytes) -> JSON:
     raise NotKeyable(f"a {type(value).__name__} has no canonical form")
 
 
+def find_unkeyable(annotation: Any) -> type | None:
+    """A class in an annotation whose values have no canonical form; None when there is none, or nobody can tell."""
+    if get_origin(annotation) is Annotated:
+        return find_unkeyable(get_args(annotation)[0])
+    for part in get_args(annotation):
+        found = find_unkeyable(part)
+        if found is not None:
+            return found
+    kind: Any = get_origin(annotation) or annotation
+    if not inspect.isclass(kind) or kind in (Any, object, UnionType) or issubclass(kind, _KEYABLE):
+        return None
+    return None if inspect.isabstract(kind) or is_typeddict(kind) or is_dataclass(kind) else cast(type, kind)
+
+
 _PRINTED = (
     Decimal,
     Fraction,
@@ -110,6 +127,12 @@ _PRINTED = (
     ipaddress.IPv6Interface,
     Url,
     MultiHostUrl,
+)
+
+_KEYABLE = (
+    *_PRINTED,
+    *(NoneType, enum.Enum, str, int, float, bytes, bytearray, SecretStr, SecretBytes, BaseModel),
+    *(Mapping, Set, list, tuple, deque, datetime.date, datetime.time, datetime.timedelta, re.Pattern),
 )
 
 

@@ -124,6 +124,13 @@ def _spread(tool: str, part: Parameter | Need[Any]) -> Iterator[tuple[Parameter,
                 parameter=part.parameter,
             )
     for parameter in part.tool.visible:
+        if parameter.wire != parameter.name:
+            raise DefinitionError(
+                f"tool {tool!r}: {part.tool.name!r} calls {parameter.name!r} {parameter.wire!r} by an alias, "
+                "so it can't be needed",
+                tool=tool,
+                parameter=part.parameter,
+            )
         if parameter.kind == "extra":
             raise DefinitionError(
                 f"tool {tool!r}: {part.tool.name!r} takes any argument (**{parameter.name}), so it can't be needed",

@@ -176,12 +176,12 @@ def build_parameters_schema(
     except PydanticInvalidForJsonSchema as error:
         _blame_schema(tool, parameters, error)
     properties = cast(dict[str, Schema], schema.setdefault("properties", {}))
-    for name, text in descriptions.items():
-        if name in properties:
-            properties[name].setdefault("description", text)
     for parameter in parameters:
-        if parameter.name in properties and type(parameter.default) not in _OBVIOUS:
-            _tell_default(properties[parameter.name], parameter)
+        told = properties.get(parameter.wire)
+        if told is not None and parameter.name in descriptions:
+            told.setdefault("description", descriptions[parameter.name])
+        if told is not None and type(parameter.default) not in _OBVIOUS:
+            _tell_default(told, parameter)
     ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
     return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
 

@@ -49,6 +49,13 @@ class Parameter:
     """Its default is pydantic's `Field(...)`, which Python would hand over as it is."""
 
     @property
+    def wire(self) -> str:
+        """What a caller from outside calls it: the alias of a `Field`, such as a word that Python keeps for itself."""
+        fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
+        names = [field.validation_alias or field.alias for field in fields]
+        return next((name for name in names if isinstance(name, str)), self.name)
+
+    @property
     def is_required(self) -> bool:
         return self.default is MISSING and self.kind not in ("star", "extra")
 

@@ -3,6 +3,7 @@
 import datetime
 import enum
 import json
+import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -235,6 +236,63 @@ def test_python_values_are_taken_as_they_are() -> None:
         "item": item,
         "wait": float("inf"),
     }
+
+
+def test_alias_is_what_a_caller_writes() -> None:
+    @tool(secret=("from_",), resource="place:{from_}")
+    def travel(from_: Annotated[str, Field(alias="from")], to: str = "Busan") -> str:
+        """Travel.
+
+        Args:
+            from_: Where it begins.
+        """
+        return from_ + to
+
+    assert travel.parameters["properties"] == {
+        "from": {"type": "string", "description": "Where it begins."},
+        "to": {"type": "string", "default": "Busan"},
+    }
+    call = travel.call(from_="Seoul")
+    read = travel.validate(call.arguments)
+    assert call.arguments == {"from": "Seoul"}
+    assert travel.invoke(read) == "SeoulBusan"
+    assert read.shown == {"from_": MASK, "to": "Busan"}
+    assert travel.resources(read) == ("place:Seoul",)
+    assert problems(travel, {"form": "x"}) == ("'from' is missing", "unexpected argument 'form'; the nearest is 'from'")
+    assert problems(travel, {"from": 5}) == ("'from' is a secret, expected text",)
+    travel.check({"from": Reference("c")})
+
+
+ORIGIN = Point(0)
+
+
+class Key(typing.TypedDict):
+    name: str
+
+
+@dataclass
+class Sealed:
+    """A box that is closed."""
+
+    key: Key
+    content: bytes
+    point: Point = ORIGIN
+    inner: list["Sealed"] = field(default_factory=list["Sealed"])
+
+
+def test_dataclass_holds_what_pydantic_alone_would_not_take() -> None:
+    @tool
+    def seal(box: Sealed) -> Sealed:
+        return box
+
+    inner = {"key": {"name": "b"}, "content": "AA==", "point": {"x": 1}}
+    read = seal.validate({"box": {"key": {"name": "a"}, "content": "/w==", "inner": [inner]}})
+    expected = Sealed({"name": "a"}, b"\xff", inner=[Sealed({"name": "b"}, b"\x00", Point(1))])
+    assert read.values == {"box": expected}
+    dumped = seal.dump(seal.invoke(read))
+    assert seal.validate({"box": dumped}).values == {"box": expected}
+    assert seal.validate({"box": expected}).values == {"box": expected}
+    assert "A box that is closed." in str(seal.parameters)
 
 
 def test_check_passes_over_arguments_that_hold_references() -> None:

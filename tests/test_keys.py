@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from pydantic import BaseModel, SecretStr
+from pydantic_core import core_schema
 
-from flowkit import Tool, tool
+from flowkit import DefinitionError, Tool, tool
 from flowkit.keys import NotKeyable, canonicalize, make_key
 
 
@@ -78,6 +79,19 @@ def test_value_without_a_canonical_form_has_no_key() -> None:
         canonicalize(object())
     assert f.key(f.validate({"x": object()}), "") is None
     assert f.key(f.validate({"x": [1]}), "") is not None
+
+
+def test_ttl_of_a_tool_that_no_key_can_be_made_for_is_refused() -> None:
+    class Opaque:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return core_schema.no_info_after_validator_function(lambda text: cls(), core_schema.str_schema())
+
+    def f(x: list[Opaque] | None = None) -> None: ...
+
+    assert tool(effect="read")(f).validate({"x": ["a"]})
+    with pytest.raises(DefinitionError, match="parameter 'x' holds a Opaque"):
+        tool(ttl=5)(f)
 
 
 def test_secret_is_hashed_with_a_key_of_its_own() -> None:

@@ -53,6 +53,15 @@ def test_every_value_dumped_is_valid_under_the_schema_and_comes_back(kind: Kind,
     assert is_of(built.validate({"x": dumped}).values["x"], kind.annotation)
 
 
+@settings(max_examples=50, suppress_health_check=SLOW)
+@given(kinds())
+def test_every_type_with_a_canonical_form_may_have_a_ttl(kind: Kind) -> None:
+    def f(x: Any) -> None: ...
+
+    f.__annotations__["x"] = kind.annotation
+    assert tool(ttl=5)(f).ttl_s == 5
+
+
 @settings(max_examples=150, suppress_health_check=SLOW)
 @given(kinds(), st.data())
 def test_keys_are_equal_exactly_when_values_are(kind: Kind, data: st.DataObject) -> None:

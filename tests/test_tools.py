@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.errors import ToolResultError
 from flowkit.tools import make_tool
-from tests.data_folder import plans
 
 
 @tool
@@ -381,53 +380,3 @@ def test_definition_on_the_wire_becomes_a_tool(shape: str) -> None:
     assert Tool.from_openai({"name": "now"}, give).parameters == {"type": "object", "properties": {}}
     with pytest.raises(DefinitionError, match="not the definition"):
         Tool.from_openai({"type": "function"}, give)
-
-
-TYPES = {"string", "number", "integer", "boolean", "array", "object"}
-
-
-def read_parameter(said: dict[str, Any]) -> dict[str, Any]:
-    """A JSON Schema of one parameter in any of the dialects."""
-    kind = str(said.get("type", "string")).lower()
-    schema: dict[str, Any] = {"type": kind if kind in TYPES else "string", "description": said.get("description", "")}
-    choices = said.get("enum") or said.get("allowed_values") or said.get("possible_values")
-    if isinstance(choices, list) and schema["type"] == "string":
-        schema["enum"] = choices
-    default = said.get("default", said.get("default_value"))
-    if default is not None:
-        schema["default"] = default
-    if isinstance(said.get("items"), dict):
-        schema["items"] = read_parameter(said["items"])
-    if said.get("properties"):
-        schema["properties"] = {name: read_parameter(inner) for name, inner in said["properties"].items()}
-    return schema
-
-
-def read_dialect(specification: dict[str, Any]) -> dict[str, Any]:
-    """A JSON Schema of a published function, whose parameters go by one of four names."""
-    names = ("query_parameters", "path_parameters", "parameters", "arguments")
-    parameters: dict[str, Any] = {}
-    for name in names:
-        parameters |= specification.get(name, {})
-    return {
-        "type": "object",
-        "properties": {name: read_parameter(said) for name, said in parameters.items()},
-        "required": [name for name, said in parameters.items() if said.get("required") is True],
-    }
-
-
-def test_every_published_function_becomes_a_tool() -> None:
-    count = 0
-    for path in sorted(plans().glob("*_spec.json")):
-        for specification in json.loads(path.read_text()):
-            name = specification["name"]
-            made = Tool.from_schema(name, specification["description"], read_dialect(specification), give)
-            drawn = made.parameters["properties"]
-            assert isinstance(drawn, dict)
-            assert len(drawn) == sum(
-                len(specification.get(key, {}))
-                for key in ("query_parameters", "path_parameters", "parameters", "arguments")
-            )
-            assert made.for_target("openai-strict")
-            count += 1
-    assert count == 179
