@@ -25,7 +25,7 @@ from flowkit.recipe_plan import RecipePlan
 from flowkit.recipe_run import RecipeResult, RecipeRun, RecipeRunOptions, check_identity
 from flowkit.recipe_source import check_source
 from flowkit.recipe_steps import build, each, finally_, step, when
-from flowkit.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand
+from flowkit.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
 from flowkit.schema import Schema
 from flowkit.shapes import find_problem
 from flowkit.signatures import MISSING, Signature, read_signature
@@ -230,11 +230,13 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
         for parameter in signature.parameters
     }
     token = open_scopes.set((scope,))
+    file_token = traced_file.set(getattr(getattr(function, "__code__", None), "co_filename", None))
     try:
         positional, named = signature.bind(refs)
         value = operand(function(*positional, **named))
     finally:
         open_scopes.reset(token)
+        traced_file.reset(file_token)
     plan = RecipePlan(
         name,
         description,

@@ -29,6 +29,9 @@ Check = Callable[[tuple[str | int, ...]], str | None]
 open_scopes: ContextVar[tuple[object, ...]] = ContextVar("open_scopes", default=())
 """The recipe that is being traced, and inside it the bodies; a `Ref` is used in its own scope or one inside it."""
 
+traced_file: ContextVar[str | None] = ContextVar("traced_file", default=None)
+"""Where the recipe that is being traced is written."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol:
@@ -73,19 +76,19 @@ _ADVICE = {
 }
 
 
-def here(filename: str | None = None) -> str:
-    """File and line of the innermost frame in `filename`, else of the innermost one outside flowkit."""
-    found = ""
+def here() -> str:
+    """File and line of the innermost frame in the file of the recipe being traced, else of the first outside flowkit."""
+    file = traced_file.get()
+    outside = ""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # the documented way to a caller's line
-    current = frame
-    while current is not None:
-        name = current.f_code.co_filename
-        if name == filename or (filename is None and not name.startswith(_PACKAGE)):
-            return f"{name}:{current.f_lineno}"
-        if not found and not name.startswith(_PACKAGE):
-            found = f"{name}:{current.f_lineno}"
-        current = current.f_back
-    return found or "?"
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name == file:
+            return f"{name}:{frame.f_lineno}"
+        if not outside and not name.startswith(_PACKAGE):
+            outside = f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return outside or "?"
 
 
 def refuse(label: str, topic: str) -> NoReturn:
