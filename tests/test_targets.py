@@ -443,7 +443,7 @@ def test_dict_and_list_of_what_looks_like_its_pairs_are_not_mixed_up() -> None:
 
 
 def test_type_beside_alternatives_holds_for_each() -> None:
-    branches = [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}, {"properties": {}}]
+    branches: list[Any] = [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}, {"properties": {}}]
     lowered = lower(wrap({"type": "object", "oneOf": branches}))
     assert lowered.strict
     assert [branch["type"] for branch in properties(lowered)["x"]["anyOf"]] == ["object", "object"]
