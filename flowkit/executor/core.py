@@ -940,6 +940,9 @@ class Executor:
         if self._broken is None:
             self._broken = error
             self.cancel_all(str(error))
+            for waiter in self._waiters:
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
 
     # Questions
 
@@ -1015,12 +1018,12 @@ class Executor:
     def _make_context(self, entry: Entry) -> Context[Any]:
         context = Context[Any](
             self._data,
-            self._user,
-            self._session,
-            self._run_id,
-            entry.id,
-            max(1, entry.attempt),
-            hashlib.sha256(f"{self._run_id}\0{entry.id}".encode()).hexdigest()[:32],
+            user=self._user,
+            session=self._session,
+            run_id=self._run_id,
+            call_id=entry.id,
+            attempt=max(1, entry.attempt),
+            idempotency_key=hashlib.sha256(f"{self._run_id}\0{entry.id}".encode()).hexdigest()[:32],
             _progress=Progress(self._log, entry),
             _call=partial(self.call, parent=entry.id),
         )

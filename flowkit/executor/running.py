@@ -152,7 +152,8 @@ class Runner:
         before = contextvars.copy_context()
         while True:
             try:
-                failure = await self._run(entry)
+                # It may have been cancelled between getting its slot and this task's beginning.
+                failure = None if entry.has_ended else await self._run(entry)
             except (RunError, StoreError) as error:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 self._broken(error)
@@ -415,7 +416,8 @@ class Runner:
         plan = entry.plan
         try:
             if plan is None:
-                entry.value = await self._run_model_step(entry)
+                async with asyncio.timeout(timeout_s) as limit:
+                    entry.value = await self._run_model_step(entry)
                 return None
             tool = plan.tool
             assert entry.arguments is not None
@@ -432,7 +434,7 @@ class Runner:
                 async with asyncio.timeout(timeout_s) as limit:
                     result = await job.future
             entry.value = tool.dump(result)
-            if entry.extra is not None:
+            if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
         except asyncio.CancelledError:
