@@ -1,9 +1,13 @@
 """What the lint tells of a tool."""
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
+import pytest
 from pydantic import Field
 
+from flowkit.cli import main
 from flowkit.lint import Finding
 from flowkit.targets import TARGETS
 from flowkit.tools import Tool, tool
@@ -121,3 +125,43 @@ def test_tool_of_a_schema_is_linted_too() -> None:
 def test_finding_reads_as_a_line() -> None:
     assert str(Finding("warning", "alias", "x", "/a")) == "warning alias at /a: x"
     assert str(Finding("info", "size", "y")) == "info size: y"
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str]:
+    """Exit status and output of `flowkit tools …`."""
+    monkeypatch.setattr("sys.argv", ["flowkit", "tools", *words])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    return exited.value.code, "".join(capsys.readouterr())
+
+
+APP = """
+from flowkit import tool
+
+@tool(strict={strict})
+def save(fields: dict) -> None:
+    "Save them."
+"""
+
+
+def test_command_tells_the_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP.format(strict=None))
+    code, said = run_command(monkeypatch, capsys, str(app), "--lint")
+    assert code == 0
+    assert "warning not-strict at /properties/fields" in said
+    code, said = run_command(monkeypatch, capsys, str(app), "--lint", "--json", "--target", "openai")
+    assert {row["code"] for row in json.loads(said)} == {"undeclared-effect", "no-description", "size"}
+
+
+def test_command_fails_for_an_error_and_for_an_unknown_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP.format(strict=True))
+    assert run_command(monkeypatch, capsys, str(app), "--lint")[0] == 1
+    code, said = run_command(monkeypatch, capsys, str(app), "--lint", "--target", "nobody")
+    assert code == 2
+    assert "the target is 'nobody', expected one of openai" in said
