@@ -37,6 +37,7 @@ class Context(Generic[D]):
     cancelled: Flag = field(default_factory=Flag)
     _progress: Callable[[float, float | None, str], None] | None = None
     _call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]] | None = None
+    _open: Callable[[Any, Any], Awaitable[Any]] | None = None
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Tell watchers how far this call is; never waits, safe from a thread."""
@@ -52,6 +53,12 @@ class Context(Generic[D]):
         if self._call is None:
             raise ToolError("this tool calls other tools, so it needs a run; there is none here")
         return await self._call(tool, args, kwargs)
+
+    async def open_group(self, group: object, tools: object) -> Any:
+        """Run nodes (a `Group` and the tools that they name) as a part of the same graph; for recipes used as tools."""
+        if self._open is None:
+            raise ToolError("this tool opens a graph of its own, so it needs a run; there is none here")
+        return await self._open(group, tools)
 
 
 class _ContextMarker:

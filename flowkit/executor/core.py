@@ -38,7 +38,7 @@ from flowkit.executor.inside import Progress, load_result
 from flowkit.executor.outcomes import Approve, Decision, Deny, Outcome, State
 from flowkit.executor.running import Runner, SlotWaiter
 from flowkit.executor.showing import show_arguments, show_note
-from flowkit.graph import Control, Graph, ModelStep, Node, Step, find_own_references, get_after
+from flowkit.graph import Control, Graph, Group, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
 from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
@@ -326,6 +326,28 @@ class Executor:
             raise ToolError(f"{tool.name}: {entry.error or entry.state}")
         raw = entry.more.raw
         return load_result(tool, entry.value) if raw is None else raw
+
+    async def run_group(self, group: Group, tools: Mapping[str, AnyTool], parent: str) -> JSON:
+        """The value of nodes that a running tool opens in this graph; the tool holds no slot while it waits."""
+        for name, tool in tools.items():
+            known = self._plan(name)
+            if known is None:
+                self._plans[name] = Plan(tool, has_journal=self._journal is not None)
+            elif known.tool.identity != tool.identity:
+                raise ToolError(f"{group.name}: this run has another tool called {name!r}")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.add(group, parent=parent)
+        entry = self._entries[group.id]
+        if not entry.has_ended:
+            entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
+            try:
+                await self._runner.lend_slot(self._entries[parent], future)
+            except asyncio.CancelledError:
+                self.cancel(group.id, "its caller was stopped")
+                raise
+        if entry.state != "finished":
+            raise ToolError(f"{group.name}: {entry.error or entry.state}")
+        return entry.value
 
     # From new to ready
 
@@ -1026,6 +1048,7 @@ class Executor:
             idempotency_key=hashlib.sha256(f"{self._run_id}\0{entry.id}".encode()).hexdigest()[:32],
             _progress=Progress(self._log, entry),
             _call=partial(self.call, parent=entry.id),
+            _open=partial(self.run_group, parent=entry.id),
         )
         entry.more.context = context
         return context
