@@ -74,6 +74,16 @@ def test_usage_may_stand_in_x_groq_case_c05() -> None:
         ({"prompt_tokens": 5, "cost": 0.25}, Usage(5, cost_usd=0.25)),
         ({"prompt_tokens": 5, "cost": {"total_cost": 0.25}}, Usage(5, cost_usd=0.25)),
         ({"prompt_tokens": None}, Usage()),
+        (
+            # xAI counts thinking beside the output.
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 2,
+                "total_tokens": 10,
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            Usage(5, 5, 0, 3),
+        ),
     ],
 )
 def test_usage_is_read_in_the_words_of_each_server(usage: dict[str, Any], expected: Usage) -> None:

@@ -84,13 +84,13 @@ def expect(body: RecordedBody) -> dict[str, Any]:
     }
 
 
-def count_tokens(usage: dict[str, Any]) -> tuple[Any, Any, Any]:
+def count_tokens(usage: dict[str, Any]) -> tuple[int, int, int]:
+    """Input, output with thinking, and thinking alone; the total tells where a server counts thinking beside the output."""
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or usage
-    return (
-        usage.get("prompt_tokens", usage.get("input_tokens")),
-        usage.get("completion_tokens", usage.get("output_tokens")),
-        details.get("reasoning_tokens") or 0,
-    )
+    sent = int(usage["prompt_tokens"] if "prompt_tokens" in usage else usage["input_tokens"])
+    given = int(usage["completion_tokens"] if "completion_tokens" in usage else usage["output_tokens"])
+    thought = int(details.get("reasoning_tokens") or 0)
+    return sent, given + thought if usage["total_tokens"] == sent + given + thought else given, thought
 
 
 @parametrize(ALL)

@@ -77,7 +77,7 @@ class GrowingCall:
         """Its arguments are a whole object, or nothing more can come."""
         if self.state != "open":
             return True
-        if self.custom or not self.size or self.fragments[-1].rstrip()[-1:] not in ("}", ""):
+        if self.custom:
             return False
         self._scan()
         return self._bracket.is_closed

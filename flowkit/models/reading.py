@@ -135,16 +135,21 @@ def read_usage(value: Mapping[str, JSON]) -> Usage:
     """The tokens that a server counted, in the words of either interface."""
     input_details = _object(value.get("prompt_tokens_details") or value.get("input_tokens_details"))
     output_details = _object(value.get("completion_tokens_details") or value.get("output_tokens_details"))
+    input_tokens = _count(value.get("prompt_tokens", value.get("input_tokens")))
+    output_tokens = _count(value.get("completion_tokens", value.get("output_tokens")))
+    thinking_tokens = _count(output_details.get("reasoning_tokens") or value.get("reasoning_tokens"))
+    if _count(value.get("total_tokens")) == input_tokens + output_tokens + thinking_tokens:
+        output_tokens += thinking_tokens  # xAI counts thinking beside the output; its own total tells
     cost = value.get("cost")
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
     return Usage(
-        input_tokens=_count(value.get("prompt_tokens", value.get("input_tokens"))),
-        output_tokens=_count(value.get("completion_tokens", value.get("output_tokens"))),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         cached_tokens=_count(
             input_details.get("cached_tokens") or value.get("prompt_cache_hit_tokens") or value.get("cached_tokens")
         ),
-        thinking_tokens=_count(output_details.get("reasoning_tokens") or value.get("reasoning_tokens")),
+        thinking_tokens=thinking_tokens,
         cost_usd=float(cost) if isinstance(cost, int | float) else None,
     )
 
