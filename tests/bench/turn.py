@@ -1,0 +1,161 @@
+"""A turn with three calls over real HTTP, against the same done by hand over the openai package.
+
+    python -m tests.bench.turn [--json]
+
+By hand means: read the stream, start each tool when its arguments have closed, send the results, read the answer.
+The limit is that program with nothing else in it. `after the stream` is what most programs do: tools when the turn
+has ended.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from flowkit import Agent, OpenAIModel, tool
+from tests.bench.report import Report
+from tests.server import Reply, ScriptedServer, ToolCall, chat
+
+ROUNDS = 5
+GOAL = 1.02
+
+
+@dataclass(frozen=True)
+class Case:
+    """A turn: how long each tool takes, and how long the model writes text after its calls."""
+
+    name: str
+    tools_s: tuple[float, ...]
+    text_after_s: float
+
+    def replies(self) -> list[Reply]:
+        calls: list[Any] = ["One moment. "]
+        for number, seconds in enumerate(self.tools_s):
+            arguments = json.dumps({"number": number, "seconds": seconds})
+            calls += [0.15, ToolCall("work", arguments, id=f"call_{number}")]
+        text = [piece for _ in range(10) for piece in (self.text_after_s / 10, "text ")] if self.text_after_s else []
+        return [chat(*calls, *text), chat(0.05, "All done.")]
+
+
+CASES = (
+    Case("text, three calls, text for 0.5 s", (0.3, 0.3, 0.3), 0.5),
+    Case("nothing after the calls", (0.3, 0.3, 0.3), 0.0),
+    Case("unequal tools, the slowest first", (0.9, 0.3, 0.1), 0.2),
+)
+
+
+@tool(effect="read")
+async def work(number: int, seconds: float) -> str:
+    """Work for so many seconds."""
+    await asyncio.sleep(seconds)
+    return f"done {number}"
+
+
+async def with_flowkit(base_url: str) -> float:
+    """The turn and its answer, by an agent."""
+    model = OpenAIModel("any", base_url=base_url, api_key="any")
+    agent = Agent(model, tools=[work], cache=False)
+    began = time.perf_counter()
+    result = await agent.run("go")
+    seconds = time.perf_counter() - began
+    await model.aclose()
+    assert result.output == "All done."
+    return seconds
+
+
+async def by_hand(base_url: str, *, early: bool) -> float:
+    """The turn and its answer, with as little code as it takes."""
+    async with AsyncOpenAI(base_url=base_url, api_key="any") as client:
+        messages: list[Any] = [{"role": "user", "content": "go"}]
+        parameters = {"type": "object", "properties": {"number": {"type": "integer"}, "seconds": {"type": "number"}}}
+        tools: Any = [{"type": "function", "function": {"name": "work", "parameters": parameters}}]
+        began = time.perf_counter()
+        while True:
+            stream: Any = await client.chat.completions.create(model="any", messages=messages, tools=tools, stream=True)
+            calls, text = await _read(stream, early)
+            if not calls:
+                assert text == "All done."
+                return time.perf_counter() - began
+            asked = [call for call, _ in calls]
+            results = await asyncio.gather(*(task for _, task in calls))
+            messages.append({"role": "assistant", "content": text, "tool_calls": asked})
+            messages += [
+                {"role": "tool", "tool_call_id": call["id"], "content": result}
+                for call, result in zip(asked, results, strict=True)
+            ]
+
+
+async def _read(stream: Any, early: bool) -> tuple[list[tuple[dict[str, Any], Awaitable[str]]], str]:
+    text = ""
+    found: dict[int, dict[str, Any]] = {}
+    tasks: dict[int, asyncio.Task[str]] = {}
+
+    def start(index: int) -> None:
+        arguments = json.loads(found[index]["function"]["arguments"])
+        tasks[index] = asyncio.create_task(_work(**arguments))
+
+    async for chunk in stream:
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            for part in choice.delta.tool_calls or ():
+                call = found.setdefault(
+                    part.index, {"id": part.id, "type": "function", "function": {"name": "work", "arguments": ""}}
+                )
+                call["function"]["arguments"] += part.function.arguments or ""
+                if early and call["function"]["arguments"].endswith("}"):
+                    start(part.index)
+    for index in found.keys() - tasks.keys():
+        start(index)
+    return [(found[index], tasks[index]) for index in sorted(found)], text
+
+
+async def _work(number: int, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return f"done {number}"
+
+
+def measure(case: Case) -> tuple[float, float, float]:
+    """The median seconds of flowkit, by hand, and by hand after the stream, taken in turn."""
+    ways: Sequence[Callable[[str], Awaitable[float]]] = (
+        with_flowkit,
+        lambda url: by_hand(url, early=True),
+        lambda url: by_hand(url, early=False),
+    )
+    seconds: list[list[float]] = [[], [], []]
+    with ScriptedServer(case.replies(), cycle=True) as server:
+        for turn in range(ROUNDS + 1):
+            for way, taken in zip(ways, seconds, strict=True):
+                value = asyncio.run(_run(way, server.base_url))
+                if turn:  # the first round warms up
+                    taken.append(value)
+    ours, hand, late = (sorted(taken)[len(taken) // 2] for taken in seconds)
+    return ours, hand, late
+
+
+async def _run(way: Callable[[str], Awaitable[float]], base_url: str) -> float:
+    return await way(base_url)
+
+
+def main() -> None:
+    """Print the table."""
+    report = Report("turn", json="--json" in sys.argv)
+    for case in CASES:
+        ours, hand, late = measure(case)
+        report.row(
+            case.name,
+            ours / hand,
+            GOAL,
+            flowkit_s=round(ours, 3),
+            by_hand_s=round(hand, 3),
+            after_the_stream_s=round(late, 3),
+        )
+    report.print()
+
+
+if __name__ == "__main__":
+    main()
