@@ -12,6 +12,7 @@ under the step's name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import getattr_static
 from string import Formatter
 from typing import Any, cast
 
@@ -76,7 +77,8 @@ def make_request(
             raise DefinitionError("an agent has its own output type and attempts; leave output_type= and retries= out")
         agent = cast(AnyAgent, target)
         return AskRequest(agent, name or agent.name, prompt)
-    if not hasattr(target, "stream") or not hasattr(target, "source"):
+    # Looked up without running properties: a model that reads the environment when it is asked may be declared anywhere.
+    if any(getattr_static(target, word, None) is None for word in ("stream", "source")):
         raise DefinitionError(f"ask() takes a model or an agent, not {target!r}")
     model = cast(Model, target)
     retries = DEFAULT_RETRIES if retries is None else retries
@@ -121,9 +123,9 @@ def write_message(prompt: str, values: Mapping[str, JSON]) -> tuple[Content, ...
 
 
 async def run_request(
-    request: AskRequest, values: Mapping[str, JSON], *, call_id: str, log: EventLog, context: Context[Any]
+    request: AskRequest, values: Mapping[str, JSON], *, call_id: str, log: EventLog | None, context: Context[Any]
 ) -> tuple[JSON, Usage, float | None]:
-    """Ask, and give the answer as JSON with what it took; its events go to `log` under the step's name.
+    """Ask, and give the answer as JSON with what it took; its events go to `log`, if any, under the step's name.
 
     Raises `ModelError` and the other errors of a run; `ToolError` for a run that ended without an answer.
     """
@@ -132,7 +134,8 @@ async def run_request(
     )
     try:
         async for event in run:
-            _show(event, call_id, log)
+            if log is not None:
+                _show(event, call_id, log)
         result = await run.wait()
     finally:
         run.cancel()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flowkit import ConfigurationError
+from flowkit import ConfigurationError, ask, recipe
 from flowkit.messages import UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.models.default import DefaultModel
@@ -35,3 +35,12 @@ def test_the_environment_names_model_and_server(monkeypatch: pytest.MonkeyPatch)
 
     assert (model.name, model.base_url) == ("qwen3", "http://127.0.0.1:1/v1")
     assert model.source == "chat http://127.0.0.1:1/v1 qwen3"
+
+
+def test_a_recipe_that_asks_it_is_declared_without_a_key() -> None:
+    @recipe
+    def answer(question: str) -> str:
+        """An answer."""
+        return ask(DefaultModel(), "Answer {question}.", question=question)
+
+    assert len(answer.graph()) == 1
