@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class DiskCache:
         self._opening = Lock()
         self._reopen_at = 0.0
         self._held: dict[str, str] = {}
+        self._entries: deque[_Entry] = deque()
         self._pid = os.getpid()
         self._counters = Counters()
         self._failed_bumps = 0
@@ -335,14 +337,25 @@ class DiskCache:
         if len(body) > self._value_limit:
             self._counters.too_large += 1
             return
+        if self._ensure() is None:
+            return
         data = encode_entry(body, ttl_s, self._clock, is_error=is_error)
-        await self._write(lambda store: self._put(store, key, data, ttl_s, label), None)
+        self._entries.append(_Entry(key, data, ttl_s + CLEAN_UP_S, label.to_text()))
+        await self._write(self._put_entries, None)
 
-    def _put(self, store: "_Store", key: str, data: bytes, ttl_s: float, label: Label) -> None:
-        store.writer.set(key, data, expire=ttl_s + CLEAN_UP_S, tag=label.to_text())
-        if (owner := self._held.pop(key, None)) is not None:
-            store.marks.release_lease(key, owner)
-        self._untidy += max(1, len(data) * TIDY_WRITES * 20 // self._size_limit)
+    def _put_entries(self, store: "_Store") -> None:
+        """Write all entries that wait, in one transaction; those who ask for it later find theirs written."""
+        entries: list[_Entry] = []
+        while self._entries:
+            entries.append(self._entries.popleft())
+        if not entries:
+            return
+        with store.writer.transact():
+            for entry in entries:
+                store.writer.set(entry.key, entry.data, expire=entry.expire_s, tag=entry.tag)
+                self._untidy += max(1, len(entry.data) * TIDY_WRITES * 20 // self._size_limit)
+        if done := {entry.key: self._held.pop(entry.key) for entry in entries if entry.key in self._held}:
+            store.marks.release_leases(done)
         if self._untidy >= TIDY_WRITES:
             self._tidy(store)
 
@@ -364,7 +377,7 @@ class DiskCache:
     def _drop_lease(self, store: "_Store", lease: Lease) -> None:
         if self._held.get(lease.key) == lease.owner:
             del self._held[lease.key]
-        store.marks.release_lease(lease.key, lease.owner)
+        store.marks.release_leases({lease.key: lease.owner})
 
     def _renew(self, store: "_Store") -> None:
         if self._pid != os.getpid():
@@ -389,6 +402,16 @@ class DiskCache:
             and (resource is None or touches(item.label, resource))
         ]
         return sum(store.writer.delete(key) for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry on its way to the disk."""
+
+    key: str
+    data: bytes
+    expire_s: float
+    tag: str
 
 
 @dataclass(frozen=True, slots=True)

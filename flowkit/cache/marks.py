@@ -85,9 +85,10 @@ class Marks:
             [(now + lease_s, key, owner, boot) for key, owner in owners.items()],
         )
 
-    def release_lease(self, key: str, owner: str) -> None:
-        """Give it back, if it is still ours."""
-        self._writer.execute("DELETE FROM flowkit_lease WHERE key = ? AND owner = ?", (key, owner))
+    def release_leases(self, owners: Mapping[str, str]) -> None:
+        """Give these back, where they are still ours; `owners` by key."""
+        with self._transaction() as writer:
+            writer.executemany("DELETE FROM flowkit_lease WHERE key = ? AND owner = ?", owners.items())
 
     def is_leased(self, key: str) -> bool:
         """Whether somebody holds this key now."""

@@ -9,7 +9,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -79,7 +78,7 @@ class JournalLog:
 
     def post(self, operation: Callable[[sqlite3.Connection], object]) -> None:
         """The same, soon; nobody waits. What can't be written is logged and counted."""
-        self._thread.post(lambda: operation(self._writer)).add_done_callback(self._count_lost)
+        self._thread.post(lambda: operation(self._writer), self._count_lost)
 
     def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` here and now on a connection of its own; sees what is committed."""
@@ -157,8 +156,8 @@ class JournalLog:
             connection.close()
         self._connections.clear()
 
-    def _count_lost(self, job: Future[object]) -> None:
-        if (error := job.exception()) is not None:
+    def _count_lost(self, _: object, error: BaseException | None) -> None:
+        if error is not None:
             self.lost += 1
             if self.lost == 1:
                 logger.warning("something could not be recorded in %s, and would be done again: %s", self.path, error)

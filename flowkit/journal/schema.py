@@ -53,6 +53,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer flowkit (version {version}, this one knows {VERSION})")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(TABLES)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    if version < VERSION:  # else nothing is written, so a journal opens whoever holds its lock
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(TABLES)
+        connection.execute(f"PRAGMA user_version = {VERSION}")

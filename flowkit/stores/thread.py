@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 BATCH_JOBS = 512
@@ -33,15 +34,20 @@ def count_waiting() -> int:
     return _waiting
 
 
+Tell = Callable[[Any, BaseException | None], None]
+"""Told, in the thread, a job's result or error."""
+
+
 @dataclass(slots=True)
 class Job:
     """Something to write; `is_durable` asks for a commit that survives a power loss."""
 
     operation: Callable[[], Any]
+    tell: Tell
     is_durable: bool = False
     is_awaited: bool = True
-    future: Future[Any] = field(default_factory=Future[Any])
     result: Any = None
+    has_failed: bool = False
 
     def run(self, *, passing: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
         """Run it and keep its result for `settle`; its error is told at once, but those in `passing` are raised."""
@@ -50,17 +56,18 @@ class Job:
         except passing:
             raise
         except Exception as error:  # noqa: BLE001  # it surfaces in whoever waits for the job
-            self.future.set_exception(error)
+            self.fail(error)
 
     def settle(self) -> None:
         """Tell its result: what it wrote is committed."""
-        if not self.future.done():
-            self.future.set_result(self.result)
+        if not self.has_failed:
+            self.tell(self.result, None)
 
     def fail(self, error: BaseException) -> None:
-        """Tell that its batch could not be written."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        """Tell that it could not be written."""
+        if not self.has_failed:
+            self.has_failed = True
+            self.tell(None, error)
 
 
 class StoreThread:
@@ -88,25 +95,36 @@ class StoreThread:
 
     async def submit(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
         """Run `operation` in the thread and wait for its batch; cancelling the wait doesn't stop the job."""
-        job = Job(operation, is_durable)
-        self._put(job)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def tell(result: Any, error: BaseException | None) -> None:
+            with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+                loop.call_soon_threadsafe(_end, done, result, error)
+
+        self._put(Job(operation, tell, is_durable))
         _count_waiting(+1)
         try:
-            return cast(T, await asyncio.shield(asyncio.wrap_future(job.future)))
+            return await done
         finally:
             _count_waiting(-1)
 
     def call(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
         """Like `submit`, for callers that have no loop."""
-        job = Job(operation, is_durable)
-        self._put(job)
-        return cast(T, job.future.result())
+        done: Future[T] = Future()
 
-    def post(self, operation: Callable[[], object]) -> Future[Any]:
+        def tell(result: Any, error: BaseException | None) -> None:
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+
+        self._put(Job(operation, tell, is_durable))
+        return done.result()
+
+    def post(self, operation: Callable[[], object], tell: Tell) -> None:
         """Run `operation` soon; nobody waits for it."""
-        job = Job(operation, is_awaited=False)
-        self._put(job)
-        return job.future
+        self._put(Job(operation, tell, is_awaited=False))
 
     def close(self) -> None:
         """Run what was given so far and end the thread; the next job would start it again."""
@@ -174,3 +192,12 @@ def _count_waiting(change: int) -> None:
     global _waiting
     with _waiting_lock:
         _waiting += change
+
+
+def _end(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    if done.done():
+        return  # its waiter was cancelled
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
