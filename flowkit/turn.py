@@ -16,7 +16,7 @@ from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ModelError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
-from flowkit.linking import Labelled, link, unwrap_literal
+from flowkit.linking import link, unwrap_literal
 from flowkit.messages import AssistantMessage, ProviderData, RequestedCall, Usage
 from flowkit.models.base import Delta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
 from flowkit.references import ToolCall
@@ -207,8 +207,8 @@ class Attempt:
 
     def _linked(self, call: _Call, tool: AnyTool, arguments: Mapping[str, JSON]) -> dict[str, object]:
         """The arguments with the model's references as `Reference` values; only earlier calls are known by name."""
-        earlier = {other.label: Labelled(other.node, other.tool) for other in self._before(call)}
-        references = link(tool, call.label, arguments, earlier)
+        earlier = {other.label: other.node for other in self._before(call)}
+        references = link(tool.name, call.label, arguments, earlier)
         plain = {name: unwrap_literal(value) for name, value in arguments.items() if name not in references}
         raised = self._tools.raise_arguments(tool.name, plain)
         return {**raised, **references}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -237,6 +238,23 @@ def test_one_call_refers_to_another_of_the_same_turn() -> None:
     assert texts[3] == "3000 to Busan for O2"
     assert "this call itself" in texts[4]
     assert texts[5] == "3000 to Seoul"
+
+
+def test_a_path_that_a_result_cannot_have_is_told_before_anything_runs() -> None:
+    @dataclass
+    class Order:
+        city: str
+
+    @tool(effect="read")
+    def get_order() -> Order:
+        return Order("Busan")
+
+    turns: list[Script] = [[call("get_order"), call("look", name={"from_call": "get_order", "path": "/town"})], "Done."]
+    result, _ = run(turns, [get_order, look], references=True)
+    texts = [message.text for message in result.messages if isinstance(message, ToolMessage)]
+    assert "'town'" in texts[1]
+    assert "'city'" in texts[1]
+    assert result.calls[1].started_s is None
 
 
 def test_a_result_that_looks_like_a_reference_stays_data() -> None:
