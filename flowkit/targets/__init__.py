@@ -59,7 +59,7 @@ def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | No
         lowered,
         strict=True,
         notes=tuple(lowering.notes),
-        conversion=conversion if conversion.changes() else SAME,
+        conversion=conversion if conversion.changes(set()) else SAME,
     )
 
 

@@ -25,8 +25,8 @@ class Conversion(Protocol):
         """The value as the target's schema writes it."""
         ...
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
-        """Whether any value comes out different; `trail` holds the definitions being asked already."""
+    def changes(self, asked: set[str]) -> bool:
+        """Whether any value comes out different; `asked` holds the definitions that need not be asked again."""
         ...
 
 
@@ -40,7 +40,7 @@ class Same:
     def lowered(self, value: JSON) -> JSON:
         return value
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
+    def changes(self, asked: set[str]) -> bool:
         return False
 
 
@@ -59,8 +59,8 @@ class Items:
     def lowered(self, value: JSON) -> JSON:
         return [self.item.lowered(item) for item in value] if isinstance(value, list) else value
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
-        return self.item.changes(trail)
+    def changes(self, asked: set[str]) -> bool:
+        return self.item.changes(asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Pairs:
             return value
         return [{"key": key, "value": self.value.lowered(item)} for key, item in value.items()]
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
+    def changes(self, asked: set[str]) -> bool:
         return True
 
 
@@ -116,7 +116,7 @@ class Positions:
             for index, (conversion, item) in enumerate(zip(self.items, value, strict=True))
         }
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
+    def changes(self, asked: set[str]) -> bool:
         return True
 
 
@@ -165,9 +165,9 @@ class Fields:
             return lowered | others
         return {**lowered, self.extra: Pairs(self.extra_value).lowered(others)}
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
+    def changes(self, asked: set[str]) -> bool:
         return bool(self.optional or self.defaults or self.extra) or any(
-            conversion.changes(trail) for conversion in self.fields.values()
+            conversion.changes(asked) for conversion in self.fields.values()
         )
 
 
@@ -207,8 +207,8 @@ class Choice:
         branch = _select(value, [(branch.before, branch) for branch in self.branches])
         return value if branch is None else branch.conversion.lowered(value)
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
-        return any(branch.conversion.changes(trail) for branch in self.branches)
+    def changes(self, asked: set[str]) -> bool:
+        return any(branch.conversion.changes(asked) for branch in self.branches)
 
     def is_reversible(self) -> bool:
         """Whether no alternative took a type on the way in which another one came."""
@@ -258,5 +258,8 @@ class Named:
     def lowered(self, value: JSON) -> JSON:
         return self.table[self.name].lowered(value)
 
-    def changes(self, trail: frozenset[str] = frozenset()) -> bool:
-        return self.name not in trail and self.table[self.name].changes(trail | {self.name})
+    def changes(self, asked: set[str]) -> bool:
+        if self.name in asked:
+            return False
+        asked.add(self.name)
+        return self.table[self.name].changes(asked)

@@ -55,7 +55,6 @@ class Lowering:
         self.document: dict[str, JSON] = {"$defs": self.written}
         self.conversions: dict[str, Conversion] = {}
         self.choices: list[tuple[str, Choice]] = []
-        self.inlining: set[str] = set()
 
     def run(self) -> Result:
         """The whole schema; raises `NotStrict`."""
@@ -108,17 +107,11 @@ class Lowering:
         reference = str(schema["$ref"])
         if schema.keys() - ANNOTATIONS - {"$ref"}:
             return self._lower(self.faithful.merge(schema, path), path)
-        name = self._define(reference, path)
-        if not schema.keys() & {"description", "examples"}:
-            return {"$ref": f"#/$defs/{name}"}, Named(name, self.conversions)
-        if reference in self.inlining:
-            self._note("dropped", path, "the description: a reference stands alone, and this one is inside itself")
-            return {"$ref": f"#/$defs/{name}"}, Named(name, self.conversions)
-        # A reference stands alone, so the definition is written out here for the sake of its description.
-        self.inlining.add(reference)
-        result = self._lower(self.faithful.merge(schema, path), path)
-        self.inlining.discard(reference)
-        return result
+        lowered: dict[str, JSON] = {"$ref": f"#/$defs/{self._define(reference, path)}"}
+        described = self._describe(schema, path, {"$ref"})
+        # "$ref cannot have keywords", but anyOf can: https://github.com/camel-ai/camel/issues/3001
+        written: dict[str, JSON] = {**described, "anyOf": [lowered]} if described else lowered
+        return written, Named(self.faithful.find(reference, path)[0], self.conversions)
 
     def _define(self, reference: str, path: str) -> str:
         """Lower what `reference` points to, once; its name under `$defs`."""

@@ -25,6 +25,8 @@ REFERENCE: Mapping[str, JSON] = {
 }
 MAX_DEPTH = 3
 """Levels of a result that its outline shows."""
+MAX_CHARS = 600
+"""Of an outline; a longer one is tried again with a level less."""
 MAX_FIELDS = 30
 """Fields of one object that its outline shows."""
 
@@ -69,7 +71,8 @@ def outline_result(schema: Schema) -> str:
     >>> outline_result({"type": "array", "items": {"type": "object", "properties": {"id": {}, "price": {}}}})
     '[{id, price}]'
     """
-    return _outline(schema, schema, MAX_DEPTH, frozenset())
+    outlines = (_outline(schema, schema, depth, frozenset()) for depth in range(MAX_DEPTH, 0, -1))
+    return next((outline for outline in outlines if len(outline) <= MAX_CHARS), "")
 
 
 def _outline(schema: Schema, root: Schema, depth: int, trail: frozenset[str]) -> str:

@@ -51,7 +51,6 @@ class _Totals:
     properties: int = 0
     text: int = 0
     enum_values: int = 0
-    depth: int = 0
     violations: list[Violation] = field(default_factory=list[Violation])
 
 
@@ -64,11 +63,11 @@ def find_violations(schema: Schema) -> tuple[Violation, ...]:
         totals.violations.append(Violation("", "the root must be an object"))
     for name in definitions:
         totals.text += len(name)
-    _check(root, "", 0, totals, definitions, frozenset())
+    _check(root, "", totals, definitions)
     for name, definition in definitions.items():
-        # Depth through a reference is counted where the reference stands; here from the definition's own start.
-        _check(definition, f"/$defs/{name}", 0, totals, definitions, frozenset({name}))
-    totals.violations.extend(_check_totals(totals))
+        _check(definition, f"/$defs/{name}", totals, definitions)
+    depth = _measure_depth(root, definitions, {})
+    totals.violations.extend(_check_totals(totals, depth))
     return tuple(dict.fromkeys(totals.violations))
 
 
@@ -99,11 +98,7 @@ def types_of(schema: Schema) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def _check(
-    schema: Schema, path: str, depth: int, totals: _Totals, definitions: Mapping[str, Schema], trail: frozenset[str]
-) -> None:
-    totals.depth = max(totals.depth, depth)
-
+def _check(schema: Schema, path: str, totals: _Totals, definitions: Mapping[str, Schema]) -> None:
     def refuse(text: str, key: str | None = None) -> None:
         totals.violations.append(Violation(path if key is None else f"{path}/{key}", text))
 
@@ -114,17 +109,12 @@ def _check(
         name = reference.removeprefix("#/$defs/")
         if reference == name or name not in definitions:
             refuse(f"{reference!r} points to no definition of this schema", "$ref")
-        elif name not in trail:
-            # A definition is checked by itself; what differs from place to place is only how deep it stands.
-            counted = _Totals()
-            _check(definitions[name], path, depth, counted, definitions, trail | {name})
-            totals.depth = max(totals.depth, counted.depth)
         return
     if "anyOf" in schema:
         for key in schema.keys() - {"anyOf", "description"}:
             refuse("not permitted beside anyOf", key)
         for index, branch in enumerate(alternatives(schema, "anyOf")):
-            _check(branch, f"{path}/anyOf/{index}", depth, totals, definitions, trail)
+            _check(branch, f"{path}/anyOf/{index}", totals, definitions)
         return
     types = types_of(schema)
     if not types or not TYPES.issuperset(types):
@@ -135,18 +125,16 @@ def _check(
     for text in _check_values(schema, totals):
         refuse(text)
     if "object" in types:
-        _check_object(schema, path, depth + 1, totals, definitions, trail)
+        _check_object(schema, path, totals, definitions)
     if "array" in types:
         items = schema.get("items")
         if not isinstance(items, dict):
             refuse("an array must say its items")
         else:
-            _check(items, f"{path}/items", depth + 1, totals, definitions, trail)
+            _check(items, f"{path}/items", totals, definitions)
 
 
-def _check_object(
-    schema: Schema, path: str, depth: int, totals: _Totals, definitions: Mapping[str, Schema], trail: frozenset[str]
-) -> None:
+def _check_object(schema: Schema, path: str, totals: _Totals, definitions: Mapping[str, Schema]) -> None:
     properties = subschemas(schema, "properties")
     totals.properties += len(properties)
     totals.text += sum(map(len, properties))
@@ -155,7 +143,7 @@ def _check_object(
     if sorted(cast(Sequence[str], schema.get("required", ()))) != sorted(properties):
         totals.violations.append(Violation(path, "required must name every property"))
     for name, item in properties.items():
-        _check(item, f"{path}/properties/{name}", depth, totals, definitions, trail)
+        _check(item, f"{path}/properties/{name}", totals, definitions)
 
 
 def _check_values(schema: Schema, totals: _Totals) -> Iterator[str]:
@@ -174,10 +162,26 @@ def _check_values(schema: Schema, totals: _Totals) -> Iterator[str]:
             yield f"an enum of {len(values)} values holds {size} characters, at most {MAX_LARGE_ENUM_TEXT}"
 
 
-def _check_totals(totals: _Totals) -> Iterator[Violation]:
+def _measure_depth(schema: Schema, definitions: Mapping[str, Schema], known: dict[str, int]) -> int:
+    """Objects and lists inside one another; what refers to itself counts once."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    if name in definitions:
+        if name not in known:
+            known[name] = 0
+            known[name] = _measure_depth(definitions[name], definitions, known)
+        return known[name]
+    items = schema.get("items")
+    inner = [*alternatives(schema, "anyOf"), *subschemas(schema, "properties").values()]
+    if isinstance(items, dict):
+        inner.append(items)
+    own = 1 if {"object", "array"}.intersection(types_of(schema)) else 0
+    return own + max((_measure_depth(item, definitions, known) for item in inner), default=0)
+
+
+def _check_totals(totals: _Totals, depth: int) -> Iterator[Violation]:
     for what, count, limit in (
         ("properties", totals.properties, MAX_PROPERTIES),
-        ("levels of nesting", totals.depth, MAX_DEPTH),
+        ("levels of nesting", depth, MAX_DEPTH),
         ("characters of names and values", totals.text, MAX_TEXT),
         ("enum values", totals.enum_values, MAX_ENUM_VALUES),
     ):
