@@ -15,20 +15,24 @@ from flowkit.graph import Body, Each, Fallback, Group, ModelStep, Node, Step, To
 from flowkit.model_steps import AskRequest
 from flowkit.tools import Tool
 
-Ask = Callable[[AskRequest, Mapping[str, JSON], str], Awaitable[JSON]]
-"""Asks, with these values, for the step of this name."""
+Ask = Callable[[AskRequest, Mapping[str, JSON], Context[Any]], Awaitable[JSON]]
+"""Asks, with these values, for the step that the context is of."""
 
 
 def lower_agents(
-    nodes: tuple[Node, ...], ask: Ask, taken: Collection[str]
+    nodes: tuple[Node, ...], ask: Ask, taken: Collection[str], *, models_too: bool = False
 ) -> tuple[tuple[Node, ...], dict[str, Tool[..., Any]]]:
-    """The nodes with such agents as tool calls, and the tools that these call, by names that aren't taken."""
-    lowering = _Lowering(ask, taken)
+    """The nodes with such agents as tool calls, and the tools that these call, by names that aren't taken.
+
+    `models_too` makes a call of each step that asks, for a run that knows nothing of such steps.
+    """
+    lowering = _Lowering(ask, taken, models_too)
     return tuple(map(lowering.lower, nodes)), lowering.tools
 
 
 class _Lowering:
-    def __init__(self, ask: Ask, taken: Collection[str]) -> None:
+    def __init__(self, ask: Ask, taken: Collection[str], models_too: bool) -> None:
+        self._models_too = models_too
         self._ask = ask
         self._taken = taken
         self.tools: dict[str, Tool[..., Any]] = {}
@@ -55,11 +59,11 @@ class _Lowering:
     def _lower_step(self, node: ModelStep) -> Node:
         request = cast(AskRequest, node.request)
         effect = strongest(["read", *(tool.effect for tool in request.tools)])
-        if effect == "read":
+        if effect == "read" and not self._models_too:
             return node
 
-        async def run(arguments: dict[str, JSON], context: Context[Any] = CONTEXT) -> JSON:
-            return await self._ask(request, arguments, context.call_id)
+        async def run(arguments: dict[str, JSON], context: Context[Any] = CONTEXT) -> Any:
+            return await self._ask(request, arguments, context)
 
         name = request.name
         while name in self._taken or name in self.tools:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit.codec import JSON
-from flowkit.effects import Effect, strongest
+from flowkit.effects import Effect, Scope, narrowest, strongest
 from flowkit.graph import INPUTS, Body, Graph, Group, nest
 from flowkit.model_steps import AskRequest
 from flowkit.recipe_output import RecipeOutput
@@ -56,6 +56,11 @@ class RecipePlan(Generic[R_co]):
         """The strongest effect of its steps; an agent's tools count, a model alone only reads."""
         asked = [tool for request in self.requests.values() for tool in request.tools]
         return strongest(["read", *(tool.effect for tool in (*self.tools.values(), *asked))])
+
+    @property
+    def scope(self) -> Scope | None:
+        """The narrowest scope of its steps; None without any."""
+        return narrowest([tool.scope for tool in self.tools.values()]) if self.tools else None
 
     @property
     def graph(self) -> Graph:

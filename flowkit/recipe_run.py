@@ -156,7 +156,7 @@ class _Driver(Generic[R]):
     async def _run(self, journal: RunJournal | None) -> "_Ending[R]":
         plan, context, timeout_s = self._plan, self._context, self._options.get("timeout_s")
         self._log.emit(events.RunStarted, plan.name, None, context.user, context.session)
-        nodes, agents = lower_agents(plan.body.nodes, self._ask, plan.tools)
+        nodes, agents = lower_agents(plan.body.nodes, self._ask_agent, plan.tools)
         executor = self._executor = Executor(
             _Tools({**plan.tools, **agents}),
             self._log,
@@ -239,6 +239,9 @@ class _Driver(Generic[R]):
 
     async def _run_model_step(self, node: ModelStep, arguments: Mapping[str, JSON]) -> JSON:
         return await self._ask(cast(AskRequest, node.request), arguments, node.id)
+
+    async def _ask_agent(self, request: AskRequest, values: Mapping[str, JSON], context: Context[Any]) -> JSON:
+        return await self._ask(request, values, context.call_id)
 
     async def _ask(self, request: AskRequest, values: Mapping[str, JSON], call_id: str) -> JSON:
         answer, usage, cost = await run_request(request, values, call_id=call_id, log=self._log, context=self._context)

@@ -5,7 +5,7 @@ is the output. After that it never runs again: a run, a picture and a file are m
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from inspect import getdoc, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
@@ -25,11 +25,12 @@ from flowkit.recipe_plan import RecipePlan
 from flowkit.recipe_run import RecipeResult, RecipeRun, RecipeRunOptions, check_identity
 from flowkit.recipe_source import check_source
 from flowkit.recipe_steps import build, each, finally_, step, when
+from flowkit.recipe_tools import make_recipe_tool
 from flowkit.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
 from flowkit.schema import Schema
 from flowkit.shapes import find_problem
 from flowkit.signatures import MISSING, Signature, read_signature
-from flowkit.tools import make_tool
+from flowkit.tools import Tool, make_tool
 from flowkit.tracing import Scope
 
 __all__ = [
@@ -156,6 +157,10 @@ class Recipe(Generic[P, R_co]):
         from flowkit.recipe_yaml import to_yaml
 
         return to_yaml(self.plan)
+
+    def as_tool(self) -> Tool[P, Coroutine[Any, Any, R_co]]:
+        """The recipe as a tool for agents; its effect and scope are the strongest of its steps."""
+        return make_recipe_tool(self.plan)
 
     # As a step of another recipe
 

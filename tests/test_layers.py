@@ -59,6 +59,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "recipe_run",
         "recipe_source",
         "recipe_steps",
+        "recipe_tools",
         "recipe_yaml",
         "recipe_files",
         "recipes",
