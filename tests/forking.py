@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -48,6 +48,17 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
         self.wait()
 
+    def has_stopped(self) -> bool:
+        """Wait until it has stopped itself with SIGSTOP; False when it ended instead, and then it needs no `wait`."""
+        has_stopped = bool(self._forks.ask({"wait_stopped": self.pid}))
+        if not has_stopped:
+            self._ear.close()
+        return has_stopped
+
+    def go_on(self) -> None:
+        """Let it go on after SIGSTOP."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def wait(self) -> int:
         """Wait for its end; 0 when the function returned, 1 when it raised, negative for a signal."""
         code = self._forks.ask({"wait": self.pid})
@@ -65,12 +76,12 @@ class Forks:
             [sys.executable, __file__, *imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
-    def start(self, function: str, *arguments: object) -> Child:
+    def start(self, function: str, *arguments: object, **options: object) -> Child:
         """Run `module:name` of the tests' folder with these JSON arguments."""
         self._count += 1
         ear = Path(self._folder.name) / str(self._count)
         os.mkfifo(ear)
-        pid = self.ask({"start": function, "arguments": arguments, "ear": str(ear)})
+        pid = self.ask({"start": function, "arguments": arguments, "options": options, "ear": str(ear)})
         return Child(self, cast(int, pid), ear)
 
     def ask(self, command: dict[str, object]) -> object:
@@ -101,8 +112,13 @@ def _serve(imports: Sequence[str]) -> None:
         if "start" in command:
             answer = os.fork()
             if answer == 0:
-                _run(command["start"], command["arguments"], command["ear"])
+                _run(command["start"], command["arguments"], command["options"], command["ear"])
             children.add(answer)
+        elif "wait_stopped" in command:
+            _, status = os.waitpid(command["wait_stopped"], os.WUNTRACED)
+            answer = os.WIFSTOPPED(status)
+            if not answer:
+                children.discard(command["wait_stopped"])
         else:
             _, status = os.waitpid(command["wait"], 0)
             children.discard(command["wait"])
@@ -113,7 +129,7 @@ def _serve(imports: Sequence[str]) -> None:
         os.waitpid(pid, 0)
 
 
-def _run(function: str, arguments: Sequence[object], ear: str) -> None:
+def _run(function: str, arguments: Sequence[object], options: Mapping[str, object], ear: str) -> None:
     code = 1
     try:
         os.close(0)
@@ -122,7 +138,7 @@ def _run(function: str, arguments: Sequence[object], ear: str) -> None:
         with open(ear, "w", encoding="utf-8") as said:
             vars(importlib.import_module("forking"))["_said"] = said
             module, _, name = function.partition(":")
-            getattr(importlib.import_module(module), name)(*arguments)
+            getattr(importlib.import_module(module), name)(*arguments, **options)
         code = 0
     except BaseException:  # noqa: BLE001  # the child must end here, whatever happened
         traceback.print_exc()

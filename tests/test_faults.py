@@ -5,13 +5,17 @@ Row numbers are those of the fault matrix in `docs/explanation/crash.md`.
 
 import asyncio
 import inspect
+import itertools
 import json
 import os
 import random
+import resource
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +24,9 @@ import pytest
 from forking import Child, Forks, say
 from stores import opened_journal
 
-from flowkit.codec import JSON
 from flowkit.context import CONTEXT, Context
-from flowkit.errors import RunBusy
-from flowkit.events import EventLog, RunStatus
+from flowkit.errors import RunBusy, StoreError
+from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.journal import Done, Retry, RunJournal
 from flowkit.references import Reference, ToolCall
@@ -44,13 +47,22 @@ class World:
 
     effects: str
     die_at: int | None = None
+    stop_at: int | None = None
     points: int = 0
+    journal_calls: int = 0
 
     def point(self) -> None:
         """One more moment at which a process may be killed."""
         self.points += 1
         if self.points == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop this process, but not inside a transaction: others would wait for its lock until it goes on."""
+        with closing(sqlite3.connect(Path(self.effects).with_name("j"), isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def act(self, kind: str, context: Context["World"], value: int) -> int:
         """Change the world, between two moments at which the process may be killed."""
@@ -108,9 +120,16 @@ async def pay_and_tell(number: int, before: int = 0, ctx: Context[World] = CONTE
 TOOLS = Toolset(look, look_in_a_thread, put, pay, pay_and_tell)
 
 
-def make_calls(
-    count: int, *, names: Sequence[str] = ("look", "pay", "look_in_a_thread", "put", "pay")
-) -> list[ToolCall]:
+@tool(name="put", effect="idempotent")
+async def put_otherwise(number: int, before: int = 0, ctx: Context[World] = CONTEXT) -> int:
+    """Set something, by other code."""
+    return ctx.data.act("idempotent", ctx, 7 * before + number)
+
+
+CHANGED_TOOLS = Toolset(look, look_in_a_thread, put_otherwise, pay, pay_and_tell)
+
+
+def make_calls(count: int, names: Sequence[str]) -> list[ToolCall]:
     """A graph: each call needs the one three before it."""
     return [
         ToolCall(
@@ -136,6 +155,9 @@ class DyingJournal:
 
         async def between_two_points(*args: Any, **named: Any) -> Any:
             self._world.point()
+            self._world.journal_calls += 1
+            if self._world.journal_calls == self._world.stop_at:
+                self._world.stop()
             result = await found(*args, **named)
             self._world.point()
             return result
@@ -143,35 +165,45 @@ class DyingJournal:
         return between_two_points
 
 
-def drive(folder: str, count: int, die_at: int | None, names: Sequence[str] | None = None) -> None:
-    """Start the run or go on with it, and say how it ended."""
+def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **options: Any) -> None:
+    """Start the run or go on with it, and say how it ended.
+
+    Options: `stop_at` which call of the journal it stops itself (SIGSTOP), `lease_s` of the run, `disk_bytes` how large a file may grow from then on, `tools` which version of them.
+    """
     path = Path(folder)
     os.environ["EFFECTS"] = str(path / "effects")
-    world = World(str(path / "effects"), die_at)
-    calls = make_calls(count) if names is None else make_calls(count, names=names)
+    world = World(str(path / "effects"), die_at, options.get("stop_at"))
+    calls = make_calls(count, names)
+    tools = CHANGED_TOOLS if options.get("tools") == "changed" else TOOLS
 
     async def main() -> None:
-        with opened_journal(path / "j") as journal:
+        with opened_journal(path / "j", lease_s=options.get("lease_s", 15.0)) as journal:
             try:
                 run = await journal.open_run("r", name="n", inputs={"count": count})
             except RunBusy:
                 say("busy")
                 return
             say("driving")
+            if "disk_bytes" in options:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (options["disk_bytes"], resource.RLIM_INFINITY))
             dying = cast(RunJournal, DyingJournal(run, world))
             log = EventLog("r", time.monotonic)
             log.first_seq = run.first_seq
             log.listen(run.append_event)
-            async with Executor(TOOLS, log, data=world, run_id="r", journal=dying) as executor:
-                for call in calls:
-                    executor.add(call)
-                await executor.wait()
-                outcomes = {call.id: executor.outcome(call.id) for call in calls}
-            states = {node: "none" if outcome is None else outcome.state for node, outcome in outcomes.items()}
-            values: dict[str, JSON] = {node: outcome.value for node, outcome in outcomes.items() if outcome is not None}
-            status: RunStatus = "in_doubt" if "in_doubt" in states.values() else "done"
-            await dying.finish(status, values)
-        say(json.dumps({"states": states, "values": values, "points": world.points}))
+            try:
+                async with Executor(tools, log, data=world, run_id="r", journal=dying, slots=2) as executor:
+                    for call in calls:
+                        executor.add(call)
+                    await executor.wait()
+                    outcomes = {call.id: executor.outcome(call.id) for call in calls}
+                states = {node: "none" if outcome is None else outcome.state for node, outcome in outcomes.items()}
+                values = {node: None if outcome is None else outcome.value for node, outcome in outcomes.items()}
+                await dying.finish("done" if set(states.values()) == {"finished"} else "in_doubt", dict(values))
+            except (RunBusy, StoreError) as error:
+                say(f"stopped: {error}")
+            else:
+                say(json.dumps({"states": states, "values": values, "points": world.points}))
 
     asyncio.run(main())
 
@@ -211,12 +243,10 @@ class Story:
     names: Sequence[str] = NAMES
     doubts: int = 0
 
-    def start(self, die_at: int | None = None) -> Child:
+    def start(self, die_at: int | None = None, **options: object) -> Child:
         self.recorded = self.read_recorded()
         self.effects_before = Counter(effect["node"] for effect in read_effects(self.folder / "effects"))
-        child = self.forks.start("test_faults:drive", self.folder, self.count, die_at, self.names)
-        assert child.hear() in ("driving", "")
-        return child
+        return self.forks.start("test_faults:drive", self.folder, self.count, die_at, self.names, **options)
 
     def read_recorded(self) -> set[str]:
         if not (self.folder / "j").exists():
@@ -238,6 +268,7 @@ class Story:
 
     def hear_end(self, child: Child) -> dict[str, Any] | None:
         """How the run ended; None when its process was killed before."""
+        assert child.hear() in ("driving", "")
         said = child.hear()
         child.wait()
         self.check()
@@ -248,8 +279,7 @@ class Story:
         decided = 0
         with opened_journal(self.folder / "j") as journal:
             shown = journal.show("r")
-            assert shown is not None
-            for node, found in shown.nodes.items():
+            for node, found in shown.nodes.items() if shown is not None else ():
                 if found.state == "in_doubt":
                     happened = [e for e in read_effects(self.folder / "effects") if e["node"] == node]
                     journal.resolve("r", node, Done(happened[0]["value"]) if happened else Retry(), by="ada")
@@ -342,3 +372,73 @@ def test_twenty_steps_killed_at_a_random_moment_a_hundred_times(tmp_path: Path, 
         assert Counter(e["node"] for e in writes) == {f"step-{n}": 1 for n in range(20) if NAMES[n % 5] == "pay"}
         runs, doubts = runs + 1, doubts + story.doubts
     assert doubts > 0, "some kills must hit a write in the middle"
+
+
+def test_row_7_a_second_driver_is_refused(tmp_path: Path, forks: Forks) -> None:
+    story = Story(forks, tmp_path, 20)
+    first = story.start(stop_at=10)
+    assert first.hear() == "driving"
+    assert first.has_stopped()
+    others = [story.start() for _ in range(3)]
+    assert [other.hear() for other in others] == ["busy"] * 3
+    assert [other.wait() for other in others] == [0] * 3
+    first.go_on()
+    assert json.loads(first.hear())["values"] == expected_values(20, NAMES)
+    first.wait()
+    story.check()
+
+
+def test_row_6_a_driver_that_was_stopped_past_its_lease_can_change_nothing(tmp_path: Path, forks: Forks) -> None:
+    """Stopped before a call of the journal, as when a machine sleeps or swaps; it wakes when another has taken over."""
+    for stop_at in itertools.count(1):
+        story = Story(forks, tmp_path / str(stop_at), 5)
+        story.folder.mkdir()
+        first = story.start(stop_at=stop_at, lease_s=0.02)
+        assert first.hear() == "driving"
+        if not first.has_stopped():
+            assert stop_at > 8, "there are more calls of the journal than that"
+            break
+        time.sleep(0.03)  # its lease runs out
+        second = story.hear_end(story.start())
+        assert second is not None
+        first.go_on()
+        assert first.hear().startswith("stopped: run 'r': another process took over")
+        first.wait()
+        story.check()
+        if "in_doubt" in second["states"].values():
+            story.decide()
+        story.finish()
+
+
+def test_row_9_an_unfinished_step_with_other_code_is_refused(tmp_path: Path, forks: Forks) -> None:
+    names = ("look", "put", "put")
+    (tmp_path / "whole").mkdir()
+    points = count_points(forks, tmp_path / "whole", 6, names)
+    refused = 0
+    for die_at in range(1, points + 1):
+        story = Story(forks, tmp_path / str(die_at), 6, names)
+        story.folder.mkdir()
+        assert story.hear_end(story.start(die_at)) is None
+        ended = story.hear_end(story.start(tools="changed"))
+        assert ended is not None
+        refused += "failed" in ended["states"].values()
+        story.finish()
+    assert refused > 0, "some of these kills must hit a claimed step"
+
+
+def test_row_11_on_a_full_disk_no_step_starts_unrecorded_and_nothing_is_lost(tmp_path: Path, forks: Forks) -> None:
+    stopped = 0
+    for kilobytes in range(40, 200, 20):
+        story = Story(forks, tmp_path / str(kilobytes), 20)
+        story.folder.mkdir()
+        child = story.start(disk_bytes=kilobytes * 1000)
+        assert child.hear() == "driving"
+        said = child.hear()
+        child.wait()
+        story.check()
+        if said.startswith("stopped"):
+            stopped += 1
+            assert "can't be written" in said
+        story.decide()
+        story.finish()
+    assert stopped > 0, "the disk was never full"
