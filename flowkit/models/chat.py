@@ -6,7 +6,7 @@ empty are the same, unknown fields are passed over, and nothing is joined here; 
 
 from collections.abc import Mapping
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON
 from flowkit.messages import FinishReason
 from flowkit.models.base import (
     CallDelta,
@@ -19,7 +19,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.reading import Reader, as_text, read_error, read_usage
+from flowkit.models.reading import Reader, as_arguments, as_text, read_error, read_usage
 
 FUNCTION_CALL_SLOT = -1
 """Where the one call of the old `function_call` field is kept; it has neither index nor id."""
@@ -147,7 +147,7 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
         slot=slot,
         id=None if id == "null" else id,
         name=as_text(body.get("name")),
-        arguments=as_text(arguments) if arguments is None or isinstance(arguments, str) else dumps(arguments).decode(),
+        arguments=as_arguments(arguments),
         choice=choice,
         custom=isinstance(custom, dict) or call.get("type") == "custom",
         provider=ProviderDelta("extra_content", call["extra_content"]) if call.get("extra_content") else None,

@@ -2,10 +2,11 @@
 
 Servers written in languages whose strings are UTF-16 may put the first half of an emoji into one event and the second
 into the next, each as a `\\ud83c` escape. The halves are put together; a half that stays alone is U+FFFD in a text and an
-error in a tool call, whose arguments would be others.
+error in what must be exact: a tool call, or what goes back to the server.
 """
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 from flowkit.errors import StreamError
 from flowkit.models.base import CallDelta, Delta, ErrorDelta, RefusalDelta, TextDelta, ThinkingDelta
@@ -25,7 +26,9 @@ class HalfCharacters:
     def mend(self, delta: Delta) -> list[Delta]:
         """The delta with whole characters; nothing while all of it is held."""
         if not isinstance(delta, _Spoken):
-            return [delta]
+            return [delta] if _is_whole(delta) else [_broken()]
+        if isinstance(delta, CallDelta) and not _is_whole(replace(delta, arguments=None)):
+            return [_broken()]
         key = (type(delta), delta.choice, delta.slot if isinstance(delta, CallDelta) else None)
         held = self._held.pop(key, None)
         text = _text(delta)
@@ -52,5 +55,20 @@ def _finish(delta: _Spoken, text: str) -> list[Delta]:
         try:
             return [replace(delta, arguments=data.decode("utf-16-le") or None)]
         except UnicodeDecodeError:
-            return [ErrorDelta(StreamError("half of a character in a tool call", retryable=True))]
+            return [_broken()]
     return [replace(delta, text=data.decode("utf-16-le", "replace"))] if text else []
+
+
+def _is_whole(delta: Delta) -> bool:
+    """Whether what must be exact in it can be written; the text of an error needs not be."""
+    if isinstance(delta, ErrorDelta):
+        return True
+    try:
+        json.dumps(asdict(delta), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _broken() -> ErrorDelta:
+    return ErrorDelta(StreamError("half of a character where none can be", retryable=True))

@@ -124,7 +124,7 @@ def read_error(value: JSON, status: JSON = None) -> StreamError:
     number = status if isinstance(status, int) else None
     temporary = ("overloaded", "server_error", "rate_limit", "timeout", "unavailable", "tool_use_failed")
     return StreamError(
-        str(message),
+        str(message).encode(errors="replace").decode(),
         status=number,
         retryable=number in (408, 409, 429) or (number or 0) >= 500 or any(word in words for word in temporary),
         body=value,
@@ -152,6 +152,13 @@ def read_usage(value: Mapping[str, JSON]) -> Usage:
         thinking_tokens=thinking_tokens,
         cost_usd=float(cost) if isinstance(cost, int | float) else None,
     )
+
+
+def as_arguments(value: JSON) -> str | None:
+    """Arguments as text; some servers send the object itself. NaN stays NaN, for the seal to refuse."""
+    if value is None or isinstance(value, str):
+        return as_text(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def as_text(value: JSON) -> str | None:

@@ -6,7 +6,7 @@ is never used, for some send it empty. Events of a kind that isn't known are pas
 
 from collections.abc import Mapping
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON
 from flowkit.messages import FinishReason
 from flowkit.models.base import (
     CallDelta,
@@ -21,7 +21,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.reading import Reader, as_text, read_error, read_usage
+from flowkit.models.reading import Reader, as_arguments, as_text, read_error, read_usage
 
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
@@ -59,7 +59,7 @@ class ResponsesReader(Reader):
                 self._end_item(slot, event.get("item"), deltas)
             case "response.function_call_arguments.done":
                 if slot is not None:
-                    deltas.append(CallDone(slot, _as_arguments(event.get("arguments")), as_text(event.get("name"))))
+                    deltas.append(CallDone(slot, as_arguments(event.get("arguments")), as_text(event.get("name"))))
             case "response.custom_tool_call_input.delta":
                 deltas.append(CallDelta(slot=slot, arguments=as_text(event.get("delta")), custom=True))
             case "response.custom_tool_call_input.done":
@@ -118,7 +118,7 @@ class ResponsesReader(Reader):
                 if slot is not None:
                     text = item.get("arguments" if kind == "function_call" else "input")
                     deltas.append(
-                        CallDone(slot, _as_arguments(text), as_text(item.get("name")), as_text(item.get("call_id")))
+                        CallDone(slot, as_arguments(text), as_text(item.get("name")), as_text(item.get("call_id")))
                     )
                 deltas.append(ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}))
             case "message":
@@ -165,8 +165,3 @@ def _end_response(kind: str, response: JSON, deltas: list[Delta]) -> None:
         deltas.append(ErrorDelta(read_error(body.get("error") or f"the response was {wire}")))
     deltas.append(FinishDelta(reason, wire=wire))
     deltas.append(EndDelta())
-
-
-def _as_arguments(value: JSON) -> str | None:
-    """Arguments as text; some servers send the object itself."""
-    return dumps(value).decode() if isinstance(value, dict) else as_text(value)
