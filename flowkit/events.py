@@ -8,6 +8,7 @@ thinking, arguments and progress that have piled up by then are merged into one 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from flowkit.codec import JSON
@@ -297,7 +298,7 @@ class EventLog:
         if self._notes:
             seq = self.first_seq + len(self._built)
             for kind, t, *values in self._notes:
-                self._built.append(_KINDS[kind](self.run, seq, t, *values))
+                self._built.append(_KINDS[kind](self.run, seq, t, *map(_finish, values)))
                 seq += 1
             self._notes.clear()
         return self._built
@@ -314,10 +315,13 @@ class EventLog:
         return event
 
     def note(self, kind: type[Event], *values: Any) -> float:
-        """Like `emit`, for who only wants to know when it was: its `t`."""
+        """Like `emit`, for who only wants to know when it was: its `t`.
+
+        A value may be a `partial` that makes it, which is called when somebody looks.
+        """
         t = self._clock() - self._began
         if self._listeners or self._wakers:
-            self._add(kind(self.run, self.first_seq + len(self.events), t, *values))
+            self._add(kind(self.run, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
             # Its type's name, not the type: a tuple of plain values costs the garbage collector nothing.
             self._notes.append((kind.type, t, *values))
@@ -393,6 +397,10 @@ def _join(first: Event, second: Event) -> Event | None:
         case _:
             pass
     return None
+
+
+def _finish(value: Any) -> Any:
+    return value() if isinstance(value, partial) else value  # pyright: ignore[reportUnknownVariableType]  # a partial of anything
 
 
 _KINDS: dict[str, type[Any]] = {kind.type: kind for kind in Event.__subclasses__()}

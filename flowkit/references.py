@@ -84,7 +84,10 @@ def substitute(value: object, replace: Callable[[Reference], object]) -> object:
             for key, item in cast("dict[object, object]", value).items()
         }
     if isinstance(value, list):
-        return [substitute(item, replace) for item in cast("list[object]", value)]
+        return [
+            replace(item) if type(item) is Reference else substitute(item, replace)
+            for item in cast("list[object]", value)
+        ]
     if isinstance(value, tuple):
         return tuple([substitute(item, replace) for item in cast("tuple[object, ...]", value)])
     return value

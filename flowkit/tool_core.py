@@ -9,9 +9,9 @@ from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.aliases import make_alias
 from flowkit.arguments import Arguments
-from flowkit.callee import Callee
+from flowkit.callee import Callee, FunctionCallee
 from flowkit.closure import check_closure, find_effect, find_named_scope, find_needed_tools
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
 from flowkit.foreign import SchemaCallee, read_definition
@@ -128,8 +128,6 @@ class Tool(Generic[P, R_co]):
         """Equal for two views of one tool: of one function, bound to one object."""
         return (id(self._origin), id(self._receiver))
 
-    # What a model reads of it
-
     @cached_property
     def description(self) -> str:
         """What the tool is for: the option, or the docstring without its lists."""
@@ -161,6 +159,11 @@ class Tool(Generic[P, R_co]):
         kind = parse_target(target)
         return to_wire(make_alias(self.name), self.description, lower(self.parameters, kind, strict=self.strict), kind)
 
+    @property
+    def has_signature(self) -> bool:
+        """Whether there is a function with a signature behind it, and not a handler with a schema."""
+        return isinstance(self._callee, FunctionCallee)
+
     def lint(self, target: str = "openai-strict") -> list[Finding]:
         """What this kind of server changes or refuses of the tool, and what the tool costs; the worst first."""
         # The cast, because pyright takes no cached_property where a protocol asks for a property.
@@ -188,8 +191,6 @@ class Tool(Generic[P, R_co]):
             wire.name, wire.description, wire.parameters, handler, **{"strict": wire.strict} | options
         )
 
-    # Arguments and calls
-
     def validate(
         self, arguments: Mapping[str, object] | str | bytes, needed: Mapping[str, object] | None = None
     ) -> Arguments:
@@ -206,7 +207,7 @@ class Tool(Generic[P, R_co]):
 
     def check(self, arguments: Mapping[str, object]) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`."""
-        open_names = frozenset(name for name, value in arguments.items() if any(find_references(value)))
+        open_names = frozenset([name for name, value in arguments.items() if find_references(value)])
         reader = self._callee.reader(frozenset(need.parameter for need in self.needs if need.parameter in open_names))
         known = open_names & frozenset(reader.names)
         # A reference under an unknown name stays in, to be refused by that name.
@@ -258,8 +259,6 @@ class Tool(Generic[P, R_co]):
         """What a model reads of a result: text as it is, anything else as JSON."""
         return value if isinstance(value, str) else dumps(value).decode()
 
-    # Keys
-
     def key(
         self,
         arguments: Arguments,
@@ -274,17 +273,17 @@ class Tool(Generic[P, R_co]):
         """
         try:
             values: JSON = [
-                [
-                    name,
-                    hash_secret(repr(value), secret_key) if name in self.secrets else canonicalize(value, secret_key),
-                ]
-                for name, value in sorted(arguments.values.items())
+                [name, self._canonicalize(name, value, secret_key)] for name, value in sorted(arguments.values.items())
             ]
         except (NotKeyable, RecursionError):
             return None
         code = ["version", self.version] if self.version is not None else ["source", self._source]
         parts: list[JSON] = ["flowkit-1", self.name, cast(JSON, code), self.scope, scope_id, self._made_with, values]
         return make_key([*parts, list(generations)])
+
+    def _canonicalize(self, name: str, value: object, secret_key: bytes) -> JSON:
+        form = canonicalize(value, secret_key)
+        return hash_secret(dump_sorted(form), secret_key) if name in self.secrets else form
 
     @cached_property
     def _source(self) -> str:

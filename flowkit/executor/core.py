@@ -37,7 +37,7 @@ from flowkit.executor.entries import AnyTool, Entry, Failure, Phase, Plan, Waite
 from flowkit.executor.inside import Progress, load_result
 from flowkit.executor.outcomes import Approve, Decision, Deny, Outcome, State
 from flowkit.executor.running import Runner, SlotWaiter
-from flowkit.executor.showing import show_arguments, show_note
+from flowkit.executor.showing import show_arguments, show_later, show_note
 from flowkit.graph import Control, Graph, Group, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
@@ -362,7 +362,7 @@ class Executor:
 
     def _find_known(self, node: Node) -> list[Reference]:
         """The references that a node waits for; raises `GraphError` for one to what isn't there."""
-        references = find_own_references(node)
+        references = find_references(node.arguments) if type(node) is ToolCall else find_own_references(node)
         if references or type(node) is not ToolCall:
             for name in (*(reference.call_id for reference in references), *get_after(node)):
                 if name == node.id:
@@ -794,6 +794,8 @@ class Executor:
         entry.error = error
         if state != "finished":
             entry.value = None
+        # Nobody needs them any more, and a million of them would be in the garbage collector's way.
+        entry.arguments = entry.bound = None
         if entry.sealed_s is not None:
             self._tell(entry)
         else:
@@ -875,8 +877,8 @@ class Executor:
 
     def _tell_sealed(self, entry: Entry, call: ToolCall) -> None:
         secrets = () if entry.plan is None else entry.plan.tool.secrets
-        shown = show_arguments(call.arguments, secrets)
         repaired = () if entry.extra is None else entry.extra.repaired
+        shown = show_later(call.arguments, secrets)
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:

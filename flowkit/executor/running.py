@@ -238,6 +238,7 @@ class Runner:
     async def _lead(self, entry: Entry, key: str, user: str | None) -> "_Landed":
         assert entry.plan is not None
         tool = entry.plan.tool
+        resources = () if entry.arguments is None else tool.resources(entry.arguments)
         lease = await self._cache.lease(key, tool=tool.name)
         match lease:
             case Hit():
@@ -258,8 +259,6 @@ class Runner:
             self._settle(entry, failure)
             if failure is None:
                 assert tool.ttl_s is not None
-                assert entry.arguments is not None
-                resources = tool.resources(entry.arguments)
                 await self._cache.set(key, entry.value, tool.ttl_s, tool=tool.name, user=user, resources=resources)
             elif failure.is_remembered(tool):
                 await self._cache.set_error(key, failure.error, tool=tool.name, user=user)

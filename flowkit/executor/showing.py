@@ -1,6 +1,7 @@
 """Calls as people and models read them: arguments with secrets masked, and why one didn't run."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import cast
 
 from pydantic_core import to_jsonable_python
@@ -21,6 +22,13 @@ def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = (
     return {name: MASK if name in secrets else _show(value) for name, value in arguments.items()}
 
 
+def show_later(arguments: Mapping[str, object], secrets: Collection[str] = ()) -> object:
+    """The same, made when somebody looks at the event that holds it; most are never looked at."""
+    if not secrets and SCALARS.issuperset(map(type, arguments.values())):
+        return arguments
+    return partial(show_arguments, arguments, secrets)
+
+
 def show_name(node: Node) -> str:
     """A tool's name, or a control's."""
     return node.name
@@ -35,10 +43,10 @@ def show_note(value: JSON) -> str:
 def _show(value: object) -> JSON:
     if type(value) in SCALARS:
         return cast(JSON, value)
-    if isinstance(value, Reference):
+    if type(value) is Reference:
         return {"from_call": value.call_id, "path": format_pointer(value.path) if value.path else ""}
-    if isinstance(value, Mapping):
-        return {str(key): _show(item) for key, item in cast("Mapping[object, object]", value).items()}
     if isinstance(value, (list, tuple)):
         return [_show(item) for item in cast("list[object]", value)]
+    if isinstance(value, Mapping):
+        return {str(key): _show(item) for key, item in cast("Mapping[object, object]", value).items()}
     return cast(JSON, to_jsonable_python(value, bytes_mode="base64", fallback=repr))
