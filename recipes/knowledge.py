@@ -1,0 +1,226 @@
+"""Company search: a folder of documents, searched by meaning and by words at once, answered with sources.
+
+    flowkit run recipes/knowledge.py:search query="what happens after a crash"
+    flowkit chat recipes/knowledge.py "How do I resume a run that was killed?"
+
+The two searches find different things. Meaning finds what says the same in other words; words find names and codes.
+Their scores can't be added: the results stay apart, or a step of their own ranks them again.
+"""
+
+import logging
+import re
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from pydantic import Field
+
+from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, ToolError, ask, build, recipe, step, tool
+from knowledge_index import Index, Passage, Update
+
+CANDIDATES = 10
+"""Passages that each search gives to the ranking."""
+EXACT_WORD_BONUS = 0.5
+"""What a passage gains that holds all names and codes of the query; likeness seldom differs by more."""
+
+_QUOTED = r"[\"'`“]([^\"'`”]+)[\"'`”]"
+_NAME = r"(\S*(?:[A-Za-z][._/:]+\w|\w[_(]|[a-z][A-Z]|[A-Za-z]-?\d|\d[A-Za-z]|--\w)\S*)"
+_EXACT = re.compile(f"{_QUOTED}|{_NAME}")
+    r"[\"'`“]([^\"'`”]+)[\"'`”]|(\S*(?:[A-Za-z][._\-/:]+\w|\w[_(]|[a-z][A-Z]|[A-Za-z]\d|\d[A-Za-z])\S*)"
+)
+_logger = logging.getLogger("flowkit.apps.knowledge")
+
+
+class Searches(Protocol):
+    """An index, in this process or another."""
+
+    def search_meaning(self, query: str, limit: int) -> list[Passage]: ...
+    def search_words(self, query: str, limit: int) -> list[Passage]: ...
+    def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]: ...
+    def list_files(self) -> dict[str, int]: ...
+    def read(self, file: str) -> list[Passage]: ...
+
+
+@dataclass(frozen=True)
+class Library:
+    """What the searches work on."""
+
+    index: Searches
+
+
+@dataclass(frozen=True)
+class Document:
+    file: str
+    passages: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """The passages for a query, the best first."""
+
+    query: str
+    passages: list[Passage]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said, and the passages that it was said from."""
+
+    text: str
+    sources: list[str]
+
+
+@contextmanager
+def open_data(documents: Path | None = None, index: Path | None = None) -> Generator[Library]:
+    """The index of a folder, brought up to date; the project's own documentation unless another is named."""
+    documents = documents or Path(__file__).parent.parent / "docs"
+    database = index or Path(__file__).with_name("knowledge.sqlite3")
+    if not documents.is_dir():
+        raise ConfigurationError(f"there is no folder {str(documents)!r}; name one with --data documents=FOLDER")
+    opened, update = update_index(documents, database)
+    for name, reason in update.unreadable.items():
+        _logger.warning("%s can't be read: %s", name, reason)
+    yield Library(opened)
+
+
+def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
+    """The index in this file, made or brought up to date.
+
+    Raises `ConfigurationError` where it can't be opened, or sentence embeddings aren't installed.
+    """
+    from flowkit.models.embeddings import SentenceEmbedder
+
+    try:
+        index = Index(database, SentenceEmbedder())
+        return index, index.update(documents)
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"the index {str(database)!r} can't be opened: {error}") from error
+
+
+Limit = Annotated[int, Field(ge=1, le=20)]
+
+
+@tool(effect="read")
+def search_by_meaning(
+    query: Annotated[str, Field(description="A question or a sentence.")],
+    limit: Limit = 5,
+    ctx: Context[Library] = CONTEXT,
+) -> list[Passage]:
+    """Search the documents for passages about a question, in whatever words; for questions and topics.
+
+    As in "How do I resume a run?", "What does the handbook say about holidays?" or "Why is my call slow?".
+    """
+    return ctx.data.index.search_meaning(query, limit)
+
+
+@tool(effect="read")
+def search_by_words(
+    query: Annotated[str, Field(description="Names, codes or exact words.")],
+    limit: Limit = 5,
+    ctx: Context[Library] = CONTEXT,
+) -> list[Passage]:
+    """Find passages that mention an exact word, name, code or error message.
+
+    As in "Find the word journal", "Which pages mention call.sealed?" or "Where does ToolError occur?".
+    """
+    return ctx.data.index.search_words(query, limit)
+
+
+@tool(effect="read")
+def list_documents(ctx: Context[Library] = CONTEXT) -> list[Document]:
+    """List all documents there are.
+
+    As in "Which documents do you have?" or "Show all files".
+    """
+    return [Document(file, passages) for file, passages in ctx.data.index.list_files().items()]
+
+
+@tool(effect="read")
+def read_document(
+    file: Annotated[str, Field(pattern=r"^[\w./-]+\.(?:md|txt|pdf)$", description="As in how-to/models.md.")],
+    ctx: Context[Library] = CONTEXT,
+) -> list[Passage]:
+    """Read one whole document by its file name.
+
+    As in "Open the file index.md" or "Show me what tutorial.md says".
+    """
+    passages = ctx.data.index.read(file)
+    if not passages:
+        raise ToolError(f"there is no document {file!r}; list_documents tells which there are")
+    return passages
+
+
+@tool(effect="read")
+def rank_passages(
+    query: str,
+    by_meaning: list[Passage],
+    by_words: list[Passage],
+    limit: Limit = 5,
+    ctx: Context[Library] = CONTEXT,
+) -> list[Passage]:
+    """Merge the results of both searches: by likeness, with a bonus for the names and codes of the query."""
+    candidates = {passage.id: passage for passage in (*by_meaning, *by_words)}
+    likeness = ctx.data.index.compare(query, list(candidates))
+    exact = find_exact_words(query)
+    scored = [
+        replace(passage, score=likeness.get(passage.id, 0.0) + EXACT_WORD_BONUS * _share_of(exact, passage))
+        for passage in candidates.values()
+    ]
+    return sorted(scored, key=lambda passage: -passage.score)[:limit]
+
+
+agent = Agent(
+    DefaultModel(),
+    name="knowledge",
+    tools=[search_by_meaning, search_by_words, list_documents, read_document],
+    instructions=(
+        "You answer questions from a folder of documents. Search by meaning and by words in the same turn. "
+        "Say only what the passages say, and name the file and heading of each that you used, as (file › heading). "
+        "If they don't answer the question, say so."
+    ),
+)
+
+
+@recipe
+def search(query: str, limit: Limit = 5) -> Found:
+    """The best passages for a query: by meaning and by words at once, then ranked together."""
+    by_meaning = step(search_by_meaning, query, CANDIDATES)
+    by_words = step(search_by_words, query, CANDIDATES)
+    return build(Found, query=query, passages=step(rank_passages, query, by_meaning, by_words, limit))
+
+
+@tool(effect="read")
+def name_sources(passages: list[Passage]) -> list[str]:
+    """Name the file and heading of each passage, once."""
+    return list(dict.fromkeys(" › ".join(filter(None, (one.file, one.heading))) for one in passages))
+
+
+@recipe
+def answer(question: str) -> Answer:
+    """An answer by a model from the best passages, with their sources, which no model can make up."""
+    found = step(search, question, 4)
+    said = ask(
+        DefaultModel(),
+        "Answer {question} from {passages} alone, in at most four sentences. If they don't tell, say so.",
+        question=question,
+        passages=found.passages,
+    )
+    return build(Answer, text=said, sources=step(name_sources, found.passages))
+
+
+def find_exact_words(query: str) -> list[str]:
+    """What a query names exactly: quoted words, and words that look like names in code or codes.
+
+    >>> find_exact_words('What does run_id="x" do in call.sealed or "in doubt"?')
+    ['run_id="x"', 'call.sealed', 'in doubt']
+    """
+    found = (quoted or code for quoted, code in _EXACT.findall(query))
+    return [word.strip(".,;:?!").casefold() for word in found]
+
+
+def _share_of(words: Sequence[str], passage: Passage) -> float:
+    text = f"{passage.heading}\n{passage.text}".casefold()
+    return sum(word in text for word in words) / len(words) if words else 0.0

