@@ -21,7 +21,6 @@ from flowkit.agent import Agent
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.recipes import Recipe
 from flowkit.tools import Tool
-from flowkit.toolsets import Toolset
 
 T = TypeVar("T")
 
@@ -122,16 +121,18 @@ def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> A
     """A YAML recipe as an app; its tools and its `open_data` are those of the Python file `tools`."""
     from flowkit.recipe_files import load_recipe
 
-    found = None if tools is None else load_app(str(tools))
-    toolset = Toolset() if found is None else Toolset(*found.tools.values())
-    recipe = load_recipe(path, tools=toolset)
+    given = None if tools is None else load_app(str(tools))
+    if given is None:
+        recipe = load_recipe(path)
+    else:
+        recipe = load_recipe(path, tools=given.tools.values(), models=given.agents, recipes=given.recipes.values())
     return App(
         path,
         selected,
         agents={},
         recipes={recipe.name: recipe},
-        tools={} if found is None else found.tools,
-        open_data=None if found is None else found.open_data,
+        tools={} if given is None else given.tools,
+        open_data=None if given is None else given.open_data,
     )
 
 

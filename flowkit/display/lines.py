@@ -36,7 +36,7 @@ _CONTROLS = ("each", "when", "fallback", "group")
 
 def say_call(block: CallBlock) -> str:
     """The call as one would write it; a node that only holds others by its own name and its kind."""
-    if block.name in _CONTROLS and block.arguments is None:
+    if block.name in _CONTROLS and not block.arguments:
         return block.call if block.call == block.name else f"{block.call} ({block.name})"
     return f"{block.name}({say_arguments(block.arguments)})"
 
