@@ -98,6 +98,8 @@ def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
     if isinstance(function, Tool):
         if options is None or options == Options():
             return cast(Tool[..., Any], function)
+        if not function.has_signature:
+            raise DefinitionError(f"tool {function.name!r} has a schema: give its options to `Tool.from_schema`")
         function = cast(Tool[..., Any], function).function
     options = options or Options()
     is_method = not isinstance(function, staticmethod) and _is_method(function)

@@ -58,9 +58,6 @@ def problems(made: Tool[..., Any], arguments: dict[str, Any] | str) -> tuple[str
 def buy(item: Item, box: Box | None = None, colour: Colour = Colour.RED, size: Literal["S", "M"] = "S") -> None: ...
 
 
-# Repairs
-
-
 @pytest.mark.parametrize(
     ("given_arguments", "values", "repaired"),
     [
@@ -133,9 +130,6 @@ def test_ambiguous_case_is_not_repaired() -> None:
     assert pick.validate({"size": "C"}).values == {"size": "c"}
 
 
-# Words
-
-
 @pytest.mark.parametrize(
     ("annotation", "value", "problem"),
     [
@@ -206,9 +200,6 @@ def test_secret_values_are_never_told() -> None:
     read = unlock.validate({"pin": 1234, "word": "hunter2", "other": "o"})
     assert read.shown == {"pin": MASK, "word": MASK, "other": "o"}
     assert unlock.secrets == {"pin", "word"}
-
-
-# Ways in
 
 
 def test_dict_and_text_are_read_alike_in_strict_models() -> None:

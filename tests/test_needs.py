@@ -203,9 +203,6 @@ def test_direct_call_without_its_context_raises() -> None:
     assert maybe() is True
 
 
-# What the whole amounts to
-
-
 def test_effect_is_the_strongest_of_all() -> None:
     @tool(effect="idempotent")
     def put() -> int:

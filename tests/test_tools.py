@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
+from flowkit.effects import Options
 from flowkit.errors import ToolResultError
 from flowkit.tools import make_tool
 
@@ -22,9 +23,6 @@ from flowkit.tools import make_tool
 def add(a: int, b: int = 1) -> int:
     """Add two numbers."""
     return a + b
-
-
-# Options
 
 
 def test_tool_is_called_as_the_function_was() -> None:
@@ -124,9 +122,8 @@ def test_tool_of_a_tool_is_itself_unless_options_are_given() -> None:
     assert make_tool(add) is add
     renamed = tool(name="plus", effect="read")(add)
     assert (renamed.name, renamed.effect, renamed(1)) == ("plus", "read", 2)
-
-
-# Calls
+    with pytest.raises(DefinitionError, match="from_schema"):
+        make_tool(foreign, Options(name="other"))
 
 
 def test_call_makes_a_call_and_runs_nothing() -> None:
@@ -174,9 +171,6 @@ def test_wrapper_that_awaits_by_itself_can_be_run() -> None:
         return a
 
     assert asyncio.run(tool(passes).run({"a": 1})) == asyncio.run(tool(finishes).run({"a": 1})) == 1
-
-
-# Results
 
 
 class Model(BaseModel):
@@ -260,9 +254,6 @@ def test_model_reads_text_as_it_is_and_the_rest_as_json() -> None:
     assert add.result_text({"a": [1, None, "ü"]}) == '{"a":[1,null,"ü"]}'
 
 
-# Resources, code
-
-
 def test_resources_hold_the_arguments() -> None:
     @tool(resource=("order:{order_id}", "shop:{model.day}", "all"))
     def f(order_id: str | None = None, model: Model = Model()) -> None: ...  # noqa: B008
@@ -285,8 +276,6 @@ def test_code_changes_with_the_source_and_with_what_is_needed() -> None:
     assert tool(name="f")(first).code() in codes
     assert tool(name="f", version="1")(first).code() == tool(name="f", version="1")(second).code()
 
-
-# Tools with a schema
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
