@@ -3,6 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from math import isfinite
 from typing import cast
 
 import orjson
@@ -150,7 +151,7 @@ def read_usage(value: Mapping[str, JSON]) -> Usage:
             input_details.get("cached_tokens") or value.get("prompt_cache_hit_tokens") or value.get("cached_tokens")
         ),
         thinking_tokens=thinking_tokens,
-        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+        cost_usd=_number(cost),
     )
 
 
@@ -171,7 +172,11 @@ def _object(value: JSON) -> Mapping[str, JSON]:
 
 
 def _count(value: JSON) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    return int(_number(value) or 0)
+
+
+def _number(value: JSON) -> float | None:
+    return value if isinstance(value, int | float) and isfinite(value) else None
 
 
 def _is_utf8(data: bytes) -> bool:
