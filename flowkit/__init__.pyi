@@ -30,10 +30,17 @@ from flowkit.models.routing import Router as Router
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
 from flowkit.pricing import Price as Price
 from flowkit.recipe_files import load_recipe as load_recipe
+from flowkit.recipes import Recipe as Recipe
+from flowkit.recipes import RecipeResult as RecipeResult
+from flowkit.recipes import RecipeRun as RecipeRun
 from flowkit.recipes import Ref as Ref
 from flowkit.recipes import ask as ask
 from flowkit.recipes import build as build
 from flowkit.recipes import each as each
+from flowkit.recipes import finally_ as finally_
+from flowkit.recipes import is_in as is_in
+from flowkit.recipes import is_none as is_none
+from flowkit.recipes import not_ as not_
 from flowkit.recipes import recipe as recipe
 from flowkit.recipes import step as step
 from flowkit.recipes import when as when
