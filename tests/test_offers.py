@@ -120,6 +120,6 @@ def test_offer_takes_a_reference_beside_every_value_that_was_taken(
 
 
 def test_outline_that_would_be_long_shows_fewer_levels() -> None:
-    wide: dict[str, JSON] = {"type": "object", "properties": {f"field_{number}": {} for number in range(30)}}
+    wide: dict[str, JSON] = {"type": "object", "properties": {f"long_field_{number}": {} for number in range(30)}}
     schema: dict[str, JSON] = {"type": "object", "properties": {"first": wide, "second": wide}}
     assert outline_result(schema) == "{first, second}"
