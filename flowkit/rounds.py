@@ -7,17 +7,15 @@ is written down before its effects start; a run that goes on puts its turns back
 
 import asyncio
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.answers import count_asked, find_tool, make_tips, make_tool_message
-from flowkit.codec import dumps
+from flowkit.answers import count_asked, find_tool, make_tips
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, ModelError, RunError
+from flowkit.errors import FlowkitError, ModelError, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Executor, Outcome
 from flowkit.history import NOT_RUN, call_ids, count_turns, mend, rename_calls, unanswered
@@ -25,10 +23,11 @@ from flowkit.journal import Journal
 from flowkit.limits import LimitReached, Meter
 from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, UserMessage
 from flowkit.models.base import ModelRequest
+from flowkit.open_calls import OpenCalls
 from flowkit.outputs import OutputInvalid
 from flowkit.reading import LongResults
 from flowkit.references import ToolCall
-from flowkit.run import AgentResult, Decision, Given, Pending, Plan
+from flowkit.run import AgentResult, Decision, Given, Plan
 from flowkit.run_record import PastTurn, RunRecord
 from flowkit.tools import Tool, tool
 from flowkit.toolsets import Toolset
@@ -60,15 +59,14 @@ class Rounds(Generic[OutputT]):
         self._meter = Meter(plan.limits)
         self._turn = 0
         self._tools: Toolset = plan.tools
-        self._open: dict[str, RequestedCall] = {}
         self._ready_s: dict[str, float] = {}
         self._prefetched: list[str] = []
-        self._pending: tuple[Pending, ...] = ()
         self._output: OutputT | None = None
         self._text = ""
         self._long = LongResults()
         self._record = RunRecord(None, log)
         self._executor: Executor | None = None
+        self._open: OpenCalls | None = None
 
     def get(self, name: str) -> Tool[..., Any] | None:
         """The tool of this name, also one that is only needed by another."""
@@ -83,6 +81,11 @@ class Rounds(Generic[OutputT]):
         if self._executor is None:
             raise KeyError("the run has not begun")
         return self._executor
+
+    @property
+    def _calls(self) -> OpenCalls:
+        assert self._open is not None, "calls are opened after the run has begun"
+        return self._open
 
     async def drive(self) -> AgentResult[OutputT]:
         """Run to the end; every way to end is a status, and the result always comes."""
@@ -106,6 +109,10 @@ class Rounds(Generic[OutputT]):
             status = "cancelled"
         except FlowkitError as failure:
             error = failure
+        except BaseException:
+            # An error of the user's own functions (instructions, hooks, sources of tools): theirs to see.
+            await self._finish("failed", None)
+            raise
         return await self._finish(status, error)
 
     async def _begin(self) -> None:
@@ -129,6 +136,7 @@ class Rounds(Generic[OutputT]):
             journal=self._record.journal,
             slots=plan.slots,
         )
+        self._open = OpenCalls(self._executor, given.decisions, self._long)
 
     async def _open_record(self, journal: Journal) -> Given:
         """Start or go on with the run in its journal; gives what it began with, its session's conversation included."""
@@ -235,7 +243,7 @@ class Rounds(Generic[OutputT]):
         self._text = finished.message.text or finished.message.refusal
         if not finished.message.is_empty:
             self._messages.append(finished.message)
-        self._open = dict(zip(finished.nodes, finished.message.calls, strict=True))
+        self._calls.open(dict(zip(finished.nodes, finished.message.calls, strict=True)))
         self._log.emit(events.TurnFinished, turn, finished.turn.reason)
         past = PastTurn(finished.message, prefix, finished.usage, finished.turn.reason)
         await self._record.write_turn(turn, past)
@@ -317,90 +325,48 @@ class Rounds(Generic[OutputT]):
     def _restore(self, calls: Sequence[RequestedCall], prefix: str) -> None:
         """Put calls of an earlier process, or of before a decision, into the graph under the ids they had."""
         message = next(message for message in reversed(self._messages) if isinstance(message, AssistantMessage))
-        self._open = self._reader(self._turn, prefix).restore(message.calls, {call.id for call in calls})
+        self._calls.open(self._reader(self._turn, prefix).restore(message.calls, {call.id for call in calls}))
 
     async def _answer_calls(self) -> None:
         """Wait for the open calls, and write their results behind the message that asked for them."""
-        graph = self._graph
-        await graph.wait(*self._open)
-        while decided := self._decided():
-            for node, decision in decided.items():
-                graph.decide(node, decision)
-            await graph.wait(*self._open)
-        if any(graph.outcome(node) is None for node in self._open):
-            self._pending = tuple(Pending(_decision_key(call.id), call.name, call.arguments) for call in graph.pending)
+        await self._calls.wait_ended()
+        if self._calls.pending:
             raise _Stopped("waiting")
-        if self._record.journal is not None and any(o.state == "in_doubt" for o in graph.outcomes.values()):
+        if self._record.journal is not None and any(o.state == "in_doubt" for o in self._graph.outcomes.values()):
             raise _Stopped("in_doubt")
-        self._settle()
+        self._messages = self._calls.settle(self._messages, self._tools)
         self._end_turn()
-
-    def _decided(self) -> dict[str, Decision]:
-        """The decisions on what waits now, by node; a decision may name the event's call or the message's."""
-        decided: dict[str, Decision] = {}
-        for call in self._graph.pending:
-            requested = self._open.get(call.id)
-            keys = (_decision_key(call.id), call.id, "" if requested is None else requested.id)
-            decision = next((self._given.decisions[key] for key in keys if key in self._given.decisions), None)
-            if decision is not None:
-                decided[call.id] = decision
-        return decided
 
     def _end_turn(self) -> None:
         for node in self._prefetched:
             self._graph.cancel(node, "the model did not ask for it")
         self._graph.end_turn()
 
-    def _settle(self) -> None:
-        """Write the results that are there; calls that wait for a person stay open, with resolved arguments."""
-        if not self._open:
-            return
-        waiting = {pending.id: pending for pending in self._pending}
-        for node, requested in self._open.items():
-            outcome = self._graph.outcome(node)
-            if outcome is not None and not (waiting and outcome.state == "cancelled"):
-                self._messages.append(make_tool_message(requested, outcome, self.get(requested.name), self._long))
-        if waiting:
-            self._write_resolved(waiting)
-        else:
-            self._messages = list(mend(self._messages, missing=NOT_RUN))
-        self._open = {}
-
-    def _write_resolved(self, waiting: Mapping[str, Pending]) -> None:
-        """A decision holds for the values that were shown: they take the place of the model's references."""
-        resolved = {
-            requested.id: dumps(self._tools.lower_arguments(pending.name, dict(pending.arguments))).decode()  # pyright: ignore[reportArgumentType]  # shown arguments are JSON
-            for node, requested in self._open.items()
-            if (pending := waiting.get(_decision_key(node))) is not None and "from_call" in requested.arguments
-        }
-        self._messages = [
-            replace(
-                message,
-                calls=tuple(replace(call, arguments=resolved.get(call.id, call.arguments)) for call in message.calls),
-            )
-            if isinstance(message, AssistantMessage) and resolved
-            else message
-            for message in self._messages
-        ]
-
     async def _finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
-        self._settle()
-        outcomes: Mapping[str, Outcome] = {} if self._executor is None else self._executor.outcomes
+        outcomes: Mapping[str, Outcome] = {}
+        if self._executor is not None:
+            outcomes = self._executor.outcomes
+            self._messages = self._calls.settle(self._messages, self._tools)
         if status in ("cancelled", "limit", "failed") and any(o.state == "in_doubt" for o in outcomes.values()):
             status = "in_doubt"
-        tips = tuple(make_tips(self._tools, outcomes, self._ready_s))
         output = None if self._output is None else self._plan.output.dump(self._output)
-        self._log.emit(events.RunFinished, status, output, None if error is None else str(error), tips)
-        await self._record.finish(status, output, None if error is None else str(error), self._messages[self._kept :])
+        tips = tuple(make_tips(self._tools, outcomes, self._ready_s))
+        said = None if error is None else str(error)
+        self._log.emit(events.RunFinished, status, output, said, tips)
+        try:
+            await self._record.finish(status, output, said, self._messages[self._kept :])
+        except (RunError, StoreError) as lost:
+            # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
+            status, error = "failed", error or lost
         result = AgentResult(
-            output=self._output,
+            output=self._output if status == "done" else None,
             text=self._text,
             messages=tuple(self._messages),
             calls=tuple(outcomes.values()),
             usage=self._meter.usage,
             cost=self._meter.cost_usd,
             status=status,
-            pending=self._pending,
+            pending=() if self._open is None else self._open.pending,
             error=error,
             run_id=self._context.run_id,
             prefetched=(count_asked(outcomes, self._prefetched), len(self._prefetched)),
@@ -409,11 +375,6 @@ class Rounds(Generic[OutputT]):
         if error is not None:
             error.result = result
         return result
-
-
-def _decision_key(node: str) -> str:
-    """The same for every attempt of a turn, so that a decision still fits when the run goes on later."""
-    return re.sub(r"^turn/(\d+)/attempt/\d+/", r"turn/\1/", node)
 
 
 def _delay_s(error: ModelError, attempt: int) -> float:

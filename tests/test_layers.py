@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "stores": ("stores", "cache", "journal"),
     "engine": ("executor", "threads", "slots", "resources", "flights"),
     "models": ("models", "pricing", "assemble"),
-    "agent": ("linking", "limits", "outputs", "answers", "turn", "run", "run_record", "rounds", "agent"),
+    "agent": ("linking", "limits", "outputs", "answers", "open_calls", "turn", "run", "run_record", "rounds", "agent"),
     "recipes": (
         "ref",
         "shapes",
