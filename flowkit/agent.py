@@ -63,7 +63,8 @@ class Agent(Generic[OutputT]):
     that start beside the first request. `cache` keeps results with a TTL: True is the user's cache folder, False
     none. `journal` is a file in which runs survive the process; `allow_changed` lets them go on under changed code.
     `early=False` starts no call before the model's turn has ended. `references=True` lets the model hand one
-    call's result to another in the same turn. `before_request` may trim or guard the messages of each request.
+    call's result to another in the same turn. `think_tags=True` reads `<think>…</think>` in the text as thinking.
+    `before_request` may trim or guard the messages of each request.
     `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at once, in all or
     by the tools' named slots.
 
@@ -85,6 +86,7 @@ class Agent(Generic[OutputT]):
         allow_changed: bool = False,
         early: bool = True,
         references: bool = False,
+        think_tags: bool = False,
         tool_choice: ToolChoice = "auto",
         before_request: BeforeRequest | None = None,
         attempts: int = 3,
@@ -106,6 +108,7 @@ class Agent(Generic[OutputT]):
             allow_changed=allow_changed,
             early=early,
             references=references,
+            think_tags=think_tags,
             tool_choice=tool_choice,
             before_request=before_request,
             attempts=attempts,

@@ -285,6 +285,7 @@ class Rounds(Generic[OutputT]):
             taken=call_ids(self._messages),
             early=plan.early,
             references=plan.references,
+            think_tags=plan.think_tags,
             calls_left=self._meter.calls_left,
         )
 

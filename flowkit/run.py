@@ -45,6 +45,7 @@ class Plan(Generic[OutputT]):
     allow_changed: bool = False
     early: bool = True
     references: bool = False
+    think_tags: bool = False
     tool_choice: ToolChoice = "auto"
     before_request: BeforeRequest | None = None
     attempts: int = 3

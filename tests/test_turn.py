@@ -21,6 +21,7 @@ from flowkit.events import (
     CallVoid,
     Event,
     TextDelta,
+    ThinkingDelta,
     TurnStarted,
 )
 from flowkit.messages import AssistantMessage, ToolMessage
@@ -197,6 +198,14 @@ def test_text_and_thinking_are_told_the_moment_they_arrive() -> None:
     _, events = run([[thinking("hm"), 0.2, "One. ", 0.2, "Two."]], [])
     texts = [(round(event.t, 3), event.text) for event in events if isinstance(event, TextDelta)]
     assert texts == [(0.2, "One. "), (0.4, "Two.")]
+
+
+def test_thinking_between_tags_is_thinking_when_asked_for() -> None:
+    turns: list[Script] = [["<thi", "nk>hm</think>", "Hello."]]
+    result, events = run(turns, [], think_tags=True)
+    assert result.output == "Hello."
+    assert [event.text for event in events if isinstance(event, ThinkingDelta)] == ["hm"]
+    assert run(turns, [])[0].output == "<think>hm</think>Hello."
 
 
 def test_every_call_that_was_opened_is_closed_before_the_end() -> None:
