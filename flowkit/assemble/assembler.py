@@ -166,7 +166,8 @@ class Assembler:
         elif call.state != "open":
             return parts
         call.accept(delta)
-        self._book.note_id(call, delta.id)
+        if delta.id is not None:
+            self._book.note_id(call, delta.id)
         if delta.arguments and call.opened:
             parts.append(CallFragment(call.index, delta.arguments))
         elif call.fragments:

@@ -142,9 +142,9 @@ class CallBook:
             self._by_slot[slot] = call
         return call
 
-    def note_id(self, call: GrowingCall, id: str | None) -> None:
+    def note_id(self, call: GrowingCall, id: str) -> None:
         """Let this id of the wire lead to the call, the last one that bore it."""
-        if id is not None and id == call.wire_id:
+        if id == call.wire_id:
             self._by_id[id] = call
 
     def _find_without_slot(self, delta: CallDelta) -> GrowingCall | None:

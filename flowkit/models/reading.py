@@ -176,7 +176,7 @@ def _count(value: JSON) -> int:
 
 
 def _number(value: JSON) -> float | None:
-    return value if isinstance(value, int | float) and isfinite(value) else None
+    return value if isinstance(value, int) or (isinstance(value, float) and isfinite(value)) else None
 
 
 def _is_utf8(data: bytes) -> bool:
