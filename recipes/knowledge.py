@@ -29,8 +29,6 @@ EXACT_WORD_BONUS = 0.5
 _QUOTED = r"[\"'`“]([^\"'`”]+)[\"'`”]"
 _NAME = r"(\S*(?:[A-Za-z][._/:]+\w|\w[_(]|[a-z][A-Z]|[A-Za-z]-?\d|\d[A-Za-z]|--\w)\S*)"
 _EXACT = re.compile(f"{_QUOTED}|{_NAME}")
-    r"[\"'`“]([^\"'`”]+)[\"'`”]|(\S*(?:[A-Za-z][._\-/:]+\w|\w[_(]|[a-z][A-Z]|[A-Za-z]\d|\d[A-Za-z])\S*)"
-)
 _logger = logging.getLogger("flowkit.apps.knowledge")
 
 
