@@ -487,6 +487,11 @@ def test_call_behind_a_good_end_is_void_without_a_signal_of_its_own() -> None:
     assert [made.state for made in cut.calls] == ["void"]
 
 
+def test_call_behind_the_end_mark_is_void() -> None:
+    parts, _ = assemble(EndDelta(), CallDelta(0, "a", "f", '{"x":1}'))
+    assert parts[-1] == CallVoided(0, "the answer had already ended")
+
+
 def test_reason_behind_each_call_seals_each() -> None:
     first, second = CallDelta(0, "a", "f", '{"x":1}'), CallDelta(0, "b", "g", '{"y":2}')
     _, turn = assemble(first, FinishDelta("tool_calls"), second, FinishDelta("tool_calls"))

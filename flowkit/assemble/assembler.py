@@ -111,7 +111,7 @@ class Assembler:
                 assert_never(delta)
 
     def end(self, error: ModelError | None = None) -> list[Part]:
-        """The body has ended, or broke with `error`: what is open is sealed or voided."""
+        """The body has ended, or broke with `error`: nothing seals what is still open, so it is void."""
         parts: list[Part] = []
         if self._tags is not None:
             parts += self._take_pieces(self._tags.end())
@@ -223,8 +223,10 @@ class Assembler:
         return self._sealer.void_all(str(error))
 
     def _say_why(self) -> str:
-        if self._error is not None or self._finish is None:
+        if self._error is not None:
             return str(self._error)
+        if self._finish is None:
+            return "the answer had already ended"
         return f"the answer ended with {self._finish.wire or self._finish.reason!r} before this call did"
 
     def _take_provider(self, delta: ProviderDelta) -> None:
