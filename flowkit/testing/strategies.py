@@ -8,17 +8,16 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from flowkit.codec import JSON
+from flowkit.testing.formats import FORMATS
 
 Schema = Mapping[str, JSON]
 Values = SearchStrategy[JSON]
-T = TypeVar("T")
 
 MAX_DEPTH = 3
 """References within references before only what must be there is drawn."""
@@ -186,7 +185,6 @@ def any_json() -> Values:
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 _FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-_ZONES = st.integers(-14 * 60, 14 * 60)
 
 
 def _integers(schema: Schema) -> Values:
@@ -229,7 +227,7 @@ def _texts(schema: Schema) -> Values:
 
     pattern = schema.get("pattern")
     encoding = schema.get("contentEncoding")
-    known = _FORMATS.get(str(schema.get("format")))
+    known = FORMATS.get(str(schema.get("format")))
     if isinstance(pattern, str):
         drawn = _matches(pattern)
         bounded = "minLength" in schema or "maxLength" in schema
@@ -250,38 +248,6 @@ def _matches(pattern: str) -> SearchStrategy[str]:
 
 def _is_utf8(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _duration(seconds: int) -> str:
-    sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-    days, rest = divmod(seconds, 86_400)
-    return f"{sign}P{days}DT{rest}S"
-
-
-_FORMATS: Mapping[str, SearchStrategy[str]] = {
-    "date": st.dates().map(lambda value: value.isoformat()),
-    "time": st.times(timezones=st.just(UTC)).map(lambda value: value.isoformat()),
-    "date-time": st.datetimes(timezones=st.just(UTC)).map(lambda value: value.isoformat()),
-    "duration": st.integers(-(10**9), 10**9).map(_duration),
-    "uuid": st.uuids().map(str),
-    "uuid1": st.uuids(version=1).map(str),
-    "uuid3": st.uuids(version=3).map(str),
-    "uuid4": st.uuids(version=4).map(str),
-    "uuid5": st.uuids(version=5).map(str),
-    "email": st.from_regex(r"[a-z][a-z0-9]{0,8}@[a-z]{1,8}\.(com|org)", fullmatch=True),
-    "hostname": st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,8}){0,2}", fullmatch=True),
-    "uri": st.from_regex(r"https?://[a-z]{1,8}\.(com|org)/[a-z0-9/]{0,8}", fullmatch=True),
-    "ipv4": st.ip_addresses(v=4).map(str),
-    "ipv6": st.ip_addresses(v=6).map(str),
-    "ipv4network": st.ip_addresses(v=4).map(lambda address: f"{address}/32"),
-    "ipv6network": st.ip_addresses(v=6).map(lambda address: f"{address}/128"),
-    "regex": st.sampled_from(["", "a+", "[0-9]{2,}", "(x|y)?", r"\d\w"]),
-    "path": st.from_regex(r"[a-z0-9_./ -]{1,20}", fullmatch=True),
-    "json-pointer": st.from_regex(r"(/[a-z0-9]{1,5}){0,3}", fullmatch=True),
-    "base64": st.binary(max_size=15).map(lambda data: base64.b64encode(data).decode()),
-    "base64url": st.binary(max_size=15).map(lambda data: base64.urlsafe_b64encode(data).decode()),
-    "byte": st.binary(max_size=15).map(lambda data: base64.b64encode(data).decode()),
-}
 
 
 def _bound(schema: Schema, inclusive: str, exclusive: str) -> tuple[float, bool] | None:
