@@ -11,7 +11,7 @@ import binascii
 import dataclasses
 import enum
 from collections.abc import Mapping
-from types import GenericAlias, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Required, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import (
@@ -23,8 +23,10 @@ from pydantic import (
     WrapSerializer,
 )
 from pydantic.functional_validators import AfterValidator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticSerializationError, to_jsonable_python
 from typing_extensions import ReadOnly, TypedDict, get_type_hints, is_typeddict
+
+from flowkit.codec import dump_sorted
 
 BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
 
@@ -92,6 +94,8 @@ class Adapter:
             return self._adapt_typed_dict(cls, key, variables)
         if _is_plain_dataclass(cls):
             return self._adapt_dataclass(cls)
+        if _is_enum(cls):
+            return _readable_enum(cls)
         return cls
 
     def _adapt_named_tuple(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
@@ -202,6 +206,28 @@ def _fill_form(form: Any, fields: Mapping[str, Any], *, required: set[str], clos
     form.__optional_keys__ = frozenset(fields) - required
     if closed:
         form.__pydantic_config__ = {"extra": "forbid"}
+
+
+def _is_enum(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, enum.Enum)
+
+
+def _readable_enum(cls: type[enum.Enum]) -> Any:
+    """The enum, read also by the JSON form of values that aren't JSON themselves, such as tuples and dates."""
+    if all(isinstance(member.value, (str, int, float, NoneType)) for member in cls):
+        return cls
+    try:
+        members = {dump_sorted(to_jsonable_python(member.value)): member for member in cls}
+    except (PydanticSerializationError, TypeError, ValueError):
+        return cls
+
+    def find_member(value: object) -> object:
+        try:
+            return members.get(dump_sorted(value), value)
+        except (TypeError, ValueError):
+            return value
+
+    return Annotated[cls, BeforeValidator(find_member)]
 
 
 def _exact_literal(annotation: Any) -> Any:

@@ -134,7 +134,8 @@ class FunctionCallee:
         described: Any = self.function
         while isinstance(described, functools.partial):
             described = cast(Any, described).func
-        text = inspect.getdoc(described if inspect.isroutine(described) else cast(Any, type(described)))
+        is_object = not inspect.isroutine(described) and not inspect.isclass(described)
+        text = inspect.getdoc(cast(Any, type(described)) if is_object else described)
         return Documentation() if text is None else read_docstring(text)
 
     @property

@@ -13,6 +13,8 @@ from flowkit.errors import ToolResultError
 from flowkit.schema import Schema, generate
 from flowkit.signatures import MISSING
 
+_ITSELF = frozenset({int, bool, str, type(None)})
+
 
 class ResultType:
     """A return annotation; its adapter and schema are made when they are first asked for."""
@@ -37,6 +39,11 @@ class ResultType:
 
     def dump(self, tool: str, result: object) -> JSON:
         """The result as JSON; raises `ToolResultError` naming the type that can't be."""
+        if type(result) is self.annotation and self.annotation in _ITSELF:
+            # A whole number or plain text is its own JSON, and most often what a tool gives.
+            plain = cast("int | str | None", result)
+            if not isinstance(plain, str) or plain.isascii():
+                return plain
         try:
             value = self._dump(result)
             text = dumps(value)

@@ -254,4 +254,5 @@ def subschemas(schema: Mapping[str, JSON]) -> Iterator[Schema]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    # pydantic goes on with advice that is for models.
+    return str(error).splitlines()[0].partition(". Set `")[0] if str(error) else type(error).__name__

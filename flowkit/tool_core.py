@@ -208,7 +208,8 @@ class Tool(Generic[P, R_co]):
     def check(self, arguments: Mapping[str, object]) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`."""
         open_names = frozenset([name for name, value in arguments.items() if find_references(value)])
-        reader = self._callee.reader(frozenset(need.parameter for need in self.needs if need.parameter in open_names))
+        filled = frozenset([need.parameter for need in self.needs if need.parameter in open_names])
+        reader = self._callee.reader(filled)
         known = open_names & frozenset(reader.names)
         # A reference under an unknown name stays in, to be refused by that name.
         reader.check({name: value for name, value in arguments.items() if name not in known}, known)

@@ -133,4 +133,10 @@ def test_inherited_docstring_of_a_callable_object_is_not_that_of_object() -> Non
     class Plain:
         def __call__(self) -> None: ...
 
+    class Described:
+        """Finds things."""
+
+        def __init__(self, word: str) -> None: ...
+
     assert tool(Plain()).description == ""
+    assert tool(Described).description == "Finds things."

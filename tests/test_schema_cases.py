@@ -141,6 +141,20 @@ def test_case_4_enum_keeps_its_values_and_its_default() -> None:
     assert run(f) is Status.COMPLETED
 
 
+class Corner(enum.Enum):
+    TOP = (0, 1)
+    DAY = datetime.date(2026, 1, 2)
+
+
+def test_case_4_enum_of_values_that_are_not_json_is_read_by_their_json_form() -> None:
+    @tool
+    def f(corners: list[Corner], corner: Corner = Corner.TOP) -> list[object]:
+        return [*corners, corner]
+
+    assert run(f, {"corners": [[0, 1], "2026-01-02"]}) == [Corner.TOP, Corner.DAY, Corner.TOP]
+    assert properties(f)["corner"]["default"] == [0, 1]
+
+
 def test_case_5_described_nested_model_still_resolves() -> None:
     @tool
     def f(order: Annotated[Order, Field(description="What was bought.")]) -> str:
