@@ -39,7 +39,7 @@ from flowkit.recipe_output import output_of_schema
 from flowkit.recipe_plan import Nesting, RecipePlan
 from flowkit.recipes import Recipe, order_nodes
 from flowkit.references import Reference, parse_expression
-from flowkit.shapes import find_problem, find_unknown_reference
+from flowkit.shapes import find_problem, find_unknown_reference, may_fit, types_at
 from flowkit.tools import Tool
 from flowkit.toolsets import Toolset
 from flowkit.yaml_source import Path, YamlSource, read_yaml
@@ -279,6 +279,7 @@ class _Loader:
             self._fail_arguments(path, arguments, error)
         if data.get("retries") and tool.effect == "write":
             self._fail((*path, "retries"), f"{name!r} is a write, which is never tried again by itself")
+        self._check_types(path, tool.parameters, arguments)
         self._tools[name] = tool
         made = Step(
             "",
@@ -316,6 +317,7 @@ class _Loader:
             recipe.plan.interface.check(inputs)
         except ToolArgumentsError as error:
             self._fail_arguments(path, inputs, error)
+        self._check_types(path, recipe.plan.parameters, inputs)
         self._tools |= recipe.plan.tools
         self._requests |= recipe.plan.requests
 
@@ -448,6 +450,18 @@ class _Loader:
         if problem is not None:
             self._fail(path, f"steps.{name}: {problem}")
         return Reference(step, inner)
+
+    def _check_types(self, path: Path, parameters: Mapping[str, JSON], arguments: Mapping[str, object]) -> None:
+        """Refuse a reference to a value of a type that its parameter never takes."""
+        for name, value in arguments.items():
+            if not isinstance(value, Reference):
+                continue
+            schema = self._inputs if value.call_id == INPUTS else self._schema_of(value.call_id)
+            found = frozenset[str]() if schema is None else types_at(schema, value.path)
+            expected = types_at(parameters, (name,))
+            if found and expected and not may_fit(found, expected):
+                problem = f"expected {' or '.join(sorted(expected))}; this is {' or '.join(sorted(found))}"
+                self._fail((*path, "with", name), problem)
 
     def _schema_of(self, step: str) -> Mapping[str, JSON] | None:
         """The schema of a step's result where its tool tells; found in the file, since the step may come later."""

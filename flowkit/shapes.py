@@ -43,6 +43,12 @@ def types_at(schema: Shape, path: Path) -> frozenset[str]:
     return frozenset(types)
 
 
+def may_fit(found: frozenset[str], expected: frozenset[str]) -> bool:
+    """Whether a value of one of these JSON types may be taken where those are expected; text may be read as others."""
+    numbers = {"integer", "number"}
+    return bool(found & expected) or "string" in found or bool(found & numbers and expected & numbers)
+
+
 def find_unknown_reference(schema: Shape) -> str | None:
     """The first `$ref` in a schema that leads out of it or nowhere."""
     stack: list[JSON] = [cast(JSON, schema)]

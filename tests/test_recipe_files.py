@@ -135,6 +135,12 @@ def test_output_is_checked_by_its_schema() -> None:
         ("steps.order.items", "item", "8:11", "a reference begins with inputs.name, steps.name; found 'item'"),
         ("${{ item.sku }}", "id-${{ item.sku }}", "14:10", "an expression has to be the whole value"),
         ("recipe: order_support", "recipe: [a]", "1:9", "recipe: expected text, found a list"),
+        (
+            'order_id: "${{ inputs.order_id }}"',
+            'order_id: "${{ inputs.limit }}"',
+            "18:22",
+            "expected string; this is integer",
+        ),
         ("key: ${{ item.sku }}", "retries: 1", "14:5", "steps.quotes: unknown key 'retries'"),
     ],
 )
