@@ -241,3 +241,26 @@ def test_two_users_never_get_each_others_value(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert sorted(runs) == ["ada", "bob"], "each profile was computed once, for whoever it is"
+
+
+def test_a_result_for_everybody_is_shared_by_runs_of_everybody(tmp_path: Path) -> None:
+    """Not only within one run: the scope `all` has no identity, and that is not the run's."""
+    runs: list[str] = []
+
+    @tool(ttl=60)
+    async def get_price(product_id: str) -> int:
+        """What it costs."""
+        runs.append(product_id)
+        return 129_000
+
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            for user in (None, "ada", "bob"):
+                agent = Agent(
+                    ScriptedModel([[call("get_price", product_id="P001")], "Done."]), tools=[get_price], cache=cache
+                )
+                result = await agent.run("How much?", user=user)
+                assert [outcome.value for outcome in result.calls] == [129_000]
+
+    asyncio.run(main())
+    assert runs == ["P001"]

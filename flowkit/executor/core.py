@@ -740,7 +740,7 @@ class Executor:
         resources = tool.resources(arguments) if plan.touches else ()
         scope_id = self._scope_ids[tool.scope]
         generations = [self._cache.generation(resource) for resource in resources]
-        key = tool.key(arguments, scope_id or self._run_id, generations)
+        key = tool.key(arguments, self._run_id if scope_id is None else scope_id, generations)
         if key is None:
             return False
         is_stored = tool.ttl_s is not None and scope_id is not None
