@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_jsonable_python
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolArgumentsError
@@ -38,7 +38,7 @@ class Arguments:
         """The arguments as a dict of JSON, as they were given and repaired."""
         source = self.source
         # Read here and not before: most calls run without anybody looking.
-        return cast(Mapping[str, object], orjson.loads(source)) if isinstance(source, (str, bytes)) else source
+        return cast(Mapping[str, object], from_json(source)) if isinstance(source, (str, bytes)) else source
 
     @property
     def shown(self) -> JSON:
@@ -79,12 +79,20 @@ class ArgumentsReader:
 
     def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
         """Like `read`, but what is said of the ignored arguments doesn't count."""
+        left = self._find_problems(given, ignored)
+        if not left:
+            return
+        # Repaired here, since reading repairs nothing as long as an argument is missing.
+        mended, told = self._repairer.repair(given, left)
+        if not told or self._find_problems(mended, ignored):
+            raise self._refuse(left, given)
+
+    def _find_problems(self, given: Mapping[str, object], ignored: frozenset[str]) -> tuple[Problem, ...]:
         try:
             self.read(given)
         except RefusedArguments as error:
-            left = tuple(problem for problem in error.found if not problem.path or problem.path[0] not in ignored)
-            if left:
-                raise self._refuse(left, given) from None
+            return tuple(problem for problem in error.found if not problem.path or problem.path[0] not in ignored)
+        return ()
 
     def parse(self, text: str | bytes) -> dict[str, object]:
         """JSON text as a dict of arguments; raises `ToolArgumentsError` for anything else."""

@@ -53,12 +53,16 @@ class SchemaReader:
         return Arguments(values, arguments, tuple(repaired), self.secrets)
 
     def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
-        errors = [
-            error
-            for error in self._find_errors(given)
-            if not (error.path and error.path[0] in ignored) and not (error.missing and error.missing <= ignored)
-        ]
-        if errors:
+        def find(arguments: Mapping[str, object]) -> list[_Error]:
+            return [
+                error
+                for error in self._find_errors(arguments)
+                if not (error.path and error.path[0] in ignored) and not (error.missing and error.missing <= ignored)
+            ]
+
+        errors = find(given)
+        mended = deepcopy(dict(given))
+        if errors and (not any([_repair(mended, error) for error in errors]) or find(mended)):
             raise RefusedArguments(self.tool, self._describe(errors, given), _problems(errors))
 
     def parse(self, text: str | bytes) -> dict[str, object]:

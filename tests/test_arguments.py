@@ -289,6 +289,7 @@ def test_dataclass_holds_what_pydantic_alone_would_not_take() -> None:
 def test_check_passes_over_arguments_that_hold_references() -> None:
     buy.check({"item": Reference("c")})
     buy.check({"item": {"name": Reference("c", ("name",))}, "size": "M"})
+    buy.check({"item": Reference("c"), "size": "m", "colour": None})
     with pytest.raises(ToolArgumentsError, match="size"):
         buy.check({"item": Reference("c"), "size": "XL"})
     with pytest.raises(ToolArgumentsError, match="'item' is missing"):

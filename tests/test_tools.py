@@ -324,7 +324,7 @@ def test_schema_tool_tells_what_is_wrong(arguments: dict[str, Any], problem: str
 
 
 def test_schema_tool_checks_around_references() -> None:
-    foreign.check({"a": Reference("c")})
+    foreign.check({"a": Reference("c"), "size": "m"})
     foreign.call(a=1, words=[Reference("c")])
     with pytest.raises(ToolArgumentsError, match="'a' is missing"):
         foreign.check({"b": Reference("c")})
