@@ -1,59 +1,22 @@
 """The command line, run in this process against a real HTTP server, and as a process of its own."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from flowkit.cli import main
+from tests.command import SHOP, Command, make_command
 from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page
-
-ROOT = Path(__file__).parent.parent
-SHOP = str(ROOT / "recipes" / "shop.py")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture
 def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs `flowkit …` in this process, in an empty folder, with no key in the environment."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_BASE_URL", "FLOWKIT_MODEL", "FLOWKIT_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
-    monkeypatch.setenv("FLOWKIT_JOURNAL", str(tmp_path / "journal.sqlite3"))
-
-    def run(*words: str, stdin: str = "") -> Ended:
-        monkeypatch.setattr("sys.argv", ["flowkit", *words])
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
-            main()
-        code = exited.value.code
-        assert isinstance(code, int)
-        assert "Traceback" not in err.getvalue()
-        return Ended(code, out.getvalue(), err.getvalue())
-
-    return run
+    return make_command(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -1,0 +1,158 @@
+"""Recipes on the command line: run, look, stop, go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command import ROOT, SHOP, Command, make_command
+
+NIGHTLY = str(ROOT / "recipes" / "nightly.py")
+CHECK = str(ROOT / "recipes" / "order_check.yaml")
+
+
+@pytest.fixture
+def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return make_command(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def shop_data(tmp_path: Path) -> tuple[str, ...]:
+    return ("--data", f"database={tmp_path / 'shop.sqlite3'}", "--data", "latency=0")
+
+
+def test_recipe_gives_its_output_as_json(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    ended = flowkit("run", SHOP, "order_id=ORD-1002", *shop_data)
+    output = json.loads(ended.out)
+
+    assert ended.code == 0
+    assert (output["order"]["status"], output["shipping"]["fee_won"], output["refund"]) == ("shipped", 4000, None)
+    assert [len(offers) for offers in output["offers"]] == [5, 5]
+
+
+def test_inputs_come_from_a_file_and_from_the_line(
+    flowkit: Command, shop_data: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "inputs.json").write_text('{"order_id": "ORD-1010", "express": false}')
+    ended = flowkit("run", SHOP, "express=true", "--input", "inputs.json", *shop_data)
+
+    assert json.loads(ended.out)["shipping"]["express"] is True
+
+
+def test_large_refund_waits_and_goes_on_once_it_is_approved(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    order = ("order_id=ORD-1043", "--user", "c-2", "--run-id", "refund", *shop_data)
+    waiting = flowkit("run", SHOP, *order)
+    shown = json.loads(flowkit("runs", "show", "refund", "--json").out)
+    approved = flowkit("runs", "approve", "refund", shown["waiting"][0]["call"], "--by", "kim")
+    done = flowkit("runs", "resume", "refund", SHOP, *shop_data)
+
+    assert waiting.code == 1
+    assert 'refund_order(order_id="ORD-1043", amount_won=259000' in waiting.err
+    assert approved.out == "refund/then/refund_order approved by kim\n"
+    assert json.loads(done.out)["refund"] == {"order_id": "ORD-1043", "amount_won": 259000, "state": "refunded"}
+
+
+def test_denied_refund_fails_the_run(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    flowkit("run", SHOP, "order_id=ORD-1043", "--user", "c-2", "--run-id", "refund", *shop_data)
+    flowkit("runs", "approve", "refund", "refund/then/refund_order", "--deny", "--reason", "ask her first")
+    ended = flowkit("run", SHOP, "--resume", "refund", *shop_data)
+
+    assert ended.code == 1
+    assert "ask her first" in ended.err
+
+
+def test_dry_run_runs_nothing_and_knows_what_is_in_the_cache(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    before = flowkit("run", SHOP, "order_id=ORD-1002", "--dry-run").out.splitlines()
+    flowkit("run", SHOP, "order_id=ORD-1002", *shop_data)
+    after = flowkit("run", SHOP, "order_id=ORD-1002", "--dry-run").out.splitlines()
+
+    assert before[0] == 'get_order_status: get_order_status(order_id="ORD-1002"): would run (read)'
+    assert after[0].startswith('get_order_status: get_order_status(order_id="ORD-1002"): in the cache, ')
+    assert "with what get_order_status gives" in before[2]
+    assert 'calculate_shipping(destination="서울"' in after[2]
+    assert "in the cache" in after[2]
+
+
+@pytest.mark.parametrize(
+    ("format", "begins"), [("mermaid", "flowchart TD"), ("dot", "digraph"), ("svg", "<svg xmlns=")]
+)
+def test_graph_is_drawn(flowkit: Command, format: str, begins: str) -> None:
+    assert flowkit("graph", SHOP, "--format", format).out.startswith(begins)
+
+
+def test_graph_is_explained(flowkit: Command) -> None:
+    assert "critical path: get_order_status -> track_parcel" in flowkit("explain", f"{SHOP}:order_support").out
+
+
+def test_yaml_recipe_runs_with_the_tools_of_an_app(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    ended = flowkit("run", CHECK, "--tools", SHOP, "order_id=ORD-1002", *shop_data)
+    output = json.loads(ended.out)
+
+    assert (ended.code, output["status"]) == (0, "shipped")
+    assert output["by_express"]["fee_won"] - output["by_post"]["fee_won"] == 5_000
+
+
+def test_validate_names_every_file_and_what_is_wrong_with_it(flowkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("recipe: wrong\nsteps:\n  a:\n    tol: get\n")
+    ended = flowkit("validate", SHOP, CHECK, "wrong.yaml", "--tools", SHOP)
+
+    assert ended.code == 2
+    assert ended.out.splitlines() == [f"{SHOP}: agent, order_support", f"{CHECK}: order_check"]
+    assert "wrong.yaml:4:5" in ended.err
+
+
+def test_trace_is_drawn(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    flowkit("run", SHOP, "order_id=ORD-1002", "--trace", "run.jsonl", *shop_data)
+    drawn = flowkit("trace", "run.jsonl").out
+
+    assert "order_support  done" in drawn
+    assert "one after another" in drawn
+
+
+def test_nightly_report_has_more_than_two_hundred_steps(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    ended = flowkit("run", NIGHTLY, "--run-id", "tonight", *shop_data)
+    calls = json.loads(flowkit("runs", "show", "tonight", "--json").out)["calls"]
+
+    assert json.loads(ended.out)["orders"] == 72
+    assert len(calls) >= 200
+    assert {call["state"] for call in calls} == {"finished"}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+def test_stopped_nightly_report_goes_on_and_repeats_nothing(
+    flowkit: Command, tmp_path: Path, stop: signal.Signals
+) -> None:
+    database = f"database={tmp_path / 'shop.sqlite3'}"
+    command = [sys.executable, "-c", "from flowkit.cli import main; main()"]
+    command += ["run", NIGHTLY, "--run-id", "tonight", "--data", database, "--data", "latency=0.2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stderr is not None
+        judged = 0
+        while judged < 20:
+            line = process.stderr.readline()
+            assert line, "it ended too soon"
+            judged += "judge_order" in line
+        process.send_signal(stop)
+        began = time.monotonic()
+        _, said = process.communicate(timeout=10)
+        took_s = time.monotonic() - began
+    assert not (tmp_path / "nightly-2026-11-11.md").exists()
+
+    ended = flowkit("run", NIGHTLY, "--resume", "tonight", "--data", database, "--data", "latency=0")
+
+    assert ended.code == 0
+    assert took_s < 1.5
+    assert json.loads(ended.out)["orders"] == 72
+    assert (tmp_path / "nightly-2026-11-11.md").read_text().startswith("# 2026-11-11: 72 orders")
+    assert ended.err.count("recorded before") >= 40
+    if stop is signal.SIGINT:
+        assert process.returncode == 130
+        assert "--resume tonight" in said
+        assert "Traceback" not in said
