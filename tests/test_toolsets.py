@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit.agent import Agent
 from flowkit.aliases import make_alias, make_aliases
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.targets import find_violations
+from flowkit.testing import ScriptedModel, call, run_virtual
 from flowkit.tools import Tool, tool
 from flowkit.toolsets import ToolLike, Toolset
 
@@ -211,3 +213,12 @@ def test_tools_of_an_object_are_bound() -> None:
 
     bound: Tool[..., int] = Shop().count
     assert Toolset(bound, prefix="shop_").names == ("shop_count",)
+
+
+def test_agent_brings_back_what_a_strict_server_made_the_model_write() -> None:
+    asked = call("shop_search", words=None, weights=[{"key": "red", "value": 0.5}])
+    model = ScriptedModel([[asked], "Done."])
+    tools = Toolset(search, prefix="shop.", target="openai-strict")
+    result = run_virtual(Agent(model, tools=[tools], cache=False).run("Search."))
+    assert [outcome.value for outcome in result.calls] == [["all", "red"]]
+    assert [(spec.name, spec.strict) for spec in model.requests[0].tools] == [("shop_search", True)]
