@@ -112,7 +112,7 @@ def read_error(value: JSON, status: JSON = None) -> StreamError:
     if isinstance(value, dict):
         message = value.get("message") or value.get("error") or value.get("detail") or json.dumps(value)
         for code in (value.get("status_code"), value.get("code"), status):
-            if isinstance(code, str) and code.isdigit():
+            if isinstance(code, str) and len(code) == 3 and code.isdecimal():
                 code = int(code)
             if isinstance(code, int) and 400 <= code <= 599:
                 status = code
