@@ -264,3 +264,25 @@ def test_a_result_for_everybody_is_shared_by_runs_of_everybody(tmp_path: Path) -
 
     asyncio.run(main())
     assert runs == ["P001"]
+
+
+def test_a_write_in_doubt_ends_the_reads_on_its_resource(tmp_path: Path) -> None:
+    """It may have happened, and its process died before it could say so."""
+
+    @tool(effect="write", resource="order:{order_id}")
+    async def cancel_order(order_id: str) -> None:
+        """Cancel an order."""
+
+    async def main() -> None:
+        with opened_journal(tmp_path / "j") as journal:
+            run = await journal.open_run("r", name="n")
+            await run.claim("a", tool="cancel_order", code=cancel_order.code(), effect="write", arguments={})
+            await run.close()
+        async with opened(tmp_path / "c") as cache:
+            before = cache.generation("order:1")
+            calls = [ToolCall("a", "cancel_order", {"order_id": "1"})]
+            outcomes = await drive(tmp_path / "j", calls, cancel_order, cache=cache)
+            assert outcomes["a"].state == "in_doubt"
+            assert cache.generation("order:1") != before
+
+    asyncio.run(main())

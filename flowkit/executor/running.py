@@ -289,12 +289,13 @@ class Runner:
 
     async def _run_effect(self, entry: Entry, tool: AnyTool) -> Failure | None:
         """Run what changes something: claimed before, recorded after, and reads of its resources ended both times."""
-        if self._journal is not None and (doubt := await self._claim(entry, tool, self._journal)) is not None:
-            return doubt.failure
         assert entry.arguments is not None
         resources = tool.resources(entry.arguments)
         if resources:
+            # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
             await self._cache.bump(resources)
+        if self._journal is not None and (doubt := await self._claim(entry, tool, self._journal)) is not None:
+            return doubt.failure
         if entry.stop is not None:
             failure: Failure | None = Failure("cancelled", entry.stop)
         else:
