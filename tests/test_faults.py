@@ -1,6 +1,6 @@
 """Real processes, real `kill -9`: what a run promises after each fault, judged by a log of effects outside flowkit.
 
-Row numbers are those of the fault matrix in `docs/explanation/crash.md`.
+Row numbers are those of the fault matrix in `docs/explanation/faults.md`.
 """
 
 import asyncio
