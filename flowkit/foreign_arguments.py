@@ -1,5 +1,6 @@
 """Arguments checked by a JSON Schema (draft 2020-12), for tools that have no signature."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -41,8 +42,7 @@ class SchemaReader:
         arguments = parse_arguments(self.tool, given, repaired) if isinstance(given, (str, bytes)) else dict(given)
         errors = self._find_errors(arguments)
         if errors:
-            mended = deepcopy(arguments)
-            told = [line for error in errors if (line := _repair(mended, error)) is not None]
+            mended, told = _mend(arguments, errors)
             if not told or self._find_errors(mended):
                 raise RefusedArguments(self.tool, self._describe(errors, arguments), _problems(errors))
             arguments, repaired = mended, [*repaired, *told]
@@ -53,23 +53,19 @@ class SchemaReader:
         return Arguments(values, arguments, tuple(repaired), self.secrets)
 
     def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
-        def find(arguments: Mapping[str, object]) -> list[_Error]:
-            return [
-                error
-                for error in self._find_errors(arguments)
-                if not (error.path and error.path[0] in ignored) and not (error.missing and error.missing <= ignored)
-            ]
-
-        errors = find(given)
-        mended = deepcopy(dict(given))
-        if errors and (not any([_repair(mended, error) for error in errors]) or find(mended)):
+        errors = self._find_errors(given, ignored)
+        if not errors:
+            return
+        mended, told = _mend(given, errors)
+        if not told or self._find_errors(mended, ignored):
             raise RefusedArguments(self.tool, self._describe(errors, given), _problems(errors))
 
     def parse(self, text: str | bytes) -> dict[str, object]:
         return parse_arguments(self.tool, text, [])
 
-    def _find_errors(self, given: Mapping[str, object]) -> "list[_Error]":
-        return list(_read_errors(self._validator.iter_errors(given)))
+    def _find_errors(self, given: Mapping[str, object], ignored: frozenset[str] = frozenset()) -> "list[_Error]":
+        errors = _read_errors(self._validator.iter_errors(given))
+        return [error for error in errors if not _is_about(error, ignored)] if ignored else list(errors)
 
     def _describe(self, errors: "Sequence[_Error]", given: Mapping[str, object]) -> tuple[str, ...]:
         lines: dict[object, str] = {}
@@ -99,9 +95,13 @@ def _read_errors(found: Iterable[Any]) -> Iterator[_Error]:
         missing: tuple[str, ...] = ()
         unexpected: tuple[str, ...] = ()
         if keyword == "required":
-            missing = tuple(name for name in error.validator_value if name not in instance)
+            # One error for each name, which only its message tells.
+            names = [name for name in error.validator_value if name not in instance]
+            missing = tuple(name for name in names if error.message.startswith(repr(name)))
         elif keyword in ("additionalProperties", "unevaluatedProperties"):
-            unexpected = tuple(name for name in instance if name not in schema.get("properties", {}))
+            patterns = schema.get("patternProperties", {})
+            others = [name for name in instance if name not in schema.get("properties", {})]
+            unexpected = tuple(name for name in others if not any(re.search(pattern, name) for pattern in patterns))
         yield _Error(
             tuple(error.absolute_path),
             keyword,
@@ -133,6 +133,18 @@ def _describe(
 
 def _problems(errors: Sequence[_Error]) -> tuple[Problem, ...]:
     return tuple(Problem(error.path, ()) for error in errors)
+
+
+def _is_about(error: _Error, names: frozenset[str]) -> bool:
+    """Whether an error is about these arguments and no others."""
+    return error.path[0] in names if error.path else bool(error.missing) and error.missing <= names
+
+
+def _mend(given: Mapping[str, object], errors: Sequence[_Error]) -> tuple[dict[str, object], list[str]]:
+    """The arguments with what could be repaired, and a line for each."""
+    mended = deepcopy(dict(given))
+    told = [_repair(mended, error) for error in errors]
+    return mended, [line for line in told if line is not None]
 
 
 def _repair(mended: dict[str, object], error: _Error) -> str | None:

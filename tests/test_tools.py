@@ -326,8 +326,13 @@ def test_schema_tool_tells_what_is_wrong(arguments: dict[str, Any], problem: str
 def test_schema_tool_checks_around_references() -> None:
     foreign.check({"a": Reference("c"), "size": "m"})
     foreign.call(a=1, words=[Reference("c")])
-    with pytest.raises(ToolArgumentsError, match="'a' is missing"):
+    with pytest.raises(ToolArgumentsError, match="'a' is missing") as caught:
         foreign.check({"b": Reference("c")})
+    assert len(caught.value.problems) == 1
+    two = Tool.from_schema("two", "", {"properties": {"a": {}, "b": {}}, "required": ["a", "b"]}, give)
+    with pytest.raises(ToolArgumentsError) as caught:
+        two.check({"a": Reference("c")})
+    assert caught.value.problems == ("'b' is missing",)
     with pytest.raises(ToolArgumentsError, match="unexpected argument 'x'"):
         foreign.check({"a": 1, "x": Reference("c")})
 
