@@ -14,7 +14,7 @@ from flowkit.models.scripted import ScriptedModel
 from flowkit.recipe_files import load_recipe, read_recipe
 from flowkit.recipe_format import read_format
 from flowkit.recipes import Recipe, each, recipe, step
-from flowkit.tools import tool
+from flowkit.tools import Tool, tool
 
 
 @tool(effect="read")
@@ -228,3 +228,18 @@ steps:
         load(text)
     with pytest.raises(RecipeFileError, match=r"6:13: .*the prompt names 'nte'; did you mean 'note'"):
         load(text.replace("{note}.", "{nte}."), models={"small": model})
+
+
+def test_page_on_recipe_files_shows_one_that_loads() -> None:
+    page = Path(__file__).parent.parent / "docs" / "reference" / "recipe-file.md"
+    text = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+
+    def stand_in(arguments: dict[str, Any]) -> object:
+        return arguments
+
+    names = ("get_order", "quote_shipping", "search_products", "refund_order", "write_log")
+    tools = [Tool.from_schema(name, "", {"type": "object"}, stand_in, effect="read") for name in names]
+    loaded = read_recipe(text.encode(), "page.yaml", tools=tools, models={"small": ScriptedModel([])})
+    assert list(loaded.graph())[-1] == "log"
+    for key in read_format()["properties"]:
+        assert f"`{key}`" in page.read_text(encoding="utf-8")
