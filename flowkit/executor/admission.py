@@ -1,0 +1,221 @@
+"""What stands between a call whose needs are there and its run: approval, resources, and results found elsewhere."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from flowkit import events
+from flowkit.arguments import Arguments
+from flowkit.cache import HitError
+from flowkit.codec import JSON
+from flowkit.effects import ApprovalRule
+from flowkit.errors import CycleError
+from flowkit.executor.endings import Endings
+from flowkit.executor.entries import Entry, Phase, Plan
+from flowkit.executor.outcomes import Approve, Decision, Deny
+from flowkit.graph import find_own_references, get_after
+from flowkit.journal import Decision as RecordedDecision
+from flowkit.journal import RunJournal
+from flowkit.references import Reference, ToolCall
+from flowkit.resources import Access, Ticket
+
+
+class Admission(Endings):
+    """Lets calls in, in the one order of taking things."""
+
+    async def _judge(self, entry: Entry, rule: ApprovalRule) -> None:
+        """Ask the tool's rule whether a person has to decide."""
+        failure = await self._runner.ask_rule(entry, rule)
+        if entry.has_ended:
+            return
+        if failure is not None:
+            self._end(entry, failure.state, error=failure.error)
+        elif entry.more.raw:
+            self._ask_person(entry)
+        else:
+            self._queue_on_resources(entry)
+
+    def _ask_person(self, entry: Entry) -> None:
+        entry.phase = Phase.APPROVAL
+        shown = dict(self._show_call(entry).arguments)
+        self._pending[entry.id] = entry
+        self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
+        self._log.note(events.CallWaiting, entry.id, "approval")
+        if self._journal is None:
+            self._release_stuck()
+        else:
+            self._asking.add(entry.id)
+            self._runner.start_alone(self._ask_journal(entry, cast(JSON, shown), self._journal))
+
+    async def _ask_journal(self, entry: Entry, shown: JSON, journal: RunJournal) -> None:
+        """Write down that a person has to decide; one may have decided already, in another process."""
+        decided = await journal.ask(entry.id, name=entry.node.name, arguments=shown)
+        self._asking.discard(entry.id)
+        if entry.id not in self._pending:
+            return
+        if decided is None:
+            self._release_stuck()
+        else:
+            self._apply(entry, _from_journal(decided))
+
+    def _apply(self, entry: Entry, decision: Decision) -> None:
+        match decision:
+            case Approve(arguments=arguments, by=by):
+                if arguments is not None:
+                    self._change_arguments(entry, arguments)
+                del self._pending[entry.id]
+                self._log.note(events.ApprovalDecided, entry.id, True, "", by)
+                self._queue_on_resources(entry)
+            case Deny(reason=reason, by=by):
+                del self._pending[entry.id]
+                self._log.note(events.ApprovalDecided, entry.id, False, reason, by)
+                self._end(entry, "denied", error=reason)
+
+    def _change_arguments(self, entry: Entry, arguments: Mapping[str, object]) -> None:
+        assert entry.plan is not None
+        plan = entry.plan
+        bound: Mapping[str, object] = entry.bound or {}
+        needed = {
+            name: self._value(None, value)
+            for name, value in bound.items()
+            if isinstance(value, Reference) and name in plan.needs
+        }
+        entry.arguments = plan.tool.validate(arguments, needed)
+        entry.node = ToolCall(entry.id, entry.node.name, arguments)
+
+    def _take_ticket(self, entry: Entry, plan: Plan) -> None:
+        """Queue on the resources of the call, or of what it may turn out to touch."""
+        known = entry.bound if entry.arguments is None else entry.arguments
+        top = entry
+        while top.parent is not None:
+            top = top.parent
+        # A root stands behind all that it made, and before the next root.
+        position = (top.order, entry.order if entry is not top else math.inf)
+        ticket = entry.more.ticket = Ticket(entry.id, position, self._accesses(plan, known or {}))
+        self._resources.enter(ticket)
+
+    def _accesses(self, plan: Plan, arguments: Arguments | Mapping[str, object]) -> list[Access]:
+        return [(resource, not plan.is_read) for resource in plan.tool.resources(arguments)]
+
+    def _queue_on_resources(self, entry: Entry) -> None:
+        ticket = None if entry.extra is None else entry.extra.ticket
+        if ticket is not None:
+            assert entry.plan is not None
+            assert entry.arguments is not None
+            for freed in self._resources.narrow(ticket, self._accesses(entry.plan, entry.arguments)):
+                if freed is not ticket:
+                    self._free(freed)
+            if ticket.blockers:
+                entry.phase = Phase.RESOURCE
+                circle = self._find_circle(entry)
+                if circle:
+                    self._end(entry, "failed", error=f"not run: {CycleError(circle)}")
+                    return
+                names = tuple(name for name, _ in ticket.accesses)
+                self._log.note(events.CallWaiting, entry.id, "resource", names)
+                if self._pending and self._waiters:
+                    self._release_stuck()
+                return
+        self._admit(entry)
+
+    def _free(self, ticket: Ticket) -> None:
+        entry = self._entries[ticket.owner]
+        if entry.phase == Phase.RESOURCE and entry.more.ticket is ticket:
+            self._admit(entry)
+
+    def _find_circle(self, entry: Entry) -> list[str]:
+        """The circle in which a call that was made by a running one waits for its own maker; empty when there is none."""
+        if entry.parent is None:
+            return []
+        above = set[str]()
+        parent: Entry | None = entry.parent
+        while parent is not None:
+            above.add(parent.id)
+            parent = parent.parent
+        came_from: dict[str, str] = {entry.id: ""}
+        stack = [entry]
+        while stack:
+            current = stack.pop()
+            for other in self._waits_on(current):
+                if other.id in above:
+                    path = [other.id, current.id]
+                    while (before := came_from[path[-1]]) != "":
+                        path.append(before)
+                    return path[::-1]
+                if other.id not in came_from:
+                    came_from[other.id] = current.id
+                    stack.append(other)
+        return []
+
+    def _waits_on(self, entry: Entry) -> Iterator[Entry]:
+        if entry.phase == Phase.NEEDS:
+            names = [reference.call_id for reference in find_own_references(entry.node)]
+            for name in (*names, *get_after(entry.node)):
+                if not self._entries[name].has_ended:
+                    yield self._entries[name]
+        elif entry.phase == Phase.RESOURCE and entry.extra is not None and entry.extra.ticket is not None:
+            yield from (self._entries[ticket.owner] for ticket in entry.extra.ticket.blockers)
+        elif entry.phase == Phase.RUNNING and entry.extra is not None:
+            yield from (child for child in entry.extra.children if not child.has_ended)
+
+    def _admit(self, entry: Entry) -> None:
+        """Its resources are free: look for its result elsewhere, then run it."""
+        plan = entry.plan
+        assert plan is not None
+        assert entry.arguments is not None
+        if plan.touches:
+            ticket = entry.more.ticket
+            assert ticket is not None
+            ticket.has_started = True
+            if not plan.is_read:
+                self._resource_writes += 1
+        if not plan.is_read or not self._share(entry, plan, entry.arguments):
+            self._runner.start(entry)
+
+    def _share(self, entry: Entry, plan: Plan, arguments: Arguments) -> bool:
+        """Whether somebody else's result serves, now or soon: the cache's, or an equal call's."""
+        tool = plan.tool
+        resources = tool.resources(arguments) if plan.touches else ()
+        scope_id = self._scope_ids[tool.scope]
+        generations = [self._cache.generation(resource) for resource in resources]
+        key = tool.key(arguments, self._run_id if scope_id is None else scope_id, generations)
+        if key is None:
+            return False
+        is_stored = tool.ttl_s is not None and scope_id is not None
+        if is_stored and self._take_stored(entry, key):
+            return True
+        shared = f"{key}/{self._resource_writes}" if resources else key
+        leader = self._shared.get(shared)
+        if leader is not None and leader.state == "finished":
+            entry.value, entry.source, entry.age_s = leader.value, "flight", None
+            self._end(entry, "finished")
+            return True
+        if leader is not None and not leader.has_ended:
+            leader.more.add_follower(entry)
+            entry.phase = Phase.FLIGHT
+            self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
+            return True
+        self._shared[shared] = entry
+        entry.more.key = shared
+        if is_stored:
+            self._runner.start_shared(entry, key, self._user if tool.scope == "user" else None)
+        return is_stored
+
+    def _take_stored(self, entry: Entry, key: str) -> bool:
+        hit = self._cache.get(key, tool=entry.node.name)
+        if hit is None:
+            return False
+        entry.source, entry.age_s = "cache", hit.age_s
+        if isinstance(hit, HitError):
+            self._end(entry, "failed", error=hit.error)
+        else:
+            entry.value = hit.value
+            self._end(entry, "finished")
+        return True
+
+
+def _from_journal(decided: RecordedDecision) -> Decision:
+    if not decided.approved:
+        return Deny(decided.reason, decided.by)
+    arguments = decided.arguments
+    return Approve(arguments if isinstance(arguments, dict) else None, decided.by)

@@ -1,0 +1,282 @@
+"""How entries end: one outcome each, told once, and what waited for it goes on or is skipped."""
+
+from abc import abstractmethod
+from typing import cast
+
+from flowkit import events
+from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.outcomes import State
+from flowkit.executor.showing import show_later, show_note
+from flowkit.executor.table import Table
+from flowkit.graph import ModelStep
+from flowkit.journal import RunJournal
+from flowkit.references import ToolCall
+from flowkit.resources import Ticket
+
+_SAID = {
+    "failed": "failed",
+    "skipped": "did not run",
+    "denied": "a person denied",
+    "cancelled": "was cancelled",
+    "void": "was never complete",
+    "in_doubt": "may or may not have happened",
+    "finished": "finished",
+}
+
+
+class Endings(Table):
+    """Ends entries, and counts down those behind them."""
+
+    def cancel(self, call_id: str, reason: str = "") -> None:
+        """Stop a call, or drop it before it runs, with all that it made; nothing happens when it has ended."""
+        entry = self._entries[call_id]
+        if entry.has_ended:
+            if not self._is_told(entry):
+                self._become(entry, "void", reason)
+            return
+        if entry.phase == Phase.NEW:
+            self._become(entry, "void", reason)
+        elif entry.worker is not None or (entry.phase == Phase.RUNNING and not entry.is_holder):
+            self._runner.stop(entry, reason or "cancelled")
+        else:
+            self._pending.pop(entry.id, None)
+            self._end(entry, "cancelled", error=reason)
+        for child in self._children(entry):
+            self.cancel(child.id, reason)
+
+    def cancel_all(self, reason: str = "") -> None:
+        """Stop everything that hasn't ended."""
+        for node_id in list(self._entries):
+            self.cancel(node_id, reason)
+
+    def _settle(self, entry: Entry, failure: Failure | None) -> None:
+        """What the runner tells of a call that ran."""
+        if entry.has_ended:
+            # Voided, or dropped for other arguments: only what it held is given back.
+            self._leave(entry, failure)
+        elif failure is None:
+            self._end(entry, "finished")
+        else:
+            self._end(entry, failure.state, error=failure.error, failure=failure)
+
+    def _end(self, entry: Entry, state: State, *, error: str | None = None, failure: Failure | None = None) -> None:
+        """The one outcome of an entry; starts what waited for it."""
+        entry.phase = Phase.ENDED
+        entry.state = state
+        entry.error = error
+        if state != "finished":
+            entry.value = None
+        # Nobody needs them any more, and a million of them would be in the garbage collector's way.
+        entry.arguments = entry.bound = None
+        if entry.sealed_s is not None:
+            self._tell(entry)
+        else:
+            entry.ended_s = self._log.now()
+            note = show_note(entry.value) if state == "finished" else str(error)
+            self._log.note(events.CallProgress, entry.id, 1, 1, note)
+        if entry.extra is not None:
+            self._leave(entry, failure)
+        self._ended.append(entry)
+        if not self._is_settling:
+            self._settle_all()
+
+    def _settle_all(self) -> None:
+        """Go through all that ended, and what ends by that, without nesting: a chain may be a million long."""
+        self._is_settling = True
+        try:
+            while self._ended:
+                entry = self._ended.popleft()
+                if entry.dependents is not None:
+                    dependents, entry.dependents = entry.dependents, None
+                    for dependent in dependents:
+                        self._count_down(dependent, entry)
+                if entry.extra is not None:
+                    self._let_follow(entry)
+                if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
+                    self.cancel_all(f"{entry.id} failed")
+        finally:
+            self._is_settling = False
+
+    def _count_down(self, entry: Entry, producer: Entry) -> None:
+        if entry.phase != Phase.NEEDS:
+            return
+        if not self._is_met(entry, producer):
+            self._skip(entry, producer)
+            return
+        entry.missing -= 1
+        if not entry.missing:
+            self._go_on(entry)
+
+    def _is_met(self, entry: Entry, producer: Entry) -> bool:
+        return producer.is_usable or (entry.extra is not None and producer.id in entry.extra.after)
+
+    def _skip(self, entry: Entry, producer: Entry) -> None:
+        because = producer.extra.because if producer.extra is not None else None
+        root = producer if because is None else self._entries[because]
+        entry.more.because = root.id
+        reason = f": {root.error}" if root.error else ""
+        self._end(
+            entry,
+            "skipped",
+            error=f"not run: it needs {root.node.name or root.id!r} ({root.id}), which {_SAID[root.state or 'failed']}{reason}",
+        )
+
+    def _leave(self, entry: Entry, failure: Failure | None = None) -> None:
+        """Give its place on resources to those behind it, as soon as nothing of it runs any more."""
+        if entry.extra is None or entry.extra.ticket is None:
+            return
+        if failure is not None and failure.job is not None and failure.job.is_busy:
+            failure.job.on_free.append(lambda: self._leave(entry))
+            return
+        ticket, entry.extra.ticket = entry.extra.ticket, None
+        if ticket.has_started and entry.plan is not None and not entry.plan.is_read:
+            self._resource_writes += 1
+        for freed in self._resources.leave(ticket):
+            self._free(freed)
+
+    def _let_follow(self, entry: Entry) -> None:
+        """Give its result to the equal calls that waited for it; one of them runs when it has none."""
+        assert entry.extra is not None
+        followers, entry.extra.followers = entry.extra.followers, ()
+        followers = [follower for follower in followers if not follower.has_ended]
+        if entry.state in ("finished", "failed"):
+            for follower in followers:
+                follower.value, follower.source = entry.value, "flight"
+                self._end(follower, entry.state, error=entry.error)
+            return
+        key = entry.extra.key
+        if key is not None and self._shared.get(key) is entry:
+            del self._shared[key]
+        for follower in followers:
+            self._admit(follower)
+
+    def _tell_sealed(self, entry: Entry, call: ToolCall) -> None:
+        secrets = () if entry.plan is None else entry.plan.tool.secrets
+        repaired = () if entry.extra is None else entry.extra.repaired
+        shown = show_later(call.arguments, secrets)
+        entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
+
+    def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
+        """The early run stands: it, and what it needed, are as good as sealed from the start."""
+        for child in self._children(entry):
+            self._seal_early(child, ())
+        if repaired:
+            entry.more.repaired = repaired
+        self._tell_sealed(entry, cast(ToolCall, entry.node))
+        if entry.has_ended:
+            self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        """Say how it ended, to the log, the journal and whoever waits for it."""
+        note, node_id = self._log.note, entry.id
+        error = entry.error or ""
+        match entry.state:
+            case "finished":
+                told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
+            case "failed":
+                told_s = note(events.CallFailed, node_id, error)
+            case "skipped":
+                told_s = note(events.CallSkipped, node_id, entry.more.because or error)
+            case "denied":
+                told_s = note(events.CallDenied, node_id, error)
+            case "cancelled":
+                told_s = note(events.CallCancelled, node_id, error)
+            case "in_doubt":
+                told_s = note(events.CallInDoubt, node_id, error)
+            case "void" | None:
+                told_s = note(events.CallVoid, node_id, error)
+        if entry.ended_s is None:
+            entry.ended_s = told_s
+        if self._journal is not None and entry.source != "journal" and entry.state in ("finished", "failed"):
+            self._record_read(entry, self._journal)
+        for waiter in self._waiters:
+            waiter.left.discard(node_id)
+            if not waiter.left:
+                waiter.release()
+        if self._pending and self._waiters:
+            self._release_stuck()  # perhaps only those that wait for a person are left
+        if entry.extra is not None:
+            for told in entry.extra.on_end:
+                told(entry)
+
+    def _record_read(self, entry: Entry, journal: RunJournal) -> None:
+        """Reads and model steps are written down when they are told; effects were by whoever ran them."""
+        if (entry.plan is None and not isinstance(entry.node, ModelStep)) or (entry.plan and not entry.plan.is_read):
+            return
+        assert entry.state is not None
+        self._runner.start_alone(
+            journal.record(
+                entry.id,
+                state=entry.state,
+                value=entry.value,
+                error=entry.error,
+                effect="read",
+                attempt=max(1, entry.attempt),
+                tool=entry.node.name,
+            )
+        )
+
+    def _become(self, entry: Entry, state: State, reason: str) -> None:
+        """Void what was never sealed; what it found stays for equal calls of this turn."""
+        extra = entry.extra
+        if extra is not None and extra.key is not None and entry.state == "finished":
+            kept = Entry(entry.id, entry.node, None, None, entry.order)
+            kept.phase, kept.state, kept.value = Phase.ENDED, "finished", entry.value
+            self._shared[extra.key] = kept
+        entry.phase, entry.state, entry.error, entry.value = Phase.ENDED, state, reason, None
+        entry.sealed_s = None
+        self._tell(entry)
+        self._leave(entry)
+        if extra is not None:
+            self._let_follow(entry)
+
+    def _stop(self, entry: Entry, reason: str) -> None:
+        if entry.phase >= Phase.FLIGHT:
+            self._runner.stop(entry, reason)
+
+    def _release_stuck(self) -> None:
+        """Let go of whoever waits only for calls that wait for a person."""
+        if not self._waiters or not self._pending:
+            return
+        # One that is still being looked up in the journal may have been decided in another process.
+        stack = [entry for entry in self._pending.values() if entry.id not in self._asking]
+        stuck = {entry.id for entry in stack}
+        while stack:
+            entry = stack.pop()
+            behind = list(entry.dependents or ())
+            if entry.extra is not None:
+                behind += entry.extra.followers
+                if entry.extra.ticket is not None:
+                    behind += [self._entries[ticket.owner] for ticket in entry.extra.ticket.followers]
+            if entry.parent is not None and entry.parent.phase == Phase.RUNNING:
+                behind.append(entry.parent)
+            for other in behind:
+                if other.id not in stuck and not other.has_ended:
+                    stuck.add(other.id)
+                    stack.append(other)
+        for waiter in self._waiters:
+            if stuck.issuperset(waiter.left):
+                waiter.release()
+
+    def _break_off(self, error: BaseException) -> None:
+        """The journal can't be written, or another driver has the run: stop, and tell whoever leaves the executor."""
+        if self._broken is None:
+            self._broken = error
+            self.cancel_all(str(error))
+            for waiter in self._waiters:
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
+
+    # What the layers above add
+
+    @abstractmethod
+    def _go_on(self, entry: Entry) -> None:
+        """Everything the entry needs is there."""
+
+    @abstractmethod
+    def _admit(self, entry: Entry) -> None:
+        """The entry's resources are free."""
+
+    @abstractmethod
+    def _free(self, ticket: Ticket) -> None:
+        """A ticket waits no more."""

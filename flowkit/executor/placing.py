@@ -1,0 +1,289 @@
+"""How nodes come into the graph: with what their tools need, and counted by what they wait for."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import cast
+
+from flowkit import events
+from flowkit.codec import JSON
+from flowkit.errors import GraphError, ToolError
+from flowkit.executor.admission import Admission
+from flowkit.executor.controls import begin_control
+from flowkit.executor.entries import Entry, Phase, Plan
+from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
+from flowkit.journal import RunJournal
+from flowkit.references import Reference, ToolCall, find_references, substitute
+from flowkit.result_paths import find_subschemas
+
+
+class Placing(Admission):
+    """Puts nodes in, and starts them on their way when everything they need is there."""
+
+    def add(self, node: Node, *, parent: str | None = None, early: bool = False, sealed: bool = True) -> None:
+        """Put a node into the graph; it starts when it can. What its tool needs is put in before it.
+
+        Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
+        """
+        references = self._find_known(node)
+        entry = self._open(node, parent)
+        if isinstance(node, ToolCall):
+            self._place(entry, node, references, early=early, sealed=sealed)
+        else:
+            self._place_control(entry, node, references)
+
+    def provide(self, node_id: str, value: JSON) -> None:
+        """Let nodes refer to a value from outside, such as a recipe's inputs."""
+        if node_id in self._entries:
+            raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
+        entry = Entry(node_id, ToolCall(node_id, ""), None, None, 0)
+        entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
+        self._entries[node_id] = entry
+
+    def _find_known(self, node: Node) -> list[Reference]:
+        """The references that a node waits for; raises `GraphError` for one to what isn't there."""
+        references = find_references(node.arguments) if type(node) is ToolCall else find_own_references(node)
+        if references or type(node) is not ToolCall:
+            for name in (*(reference.call_id for reference in references), *get_after(node)):
+                if name == node.id:
+                    raise GraphError(f"{node.id!r} refers to itself")
+                if name not in self._entries:
+                    raise GraphError(f"{node.id!r} refers to {name!r}, which isn't there before it")
+        return references
+
+    def _open(self, node: Node, parent: str | None, plan: Plan | None = None) -> Entry:
+        """A new entry, told of."""
+        if self._is_closed:
+            raise GraphError(f"{node.id!r}: this executor is closed")
+        before = self._entries.get(node.id)
+        if before is not None and before.state != "void":
+            raise GraphError(f"{node.id!r} is taken: every node needs an id of its own")
+        above = None if parent is None else self._entries[parent]
+        if plan is None and isinstance(node, ToolCall):
+            plan = self._plan(node.name)
+        self._count += 1
+        entry = Entry(node.id, node, plan, above, self._count)
+        if above is not None:
+            above.more.add_child(entry)
+        self._entries[node.id] = entry
+        self._log.note(events.CallNew, node.id, node.name, parent)
+        return entry
+
+    def _open_again(self, call: ToolCall) -> Entry:
+        """The entry that was announced for this call, or a new one."""
+        entry = self._entries.get(call.id)
+        return self._open(call, None) if entry is None or entry.state == "void" else entry
+
+    def _start_anew(self, entry: Entry) -> Entry:
+        """The same call as if it were only announced: its early run, and those it needed, are stopped and forgotten."""
+        fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
+        self._entries[entry.id] = fresh
+        for child in self._children(entry):
+            self._drop(child)
+            again = Entry(child.id, child.node, child.plan, fresh, child.order)
+            fresh.more.add_child(again)
+            self._entries[child.id] = again
+        self._drop(entry)
+        return fresh
+
+    def _drop(self, entry: Entry) -> None:
+        if not entry.has_ended:
+            self._runner.stop(entry, "its arguments changed")
+            self._leave(entry)
+            entry.phase = Phase.DROPPED
+            self._let_follow(entry)
+
+    def _place(self, entry: Entry, call: ToolCall, references: list[Reference], *, early: bool, sealed: bool) -> None:
+        """The arguments are there: put in what the tool needs, and count what the call waits for."""
+        entry.node = call
+        entry.early = early
+        plan = entry.plan
+        if sealed:
+            self._tell_sealed(entry, call)
+        if plan is None:
+            self._end(entry, "failed", error=f"there is no tool {call.name!r}")
+            return
+        if isinstance(call, Step):
+            self._take_options(entry, call)
+        waits_for: Collection[str] = ()
+        try:
+            if plan.needs or references:
+                waits_for = self._bind(entry, call, plan, references, early=early, sealed=sealed)
+            else:
+                entry.arguments = plan.tool.validate(call.arguments)
+        except ToolError as error:
+            self._end(entry, "failed", error=str(error))
+            return
+        if plan.touches:
+            self._take_ticket(entry, plan)
+        self._wait_for(entry, (*waits_for, *call.after) if isinstance(call, Step) else waits_for)
+
+    def _take_options(self, entry: Entry, step: Step) -> None:
+        if step.timeout_s is not None or step.retries is not None or step.optional or step.after:
+            more = entry.more
+            more.timeout_s, more.retries, more.optional = step.timeout_s, step.retries, step.optional
+            more.after = frozenset(step.after)
+
+    def _bind(
+        self, entry: Entry, call: ToolCall, plan: Plan, references: list[Reference], *, early: bool, sealed: bool
+    ) -> list[str]:
+        """Put in what the tool needs; the ids that the call waits for."""
+        plan.tool.check(call.arguments)
+        arguments = call.arguments
+        if plan.needs:
+            *needed, bound = plan.tool.expand(call)
+            for place, need in enumerate(needed, 1):
+                child = self._open_need(entry, need, plan)
+                # It counts as made just before the call that needs it.
+                child.order = entry.order - 1 + place / (len(needed) + 1)
+                self._place(child, need, find_references(need.arguments), early=early, sealed=sealed)
+            arguments = bound.arguments
+            references = find_references(arguments)
+        entry.bound = arguments
+        for reference in references:
+            if reference.path:
+                self._check_path(reference)
+        return [reference.call_id for reference in references]
+
+    def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
+        """The entry of what a call needs; an early run with other arguments may have opened it before."""
+        child = self._entries.get(need.id)
+        if child is not None and child.phase == Phase.NEW and child.parent is entry:
+            return child
+        return self._open(need, entry.id, self._plan_need(plan, need.name))
+
+    def _plan_need(self, plan: Plan, name: str) -> Plan | None:
+        tool = plan.tool.needed_tools.get(name)
+        known = self._plan(name)
+        if tool is None or (known is not None and known.tool is tool):
+            return known
+        return Plan(tool, has_journal=self._journal is not None)
+
+    def _check_path(self, reference: Reference) -> None:
+        """Whether the path can be in what the other call's tool says it gives."""
+        producer = self._entries[reference.call_id]
+        schema = None if producer.plan is None else producer.plan.tool.result_schema
+        if schema is not None:
+            find_subschemas(schema, reference.path, producer.node.name)
+
+    def _place_control(self, entry: Entry, node: Control, references: list[Reference]) -> None:
+        entry.sealed_s = self._log.note(events.CallSealed, entry.id, {})
+        if node.after:
+            entry.more.after = frozenset(node.after)
+        self._wait_for(entry, [*(reference.call_id for reference in references), *node.after])
+
+    def _wait_for(self, entry: Entry, names: Collection[str]) -> None:
+        """Count the calls that it waits for; it goes on at once when there are none."""
+        if names:
+            unmet: list[str] = []
+            for name in dict.fromkeys(names):
+                producer = self._entries[name]
+                if not producer.has_ended:
+                    unmet.append(name)
+                elif not self._is_met(entry, producer):
+                    self._skip(entry, producer)
+                    return
+            if unmet:
+                for name in unmet:
+                    producer = self._entries[name]
+                    if producer.dependents is None:
+                        producer.dependents = []
+                    producer.dependents.append(entry)
+                entry.missing = len(unmet)
+                entry.phase = Phase.NEEDS
+                self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
+                if self._pending and self._waiters:
+                    self._release_stuck()
+                return
+        self._go_on(entry)
+
+    def _go_on(self, entry: Entry) -> None:
+        """Everything it needs is there."""
+        plan = entry.plan
+        if self._journal is not None and self._take_recorded(entry, self._journal):
+            return
+        if plan is None:
+            self._begin(entry)
+            return
+        if entry.bound is not None and not self._resolve(entry, plan):
+            return
+        if plan.ungated:
+            self._runner.start(entry)
+        elif plan.approval:
+            if callable(plan.approval):
+                entry.phase = Phase.APPROVAL
+                self._runner.start_alone(self._judge(entry, plan.approval))
+            else:
+                self._ask_person(entry)
+        else:
+            self._queue_on_resources(entry)
+
+    def _take_recorded(self, entry: Entry, journal: RunJournal) -> bool:
+        """Whether it ended in an earlier process."""
+        if entry.plan is None and not isinstance(entry.node, ModelStep):
+            return False
+        recorded = journal.lookup(entry.id)
+        if recorded is None or not recorded.is_ended or recorded.state not in ("finished", "failed"):
+            return False
+        entry.source, entry.attempt, entry.value = "journal", recorded.attempt, recorded.value
+        self._end(entry, recorded.state, error=recorded.error)
+        return True
+
+    def _resolve(self, entry: Entry, plan: Plan) -> bool:
+        """Put the values in and validate them; False when that failed."""
+        bound = entry.bound
+        try:
+            values = cast("dict[str, object]", substitute(bound, partial(self._value, entry)))
+            if plan.needs:
+                needed = {name: value for name, value in values.items() if name in plan.needs}
+                given = {name: value for name, value in values.items() if name not in plan.needs}
+                entry.arguments = plan.tool.validate(given, needed)
+            else:
+                entry.arguments = plan.tool.validate(values)
+        except ToolError as error:
+            self._end(entry, "failed", error=f"not run: {error}")
+            return False
+        return True
+
+    def _begin(self, entry: Entry) -> None:
+        """Start a step that asks a model, or open a control's body."""
+        node = entry.node
+        assert not isinstance(node, ToolCall)
+        if isinstance(node, ModelStep):
+            if node.timeout_s is not None:
+                entry.more.timeout_s = node.timeout_s
+            self._runner.start(entry)
+            return
+        entry.phase = Phase.RUNNING
+        entry.attempt = 1
+        entry.started_s = self._log.note(events.CallStarted, entry.id)
+        begin_control(self, entry, node)
+
+    async def _run_model_step(self, entry: Entry) -> JSON:
+        node = entry.node
+        assert isinstance(node, ModelStep)
+        if self._run_model is None:
+            raise ToolError("this run has no model to ask")
+        values = substitute(node.arguments, lambda reference: self._value(entry, reference))
+        return await self._run_model(node, cast("Mapping[str, JSON]", values))
+
+    def finish_control(self, entry: Entry, value: JSON, failure: str | None = None) -> None:
+        """A control's body has ended."""
+        if entry.has_ended:
+            return
+        entry.value = value
+        self._end(entry, "finished" if failure is None else "failed", error=failure)
+
+    def resolve_value(self, value: object) -> object:
+        """A control's value with its references replaced."""
+        return substitute(value, lambda reference: self._value(None, reference))
+
+    def get_entry(self, node_id: str) -> Entry:
+        """What is known of a node; for controls."""
+        return self._entries[node_id]
+
+    def skip_node(self, node: Node, because: str, parent: str) -> None:
+        """A node of a branch that isn't taken: it is told of, and never runs."""
+        entry = self._open(node, parent)
+        entry.more.because = because
+        entry.sealed_s = self._log.now()
+        self._end(entry, "skipped", error=f"not run: {because}")
