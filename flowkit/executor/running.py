@@ -1,4 +1,4 @@
-"""Runs one call after another in as many tasks as there are slots: attempts, time-outs, retries, threads, claims.
+"""The tasks that run calls: as many as there are slots, each one call after another.
 
 A task that has run a call settles it, and takes the next that is ready; it ends when there is none. A call that can
 be shared with other runs has a task of its own, since it may wait for another's flight.

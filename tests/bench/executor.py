@@ -11,13 +11,15 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.references import Reference, ToolCall
-from flowkit.tools import tool
+from flowkit.tools import Tool, tool
 from tests.bench.report import Report, compare, wants_json
+from tests.executing import Shelf
 
 Edges = list[list[int]]
 """For each node, by its number, the earlier nodes that it waits for."""
@@ -41,7 +43,8 @@ async def sleep(seconds: float, y: list[None] | None = None) -> None:
     await asyncio.sleep(seconds)
 
 
-TOOLS = {made.name: made for made in (noop, look, sleep)}
+TOOLS: dict[str, Tool[..., Any]] = {made.name: made for made in (noop, look, sleep)}
+FUNCTIONS: dict[str, Callable[..., Awaitable[object]]] = {name: made.function for name, made in TOOLS.items()}
 
 
 def chain(count: int) -> Edges:
@@ -72,7 +75,7 @@ def make_calls(edges: Edges, name: str) -> list[ToolCall]:
 
 async def run_flowkit(calls: Sequence[ToolCall], slots: int = 16) -> None:
     loop = asyncio.get_running_loop()
-    executor = Executor(TOOLS, EventLog("bench", loop.time), slots=slots)
+    executor = Executor(Shelf(TOOLS.values()), EventLog("bench", loop.time), slots=slots)
     async with executor:
         for call in calls:
             executor.add(call)
@@ -80,41 +83,43 @@ async def run_flowkit(calls: Sequence[ToolCall], slots: int = 16) -> None:
         assert executor.outcome(calls[-1].id) is not None
 
 
-async def run_by_hand(edges: Edges, function: Callable[[int], object]) -> None:
-    """The other side: counts, and a task for each node."""
-    missing = [len(before) for before in edges]
-    dependents: list[list[int]] = [[] for _ in edges]
-    for number, before in enumerate(edges):
-        for other in before:
-            dependents[other].append(number)
-    results: dict[int, object] = {}
+async def run_by_hand(calls: Sequence[ToolCall], functions: Mapping[str, Callable[..., Awaitable[object]]]) -> None:
+    """The other side: counts, and a task for each node; arguments are filled in, nothing is checked or told."""
+    missing: dict[str, int] = {}
+    dependents: dict[str, list[ToolCall]] = {}
+    for call in calls:
+        before: Any = call.arguments.get("y") or []
+        missing[call.id] = len(before)
+        for reference in before:
+            dependents.setdefault(reference.call_id, []).append(call)
+    results: dict[str, object] = {}
     done = asyncio.get_running_loop().create_future()
     tasks: set[asyncio.Task[None]] = set()
 
-    async def work(number: int) -> None:
-        results[number] = await function(number)  # pyright: ignore[reportGeneralTypeIssues]  # any awaitable
-        for dependent in dependents[number]:
-            missing[dependent] -= 1
-            if not missing[dependent]:
+    async def work(call: ToolCall) -> None:
+        arguments: dict[str, Any] = dict(call.arguments)
+        if "y" in arguments:
+            arguments["y"] = [results[reference.call_id] for reference in arguments["y"]]
+        results[call.id] = await functions[call.name](**arguments)
+        for dependent in dependents.get(call.id, ()):
+            missing[dependent.id] -= 1
+            if not missing[dependent.id]:
                 start(dependent)
-        if len(results) == len(edges):
+        if len(results) == len(calls):
             done.set_result(None)
 
-    def start(number: int) -> None:
-        task = asyncio.get_running_loop().create_task(work(number))
+    def start(call: ToolCall) -> None:
+        task = asyncio.get_running_loop().create_task(work(call))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    for number, count in enumerate(missing):
-        if not count:
-            start(number)
+    for call in calls:
+        if not missing[call.id]:
+            start(call)
     await done
 
 
 def compare_cpu(report: Report) -> None:
-    async def plain(number: int) -> int:
-        return number
-
     cases = {
         "chain of 1,000": chain(1000),
         "fan of 1,000": fan(1000),
@@ -129,9 +134,9 @@ def compare_cpu(report: Report) -> None:
                 for _ in range(repeat):
                     asyncio.run(run_flowkit(calls))
 
-            def theirs(edges: Edges = edges, repeat: int = repeat) -> None:
+            def theirs(calls: list[ToolCall] = calls, repeat: int = repeat) -> None:
                 for _ in range(repeat):
-                    asyncio.run(run_by_hand(edges, plain))
+                    asyncio.run(run_by_hand(calls, FUNCTIONS))
 
             first, second = compare(ours, theirs)
             count = len(edges) * repeat / 1e6
@@ -148,12 +153,9 @@ def compare_real_time(report: Report) -> None:
         for n, before in enumerate(edges)
     ]
 
-    async def nap(number: int) -> None:
-        await asyncio.sleep(durations[number])
-
     first, second = compare(
         lambda: asyncio.run(run_flowkit(calls, slots=200)),
-        lambda: asyncio.run(run_by_hand(edges, nap)),
+        lambda: asyncio.run(run_by_hand(calls, FUNCTIONS)),
         clock=time.perf_counter,
     )
     ends = [0.0] * len(edges)
@@ -184,7 +186,7 @@ def run_sleeping(count: int) -> None:
     async def go() -> None:
         calls = [ToolCall(f"n{number}", "sleep", {"seconds": 3}) for number in range(count)]
         loop = asyncio.get_running_loop()
-        executor = Executor(TOOLS, EventLog("bench", loop.time), slots=count)
+        executor = Executor(Shelf(TOOLS.values()), EventLog("bench", loop.time), slots=count)
         gc.collect()
         before = read_memory()
         async with executor:
