@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from forking import Forks, say
-from stores import opened_journal
+from stores import fast_folder, opened_journal
 from test_faults import World, look, pay, read_effects
 
 from flowkit.agent import Agent
@@ -78,6 +78,12 @@ def talk(folder: str, die_at: int | None) -> None:
     asyncio.run(main())
 
 
+@pytest.fixture
+def place() -> Generator[Path]:
+    with fast_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def forks() -> Generator[Forks]:
     with Forks(["test_faults_turn"]) as forks:
@@ -85,16 +91,16 @@ def forks() -> Generator[Forks]:
 
 
 def test_row_17_no_write_of_a_broken_turn_was_started_and_no_event_number_is_used_twice(
-    tmp_path: Path, forks: Forks
+    place: Path, forks: Forks
 ) -> None:
-    (tmp_path / "0").mkdir()
-    whole = forks.start("test_faults_turn:talk", tmp_path / "0", None)
+    (place / "0").mkdir()
+    whole = forks.start("test_faults_turn:talk", place / "0", None)
     points = json.loads(whole.hear())["points"]
     whole.wait()
     assert points > 20
     broken_turns = 0
     for die_at in range(1, points + 1):
-        folder = tmp_path / str(die_at)
+        folder = place / str(die_at)
         folder.mkdir()
         child = forks.start("test_faults_turn:talk", folder, die_at)
         assert child.hear() == ""
