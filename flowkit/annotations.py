@@ -43,6 +43,11 @@ def read_typed_dict(cls: Any) -> tuple[dict[str, Any], set[str]]:
     return {name: _strip_qualifiers(hint) for name, hint in hints.items()}, required
 
 
+def new_typed_dict(name: str, **options: Any) -> Any:
+    """A TypedDict whose fields are set afterwards; type checkers know only those that are written out."""
+    return cast(Any, TypedDict)(name, {}, **options)
+
+
 class Adapter:
     """Puts annotations in the form that pydantic takes; use one for all that end in one schema.
 
@@ -101,7 +106,7 @@ class Adapter:
     def _adapt_named_tuple(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
         hints = get_type_hints(cls, include_extras=True)
         defaults: dict[str, Any] = cls._field_defaults
-        form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
+        form: Any = new_typed_dict(cls.__name__)
         form.__module__, form.__doc__ = cls.__module__, None
         names: tuple[str, ...] = cls._fields
 
@@ -134,7 +139,7 @@ class Adapter:
             hints = get_type_hints(cls, include_extras=True)
         except NameError:
             return cls
-        form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
+        form: Any = new_typed_dict(cls.__name__)
         form.__module__ = cls.__module__
         # What `dataclass` writes by itself is the signature, which says nothing new.
         form.__doc__ = None if str(cls.__doc__).startswith(f"{cls.__name__}(") else cls.__doc__
@@ -169,7 +174,7 @@ class Adapter:
     def _adapt_typed_dict(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
         is_standard = type(cls).__module__ == "typing"
         hints, required = read_typed_dict(cls)
-        form: Any = TypedDict(cls.__name__, {})  # type: ignore[operator]
+        form: Any = new_typed_dict(cls.__name__)
         form.__module__, form.__doc__ = cls.__module__, cls.__doc__
         self.forms[key] = form
         fields = {name: self.adapt(hint, variables) for name, hint in hints.items()}

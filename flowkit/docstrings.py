@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ def read_docstring(docstring: str) -> Documentation:
         return Documentation(text)
     if style == "google":
         text = _part_sections(text)
-    parsed = griffe.Docstring(text, lineno=1).parse(style, **_QUIET[style])  # type: ignore[arg-type]
+    parsed = griffe.Docstring(text, lineno=1).parse(style, warnings=False)
     description: list[str] = []
     parameters: dict[str, str] = {}
     for section in parsed:
@@ -43,11 +44,6 @@ def read_docstring(docstring: str) -> Documentation:
     return Documentation("\n\n".join(part for part in description if part), parameters)
 
 
-_QUIET: dict[str, dict[str, bool]] = {
-    "google": {"warnings": False, "warn_unknown_params": False, "warn_missing_types": False},
-    "numpy": {"warnings": False, "warn_unknown_params": False, "warn_missing_types": False},
-    "sphinx": {"warnings": False, "warn_unknown_params": False, "warn_missing_types": False},
-}
 _SPHINX = re.compile(
     r"^:(param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|yields?)\b[^:\n]*:", re.M
 )
@@ -59,7 +55,7 @@ _SECTIONS = (
 _GOOGLE = re.compile(rf"^#?\s?({_SECTIONS}):\s*$", re.M | re.I)
 
 
-def _find_style(text: str) -> str | None:
+def _find_style(text: str) -> Literal["google", "numpy", "sphinx"] | None:
     if _NUMPY.search(text):
         return "numpy"
     if _SPHINX.search(text):

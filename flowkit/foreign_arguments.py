@@ -96,11 +96,11 @@ def _read_errors(found: Iterable[Any]) -> Iterator[_Error]:
         unexpected: tuple[str, ...] = ()
         if keyword == "required":
             # One error for each name, which only its message tells.
-            names = [name for name in error.validator_value if name not in instance]
+            names: list[str] = [name for name in error.validator_value if name not in instance]
             missing = tuple(name for name in names if error.message.startswith(repr(name)))
         elif keyword in ("additionalProperties", "unevaluatedProperties"):
-            patterns = schema.get("patternProperties", {})
-            others = [name for name in instance if name not in schema.get("properties", {})]
+            patterns: Iterable[str] = schema.get("patternProperties", ())
+            others: list[str] = [name for name in instance if name not in schema.get("properties", {})]
             unexpected = tuple(name for name in others if not any(re.search(pattern, name) for pattern in patterns))
         yield _Error(
             tuple(error.absolute_path),

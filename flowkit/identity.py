@@ -1,8 +1,8 @@
 """What tells one function from another across processes: its source, and what it was made with.
 
 Two tools of one name can differ in nothing but the object that their methods are bound to, or in what their closures
-hold; their results must not be mixed up in a cache. Values with a canonical form stand for themselves; an object
-without one stands for itself in this process only, so its results are never shared with another.
+hold; their results must not be mixed up in a cache. Values with a canonical form that can't change stand for
+themselves; any other object stands for itself in this process only, so its results are never shared with another.
 """
 
 import functools
@@ -11,8 +11,12 @@ import inspect
 import secrets
 import types
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from flowkit.codec import JSON
 from flowkit.keys import NotKeyable, canonicalize
@@ -64,9 +68,21 @@ def _identify_value(value: object) -> JSON:
     if hasattr(value, "code") and hasattr(value, "needs"):
         return ["tool", str(getattr(value, "name", ""))]
     try:
-        return canonicalize(value)
+        return canonicalize(value) if _is_frozen(value) else ["object", _token(value)]
     except (NotKeyable, RecursionError):
         return ["object", _token(value)]
+
+
+def _is_frozen(value: Any) -> bool:
+    """Whether the value stays what it is: a list of today tells nothing of the list that the function meets later."""
+    if isinstance(value, (tuple, frozenset)):
+        return all(_is_frozen(item) for item in cast(Iterable[object], value))
+    if isinstance(value, BaseModel):
+        return value.model_config.get("frozen", False) and all(_is_frozen(item) for _, item in value)
+    if is_dataclass(value):
+        is_frozen = bool(cast(Any, type(value)).__dataclass_params__.frozen)
+        return is_frozen and all(_is_frozen(getattr(value, field.name)) for field in fields(value))
+    return not isinstance(value, (list, dict, set, bytearray, deque))
 
 
 def _token(value: object) -> str:

@@ -13,9 +13,8 @@ from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, Typ
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import PydanticSerializationError, PydanticUndefined, SchemaError, core_schema
-from typing_extensions import TypedDict
 
-from flowkit.annotations import Adapter
+from flowkit.annotations import Adapter, new_typed_dict
 from flowkit.codec import JSON, dumps
 from flowkit.errors import DefinitionError
 from flowkit.keys import canonicalize
@@ -136,11 +135,7 @@ def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
     adapter = Adapter()
     fields = {parameter.name: _field_type(parameter, adapter) for parameter in parameters if parameter.kind != "extra"}
     extra = next((parameter.annotation for parameter in parameters if parameter.kind == "extra"), None)
-    made: Any = (
-        TypedDict("Arguments", {})  # type: ignore[operator]
-        if extra is None
-        else TypedDict("Arguments", {}, extra_items=adapter.adapt(extra))  # type: ignore[operator]
-    )
+    made = new_typed_dict("Arguments", **({} if extra is None else {"extra_items": adapter.adapt(extra)}))
     # Set by hand, since the functional form would wrap each field in Required or NotRequired first: slower by a third.
     made.__annotations__ = fields
     required = frozenset(parameter.name for parameter in parameters if parameter.is_required)

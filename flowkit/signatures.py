@@ -192,7 +192,12 @@ def _unpack_typed_dict(typed_dict: Any) -> list[Parameter]:
     return [Parameter(name, hint, MISSING if name in required else OMIT, "keyword") for name, hint in hints.items()]
 
 
-OMIT: Any = type("_Omit", (), {"__repr__": lambda self: "OMIT"})()  # type: ignore[misc]
+class _Omit:
+    def __repr__(self) -> str:
+        return "OMIT"
+
+
+OMIT: Any = _Omit()
 """The default of a key that isn't passed at all when it wasn't given."""
 
 

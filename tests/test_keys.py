@@ -157,6 +157,8 @@ def test_what_a_function_was_made_with_belongs_to_its_key() -> None:
     assert key(one.price) == key(one.price) != key(other.price)
     assert key(Plain(1).price) == key(Plain(1).price) != key(Plain(2).price)
     assert len({tool(ttl=5)(p).key(tool(ttl=5)(p).validate({"b": 1}), "") for p in partials}) == 2
+    assert key(make((1, "a"))) == key(make((1, "a"))) != key(make((2, "a")))
+    assert key(make([1])) != key(make([1]))
     held = Desk(1)
     assert key(make(held)) == key(make(held)) != key(make(Desk(1)))
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from flowkit import CONTEXT, Context, DefinitionError, Needs, Reference, Tool, ToolArgumentsError, ToolCall, tool
-from flowkit.effects import Approval
+from flowkit.effects import Approval, Options
+from flowkit.tools import make_tool
 
 
 class Order(BaseModel):
@@ -165,7 +166,7 @@ def test_only_a_tool_can_be_needed() -> None:
         return 1
 
     with pytest.raises(DefinitionError, match="@tool"):
-        Needs(plain)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+        Needs(plain)  # pyright: ignore[reportArgumentType, reportCallIssue]  # the mistake is meant
 
 
 def test_result_that_is_not_data_cannot_be_needed() -> None:
@@ -262,8 +263,8 @@ def test_tool_with_a_context_must_name_a_scope_to_have_a_ttl() -> None:
     assert looks.scope == "run"
     for function in (directly, through_a_need):
         with pytest.raises(DefinitionError, match="scope="):
-            tool(ttl=5)(function)  # type: ignore[arg-type] # pyright: ignore[reportUnknownVariableType]
-        assert tool(ttl=5, scope="user")(function).scope == "user"  # type: ignore[arg-type] # pyright: ignore
+            make_tool(function, Options(ttl=5))
+        assert make_tool(function, Options(ttl=5, scope="user")).scope == "user"
 
 
 def approve_large(arguments: Mapping[str, Any], context: Context[Any]) -> bool:

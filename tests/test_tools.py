@@ -238,7 +238,7 @@ def test_result_schema_is_of_what_an_async_function_gives() -> None:
         return Model()
 
     @tool
-    def g():  # type: ignore[no-untyped-def]
+    def g():
         return 1
 
     assert f.result_schema == {
