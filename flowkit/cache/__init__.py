@@ -10,9 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from flowkit.cache.disk import DiskCache, default_directory
+from flowkit.cache.disk import DiskCache
 from flowkit.cache.entries import CacheStats, Hit, HitError, Lease, ShownEntry, ToolStats
 from flowkit.cache.flights import Flights
+from flowkit.cache.opening import default_directory
 from flowkit.codec import JSON
 
 __all__ = [

@@ -14,7 +14,6 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbits, token_hex
@@ -29,7 +28,6 @@ from flowkit.cache.entries import (
     HitError,
     Label,
     Lease,
-    ResultStore,
     ShownEntry,
     ToolStats,
     decode_entry,
@@ -37,10 +35,11 @@ from flowkit.cache.entries import (
 )
 from flowkit.cache.flights import Flights
 from flowkit.cache.inventory import list_items, read_entry, sum_by_tool, touches
-from flowkit.cache.marks import MAX_LEASE_S, Marks
+from flowkit.cache.marks import MAX_LEASE_S
+from flowkit.cache.opening import Store, default_directory, is_malformed, open_store
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON, dumps
-from flowkit.stores.folders import hold_folder, make_private_folder, move_aside, refuse_network
+from flowkit.stores.folders import make_private_folder, refuse_network
 from flowkit.stores.thread import Job, StoreThread
 
 T = TypeVar("T")
@@ -56,8 +55,6 @@ WAIT_S = 60.0
 POLL_S = 0.005
 MAX_POLL_S = 0.03
 """How often a waiter looks whether the other process is done; there is nothing to wait on between processes."""
-BUSY_TIMEOUT_S = 5.0
-"""How long the writer waits for another process's lock."""
 REOPEN_S = 30.0
 """How long after a store that couldn't be opened the next try."""
 TIDY_WRITES = 200
@@ -91,7 +88,7 @@ class DiskCache:
         self._value_limit = value_limit
         self._lease_s = min(lease_s, MAX_LEASE_S)
         self._clock = SystemClock() if clock is None else clock
-        self._store: _Store | None = None
+        self._store: Store | None = None
         self._opening = Lock()
         self._reopen_at = 0.0
         self._held: dict[str, str] = {}
@@ -268,14 +265,14 @@ class DiskCache:
             self._trouble(error)
             return False
 
-    def _ensure(self) -> "_Store | None":
+    def _ensure(self) -> "Store | None":
         """The open store; None while it can't be opened."""
         if self._store is not None or self._clock.monotonic() < self._reopen_at:
             return self._store
         with self._opening:
             if self._store is None:
                 try:
-                    self._store = _open_store(self._path, self._size_limit, self._clock)
+                    self._store = open_store(self._path, self._size_limit, self._clock)
                 except (sqlite3.Error, OSError) as error:
                     self._reopen_at = self._clock.monotonic() + REOPEN_S
                     self._trouble(error)
@@ -297,13 +294,13 @@ class DiskCache:
 
     # The writing side: the store's thread only.
 
-    async def _write(self, operation: "Callable[[_Store], T]", otherwise: T) -> T:
+    async def _write(self, operation: Callable[[Store], T], otherwise: T) -> T:
         """Run `operation` in the thread; `otherwise` when the store can't."""
         if self._ensure() is None:
             return otherwise
         return await self._thread.submit(lambda: self._guard(operation, otherwise))
 
-    def _guard(self, operation: "Callable[[_Store], T]", otherwise: T) -> T:
+    def _guard(self, operation: Callable[[Store], T], otherwise: T) -> T:
         store = self._ensure()
         if store is None:
             return otherwise
@@ -343,7 +340,7 @@ class DiskCache:
         self._entries.append(_Entry(key, data, ttl_s + CLEAN_UP_S, label.to_text()))
         await self._write(self._put_entries, None)
 
-    def _put_entries(self, store: "_Store") -> None:
+    def _put_entries(self, store: Store) -> None:
         """Write all entries that wait, in one transaction; those who ask for it later find theirs written."""
         entries: list[_Entry] = []
         while self._entries:
@@ -359,12 +356,12 @@ class DiskCache:
         if self._untidy >= TIDY_WRITES:
             self._tidy(store)
 
-    def _tidy(self, store: "_Store") -> None:
+    def _tidy(self, store: Store) -> None:
         self._untidy = 0
         store.writer.cull()
         store.marks.forget_leases()
 
-    def _take_lease(self, store: "_Store", key: str, owner: str) -> bool:
+    def _take_lease(self, store: Store, key: str, owner: str) -> bool:
         is_ours = store.marks.take_lease(key, owner, self._lease_s)
         if is_ours:
             self._held[key] = owner
@@ -374,12 +371,12 @@ class DiskCache:
         if self._held.get(lease.key) == lease.owner:
             await self._write(lambda store: self._drop_lease(store, lease), None)
 
-    def _drop_lease(self, store: "_Store", lease: Lease) -> None:
+    def _drop_lease(self, store: Store, lease: Lease) -> None:
         if self._held.get(lease.key) == lease.owner:
             del self._held[lease.key]
         store.marks.release_leases({lease.key: lease.owner})
 
-    def _renew(self, store: "_Store") -> None:
+    def _renew(self, store: Store) -> None:
         if self._pid != os.getpid():
             # Forked: what the parent holds is the parent's.
             self._pid = os.getpid()
@@ -387,11 +384,11 @@ class DiskCache:
         if self._held:
             store.marks.renew_leases(self._held, self._lease_s)
 
-    def _flush_counters(self, store: "_Store") -> None:
+    def _flush_counters(self, store: Store) -> None:
         if counts := self._counters.take():
             store.marks.add_counts(counts)
 
-    def _clear(self, store: "_Store", tool: str | None, resource: str | None, user: str | None) -> int:
+    def _clear(self, store: Store, tool: str | None, resource: str | None, user: str | None) -> int:
         if tool is None and resource is None and user is None:
             return store.writer.clear()
         keys = [
@@ -412,78 +409,3 @@ class _Entry:
     data: bytes
     expire_s: float
     tag: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Store:
-    """The open database: results to read without waiting and to write with it, and the tables beside them."""
-
-    reader: ResultStore
-    writer: ResultStore
-    marks: Marks
-    busy: type[Exception]
-    database: Path
-    inode: int
-
-    def close(self) -> None:
-        """Close this thread's connections."""
-        self.reader.close()
-        self.writer.close()
-        self.marks.close()
-
-    def move_aside(self) -> None:
-        """Rename the database away, unless another process did so already."""
-        with hold_folder(self.database.parent), suppress(OSError):
-            if self.database.stat().st_ino == self.inode:
-                move_aside(self.database)
-
-
-def default_directory() -> Path:
-    """`FLOWKIT_CACHE_DIR`, or the user's cache folder for flowkit."""
-    import platformdirs
-
-    named = os.environ.get("FLOWKIT_CACHE_DIR")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("flowkit")) / "results"
-
-
-def is_malformed(error: Exception) -> bool:
-    """Whether SQLite says that the file is no good, which neither waiting nor another try can mend."""
-    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", None) in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    )
-
-
-def _open_store(directory: Path, size_limit: int, clock: Clock) -> _Store:
-    """Open the database in this folder; one that can't be trusted or read is moved aside first."""
-    from flowkit.cache.safe_disk import has_foreign_settings
-
-    make_private_folder(directory)
-    database = directory / "cache.db"
-    with hold_folder(directory):
-        try:
-            if _is_linked(database) or (database.exists() and has_foreign_settings(database)):
-                logger.warning("%s was not written by flowkit; renamed aside", database)
-                move_aside(database)
-            return _connect(database, size_limit, clock)
-        except sqlite3.DatabaseError as error:
-            if not is_malformed(error):
-                raise
-            logger.warning("%s can't be read (%s); renamed aside", database, error)
-            move_aside(database)
-            return _connect(database, size_limit, clock)
-
-
-def _connect(database: Path, size_limit: int, clock: Clock) -> _Store:
-    from flowkit.cache.safe_disk import Busy, open_result_store
-
-    writer = open_result_store(database.parent, timeout_s=BUSY_TIMEOUT_S, size_limit=size_limit)
-    # Opened here, used in the writer's thread: diskcache has a connection for each thread.
-    writer.close()
-    reader = open_result_store(database.parent, timeout_s=0, size_limit=size_limit)
-    marks = Marks(database, clock, busy_timeout_s=BUSY_TIMEOUT_S)
-    return _Store(reader, writer, marks, Busy, database, database.stat().st_ino)
-
-
-def _is_linked(database: Path) -> bool:
-    return any(database.with_name(database.name + ending).is_symlink() for ending in ("", "-wal", "-shm"))
