@@ -194,9 +194,10 @@ class Agent(Generic[OutputT]):
         model: Model | None = None,
         tools: Mapping[str, ToolLike] | None = None,
         cache: Cache | bool | None = None,
+        journal: Journal | None = None,
     ) -> Generator[None]:
-        """Runs started inside, by this task and those it starts, have another model, cache or, by name, tools."""
-        given = {"model": model, "tools": tools, "cache": cache}
+        """Runs started inside, by this task and those it starts, have another model, cache, journal or, by name, tools."""
+        given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
         changes = {name: value for name, value in given.items() if value is not None}
         token = self._overrides.set({**self._overrides.get(), **changes})
         try:
@@ -222,6 +223,9 @@ class Agent(Generic[OutputT]):
         return cast(Cache, cache)
 
     def _open_journal(self) -> Journal | None:
+        overridden = self._overrides.get().get("journal")
+        if overridden is not None:
+            return cast(Journal, overridden)
         # A file is opened by the first run, so that making an agent touches no disk.
         if isinstance(self._journal, (str, Path)):
             self._journal = Journal(self._journal)

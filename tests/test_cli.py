@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shop_data import open_database
 from tests.command import SHOP, Command, make_command
 from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page
 
@@ -93,6 +94,36 @@ def test_write_that_needs_a_person_waits_where_nobody_can_be_asked(
 
     assert ended.code == 1
     assert "waits for approval of refund_order" in ended.err
+
+
+def test_session_goes_on_where_it_was(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    with ScriptedServer([chat("Hello, Minji."), chat("You are Minji.")]) as server:
+        flowkit(*ask_shop(*shop_data, "--base-url", server.base_url, "-s", "monday", message="I am Minji."))
+        flowkit(*ask_shop(*shop_data, "--base-url", server.base_url, "-s", "monday", message="Who am I?"))
+        asked = [message["content"] for message in server.requests[1].body["messages"] if message["role"] != "system"]
+
+    assert asked == ["I am Minji.", "Hello, Minji.", "Who am I?"]
+
+
+def test_refund_that_a_person_approved_elsewhere_is_paid_once(
+    flowkit: Command, shop_data: tuple[str, ...], tmp_path: Path
+) -> None:
+    refund = call("refund_order", order_id="ORD-1043", amount_won=259_000, reason="cancelled")
+    with ScriptedServer([chat(refund), chat("It is paid.")]) as server:
+        url = ("--base-url", server.base_url)
+        waiting = flowkit(*ask_shop(*shop_data, *url, "--user", "c-2", "-s", "monday", message="Refund it."))
+        run = json.loads(flowkit("runs", "list", "--json").out)[0]
+        asked = json.loads(flowkit("runs", "show", run["run"], "--json").out)["waiting"][0]["call"]
+        approved = flowkit("runs", "approve", run["run"], asked, "--by", "kim")
+        done = flowkit("runs", "resume", run["run"], SHOP, *shop_data, *url, "--model", "m")
+        again = flowkit("runs", "resume", run["run"], SHOP, *shop_data, *url, "--model", "m")
+
+    assert f"flowkit runs approve {run['run']}" in waiting.err
+    assert (run["status"], approved.code) == ("waiting", 0)
+    assert (done.code, done.out) == (0, "It is paid.\n")
+    assert again.code == 0
+    with open_database(tmp_path / "shop.sqlite3") as db:
+        assert [tuple(row) for row in db.execute("SELECT order_id, amount_won FROM refunds")] == [("ORD-1043", 259_000)]
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,22 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from flowkit.apps import load_app
+from flowkit.agent import Agent
+from flowkit.apps import App, load_app
 from flowkit.cli.conversation import Conversation
 from flowkit.cli.exit_codes import FAILED
+from flowkit.cli.journals import open_chosen_journal, open_journal
 from flowkit.cli.model_choice import choose_model
-from flowkit.cli.options import AppTarget, BaseUrl, Data, Model, Trace, User, read_pairs
+from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalPath, Model, Session, Trace, User, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.running import open_trace
 from flowkit.errors import ConfigurationError
+from flowkit.journal import RunDetails
 
 
 def chat(
@@ -24,7 +28,9 @@ def chat(
     base_url: BaseUrl = None,
     data: Data = None,
     user: User = None,
+    session: Session = None,
     trace: Trace = None,
+    journal: JournalPath = None,
 ) -> None:
     """Talk to an app's agent."""
     loaded = load_app(app)
@@ -33,10 +39,11 @@ def chat(
     messages = _read_messages() if message is None else iter([message])
     with (
         open_trace(trace) as file,
+        open_chosen_journal(journal, wanted=session is not None) as kept,
         choose_model(agent, model, base_url) as chosen,
         asyncio.Runner() as runner,
     ):
-        conversation = Conversation(loaded, agent, chosen, file)
+        conversation = Conversation(loaded, agent, model=chosen, journal=kept, session=session, trace=file)
         try:
             runner.run(conversation.open(options, user))
             if message is None:
@@ -47,6 +54,35 @@ def chat(
         finally:
             runner.run(conversation.close())
     if message is not None and status != "done":
+        raise typer.Exit(FAILED)
+
+
+def resume_chat(
+    app: App,
+    agent: Agent[Any],
+    found: RunDetails,
+    *,
+    model: str | None,
+    base_url: str | None,
+    data: list[str] | None,
+    trace: Path | None,
+    journal: Path | None,
+) -> None:
+    """Go on with a run of this agent."""
+    with (
+        open_trace(trace) as file,
+        open_journal(journal) as kept,
+        choose_model(agent, model, base_url) as chosen,
+        asyncio.Runner() as runner,
+    ):
+        session = found.summary.session
+        conversation = Conversation(app, agent, model=chosen, journal=kept, session=session, trace=file)
+        try:
+            runner.run(conversation.open(read_pairs(data, "--data"), found.summary.user))
+            status = runner.run(conversation.go_on(found.summary.run_id))
+        finally:
+            runner.run(conversation.close())
+    if status != "done":
         raise typer.Exit(FAILED)
 
 

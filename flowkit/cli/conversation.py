@@ -2,10 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from flowkit.agent import Agent
+from flowkit.agent import Agent, RunOptions
 from flowkit.apps import App
 from flowkit.cache import open_default_cache
 from flowkit.cli.output import note
@@ -13,9 +13,10 @@ from flowkit.cli.running import watch
 from flowkit.display.words import say_arguments
 from flowkit.events import RunStatus
 from flowkit.executor import Approve, Deny
+from flowkit.journal import Journal
 from flowkit.messages import Message
 from flowkit.models.base import Model
-from flowkit.run import AgentResult, Decision, Pending, Run
+from flowkit.run import AgentResult, Decision, Pending
 
 
 @runtime_checkable
@@ -28,10 +29,21 @@ class Closable(Protocol):
 class Conversation:
     """One person, one agent; `open` before the first message, `close` after the last."""
 
-    def __init__(self, app: App, agent: Agent[Any], model: Model | None, trace: BinaryIO | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        agent: Agent[Any],
+        *,
+        model: Model | None = None,
+        journal: Journal | None = None,
+        session: str | None = None,
+        trace: BinaryIO | None = None,
+    ) -> None:
         self._app = app
         self._agent = agent
         self._model = model
+        self._journal = journal
+        self._session = session
         self._trace = trace
         self._history: tuple[Message, ...] = ()
         self._data: object = None
@@ -73,24 +85,29 @@ class Conversation:
 
     async def say(self, text: str) -> RunStatus:
         """Send a message and show the answer; a call that waits for a person is asked about on a terminal."""
-        result = await self._run(
-            lambda: self._agent.start(text, data=self._data, user=self._user, history=self._history)
-        )
+        # A session's history is in the journal.
+        history: RunOptions = {} if self._session is not None else {"history": self._history}
+        return await self._finish(await self._run(text, history))
+
+    async def go_on(self, run_id: str) -> RunStatus:
+        """Go on with a run in the journal, and show it."""
+        return await self._finish(await self._run(None, {"run_id": run_id}))
+
+    async def _finish(self, result: AgentResult[Any]) -> RunStatus:
         while result.status == "waiting" and sys.stdin.isatty():
             decisions = {pending.id: _ask(pending) for pending in result.pending}
-            messages = result.messages
-            result = await self._run(
-                lambda messages=messages, decisions=decisions: self._agent.start(
-                    data=self._data, user=self._user, history=messages, decisions=decisions
-                )
-            )
+            if self._journal is None:
+                result = await self._run(None, {"history": result.messages, "decisions": decisions})
+            else:
+                result = await self._run(None, {"run_id": result.run_id, "decisions": decisions})
         self._history = result.messages
-        _say_end(result)
+        _say_end(result, in_journal=self._journal is not None)
         return result.status
 
-    async def _run(self, start: Callable[[], Run[Any]]) -> AgentResult[Any]:
-        with self._agent.override(model=self._model):
-            run = start()
+    async def _run(self, text: str | None, options: RunOptions) -> AgentResult[Any]:
+        given: RunOptions = {"data": self._data, "user": self._user, "session": self._session, **options}
+        with self._agent.override(model=self._model, journal=self._journal):
+            run = self._agent.start(text, **given)
         await watch(run, trace=self._trace)
         return await run.wait()
 
@@ -101,12 +118,14 @@ def _ask(pending: Pending) -> Decision:
     return Approve() if sys.stdin.readline().strip().lower() in ("y", "yes", "예", "네") else Deny("the person said no")
 
 
-def _say_end(result: AgentResult[Any]) -> None:
-    """Why there is no answer, in one line."""
+def _say_end(result: AgentResult[Any], *, in_journal: bool) -> None:
+    """Why there is no answer, in one line, and how to go on."""
     match result.status:
         case "waiting":
             names = ", ".join(pending.name for pending in result.pending)
             note(f"flowkit: waits for approval of {names}; nobody is here to ask")
+            if in_journal:
+                note(f"decide with: flowkit runs approve {result.run_id} {result.pending[0].id}")
         case "failed" | "limit":
             note(f"flowkit: {result.error}")
         case "in_doubt":

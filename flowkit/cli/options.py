@@ -15,6 +15,10 @@ Model = Annotated[
 BaseUrl = Annotated[str | None, typer.Option(help="Where an OpenAI-compatible server listens.")]
 Data = Annotated[list[str] | None, typer.Option("--data", "-d", metavar="KEY=VALUE", help="For the app's open_data.")]
 User = Annotated[str | None, typer.Option("--user", "-u", help="Whose run it is; cached results are kept apart by it.")]
+Session = Annotated[
+    str | None,
+    typer.Option("--session", "-s", metavar="NAME", help="A conversation kept in the journal: go on with it."),
+]
 Trace = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")]
 ToolsFile = Annotated[
     Path | None, typer.Option("--tools", metavar="FILE", help="For a YAML recipe: the Python file with its tools.")

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -16,13 +15,14 @@ from flowkit.apps import App, load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.dry_run import say_dry_run
 from flowkit.cli.exit_codes import FAILED
+from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, Data, JournalPath, ToolsFile, Trace, User, read_pairs
 from flowkit.cli.output import note, print_json
 from flowkit.cli.running import open_trace, watch
 from flowkit.cli.schemas import read_properties
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
-from flowkit.journal import Journal, RunDetails, default_journal_path
+from flowkit.journal import Journal, RunDetails
 from flowkit.recipes import Recipe, RecipeResult
 
 
@@ -73,47 +73,37 @@ def run(
         user,
         resume or run_id or f"{recipe.name}-{secrets.token_hex(3)}",
     )
-    path = journal or default_journal_path()
     if resume is not None:
-        order = _recall(order, path)
-    _execute(order, path, trace, as_json=as_json)
+        order = _recall(order, journal)
+    _execute(order, journal, trace, as_json=as_json)
 
 
-def resume_run(
-    app: str, found: RunDetails, *, data: list[str] | None, trace: Path | None, as_json: bool, journal: Path | None
+def resume_recipe(
+    app: App,
+    recipe: Recipe[..., Any],
+    found: RunDetails,
+    *,
+    data: list[str] | None,
+    trace: Path | None,
+    as_json: bool,
+    journal: Path | None,
 ) -> None:
-    """Go on with a run of a recipe in this app."""
-    loaded = load_app(app)
-    name = found.summary.name
-    recipe = next((recipe for recipe in loaded.recipes.values() if recipe.name == name), None)
-    if recipe is None:
-        raise ConfigurationError(f"{app} has no recipe {name!r}, which run {found.summary.run_id!r} is of")
+    """Go on with a run of this recipe."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
-    order = Order(loaded, recipe, inputs, read_pairs(data, "--data"), found.summary.user, found.summary.run_id)
-    _execute(order, journal or default_journal_path(), trace, as_json=as_json)
+    order = Order(app, recipe, inputs, read_pairs(data, "--data"), found.summary.user, found.summary.run_id)
+    _execute(order, journal, trace, as_json=as_json)
 
 
-def _recall(order: Order, path: Path) -> Order:
+def _recall(order: Order, path: Path | None) -> Order:
     """The order with the user and the inputs that its run began with."""
-    if not path.exists():
-        raise ConfigurationError(f"no journal at {str(path)!r}")
-    journal = Journal(path)
-    try:
-        found = journal.show(order.run_id)
-    finally:
-        journal.close()
-    if found is None:
-        raise ConfigurationError(f"no run {order.run_id!r} in {str(path)!r}")
+    with open_journal(path, must_exist=True) as journal:
+        found = find_run(journal, order.run_id)
     inputs = found.inputs if order.inputs is None and isinstance(found.inputs, dict) else order.inputs
     return Order(order.app, order.recipe, inputs, order.options, found.summary.user, order.run_id)
 
 
-def _execute(order: Order, path: Path, trace: Path | None, *, as_json: bool) -> None:
-    with ExitStack() as stack:
-        file = stack.enter_context(open_trace(trace))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(path)
-        stack.callback(journal.close)
+def _execute(order: Order, path: Path | None, trace: Path | None, *, as_json: bool) -> None:
+    with open_trace(trace) as file, open_journal(path) as journal:
         try:
             result = asyncio.run(_run(order, journal, file, quiet=as_json))
         except KeyboardInterrupt:

@@ -1,22 +1,22 @@
 """`flowkit runs`: the runs that a journal holds; what waits for a person, and going on."""
 
 import getpass
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from flowkit import codec
-from flowkit.cli.options import AppTarget, AsJson, Data, JournalPath, Trace
+from flowkit.apps import load_app
+from flowkit.cli.chat import resume_chat
+from flowkit.cli.journals import find_run, open_journal
+from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, Trace
 from flowkit.cli.output import make_console, print_json
-from flowkit.cli.recipes import resume_run
+from flowkit.cli.recipes import resume_recipe
 from flowkit.display.words import say_arguments, say_value, shorten
 from flowkit.errors import ConfigurationError
-from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails, RunSummary, default_journal_path
+from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
 
 app = typer.Typer(help="Runs in the journal: look, approve, resolve, go on.", no_args_is_help=True)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -32,7 +32,7 @@ def list_runs(
     journal: JournalPath = None,
 ) -> None:
     """The runs that began last, newest first."""
-    with open_journal(journal) as opened:
+    with open_journal(journal, must_exist=True) as opened:
         found = opened.runs(status=status, limit=limit)
     if as_json:
         print_json([_summary_to_json(run) for run in found])
@@ -46,8 +46,8 @@ def list_runs(
 @app.command()
 def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) -> None:
     """A run's calls, what became of each, and what waits for a person."""
-    with open_journal(journal) as opened:
-        run = _find(opened, run_id)
+    with open_journal(journal, must_exist=True) as opened:
+        run = find_run(opened, run_id)
     if as_json:
         print_json(_details_to_json(run))
         return
@@ -81,8 +81,8 @@ def approve(
     journal: JournalPath = None,
 ) -> None:
     """Decide on a call that waits; the run finds the decision when it goes on."""
-    with open_journal(journal) as opened:
-        _find(opened, run_id)
+    with open_journal(journal, must_exist=True) as opened:
+        find_run(opened, run_id)
         decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
     print(f"{node} {'approved' if decision.approved else 'denied'} by {decision.by}")
 
@@ -99,8 +99,8 @@ def resolve(
 ) -> None:
     """Settle a write that may or may not have happened."""
     resolution = _read_resolution(done, retry, fail)
-    with open_journal(journal) as opened:
-        _find(opened, run_id)
+    with open_journal(journal, must_exist=True) as opened:
+        find_run(opened, run_id)
         opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
     print(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
 
@@ -110,34 +110,25 @@ def resume(
     run_id: RunId,
     app: AppTarget,
     data: Data = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
     trace: Trace = None,
     as_json: AsJson = False,
     journal: JournalPath = None,
 ) -> None:
     """Go on with a run that was stopped, killed, or waits: what has ended doesn't run again."""
-    with open_journal(journal) as opened:
-        found = _find(opened, run_id)
-    resume_run(app, found, data=data, trace=trace, as_json=as_json, journal=journal)
-
-
-@contextmanager
-def open_journal(path: Path | None) -> Generator[Journal]:
-    """The journal at `path`, or the usual one; raises `ConfigurationError` when there is none."""
-    path = path or default_journal_path()
-    if not path.exists():
-        raise ConfigurationError(f"no journal at {str(path)!r}")
-    journal = Journal(path)
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-def _find(journal: Journal, run_id: str) -> RunDetails:
-    found = journal.show(run_id)
-    if found is None:
-        raise ConfigurationError(f"no run {run_id!r} in {str(journal.path)!r}")
-    return found
+    with open_journal(journal, must_exist=True) as opened:
+        found = find_run(opened, run_id)
+    loaded = load_app(app)
+    name = found.summary.name
+    agent = next((agent for agent in loaded.agents.values() if agent.name == name), None)
+    recipe = next((recipe for recipe in loaded.recipes.values() if recipe.name == name), None)
+    if recipe is not None:
+        resume_recipe(loaded, recipe, found, data=data, trace=trace, as_json=as_json, journal=journal)
+    elif agent is not None:
+        resume_chat(loaded, agent, found, model=model, base_url=base_url, data=data, trace=trace, journal=journal)
+    else:
+        raise ConfigurationError(f"{app} has no agent and no recipe {name!r}, which run {run_id!r} is of")
 
 
 def _read_resolution(done: str | None, retry: bool, fail: str | None) -> Resolution:
