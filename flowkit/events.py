@@ -6,6 +6,7 @@ thinking, arguments and progress that have piled up by then are merged into one 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -287,8 +288,9 @@ class EventLog:
         self.is_closed = False
         self._built: list[Event] = []
         self._notes: list[tuple[Any, ...]] = []
-        self._clock = now
-        self._began = now()
+        # Asyncio's own clock is this function behind a method; it is asked several times for every call.
+        self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
+        self._began = self._clock()
         self._wakers: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
 

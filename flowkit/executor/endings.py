@@ -51,7 +51,7 @@ class Endings(Table):
 
     def _settle(self, entry: Entry, failure: Failure | None) -> None:
         """What the runner tells of a call that ran."""
-        if entry.has_ended:
+        if entry.phase >= Phase.ENDED:
             # Voided, or dropped for other arguments: only what it held is given back.
             self._leave(entry, failure)
         elif failure is None:
@@ -76,6 +76,8 @@ class Endings(Table):
             self._log.note(events.CallProgress, entry.id, 1, 1, note)
         if entry.extra is not None:
             self._leave(entry, failure)
+        if entry.dependents is None and entry.extra is None and not self._fail_fast:
+            return  # nobody waits for it
         self._ended.append(entry)
         if not self._is_settling:
             self._settle_all()

@@ -177,7 +177,7 @@ class Placing(Admission):
             unmet: list[str] = []
             for name in dict.fromkeys(names):
                 producer = self._entries[name]
-                if not producer.has_ended:
+                if producer.phase < Phase.ENDED:
                     unmet.append(name)
                 elif not self._is_met(entry, producer):
                     self._skip(entry, producer)

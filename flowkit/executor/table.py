@@ -15,7 +15,7 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ResolutionError, ToolError
 from flowkit.events import EventLog
-from flowkit.executor.entries import AnyTool, Entry, Failure, Plan, Waiter
+from flowkit.executor.entries import AnyTool, Entry, Failure, Phase, Plan, Waiter
 from flowkit.executor.inside import Progress
 from flowkit.executor.outcomes import Outcome
 from flowkit.executor.running import Runner, SlotWaiter
@@ -123,7 +123,7 @@ class Table(ABC):
         return [child for child in entry.extra.children if self._entries.get(child.id) is child]
 
     def _is_told(self, entry: Entry) -> bool:
-        return entry.has_ended and (entry.sealed_s is not None or entry.state == "void")
+        return entry.phase >= Phase.ENDED and (entry.sealed_s is not None or entry.state == "void")
 
     def _show_call(self, entry: Entry) -> ToolCall:
         """The call with its references resolved, if they can be, and its secrets masked."""
