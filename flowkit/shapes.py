@@ -50,17 +50,17 @@ def may_fit(found: frozenset[str], expected: frozenset[str]) -> bool:
 
 
 def find_unknown_reference(schema: Shape) -> str | None:
-    """The first `$ref` in a schema that leads out of it or nowhere."""
+    """The first `$ref` in a schema that leads out of it or nowhere, as `key: value`; or what could lead it elsewhere."""
     stack: list[JSON] = [cast(JSON, schema)]
     while stack:
         value = stack.pop()
         if isinstance(value, list):
             stack.extend(value)
         elif isinstance(value, dict):
-            for word in ("$ref", "$dynamicRef"):
-                reference = value.get(word)
-                if isinstance(reference, str) and (reference != "#" and _follow(schema, reference) is None):
-                    return reference
+            for word in ("$ref", "$dynamicRef", "$id"):
+                held = value.get(word)
+                if isinstance(held, str) and (word != "$ref" or (held != "#" and _follow(schema, held) is None)):
+                    return f"{word}: {held!r}"
             stack.extend(value.values())
     return None
 

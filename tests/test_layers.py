@@ -60,6 +60,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "recipe_source",
         "recipe_steps",
         "recipe_tools",
+        "recipe_blocks",
+        "recipe_values",
         "recipe_yaml",
         "recipe_files",
         "recipes",

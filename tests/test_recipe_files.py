@@ -131,6 +131,8 @@ def test_output_is_checked_by_its_schema() -> None:
         ("limit: {type: integer, default: 3}", "limit: {type: intger}", "5:17", "not a JSON Schema"),
         ("limit: {type: integer, default: 3}", "limit: {type: integer, default: x}", "5:35", "'x' is not of type"),
         ("limit: {type: integer, default: 3}", "limit: {$ref: 'https://example.org/x'}", "4:3", "isn't in this file"),
+        ("limit: {type: integer, default: 3}", "limit: {pattern: '('}", "5:20", "not a JSON Schema"),
+        ("limit: {type: integer, default: 3}", "limit: {$id: 'https://example.org/x'}", "4:3", "isn't in this file"),
         ("steps.order.items", "steps.quotes", "7:3", "a circle"),
         ("steps.order.items", "item", "8:11", "a reference begins with inputs.name, steps.name; found 'item'"),
         ("${{ item.sku }}", "id-${{ item.sku }}", "14:10", "an expression has to be the whole value"),
@@ -228,6 +230,12 @@ steps:
         load(text)
     with pytest.raises(RecipeFileError, match=r"6:13: .*the prompt names 'nte'; did you mean 'note'"):
         load(text.replace("{note}.", "{nte}."), models={"small": model})
+
+
+def test_schema_that_refers_only_to_itself_is_refused() -> None:
+    text = FILE.replace("limit: {type: integer, default: 3}", "limit: {$ref: '#/$defs/a', default: 3}")
+    with pytest.raises(RecipeFileError, match="refers only to itself"):
+        load(text + "$defs: {a: {$ref: '#/$defs/a'}}\n")
 
 
 def test_page_on_recipe_files_shows_one_that_loads() -> None:
