@@ -1,0 +1,229 @@
+"""The executor with a real cache and a real journal: what is found, what is ended, what a write in doubt comes to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowkit.cache import Cache, DiskCache
+from flowkit.codec import JSON
+from flowkit.errors import ToolError
+from flowkit.events import EventLog
+from flowkit.executor import Approve, Executor
+from flowkit.journal import Fail, Journal, RunJournal
+from flowkit.references import ToolCall
+from flowkit.tools import tool
+from tests.executing import AnyTool, Drive, Ran, Shelf, check_events
+
+runs: list[str] = []
+
+
+@tool(ttl=60, resource="order:{order_id}", scope="user")
+async def get_order(order_id: str) -> str:
+    """Read an order."""
+    runs.append(f"get {order_id}")
+    return order_id
+
+
+@tool(resource="order:{order_id}")
+async def refund(order_id: str) -> str:
+    """Write an order."""
+    runs.append(f"refund {order_id}")
+    return "done"
+
+
+TOOLS: list[AnyTool] = [get_order, refund]
+
+
+@pytest.fixture(autouse=True)
+def _no_runs_yet() -> None:  # pyright: ignore[reportUnusedFunction]  # pytest finds it
+    runs.clear()
+
+
+async def run(
+    calls: Sequence[ToolCall], tools: Sequence[AnyTool] = TOOLS, drive: Drive | None = None, **options: Any
+) -> Ran:
+    log = EventLog("r", asyncio.get_running_loop().time)
+    executor = Executor(Shelf(tools), log, **options)
+    async with executor:
+        for call in calls:
+            executor.add(call)
+        if drive is not None:
+            await drive(executor)
+        await executor.wait()
+    ran = Ran(executor, log)
+    check_events(ran)
+    return ran
+
+
+def with_cache(folder: Path, test: Callable[[Cache], Any]) -> None:
+    async def go() -> None:
+        cache = DiskCache(folder / "cache")
+        try:
+            await test(cache)
+        finally:
+            await cache.close()
+
+    asyncio.run(go())
+
+
+def test_result_is_found_again_and_not_by_another_user(tmp_path: Path) -> None:
+    async def go(cache: Cache) -> None:
+        call = [ToolCall("a", "get_order", {"order_id": "1"})]
+        assert (await run(call, cache=cache, user="kim"))["a"].source == "run"
+        found = (await run(call, cache=cache, user="kim"))["a"]
+        assert found.source == "cache"
+        assert found.age_s is not None
+        assert (await run(call, cache=cache, user="lee"))["a"].source == "run"
+        for _ in range(2):
+            assert (await run(call, cache=cache))["a"].source == "run", "a run without a user shares nothing"
+
+    with_cache(tmp_path, go)
+
+
+def test_write_ends_the_cached_reads_on_its_resource(tmp_path: Path) -> None:
+    async def go(cache: Cache) -> None:
+        reads = [ToolCall(f"r{name}", "get_order", {"order_id": name}) for name in "12"]
+        await run(reads, cache=cache, user="kim")
+        await run([ToolCall("w", "refund", {"order_id": "1"})], cache=cache, user="kim")
+        ran = await run(reads, cache=cache, user="kim")
+        assert (ran["r1"].source, ran["r2"].source) == ("run", "cache")
+
+    with_cache(tmp_path, go)
+
+
+def test_equal_reads_of_two_runs_share_a_flight(tmp_path: Path) -> None:
+    async def go(cache: Cache) -> None:
+        call = [ToolCall("a", "get_order", {"order_id": "1"})]
+        both = await asyncio.gather(*(run(call, cache=cache, user="kim") for _ in range(2)))
+        assert sorted(ran["a"].source for ran in both) == ["flight", "run"]
+        assert runs == ["get 1"]
+
+    with_cache(tmp_path, go)
+
+
+def with_journal(folder: Path, test: Callable[[RunJournal], Any]) -> None:
+    async def go() -> None:
+        journal = Journal(folder / "runs.db")
+        held = await journal.open_run("r", name="test")
+        try:
+            await test(held)
+        finally:
+            await held.close()
+            journal.close()
+
+    asyncio.run(go())
+
+
+def test_recorded_calls_never_run_again(tmp_path: Path) -> None:
+    calls = [ToolCall("a", "get_order", {"order_id": "1"}), ToolCall("w", "refund", {"order_id": "2"})]
+
+    async def go(journal: RunJournal) -> None:
+        await run(calls, journal=journal, run_id="r")
+
+    with_journal(tmp_path, go)
+    first = list(runs)
+
+    async def again(journal: RunJournal) -> None:
+        ran = await run(calls, journal=journal, run_id="r")
+        assert {ran["a"].source, ran["w"].source} == {"journal"}
+        assert ran["w"].value == "done"
+
+    with_journal(tmp_path, again)
+    assert runs == first
+
+
+def unsure() -> None:
+    raise ToolError("can't reach the bank")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "value", "ran_again"),
+    [
+        (lambda: True, "finished", None, False),
+        (lambda: "receipt 7", "finished", "receipt 7", False),
+        (lambda: False, "finished", "paid", True),
+        (lambda: Fail("refused"), "failed", None, False),
+        (lambda: None, "in_doubt", None, False),
+        (unsure, "in_doubt", None, False),
+    ],
+)
+def test_probe_decides_on_a_write_that_was_interrupted(
+    tmp_path: Path, answer: Callable[[], object], state: str, value: JSON, ran_again: bool
+) -> None:
+    def probe(won: int) -> object:
+        return answer()
+
+    @tool(probe=probe)
+    async def pay(won: int) -> str:
+        runs.append(f"pay {won}")
+        return "paid"
+
+    async def go(journal: RunJournal) -> None:
+        # What a process leaves that died in the middle of the write.
+        await journal.claim("p", tool="pay", code=pay.code(), effect="write", arguments={"won": 1})
+
+    async def again(journal: RunJournal) -> None:
+        outcome = (await run([ToolCall("p", "pay", {"won": 1})], [pay], journal=journal, run_id="r"))["p"]
+        assert (outcome.state, outcome.value) == (state, value)
+        assert bool(runs) == ran_again
+
+    with_journal(tmp_path, go)
+    with_journal(tmp_path, again)
+
+
+def test_write_in_doubt_without_a_probe_does_not_run(tmp_path: Path) -> None:
+    async def go(journal: RunJournal) -> None:
+        await journal.claim("w", tool="refund", code=refund.code(), effect="write", arguments={"order_id": "1"})
+
+    async def again(journal: RunJournal) -> None:
+        ran = await run([ToolCall("w", "refund", {"order_id": "1"})], journal=journal, run_id="r")
+        assert ran["w"].state == "in_doubt"
+        assert "don't repeat it" in (ran["w"].error or "")
+
+    with_journal(tmp_path, go)
+    with_journal(tmp_path, again)
+    assert runs == []
+
+
+def test_decision_made_in_an_earlier_process_holds(tmp_path: Path) -> None:
+    @tool(approval=True)
+    async def buy(won: int) -> str:
+        return "bought"
+
+    async def go(journal: RunJournal) -> None:
+        async def drive(executor: Executor) -> None:
+            await executor.wait()
+            assert executor.pending
+            await journal.decide("b", approved=True, by="kim")
+            executor.cancel_all("the process ends")
+
+        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, run_id="r")
+
+    async def again(journal: RunJournal) -> None:
+        ran = await run([ToolCall("b", "buy", {"won": 1})], [buy], journal=journal, run_id="r")
+        assert ran["b"].value == "bought"
+        assert "approval.decided" in ran.kinds("b")
+
+    with_journal(tmp_path, go)
+    with_journal(tmp_path, again)
+
+
+def test_decision_is_written_down(tmp_path: Path) -> None:
+    @tool(approval=True)
+    async def buy(won: int) -> str:
+        return "bought"
+
+    async def go(journal: RunJournal) -> None:
+        async def drive(executor: Executor) -> None:
+            await executor.wait()
+            executor.decide("b", Approve(by="kim"))
+
+        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, run_id="r")
+        decision = journal.approvals["b"].decision
+        assert decision is not None
+        assert (decision.approved, decision.by) == (True, "kim")
+
+    with_journal(tmp_path, go)
