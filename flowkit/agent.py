@@ -29,7 +29,7 @@ from flowkit.messages import Content, Message, text_of
 from flowkit.models.base import Model, ToolChoice
 from flowkit.outputs import make_output
 from flowkit.rounds import Rounds
-from flowkit.run import AgentResult, BeforeRequest, Decision, Given, Instructions, Plan, Prefetch, Run
+from flowkit.run import AgentResult, BeforeRequest, Decision, Given, Instructions, Plan, Prefetch, Run, is_loop_running
 from flowkit.tools import Tool
 from flowkit.toolsets import Toolset
 
@@ -175,6 +175,8 @@ class Agent(Generic[OutputT]):
 
     def run_sync(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:
         """`run`, for a program without an event loop."""
+        if is_loop_running():
+            raise ConfigurationError("run_sync would block the event loop that runs here; write `await agent.run(…)`")
         return asyncio.run(self.run(message, **options))
 
     @asynccontextmanager

@@ -8,6 +8,7 @@ is written down before its effects start; a run that goes on puts its turns back
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar
@@ -92,28 +93,37 @@ class Rounds(Generic[OutputT]):
         plan, context = self._plan, self._context
         status: RunStatus = "failed"
         error: FlowkitError | None = None
+        limit = asyncio.timeout(plan.limits.seconds)
         try:
             self._meter.check_priced(plan.model)
             await self._begin()
             self._log.emit(events.RunStarted, plan.name, plan.model.name, context.user, context.session)
-            async with asyncio.timeout(plan.limits.seconds), self._graph:
+            async with limit, self._graph:
                 await self._go()
             status = "done"
         except _Stopped as stopped:
             status = stopped.status
         except LimitReached as reached:
             status, error = "limit", reached
-        except TimeoutError:
-            status, error = "limit", LimitReached(f"the limit of {plan.limits.seconds} seconds is reached")
         except asyncio.CancelledError:
             status = "cancelled"
         except FlowkitError as failure:
             error = failure
-        except BaseException:
-            # An error of the user's own functions (instructions, hooks, sources of tools): theirs to see.
-            await self._finish("failed", None)
-            raise
-        return await self._finish(status, error)
+        except BaseException as failure:
+            if not (isinstance(failure, TimeoutError) and limit.expired()):
+                # An error of the user's own functions (instructions, hooks, sources of tools): theirs to see.
+                await self._end("failed", RunError(f"{type(failure).__name__}: {failure}"))
+                raise
+            status, error = "limit", LimitReached(f"the limit of {plan.limits.seconds} seconds is reached")
+        return await self._end(status, error)
+
+    async def _end(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
+        """Finish, whoever stops the run meanwhile: its last words are few, and its result always comes."""
+        ending = asyncio.ensure_future(self._finish(status, error))
+        while not ending.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(ending)
+        return ending.result()
 
     async def _begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
@@ -142,6 +152,8 @@ class Rounds(Generic[OutputT]):
         """Start or go on with the run in its journal; gives what it began with, its session's conversation included."""
         context, given = self._context, self._given
         is_known = journal.show(context.run_id) is not None
+        if not is_known and given.message is None and not unanswered(given.history):
+            raise RunError(f"there is no run {context.run_id!r} to go on with; give a message to start it")
         if not is_known and context.session is not None and not given.history:
             said = journal.conversation(context.session, user=context.user)
             given = replace(given, history=Given.read_messages(said))

@@ -129,6 +129,7 @@ class Run(Generic[OutputT]):
         self.id = log.run
         self.log = log
         self._decide = decide
+        self._is_stopping = False
         self._task = asyncio.create_task(drive, name=f"run {log.run}")
         self._task.add_done_callback(lambda _: (log.close(), on_end()))
 
@@ -145,7 +146,10 @@ class Run(Generic[OutputT]):
 
     def cancel(self) -> None:
         """Stop: running tools are cancelled, the stream is closed; `wait` then gives what there is."""
-        self._task.cancel()
+        if not self._is_stopping:
+            self._is_stopping = True
+            # Behind the task's first step: a task that is cancelled before it never begins, and has no result.
+            self._task.get_loop().call_soon(self._task.cancel)
 
     def decide(self, call: str, decision: Decision) -> None:
         """Answer a call that waits for approval while the run still goes on; `call` is the events' name of it.
@@ -158,3 +162,12 @@ class Run(Generic[OutputT]):
     def is_done(self) -> bool:
         """Whether the result is there."""
         return self._task.done()
+
+
+def is_loop_running() -> bool:
+    """Whether an event loop runs in this thread, which a blocking form would stop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""A run's handle: stopped at any moment, it ends once and its result comes."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowkit.agent import Agent
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError, RunError
+from flowkit.events import RunFinished
+from flowkit.journal import Journal
+from flowkit.models.scripted import Script, ScriptedModel, call
+from flowkit.run import AgentResult
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import tool
+
+
+def agent_of(turns: list[Script], *tools: Any, **options: Any) -> Agent[str]:
+    return Agent(ScriptedModel(turns), tools=tools, cache=False, **options)
+
+
+def test_a_run_that_is_cancelled_before_its_first_step_has_a_result() -> None:
+    async def go() -> tuple[AgentResult[str], list[str]]:
+        run = agent_of([["Hi.", 9.0]]).start("go")
+        run.cancel()
+        return await run.wait(), [event.type async for event in run]
+
+    result, seen = run_virtual(go())
+    assert result.status == "cancelled"
+    assert seen[-1] == "run.finished"
+
+
+def test_a_stream_can_be_left_at_once() -> None:
+    async def go() -> str:
+        async with agent_of([["Hi.", 9.0]]).stream("go") as run:
+            pass
+        return (await run.wait()).status
+
+    assert run_virtual(go()) == "cancelled"
+
+
+@pytest.mark.parametrize("moments", [(0.0, 0.0), (0.5, 0.5), (0.5, 0.7), (0.5, 1.0)])
+def test_cancelling_twice_is_cancelling_once(moments: tuple[float, float], tmp_path: Path) -> None:
+    @tool
+    async def slow() -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.5)
+        return ""
+
+    async def go() -> tuple[AgentResult[str], int]:
+        journal = Journal(tmp_path / "runs.db")
+        loop = asyncio.get_running_loop()
+        run = agent_of([[call("slow")]], slow, journal=journal).start("go")
+        for moment in moments:
+            loop.call_later(moment, run.cancel)
+        result = await run.wait()
+        journal.close()
+        return result, len([event async for event in run if isinstance(event, RunFinished)])
+
+    result, ends = run_virtual(go())
+    assert result.status in ("cancelled", "in_doubt")
+    assert ends == 1
+
+
+def test_a_cancellation_while_the_last_words_are_written_changes_nothing(tmp_path: Path) -> None:
+    async def go() -> AgentResult[str]:
+        journal = Journal(tmp_path / "runs.db")
+        run = agent_of(["Hi."], journal=journal).start("go")
+        async for event in run:
+            if isinstance(event, RunFinished):
+                run.cancel()
+        result = await run.wait()
+        journal.close()
+        return result
+
+    assert run_virtual(go()).output == "Hi."
+
+
+def test_a_time_out_of_the_users_own_function_is_no_limit_of_the_run() -> None:
+    def instruct(_: Context[Any]) -> str:
+        raise TimeoutError("the wiki is slow")
+
+    with pytest.raises(TimeoutError, match="the wiki is slow"):
+        run_virtual(agent_of(["Hi."], instructions=instruct).run("go"))
+
+
+def test_an_error_of_the_users_own_function_stands_in_the_last_event() -> None:
+    def instruct(_: Context[Any]) -> str:
+        raise KeyError("wiki")
+
+    async def go() -> str | None:
+        run = agent_of(["Hi."], instructions=instruct).start("go")
+        with pytest.raises(KeyError):
+            await run.wait()
+        *_, last = [event async for event in run]
+        assert isinstance(last, RunFinished)
+        return last.error
+
+    assert run_virtual(go()) == "KeyError: 'wiki'"
+
+
+def test_going_on_with_an_unknown_run_is_an_error(tmp_path: Path) -> None:
+    async def go() -> None:
+        journal = Journal(tmp_path / "runs.db")
+        try:
+            await agent_of(["Hi."], journal=journal).run(run_id="nope")
+        finally:
+            assert journal.show("nope") is None
+            journal.close()
+
+    with pytest.raises(RunError, match="there is no run 'nope' to go on with"):
+        run_virtual(go())
+
+
+def test_the_blocking_form_inside_a_loop_says_what_to_write_instead() -> None:
+    async def go() -> None:
+        agent_of(["Hi."]).run_sync("go")
+
+    with pytest.raises(ConfigurationError, match=r"await agent\.run"):
+        run_virtual(go())
