@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbits, token_hex
-from threading import Lock
+from threading import RLock
 from typing import TypeVar
 
 from flowkit.cache.counters import Counters
@@ -89,7 +89,7 @@ class DiskCache:
         self._lease_s = min(lease_s, MAX_LEASE_S)
         self._clock = SystemClock() if clock is None else clock
         self._store: Store | None = None
-        self._opening = Lock()
+        self._opening = RLock()  # what fails to open may have to be moved aside
         self._reopen_at = 0.0
         self._held: dict[str, str] = {}
         self._entries: deque[_Entry] = deque()
