@@ -106,3 +106,31 @@ def _describe(options: list[Schema], key: str | int) -> str:
         return f"is a list: expected an index before {key!r}"
     kinds = " or ".join(sorted({str(option.get("type", "value")) for option in options}))
     return f"is {kinds}, so it has no {key!r}"
+
+
+_HOLDERS = frozenset({"object", "array"})
+
+
+def find_mismatch(given: list[Schema], wanted: JSON, root: Schema) -> str | None:
+    """Why no value of the schemas `given` fits `wanted`, a part of the schema `root`; None when one may.
+
+    Only what can't be converted counts: an object for a number, a number for a list. Whether a text is a number, or
+    holds a list as JSON, is told when the value is there.
+    """
+    have = {kind for option in given for kind in _kinds(option)}
+    want = {kind for option in _alternatives(wanted, root) for kind in _kinds(option)}
+    if not have or not want or "any" in have or "any" in want or "string" in have:
+        return None
+    fits = bool(have & want) or bool((have - _HOLDERS - {"null"}) and (want - _HOLDERS - {"null"}))
+    return (
+        None if fits else f"is {' or '.join(sorted(have))}, expected {' or '.join(sorted(want - {'null'}) or ['null'])}"
+    )
+
+
+def _kinds(schema: Schema) -> set[str]:
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        return {declared}
+    if isinstance(declared, list):
+        return {str(kind) for kind in declared}
+    return {"any"}

@@ -171,6 +171,20 @@ def test_rule_3_path_is_checked_against_the_schema_at_the_seal() -> None:
     assert ran["bad"].started_s is None
 
 
+def test_rule_3_type_is_checked_against_the_parameter_at_the_seal() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.seal(ToolCall("bad", "count", {"number": Reference("a")}))
+        outcome = executor.outcome("bad")
+        assert outcome is not None, "known before anything has run"
+        assert outcome.error == "tool 'count': 'number': 'get_address' is object, expected integer"
+        executor.seal(ToolCall("list", "count", {"number": Reference("a", ("lines",))}))
+        outcome = executor.outcome("list")
+        assert outcome is not None
+        assert outcome.error == "tool 'count': 'number': 'get_address' at /lines is array, expected integer"
+
+    execute(TOOLS, [ToolCall("a", "get_address")], drive)
+
+
 def test_rule_3_value_is_checked_when_it_is_there() -> None:
     nodes = [ToolCall("a", "get_address"), ToolCall("b", "count", {"number": Reference("a", ("city",))})]
     ran = execute(TOOLS, nodes)

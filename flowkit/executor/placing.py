@@ -6,14 +6,14 @@ from typing import cast
 
 from flowkit import events
 from flowkit.codec import JSON
-from flowkit.errors import GraphError, ToolError
+from flowkit.errors import GraphError, ToolArgumentsError, ToolError
 from flowkit.executor.admission import Admission
 from flowkit.executor.controls import begin_control
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import RunJournal
-from flowkit.references import Reference, ToolCall, find_references, substitute
-from flowkit.result_paths import find_subschemas
+from flowkit.references import Reference, ToolCall, find_references, format_pointer, substitute
+from flowkit.result_paths import find_mismatch, find_subschemas
 
 
 class Placing(Admission):
@@ -142,6 +142,9 @@ class Placing(Admission):
         for reference in references:
             if reference.path:
                 self._check_path(reference)
+        for name, value in call.arguments.items():
+            if type(value) is Reference:
+                self._check_type(plan, name, value)
         return [reference.call_id for reference in references]
 
     def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
@@ -164,6 +167,30 @@ class Placing(Admission):
         schema = None if producer.plan is None else producer.plan.tool.result_schema
         if schema is not None:
             find_subschemas(schema, reference.path, producer.node.name)
+
+    def _check_type(self, plan: Plan, parameter: str, reference: Reference) -> None:
+        """Whether what a reference points to can be this parameter, by the schemas of both tools."""
+        producer = self._entries[reference.call_id].plan
+        if producer is None:
+            return
+        # Asked once for each pair of places: a thousand equal steps have equal schemas.
+        key = (producer.tool.identity, reference.path, plan.tool.identity, parameter)
+        if key not in self._mismatches:
+            result, parameters = producer.tool.result_schema, plan.tool.parameters
+            properties = parameters.get("properties")
+            wanted = properties.get(parameter) if isinstance(properties, dict) else None
+            found = None
+            if result is not None and wanted is not None:
+                found = find_mismatch(find_subschemas(result, reference.path), wanted, parameters)
+            self._mismatches[key] = found
+        mismatch = self._mismatches[key]
+        if mismatch is not None:
+            what = (
+                f"{producer.tool.name!r} at {format_pointer(reference.path)}"
+                if reference.path
+                else repr(producer.tool.name)
+            )
+            raise ToolArgumentsError(plan.tool.name, [f"{parameter!r}: {what} {mismatch}"])
 
     def _place_control(self, entry: Entry, node: Control, references: list[Reference]) -> None:
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, {})

@@ -22,7 +22,7 @@ from flowkit.executor.running import Runner, SlotWaiter
 from flowkit.executor.showing import show_arguments
 from flowkit.graph import Group, ModelStep
 from flowkit.journal import RunJournal
-from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
+from flowkit.references import Path, Reference, ToolCall, find_references, lookup, substitute
 from flowkit.resources import Resources
 from flowkit.slots import DEFAULT_LIMIT, Slots
 from flowkit.tools import ToolLookup
@@ -74,6 +74,7 @@ class Table(ABC):
         self._shared: dict[str, Entry] = {}
         self._resources = Resources()
         self._resource_writes: int = 0
+        self._mismatches: dict[tuple[object, Path, object, str], str | None] = {}
         self._ended: deque[Entry] = deque()
         self._is_settling = False
         self._is_closed = False
