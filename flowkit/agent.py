@@ -16,11 +16,11 @@ from typing import Any, Generic, TypedDict, cast
 
 from typing_extensions import TypeVar, Unpack
 
-from flowkit.answers import find_tool
+from flowkit.answers import check_prefetch
 from flowkit.cache import Cache, open_default_cache
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import ConfigurationError, DefinitionError
+from flowkit.errors import ConfigurationError
 from flowkit.events import EventLog
 from flowkit.history import read_history, unanswered
 from flowkit.journal import Journal
@@ -235,18 +235,10 @@ class Agent(Generic[OutputT]):
 
     def _check_prefetch(self) -> None:
         prefetch = self._plan.prefetch
-        for call in () if callable(prefetch) else prefetch:
-            tool = find_tool(self._plan.tools, call.name)
-            if tool is None:
-                raise DefinitionError(
-                    f"agent {self.name!r}: prefetch names {call.name!r}, which isn't one of its tools"
-                )
-            if tool.effect != "read" or tool.approval:
-                raise DefinitionError(
-                    f"agent {self.name!r}: prefetch names {call.name!r}, but only a read without approval may start "
-                    "before the model has asked for it",
-                    tool=call.name,
-                )
+        # A dynamic set has its tools only in a run, so there the run checks.
+        if not callable(prefetch) and not self._plan.tools.is_dynamic:
+            for call in prefetch:
+                check_prefetch(self._plan.tools, call, self.name)
 
     @staticmethod
     def _check_identity(plan: Plan[Any], user: str | None, session: str | None) -> None:

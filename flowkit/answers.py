@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from flowkit.codec import dumps
+from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.executor import Outcome
 from flowkit.messages import RequestedCall, ToolMessage
 from flowkit.reading import DEFAULT_MAX_CHARS, LongResults
+from flowkit.references import ToolCall
 from flowkit.tools import Tool
 from flowkit.toolsets import Toolset
 
@@ -51,8 +53,29 @@ def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[
             )
 
 
-def count_asked(outcomes: Mapping[str, Outcome], prefetched: Collection[str]) -> int:
+def check_prefetch(tools: Toolset, call: ToolCall, agent: str) -> None:
+    """Raise `DefinitionError` for a call that mustn't start before the model has asked for it."""
+    tool = find_tool(tools, call.name)
+    if tool is None:
+        raise DefinitionError(f"agent {agent!r}: prefetch names {call.name!r}, which isn't one of its tools")
+    if tool.effect != "read" or tool.approval:
+        raise DefinitionError(
+            f"agent {agent!r}: prefetch names {call.name!r}, but only a read without approval may start before the "
+            "model has asked for it",
+            tool=call.name,
+        )
+
+
+def count_asked(tools: Toolset, outcomes: Mapping[str, Outcome], prefetched: Collection[str]) -> int:
     """How many of the prefetched calls the model asked for, itself or through a need."""
-    asked = [outcome.call for node, outcome in outcomes.items() if not node.startswith("prefetch/")]
-    early = [outcomes[node].call for node in prefetched if node in outcomes]
-    return sum(any(call.name == one.name and call.arguments == one.arguments for call in asked) for one in early)
+    asked = [_canonical(tools, outcome.call) for node, outcome in outcomes.items() if node not in prefetched]
+    return sum(_canonical(tools, outcomes[node].call) in asked for node in prefetched if node in outcomes)
+
+
+def _canonical(tools: Toolset, call: ToolCall) -> tuple[str, object]:
+    """The call with its defaults filled in, so that one that leaves them out equals one that spells them."""
+    tool = find_tool(tools, call.name)
+    try:
+        return call.name, call.arguments if tool is None else tool.validate(call.arguments).shown
+    except ToolArgumentsError:
+        return call.name, call.arguments

@@ -14,7 +14,7 @@ from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.answers import count_asked, find_tool, make_tips
+from flowkit.answers import check_prefetch, count_asked, find_tool, make_tips
 from flowkit.context import Context
 from flowkit.errors import FlowkitError, ModelError, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
@@ -330,6 +330,8 @@ class Rounds(Generic[OutputT]):
         prefetch = self._plan.prefetch
         made = prefetch(self._context, self._context.message) if callable(prefetch) else prefetch
         calls: Sequence[ToolCall] = await made if isawaitable(made) else made
+        for call in calls:
+            check_prefetch(self._tools, call, self._plan.name)
         for position, call in enumerate(calls):
             node = f"prefetch/{position}"
             self._prefetched.append(node)
@@ -382,7 +384,7 @@ class Rounds(Generic[OutputT]):
             pending=() if self._open is None else self._open.pending,
             error=error,
             run_id=self._context.run_id,
-            prefetched=(count_asked(outcomes, self._prefetched), len(self._prefetched)),
+            prefetched=(count_asked(self._tools, outcomes, self._prefetched), len(self._prefetched)),
             tips=tips,
         )
         if error is not None:

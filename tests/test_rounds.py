@@ -385,6 +385,25 @@ def test_only_reads_may_be_prefetched() -> None:
         agent_of(["Hi."], refund, prefetch=[refund.call(order_id="O1", won=1)])
 
 
+def test_a_function_may_prefetch_only_reads_too() -> None:
+    ran: list[str] = []
+
+    @tool
+    def order(name: str) -> str:
+        ran.append(name)
+        return name
+
+    with pytest.raises(DefinitionError, match="prefetch names 'order'"):
+        run_virtual(agent_of([[1.0, "Hi."]], order, prefetch=lambda *_: [order.call("tea")]).run("go"))
+    assert ran == []
+
+
+def test_a_prefetched_call_counts_as_asked_for_when_the_model_spells_its_default() -> None:
+    turns: list[Script] = [[call("get_order", order_id=None)], "Done."]
+    agent = agent_of(turns, get_order, prefetch=[get_order.call()])
+    assert run_virtual(agent.run("go", data=Shop("Ann"))).prefetched == (1, 1)
+
+
 # Failing tools
 
 
