@@ -25,7 +25,7 @@ from flowkit.executor.inside import load_result
 from flowkit.executor.outcomes import Approve, Decision, Outcome
 from flowkit.executor.placing import Placing
 from flowkit.executor.showing import show_arguments
-from flowkit.graph import Graph, Group
+from flowkit.graph import Group
 from flowkit.references import ToolCall, find_references
 
 
@@ -53,11 +53,6 @@ class Executor(Placing):
         await self._runner.wait_closed()
         if self._broken is not None and error is None:
             raise self._broken
-
-    def add_graph(self, graph: Graph) -> None:
-        """Put in every node of a graph."""
-        for node in graph.values():
-            self.add(node)
 
     def announce(self, call_id: str, name: str, parent: str | None = None) -> None:
         """A call exists whose arguments still stream; its place in the order of calls is taken now."""
