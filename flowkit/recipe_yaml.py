@@ -23,7 +23,14 @@ class _Dumper(yaml.SafeDumper):
     """Quotes exactly the texts that our reader would take for something else."""
 
 
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # YAML folds these line breaks of Unicode outside of double quotes, where they are escaped.
+    style = '"' if any(mark in text for mark in "\x85\u2028\u2029\ufeff") else None
+    return cast(Any, dumper).represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 add_resolvers(_Dumper)
+_Dumper.add_representer(str, _write_text)
 
 
 def to_yaml(plan: RecipePlan[Any]) -> str:
