@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What a file offers by name; `selected` is what stood after the colon."""
+    """What a file offers by name; `selected` is what stood after the colon, `tools_file` whose tools a recipe has."""
 
     path: Path
     selected: str | None
@@ -35,6 +35,12 @@ class App:
     recipes: Mapping[str, Recipe[..., Any]]
     tools: Mapping[str, Tool[..., Any]]
     open_data: Callable[..., object] | None = None
+    tools_file: Path | None = None
+
+    @property
+    def target(self) -> str:
+        """How a command line names it."""
+        return str(self.path) if self.selected is None else f"{self.path}:{self.selected}"
 
     def get_agent(self) -> tuple[str, Agent[Any]]:
         """The agent that is meant; raises `ConfigurationError` when that isn't clear."""
@@ -133,6 +139,7 @@ def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> A
         recipes={recipe.name: recipe},
         tools={} if given is None else given.tools,
         open_data=None if given is None else given.open_data,
+        tools_file=tools,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flowkit.models.weights import SMOLLM2
 from shop_data import open_database
 from tests.command import SHOP, Command, make_command
 from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page
@@ -241,6 +242,22 @@ def test_new_app_is_the_shop_and_works(flowkit: Command, tmp_path: Path) -> None
         "shop_carrier.py",
         "shop_data.py",
     ]
+
+
+@pytest.mark.slow
+def test_without_a_key_the_offline_model_calls_and_shows_real_data(
+    flowkit: Command, shop_data: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not SMOLLM2.is_here:
+        pytest.skip("the offline model's weights aren't here; `flowkit chat --model local` fetches them")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    question = "Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?"
+    ended = flowkit("chat", SHOP, question, *shop_data)
+
+    assert ended.code == 0
+    assert "the offline demo model answers" in ended.err
+    assert "ORD-1002" in ended.out
+    assert "4,000" in ended.out
 
 
 def test_ctrl_c_stops_within_a_second(tmp_path: Path) -> None:

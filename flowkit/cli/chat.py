@@ -36,6 +36,7 @@ def chat(
     loaded = load_app(app)
     name, agent = loaded.get_agent()
     options = read_pairs(data, "--data")
+    is_conversation = message is None and sys.stdin.isatty()
     messages = _read_messages() if message is None else iter([message])
     with (
         open_trace(trace) as file,
@@ -46,14 +47,14 @@ def chat(
         conversation = Conversation(loaded, agent, model=chosen, journal=kept, session=session, trace=file)
         try:
             runner.run(conversation.open(options, user))
-            if message is None:
+            if is_conversation:
                 note(f"{name}: talk to it; an empty line or Ctrl-D ends.")
             status = "done"
             for text in messages:
-                status = _say(runner, conversation, text, is_only=message is not None)
+                status = _say(runner, conversation, text, is_only=not is_conversation)
         finally:
             runner.run(conversation.close())
-    if message is not None and status != "done":
+    if not is_conversation and status != "done":
         raise typer.Exit(FAILED)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -27,7 +27,7 @@ from flowkit.recipes import Recipe, RecipeResult
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Job:
     """What to run, for whom, and under which id."""
 
     app: App
@@ -64,7 +64,7 @@ def run(
         for line in say_dry_run(recipe, given, user=loaded.find_user(user)):
             print(line)
         return
-    order = Order(
+    job = Job(
         loaded,
         recipe,
         # A run that goes on has its inputs already; given once more they must be the same.
@@ -74,8 +74,8 @@ def run(
         resume or run_id or f"{recipe.name}-{secrets.token_hex(3)}",
     )
     if resume is not None:
-        order = _recall(order, journal)
-    _execute(order, journal, trace, as_json=as_json)
+        job = _recall(job, journal)
+    _execute(job, journal, trace, as_json=as_json)
 
 
 def resume_recipe(
@@ -90,35 +90,35 @@ def resume_recipe(
 ) -> None:
     """Go on with a run of this recipe."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
-    order = Order(app, recipe, inputs, read_pairs(data, "--data"), found.summary.user, found.summary.run_id)
-    _execute(order, journal, trace, as_json=as_json)
+    job = Job(app, recipe, inputs, read_pairs(data, "--data"), found.summary.user, found.summary.run_id)
+    _execute(job, journal, trace, as_json=as_json)
 
 
-def _recall(order: Order, path: Path | None) -> Order:
-    """The order with the user and the inputs that its run began with."""
+def _recall(job: Job, path: Path | None) -> Job:
+    """The job with the user and the inputs that its run began with."""
     with open_journal(path, must_exist=True) as journal:
-        found = find_run(journal, order.run_id)
-    inputs = found.inputs if order.inputs is None and isinstance(found.inputs, dict) else order.inputs
-    return Order(order.app, order.recipe, inputs, order.options, found.summary.user, order.run_id)
+        found = find_run(journal, job.run_id)
+    inputs = found.inputs if job.inputs is None and isinstance(found.inputs, dict) else job.inputs
+    return replace(job, inputs=inputs, user=found.summary.user)
 
 
-def _execute(order: Order, path: Path | None, trace: Path | None, *, as_json: bool) -> None:
+def _execute(job: Job, path: Path | None, trace: Path | None, *, as_json: bool) -> None:
     with open_trace(trace) as file, open_journal(path) as journal:
         try:
-            result = asyncio.run(_run(order, journal, file, quiet=as_json))
+            result = asyncio.run(_run(job, journal, file, quiet=as_json))
         except KeyboardInterrupt:
-            note(_say_resume(order))
+            note(_say_resume(job))
             raise
-    _say_end(order, result)
+    _say_end(job, result)
     if result.status != "done":
         raise typer.Exit(FAILED)
 
 
-async def _run(order: Order, journal: Journal, trace: BinaryIO | None, *, quiet: bool) -> RecipeResult[Any]:
-    async with order.app.open(order.options, order.user) as (data, user):
-        run = order.recipe.start(order.inputs, data=data, user=user, run_id=order.run_id, journal=journal)
+async def _run(job: Job, journal: Journal, trace: BinaryIO | None, *, quiet: bool) -> RecipeResult[Any]:
+    async with job.app.open(job.options, job.user) as (data, user):
+        run = job.recipe.start(job.inputs, data=data, user=user, run_id=job.run_id, journal=journal)
         try:
-            await watch(run, trace=trace, quiet=quiet, graph=order.recipe.graph())
+            await watch(run, trace=trace, quiet=quiet, graph=job.recipe.graph())
             return await run.wait()
         finally:
             await open_default_cache().close()
@@ -153,19 +153,29 @@ def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> Non
         raise ConfigurationError(f"recipe {recipe.name!r}: {'; '.join(error.problems)}") from error
 
 
-def _say_end(order: Order, result: RecipeResult[Any]) -> None:
+def _say_end(job: Job, result: RecipeResult[Any]) -> None:
     match result.status:
         case "done":
             print_json(to_jsonable_python(result.output))
         case "waiting":
             for pending in result.pending:
                 note(f"waits for approval: {pending.id}: {pending.name}({say_arguments(dict(pending.arguments), 400)})")
-            note(f"decide with: flowkit runs approve {order.run_id} {result.pending[0].id}")
-            note(_say_resume(order))
+            note(f"decide with: flowkit runs approve {job.run_id} {result.pending[0].id}")
+            note(_say_resume(job))
+        case "in_doubt":
+            note(f"flowkit: {result.error}")
+            for outcome in result.calls:
+                if outcome.state == "in_doubt":
+                    note(
+                        f"settle it with: flowkit runs resolve {job.run_id} {outcome.call.id} --done JSON|--retry|--fail TEXT"
+                    )
+            note(_say_resume(job))
         case _:
-            note(f"flowkit: {order.recipe.name} ended as {result.status}: {result.error or ''}")
-            note(_say_resume(order))
+            note(f"flowkit: {job.recipe.name} ended as {result.status}: {result.error or ''}")
 
 
-def _say_resume(order: Order) -> str:
-    return f"go on with: flowkit run {order.app.path} --resume {order.run_id}"
+def _say_resume(job: Job) -> str:
+    words = ["go on with: flowkit run", job.app.target]
+    if job.app.tools_file is not None:
+        words += ["--tools", str(job.app.tools_file)]
+    return " ".join([*words, "--resume", job.run_id])

@@ -11,7 +11,7 @@ from flowkit import codec
 from flowkit.apps import load_app
 from flowkit.cli.chat import resume_chat
 from flowkit.cli.journals import find_run, open_journal
-from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, Trace
+from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace
 from flowkit.cli.output import make_console, print_json
 from flowkit.cli.recipes import resume_recipe
 from flowkit.display.words import say_arguments, say_value, shorten
@@ -109,6 +109,7 @@ def resolve(
 def resume(
     run_id: RunId,
     app: AppTarget,
+    tools: ToolsFile = None,
     data: Data = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -119,7 +120,7 @@ def resume(
     """Go on with a run that was stopped, killed, or waits: what has ended doesn't run again."""
     with open_journal(journal, must_exist=True) as opened:
         found = find_run(opened, run_id)
-    loaded = load_app(app)
+    loaded = load_app(app, tools=tools)
     name = found.summary.name
     agent = next((agent for agent in loaded.agents.values() if agent.name == name), None)
     recipe = next((recipe for recipe in loaded.recipes.values() if recipe.name == name), None)
