@@ -54,6 +54,9 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is None:
             ready = super().select(STALL_S if self._others_work() else 0)
             if not ready and not self._others_work():
+                # what ended between the two looks has woken the loop by now
+                ready = super().select(0)
+            if not ready and not self._others_work():
                 raise RuntimeError("nothing is left that could wake this loop: a task waits for ever")
             return ready
         if self._others_work():
