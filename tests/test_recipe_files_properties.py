@@ -32,20 +32,20 @@ SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 
 @tool(effect="read", retries=0)
-def measure(value: Any = None, other: Any = None) -> int:
+async def measure(value: Any = None, other: Any = None) -> int:
     """Measure two values."""
     ran.append("measure")
     return len(repr(value)) + len(repr(other))
 
 
 @tool(effect="read", retries=0)
-def split(text: Any) -> list[str]:
+async def split(text: Any) -> list[str]:
     """Split a text in letters."""
     return list(repr(text))[:3]
 
 
 @tool(effect="idempotent")
-def refuse(value: Any = None) -> str:
+async def refuse(value: Any = None) -> str:
     """Refuse every long value."""
     if len(repr(value)) > 3:
         raise ToolError("too long")
@@ -61,7 +61,7 @@ def inner(text: str, more: int = 3) -> dict[str, int]:
 MODEL = ScriptedModel([], name="small")
 TOOLS = (measure, split, refuse)
 texts = st.text(max_size=6) | st.sampled_from(
-    ["${{ inputs.text }}", "$${{", "no", "1e5", "0o7", "~", "# x", "a: b", "'"]
+    ["${{ inputs.text }}", "$${{", "\x85", "a\u2028b", "no", "1e5", "0o7", "~", "# x", "a: b", "'"]
 )
 literals = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 2**70) | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -169,7 +169,7 @@ def run(made: Recipe[..., Any]) -> tuple[str, object, list[str]]:
     return result.status, result.output, sorted(f"{call.call.id} {call.state}" for call in result.calls)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_file_gives_the_same_graph_and_result(data: st.DataObject) -> None:
     made = grow(data)
