@@ -77,11 +77,12 @@ class Threads:
                 result = context.run(function)
             except BaseException as error:  # noqa: BLE001  # carried over to the loop, where the executor judges it
                 caught = _for_future(error)
-            _count(-1)
             try:
                 loop.call_soon_threadsafe(give_back, result, caught)
             except RuntimeError:  # the loop has been closed: nobody waits any more
                 inbox.put(None)
+            # After the loop was woken: a virtual loop takes "nothing is busy" for "nothing more will come".
+            _count(-1)
 
         _count(+1)
         inbox.put(work)
