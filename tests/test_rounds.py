@@ -393,8 +393,11 @@ def test_a_function_may_prefetch_only_reads_too() -> None:
         ran.append(name)
         return name
 
+    def guess(_: Context[Any], message: str) -> list[ToolCall]:
+        return [order.call(message)]
+
     with pytest.raises(DefinitionError, match="prefetch names 'order'"):
-        run_virtual(agent_of([[1.0, "Hi."]], order, prefetch=lambda *_: [order.call("tea")]).run("go"))
+        run_virtual(agent_of([[1.0, "Hi."]], order, prefetch=guess).run("tea"))
     assert ran == []
 
 
