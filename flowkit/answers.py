@@ -7,7 +7,7 @@ from flowkit.codec import dumps
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.executor import Outcome
 from flowkit.messages import RequestedCall, ToolMessage
-from flowkit.reading import DEFAULT_MAX_CHARS, LongResults
+from flowkit.reading import DEFAULT_MAX_CHARS, READ_TOOL, LongResults
 from flowkit.references import ToolCall
 from flowkit.tools import Tool
 from flowkit.toolsets import Toolset
@@ -30,10 +30,16 @@ def make_tool_message(
     """The call's one result: its value, cut when it is long, or in what way it came to nothing."""
     if outcome.state != "finished":
         return ToolMessage(requested.id, requested.name, outcome.error or outcome.state, is_error=True)
-    if tool is None:
-        return ToolMessage(requested.id, requested.name, dumps(outcome.value).decode())
-    limit = tool.max_result_chars or DEFAULT_MAX_CHARS
-    return ToolMessage(requested.id, requested.name, long.show(requested.id, tool.result_text(outcome.value), limit))
+    value = outcome.value
+    if tool is not None:
+        text = tool.result_text(value)
+    else:
+        text = value if isinstance(value, str) else dumps(value).decode()
+    if requested.name == READ_TOOL:
+        # It is a page already, and says itself how to read on.
+        return ToolMessage(requested.id, requested.name, text)
+    limit = DEFAULT_MAX_CHARS if tool is None else tool.max_result_chars or DEFAULT_MAX_CHARS
+    return ToolMessage(requested.id, requested.name, long.show(requested.id, text, limit))
 
 
 def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[str, float]) -> Iterator[str]:
@@ -68,6 +74,8 @@ def check_prefetch(tools: Toolset, call: ToolCall, agent: str) -> None:
 
 def count_asked(tools: Toolset, outcomes: Mapping[str, Outcome], prefetched: Collection[str]) -> int:
     """How many of the prefetched calls the model asked for, itself or through a need."""
+    if not prefetched:
+        return 0
     asked = [_canonical(tools, outcome.call) for node, outcome in outcomes.items() if node not in prefetched]
     return sum(_canonical(tools, outcomes[node].call) in asked for node in prefetched if node in outcomes)
 

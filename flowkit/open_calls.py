@@ -1,6 +1,5 @@
 """The calls of one turn, from when a model has asked for them until their results are messages."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
@@ -19,18 +18,26 @@ class OpenCalls:
     """What a turn waits for, by the ids that its calls have in the graph.
 
     `pending` are the calls that a person has to decide on; then the others have their results and these stay open.
+    With `keeps_ids`, as with a journal, a call has the same id when the run goes on; else the history is all there is,
+    and the call is known by its place in the message.
     """
 
-    def __init__(self, graph: Executor, decisions: Mapping[str, Decision], long: LongResults) -> None:
+    def __init__(
+        self, graph: Executor, decisions: Mapping[str, Decision], long: LongResults, *, keeps_ids: bool = False
+    ) -> None:
         self.pending: tuple[Pending, ...] = ()
         self._graph = graph
+        self._keeps_ids = keeps_ids
+        self._keys: dict[str, str] = {}
         self._decisions = decisions
         self._long = long
         self._open: dict[str, RequestedCall] = {}
 
-    def open(self, calls: Mapping[str, RequestedCall]) -> None:
-        """Wait for these calls, by node."""
+    def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage) -> None:
+        """Wait for these calls of the message, by node."""
         self._open = dict(calls)
+        places = {call.id: place for place, call in enumerate(message.calls)}
+        self._keys = {} if self._keeps_ids else {node: _key(node, places[call.id]) for node, call in calls.items()}
 
     async def wait_ended(self) -> None:
         """Until each has ended, or waits for a person who has not decided yet."""
@@ -40,9 +47,7 @@ class OpenCalls:
                 self._graph.decide(node, decision)
             await self._graph.wait(*self._open)
         if any(self._graph.outcome(node) is None for node in self._open):
-            self.pending = tuple(
-                Pending(_decision_key(call.id), call.name, call.arguments) for call in self._graph.pending
-            )
+            self.pending = tuple(Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending)
 
     def settle(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
         """The messages with the results that are there, in the order of the calls."""
@@ -59,22 +64,29 @@ class OpenCalls:
         return settled
 
     def _decided(self) -> dict[str, Decision]:
-        """The decisions on what waits now, by node; a decision may name the event's call or the message's."""
+        """The decisions on what waits now, by node; a decision may also name the message's call."""
         decided: dict[str, Decision] = {}
         for call in self._graph.pending:
             requested = self._open.get(call.id)
-            keys = (_decision_key(call.id), call.id, "" if requested is None else requested.id)
+            keys = (self._key(call.id), "" if requested is None else requested.id)
             decision = next((self._decisions[key] for key in keys if key in self._decisions), None)
             if decision is not None:
                 decided[call.id] = decision
         return decided
+
+    def _key(self, node: str) -> str:
+        """What a decision names this call by; one that an open call needs, or made, is named below it."""
+        for opened, key in self._keys.items():
+            if node == opened or node.startswith(f"{opened}/"):
+                return key + node[len(opened) :]
+        return node
 
     def _resolve(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
         """A decision holds for the values that were shown: they take the place of the model's references."""
         waiting = {pending.id: pending for pending in self.pending}
         resolved: dict[str, str] = {}
         for node, requested in self._open.items():
-            pending = waiting.get(_decision_key(node))
+            pending = waiting.get(self._key(node))
             if pending is not None and "from_call" in requested.arguments:
                 shown = cast(dict[str, JSON], dict(pending.arguments))
                 resolved[requested.id] = dumps(tools.lower_arguments(pending.name, shown)).decode()
@@ -88,6 +100,6 @@ def _with_arguments(message: Message, arguments: Mapping[str, str]) -> Message:
     return replace(message, calls=calls)
 
 
-def _decision_key(node: str) -> str:
-    """The same for every attempt of a turn, so that a decision still fits when the run goes on later."""
-    return re.sub(r"^turn/(\d+)/attempt/\d+/", r"turn/\1/", node)
+def _key(node: str, place: int) -> str:
+    """What the call is named by when the run goes on from its history: whatever attempt it came from."""
+    return f"turn/{node.split('/')[1]}/call/{place}"

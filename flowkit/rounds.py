@@ -7,7 +7,7 @@ is written down before its effects start; a run that goes on puts its turns back
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from inspect import isawaitable
@@ -22,7 +22,7 @@ from flowkit.executor import Executor, Outcome
 from flowkit.history import NOT_RUN, call_ids, count_turns, mend, rename_calls, unanswered
 from flowkit.journal import Journal
 from flowkit.limits import LimitReached, Meter
-from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, UserMessage
+from flowkit.messages import AssistantMessage, Message, SystemMessage, UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.open_calls import OpenCalls
 from flowkit.outputs import OutputInvalid
@@ -146,7 +146,7 @@ class Rounds(Generic[OutputT]):
             journal=self._record.journal,
             slots=plan.slots,
         )
-        self._open = OpenCalls(self._executor, given.decisions, self._long)
+        self._open = OpenCalls(self._executor, given.decisions, self._long, keeps_ids=self._record.journal is not None)
 
     async def _open_record(self, journal: Journal) -> Given:
         """Start or go on with the run in its journal; gives what it began with, its session's conversation included."""
@@ -197,7 +197,7 @@ class Rounds(Generic[OutputT]):
         """Put back what was there before this process, or this message; False when that was all."""
         past = self._record.turns
         if not past and self._given.message is None:
-            self._restore(unanswered(self._messages), f"turn/{self._turn}")
+            self._restore({call.id for call in unanswered(self._messages)})
             await self._answer_calls()
         elif not past:
             await self._start_prefetched()
@@ -209,7 +209,10 @@ class Rounds(Generic[OutputT]):
             if not turn.message.is_empty:
                 self._messages.append(turn.message)
             if turn.message.calls:
-                self._restore(turn.message.calls, turn.prefix)
+                # Tools come and go between turns: the one that reads long results on, for one.
+                self._tools = await self._tools_now()
+                self._restore({call.id for call in turn.message.calls}, turn.nodes)
+                self._meter.calls += len(turn.nodes)
                 await self._answer_calls()
             else:
                 problem = self._read_output(turn.message, turn.reason)
@@ -255,9 +258,9 @@ class Rounds(Generic[OutputT]):
         self._text = finished.message.text or finished.message.refusal
         if not finished.message.is_empty:
             self._messages.append(finished.message)
-        self._calls.open(dict(zip(finished.nodes, finished.message.calls, strict=True)))
+        self._calls.open(dict(zip(finished.nodes, finished.message.calls, strict=True)), finished.message)
         self._log.emit(events.TurnFinished, turn, finished.turn.reason)
-        past = PastTurn(finished.message, prefix, finished.usage, finished.turn.reason)
+        past = PastTurn(finished.message, finished.nodes, finished.usage, finished.turn.reason)
         await self._record.write_turn(turn, past)
         reader.release()
         return finished
@@ -337,10 +340,12 @@ class Rounds(Generic[OutputT]):
             self._prefetched.append(node)
             self._graph.add(ToolCall(node, call.name, call.arguments))
 
-    def _restore(self, calls: Sequence[RequestedCall], prefix: str) -> None:
+    def _restore(self, missing: Collection[str], nodes: Sequence[str] | None = None) -> None:
         """Put calls of an earlier process, or of before a decision, into the graph under the ids they had."""
         message = next(message for message in reversed(self._messages) if isinstance(message, AssistantMessage))
-        self._calls.open(self._reader(self._turn, prefix).restore(message.calls, {call.id for call in calls}))
+        if nodes is None:
+            nodes = [f"turn/{self._turn}/call/{position}" for position in range(len(message.calls))]
+        self._calls.open(self._reader(self._turn, "").restore(message.calls, nodes, missing), message)
 
     async def _answer_calls(self) -> None:
         """Wait for the open calls, and write their results behind the message that asked for them."""

@@ -12,10 +12,10 @@ from flowkit.messages import AssistantMessage, Message, Usage, message_from_json
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """A turn that an earlier process had; `prefix` begins the ids of its calls."""
+    """A turn that an earlier process had; `nodes` are the graph's ids of the message's calls, in their order."""
 
     message: AssistantMessage
-    prefix: str
+    nodes: tuple[str, ...]
     usage: Usage
     reason: str
 
@@ -53,7 +53,7 @@ class RunRecord:
         if self.journal is not None:
             data: dict[str, JSON] = {
                 "message": past.message.to_json(),
-                "prefix": past.prefix,
+                "nodes": list(past.nodes),
                 "usage": past.usage.to_json(),
                 "reason": past.reason,
             }
@@ -70,4 +70,4 @@ def _read_turn(data: JSON) -> PastTurn:
     message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
     assert isinstance(message, AssistantMessage)
     usage = cast(Mapping[str, int], fields["usage"])
-    return PastTurn(message, str(fields["prefix"]), Usage(**usage), str(fields["reason"]))
+    return PastTurn(message, tuple(cast(Sequence[str], fields["nodes"])), Usage(**usage), str(fields["reason"]))

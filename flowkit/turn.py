@@ -89,18 +89,21 @@ class Attempt:
         for part in self._assembler.feed(delta):
             self._take(part)
 
-    def restore(self, calls: Sequence[RequestedCall], missing: Collection[str]) -> dict[str, RequestedCall]:
+    def restore(
+        self, calls: Sequence[RequestedCall], nodes: Sequence[str], missing: Collection[str]
+    ) -> dict[str, RequestedCall]:
         """Start again the calls of a message that have no result yet, by their ids; gives them by node.
 
         The turn is over, so nothing is held.
         """
         opened: dict[str, RequestedCall] = {}
-        for index, requested in enumerate(calls):
+        for index, (requested, node) in enumerate(zip(calls, nodes, strict=True)):
+            call = self._add(index, requested.name, node)
             if requested.id in missing:
-                call = self._open(index, requested.name)
+                self._executor.announce(node, call.name)
                 arguments = _read_arguments(requested)
                 self._seal(call, CallSealed(index, requested.id, requested.name, arguments, requested.arguments))
-                opened[call.node] = requested
+                opened[node] = requested
         self.release()
         return opened
 
@@ -146,7 +149,8 @@ class Attempt:
             case UsageDelta():
                 pass
             case CallOpened(index=index, name=name):
-                self._open(index, name)
+                call = self._add(index, name, f"{self._prefix}/call/{index}")
+                self._executor.announce(call.node, call.name)
             case CallFragment(index=index, fragment=fragment):
                 self._log.emit(events.CallArguments, self._calls[index].node, fragment)
             case CallReady(index=index, arguments=arguments):
@@ -158,15 +162,13 @@ class Attempt:
             case _:
                 assert_never(part)
 
-    def _open(self, index: int, wire_name: str) -> _Call:
+    def _add(self, index: int, wire_name: str, node: str) -> _Call:
         tool = self._tools.resolve(wire_name)
         name = wire_name if tool is None else tool.name
         alias = make_alias(name)
         count = sum(call.name == name for call in self._calls.values()) + 1
         label = alias if count == 1 else f"{alias}_{count}"
-        call = _Call(f"{self._prefix}/call/{index}", name, tool, label)
-        self._calls[index] = call
-        self._executor.announce(call.node, name)
+        call = self._calls[index] = _Call(node, name, tool, label)
         return call
 
     def _begin(self, call: _Call, arguments: Mapping[str, JSON]) -> None:

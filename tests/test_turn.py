@@ -293,3 +293,16 @@ def test_a_long_result_is_cut_and_can_be_read_on() -> None:
     assert "read_result" in texts[0]
     assert texts[1].startswith("line line")
     assert result.status == "done"
+
+
+def test_a_page_of_a_long_result_is_not_cut_again() -> None:
+    @tool(effect="read")
+    def log() -> str:
+        return "x" * 50_000
+
+    turns: list[Script] = [[call("log")], [call("read_result", id="call_1", offset=20_000)], "Done."]
+    result, _ = run(turns, [log])
+    texts = [message.text for message in result.messages if isinstance(message, ToolMessage)]
+    assert texts[1].endswith(
+        '[cut: characters 20000 to 40000 of 50000; go on with read_result(id="call_1", offset=40000)]'
+    )

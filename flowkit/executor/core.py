@@ -111,13 +111,17 @@ class Executor(Placing):
         self._become(entry, "void", reason)
 
     def fail(self, call: ToolCall, error: str) -> None:
-        """A call that can't run, such as one of an unknown tool; `error` is what the model reads."""
+        """A call that can't run, such as one of an unknown tool; `error` is what the model reads.
+
+        What the journal knows of it stands: its tool may only be gone by now.
+        """
         entry = self._open_again(call)
         if entry.phase != Phase.NEW:
             entry = self._start_anew(entry)
         entry.node = call
         self._tell_sealed(entry, call)
-        self._end(entry, "failed", error=error)
+        if self._journal is None or not self._take_recorded(entry, self._journal):
+            self._end(entry, "failed", error=error)
 
     def decide(self, call_id: str, decision: Decision) -> None:
         """What a person says about a call that waits for approval.

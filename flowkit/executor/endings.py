@@ -202,8 +202,9 @@ class Endings(Table):
                 told(entry)
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
-        """Reads and model steps are written down when they are told; effects were by whoever ran them."""
-        if (entry.plan is None and not isinstance(entry.node, ModelStep)) or (entry.plan and not entry.plan.is_read):
+        """Reads, model steps and calls of unknown tools are written down when they are told; effects were before."""
+        is_recorded = isinstance(entry.node, (ModelStep, ToolCall)) if entry.plan is None else entry.plan.is_read
+        if not is_recorded:
             return
         assert entry.state is not None
         self._runner.start_alone(

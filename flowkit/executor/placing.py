@@ -246,7 +246,7 @@ class Placing(Admission):
 
     def _take_recorded(self, entry: Entry, journal: RunJournal) -> bool:
         """Whether it ended in an earlier process."""
-        if entry.plan is None and not isinstance(entry.node, ModelStep):
+        if entry.plan is None and not isinstance(entry.node, (ModelStep, ToolCall)):
             return False
         recorded = journal.lookup(entry.id)
         if recorded is None or not recorded.is_ended or recorded.state not in ("finished", "failed"):

@@ -1,0 +1,160 @@
+"""Runs that go on in their journal: what had happened stands, under the names it had."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowkit.agent import Agent
+from flowkit.context import Context
+from flowkit.executor import Approve
+from flowkit.journal import Journal
+from flowkit.limits import Limits
+from flowkit.messages import Message, ToolMessage
+from flowkit.models.scripted import CUT, Script, ScriptedModel, call
+from flowkit.run import AgentResult
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import tool
+from flowkit.toolsets import Toolset
+
+Go = Callable[[Journal], Awaitable[AgentResult[str]]]
+
+
+@tool(effect="read")
+def look(name: str) -> str:
+    """Look something up."""
+    return f"seen {name}"
+
+
+@tool(approval=True)
+def pay(won: int) -> str:
+    """Pay."""
+    return f"paid {won}"
+
+
+def in_journal(folder: Path, go: Go) -> AgentResult[str]:
+    async def run() -> AgentResult[str]:
+        journal = Journal(folder / "runs.db")
+        try:
+            return await go(journal)
+        finally:
+            journal.close()
+
+    return run_virtual(run())
+
+
+def agent_of(turns: Sequence[Script], *tools: Any, **options: Any) -> Agent[str]:
+    return Agent(ScriptedModel(turns), tools=tools, cache=False, **options)
+
+
+def texts(messages: Sequence[Message]) -> list[str]:
+    return [message.text for message in messages if isinstance(message, ToolMessage)]
+
+
+async def decide_and_go_on(agent: Agent[str], journal: Journal, data: object = None) -> AgentResult[str]:
+    """Start a run, approve what waits as another process would, and go on."""
+    waiting = await agent.run("go", run_id="r", data=data)
+    assert waiting.status == "waiting"
+    for pending in waiting.pending:
+        journal.decide("r", pending.id, approved=True, by="Kim")
+    return await agent.run(run_id="r", data=data)
+
+
+def test_writes_out_of_a_wrapper_run_once_although_the_run_goes_on(tmp_path: Path) -> None:
+    """The wrapper takes the first number of the turn's calls, and is none of them."""
+    ran: list[str] = []
+
+    @tool
+    def order(name: str) -> str:
+        ran.append(name)
+        return f"ordered {name}"
+
+    wrapped = [{"recipient_name": "functions.order", "parameters": {"name": name}} for name in ("a", "b")]
+    script: list[Script] = [[call("multi_tool_use.parallel", tool_uses=wrapped), call("pay", won=5)], "Done."]
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        return await decide_and_go_on(agent_of(script, order, pay, journal=journal), journal)
+
+    result = in_journal(tmp_path, go)
+    assert sorted(ran) == ["a", "b"]
+    assert sorted(texts(result.messages)) == ["ordered a", "ordered b", "paid 5"]
+
+
+def test_a_call_of_a_second_attempt_waits_under_the_name_that_the_journal_knows(tmp_path: Path) -> None:
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of([[call("pay", won=5), CUT], [call("pay", won=5)], "Done."], pay, journal=journal)
+        return await decide_and_go_on(agent, journal)
+
+    assert in_journal(tmp_path, go).output == "Done."
+
+
+def test_a_long_result_is_read_on_after_the_run_goes_on(tmp_path: Path) -> None:
+    @tool(effect="read", max_result_chars=50)
+    def log() -> str:
+        return "word " * 100
+
+    before: Script = [call("read_result", id="call_1", offset=50)]
+    after: Script = [call("read_result", id="call_1", offset=100)]
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of([[call("log")], before, [call("pay", won=5)], after, "Done."], log, pay, journal=journal)
+        return await decide_and_go_on(agent, journal)
+
+    told = texts(in_journal(tmp_path, go).messages)
+    assert "[cut: characters 0 to 50" in told[0]
+    assert told[1].startswith("word word")
+    assert told[3].startswith("word word")
+
+
+def test_results_of_tools_that_are_gone_by_now_stand(tmp_path: Path) -> None:
+    def source(context: Context[dict[str, list[Any]]]) -> list[Any]:
+        return context.data["tools"]
+
+    data: dict[str, list[Any]] = {"tools": [look, pay]}
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of(
+            [[call("look", name="a")], [call("pay", won=5)], "Done."], Toolset.dynamic(source), journal=journal
+        )
+        waiting = await agent.run("go", run_id="r", data=data)
+        data["tools"] = [pay]
+        return await agent.run(run_id="r", data=data, decisions={waiting.pending[0].id: Approve()})
+
+    assert texts(in_journal(tmp_path, go).messages) == ["seen a", "paid 5"]
+
+
+def test_a_write_that_was_unknown_then_does_not_run_because_it_is_known_now(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    @tool
+    def order(name: str) -> str:
+        ran.append(name)
+        return name
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        script: list[Script] = [[call("order", name="tea")], [call("pay", won=5)], "Done."]
+        await agent_of(script, pay, journal=journal).run("go", run_id="r")
+        return await agent_of(["Done."], order, pay, journal=journal).run(
+            run_id="r", decisions={"turn/2/call/0": Approve()}
+        )
+
+    told = texts(in_journal(tmp_path, go).messages)
+    assert ran == []
+    assert told[0].startswith("there is no tool 'order'")
+
+
+@pytest.mark.parametrize(("limit", "status"), [(3, "limit"), (4, "done")])
+def test_calls_of_an_earlier_process_count_towards_the_limit(tmp_path: Path, limit: int, status: str) -> None:
+    script: list[Script] = [
+        [call("look", name="a"), call("look", name="b")],
+        [call("pay", won=5)],
+        [call("look", name="c")],
+        "Done.",
+    ]
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of(script, look, pay, journal=journal, limits=Limits(calls=limit))
+        return await decide_and_go_on(agent, journal)
+
+    assert in_journal(tmp_path, go).status == status
