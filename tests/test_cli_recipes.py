@@ -156,3 +156,61 @@ def test_stopped_nightly_report_goes_on_and_repeats_nothing(
         assert process.returncode == 130
         assert "--resume tonight" in said
         assert "Traceback" not in said
+
+
+DOUBTFUL = """
+import os, signal
+from pathlib import Path
+from flowkit import recipe, step, tool
+
+@tool(effect="write")
+def pay(amount_won: int) -> str:
+    with Path("paid").open("a") as file:
+        file.write("paid\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+@tool(effect="read")
+def say(receipt: str) -> str:
+    return f"receipt {receipt}"
+
+@recipe
+def settle(amount_won: int) -> str:
+    return step(say, step(pay, amount_won))
+"""
+
+
+@pytest.mark.parametrize(
+    ("settled", "code", "said"),
+    [
+        (("--done", '"R-1"'), 0, '"receipt R-1"'),
+        (("--fail", "the bank says no"), 1, "the bank says no"),
+    ],
+    ids=["done", "failed"],
+)
+def test_write_in_doubt_waits_for_a_person_and_never_runs_again(
+    flowkit: Command, tmp_path: Path, settled: tuple[str, ...], code: int, said: str
+) -> None:
+    (tmp_path / "doubtful.py").write_text(DOUBTFUL)
+    command = [sys.executable, "-c", "from flowkit.cli import main; main()"]
+    command += ["run", "doubtful.py", "amount_won=5", "--run-id", "pay"]
+    killed = subprocess.run(command, capture_output=True, cwd=tmp_path, env=dict(os.environ))
+    stopped = flowkit("run", "doubtful.py", "--resume", "pay")
+    resolved = flowkit("runs", "resolve", "pay", "pay", *settled, "--by", "kim")
+    ended = flowkit("runs", "resume", "pay", "doubtful.py")
+
+    assert killed.returncode == -signal.SIGKILL
+    assert stopped.code == 1
+    assert "flowkit runs resolve pay pay --done JSON" in stopped.err
+    assert resolved.code == 0
+    assert ended.code == code
+    assert said in ended.out + ended.err
+    assert (tmp_path / "paid").read_text() == "paid\n"
+
+
+@pytest.mark.parametrize("words", [(), ("--retry", "--done", "1"), ("--done", "not json")])
+def test_resolving_needs_one_clear_word(flowkit: Command, words: tuple[str, ...]) -> None:
+    ended = flowkit("runs", "resolve", "pay", "pay", *words)
+
+    assert ended.code == 2
+    assert "--done" in ended.err

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,6 +107,8 @@ def _read_messages() -> Iterator[str]:
             raise ConfigurationError("nothing to say: give a message, or write one to standard input")
         yield text
         return
+    with suppress(ImportError):
+        pass  # lines can be edited, and earlier ones called back
     while True:
         try:
             line = input("> ").strip()
