@@ -22,9 +22,12 @@ from flowkit.graph import Graph
 MANY_CALLS = 30
 """With more calls than this, finished ones are counted in one line instead of printed each."""
 
+DRAW_EVERY_S = 0.03
+"""More often than this nobody sees a difference; what came in between is drawn by the next event or tick."""
+
 
 class TerminalDisplay:
-    """Shows events as they come; `graph` is what a recipe will run, and tells how far it is."""
+    """Shows events as they come, within the next tick; `graph` is what a recipe will run, and tells how far it is."""
 
     def __init__(self, console: Console, *, graph: Graph | None = None) -> None:
         self.transcript = Transcript()
@@ -32,6 +35,7 @@ class TerminalDisplay:
         self._steps = Steps() if graph is None else Steps.of_graph(graph)
         self._counts_only = self._steps.expected > MANY_CALLS
         self._printed = 0
+        self._drawn_t = float("-inf")
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "TerminalDisplay":
@@ -52,21 +56,14 @@ class TerminalDisplay:
         if max(self._steps.expected, self._steps.opened) > MANY_CALLS:
             self._counts_only = True
         self._flush()
-        self.refresh(event.t)
+        if event.t - self._drawn_t >= DRAW_EVERY_S:
+            self.refresh(event.t)
 
     def refresh(self, now: float) -> None:
         """Draw the live part as of `now`, seconds since the run began."""
         self.transcript.now = max(self.transcript.now, now)
+        self._drawn_t = self.transcript.now
         self._live.update(_Cropped(self._draw_live()), refresh=True)
-
-    def pause(self) -> None:
-        """Take the live part away, so that a question can be asked."""
-        self._live.update(Text(""), refresh=True)
-        self._live.stop()
-
-    def resume(self) -> None:
-        """Draw again after a pause."""
-        self._live.start()
 
     def _flush(self, *, everything: bool = False) -> None:
         """Print for good what can't change any more."""
