@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,8 +108,8 @@ def _read_messages() -> Iterator[str]:
             raise ConfigurationError("nothing to say: give a message, or write one to standard input")
         yield text
         return
-    with suppress(ImportError):
-        pass  # lines can be edited, and earlier ones called back
+    if find_spec("readline") is not None:
+        import_module("readline")  # from here on lines can be edited, and earlier ones called back
     while True:
         try:
             line = input("> ").strip()
