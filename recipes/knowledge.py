@@ -107,9 +107,10 @@ def search_by_meaning(
     limit: Limit = 5,
     ctx: Context[Library] = CONTEXT,
 ) -> list[Passage]:
-    """Search the documents for passages about a question, in whatever words; for questions and topics.
+    """Answer a question: how, why, what happens; finds the passages about it, in whatever words they say it.
 
-    As in "How do I resume a run?", "What does the handbook say about holidays?" or "Why is my call slow?".
+    As in "How do I resume a run?", "What does the handbook say about holidays?", "Why is this slow?", "Can I change
+    it?", "What happens when something fails?" or "Explain how this works".
     """
     return ctx.data.index.search_meaning(query, limit)
 
@@ -120,7 +121,7 @@ def search_by_words(
     limit: Limit = 5,
     ctx: Context[Library] = CONTEXT,
 ) -> list[Passage]:
-    """Find passages that mention an exact word, name, code or error message.
+    """Find passages that mention an exact word, phrase, name, code or error message.
 
     As in "Find the word journal", "Which pages mention call.sealed?" or "Where does ToolError occur?".
     """
@@ -131,7 +132,7 @@ def search_by_words(
 def list_documents(ctx: Context[Library] = CONTEXT) -> list[Document]:
     """List all documents there are.
 
-    As in "Which documents do you have?" or "Show all files".
+    As in "Which documents do you have?" or "List all files".
     """
     return [Document(file, passages) for file, passages in ctx.data.index.list_files().items()]
 
@@ -143,7 +144,7 @@ def read_document(
 ) -> list[Passage]:
     """Read one whole document by its file name.
 
-    As in "Open the file index.md" or "Show me what tutorial.md says".
+    As in "Open the file index.md" or "Read tutorial.md".
     """
     passages = ctx.data.index.read(file)
     if not passages:

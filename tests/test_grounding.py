@@ -48,7 +48,8 @@ def test_a_required_text_is_a_span_of_the_request_without_amounts_and_codes() ->
 
 
 def test_the_likeliest_spans_come_first() -> None:
-    schema: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    city = {"type": "string", "description": "A city."}
+    schema: dict[str, Any] = {"type": "object", "properties": {"city": city}, "required": ["city"]}
     grounded = ground(schema, "Send tea to Busan", rank=lambda _, spans: sorted(spans, key=lambda s: s != "Busan"))
     assert cast(Any, grounded.schema)["properties"]["city"]["enum"][0] == "Busan"
 

@@ -11,9 +11,10 @@ import pytest
 from flowkit.agent import Agent
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
-from flowkit.models import local
+from flowkit.models import choosing, local
 from flowkit.models.local import LocalModel, start_local_model
 from flowkit.models.local_servers import LocalServer, find_local_servers
+from flowkit.models.plain_results import show_results
 from flowkit.models.weights import Weights
 from flowkit.tools import tool
 
@@ -33,7 +34,7 @@ from flowkit.tools import tool
     ],
 )
 def test_a_request_is_split_where_it_asks_for_something_else(request_text: str, parts: list[str]) -> None:
-    assert local.split(request_text) == parts
+    assert choosing.split(request_text) == parts
 
 
 def spec(name: str, *required: str) -> ToolSpec:
@@ -46,11 +47,11 @@ def spec(name: str, *required: str) -> ToolSpec:
 
 def test_a_tool_that_lacks_something_gives_way_to_one_nearly_as_likely() -> None:
     tools = [spec("a", "weight"), spec("b")]
-    assert local.choose_tool("send it", "send it", tools, [0.5, 0.45]).tool.name == "b"
+    assert choosing.choose_tool("send it", "send it", tools, [0.5, 0.45]).tool.name == "b"
 
 
 def test_what_the_likeliest_tool_lacks_is_asked_for() -> None:
-    choice = local.choose_tool("send it", "send it", [spec("a", "weight"), spec("b")], [0.9, 0.1])
+    choice = choosing.choose_tool("send it", "send it", [spec("a", "weight"), spec("b")], [0.9, 0.1])
     assert choice.grounded.missing == ("weight",)
     assert local.ask_for([choice]) == "Please tell me: weight (for a)?"
 
@@ -65,8 +66,21 @@ def test_results_are_shown_by_a_template_and_errors_as_they_are() -> None:
     asked = AssistantMessage(calls=(RequestedCall("a", "x", "{}"), RequestedCall("b", "y", "{}")))
     messages = (asked, ToolMessage("a", "get_order", '{"id": "O1", "won": 1000}'), ToolMessage("b", "y", "no", True))
     results = local.last_results(messages)
-    assert local.show_results(results) == "get order:\n  id: O1\n  won: 1,000\n\ny:\n  failed: no"
+    assert show_results(results) == "get order:\n  id: O1\n  won: 1,000\n\ny:\n  failed: no"
     assert local.last_results((asked,)) == []
+
+
+def test_a_long_text_in_a_list_has_lines_of_its_own() -> None:
+    found = (
+        '[{"file": "a.md", "text": "one\\ntwo", "score": 0.37358769}, {"file": "b.md", "text": "short", "score": 1.5}]'
+    )
+    assert show_results([ToolMessage("a", "search", found)]).splitlines() == [
+        "search:",
+        "  - file a.md, score 0.3736",
+        "      one",
+        "      two",
+        "  - file b.md, text short, score 1.5",
+    ]
 
 
 def test_weights_that_cannot_be_fetched_say_so_in_one_line(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

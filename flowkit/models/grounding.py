@@ -1,41 +1,30 @@
 """Argument schemas rewritten from a request, so that a small model can only copy values out of it.
 
 A weak model invents order numbers. Under a grounded schema it can't: what has a pattern or an enum keeps the matches
-that the request holds, a number the numbers in it, a text the spans of one to eight of its words. An optional
+that the request holds, a number the numbers in it, a text a piece of its words. An optional
 argument that nothing matches is left out; a required one is missing, and the user is asked for it.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from flowkit.codec import JSON
+from flowkit.models.spans import find_pieces, stem
 
 Schema = Mapping[str, JSON]
 
-LONGEST_SPAN = 8
-"""Words that a text argument may have."""
-MOST_SPANS = 160
-"""Spans of a request that are looked at; of a longer one the shorter spans first."""
-MOST_CHOICES = 4
-"""Spans that a text argument is offered, the likeliest first."""
-
-_WEAK_WORDS = """
-a an the my your our their his her its this that these those it is are was be been am i you we they me us he
-she what where when how who which why do does did can could would should will shall may might must have has
-had get give tell show find search look check send please want need like to of for in on at by from with
-about under over below above between and or but then also not no any some there here if as so than too very
-just much many more most up out
-"""
-_WEAK = frozenset(_WEAK_WORDS.split())
-"""Words that no argument begins or ends with."""
-
-_NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?")
-_WORD = re.compile(r"\S+")
-_AMOUNT = re.compile(r"(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|원|킬로)(?!\w)", re.IGNORECASE)
-_CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b")
-_EDGES = " \t\n.,;:!?\"'()[]{}“”‘’"
+_NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w-]*\d)")
+_ASKS_FOR_ALL = re.compile(r"\b(?:question|sentence)s?\b", re.IGNORECASE)
+"""What the description of an argument says that takes the whole request."""
+_LIMITS = {
+    "max": re.compile(
+        r"\b(?:under|below|less than|at most|up to|cheaper than|no more than|maximum)\s*$", re.IGNORECASE
+    ),
+    "min": re.compile(r"\b(?:over|above|more than|at least|from|minimum)\s*$", re.IGNORECASE),
+}
+"""What stands before a number that is a limit."""
 _FORMATS = {
     "date": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
     "date-time": re.compile(r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?"),
@@ -47,31 +36,40 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Grounded:
-    """A schema that allows only what the request says; `missing` names required arguments that it doesn't say."""
+    """A schema that allows only what the request says; `missing` names required arguments that it doesn't say.
+
+    `values` counts the arguments that are numbers, codes, dates or choices, and not mere words.
+    """
 
     schema: dict[str, JSON]
     missing: tuple[str, ...] = ()
-    found: tuple[str, ...] = field(default=())
+    values: int = 0
 
 
 Rank = Callable[[str, Sequence[str]], Sequence[str]]
 """Orders texts by how well they fit a description, the best first."""
 
 
-def ground(schema: Schema, request: str, rank: Rank | None = None) -> Grounded:
-    """The object schema of a tool's arguments, grounded in a request; `rank` chooses between its spans."""
+def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collection[str] = ()) -> Grounded:
+    """The object schema of a tool's arguments, grounded in a request.
+
+    `rank` chooses between its pieces where an argument is described; `known` are the tool's own words.
+    """
     definitions = cast(Mapping[str, Schema], schema.get("$defs", {}))
     required = set(cast(Sequence[str], schema.get("required", ())))
     properties: dict[str, JSON] = {}
     missing: list[str] = []
+    values = 0
     for name, argument in cast(Mapping[str, Schema], schema.get("properties", {})).items():
-        grounded = _ground(name, _resolved(argument, definitions), request, definitions)
-        if grounded is not None and rank is not None and _is_plain_text(argument, definitions):
-            spans = cast(list[str], grounded["enum"])
-            described = f"{name.replace('_', ' ')}: {argument.get('description', '')}"
-            grounded = _choice(list(rank(described, spans))[:MOST_CHOICES])
-        if grounded is not None and (name in required or not _is_plain_text(argument, definitions)):
+        is_text = _is_plain_text(argument, definitions)
+        if is_text:
+            # An optional text is left out, since nothing tells that it was meant.
+            grounded = _ground_text(name, argument, request, rank, known) if name in required else None
+        else:
+            grounded = _ground(name, _resolved(argument, definitions), request, definitions, name in required)
+        if grounded is not None:
             properties[name] = grounded
+            values += not is_text
         elif name in required:
             missing.append(name)
     body: dict[str, JSON] = {
@@ -80,15 +78,32 @@ def ground(schema: Schema, request: str, rank: Rank | None = None) -> Grounded:
         "required": list(properties),
         "additionalProperties": False,
     }
-    return Grounded(body, tuple(missing), tuple(properties))
+    return Grounded(body, tuple(missing), values)
 
 
-def _ground(name: str, schema: Schema, request: str, definitions: Mapping[str, Schema]) -> dict[str, JSON] | None:
+def _ground_text(
+    name: str, argument: Schema, request: str, rank: Rank | None, known: Collection[str]
+) -> dict[str, JSON] | None:
+    """One piece of the request: all of it, the piece most like the description, or the longest."""
+    described = str(argument.get("description", ""))
+    if _ASKS_FOR_ALL.search(described):
+        return _choice([request.strip(" ?.!")]) if request.strip() else None
+    pieces = find_pieces(request, known)
+    if described and rank is not None and len(pieces) > 1:
+        pieces = list(rank(f"{name.replace('_', ' ')}: {described}", pieces))
+    return _choice(pieces[:1])
+
+
+def _ground(
+    name: str, schema: Schema, request: str, definitions: Mapping[str, Schema], required: bool
+) -> dict[str, JSON] | None:
     """The schema of what the request holds for this argument; None when it holds nothing."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
+            # What describes the argument stands beside its branches.
+            about: dict[str, JSON] = {"description": schema.get("description", "")}
             branches = (
-                _ground(name, _resolved(branch, definitions), request, definitions)
+                _ground(name, {**about, **_resolved(branch, definitions)}, request, definitions, required)
                 for branch in cast(Sequence[Schema], schema[key])
                 if branch.get("type") != "null"
             )
@@ -100,12 +115,15 @@ def _ground(name: str, schema: Schema, request: str, definitions: Mapping[str, S
         case "boolean":
             return {"const": True} if _says(request, name.replace("_", " ")) else None
         case "integer":
-            return _choice([int(number) for number in _numbers(request) if number == int(number)])
+            numbers = _numbers(name, schema, request, required)
+            return _choice([int(number) for number in numbers if number == int(number)])
         case "number":
-            return _choice([int(number) if number == int(number) else number for number in _numbers(request)])
+            numbers = _numbers(name, schema, request, required)
+            return _choice([int(number) if number == int(number) else number for number in numbers])
         case "array":
-            items = _ground(name, _resolved(cast(Schema, schema.get("items", {})), definitions), request, definitions)
-            return None if items is None else {"type": "array", "items": items, "minItems": 1, "maxItems": 4}
+            items = _resolved(cast(Schema, schema.get("items", {})), definitions)
+            grounded = _ground(name, items, request, definitions, required)
+            return None if grounded is None else {"type": "array", "items": grounded, "minItems": 1, "maxItems": 4}
         case "string":
             return _choice(list(_texts(schema, request)))
         case _:
@@ -121,7 +139,7 @@ def _texts(schema: Schema, request: str) -> Iterator[str]:
     elif isinstance(shape, str) and shape in _FORMATS:
         yield from dict.fromkeys(match.group() for match in _FORMATS[shape].finditer(request))
     else:
-        yield from _spans(request)
+        yield from find_pieces(request)[:1]
 
 
 def _spelled(pattern: str, text: str) -> str:
@@ -129,25 +147,31 @@ def _spelled(pattern: str, text: str) -> str:
     return next((form for form in (text, text.upper(), text.lower()) if re.fullmatch(pattern, form)), text)
 
 
-def _spans(request: str) -> list[str]:
-    # Amounts and codes are other arguments' values: no text goes across them.
-    request = _CODE.sub("\0", _AMOUNT.sub("\0", request))
-    words = [(match.start(), match.end()) for match in _WORD.finditer(request)]
-    spans = (
-        request[words[first][0] : words[first + length - 1][1]].strip(_EDGES)
-        for length in range(1, LONGEST_SPAN + 1)
-        for first in range(len(words) - length + 1)
+def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[float]:
+    """The numbers that may be meant: with the argument's unit behind them, or else any for a required argument."""
+    words = {stem(word) for word in re.split(r"\W+|_", f"{name} {schema.get('description', '')}") if word}
+    fitting: list[float] = []
+    others: list[float] = []
+    for match in _NUMBER.finditer(request):
+        number = float(match.group().replace(",", ""))
+        if not _is_in_range(number, schema):
+            continue
+        unit = re.match(r"\s*([^\W\d_]+)", request[match.end() :])
+        is_limit = any(kind in words and before.search(request, 0, match.start()) for kind, before in _LIMITS.items())
+        is_fitting = is_limit or (unit is not None and stem(unit.group(1)) in words)
+        (fitting if is_fitting else others).append(number)
+    return list(dict.fromkeys(fitting or (others if required else [])))
+
+
+def _is_in_range(number: float, schema: Schema) -> bool:
+    limits = [schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")]
+    least, above, most, below = (limit if isinstance(limit, (int, float)) else None for limit in limits)
+    return (
+        (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+        and (below is None or number < below)
     )
-    return [span for span in dict.fromkeys(spans) if span and _is_strong(span)][:MOST_SPANS]
-
-
-def _is_strong(span: str) -> bool:
-    words = span.casefold().split()
-    return words[0] not in _WEAK and words[-1] not in _WEAK and not _NUMBER.fullmatch(span) and "\0" not in span
-
-
-def _numbers(request: str) -> list[float]:
-    return list(dict.fromkeys(float(match.group().replace(",", "")) for match in _NUMBER.finditer(request)))
 
 
 def _choice(values: Sequence[JSON]) -> dict[str, JSON] | None:

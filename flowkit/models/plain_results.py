@@ -1,0 +1,70 @@
+"""Tools' results as text for a person, by a template: nothing is added, nothing is judged."""
+
+from collections.abc import Iterator, Sequence
+
+from flowkit.codec import JSON, loads
+from flowkit.messages import ToolMessage
+
+LONGEST_WORD = 80
+"""Characters of a text that stands in a line with others."""
+
+
+def show_results(results: Sequence[ToolMessage]) -> str:
+    """Each result under its tool's name; errors as they are."""
+    return "\n\n".join(f"{result.name.replace('_', ' ')}:\n{_show(result)}" for result in results)
+
+
+def _show(result: ToolMessage) -> str:
+    if result.is_error:
+        return f"  failed: {result.text}"
+    try:
+        value = loads(result.text)
+    except ValueError:
+        return f"  {result.text}"
+    return "\n".join(f"  {line}" for line in _lines(value))
+
+
+def _lines(value: JSON) -> Iterator[str]:
+    match value:
+        case dict():
+            for name, item in value.items():
+                label = name.replace("_", " ")
+                if isinstance(item, (dict, list)) and item:
+                    yield f"{label}:"
+                    yield from (f"  {line}" for line in _lines(item))
+                elif item is not None and item != [] and item != {}:
+                    yield f"{label}: {_word(item)}"
+        case list():
+            for item in value:
+                if isinstance(item, dict):
+                    short = {key: v for key, v in item.items() if v is not None and not _is_long(v)}
+                    yield "- " + ", ".join(f"{key.replace('_', ' ')} {_word(v)}" for key, v in short.items())
+                    for long in filter(_is_long, item.values()):
+                        yield from (f"    {line}" for line in str(long).splitlines())
+                else:
+                    yield f"- {_word(item)}"
+            if not value:
+                yield "nothing found"
+        case _:
+            yield _word(value)
+
+
+def _is_long(value: JSON) -> bool:
+    """Whether it is a text that needs lines of its own."""
+    return isinstance(value, str) and ("\n" in value or len(value) > LONGEST_WORD)
+
+
+def _word(value: JSON) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,}"
+        case dict():
+            return ", ".join(f"{key.replace('_', ' ')} {_word(item)}" for key, item in value.items())
+        case list():
+            return ", ".join(map(_word, value))
+        case _:
+            return str(value)

@@ -1,0 +1,85 @@
+"""Pieces of a request that a text argument could be: its words without the values and the words around them.
+
+"Remind me to water the plants at 2026-12-04T08:00" holds the piece "water the plants". Numbers, codes, dates and file
+names are other arguments' values, and end a piece as a comma does. From its edges go words that no argument begins or
+ends with, the verb of the request, and words of the tool's own description, which say what to do and not with what.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+VALUE = re.compile(
+    r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)?"
+    r"|\b\d{1,2}:\d{2}(?::\d{2})?\b"
+    r"|[\w.+-]+@[\w-]+\.[\w.]+"
+    r"|[\w./-]*\w\.(?:md|txt|pdf|csv|json|html|docx?|xlsx?)\b"
+    r"|\b[A-Z]{1,6}-?\d+\b"
+    r"|(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|days?|hours?|minutes?|원|킬로)?(?!\w)",
+    re.IGNORECASE,
+)
+"""What is an argument by itself."""
+
+_EDGES = " \t\n.,;:!?\"'()[]{}“”‘’"
+_WEAK_WORDS = """
+a an the my your our their his her its this that these those it is are was were be been am i you we they me us he
+she what where when how who which why do does did can could would should will shall may might must have has
+had get give let want need like to of for in on at by from with into about under over below above between and or
+but then also not no any some there here if as so than too very just much many more most up out back please because
+since i'm i'd don't let's something anything page pages passage passages containing contains called
+"""
+_WEAK = frozenset(_WEAK_WORDS.split())
+"""Words that no argument begins or ends with."""
+_VERB_WORDS = """
+add arrange ask book calculate check create explain find forget list look looking make note open plan put quote
+read recommend refund remember remind return schedule search see sell send set ship show tell track write
+"""
+VERBS = frozenset(_VERB_WORDS.split())
+"""What a request begins with; one of them at most is taken off, since "remind me to send it" is about sending."""
+_PREPOSITION_WORDS = "to of for in on at by from with into about under over below above between"
+_PREPOSITIONS = frozenset(_PREPOSITION_WORDS.split())
+_CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
+
+
+def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
+    """The longest pieces first, then the parts of them between prepositions; `known` are the tool's own words."""
+    stems = frozenset(map(stem, known))
+    chunks = [chunk.split() for chunk in _CLAUSE_END.split(VALUE.sub("\0", request))]
+    pieces = [piece for chunk in chunks if (piece := _trim(chunk, stems))]
+    if not pieces and stems:
+        return find_pieces(request)
+    pieces.sort(key=len, reverse=True)
+    parts = [trimmed for piece in pieces for part in _parts(piece) if (trimmed := _trim(part, stems, verbs=0))]
+    return list(dict.fromkeys(" ".join(words).strip(_EDGES) for words in (*pieces, *parts)))
+
+
+def stem(word: str) -> str:
+    """A word as others are compared with it: in lower case, without the ending of a plural."""
+    return word.strip(_EDGES).casefold().removesuffix("s")
+
+
+def _trim(words: Sequence[str], stems: Collection[str], verbs: int = 1) -> list[str]:
+    first, last = 0, len(words)
+    while first < last:
+        word = words[first].strip(_EDGES).casefold()
+        if word and word not in _WEAK and stem(word) not in stems:
+            if word not in VERBS or not verbs:
+                break
+            verbs -= 1
+        first += 1
+    while last > first:
+        word = words[last - 1].strip(_EDGES).casefold()
+        if word and word not in _WEAK and stem(word) not in stems:
+            break
+        last -= 1
+    return list(words[first:last])
+
+
+def _parts(words: Sequence[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    for word in words:
+        if word.casefold() in _PREPOSITIONS:
+            yield part
+            part = []
+        else:
+            part.append(word)
+    yield part
