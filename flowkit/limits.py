@@ -7,6 +7,9 @@ from flowkit.messages import Usage
 from flowkit.models.base import Model
 from flowkit.pricing import get_cost, is_priced
 
+LONG_ANSWER_TOKENS = 16_384
+"""An answer isn't told a bound from here on: servers refuse one that is above the model's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -45,8 +48,10 @@ class Meter:
                 "known; give the model a price, or use a limit on tokens"
             )
 
-    def add(self, model: Model, usage: Usage) -> float | None:
-        """Count one answer; gives what it cost."""
+    def add(self, model: Model, usage: Usage, *, broke_off: bool = False) -> float | None:
+        """Count one answer; gives what it cost. One that broke off before it said what it took costs nothing here."""
+        if broke_off and usage == Usage():
+            return 0.0
         self.usage += usage
         cost = get_cost(model, usage)
         self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
@@ -61,6 +66,10 @@ class Meter:
             raise LimitReached(f"the limit of {limits.calls} calls is reached")
         if limits.tokens is not None and self.usage.total_tokens >= limits.tokens:
             raise LimitReached(f"the limit of {limits.tokens} tokens is reached")
+        if limits.cost_usd is not None and self.cost_usd is None:
+            raise LimitReached(
+                f"the limit of {limits.cost_usd} US dollars can't be kept any longer: an answer didn't say what it took"
+            )
         if limits.cost_usd is not None and self.cost_usd is not None and self.cost_usd >= limits.cost_usd:
             raise LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
 
@@ -69,7 +78,15 @@ class Meter:
         """How many more calls may run."""
         return None if self.limits.calls is None else max(0, self.limits.calls - self.calls)
 
-    @property
-    def tokens_left(self) -> int | None:
-        """The most that the next answer may take; None without a limit on tokens."""
-        return None if self.limits.tokens is None else max(1, self.limits.tokens - self.usage.total_tokens)
+    def get_tokens_left(self, model: Model) -> int | None:
+        """The most that the next answer may take, by the limits on tokens and on cost; None when that is no bound."""
+        limits = self.limits
+        left: list[float] = []
+        if limits.tokens is not None:
+            left.append(limits.tokens - self.usage.total_tokens)
+        if limits.cost_usd is not None and self.cost_usd is not None:
+            a_thousand = get_cost(model, Usage(0, 1000))
+            if a_thousand:
+                left.append((limits.cost_usd - self.cost_usd) / a_thousand * 1000)
+        tokens = min(left, default=LONG_ANSWER_TOKENS)
+        return max(1, int(tokens)) if tokens < LONG_ANSWER_TOKENS else None
