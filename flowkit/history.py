@@ -36,11 +36,13 @@ def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:
     return ()
 
 
-def mend(messages: Sequence[Message], missing: str = NOT_DECIDED) -> tuple[Message, ...]:
+def mend(
+    messages: Sequence[Message], missing: str = NOT_DECIDED, *, keeps_instructions: bool = False
+) -> tuple[Message, ...]:
     """The same conversation with one result for each call; `missing` is the text of those that had none.
 
     Results stand in the order of their calls. Messages that say nothing are dropped; so are instructions, which a
-    run writes anew.
+    run writes anew, unless they are to be kept.
     """
     mended: list[Message] = []
     position = 0
@@ -62,7 +64,9 @@ def mend(messages: Sequence[Message], missing: str = NOT_DECIDED) -> tuple[Messa
                     results.get(call.id) or ToolMessage(call.id, call.name, missing, is_error=True)
                     for call in message.calls
                 )
-            case SystemMessage() | ToolMessage():
+            case ToolMessage():
+                pass
+            case SystemMessage() if not keeps_instructions:
                 pass
             case _:
                 mended.append(message)
