@@ -201,7 +201,10 @@ class Agent(Generic[OutputT]):
         """Runs started inside, by this task and those it starts, have another model, cache, journal or, by name, tools."""
         given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
         changes = {name: value for name, value in given.items() if value is not None}
-        token = self._overrides.set({**self._overrides.get(), **changes})
+        before = self._overrides.get()
+        if tools is not None:
+            changes["tools"] = {**before.get("tools", {}), **tools}
+        token = self._overrides.set({**before, **changes})
         try:
             yield
         finally:

@@ -101,6 +101,22 @@ def test_model_tools_and_cache_can_be_overridden_for_a_while(tmp_path: Path) -> 
     assert run_virtual(agent.run("go")).output == "no"
 
 
+def test_overrides_inside_overrides_add_up() -> None:
+    @tool(effect="read")
+    def fake(name: str) -> str:
+        return f"dreamt of {name}"
+
+    @tool(effect="read")
+    def find(name: str) -> str:
+        return f"found {name}"
+
+    model = ScriptedModel([[call("look", name="a"), call("find", name="b")], "Done."])
+    agent = Agent(model, tools=[look, find], cache=False)
+    with agent.override(tools={"look": fake}), agent.override(tools={"find": fake}):
+        result = run_virtual(agent.run("go"))
+    assert [outcome.value for outcome in result.calls] == ["dreamt of a", "dreamt of b"]
+
+
 def test_overriding_an_unknown_tool_is_an_error() -> None:
     agent = Agent(ScriptedModel(["no"]), tools=[look], cache=False)
     with agent.override(tools={"loook": look}), pytest.raises(DefinitionError, match="loook"):
