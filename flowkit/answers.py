@@ -31,10 +31,7 @@ def make_tool_message(
     if outcome.state != "finished":
         return ToolMessage(requested.id, requested.name, outcome.error or outcome.state, is_error=True)
     value = outcome.value
-    if tool is not None:
-        text = tool.result_text(value)
-    else:
-        text = value if isinstance(value, str) else dumps(value).decode()
+    text = value if isinstance(value, str) else dumps(value).decode()
     if requested.name == READ_TOOL:
         # It is a page already, and says itself how to read on.
         return ToolMessage(requested.id, requested.name, text)

@@ -23,7 +23,7 @@ from flowkit.history import NOT_RUN, call_ids, count_turns, mend, rename_calls, 
 from flowkit.journal import Journal
 from flowkit.limits import LimitReached, Meter
 from flowkit.messages import AssistantMessage, Message, SystemMessage, UserMessage
-from flowkit.models.base import ModelRequest
+from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.open_calls import OpenCalls
 from flowkit.outputs import OutputInvalid
 from flowkit.reading import LongResults
@@ -227,8 +227,12 @@ class Rounds(Generic[OutputT]):
             raise LimitReached("the model's answer was cut off at its limit of tokens")
         if reason == "content_filter":
             raise ModelError("the server's content filter ended the answer")
+        output = self._plan.output
+        if output.schema is not None and message.refusal and not message.text:
+            # Asked again, it would refuse again.
+            raise ModelError(f"the model refused to answer: {message.refusal}")
         try:
-            self._output = self._plan.output.read(message.text)
+            self._output = output.read(message.text or message.refusal)
         except OutputInvalid as problem:
             return problem
         return None
@@ -241,7 +245,7 @@ class Rounds(Generic[OutputT]):
         while True:
             prefix = self._record.prefix(turn, attempt)
             reader, finished = await self._attempt(turn, attempt, prefix)
-            cost = self._meter.add(self._plan.model, finished.usage)
+            cost = self._meter.add(self._plan.model, finished.usage, broke_off=finished.error is not None)
             self._log.emit(events.UsageReported, turn, finished.usage, cost)
             if finished.error is None:
                 break
@@ -309,20 +313,28 @@ class Rounds(Generic[OutputT]):
         messages = tuple(self._messages)
         if plan.before_request is not None:
             changed = plan.before_request(messages, self._context)
-            messages = mend(tuple(await changed if isawaitable(changed) else changed), missing=NOT_RUN)
+            messages = mend(
+                tuple(await changed if isawaitable(changed) else changed), missing=NOT_RUN, keeps_instructions=True
+            )
         made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(self._context)
         instructions = made if isinstance(made, str) else await made
         wire_names = {name: alias for alias, name in self._tools.aliases.items()}
         return ModelRequest(
             messages=((SystemMessage(instructions),) if instructions else ()) + rename_calls(messages, wire_names),
             tools=self._tools.specs(references=plan.references),
-            tool_choice=plan.tool_choice if self._meter.turns == 0 else "auto",
+            tool_choice=self._tool_choice(),
             output_schema=plan.output.schema,
-            max_tokens=self._meter.tokens_left,
+            max_tokens=self._meter.get_tokens_left(plan.model),
             attempt=attempt,
             turn=turn,
             data=self._context.data,
         )
+
+    def _tool_choice(self) -> ToolChoice:
+        """A call is forced once for each message of the user: forced again, it would be made again and again."""
+        choice = self._plan.tool_choice
+        is_first = self._meter.turns == 0 and isinstance(self._messages[-1], UserMessage)
+        return choice if is_first or choice == "none" else "auto"
 
     async def _tools_now(self) -> Toolset:
         """The tools of the next turn; once a result was cut, with the one that reads on."""

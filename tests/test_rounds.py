@@ -18,7 +18,8 @@ from flowkit.executor import Approve, Deny
 from flowkit.history import mend
 from flowkit.limits import Limits
 from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, Usage, UserMessage
-from flowkit.models.base import NamedTool
+from flowkit.models.base import NamedTool, RefusalDelta
+from flowkit.models.routing import FallbackModel
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.pricing import Price
 from flowkit.references import ToolCall
@@ -75,6 +76,33 @@ def test_a_limit_on_cost_ends_the_run() -> None:
     turns: list[Script] = [[call("look", name="a"), Usage(600_000, 0)], "Done."]
     result = run_virtual(agent_of(turns, look, price=price, limits=Limits(cost_usd=0.5)).run("go"))
     assert (result.status, result.cost) == ("limit", 0.6)
+
+
+def test_a_limit_on_cost_shrinks_the_answer_to_what_is_left() -> None:
+    model = ScriptedModel([[call("look", name="a"), Usage(0, 3000)], "Done."], price=Price(input=1.0, output=2.0))
+    run_virtual(Agent(model, tools=[look], cache=False, limits=Limits(cost_usd=0.01)).run("go"))
+    assert [request.max_tokens for request in model.requests] == [5000, 2000]
+
+
+def test_a_bound_above_what_servers_take_is_not_sent() -> None:
+    model = ScriptedModel(["Hi."])
+    run_virtual(Agent(model, cache=False, limits=Limits(tokens=200_000)).run("go"))
+    assert model.requests[0].max_tokens is None
+
+
+def test_an_attempt_that_broke_off_without_a_word_on_tokens_leaves_the_cost_known() -> None:
+    price = Price(input=1.0, output=1.0)
+    broken = ScriptedModel([["Hm", CUT]], name="a", price=price)
+    good = ScriptedModel([[call("look", name="a"), Usage(600_000, 0)], "Done."], name="b", price=price)
+    agent = Agent(FallbackModel(broken, good), tools=[look], cache=False, limits=Limits(cost_usd=0.5))
+    result = run_virtual(agent.run("go"))
+    assert (result.status, result.cost) == ("limit", 0.6)
+
+
+def test_a_limit_on_cost_ends_a_run_whose_cost_is_not_known_any_more() -> None:
+    model = ScriptedModel([[call("look", name="a")], "Done."], price=Price(input=1.0, output=1.0))
+    agent = Agent(FallbackModel(model), tools=[look], cache=False, limits=Limits(cost_usd=0.5))
+    assert "didn't say what it took" in str(run_virtual(agent.run("go")).error)
 
 
 def test_a_limit_on_cost_is_refused_where_the_price_is_not_known() -> None:
@@ -146,6 +174,15 @@ def test_a_hook_may_trim_what_is_sent_and_the_history_stays_whole() -> None:
     assert len(result.messages) == 9
 
 
+def test_a_hook_may_add_instructions() -> None:
+    def guard(messages: tuple[Message, ...], _: Context[Any]) -> list[Message]:
+        return [SystemMessage("Be kind."), *messages]
+
+    model = ScriptedModel(["Hi."])
+    run_virtual(Agent(model, cache=False, before_request=guard).run("go"))
+    assert model.requests[0].messages == (SystemMessage("Be kind."), UserMessage("go"))
+
+
 def test_names_with_a_dot_travel_under_an_alias_and_come_back() -> None:
     @tool(name="calendar.read", effect="read")
     def read() -> str:
@@ -179,6 +216,17 @@ def test_structured_output_is_validated_and_asked_for_again() -> None:
 def test_a_type_that_is_no_object_travels_in_an_envelope() -> None:
     result = run_virtual(Agent(ScriptedModel(['{"value": [1, 2]}']), output_type=list[int], cache=False).run("go"))
     assert result.output == [1, 2]
+
+
+def test_a_refusal_is_the_answer_where_text_was_asked_for() -> None:
+    assert run_virtual(agent_of([[RefusalDelta("I can't.")]]).run("go")).output == "I can't."
+
+
+def test_a_refusal_is_not_asked_for_again_as_json() -> None:
+    model = ScriptedModel([[RefusalDelta("I can't.")]] * 3)
+    with pytest.raises(ModelError, match=r"refused to answer: I can't\."):
+        run_virtual(Agent(model, output_type=City, cache=False).run("go"))
+    assert len(model.requests) == 1
 
 
 def test_output_that_stays_invalid_fails_the_run() -> None:
@@ -225,6 +273,18 @@ def test_a_decision_goes_on_from_the_history(decision: Approve | Deny, text: str
     assert result.output == "Done."
     assert tool_texts(result.messages)[0] == "seen a"
     assert text in tool_texts(result.messages)[1]
+
+
+def test_a_call_that_was_forced_is_not_forced_again_after_the_decision() -> None:
+    model = ScriptedModel([[call("refund", order_id="O1", won=5)], "Done."])
+    agent = Agent(model, tools=[refund], cache=False, tool_choice=NamedTool("refund"))
+
+    async def go() -> None:
+        waiting = await agent.run("go")
+        await agent.run(history=waiting.messages, decisions={waiting.pending[0].id: Approve()})
+
+    run_virtual(go())
+    assert [request.tool_choice for request in model.requests] == [NamedTool("refund"), "auto"]
 
 
 def test_a_new_message_denies_what_is_pending() -> None:
