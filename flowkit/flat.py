@@ -10,22 +10,21 @@ from typing import Any, cast
 from pydantic_core import to_jsonable_python
 
 from flowkit.arguments import Arguments, ArgumentsReader, RefusedArguments, parse_arguments
-from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.problems import Found, Problem, describe, find_nearest
 from flowkit.schema import Schema
+from flowkit.shapes import resolve
 
 
 def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:
     """The parameter's own schema in the place of the object around it."""
     held = cast(Mapping[str, Schema], schema["properties"])[parameter]
-    definitions = cast(dict[str, Schema], schema.get("$defs", {}))
     reference = held.get("$ref")
-    inner = definitions[str(reference).rpartition("/")[2]] if reference is not None else held
-    if inner.get("type") != "object" or "properties" not in inner:
+    inner = resolve(reference, schema) if isinstance(reference, str) else held
+    if inner is None or inner.get("type") != "object" or "properties" not in inner:
         raise DefinitionError(f"tool {tool!r}: flatten needs an object with fields, not {inner}", tool=tool)
     flat: Schema = {"type": "object", **{key: value for key, value in inner.items() if key != "title"}}
-    return flat | {"$defs": cast(JSON, definitions)} if definitions else flat
+    return flat | {"$defs": schema["$defs"]} if "$defs" in schema else flat
 
 
 def open_flat(arguments: Mapping[str, Any], parameter: str) -> dict[str, Any]:

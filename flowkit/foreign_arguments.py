@@ -9,10 +9,10 @@ from typing import Any, cast
 import orjson
 
 from flowkit.arguments import Arguments, RefusedArguments, parse_arguments
-from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
 from flowkit.problems import MAX_LINE, Problem, find_nearest, format_path, shorten, value_at
-from flowkit.schema import Schema, subschemas
+from flowkit.schema import Schema
+from flowkit.shapes import find_unknown_reference
 
 
 class SchemaReader:
@@ -29,12 +29,12 @@ class SchemaReader:
         self.names = tuple(self.properties)
         try:
             Draft202012Validator.check_schema(schema)
-            _check_references(schema, schema)
         except SchemaError as error:
             where = format_path(list(error.absolute_path)) or "the schema"
             raise DefinitionError(f"tool {tool!r}: {where}: {error.message}", tool=tool) from error
-        except LookupError as error:
-            raise DefinitionError(f"tool {tool!r}: the schema's {error.args[0]!r} points nowhere", tool=tool) from error
+        unknown = find_unknown_reference(schema, allow_ids=True)
+        if unknown is not None:
+            raise DefinitionError(f"tool {tool!r}: the schema's {unknown} points nowhere in it", tool=tool)
         self._validator: Any = Draft202012Validator(schema)
 
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
@@ -175,19 +175,3 @@ def _repair(mended: dict[str, object], error: _Error) -> str | None:
         holder[key] = matches[0]
         return f"{where}: {shorten(value)} read as {shorten(matches[0])}"
     return None
-
-
-def _check_references(schema: Schema, root: Schema) -> None:
-    """Raise `LookupError` for a reference that isn't found in the schema itself: none is ever fetched."""
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        target: JSON = root
-        for step in reference.removeprefix("#").split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(key) if isinstance(target, dict) else None
-        if target is None:
-            raise LookupError(reference)
-    elif isinstance(reference, str):
-        raise LookupError(reference)
-    for inner in subschemas(schema):
-        _check_references(inner, root)

@@ -5,9 +5,9 @@ from typing import Literal, Protocol
 
 from flowkit.aliases import make_alias
 from flowkit.codec import dumps
+from flowkit.shapes import Schema, subschemas
 from flowkit.targets import Note, NoteKind, Target, lower, to_wire
 from flowkit.targets.offers import offer_references
-from flowkit.targets.strict import Schema, subschemas
 
 Level = Literal["info", "warning", "error"]
 

@@ -10,7 +10,7 @@ from flowkit.graph import INPUTS, item_id
 from flowkit.recipe_data import COMPARISONS
 from flowkit.recipe_format import nearest
 from flowkit.references import Reference, parse_expression
-from flowkit.shapes import Shape, find_problem, may_fit, types_at
+from flowkit.shapes import Schema, find_mismatch, find_problem
 from flowkit.yaml_source import Path, YamlSource
 
 _OPERATORS: dict[str, Operator] = {word: cast(Operator, operator) for operator, word in COMPARISONS.items()}
@@ -46,7 +46,7 @@ class FileScope:
 class ValueReader:
     """Reads the values of one file; `inputs` is their schema, `results` the schemas of the steps where known, by id."""
 
-    def __init__(self, source: YamlSource, inputs: Shape, results: Mapping[str, Shape]) -> None:
+    def __init__(self, source: YamlSource, inputs: Schema, results: Mapping[str, Schema]) -> None:
         self._source = source
         self._inputs = inputs
         self._results = results
@@ -145,11 +145,9 @@ class ValueReader:
             if not isinstance(value, Reference):
                 continue
             schema = self._inputs if value.call_id == INPUTS else self._results.get(value.call_id)
-            found = frozenset[str]() if schema is None else types_at(schema, value.path)
-            expected = types_at(parameters, (name,))
-            if found and expected and not may_fit(found, expected):
-                problem = f"expected {' or '.join(sorted(expected))}; this is {' or '.join(sorted(found))}"
-                self.fail((*path, "with", name), problem)
+            mismatch = None if schema is None else find_mismatch(schema, value.path, parameters, name)
+            if mismatch is not None:
+                self.fail((*path, "with", name), f"this {mismatch}")
 
     def fail(self, path: Path, problem: str, *, at_key: bool = False) -> NoReturn:
         """Raise `RecipeFileError` for the value at `path`."""

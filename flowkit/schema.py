@@ -6,7 +6,7 @@ validators of the user's own. Titles that pydantic makes up are left out: they c
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NoReturn, cast, get_args
 
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
@@ -225,27 +225,6 @@ def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:
             if isinstance(definition, dict) and name.endswith(str(definition.get("title", "\0"))):
                 del definition["title"]
     return schema
-
-
-MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-SINGLE = ("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else")
-
-
-def subschemas(schema: Mapping[str, JSON]) -> Iterator[Schema]:
-    """The schemas directly inside a schema; names of properties and values of `enum` aren't mistaken for keywords."""
-    for keyword in MAPS:
-        held = schema.get(keyword)
-        if isinstance(held, dict):
-            yield from (item for item in held.values() if isinstance(item, dict))
-    for keyword in LISTS:
-        held = schema.get(keyword)
-        if isinstance(held, list):
-            yield from (item for item in held if isinstance(item, dict))
-    for keyword in SINGLE:
-        held = schema.get(keyword)
-        if isinstance(held, dict):
-            yield held
 
 
 def _first_line(error: Exception) -> str:

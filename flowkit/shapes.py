@@ -1,160 +1,254 @@
-"""What a JSON Schema says about a path: whether a result can have it, and of what type the value there is.
+"""What a JSON Schema (draft 2020-12) says: where its references lead, which types it admits, what stands at a path.
 
-Only what a schema rules out is a problem; where it is silent, anything may be.
+Only what a schema rules out is a problem; where it is silent, anything may be. Nothing is ever fetched.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import cast
+from urllib.parse import unquote
 
 from flowkit.codec import JSON
+from flowkit.errors import ResolutionError
+from flowkit.references import Path, format_pointer
 
-Path = tuple[str | int, ...]
-Shape = Mapping[str, JSON]
+Schema = Mapping[str, JSON]
 
+TYPES = frozenset({"string", "number", "boolean", "integer", "object", "array", "null"})
+_NUMERIC = frozenset({"integer", "number", "boolean"})
+"""Validation reads each of these as the others where their values agree: 1.0 as 1, true as 1."""
 _SHOWN = 6
-_ANYTHING: tuple[Shape, ...] = ({},)
+"""Names that a message lists."""
+_ANYTHING: tuple[Schema, ...] = ({},)
 
 
-def find_problem(schema: Shape, path: Path) -> str | None:
-    """Why no value of this schema has `path`; None when one may."""
-    shapes: Sequence[Shape] = _members(schema, schema)
-    for key in path:
-        if not shapes:
+def find_subschemas(schema: Schema, path: Path, name: str = "result") -> list[Schema]:
+    """The schemas that the value at `path` may have, references followed; an empty schema where nothing is known.
+
+    Raises `ResolutionError` when no value of this schema has such a path; `name` is whose value it is.
+
+    >>> find_subschemas({"type": "object", "properties": {"city": {"type": "string"}}}, ("city",))
+    [{'type': 'string'}]
+    """
+    found, depth = _walk(schema, path)
+    if depth < len(path):
+        where = f" at {format_pointer(path[:depth])}" if depth else ""
+        raise ResolutionError(f"{name!r}{where} {_describe(schema, found, path[depth])}")
+    return found
+
+
+def find_problem(schema: Schema, path: Path) -> str | None:
+    """Why no value of this schema has `path`, said of what stands before the step that fails; None when one may."""
+    found, depth = _walk(schema, path)
+    return f"it {_describe(schema, found, path[depth])}" if depth < len(path) else None
+
+
+def find_mismatch(given: Schema, path: Path, parameters: Schema, parameter: str) -> str | None:
+    """Why what stands at `path` in values of `given` is never taken as this parameter; None when it may be.
+
+    Whether a text is a number, or holds a list as JSON, is told when the value is there.
+    """
+    have, want = _types_at(given, path), _types_at(parameters, (parameter,))
+    if have & want or "string" in have or (have & _NUMERIC and want & _NUMERIC):
+        return None
+    return f"is {_list_types(have)}, expected {_list_types(want)}"
+
+
+def find_unknown_reference(schema: Schema, *, allow_ids: bool = False) -> str | None:
+    """The first reference in a schema that leads out of it or nowhere, as `key: value`.
+
+    So is an `$id`, which would move what the others point to, unless `allow_ids`.
+    """
+    for part in _list_parts(schema):
+        for word in ("$ref", "$dynamicRef"):
+            held = part.get(word)
+            if isinstance(held, str) and resolve(held, schema) is None:
+                return f"{word}: {held!r}"
+        if isinstance(part.get("$id"), str) and not allow_ids:
+            return f"$id: {part['$id']!r}"
+    return None
+
+
+def resolve(reference: str, root: Schema) -> dict[str, JSON] | None:
+    """The schema at a local reference, without the definitions it may carry; None where there is none."""
+    fragment = unquote(reference[1:])
+    if not reference.startswith("#"):
+        return None
+    if fragment and not fragment.startswith("/"):
+        anchored = (part for part in _list_parts(root) if fragment in (part.get("$anchor"), part.get("$dynamicAnchor")))
+        return next(map(dict, anchored), None)
+    found: JSON = cast(JSON, root)
+    for token in fragment.split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
             return None
-        inner = [found for shape in shapes for found in _enter(schema, shape, key)]
+    if isinstance(found, bool):
+        return {} if found else {"not": {}}
+    if not isinstance(found, Mapping):
+        return None
+    return {key: value for key, value in found.items() if key not in ("$defs", "definitions")}
+
+
+def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The JSON types of the values that `schema` may admit; all of them when it doesn't say."""
+    if not isinstance(schema, dict):
+        return frozenset() if schema is False else TYPES
+    types = TYPES
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        target = resolve(reference, root)
+        inside = reference in trail or target is None
+        types &= frozenset[str]() if inside else types_within(target, root, trail | {reference})
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema:
+            branches = (types_within(dict(branch), root, trail) for branch in alternatives(schema, keyword))
+            types &= frozenset[str]().union(*branches)
+    for part in alternatives(schema, "allOf"):
+        types &= types_within(dict(part), root, trail)
+    if "type" in schema:
+        types &= {kind for said in types_of(schema) for kind in (said, *(("integer",) if said == "number" else ()))}
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if isinstance(values, list):
+        types &= frozenset[str]().union(*map(types_of_value, values))
+    return types
+
+
+def types_of(schema: Schema) -> tuple[str, ...]:
+    """What `type` says, always as several."""
+    value = schema.get("type")
+    if isinstance(value, str):
+        return (value,)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def types_of_value(value: JSON) -> frozenset[str]:
+    """The JSON Schema types that a value has: 1 and 1.0 are integers and numbers."""
+    match value:
+        case None:
+            return frozenset({"null"})
+        case bool():
+            return frozenset({"boolean"})
+        case int():
+            return frozenset({"integer", "number"})
+        case float():
+            return frozenset({"integer", "number"}) if value.is_integer() else frozenset({"number"})
+        case str():
+            return frozenset({"string"})
+        case list():
+            return frozenset({"array"})
+        case dict():
+            return frozenset({"object"})
+
+
+def subschemas(schema: Schema, keyword: str) -> dict[str, Schema]:
+    """The named schemas under `properties`, `$defs` and the like; empty where there are none."""
+    value = schema.get(keyword)
+    if not isinstance(value, dict):
+        return {}
+    return {name: item for name, item in value.items() if isinstance(item, dict)}
+
+
+def alternatives(schema: Schema, keyword: str) -> list[Schema]:
+    """The schemas in a list: `anyOf`, `oneOf`, `allOf`, `prefixItems`."""
+    value = schema.get(keyword)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _walk(root: Schema, path: Path) -> tuple[list[Schema], int]:
+    """The schemas at the longest part of `path` that a value may have, and how many steps that is."""
+    found = _members(root, root)
+    for depth, key in enumerate(path):
+        inner = [option for schema in found for option in _enter(root, schema, key)]
         if not inner:
-            return _describe(schema, shapes, key)
-        shapes = inner
-    return None
+            return found, depth
+        found = [{}] if {} in inner else inner
+    return found, len(path)
 
 
-def types_at(schema: Shape, path: Path) -> frozenset[str]:
-    """The JSON types that the value at `path` may have; empty when the schema doesn't tell."""
-    shapes: Sequence[Shape] = _members(schema, schema)
-    for key in path:
-        shapes = [found for shape in shapes for found in _enter(schema, shape, key)]
-    types: set[str] = set()
-    for shape in shapes:
-        found = set(_types(shape))
-        if not found:
-            return frozenset()
-        types |= found
-    return frozenset(types)
-
-
-def may_fit(found: frozenset[str], expected: frozenset[str]) -> bool:
-    """Whether a value of one of these JSON types may be taken where those are expected; text may be read as others."""
-    numbers = {"integer", "number"}
-    return bool(found & expected) or "string" in found or bool(found & numbers and expected & numbers)
-
-
-def find_unknown_reference(schema: Shape) -> str | None:
-    """The first `$ref` in a schema that leads out of it or nowhere, as `key: value`; or what could lead it elsewhere."""
-    stack: list[JSON] = [cast(JSON, schema)]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, list):
-            stack.extend(value)
-        elif isinstance(value, dict):
-            for word in ("$ref", "$dynamicRef", "$id"):
-                held = value.get(word)
-                if isinstance(held, str) and (word != "$ref" or (held != "#" and _follow(schema, held) is None)):
-                    return f"{word}: {held!r}"
-            stack.extend(value.values())
-    return None
-
-
-def _members(root: Shape, shape: Shape, seen: frozenset[str] = frozenset()) -> list[Shape]:
+def _members(root: Schema, schema: Schema, seen: frozenset[str] = frozenset()) -> list[Schema]:
     """The schema with references followed and unions opened; one that leads back to itself adds nothing."""
-    reference = shape.get("$ref")
+    reference = schema.get("$ref")
     if isinstance(reference, str):
         if reference in seen:
             return []
-        target = _follow(root, reference)
+        target = resolve(reference, root)
         return [{}] if target is None else _members(root, target, seen | {reference})
     for word in ("anyOf", "oneOf"):
-        options = shape.get(word)
-        if isinstance(options, list):
-            return [found for option in options if isinstance(option, dict) for found in _members(root, option, seen)]
-    whole = shape.get("allOf")
-    if isinstance(whole, list):
-        if len(whole) == 1 and isinstance(whole[0], dict) and "properties" not in shape:
-            return _members(root, whole[0], seen)
-        return [{}]
-    return [shape]
+        if isinstance(schema.get(word), list):
+            return [found for option in alternatives(schema, word) for found in _members(root, option, seen)]
+    if isinstance(schema.get("allOf"), list):
+        parts = alternatives(schema, "allOf")
+        return _members(root, parts[0], seen) if len(parts) == 1 and "properties" not in schema else [{}]
+    return [schema]
 
 
-def _follow(root: Shape, reference: str) -> Shape | None:
-    value: JSON = cast(JSON, root)
-    for key in reference.removeprefix("#").split("/")[1:]:
-        key = key.replace("~1", "/").replace("~0", "~")
-        if not isinstance(value, dict) or key not in value:
-            return None
-        value = value[key]
-    return value if isinstance(value, dict) and reference.startswith("#") else None
-
-
-def _enter(root: Shape, shape: Shape, key: str | int) -> Iterator[Shape]:
-    types = set(_types(shape))
-    if isinstance(key, str) and (not types or "object" in types):
-        properties = shape.get("properties")
-        if isinstance(properties, dict) and key in properties:
-            yield from _open(root, properties[key])
-        elif "patternProperties" in shape:
+def _enter(root: Schema, schema: Schema, key: str | int) -> Iterator[Schema]:
+    """What stands under a key or an index in values of this schema; nothing when there can be no such thing."""
+    types = types_within(dict(schema), root)
+    name = str(key)
+    if "object" in types:
+        properties = schema.get("properties")
+        if isinstance(properties, dict) and name in properties:
+            yield from _open(root, properties[name])
+        elif "patternProperties" in schema:
             yield {}
         else:
             # a class's own fields are all it has, whether or not its schema closes the object
-            yield from _open(root, shape.get("additionalProperties", "properties" not in shape))
-    if isinstance(key, int) and (not types or "array" in types):
-        prefix = shape.get("prefixItems")
-        if isinstance(prefix, list) and 0 <= key < len(prefix):
-            yield from _open(root, prefix[key])
-        elif not isinstance(maximum := shape.get("maxItems"), int) or key < maximum:
-            yield from _open(root, shape.get("items", True))
+            yield from _open(root, schema.get("additionalProperties", "properties" not in schema))
+    if "array" in types and (isinstance(key, int) or key.isdecimal()):
+        prefix, index = schema.get("prefixItems"), int(key)
+        if isinstance(prefix, list) and 0 <= index < len(prefix):
+            yield from _open(root, prefix[index])
+        elif not isinstance(maximum := schema.get("maxItems"), int) or index < maximum:
+            yield from _open(root, schema.get("items", True))
 
 
-def _open(root: Shape, schema: JSON) -> Sequence[Shape]:
+def _open(root: Schema, schema: JSON) -> Sequence[Schema]:
     if isinstance(schema, dict):
         return _members(root, schema)
     return _ANYTHING if schema else ()
 
 
-def _types(shape: Shape) -> tuple[str, ...]:
-    kind = shape.get("type")
-    if isinstance(kind, list):
-        return tuple(str(item) for item in kind)
-    if isinstance(kind, str):
-        return (kind,)
-    values = [shape["const"]] if "const" in shape else shape.get("enum")
-    if isinstance(values, list):
-        return tuple({_type_of(value) for value in values})
-    return ("object",) if "properties" in shape else ()
+def _types_at(root: Schema, path: Path) -> frozenset[str]:
+    """The types of the value at `path`; all of them when the schema doesn't tell."""
+    found, depth = _walk(root, path)
+    # What has a format may be taken in other forms: a date and a duration also as numbers.
+    if depth < len(path) or any("format" in schema for schema in found):
+        return TYPES
+    return frozenset[str]().union(*(types_within(dict(schema), root) for schema in found)) or TYPES
 
 
-def _type_of(value: JSON) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case list():
-            return "array"
-        case dict():
-            return "object"
+def _describe(root: Schema, found: Sequence[Schema], key: str | int) -> str:
+    """Why none of these schemas has `key`, as the end of a sentence."""
+    names = list(dict.fromkeys(name for schema in found for name in subschemas(schema, "properties")))
+    if names:
+        close = get_close_matches(str(key), names, n=1)
+        listed = ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+        return f"has no {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"there is {listed}")
+    types = frozenset[str]().union(*(types_within(dict(schema), root) for schema in found))
+    if types == TYPES:
+        return f"has no {key!r}"
+    if "array" in types:
+        return f"is a list: expected an index before {key!r}" if isinstance(key, str) else f"has no item {key}"
+    return f"is {_list_types(types)}, so it has no {key!r}"
 
 
-def _describe(root: Shape, shapes: Sequence[Shape], key: str | int) -> str:
-    known = list(dict.fromkeys(name for shape in shapes for name in cast(dict[str, JSON], shape.get("properties", {}))))
-    types = sorted({kind for shape in shapes for kind in _types(shape)} - {"null"})
-    if isinstance(key, int) or not known:
-        return f"it is of type {' or '.join(types)}, so it has no {key!r}" if types else f"it has no {key!r}"
-    close = get_close_matches(key, known, n=1)
-    shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
-    return f"it has no {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"it has {shown}")
+def _list_types(types: frozenset[str]) -> str:
+    implied = {"null", "integer"} if "number" in types else {"null"}
+    return " or ".join(sorted(types - implied) or ["null"])
+
+
+def _list_parts(schema: Schema) -> Iterator[Schema]:
+    """Every object in a schema, itself among them; unknown keywords may hold schemas too, so none is left out."""
+    stack: list[JSON] = [cast(JSON, schema)]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack.extend(value)
+        elif isinstance(value, Mapping):
+            yield value
+            stack.extend(value.values())

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "flat",
         "foreign",
         "foreign_arguments",
-        "result_paths",
+        "shapes",
     ),
     "graph": ("conditions", "graph", "layout", "drawing", "timeline"),
     "stores": ("stores", "cache", "journal"),
@@ -46,7 +46,6 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "agent": ("linking", "limits", "outputs", "answers", "open_calls", "turn", "run", "run_record", "rounds", "agent"),
     "recipes": (
         "ref",
-        "shapes",
         "tracing",
         "asking",
         "agent_steps",

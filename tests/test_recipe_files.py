@@ -141,7 +141,7 @@ def test_output_is_checked_by_its_schema() -> None:
             'order_id: "${{ inputs.order_id }}"',
             'order_id: "${{ inputs.limit }}"',
             "18:22",
-            "expected string; this is integer",
+            "this is integer, expected string",
         ),
         ("key: ${{ item.sku }}", "retries: 1", "14:5", "steps.quotes: unknown key 'retries'"),
     ],

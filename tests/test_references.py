@@ -25,7 +25,7 @@ from flowkit.references import (
     read_model_references,
     resolve,
 )
-from flowkit.result_paths import find_subschemas
+from flowkit.shapes import find_subschemas
 from flowkit.tools import tool
 from tests.executing import AnyTool, execute
 

@@ -13,7 +13,7 @@ from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import RunJournal
 from flowkit.references import Reference, ToolCall, find_references, format_pointer, substitute
-from flowkit.result_paths import find_mismatch, find_subschemas
+from flowkit.shapes import find_mismatch, find_subschemas
 
 
 class Placing(Admission):
@@ -176,13 +176,10 @@ class Placing(Admission):
         # Asked once for each pair of places: a thousand equal steps have equal schemas.
         key = (producer.tool.identity, reference.path, plan.tool.identity, parameter)
         if key not in self._mismatches:
-            result, parameters = producer.tool.result_schema, plan.tool.parameters
-            properties = parameters.get("properties")
-            wanted = properties.get(parameter) if isinstance(properties, dict) else None
-            found = None
-            if result is not None and wanted is not None:
-                found = find_mismatch(find_subschemas(result, reference.path), wanted, parameters)
-            self._mismatches[key] = found
+            result = producer.tool.result_schema
+            self._mismatches[key] = (
+                None if result is None else find_mismatch(result, reference.path, plan.tool.parameters, parameter)
+            )
         mismatch = self._mismatches[key]
         if mismatch is not None:
             what = (

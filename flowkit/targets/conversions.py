@@ -12,6 +12,7 @@ from itertools import permutations
 from typing import Protocol
 
 from flowkit.codec import JSON
+from flowkit.shapes import types_of_value
 
 
 class Conversion(Protocol):
@@ -224,25 +225,6 @@ def _select(value: JSON, branches: Sequence[tuple[Shape, Branch]]) -> Branch | N
     if len(candidates) == 1:
         return candidates[0][1]
     return next((branch for shape, branch in candidates if shape.fits(value)), None)
-
-
-def types_of_value(value: JSON) -> frozenset[str]:
-    """The JSON Schema types that a value has: 1 and 1.0 are integers and numbers."""
-    match value:
-        case None:
-            return frozenset({"null"})
-        case bool():
-            return frozenset({"boolean"})
-        case int():
-            return frozenset({"integer", "number"})
-        case float():
-            return frozenset({"integer", "number"}) if value.is_integer() else frozenset({"number"})
-        case str():
-            return frozenset({"string"})
-        case list():
-            return frozenset({"array"})
-        case dict():
-            return frozenset({"object"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""What a schema's references point to, and what types of value it admits."""
+"""The definitions of one schema: their names for `$defs`, what they say together, and what their values look like."""
 
 from collections.abc import Callable
 from typing import Any, cast
 
 from flowkit.codec import JSON
-from flowkit.targets.conversions import types_of_value
-from flowkit.targets.strict import TYPES, Schema, alternatives, types_of
+from flowkit.shapes import Schema, alternatives, resolve, types_within
 
 
 class NotStrict(Exception):
@@ -75,50 +74,6 @@ def _join(key: str, first: JSON, second: JSON, path: str) -> JSON:
     if key not in ("title", "description", "default", "examples"):
         raise NotStrict(path, f"several schemas at once that differ in {key!r}")
     return first
-
-
-def resolve(reference: str, root: Schema) -> dict[str, JSON] | None:
-    """The schema at a local reference, without the definitions it may carry; None where there is none."""
-    if not reference.startswith("#"):
-        return None
-    found: JSON = dict(root)
-    for token in reference[1:].split("/")[1:]:
-        key = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict) and key in found:
-            found = found[key]
-        elif isinstance(found, list) and key.isdigit() and int(key) < len(found):
-            found = found[int(key)]
-        else:
-            return None
-    return (
-        {key: value for key, value in found.items() if key not in ("$defs", "definitions")}
-        if (isinstance(found, dict))
-        else None
-    )
-
-
-def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()) -> frozenset[str]:
-    """The JSON types of the values that `schema` may admit; all of them when it doesn't say."""
-    if not isinstance(schema, dict):
-        return frozenset() if schema is False else TYPES
-    types = TYPES
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        target = resolve(reference, root)
-        inside = reference in trail or target is None
-        types &= frozenset[str]() if inside else types_within(target, root, trail | {reference})
-    for keyword in ("anyOf", "oneOf"):
-        if keyword in schema:
-            branches = (types_within(dict(branch), root, trail) for branch in alternatives(schema, keyword))
-            types &= frozenset[str]().union(*branches)
-    for part in alternatives(schema, "allOf"):
-        types &= types_within(dict(part), root, trail)
-    if "type" in schema:
-        types &= {kind for said in types_of(schema) for kind in (said, *(("integer",) if said == "number" else ()))}
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(values, list):
-        types &= frozenset[str]().union(*map(types_of_value, values))
-    return types
 
 
 class Shape:

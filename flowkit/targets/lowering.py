@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema, alternatives, types_of
 from flowkit.targets.conversions import (
     SAME,
     Branch,
@@ -35,7 +36,7 @@ from flowkit.targets.pieces import (
     tell_examples,
     unique,
 )
-from flowkit.targets.strict import FORMATS, KEYWORDS, Schema, alternatives, is_supported_pattern, types_of
+from flowkit.targets.strict import FORMATS, KEYWORDS, is_supported_pattern
 
 Result = tuple[dict[str, JSON], Conversion]
 

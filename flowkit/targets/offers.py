@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from flowkit.codec import JSON
-from flowkit.targets.definitions import resolve
+from flowkit.shapes import Schema, alternatives, resolve, subschemas, types_of
 from flowkit.targets.lowered import Lowered, Note
-from flowkit.targets.strict import Schema, alternatives, find_violations, subschemas, types_of
+from flowkit.targets.strict import find_violations
 
 NAME = "Reference"
 REFERENCE: Mapping[str, JSON] = {

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from flowkit.codec import JSON
-from flowkit.targets.conversions import types_of_value
-from flowkit.targets.strict import KEYWORDS, Schema
+from flowkit.shapes import Schema, types_of_value
+from flowkit.targets.strict import KEYWORDS
 
 SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})
 ANNOTATIONS = SILENT | {"description", "default", "examples"}

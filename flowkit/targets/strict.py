@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import dumps
+from flowkit.shapes import TYPES, Schema, alternatives, subschemas, types_of
 
-Schema = Mapping[str, JSON]
-
-TYPES = frozenset({"string", "number", "boolean", "integer", "object", "array", "null"})
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 KEYWORDS: Mapping[str, frozenset[str]] = {
     "string": frozenset({"pattern", "format"}),
@@ -74,28 +72,6 @@ def find_violations(schema: Schema) -> tuple[Violation, ...]:
 def is_supported_pattern(pattern: str) -> bool:
     """Whether the target's regular expressions can say it: they can't look ahead or behind, nor back."""
     return not any(mark in pattern for mark in ("(?=", "(?!", "(?<", "(?P", "\\1", "\\Z", "\\A"))
-
-
-def subschemas(schema: Schema, keyword: str) -> dict[str, Schema]:
-    """The named schemas under `properties`, `$defs` and the like; empty where there are none."""
-    value = schema.get(keyword)
-    if not isinstance(value, dict):
-        return {}
-    return {name: item for name, item in value.items() if isinstance(item, dict)}
-
-
-def alternatives(schema: Schema, keyword: str) -> list[Schema]:
-    """The schemas in a list: `anyOf`, `oneOf`, `allOf`, `prefixItems`."""
-    value = schema.get(keyword)
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def types_of(schema: Schema) -> tuple[str, ...]:
-    """What `type` says, always as several."""
-    value = schema.get("type")
-    if isinstance(value, str):
-        return (value,)
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _check(schema: Schema, path: str, totals: _Totals, definitions: Mapping[str, Schema]) -> None:

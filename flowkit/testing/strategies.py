@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema, resolve
 from flowkit.testing.formats import FORMATS
 
-Schema = Mapping[str, JSON]
 Values = SearchStrategy[JSON]
 
 MAX_DEPTH = 3
@@ -86,7 +86,7 @@ class _Drawer:
     def _reference(self, reference: str, depth: int) -> Values:
         key = (reference, min(depth + 1, MAX_DEPTH))
         if key not in self._references:
-            target = _resolve(reference, self._root)
+            target = _follow(reference, self._root)
             self._references[key] = st.deferred(lambda: self.draw(target, key[1]))
         return self._references[key]
 
@@ -271,12 +271,11 @@ def _canonical(value: JSON) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _resolve(reference: str, root: Schema) -> JSON:
-    found: Any = root
-    for token in reference.removeprefix("#").split("/")[1:]:
-        key = token.replace("~1", "/").replace("~0", "~")
-        found = cast(Any, found[int(key)] if isinstance(found, list) else found[key])
-    return cast(JSON, found)
+def _follow(reference: str, root: Schema) -> dict[str, JSON]:
+    target = resolve(reference, root)
+    if target is None:
+        raise ValueError(f"the schema's reference {reference!r} points nowhere in it")
+    return target
 
 
 def _merge(branches: list[JSON], root: Schema) -> JSON:
@@ -285,8 +284,8 @@ def _merge(branches: list[JSON], root: Schema) -> JSON:
     for branch in branches:
         if not isinstance(branch, dict):
             continue
-        whole = _resolve(str(branch["$ref"]), root) if "$ref" in branch else branch
-        for key, value in cast(Schema, whole).items():
+        whole = _follow(str(branch["$ref"]), root) if "$ref" in branch else branch
+        for key, value in whole.items():
             known = merged.get(key)
             if isinstance(known, dict) and isinstance(value, dict):
                 merged[key] = {**known, **value}
