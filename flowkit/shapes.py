@@ -165,7 +165,7 @@ def _walk(root: Schema, path: Path) -> tuple[list[Schema], int]:
         inner = [option for schema in found for option in _enter(root, schema, key)]
         if not inner:
             return found, depth
-        found = [{}] if {} in inner else inner
+        found = list(_ANYTHING) if {} in inner else inner
     return found, len(path)
 
 
