@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -53,30 +53,40 @@ async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False
 
     `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run.
     """
+    if quiet:
+        await _follow(run, trace, lambda event: None)
+    elif sys.stdout.isatty():
+        await _follow_on_terminal(run, trace, graph)
+    else:
+        await _follow_in_pipe(run, trace)
+
+
+async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], None]) -> None:
+    """Give every event to `show` and to the trace, those of a run that is stopped included."""
+    seen = -1
+
+    def take(event: Event) -> None:
+        if trace is not None:
+            trace.write(codec.dumps(event.to_json()) + b"\n")
+        show(event)
+
     try:
-        if quiet:
-            await _follow(run, trace)
-        elif sys.stdout.isatty():
-            await _follow_on_terminal(run, trace, graph)
-        else:
-            await _follow_in_pipe(run, trace)
+        async for event in run:
+            seen = event.seq
+            take(event)
     finally:
         if not run.is_done:
             run.cancel()
             await asyncio.wait([asyncio.ensure_future(run.wait())], timeout=STOP_WITHIN_S)
-
-
-async def _follow(run: Runs, trace: BinaryIO | None) -> None:
-    async for event in run:
-        _write_trace(trace, event)
+            for event in run.log.events:
+                if event.seq > seen:
+                    take(event)
 
 
 async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
     display = PlainDisplay(sys.stdout, sys.stderr)
     try:
-        async for event in run:
-            _write_trace(trace, event)
-            display.show(event)
+        await _follow(run, trace, display.show)
     finally:
         display.end()
     for line in say_summary(summarise(run.log.events)):
@@ -85,13 +95,10 @@ async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
 
 async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
     console = Console(highlight=False)
-    with ExitStack() as stack:
-        display = stack.enter_context(TerminalDisplay(console, graph=graph))
+    with TerminalDisplay(console, graph=graph) as display:
         ticking = asyncio.ensure_future(_tick(display, run.log))
         try:
-            async for event in run:
-                _write_trace(trace, event)
-                display.show(event)
+            await _follow(run, trace, display.show)
         finally:
             ticking.cancel()
             await asyncio.wait([ticking])
@@ -105,8 +112,3 @@ async def _tick(display: TerminalDisplay, log: EventLog) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         display.refresh(asyncio.get_running_loop().time() - began)
-
-
-def _write_trace(trace: BinaryIO | None, event: Event) -> None:
-    if trace is not None:
-        trace.write(codec.dumps(event.to_json()) + b"\n")
