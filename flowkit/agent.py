@@ -16,6 +16,7 @@ from typing import Any, Generic, TypedDict, cast
 
 from typing_extensions import TypeVar, Unpack
 
+from flowkit.agent_tools import make_agent_tool
 from flowkit.answers import check_prefetch
 from flowkit.cache import Cache, open_default_cache
 from flowkit.codec import JSON
@@ -127,7 +128,8 @@ class Agent(Generic[OutputT]):
     @property
     def tools(self) -> Toolset:
         """The tools that runs started here would have."""
-        return self._current_plan().tools
+        replaced = cast(Mapping[str, ToolLike], self._overrides.get().get("tools", {}))
+        return self._plan.tools.replacing(replaced) if replaced else self._plan.tools
 
     def start(self, message: Said | None = None, **options: Unpack[RunOptions]) -> Run[OutputT]:
         """Start a run that owns its task; needs a running event loop.
@@ -189,6 +191,21 @@ class Agent(Generic[OutputT]):
             run.cancel()
             await run.wait()
 
+    def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
+        """The agent as a tool of another one: it takes a `task`, and gives the answer.
+
+        Its effect and scope are the strongest of its tools; its events stand under the call. Raises `DefinitionError`
+        when one of its tools always asks a person.
+        """
+        instructions = self._plan.instructions
+        said = instructions.strip() if isinstance(instructions, str) else ""
+        return make_agent_tool(
+            lambda task, context: self.start(task, data=context.data, user=context.user, session=context.session),
+            self._plan.tools,
+            name=name or self.name,
+            description=description or said.partition("\n")[0] or f"Give {self.name} a task, and get its answer.",
+        )
+
     @contextmanager
     def override(
         self,
@@ -211,15 +228,9 @@ class Agent(Generic[OutputT]):
             self._overrides.reset(token)
 
     def _current_plan(self) -> Plan[OutputT]:
-        overrides = self._overrides.get()
-        plan = replace(
-            self._plan,
-            model=overrides.get("model", self._plan.model),
-            cache=self._open_cache(),
-            journal=self._open_journal(),
+        return replace(
+            self._plan, model=self.model, tools=self.tools, cache=self._open_cache(), journal=self._open_journal()
         )
-        replaced = cast(Mapping[str, ToolLike], overrides.get("tools", {}))
-        return replace(plan, tools=plan.tools.replacing(replaced)) if replaced else plan
 
     def _open_cache(self) -> Cache | None:
         cache = self._overrides.get().get("cache", self._cache)

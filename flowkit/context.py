@@ -11,6 +11,7 @@ from typing import Any, Generic, overload
 from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.errors import ToolError
+from flowkit.events import EventLog
 
 D = TypeVar("D", default=Any)
 P = ParamSpec("P")
@@ -23,7 +24,8 @@ class Context(Generic[D]):
 
     `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
     set when the call should stop; a blocking tool in a thread looks at it, since a thread can't be stopped. `message`
-    is what the user said, for the functions that make an agent's instructions or choose its tools.
+    is what the user said, for the functions that make an agent's instructions or choose its tools. `log` takes the
+    events of a run that this call starts.
     """
 
     data: D
@@ -35,6 +37,7 @@ class Context(Generic[D]):
     attempt: int = 1
     idempotency_key: str = ""
     cancelled: Flag = field(default_factory=Flag)
+    log: EventLog | None = None
     _progress: Callable[[float, float | None, str], None] | None = None
     _call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]] | None = None
     _open: Callable[[Any, Any], Awaitable[Any]] | None = None

@@ -19,14 +19,14 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from flowkit import events
 from flowkit.agent import Agent
 from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolError
-from flowkit.events import Event, EventLog
+from flowkit.events import EventLog
 from flowkit.messages import Content, Text, Usage
 from flowkit.models.base import Model
+from flowkit.nested import follow
 from flowkit.toolsets import Toolset
 
 NOTICE = (
@@ -132,42 +132,9 @@ async def run_request(
     run = request.agent.start(
         write_message(request.prompt, values), data=context.data, user=context.user, session=context.session
     )
-    try:
-        async for event in run:
-            if log is not None:
-                _show(event, call_id, log)
-        result = await run.wait()
-    finally:
-        run.cancel()
+    result = await follow(run, call_id, log)
     if result.status != "done":
         if result.error is not None:
             raise result.error
         raise ToolError(f"{request.name!r} ended without an answer: {result.status}")
     return to_jsonable_python(result.output), result.usage, result.cost
-
-
-def _show(event: Event, step: str, log: EventLog) -> None:
-    """Tell in `log` what the step's own run told; its calls are called after the step."""
-    match event:
-        case events.TextDelta():
-            log.emit(events.TextDelta, event.text, event.turn, step)
-        case events.ThinkingDelta():
-            log.emit(events.ThinkingDelta, event.text, event.turn, step)
-        case events.UsageReported():
-            log.emit(events.UsageReported, event.turn, event.usage, event.cost_usd)
-        case events.CallNew():
-            parent = step if event.parent is None else f"{step}/{event.parent}"
-            log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)
-        case events.RunStarted() | events.RunFinished() | events.TurnStarted() | events.TurnFinished():
-            pass
-        case _:
-            _copy_call_event(event, step, log)
-
-
-def _copy_call_event(event: Event, step: str, log: EventLog) -> None:
-    data = event.to_json()
-    call = data.pop("call", None)
-    if isinstance(call, str):
-        for name in ("type", "run", "seq", "t"):
-            del data[name]
-        log.emit(type(event), call=f"{step}/{call}", **data)

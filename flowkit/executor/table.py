@@ -163,6 +163,7 @@ class Table(ABC):
             call_id=entry.id,
             attempt=max(1, entry.attempt),
             idempotency_key=hashlib.sha256(f"{self._run_id}\0{entry.id}".encode()).hexdigest()[:32],
+            log=self._log,
             _progress=Progress(self._log, entry),
             _call=partial(self.call, parent=entry.id),
             _open=partial(self.run_group, parent=entry.id),
