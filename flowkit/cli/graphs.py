@@ -20,7 +20,7 @@ def draw(
     format: Annotated[Format, typer.Option("--format", "-f", help="What the picture is written in.")] = "mermaid",
     tools: ToolsFile = None,
 ) -> None:
-    """Draw a recipe's graph as text on standard output."""
+    """Draw a recipe's graph."""
     from flowkit import drawing
 
     recipe = _load(app, tools)
@@ -29,7 +29,7 @@ def draw(
 
 
 def explain(app: AppTarget, tools: ToolsFile = None) -> None:
-    """Say what waits for what in a recipe, and which way through it is the longest."""
+    """Say what waits for what in a recipe."""
     print(_load(app, tools).explain())
 
 
@@ -37,7 +37,7 @@ def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Apps and YAML recipes.")],
     tools: ToolsFile = None,
 ) -> None:
-    """Check apps and recipe files; every wrong one is a line on standard error."""
+    """Check apps and recipe files."""
     wrong = 0
     for file in files:
         try:

@@ -10,7 +10,7 @@ from flowkit.errors import ConfigurationError
 
 
 def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace wrote.")]) -> None:
-    """Show a recorded run: turns above, calls below, what ran at the same time."""
+    """Draw a recorded run: turns above, calls below."""
     from flowkit.timeline import draw_timeline, read_trace
 
     try:
