@@ -156,7 +156,7 @@ class FunctionCallee:
 
     def _find_flat(self) -> str:
         if len(self.parts) != 1 or self.needs or not isinstance(self.parts[0], Parameter):
-            raise DefinitionError(f"tool {self.name!r}: flatten is for one parameter, and no needs", tool=self.name)
+            raise DefinitionError.about(self.name, "flatten is for one parameter, and no needs")
         return self.parts[0].name
 
     def reader(self, given: frozenset[str]) -> Reader:
@@ -253,7 +253,7 @@ async def _give(result: Any) -> Any:
 def _refuse_generator(name: str, function: Callable[..., Any]) -> None:
     plain = unwrap(function)
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
-        raise DefinitionError(f"tool {name!r}: a generator can't be a tool; return a list", tool=name)
+        raise DefinitionError.about(name, "a generator can't be a tool; return a list")
 
 
 def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:

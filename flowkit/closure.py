@@ -1,7 +1,7 @@
 """What a tool and all that it needs amount to: effect, approval, scope; a claim weaker than that is refused."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from flowkit.callee import Callee
 from flowkit.effects import Effect, Options, Scope, narrowest, placeholders, strongest
@@ -29,61 +29,61 @@ def find_needed_tools(tool: str, needs: Sequence[Need[Any]]) -> Mapping[str, Any
     for need in needs:
         for needed in (*need.tool.needed_tools.values(), need.tool):
             if found.setdefault(needed.name, needed).identity != needed.identity:
-                _refuse(tool, f"it needs two tools that are called {needed.name!r}", need.parameter)
+                raise DefinitionError.about(tool, f"it needs two tools that are called {needed.name!r}", need.parameter)
     return found
 
 
 def check_closure(callee: Callee, options: Options) -> None:
     """Raise `DefinitionError` for what a tool says of itself and its needs contradict."""
-    tool, needs = callee.name, callee.needs
+    problem, parameter = next(_find_problems(callee, options), (None, None))
+    if problem is not None:
+        raise DefinitionError.about(callee.name, problem, parameter)
+
+
+def _find_problems(callee: Callee, options: Options) -> Iterator[tuple[str, str | None]]:
+    """What is wrong, and with which parameter."""
+    needs = callee.needs
     effect = find_effect(options, needs)
     if options.claimed_effect not in (None, effect):
         stronger = next(need.tool.name for need in needs if need.tool.effect == effect)
-        _refuse(tool, f"it says effect {options.claimed_effect!r}, but needs {stronger!r}, which is {effect!r}")
+        yield f"it says effect {options.claimed_effect!r}, but needs {stronger!r}, which is {effect!r}", None
     asking = [need.tool.name for need in needs if need.tool.approval is not False]
     if options.approval is False and asking:
-        _refuse(tool, f"it says approval=False, but needs {asking[0]!r}, which must be approved")
+        yield f"it says approval=False, but needs {asking[0]!r}, which must be approved", None
     scope = find_named_scope(options, needs)
     if options.scope not in (None, scope):
         narrower = next(need.tool.name for need in needs if need.tool.named_scope == scope)
-        _refuse(tool, f"it says scope {options.scope!r}, but needs {narrower!r}, whose scope is {scope!r}")
+        yield f"it says scope {options.scope!r}, but needs {narrower!r}, whose scope is {scope!r}", None
     uses_context = callee.takes_context or any(need.tool.uses_context for need in needs)
     if options.ttl is not None and options.scope is None and uses_context:
-        _refuse(tool, "it has a ttl and takes a Context, so it must say who shares its results: scope='user', ...")
+        yield "it has a ttl and takes a Context, so it must say who shares its results: scope='user', ...", None
     if options.ttl is not None:
-        for parameter in callee.visible:
-            opaque = find_unkeyable(parameter.annotation)
-            if opaque is not None:
-                _refuse(
-                    tool,
-                    f"it has a ttl, but parameter {parameter.name!r} holds a {opaque.__name__}, of which no cache key "
-                    "can be made: nothing would be kept",
-                    parameter.name,
-                )
+        yield from _find_unkeyable_parameters(callee)
     for name in options.secret:
         if name not in callee.own_names:
-            _refuse(tool, f"secret names {name!r}, which is not one of its parameters")
+            yield f"secret names {name!r}, which is not one of its parameters", None
     for need in needs:
         if need.tool.result_annotation is not MISSING and need.tool.result_schema is None:
-            _refuse(
-                tool,
-                f"it needs {need.tool.name!r}, whose result {need.tool.result_annotation!r} can't be JSON; "
-                "what isn't data belongs in the run's data",
-                need.parameter,
-            )
-    _check_resources(callee, options)
+            result = f"{need.tool.name!r}, whose result {need.tool.result_annotation!r} can't be JSON"
+            yield f"it needs {result}; what isn't data belongs in the run's data", need.parameter
+    yield from _find_wrong_resources(callee, options)
 
 
-def _check_resources(callee: Callee, options: Options) -> None:
+def _find_unkeyable_parameters(callee: Callee) -> Iterator[tuple[str, str]]:
+    for parameter in callee.visible:
+        opaque = find_unkeyable(parameter.annotation)
+        if opaque is not None:
+            what = f"parameter {parameter.name!r} holds a {opaque.__name__}, of which no cache key can be made"
+            yield f"it has a ttl, but {what}: nothing would be kept", parameter.name
+
+
+def _find_wrong_resources(callee: Callee, options: Options) -> Iterator[tuple[str, None]]:
     known = callee.own_names | {need.parameter for need in callee.needs}
     for template in options.resources:
         try:
             names = {path.partition(".")[0] for path in placeholders(template)}
         except ValueError as error:
-            _refuse(callee.name, f"resource {template!r}: {error}")
+            yield f"resource {template!r}: {error}", None
+            continue
         for name in sorted(names - known):
-            _refuse(callee.name, f"resource {template!r} names {name!r}, which is not one of its parameters")
-
-
-def _refuse(tool: str, problem: str, parameter: str | None = None) -> NoReturn:
-    raise DefinitionError(f"tool {tool!r}: {problem}", tool=tool, parameter=parameter)
+            yield f"resource {template!r} names {name!r}, which is not one of its parameters", None

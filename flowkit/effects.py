@@ -1,7 +1,7 @@
 """What a tool says it does: its effect, who may share its results, and the other options of `@tool`, checked."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from string import Formatter
@@ -67,32 +67,31 @@ class Options:
 
     def check(self, tool: str) -> None:
         """Raise `DefinitionError` for options that can't be, alone or together."""
-        for problem in self._problems():
-            raise DefinitionError(f"tool {tool!r}: {problem}", tool=tool)
+        problem = next(self._problems(), None)
+        if problem is not None:
+            raise DefinitionError.about(tool, problem)
 
-    def _problems(self) -> list[str]:
-        problems: list[str] = []
+    def _problems(self) -> Iterator[str]:
         if self.effect is not None and self.effect not in EFFECTS:
-            problems.append(f"effect is {self.effect!r}, expected one of {', '.join(map(repr, EFFECTS))}")
+            yield f"effect is {self.effect!r}, expected one of {', '.join(map(repr, EFFECTS))}"
         if self.scope is not None and self.scope not in SCOPES:
-            problems.append(f"scope is {self.scope!r}, expected one of {', '.join(map(repr, SCOPES))}")
+            yield f"scope is {self.scope!r}, expected one of {', '.join(map(repr, SCOPES))}"
         if self.ttl is not None and self.effect not in (None, "read"):
-            problems.append(f"ttl is only for reads, and effect is {self.effect!r}")
+            yield f"ttl is only for reads, and effect is {self.effect!r}"
         if self.ttl_s is not None and not self.ttl_s > 0:
-            problems.append(f"ttl is {self.ttl!r}, expected more than 0 seconds")
+            yield f"ttl is {self.ttl!r}, expected more than 0 seconds"
         if self.timeout_s is not None and not self.timeout_s > 0:
-            problems.append(f"timeout is {self.timeout!r}, expected more than 0 seconds")
+            yield f"timeout is {self.timeout!r}, expected more than 0 seconds"
         if self.retries is not None and self.retries < 0:
-            problems.append(f"retries is {self.retries!r}, expected 0 or more")
+            yield f"retries is {self.retries!r}, expected 0 or more"
         if self.retries and self.claimed_effect in (None, "write"):
-            problems.append("a write is never tried again by itself: retries needs effect='read' or 'idempotent'")
+            yield "a write is never tried again by itself: retries needs effect='read' or 'idempotent'"
         if self.probe is not None and self.claimed_effect == "read":
-            problems.append("a probe tells whether a write has happened; a read just runs again")
+            yield "a probe tells whether a write has happened; a read just runs again"
         if self.cache_errors and self.ttl is None:
-            problems.append("cache_errors needs a ttl")
+            yield "cache_errors needs a ttl"
         if self.max_result_chars is not None and self.max_result_chars < 1:
-            problems.append(f"max_result_chars is {self.max_result_chars!r}, expected 1 or more")
-        return problems
+            yield f"max_result_chars is {self.max_result_chars!r}, expected 1 or more"
 
 
 def to_seconds(time: float | timedelta | None) -> float | None:

@@ -40,6 +40,11 @@ class DefinitionError(FlowkitError):
         self.tool = tool
         self.parameter = parameter
 
+    @classmethod
+    def about(cls, tool: str, problem: str, parameter: str | None = None) -> "DefinitionError":
+        """What is wrong with one tool, or with one of its parameters."""
+        return DefinitionError(f"tool {tool!r}: {problem}", tool=tool, parameter=parameter)
+
 
 class GraphError(DefinitionError):
     """A graph that can't be run."""

@@ -22,7 +22,7 @@ def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:
     reference = held.get("$ref")
     inner = resolve(reference, schema) if isinstance(reference, str) else held
     if inner is None or inner.get("type") != "object" or "properties" not in inner:
-        raise DefinitionError(f"tool {tool!r}: flatten needs an object with fields, not {inner}", tool=tool)
+        raise DefinitionError.about(tool, f"flatten needs an object with fields, not {inner}")
     flat: Schema = {"type": "object", **{key: value for key, value in inner.items() if key != "title"}}
     return flat | {"$defs": schema["$defs"]} if "$defs" in schema else flat
 

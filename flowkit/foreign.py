@@ -103,10 +103,10 @@ def _read_object_schema(tool: str, schema: Mapping[str, JSON]) -> Schema:
     read = deepcopy(dict(schema))
     kind = read.setdefault("type", "object")
     if kind != "object":
-        raise DefinitionError(f"tool {tool!r}: its schema is of type {kind!r}, expected 'object'", tool=tool)
+        raise DefinitionError.about(tool, f"its schema is of type {kind!r}, expected 'object'")
     properties = read.setdefault("properties", {})
     if not isinstance(properties, dict) or not all(isinstance(held, dict) for held in properties.values()):
-        raise DefinitionError(f"tool {tool!r}: its schema's properties aren't an object of schemas", tool=tool)
+        raise DefinitionError.about(tool, "its schema's properties aren't an object of schemas")
     return read
 
 

@@ -31,10 +31,10 @@ class SchemaReader:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             where = format_path(list(error.absolute_path)) or "the schema"
-            raise DefinitionError(f"tool {tool!r}: {where}: {error.message}", tool=tool) from error
+            raise DefinitionError.about(tool, f"{where}: {error.message}") from error
         unknown = find_unknown_reference(schema, allow_ids=True)
         if unknown is not None:
-            raise DefinitionError(f"tool {tool!r}: the schema's {unknown} points nowhere in it", tool=tool)
+            raise DefinitionError.about(tool, f"the schema's {unknown} points nowhere in it")
         self._validator: Any = Draft202012Validator(schema)
 
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:

@@ -86,20 +86,20 @@ def merge(tool: str, parts: Sequence[Parameter | Need[Any]]) -> tuple[Parameter,
             if known is None:
                 seen[parameter.name] = (parameter, owner)
             elif not _agree(known[0], parameter):
-                raise DefinitionError(
-                    f"tool {tool!r}: parameter {parameter.name!r} is one thing in {known[1]!r} and another in "
+                raise DefinitionError.about(
+                    tool,
+                    f"parameter {parameter.name!r} is one thing in {known[1]!r} and another in "
                     f"{owner!r}; rename one: Needs(..., {parameter.name}='other_name')",
-                    tool=tool,
-                    parameter=parameter.name,
+                    parameter.name,
                 )
     for part in parts:
         if isinstance(part, Need) and part.parameter in seen:
             name = part.parameter
-            raise DefinitionError(
-                f"tool {tool!r}: parameter {name!r} is needed, and {seen[name][1]!r} takes a parameter of that name "
+            raise DefinitionError.about(
+                tool,
+                f"parameter {name!r} is needed, and {seen[name][1]!r} takes a parameter of that name "
                 f"too; rename it: Needs({part.tool.name}, {name}='{name}_id')",
-                tool=tool,
-                parameter=name,
+                name,
             )
     return tuple(parameter for parameter, _ in seen.values())
 
@@ -110,32 +110,27 @@ def _spread(tool: str, part: Parameter | Need[Any]) -> Iterator[tuple[Parameter,
         return
     names = {parameter.name for parameter in part.tool.visible}
     if part.tool.options.flatten:
-        raise DefinitionError(
-            f"tool {tool!r}: {part.tool.name!r} is flattened, so it can't be needed",
-            tool=tool,
-            parameter=part.parameter,
-        )
+        raise DefinitionError.about(tool, f"{part.tool.name!r} is flattened, so it can't be needed", part.parameter)
     for name in part.renames:
         if name not in names:
-            raise DefinitionError(
-                f"tool {tool!r}: Needs({part.tool.name}, {name}=...) renames a parameter that {part.tool.name!r} "
+            raise DefinitionError.about(
+                tool,
+                f"Needs({part.tool.name}, {name}=...) renames a parameter that {part.tool.name!r} "
                 f"doesn't have; it has {', '.join(sorted(names)) or 'none'}",
-                tool=tool,
-                parameter=part.parameter,
+                part.parameter,
             )
     for parameter in part.tool.visible:
         if parameter.wire != parameter.name:
-            raise DefinitionError(
-                f"tool {tool!r}: {part.tool.name!r} calls {parameter.name!r} {parameter.wire!r} by an alias, "
-                "so it can't be needed",
-                tool=tool,
-                parameter=part.parameter,
+            raise DefinitionError.about(
+                tool,
+                f"{part.tool.name!r} calls {parameter.name!r} {parameter.wire!r} by an alias, so it can't be needed",
+                part.parameter,
             )
         if parameter.kind == "extra":
-            raise DefinitionError(
-                f"tool {tool!r}: {part.tool.name!r} takes any argument (**{parameter.name}), so it can't be needed",
-                tool=tool,
-                parameter=part.parameter,
+            raise DefinitionError.about(
+                tool,
+                f"{part.tool.name!r} takes any argument (**{parameter.name}), so it can't be needed",
+                part.parameter,
             )
         yield replace(parameter, name=part.seen_as(parameter.name), kind="keyword"), part.tool.name
 

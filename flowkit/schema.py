@@ -6,7 +6,7 @@ validators of the user's own. Titles that pydantic makes up are left out: they c
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, cast, get_args
 
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
@@ -90,7 +90,7 @@ def build_adapter(tool: str, parameters: Sequence[Parameter]) -> TypeAdapter[dic
     try:
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(_make_typed_dict(parameters))
     except _BUILD_ERRORS as error:
-        _blame(tool, parameters, error)
+        _blame(tool, parameters, error, TypeAdapter, "can't be an argument")
     if _may_have_no_schema(adapter.core_schema):
         build_parameters_schema(tool, adapter, parameters, {})
     return adapter
@@ -144,19 +144,20 @@ def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
     return made
 
 
-def _blame(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoReturn:
+def _blame(
+    tool: str, parameters: Sequence[Parameter], error: Exception, build: Callable[[Any], object], problem: str
+) -> NoReturn:
     """Raise the error again with the name of the parameter that causes it."""
     for parameter in parameters:
         try:
-            TypeAdapter(_make_typed_dict((parameter,)))
+            build(_make_typed_dict((parameter,)))
         except _BUILD_ERRORS as cause:
-            raise DefinitionError(
-                f"tool {tool!r}: parameter {parameter.name!r}: {parameter.annotation!r} can't be an argument: "
-                f"{_first_line(cause)}",
-                tool=tool,
-                parameter=parameter.name,
+            raise DefinitionError.about(
+                tool,
+                f"parameter {parameter.name!r}: {parameter.annotation!r} {problem}: {_first_line(cause)}",
+                parameter.name,
             ) from cause
-    raise DefinitionError(f"tool {tool!r}: {_first_line(error)}", tool=tool) from error
+    raise DefinitionError.about(tool, _first_line(error)) from error
 
 
 def build_parameters_schema(
@@ -169,7 +170,7 @@ def build_parameters_schema(
     try:
         schema = generate(adapter, "validation")
     except PydanticInvalidForJsonSchema as error:
-        _blame_schema(tool, parameters, error)
+        _blame(tool, parameters, error, lambda kind: generate(TypeAdapter(kind), "validation"), "has no JSON form")
     properties = cast(dict[str, Schema], schema.setdefault("properties", {}))
     for parameter in parameters:
         told = properties.get(parameter.wire)
@@ -198,20 +199,6 @@ def _tell_default(schema: Schema, parameter: Parameter) -> None:
 
 
 _OBVIOUS = (str, int, bool, type(None))
-
-
-def _blame_schema(tool: str, parameters: Sequence[Parameter], error: Exception) -> NoReturn:
-    for parameter in parameters:
-        try:
-            generate(TypeAdapter(_make_typed_dict((parameter,))), "validation")
-        except PydanticInvalidForJsonSchema as cause:
-            raise DefinitionError(
-                f"tool {tool!r}: parameter {parameter.name!r}: {parameter.annotation!r} has no JSON form: "
-                f"{_first_line(cause)}",
-                tool=tool,
-                parameter=parameter.name,
-            ) from cause
-    raise DefinitionError(f"tool {tool!r}: {_first_line(error)}", tool=tool) from error
 
 
 def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:

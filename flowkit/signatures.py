@@ -97,7 +97,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise DefinitionError(f"tool {name!r}: {function!r} has no signature ({error})", tool=name) from error
+        raise DefinitionError.about(name, f"{function!r} has no signature ({error})") from error
     hints = _resolve_hints(function, name)
     context: str | None = None
     parameters: list[Parameter] = []
@@ -112,11 +112,10 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
             parameters.append(Parameter(declaration.name, Context, CONTEXT, kind, may_be_left))
             continue
         if _holds_context(annotation):
-            raise DefinitionError(
-                f"tool {name!r}: parameter {declaration.name!r} holds a Context inside another type; "
-                "annotate it Context[Data] itself",
-                tool=name,
-                parameter=declaration.name,
+            raise DefinitionError.about(
+                name,
+                f"parameter {declaration.name!r} holds a Context inside another type; annotate it Context[Data] itself",
+                declaration.name,
             )
         if kind == "extra" and get_origin(annotation) in _UNPACKS:
             parameters.extend(_unpack_typed_dict(get_args(annotation)[0]))
@@ -225,9 +224,7 @@ def _check_context(tool: str, declaration: inspect.Parameter, annotation: Any, k
     elif declaration.default is CONTEXT and annotation is not Any and not _is_context(annotation):
         problem = f"has the default CONTEXT, but its type is {annotation!r}, not Context[Data]"
     if problem is not None:
-        raise DefinitionError(
-            f"tool {tool!r}: parameter {declaration.name!r} {problem}", tool=tool, parameter=declaration.name
-        )
+        raise DefinitionError.about(tool, f"parameter {declaration.name!r} {problem}", declaration.name)
 
 
 def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
@@ -249,8 +246,8 @@ def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
             get_type_hints(cast(Any, holder), globalns=namespace, include_extras=True)
         except Exception as error:  # as above
             where = "the return annotation" if parameter == "return" else f"parameter {parameter!r}: annotation"
-            raise DefinitionError(
-                f"tool {tool!r}: {where} {annotation!r} can't be resolved: {error}", tool=tool, parameter=parameter
+            raise DefinitionError.about(
+                tool, f"{where} {annotation!r} can't be resolved: {error}", parameter
             ) from error
     return get_type_hints(target, globalns=namespace, include_extras=True)
 
