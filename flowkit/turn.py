@@ -143,16 +143,16 @@ class Attempt:
     def _take(self, part: Part) -> None:
         match part:
             case TextDelta(text=text) | RefusalDelta(text=text):
-                self._log.emit(events.TextDelta, text, self._turn)
+                self._log.note(events.TextDelta, text, self._turn)
             case ThinkingDelta(text=text):
-                self._log.emit(events.ThinkingDelta, text, self._turn)
+                self._log.note(events.ThinkingDelta, text, self._turn)
             case UsageDelta():
                 pass
             case CallOpened(index=index, name=name):
                 call = self._add(index, name, f"{self._prefix}/call/{index}")
                 self._executor.announce(call.node, call.name)
             case CallFragment(index=index, fragment=fragment):
-                self._log.emit(events.CallArguments, self._calls[index].node, fragment)
+                self._log.note(events.CallArguments, self._calls[index].node, fragment)
             case CallReady(index=index, arguments=arguments):
                 self._begin(self._calls[index], arguments)
             case CallSealed(index=index):
