@@ -135,6 +135,23 @@ def test_recorded_calls_never_run_again(tmp_path: Path) -> None:
     assert runs == first
 
 
+def test_write_whose_result_cannot_be_shown_reads_as_done(tmp_path: Path) -> None:
+    @tool
+    async def pay(won: int) -> object:
+        runs.append(f"pay {won}")
+        return object()
+
+    async def go(journal: RunJournal) -> None:
+        outcome = (await run([ToolCall("p", "pay", {"won": 1})], [pay], journal=journal, run_id="r"))["p"]
+        assert outcome.state == "failed"
+        assert "it was done, but its result can't be shown" in (outcome.error or "")
+        assert (outcome.error or "").endswith("don't repeat it")
+
+    with_journal(tmp_path, go)
+    with_journal(tmp_path, go)
+    assert runs == ["pay 1"]
+
+
 def unsure() -> None:
     raise ToolError("can't reach the bank")
 
@@ -146,6 +163,7 @@ def unsure() -> None:
         (lambda: "receipt 7", "finished", "receipt 7", False),
         (lambda: False, "finished", "paid", True),
         (lambda: Fail("refused"), "failed", None, False),
+        (lambda: object(), "failed", None, False),
         (lambda: None, "in_doubt", None, False),
         (unsure, "in_doubt", None, False),
     ],

@@ -14,7 +14,7 @@ from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.effects import ApprovalRule
-from flowkit.errors import InDoubt, RunError, StoreError, ToolError
+from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import AnyTool, Entry, Failure, Phase
 from flowkit.executor.showing import show_name
@@ -132,7 +132,10 @@ class Attempts(ABC):
             case Done() | Retry() | Fail() as said:
                 resolution = said
             case answer:
-                resolution = Done(tool.dump(answer))
+                try:
+                    resolution = Done(tool.dump(answer))
+                except ToolResultError as error:
+                    resolution = Fail(_explain_unshown(error))
         await journal.resolve(entry.id, resolution)
         if isinstance(resolution, Retry):
             return await self._claim(entry, tool, journal)
@@ -218,7 +221,11 @@ class Attempts(ABC):
                 job = self._threads.run(partial(tool.invoke, entry.arguments, context))
                 async with asyncio.timeout(timeout_s) as limit:
                     result = await job.future
-            entry.value = tool.dump(result)
+            try:
+                entry.value = tool.dump(result)
+            except ToolResultError as error:
+                # The function has returned: who reads that it failed would do it again.
+                return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
@@ -270,6 +277,10 @@ async def _call_probe(tool: AnyTool, values: Mapping[str, object]) -> object:
     assert tool.probe is not None
     result = tool.probe(**values)
     return await result if inspect.isawaitable(result) else result
+
+
+def _explain_unshown(error: ToolResultError) -> str:
+    return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
 def _report(entry: Entry, error: Exception) -> Failure:
