@@ -68,6 +68,7 @@ def server() -> Iterator[ScriptedServer]:
 def surroundings(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the apps in it, and a model to ask."""
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes", ignore=shutil.ignore_patterns("*.sqlite3*", "__pycache__"))
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")  # what the company search looks through
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
