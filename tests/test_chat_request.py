@@ -21,7 +21,8 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.chat_request import build_chat_body, is_strict, mistral_id, safe_arguments
+from flowkit.models.chat_request import build_chat_body, mistral_id
+from flowkit.models.request_fields import is_strict, safe_arguments
 from flowkit.models.settings import Settings
 
 ORDER = ToolSpec("get_order", "An order.", {"type": "object", "properties": {"id": {"type": "string"}}})

@@ -8,10 +8,10 @@ only. https://platform.openai.com/docs/api-reference/chat/create
 import hashlib
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import assert_never, cast
 
-from flowkit.codec import JSON, loads
+from flowkit.codec import JSON
 from flowkit.messages import (
     AssistantMessage,
     Content,
@@ -26,8 +26,8 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
+from flowkit.models.request_fields import is_strict, limit_tokens, object_schema, safe_arguments, settings_fields
 from flowkit.models.settings import Settings
-from flowkit.models.thinking import thinking_fields
 from flowkit.models.vendors import family_of, is_host, is_openai_host, short_name, thinks, version_of
 
 FOREIGN_SIGNATURE = "skip_thought_signature_validator"
@@ -62,50 +62,7 @@ def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON
     max_tokens = limit_tokens(request, settings)
     if max_tokens is not None:
         body[_max_tokens_field(settings)] = max_tokens
-    if settings.temperature is not None:
-        body["temperature"] = settings.temperature
-    body |= thinking_fields(
-        settings.thinking,
-        model=settings.model,
-        base_url=settings.base_url,
-        api="chat",
-        dialect=settings.thinking_dialect,
-    )
-    return body | dict(settings.extra_body)
-
-
-def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
-    """The smaller of what the request and the settings allow."""
-    limits = [limit for limit in (request.max_tokens, settings.max_tokens) if limit is not None]
-    return min(limits, default=None)
-
-
-def is_strict(schema: JSON) -> bool:
-    """Whether a schema is one that servers can hold a model to: each object closed, each of its properties required.
-
-    https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
-    """
-    if isinstance(schema, list):
-        return all(map(is_strict, schema))
-    if not isinstance(schema, dict):
-        return True
-    if schema.get("type") == "object" or "properties" in schema:
-        properties, required = schema.get("properties", {}), schema.get("required", [])
-        if not (isinstance(properties, dict) and isinstance(required, list)):
-            return False
-        if schema.get("additionalProperties") is not False or set(properties) != set(map(str, required)):
-            return False
-        return all(map(is_strict, [*properties.values(), schema.get("$defs", {})]))
-    return all(map(is_strict, schema.values()))
-
-
-def safe_arguments(arguments: str) -> str:
-    """The JSON text of a call's arguments; `{}` when it isn't an object, which servers refuse."""
-    try:
-        value = loads(arguments)
-    except ValueError:
-        return "{}"
-    return arguments if isinstance(value, dict) else "{}"
+    return body | settings_fields(settings, "chat")
 
 
 def mistral_id(call_id: str) -> str:
@@ -202,16 +159,11 @@ def _tool(tool: ToolSpec) -> JSON:
     function: dict[str, JSON] = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": cast(JSON, _parameters(tool.parameters)),
+        "parameters": object_schema(tool.parameters),
     }
     if tool.strict:
         function["strict"] = True
     return {"type": "function", "function": function}
-
-
-def _parameters(parameters: Mapping[str, JSON]) -> dict[str, JSON]:
-    # An object without `properties` is refused by several servers, also where a tool takes nothing.
-    return {"type": "object", "properties": {}} | dict(parameters)
 
 
 def _tool_choice(request: ModelRequest) -> JSON:

@@ -24,9 +24,8 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.chat_request import is_strict, limit_tokens, safe_arguments
+from flowkit.models.request_fields import is_strict, limit_tokens, object_schema, safe_arguments, settings_fields
 from flowkit.models.settings import Settings
-from flowkit.models.thinking import thinking_fields
 from flowkit.models.vendors import family_of, thinks
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -54,16 +53,7 @@ def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str,
     max_tokens = limit_tokens(request, settings)
     if max_tokens is not None:
         body["max_output_tokens"] = max_tokens
-    if settings.temperature is not None:
-        body["temperature"] = settings.temperature
-    body |= thinking_fields(
-        settings.thinking,
-        model=settings.model,
-        base_url=settings.base_url,
-        api="responses",
-        dialect=settings.thinking_dialect,
-    )
-    return body | dict(settings.extra_body)
+    return body | settings_fields(settings, "responses")
 
 
 def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
@@ -173,7 +163,7 @@ def _tool(tool: ToolSpec) -> JSON:
         "type": "function",
         "name": tool.name,
         "description": tool.description,
-        "parameters": {"type": "object", "properties": {}} | dict(tool.parameters),
+        "parameters": object_schema(tool.parameters),
         "strict": tool.strict,
     }
 
