@@ -54,6 +54,38 @@ def test_the_likeliest_spans_come_first() -> None:
     assert cast(Any, grounded.schema)["properties"]["city"]["enum"][0] == "Busan"
 
 
+def test_a_number_of_a_date_or_a_code_is_no_number() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    assert ground(schema, "On 2026-12-01T09:30 for ORD-1002").missing == ("count",)
+
+
+def test_the_number_with_the_arguments_unit_is_meant() -> None:
+    schema = {"type": "object", "properties": {"weight_kg": {"type": "number"}}, "required": ["weight_kg"]}
+    assert allowed(schema, "3 boxes of 2.5 kg") == {"weight_kg": {"enum": [2.5]}}
+
+
+def test_an_optional_number_needs_its_unit_or_a_limits_word() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"days": {"type": "integer"}, "max_price": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+    }
+    assert allowed(schema, "The next 5 days") == {"days": {"enum": [5]}}
+    assert allowed(schema, "Tea under 20000") == {"max_price": {"enum": [20000]}}
+    assert allowed(schema, "Tea for 4") == {}
+
+
+def test_a_number_out_of_range_is_not_meant() -> None:
+    weight = {"type": "integer", "exclusiveMinimum": 0, "maximum": 30}
+    schema = {"type": "object", "properties": {"weight": weight}, "required": ["weight"]}
+    assert allowed(schema, "0 or 31 or 30") == {"weight": {"enum": [30]}}
+
+
+def test_what_takes_a_question_takes_the_whole_request() -> None:
+    query = {"type": "string", "description": "A question or a sentence."}
+    schema = {"type": "object", "properties": {"query": query}, "required": ["query"]}
+    assert allowed(schema, "Why is it slow?") == {"query": {"enum": ["Why is it slow"]}}
+
+
 def test_references_and_lists_are_followed() -> None:
     schema: dict[str, Any] = {
         "type": "object",

@@ -50,6 +50,11 @@ def test_a_tool_that_lacks_something_gives_way_to_one_nearly_as_likely() -> None
     assert choosing.choose_tool("send it", "send it", tools, [0.5, 0.45]).tool.name == "b"
 
 
+def test_a_tool_with_a_use_for_the_number_is_likelier() -> None:
+    tools = [spec("a"), spec("b", "weight")]
+    assert choosing.choose_tool("send 2", "send 2", tools, [0.5, 0.47]).tool.name == "b"
+
+
 def test_what_the_likeliest_tool_lacks_is_asked_for() -> None:
     choice = choosing.choose_tool("send it", "send it", [spec("a", "weight"), spec("b")], [0.9, 0.1])
     assert choice.grounded.missing == ("weight",)

@@ -1,8 +1,8 @@
 """Argument schemas rewritten from a request, so that a small model can only copy values out of it.
 
 A weak model invents order numbers. Under a grounded schema it can't: what has a pattern or an enum keeps the matches
-that the request holds, a number the numbers in it, a text a piece of its words. An optional
-argument that nothing matches is left out; a required one is missing, and the user is asked for it.
+that the request holds, a number the numbers in it, a text a piece of its words. An optional argument that nothing
+matches is left out; a required one is missing, and the user is asked for it.
 """
 
 import re
@@ -15,7 +15,7 @@ from flowkit.models.spans import find_pieces, stem
 
 Schema = Mapping[str, JSON]
 
-_NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w-]*\d)")
+_NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w:-]*\d)")
 _ASKS_FOR_ALL = re.compile(r"\b(?:question|sentence)s?\b", re.IGNORECASE)
 """What the description of an argument says that takes the whole request."""
 _LIMITS = {
