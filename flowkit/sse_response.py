@@ -30,27 +30,37 @@ class EventStream(AsyncIterator[bytes]):
         self._after = after
         self._keep_alive_s = keep_alive_s
         self._events: AsyncIterator[Event] | None = run.watch(after)
+        self._wait: asyncio.Timeout | None = None
+        self._is_closed = False
 
     async def __anext__(self) -> bytes:
         if self._events is None:
             raise StopAsyncIteration
         try:
-            async with asyncio.timeout(self._keep_alive_s):
+            async with asyncio.timeout(self._keep_alive_s) as self._wait:
                 event = await anext(self._events)
         except TimeoutError:
+            if self._is_closed:
+                raise StopAsyncIteration from None
             # The time-out has ended the generator in its wait; another one goes on from the same place.
             self._events = self._run.watch(self._after)
             return b": keep-alive\n\n"
         except StopAsyncIteration:
             self._events = None
             raise
+        finally:
+            self._wait = None
         self._after = event.seq
         return write_event(event)
 
     async def aclose(self) -> None:
-        """Stop watching; more calls do nothing."""
+        """Stop watching, also while another task waits for the next event; more calls do nothing."""
+        self._is_closed = True
         events, self._events = self._events, None
-        if events is not None and hasattr(events, "aclose"):
+        if self._wait is not None:
+            # A generator that waits can't be closed from outside; its wait ends now, and it with that.
+            self._wait.reschedule(asyncio.get_running_loop().time())
+        elif events is not None and hasattr(events, "aclose"):
             await cast(AsyncGenerator[Event], events).aclose()
 
 

@@ -112,3 +112,15 @@ def test_cancelled_viewer_leaves_the_log_to_the_others() -> None:
         assert len(await stayer) == 4
 
     run(body)
+
+
+def test_stream_can_be_closed_while_another_task_waits_for_the_next_event() -> None:
+    async def body() -> None:
+        stream = sse(make_log())
+        reader = asyncio.create_task(read_all(stream))
+        for _ in range(20):
+            await asyncio.sleep(0)  # it has read what is there, and waits
+        await stream.aclose()
+        assert len(await reader) == 3
+
+    run(body)
