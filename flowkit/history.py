@@ -52,11 +52,14 @@ def mend(
         match message:
             case AssistantMessage():
                 results: dict[str, ToolMessage] = {}
+                names = {call.id: call.name for call in message.calls}
                 while position < len(messages):
                     result = messages[position]
                     if not isinstance(result, ToolMessage):
                         break
-                    results.setdefault(result.call_id, result)
+                    results.setdefault(
+                        result.call_id, result if result.name else replace(result, name=names.get(result.call_id, ""))
+                    )
                     position += 1
                 if not message.is_empty:
                     mended.append(message)

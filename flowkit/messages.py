@@ -215,14 +215,14 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
     role = data.get("role")
     match role:
         case "system" | "developer":
-            return SystemMessage(str(data.get("text", data.get("content", ""))))
+            return SystemMessage(_text_from_json(data))
         case "user":
             content = data.get("content", "")
             return UserMessage(content if isinstance(content, str) else tuple(map(_content_from_json, _items(content))))
         case "assistant":
             calls = data.get("calls", data.get("tool_calls"))
             return AssistantMessage(
-                text=str(data.get("text", data.get("content")) or ""),
+                text=_text_from_json(data),
                 calls=tuple(map(_call_from_json, _items(calls))),
                 thinking=str(data.get("thinking") or ""),
                 refusal=str(data.get("refusal") or ""),
@@ -232,11 +232,19 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
             return ToolMessage(
                 call_id=str(data.get("call_id", data.get("tool_call_id", ""))),
                 name=str(data.get("name", "")),
-                text=str(data.get("text", data.get("content", ""))),
+                text=_text_from_json(data),
                 is_error=bool(data.get("is_error", False)),
             )
         case _:
             raise ValueError(f"a message's role is {role!r}, expected system, user, assistant or tool")
+
+
+def _text_from_json(data: Mapping[str, JSON]) -> str:
+    """The words of a message that has nothing else; Chat Completions also writes them as a list of parts."""
+    content = data.get("text", data.get("content"))
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in _items(content))
+    return "" if content is None else str(content)
 
 
 def _items(value: JSON) -> Sequence[Mapping[str, JSON]]:

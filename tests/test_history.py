@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.history import NOT_DECIDED, call_ids, mend, read_history, rename_calls, unanswered, wire_name
-from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, ToolMessage, UserMessage
+from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, Text, ToolMessage, UserMessage
 
 ids = st.sampled_from(["a", "b", "c", "d"])
 calls = st.lists(ids, unique=True, max_size=3).map(lambda names: tuple(RequestedCall(i, "tool", "{}") for i in names))
@@ -82,3 +82,22 @@ def test_names_travel_as_aliases_and_made_up_names_are_cleaned() -> None:
     assert renamed[0] == AssistantMessage(calls=(RequestedCall("a", "calendar_read", "{}"),))
     assert renamed[1] == ToolMessage("a", "x_y", "?")
     assert wire_name("", {}) == "unknown"
+
+
+def test_the_form_of_chat_completions_is_read_with_its_calls_results_and_parts() -> None:
+    said = read_history(
+        [
+            {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "Let me "}, {"type": "text", "text": "see."}],
+                "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "seen"}]},
+        ]
+    )
+    assert mend(said) == (
+        UserMessage((Text("hi"),)),
+        AssistantMessage("Let me see.", (RequestedCall("c1", "look", "{}"),)),
+        ToolMessage("c1", "look", "seen"),
+    )
