@@ -9,6 +9,8 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import knowledge
 from flowkit import ConfigurationError, ScriptedModel, ToolError
@@ -122,6 +124,22 @@ def test_words_of_a_query_are_never_read_as_a_language(folder: Path, index: Inde
     for query in ('"', "NEAR(", "a AND OR NOT", "tea*", "path:handbook", "-", "", "'; DROP TABLE words", "차 tea"):
         index.search_words(query, 3)
     assert index.search_words("cups", 1) != []
+
+
+@pytest.fixture(scope="module")
+def tea(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder = tmp_path_factory.mktemp("tea")
+    (folder / "tea.txt").write_text("tea")
+    index = Index(folder / "index.sqlite3", CountingEmbedder())
+    index.update(folder)
+    return index
+
+
+@given(query=st.text(max_size=60))
+def test_for_every_query_the_searches_give_passages(tea: Index, query: str) -> None:
+    assert {passage.text for passage in tea.search_words(query, 3)} <= {"tea"}
+    assert [passage.text for passage in tea.search_words(f"{query} tea", 3)] == ["tea"]
+    assert isinstance(knowledge.find_exact_words(query), list)
 
 
 def make_pdf(text: str) -> bytes:
