@@ -134,11 +134,12 @@ class Attempt:
                 self._executor.seal(call.held)
                 call.held = None
 
-    def drop(self, reason: str) -> None:
-        """Void every call of this attempt that has no outcome yet."""
-        for call in self._calls.values():
-            if self._executor.outcome(call.node) is None:
-                self._executor.void(call.node, reason)
+    def drop(self, reason: str) -> list[str]:
+        """Void the calls of this attempt that aren't sealed; gives those that are and go on, for a next attempt."""
+        going = [call.node for call in self._calls.values() if self._executor.outcome(call.node) is None]
+        for node in going:
+            self._executor.void(node, reason)
+        return [node for node in going if self._executor.outcome(node) is None]
 
     def _take(self, part: Part) -> None:
         match part:

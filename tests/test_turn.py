@@ -306,3 +306,25 @@ def test_a_page_of_a_long_result_is_not_cut_again() -> None:
     assert texts[1].endswith(
         '[cut: characters 20000 to 40000 of 50000; go on with read_result(id="call_1", offset=40000)]'
     )
+
+
+def test_a_sealed_read_of_a_broken_turn_that_nobody_asks_for_again_is_stopped_with_the_turn() -> None:
+    wire = [CallDelta(0, id="a", name="look"), CallDone(0, '{"name": "a", "seconds": 60}'), 0.1, CUT]
+    _, events = run([wire, [call("look", name="b")], "Done."], [look])
+    stopped = next(event for event in events if isinstance(event, CallCancelled))
+    second = next(event for event in events if isinstance(event, TurnStarted) and event.turn == 2)
+    assert stopped.seq < second.seq
+
+
+def test_a_sealed_read_of_a_broken_turn_is_joined_when_it_is_asked_for_again() -> None:
+    runs: list[str] = []
+
+    @tool(effect="read")
+    async def find(name: str) -> str:
+        runs.append(name)
+        await asyncio.sleep(3)
+        return name
+
+    wire = [CallDelta(0, id="a", name="find"), CallDone(0, '{"name": "a"}'), 0.1, CUT]
+    result, _ = run([wire, [call("find", name="a")], "Done."], [find])
+    assert (result.output, runs) == ("Done.", ["a"])
