@@ -6,6 +6,7 @@ from typing import cast
 
 from flowkit.answers import make_tool_message
 from flowkit.codec import JSON, dumps
+from flowkit.errors import ToolArgumentsError
 from flowkit.executor import Executor
 from flowkit.history import NOT_RUN, mend
 from flowkit.messages import AssistantMessage, Message, RequestedCall
@@ -26,6 +27,8 @@ class OpenCalls:
         self, graph: Executor, decisions: Mapping[str, Decision], long: LongResults, *, keeps_ids: bool = False
     ) -> None:
         self.pending: tuple[Pending, ...] = ()
+        self.refused: dict[str, ToolArgumentsError] = {}
+        """Decisions with arguments that their tool doesn't take; their calls still wait."""
         self._graph = graph
         self._keeps_ids = keeps_ids
         self._keys: dict[str, str] = {}
@@ -44,7 +47,10 @@ class OpenCalls:
         await self._graph.wait(*self._open)
         while decided := self._decided():
             for node, decision in decided.items():
-                self._graph.decide(node, decision)
+                try:
+                    self._graph.decide(node, decision)
+                except ToolArgumentsError as refused:
+                    self.refused[node] = refused
             await self._graph.wait(*self._open)
         if any(self._graph.outcome(node) is None for node in self._open):
             self.pending = tuple(Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending)
@@ -70,7 +76,7 @@ class OpenCalls:
             requested = self._open.get(call.id)
             keys = (self._key(call.id), "" if requested is None else requested.id)
             decision = next((self._decisions[key] for key in keys if key in self._decisions), None)
-            if decision is not None:
+            if decision is not None and call.id not in self.refused:
                 decided[call.id] = decision
         return decided
 

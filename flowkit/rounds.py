@@ -43,8 +43,9 @@ LONGEST_WAIT_S = 60.0
 class _Stopped(Exception):
     """The rounds can't go on by themselves; `status` says why."""
 
-    def __init__(self, status: RunStatus) -> None:
+    def __init__(self, status: RunStatus, error: FlowkitError | None = None) -> None:
         self.status: RunStatus = status
+        self.error = error
 
 
 class Rounds(Generic[OutputT]):
@@ -62,6 +63,7 @@ class Rounds(Generic[OutputT]):
         self._tools: Toolset = plan.tools
         self._ready_s: dict[str, float] = {}
         self._prefetched: list[str] = []
+        self._dropped: list[str] = []
         self._output: OutputT | None = None
         self._text = ""
         self._long = LongResults()
@@ -102,7 +104,7 @@ class Rounds(Generic[OutputT]):
                 await self._go()
             status = "done"
         except _Stopped as stopped:
-            status = stopped.status
+            status, error = stopped.status, stopped.error
         except LimitReached as reached:
             status, error = "limit", reached
         except asyncio.CancelledError:
@@ -249,7 +251,7 @@ class Rounds(Generic[OutputT]):
             self._log.emit(events.UsageReported, turn, finished.usage, cost)
             if finished.error is None:
                 break
-            reader.drop(str(finished.error))
+            self._dropped += reader.drop(str(finished.error))
             self._log.emit(events.TurnFinished, turn, "error", str(finished.error))
             if attempt >= self._plan.attempts or not finished.error.retryable:
                 raise finished.error
@@ -363,7 +365,7 @@ class Rounds(Generic[OutputT]):
         """Wait for the open calls, and write their results behind the message that asked for them."""
         await self._calls.wait_ended()
         if self._calls.pending:
-            raise _Stopped("waiting")
+            raise _Stopped("waiting", next(iter(self._calls.refused.values()), None))
         if self._record.journal is not None and any(o.state == "in_doubt" for o in self._graph.outcomes.values()):
             raise _Stopped("in_doubt")
         self._messages = self._calls.settle(self._messages, self._tools)
@@ -372,6 +374,9 @@ class Rounds(Generic[OutputT]):
     def _end_turn(self) -> None:
         for node in self._prefetched:
             self._graph.cancel(node, "the model did not ask for it")
+        for node in self._dropped:
+            self._graph.cancel(node, "its turn broke off")
+        self._dropped.clear()
         self._graph.end_turn()
 
     async def _finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:

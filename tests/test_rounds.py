@@ -287,6 +287,26 @@ def test_a_call_that_was_forced_is_not_forced_again_after_the_decision() -> None
     assert [request.tool_choice for request in model.requests] == [NamedTool("refund"), "auto"]
 
 
+def test_a_decision_with_wrong_arguments_leaves_the_call_waiting_and_the_others_decided() -> None:
+    turns: list[Script] = [
+        [call("refund", order_id="O1", won=5), call("refund", order_id="O2", won=6)],
+        "Done.",
+    ]
+
+    async def go() -> tuple[AgentResult[str], AgentResult[str]]:
+        agent = agent_of(turns, refund)
+        waiting = await agent.run("go")
+        first, second = (pending.id for pending in waiting.pending)
+        wrong = {first: Approve(arguments={"amount": 3}), second: Approve()}
+        still = await agent.run(history=waiting.messages, decisions=wrong)
+        return still, await agent.run(history=still.messages, decisions={first: Deny("no")})
+
+    still, done = run_virtual(go())
+    assert (still.status, len(still.pending)) == ("waiting", 1)
+    assert "'amount'" in str(still.error)
+    assert tool_texts(done.messages) == ["no", "refunded 6 for O2"]
+
+
 def test_a_new_message_denies_what_is_pending() -> None:
     async def go() -> AgentResult[str]:
         agent = agent_of([ASKS, "All right."], look, refund)
