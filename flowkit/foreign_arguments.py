@@ -6,13 +6,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
-import orjson
-
 from flowkit.arguments import Arguments, RefusedArguments, parse_arguments
+from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
 from flowkit.problems import MAX_LINE, Problem, find_nearest, format_path, shorten, value_at
+from flowkit.repair import mend_value
 from flowkit.schema import Schema
-from flowkit.shapes import find_unknown_reference
+from flowkit.shapes import find_unknown_reference, types_of
 
 
 class SchemaReader:
@@ -151,27 +151,14 @@ def _repair(mended: dict[str, object], error: _Error) -> str | None:
     """The same four repairs as for a signature, by the schema that was broken."""
     if not error.path:
         return None
-    holder, key = cast(Any, value_at(mended, error.path[:-1])), error.path[-1]
-    value = value_at(mended, error.path)
-    kinds = error.schema.get("type", [])
-    kinds = {kinds} if isinstance(kinds, str) else set(cast(list[str], kinds))
-    where = format_path(error.path)
-    if value is None and isinstance(holder, dict) and "default" in error.schema:
-        del holder[key]
-        return f"{where}: null read as its default"
-    if not isinstance(value, str) or ("string" in kinds and error.keyword != "enum"):
-        return None
-    if kinds & {"object", "array"}:
-        try:
-            parsed = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return None
-        if isinstance(parsed, (dict, list)):
-            holder[key] = parsed
-            return f"{where}: read from JSON text"
-    choices = cast(list[object], error.schema.get("enum", []))
-    matches = [choice for choice in choices if str(choice).casefold() == value.casefold()]
-    if error.keyword == "enum" and len(matches) == 1:
-        holder[key] = matches[0]
-        return f"{where}: {shorten(value)} read as {shorten(matches[0])}"
-    return None
+    *outer, key = error.path
+    kinds = set(types_of(error.schema))
+    is_choice = error.keyword == "enum"
+    line = mend_value(
+        value_at(mended, outer),
+        key,
+        has_default="default" in error.schema,
+        wants_container=bool(kinds & {"object", "array"}) and (is_choice or "string" not in kinds),
+        choices=((str(choice), choice) for choice in cast(list[JSON], error.schema["enum"])) if is_choice else (),
+    )
+    return None if line is None else f"{format_path(error.path)}: {line}"

@@ -7,11 +7,11 @@ by its name or in another case. A text that belongs to a `str` parameter is neve
 import copy
 import enum
 import inspect
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
+import orjson
 from pydantic import BaseModel
 from typing_extensions import TypeIs, get_type_hints
 
@@ -37,31 +37,16 @@ class Repairer:
         return mended, told
 
     def _repair_one(self, mended: dict[str, object], problem: Problem) -> str | None:
-        holder, key = value_at(mended, problem.path[:-1]), problem.path[-1]
-        value = value_at(mended, problem.path)
-        if not isinstance(holder, (dict, list)):
-            return None
-        place = cast(dict[object, object], holder)
+        *outer, key = problem.path
         kinds = problem.kinds
-        if value is None and isinstance(holder, dict) and self._has_default(problem.path) and key in place:
-            del place[key]
-            return "null read as its default"
-        if not isinstance(value, str) or any(kind.startswith("string_") for kind in kinds):
-            return None
-        if kinds & _CONTAINERS:
-            try:
-                parsed = json.loads(value)
-            except ValueError:
-                parsed = None
-            if isinstance(parsed, (dict, list)):
-                place[key] = parsed
-                return "read from JSON text"
-        if kinds & {"enum", "literal_error"}:
-            choice = find_choice(value, self._types_at(problem.path))
-            if choice is not None:
-                place[key] = choice
-                return f"{shorten(value)} read as {shorten(choice)}"
-        return None
+        is_text = any(kind.startswith("string_") for kind in kinds)
+        return mend_value(
+            value_at(mended, outer),
+            key,
+            has_default=self._has_default(problem.path),
+            wants_container=not is_text and bool(kinds & _CONTAINERS),
+            choices=_list_choices(self._types_at(problem.path)) if kinds & _CHOICES and not is_text else (),
+        )
 
     def _has_default(self, path: Sequence[str | int]) -> bool:
         if len(path) == 1:
@@ -81,14 +66,53 @@ _CONTAINERS = frozenset(
 ) | {"model_attributes_type"}
 
 
-def find_choice(value: str, types: Sequence[Any]) -> object:
-    """The one enum or literal value that this text means by name or case; None when there is none, or several."""
-    found: list[object] = []
-    for kind in types:
-        for name, choice in _choices(kind):
-            if isinstance(choice, (str, int)) and value.casefold() in (name.casefold(), str(choice).casefold()):
-                found.append(choice)
+_CHOICES = frozenset({"enum", "literal_error"})
+
+
+def mend_value(
+    holder: object, key: str | int, *, has_default: bool, wants_container: bool, choices: Iterable[tuple[str, object]]
+) -> str | None:
+    """Repair what stands under `key`, in place; what was done, None when it is none of the four slips.
+
+    `choices` are the values that it may have, each with its name.
+    """
+    value = value_at(holder, (key,))
+    if not isinstance(holder, (dict, list)):
+        return None
+    place = cast(dict[object, object], holder)
+    if value is None and has_default and isinstance(holder, dict) and key in place:
+        del place[key]
+        return "null read as its default"
+    if not isinstance(value, str):
+        return None
+    if wants_container:
+        try:
+            parsed = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            parsed = None
+        if isinstance(parsed, (dict, list)):
+            place[key] = parsed
+            return "read from JSON text"
+    choice = find_choice(value, choices)
+    if choice is None:
+        return None
+    place[key] = choice
+    return f"{shorten(value)} read as {shorten(choice)}"
+
+
+def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
+    """The one value that this text means by name or case; None when there is none, or several."""
+    found = [
+        choice
+        for name, choice in choices
+        if isinstance(choice, (str, int, float)) and text.casefold() in (name.casefold(), str(choice).casefold())
+    ]
     return found[0] if found and all(choice == found[0] for choice in found) else None
+
+
+def _list_choices(types: Sequence[Any]) -> Iterator[tuple[str, object]]:
+    for kind in types:
+        yield from _choices(kind)
 
 
 def _choices(kind: Any) -> Iterator[tuple[str, object]]:
