@@ -135,8 +135,6 @@ class Toolset:
         result._changing = self._changing
         return result
 
-    # What travels
-
     def specs(self, target: Target | None = None, *, references: bool = False) -> tuple[ToolSpec, ...]:
         """What the model is told; `references` lets it hand one call's result to another of the same turn."""
         return tuple(

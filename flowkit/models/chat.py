@@ -132,9 +132,8 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     body = call.get("function")
     if slot is not None and isinstance(body, dict) and len(call) == 2 and len(body) == 1:
         fragment = body.get("arguments")
-        if isinstance(
-            fragment, str
-        ):  # nothing but more of the arguments: nearly every fragment, so it is the short way
+        # Nothing but more of the arguments: nearly every fragment, so it is the short way.
+        if isinstance(fragment, str):
             return CallDelta(slot, None, None, fragment or None, choice)
     id = as_text(call.get("id"))
     custom = call.get("custom")
