@@ -1,13 +1,13 @@
 """Calls as people and models read them: arguments with secrets masked, and why one didn't run."""
 
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import cast
 
 from pydantic_core import to_jsonable_python
 
 from flowkit.arguments import MASK
 from flowkit.codec import JSON, dumps
+from flowkit.events import Later
 from flowkit.graph import Node
 from flowkit.references import SCALARS, Reference, format_pointer
 
@@ -26,7 +26,7 @@ def show_later(arguments: Mapping[str, object], secrets: Collection[str] = ()) -
     """The same, made when somebody looks at the event that holds it; most are never looked at."""
     if not secrets and SCALARS.issuperset(map(type, arguments.values())):
         return arguments
-    return partial(show_arguments, arguments, secrets)
+    return Later(show_arguments, arguments, secrets)
 
 
 def show_name(node: Node) -> str:
