@@ -58,18 +58,36 @@ def find_references(value: object) -> list[Reference]:
     return found
 
 
+def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[str, ...]]:
+    """Every reference in a call's arguments, in order, and the names of the arguments that hold one."""
+    found: list[Reference] = []
+    names: list[str] = []
+    for name, value in arguments.items():
+        if type(value) not in SCALARS:
+            before = len(found)
+            _collect(value, found)
+            if len(found) > before:
+                names.append(name)
+    return found, tuple(names)
+
+
 def _collect(value: object, found: list[Reference]) -> None:
     # The types of the casts stand in quotes, here and below: made anew each time, they would cost more than the walk.
     if type(value) is Reference:
         found.append(value)
-    elif isinstance(value, dict):
-        for item in cast("dict[object, object]", value).values():
-            if type(item) not in SCALARS:
-                _collect(item, found)
+        return
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).values()
     elif isinstance(value, (list, tuple)):
-        for item in cast("Sequence[object]", value):
-            if type(item) not in SCALARS:
-                _collect(item, found)
+        items = cast("Sequence[object]", value)
+    else:
+        return
+    for item in items:
+        kind = type(item)
+        if kind is Reference:
+            found.append(cast("Reference", item))
+        elif kind not in SCALARS:
+            _collect(item, found)
 
 
 def substitute(value: object, replace: Callable[[Reference], object]) -> object:
@@ -80,7 +98,11 @@ def substitute(value: object, replace: Callable[[Reference], object]) -> object:
         return replace(value)
     if isinstance(value, dict):
         return {
-            key: item if type(item) in SCALARS else substitute(item, replace)
+            key: item
+            if type(item) in SCALARS
+            else replace(item)
+            if type(item) is Reference
+            else substitute(item, replace)
             for key, item in cast("dict[object, object]", value).items()
         }
     if isinstance(value, list):

@@ -1,7 +1,7 @@
 """`Tool`: a typed function as something that a model, a recipe or another tool can call."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
@@ -20,7 +20,7 @@ from flowkit.in_order import run_in_order
 from flowkit.keys import PROCESS_SECRET, NotKeyable, canonicalize, hash_secret, make_key
 from flowkit.lint import Finding, Lintable, lint
 from flowkit.needs import Need, combine_approvals, find_calls
-from flowkit.references import ToolCall, find_references
+from flowkit.references import ToolCall, find_open
 from flowkit.schema import Schema
 from flowkit.targets import lower, parse_target, to_wire
 
@@ -205,13 +205,18 @@ class Tool(Generic[P, R_co]):
         given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
         return reader.read({**given, **needed})
 
-    def check(self, arguments: Mapping[str, object]) -> None:
-        """Validate the arguments that hold no reference; raises `ToolArgumentsError`."""
-        open_names = frozenset([name for name, value in arguments.items() if find_references(value)])
-        filled = frozenset([need.parameter for need in self.needs if need.parameter in open_names])
-        reader = self._callee.reader(filled)
-        known = open_names & frozenset(reader.names)
+    def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
+        """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
+
+        `open_names` are those that hold one, from who has looked already.
+        """
+        if open_names is None:
+            _, open_names = find_open(arguments)
+        reader = self._reader
+        if self.needs:
+            reader = self._callee.reader(frozenset([n.parameter for n in self.needs if n.parameter in open_names]))
         # A reference under an unknown name stays in, to be refused by that name.
+        known = frozenset([name for name in open_names if name in reader.names])
         reader.check({name: value for name, value in arguments.items() if name not in known}, known)
 
     def call(self, *args: Any, **kwargs: Any) -> ToolCall:

@@ -9,7 +9,7 @@ from flowkit.arguments import Arguments
 from flowkit.cache import HitError
 from flowkit.codec import JSON
 from flowkit.effects import ApprovalRule
-from flowkit.errors import CycleError
+from flowkit.errors import CycleError, ToolArgumentsError
 from flowkit.executor.endings import Endings
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.executor.outcomes import Approve, Decision, Deny
@@ -56,7 +56,13 @@ class Admission(Endings):
         if decided is None:
             self._release_stuck()
         else:
-            self._apply(entry, _from_journal(decided))
+            try:
+                self._apply(entry, _from_journal(decided))
+            except ToolArgumentsError as refused:
+                # Whoever decided in another process had no tool to check the arguments with.
+                await journal.ask(entry.id, name=entry.node.name, arguments=shown, anew=True)
+                self._log.note(events.CallProgress, entry.id, 0, None, f"the decision can't be carried out: {refused}")
+                self._release_stuck()
 
     def _apply(self, entry: Entry, decision: Decision) -> None:
         match decision:

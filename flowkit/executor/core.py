@@ -26,7 +26,7 @@ from flowkit.executor.outcomes import Approve, Decision, Outcome
 from flowkit.executor.placing import Placing
 from flowkit.executor.showing import show_arguments
 from flowkit.graph import Group
-from flowkit.references import ToolCall, find_references
+from flowkit.references import ToolCall, find_open, find_references
 
 
 class Executor(Placing):
@@ -75,7 +75,7 @@ class Executor(Placing):
         entry = self._open_again(call)
         if entry.phase != Phase.NEW:
             return False
-        self._place(entry, call, [], early=True, sealed=False)
+        self._place(entry, call, [], (), early=True, sealed=False)
         return True
 
     def seal(self, call: ToolCall, repaired: Sequence[str] = ()) -> None:
@@ -90,14 +90,14 @@ class Executor(Placing):
             entry = self._start_anew(entry)
         if repaired:
             entry.more.repaired = tuple(repaired)
-        references = find_references(call.arguments)
+        references, open_names = find_open(call.arguments)
         unknown = next((r for r in references if r.call_id not in self._entries or r.call_id == call.id), None)
         if unknown is not None:
             entry.node = call
             self._tell_sealed(entry, call)
             self._end(entry, "failed", error=f"not run: there is no call {unknown.call_id!r} before it")
             return
-        self._place(entry, call, references, early=False, sealed=True)
+        self._place(entry, call, references, open_names, early=False, sealed=True)
 
     def void(self, call_id: str, reason: str) -> None:
         """A call that will never be sealed. What its early run found is kept for an equal call of this turn."""
@@ -188,10 +188,10 @@ class Executor(Placing):
         name = self._name_call(caller, tool.name)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         placed = ToolCall(name, made.name, made.arguments)
-        references = self._find_known(placed)
+        references, open_names = self._find_known(placed)
         entry = self._open(placed, parent, Plan(tool, has_journal=self._journal is not None))
         entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
-        self._place(entry, placed, references, early=False, sealed=True)
+        self._place(entry, placed, references, open_names, early=False, sealed=True)
         try:
             await self._runner.lend_slot(caller, future)
         except asyncio.CancelledError:

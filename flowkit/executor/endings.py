@@ -90,8 +90,13 @@ class Endings(Table):
                 entry = self._ended.popleft()
                 if entry.dependents is not None:
                     dependents, entry.dependents = entry.dependents, None
+                    is_usable = entry.is_usable
                     for dependent in dependents:
-                        self._count_down(dependent, entry)
+                        if is_usable and dependent.missing > 1:
+                            # It still waits for others; one that has been skipped meanwhile isn't asked any more.
+                            dependent.missing -= 1
+                        else:
+                            self._count_down(dependent, entry)
                 if entry.extra is not None:
                     self._let_follow(entry)
                 if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import cast
+from typing import NoReturn, cast
 
 from flowkit import events
 from flowkit.codec import JSON
@@ -12,7 +12,7 @@ from flowkit.executor.controls import begin_control
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import RunJournal
-from flowkit.references import Reference, ToolCall, find_references, format_pointer, substitute
+from flowkit.references import Reference, ToolCall, find_open, find_references, format_pointer, substitute
 from flowkit.shapes import find_mismatch, find_subschemas
 
 
@@ -24,10 +24,10 @@ class Placing(Admission):
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
-        references = self._find_known(node)
+        references, open_names = self._find_known(node)
         entry = self._open(node, parent)
         if isinstance(node, ToolCall):
-            self._place(entry, node, references, early=early, sealed=sealed)
+            self._place(entry, node, references, open_names, early=early, sealed=sealed)
         else:
             self._place_control(entry, node, references)
 
@@ -39,16 +39,28 @@ class Placing(Admission):
         entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
         self._entries[node_id] = entry
 
-    def _find_known(self, node: Node) -> list[Reference]:
-        """The references that a node waits for; raises `GraphError` for one to what isn't there."""
-        references = find_references(node.arguments) if type(node) is ToolCall else find_own_references(node)
-        if references or type(node) is not ToolCall:
-            for name in (*(reference.call_id for reference in references), *get_after(node)):
-                if name == node.id:
-                    raise GraphError(f"{node.id!r} refers to itself")
-                if name not in self._entries:
-                    raise GraphError(f"{node.id!r} refers to {name!r}, which isn't there before it")
-        return references
+    def _find_known(self, node: Node) -> tuple[list[Reference], tuple[str, ...]]:
+        """The references that a node waits for, and the arguments that hold them.
+
+        Raises `GraphError` for a reference to what isn't there.
+        """
+        if isinstance(node, ToolCall):
+            references, open_names = find_open(node.arguments)
+        else:
+            references, open_names = find_own_references(node), ()
+        entries = self._entries
+        for reference in references:
+            if reference.call_id not in entries or reference.call_id == node.id:
+                self._refuse_reference(node, reference.call_id)
+        for name in get_after(node):
+            if name not in entries or name == node.id:
+                self._refuse_reference(node, name)
+        return references, open_names
+
+    def _refuse_reference(self, node: Node, name: str) -> NoReturn:
+        if name == node.id:
+            raise GraphError(f"{node.id!r} refers to itself")
+        raise GraphError(f"{node.id!r} refers to {name!r}, which isn't there before it")
 
     def _open(self, node: Node, parent: str | None, plan: Plan | None = None) -> Entry:
         """A new entry, told of."""
@@ -92,7 +104,16 @@ class Placing(Admission):
             entry.phase = Phase.DROPPED
             self._let_follow(entry)
 
-    def _place(self, entry: Entry, call: ToolCall, references: list[Reference], *, early: bool, sealed: bool) -> None:
+    def _place(
+        self,
+        entry: Entry,
+        call: ToolCall,
+        references: list[Reference],
+        open_names: tuple[str, ...],
+        *,
+        early: bool,
+        sealed: bool,
+    ) -> None:
         """The arguments are there: put in what the tool needs, and count what the call waits for."""
         entry.node = call
         entry.early = early
@@ -107,7 +128,7 @@ class Placing(Admission):
         waits_for: Collection[str] = ()
         try:
             if plan.needs or references:
-                waits_for = self._bind(entry, call, plan, references, early=early, sealed=sealed)
+                waits_for = self._bind(entry, call, plan, references, open_names, early=early, sealed=sealed)
             else:
                 entry.arguments = plan.tool.validate(call.arguments)
         except ToolError as error:
@@ -124,10 +145,18 @@ class Placing(Admission):
             more.after = frozenset(step.after)
 
     def _bind(
-        self, entry: Entry, call: ToolCall, plan: Plan, references: list[Reference], *, early: bool, sealed: bool
+        self,
+        entry: Entry,
+        call: ToolCall,
+        plan: Plan,
+        references: list[Reference],
+        open_names: tuple[str, ...],
+        *,
+        early: bool,
+        sealed: bool,
     ) -> list[str]:
         """Put in what the tool needs; the ids that the call waits for."""
-        plan.tool.check(call.arguments)
+        plan.tool.check(call.arguments, open_names)
         arguments = call.arguments
         if plan.needs:
             *needed, bound = plan.tool.expand(call)
@@ -135,14 +164,15 @@ class Placing(Admission):
                 child = self._open_need(entry, need, plan)
                 # It counts as made just before the call that needs it.
                 child.order = entry.order - 1 + place / (len(needed) + 1)
-                self._place(child, need, find_references(need.arguments), early=early, sealed=sealed)
+                self._place(child, need, *find_open(need.arguments), early=early, sealed=sealed)
             arguments = bound.arguments
             references = find_references(arguments)
         entry.bound = arguments
         for reference in references:
             if reference.path:
                 self._check_path(reference)
-        for name, value in call.arguments.items():
+        for name in open_names:
+            value = call.arguments[name]
             if type(value) is Reference:
                 self._check_type(plan, name, value)
         return [reference.call_id for reference in references]
@@ -199,19 +229,20 @@ class Placing(Admission):
         """Count the calls that it waits for; it goes on at once when there are none."""
         if names:
             unmet: list[str] = []
-            for name in dict.fromkeys(names):
-                producer = self._entries[name]
+            entries = self._entries
+            for name in names if len(names) == 1 else dict.fromkeys(names):
+                producer = entries[name]
                 if producer.phase < Phase.ENDED:
                     unmet.append(name)
+                    # One that is skipped below stays in the list: who has ended isn't counted down.
+                    if producer.dependents is None:
+                        producer.dependents = [entry]
+                    else:
+                        producer.dependents.append(entry)
                 elif not self._is_met(entry, producer):
                     self._skip(entry, producer)
                     return
             if unmet:
-                for name in unmet:
-                    producer = self._entries[name]
-                    if producer.dependents is None:
-                        producer.dependents = []
-                    producer.dependents.append(entry)
                 entry.missing = len(unmet)
                 entry.phase = Phase.NEEDS
                 self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
