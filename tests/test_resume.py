@@ -158,3 +158,15 @@ def test_calls_of_an_earlier_process_count_towards_the_limit(tmp_path: Path, lim
         return await decide_and_go_on(agent, journal)
 
     assert in_journal(tmp_path, go).status == status
+
+
+def test_a_decision_of_another_process_with_wrong_arguments_is_asked_for_again(tmp_path: Path) -> None:
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of([[call("pay", won=5)], "Done."], pay, journal=journal)
+        await agent.run("go", run_id="r")
+        journal.decide("r", "turn/1/call/0", approved=True, by="Kim", arguments={"amount": 3})
+        assert (await agent.run(run_id="r")).status == "waiting"
+        journal.decide("r", "turn/1/call/0", approved=True, by="Kim", arguments={"won": 3})
+        return await agent.run(run_id="r")
+
+    assert texts(in_journal(tmp_path, go).messages) == ["paid 3"]

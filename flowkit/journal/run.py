@@ -152,13 +152,16 @@ class RunJournal:
         self._turns[turn] = RecordedTurn(turn, message)
         self._nodes.update((read.node, read) for read in reads)
 
-    async def ask(self, node: str, *, name: str, arguments: JSON) -> Decision | None:
-        """Write down that a person has to decide; returns what was decided already on exactly these arguments."""
+    async def ask(self, node: str, *, name: str, arguments: JSON, anew: bool = False) -> Decision | None:
+        """Write down that a person has to decide; returns what was decided already on exactly these arguments.
+
+        Asked `anew`, what was decided counts no more.
+        """
 
         def write(connection: sqlite3.Connection) -> dict[str, Approval]:
             self._check_fence(connection)
             found = read_approvals(connection, self.run_id).get(node)
-            if found is None or found.arguments != arguments or found.name != name:
+            if anew or found is None or found.arguments != arguments or found.name != name:
                 connection.execute(
                     "INSERT OR REPLACE INTO approval (run_id, node, name, arguments, asked) VALUES (?, ?, ?, ?, ?)",
                     (self.run_id, node, name, to_text(arguments), self._log.clock.wall()),
