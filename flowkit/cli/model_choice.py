@@ -72,11 +72,14 @@ class _Bar:
     def __init__(self, bar: Progress | None) -> None:
         self._bar = bar
         self._task = None
+        self._total = 0
         self._quarters = 0
 
     def tell(self, done: int, total: int) -> None:
         """So many bytes of so many."""
         if self._bar is None:
+            if total != self._total:  # the next file
+                self._total, self._quarters = total, 0
             quarters = 4 * done // max(total, 1)
             if quarters > self._quarters:
                 self._quarters = quarters

