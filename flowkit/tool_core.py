@@ -1,7 +1,7 @@
 """`Tool`: a typed function as something that a model, a recipe or another tool can call."""
 
 import inspect
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
@@ -17,7 +17,7 @@ from flowkit.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
 from flowkit.foreign import SchemaCallee, read_definition
 from flowkit.identity import find_source, identify
 from flowkit.in_order import run_in_order
-from flowkit.keys import PROCESS_SECRET, NotKeyable, canonicalize, hash_secret, make_key
+from flowkit.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.lint import Finding, Lintable, lint
 from flowkit.needs import Need, combine_approvals, find_calls
 from flowkit.references import ToolCall, find_open
@@ -120,7 +120,8 @@ class Tool(Generic[P, R_co]):
         bound.function = bound._callee.function
         bound.needs = bound._callee.needs
         bound.needed_tools = find_needed_tools(self.name, bound.needs)
-        bound.__dict__.pop("_made_with", None)
+        for made in ("_made_with", "_key_head"):
+            bound.__dict__.pop(made, None)
         return bound
 
     @property
@@ -283,9 +284,16 @@ class Tool(Generic[P, R_co]):
             ]
         except (NotKeyable, RecursionError):
             return None
-        code = ["version", self.version] if self.version is not None else ["source", self._source]
-        parts: list[JSON] = ["flowkit-1", self.name, cast(JSON, code), self.scope, scope_id, self._made_with, values]
+        parts: list[JSON] = ["flowkit-1", self.name, self._code_part, self.scope, scope_id, self._made_with, values]
         return make_key([*parts, list(generations)])
+
+    def process_key(self, arguments: Arguments, scope_id: str, generations: Sequence[int] = ()) -> Hashable | None:
+        """Like `key`, for sharing within this process: of plain values it is a tuple, and nothing is hashed for it."""
+        try:
+            values = [(name, freeze(value)) for name, value in sorted(arguments.values.items())]
+        except (NotKeyable, RecursionError):
+            return self.key(arguments, scope_id, generations)
+        return (self._key_head, scope_id, *values, *generations)
 
     def _canonicalize(self, name: str, value: object, secret_key: bytes) -> JSON:
         form = canonicalize(value, secret_key)
@@ -294,6 +302,15 @@ class Tool(Generic[P, R_co]):
     @cached_property
     def _source(self) -> str:
         return find_source(self.function)
+
+    @cached_property
+    def _key_head(self) -> str:
+        """What of a key is the same for all calls."""
+        return make_key([self.name, self._code_part, self.scope, self._made_with])
+
+    @property
+    def _code_part(self) -> JSON:
+        return ["version", self.version] if self.version is not None else ["source", self._source]
 
     @cached_property
     def _made_with(self) -> JSON:

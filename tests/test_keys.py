@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 from pydantic_core import core_schema
 
 from flowkit import DefinitionError, Tool, tool
-from flowkit.keys import NotKeyable, canonicalize, make_key
+from flowkit.codec import dump_sorted
+from flowkit.keys import NotKeyable, canonicalize, freeze, make_key
 
 
 class Colour(enum.Enum):
@@ -189,3 +192,15 @@ def test_key_is_the_same_in_every_process() -> None:
     }
     assert len(found) == 1
     assert len(found.pop().strip()) == 64
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-1, 1) | st.sampled_from(["", "1", "bool", "list"]),
+    lambda items: st.lists(items, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(PLAIN, PLAIN)
+def test_frozen_values_are_equal_exactly_when_their_canonical_forms_are(first: object, second: object) -> None:
+    assert (freeze(first) == freeze(second)) == (dump_sorted(canonicalize(first)) == dump_sorted(canonicalize(second)))

@@ -184,13 +184,16 @@ class Admission(Endings):
         resources = tool.resources(arguments) if plan.touches else ()
         scope_id = self._scope_ids[tool.scope]
         generations = [self._cache.generation(resource) for resource in resources]
-        key = tool.key(arguments, self._run_id if scope_id is None else scope_id, generations)
+        stored: str | None = None
+        if tool.ttl_s is not None and scope_id is not None:
+            key = stored = tool.key(arguments, scope_id, generations)
+        else:
+            key = tool.process_key(arguments, self._run_id if scope_id is None else scope_id, generations)
         if key is None:
             return False
-        is_stored = tool.ttl_s is not None and scope_id is not None
-        if is_stored and self._take_stored(entry, key):
+        if stored is not None and self._take_stored(entry, stored):
             return True
-        shared = f"{key}/{self._resource_writes}" if resources else key
+        shared = (key, self._resource_writes) if resources else key
         leader = self._shared.get(shared)
         if leader is not None and leader.state == "finished":
             entry.value, entry.source, entry.age_s = leader.value, "flight", None
@@ -203,9 +206,10 @@ class Admission(Endings):
             return True
         self._shared[shared] = entry
         entry.more.key = shared
-        if is_stored:
-            self._runner.start_shared(entry, key, self._user if tool.scope == "user" else None)
-        return is_stored
+        if stored is None:
+            return False
+        self._runner.start_shared(entry, stored, self._user if tool.scope == "user" else None)
+        return True
 
     def _take_stored(self, entry: Entry, key: str) -> bool:
         hit = self._cache.get(key, tool=entry.node.name)

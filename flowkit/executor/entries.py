@@ -1,7 +1,7 @@
 """What the executor keeps of one call or control while it lives."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from flowkit.arguments import Arguments
@@ -101,7 +101,7 @@ class Extra:
     context: Context[Any] | None = None
     followers: "Sequence[Entry]" = ()
     """Equal calls that wait for this one's result."""
-    key: str | None = None
+    key: Hashable | None = None
     """What equal calls are known by."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()
     optional: bool = False

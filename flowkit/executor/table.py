@@ -5,7 +5,7 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -71,7 +71,7 @@ class Table(ABC):
         self._plans: dict[str, Plan] = {}
         self._pending: dict[str, Entry] = {}
         self._asking: set[str] = set()
-        self._shared: dict[str, Entry] = {}
+        self._shared: dict[Hashable, Entry] = {}
         self._resources = Resources()
         self._resource_writes: int = 0
         self._mismatches: dict[tuple[object, Path, object, str], str | None] = {}
