@@ -37,7 +37,6 @@ class Callee(Protocol):
 
     name: str
     function: Callable[..., Any]
-    parts: "tuple[Parameter | Need[Any], ...]"
     visible: tuple[Parameter, ...]
     own_names: frozenset[str]
     needs: "tuple[Need[Any], ...]"
@@ -47,16 +46,28 @@ class Callee(Protocol):
     secrets: frozenset[str]
 
     @property
-    def documentation(self) -> Documentation: ...
+    def documentation(self) -> Documentation:
+        """The function's own docstring."""
+        ...
+
     @property
     def parameter_descriptions(self) -> Mapping[str, str]:
         """Docstrings' texts on the parameters that a caller sees."""
         ...
 
     @property
-    def schema(self) -> Schema: ...
-    def reader(self, given: frozenset[str]) -> Reader: ...
-    def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any: ...
+    def schema(self) -> Schema:
+        """The faithful schema of the arguments."""
+        ...
+
+    def reader(self, given: frozenset[str]) -> Reader:
+        """Reads arguments as a caller writes them, when these `Needs` parameters are given."""
+        ...
+
+    def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
+        """Call the function: its result, or what gives it when it is awaited."""
+        ...
+
     def bind(self, receiver: object) -> "Callee":
         """The same as a method of this object."""
         ...
@@ -92,7 +103,7 @@ class FunctionCallee:
                 parts.append(Need(parameter.name, parameter.default.tool, parameter.default.renames))
             elif parameter.name != signature.context:
                 parts.append(parameter)
-        self.parts = tuple(parts)
+        self._parts = tuple(parts)
         self.needs = tuple(part for part in parts if isinstance(part, Need))
         own = [part for part in parts if isinstance(part, Parameter)]
         self.own_names = frozenset(name for parameter in own for name in (parameter.name, parameter.wire))
@@ -155,12 +166,11 @@ class FunctionCallee:
         return self._schema
 
     def _find_flat(self) -> str:
-        if len(self.parts) != 1 or self.needs or not isinstance(self.parts[0], Parameter):
+        if len(self._parts) != 1 or self.needs or not isinstance(self._parts[0], Parameter):
             raise DefinitionError.about(self.name, "flatten is for one parameter, and no needs")
-        return self.parts[0].name
+        return self._parts[0].name
 
     def reader(self, given: frozenset[str]) -> Reader:
-        """The reader of arguments as a caller writes them, when these `Needs` parameters are given."""
         inner = self._inner_reader(given)
         return inner if self._flat is None else FlatReader(inner, self._flat, tuple(self._property_names()))
 
@@ -172,7 +182,7 @@ class FunctionCallee:
         if given not in self._readers:
             parts = [
                 self._needed[part.parameter] if isinstance(part, Need) and part.parameter in given else part
-                for part in self.parts
+                for part in self._parts
             ]
             parameters = merge(self.name, parts)
             secrets = self.secrets | {
@@ -208,11 +218,11 @@ class FunctionCallee:
         bound.function = types.MethodType(self.function, receiver)
         bound.needs = tuple(need.bind(receiver) for need in self.needs)
         bindings = {need.parameter: need for need in bound.needs}
-        bound.parts = tuple(bindings[part.parameter] if isinstance(part, Need) else part for part in self.parts)
+        bound._parts = tuple(bindings[part.parameter] if isinstance(part, Need) else part for part in self._parts)
         return bound
 
     def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        own = [part for part in self.parts if isinstance(part, Parameter)]
+        own = [part for part in self._parts if isinstance(part, Parameter)]
         names = [parameter.name for parameter in own if parameter.kind in ("positional", "plain")]
         star = next((parameter.name for parameter in own if parameter.kind == "star"), None)
         if len(args) > len(names) and star is None:

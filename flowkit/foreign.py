@@ -71,7 +71,6 @@ class SchemaCallee:
             )
             for property_name, property_schema in self._reader.properties.items()
         )
-        self.parts: tuple[Parameter | Need[Any], ...] = self.visible
         self.own_names = frozenset(self._reader.names)
         self._context, returns = _read_handler(name, handler)
         self.takes_context = self._context is not None

@@ -111,8 +111,8 @@ def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()
         types &= types_within(dict(part), root, trail)
     if "type" in schema:
         types &= {kind for said in types_of(schema) for kind in (said, *(("integer",) if said == "number" else ()))}
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(values, list):
+    values = values_of(schema)
+    if values is not None:
         types &= frozenset[str]().union(*map(types_of_value, values))
     return types
 
@@ -123,6 +123,12 @@ def types_of(schema: Schema) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def values_of(schema: Schema) -> list[JSON] | None:
+    """The values that `enum` or `const` allows; None when they aren't told one by one."""
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    return values if isinstance(values, list) else None
 
 
 def types_of_value(value: JSON) -> frozenset[str]:

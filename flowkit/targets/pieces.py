@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema, types_of_value
+from flowkit.shapes import Schema, types_of_value, values_of
 from flowkit.targets.strict import KEYWORDS
 
 SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})
@@ -38,6 +38,7 @@ WORDS: Mapping[str, frozenset[str]] = {
 
 
 def array_of(items: JSON, bounds: Schema, described: dict[str, JSON]) -> dict[str, JSON]:
+    """A list of `items`, as short and as long as `bounds` says by `minItems` and `maxItems`."""
     kept = {key: bounds[key] for key in ("minItems", "maxItems") if bounds.get(key) is not None}
     return {"type": "array", **described, "items": items, **kept}
 
@@ -74,6 +75,7 @@ def tell(description: str, texts: Sequence[str]) -> dict[str, JSON]:
 
 
 def tell_examples(schema: Schema) -> list[str]:
+    """A remark with the schema's examples; none when it has none."""
     examples = schema.get("examples")
     if not isinstance(examples, list) or not examples:
         return []
@@ -81,6 +83,7 @@ def tell_examples(schema: Schema) -> list[str]:
 
 
 def unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
+    """The schemas in their order, equal ones once."""
     kept: list[dict[str, JSON]] = []
     for schema in schemas:
         if schema not in kept:
@@ -90,8 +93,8 @@ def unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
 
 def guess_types(schema: Schema) -> tuple[str, ...]:
     """The types of a schema that doesn't say them but shows them by its other keywords."""
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(values, list):
+    values = values_of(schema)
+    if values is not None:
         kinds = [min(types_of_value(value)) for value in values]  # "integer" before "number"
         return tuple(dict.fromkeys(kinds))
     return tuple(kind for kind, words in WORDS.items() if words & schema.keys())[:1]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from flowkit.codec import dumps
-from flowkit.shapes import TYPES, Schema, alternatives, subschemas, types_of
+from flowkit.shapes import TYPES, Schema, alternatives, subschemas, types_of, values_of
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 KEYWORDS: Mapping[str, frozenset[str]] = {
@@ -129,8 +129,8 @@ def _check_values(schema: Schema, totals: _Totals) -> Iterator[str]:
     pattern = schema.get("pattern")
     if isinstance(pattern, str) and not is_supported_pattern(pattern):
         yield f"pattern {pattern!r} looks around"
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(values, list):
+    values = values_of(schema)
+    if values is not None:
         size = sum(len(value) if isinstance(value, str) else len(dumps(value)) for value in values)
         totals.text += size
         totals.enum_values += len(values) if "enum" in schema else 0

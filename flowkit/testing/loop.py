@@ -6,7 +6,6 @@ while one of flowkit's own threads is busy, or a socket is open, time passes as 
 
 import asyncio
 import selectors
-import threading
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
@@ -44,7 +43,6 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
-        self._threads_before = threading.active_count()
         self.own_files = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
