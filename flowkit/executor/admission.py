@@ -205,7 +205,7 @@ class Admission(Endings):
             self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
             return True
         self._shared[shared] = entry
-        entry.more.key = shared
+        entry.key = shared
         if stored is None:
             return False
         self._runner.start_shared(entry, stored, self._user if tool.scope == "user" else None)

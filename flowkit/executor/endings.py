@@ -143,7 +143,8 @@ class Endings(Table):
 
     def _let_follow(self, entry: Entry) -> None:
         """Give its result to the equal calls that waited for it; one of them runs when it has none."""
-        assert entry.extra is not None
+        if entry.extra is None:
+            return
         followers, entry.extra.followers = entry.extra.followers, ()
         followers = [follower for follower in followers if not follower.has_ended]
         if entry.state in ("finished", "failed"):
@@ -151,9 +152,8 @@ class Endings(Table):
                 follower.value, follower.source = entry.value, "flight"
                 self._end(follower, entry.state, error=entry.error)
             return
-        key = entry.extra.key
-        if key is not None and self._shared.get(key) is entry:
-            del self._shared[key]
+        if entry.key is not None and self._shared.get(entry.key) is entry:
+            del self._shared[entry.key]
         for follower in followers:
             self._admit(follower)
 
@@ -227,10 +227,10 @@ class Endings(Table):
     def _become(self, entry: Entry, state: State, reason: str) -> None:
         """Void what was never sealed; what it found stays for equal calls of this turn."""
         extra = entry.extra
-        if extra is not None and extra.key is not None and entry.state == "finished":
+        if entry.key is not None and entry.state == "finished":
             kept = Entry(entry.id, entry.node, None, None, entry.order)
             kept.phase, kept.state, kept.value = Phase.ENDED, "finished", entry.value
-            self._shared[extra.key] = kept
+            self._shared[entry.key] = kept
         entry.phase, entry.state, entry.error, entry.value = Phase.ENDED, state, reason, None
         entry.sealed_s = None
         self._tell(entry)

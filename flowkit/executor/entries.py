@@ -101,8 +101,6 @@ class Extra:
     context: Context[Any] | None = None
     followers: "Sequence[Entry]" = ()
     """Equal calls that wait for this one's result."""
-    key: Hashable | None = None
-    """What equal calls are known by."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()
     optional: bool = False
     raw: object = None
@@ -144,6 +142,7 @@ class Entry:
         "error",
         "extra",
         "id",
+        "key",
         "missing",
         "node",
         "order",
@@ -183,6 +182,8 @@ class Entry:
         self.ended_s: float | None = None
         self.stop: str | None = None
         self.worker: asyncio.Task[None] | None = None
+        self.key: Hashable | None = None
+        """What equal reads are known by."""
         self.extra: Extra | None = None
 
     @property
