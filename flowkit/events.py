@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from flowkit.codec import JSON
@@ -249,11 +250,15 @@ class UsageReported(Event):
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished(Event):
-    """The turn's last word; `error` when it broke."""
+    """The turn's last word; `error` when it broke.
+
+    `model` is who answered, which is known only now where a router or a fallback was asked.
+    """
 
     turn: int
     reason: FinishReason
     error: str | None = None
+    model: str | None = None
     type: ClassVar[str] = "turn.finished"
 
 
@@ -293,7 +298,7 @@ E = TypeVar("E", bound=Event)
 class EventLog:
     """The events of one run, kept in order; `emit` and `note` from the loop's thread only.
 
-    While nobody watches, an event is kept as a plain tuple and becomes an object when somebody looks: a run may have
+    While nobody watches, an event is kept as plain values and becomes an object when somebody looks: a run may have
     millions. `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
     """
 
@@ -302,7 +307,9 @@ class EventLog:
         self.first_seq = 0
         self.is_closed = False
         self._built: list[Event] = []
-        self._notes: list[tuple[Any, ...]] = []
+        # For each: its type's name, its `t`, how many values follow, the values. One list of plain values is smaller
+        # than a tuple for each, and gives the garbage collector nothing to look for.
+        self._notes: list[Any] = []
         # Asyncio's own clock is this function behind a method; it is asked several times for every call.
         self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
         self._began = self._clock()
@@ -314,8 +321,11 @@ class EventLog:
         """Every event so far."""
         if self._notes:
             seq = self.first_seq + len(self._built)
-            for kind, t, *values in self._notes:
-                self._built.append(_KINDS[kind](self.run, seq, t, *map(_finish, values)))
+            notes = iter(self._notes)
+            for kind in notes:
+                t, count = next(notes), next(notes)
+                values = [_finish(value) for value in islice(notes, count)]
+                self._built.append(_KINDS[kind](self.run, seq, t, *values))
                 seq += 1
             self._notes.clear()
         return self._built
@@ -340,8 +350,9 @@ class EventLog:
         if self._listeners or self._wakers:
             self._add(kind(self.run, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
-            # Its type's name, not the type: a tuple of plain values costs the garbage collector nothing.
-            self._notes.append((kind.type, t) + values)  # noqa: RUF005  # unpacking would make a list on the way
+            notes = self._notes
+            notes += (kind.type, t, len(values))
+            notes += values
         return t
 
     def _add(self, event: Event) -> None:

@@ -24,6 +24,7 @@ from flowkit.journal import Journal
 from flowkit.limits import LimitReached, Meter
 from flowkit.messages import AssistantMessage, Message, SystemMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.models.routing import name_answerer
 from flowkit.open_calls import OpenCalls
 from flowkit.outputs import OutputInvalid
 from flowkit.reading import LongResults
@@ -252,7 +253,8 @@ class Rounds(Generic[OutputT]):
             if finished.error is None:
                 break
             self._dropped += reader.drop(str(finished.error))
-            self._log.emit(events.TurnFinished, turn, "error", str(finished.error))
+            answerer = name_answerer(self._plan.model, finished.message)
+            self._log.emit(events.TurnFinished, turn, "error", str(finished.error), answerer)
             if attempt >= self._plan.attempts or not finished.error.retryable:
                 raise finished.error
             await asyncio.sleep(_delay_s(finished.error, attempt))
@@ -265,7 +267,8 @@ class Rounds(Generic[OutputT]):
         if not finished.message.is_empty:
             self._messages.append(finished.message)
         self._calls.open(dict(zip(finished.nodes, finished.message.calls, strict=True)), finished.message)
-        self._log.emit(events.TurnFinished, turn, finished.turn.reason)
+        answerer = name_answerer(self._plan.model, finished.message)
+        self._log.emit(events.TurnFinished, turn, finished.turn.reason, None, answerer)
         past = PastTurn(finished.message, finished.nodes, finished.usage, finished.turn.reason)
         await self._record.write_turn(turn, past)
         reader.release()

@@ -13,13 +13,13 @@ from pydantic import BaseModel
 from flowkit.agent import Agent
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
-from flowkit.events import ApprovalAsked, CallStarted, Event, RunFinished
+from flowkit.events import ApprovalAsked, CallStarted, Event, RunFinished, TurnFinished
 from flowkit.executor import Approve, Deny
 from flowkit.history import mend
 from flowkit.limits import Limits
 from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, Usage, UserMessage
-from flowkit.models.base import NamedTool, RefusalDelta
-from flowkit.models.routing import FallbackModel
+from flowkit.models.base import Model, NamedTool, RefusalDelta
+from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.pricing import Price
 from flowkit.references import ToolCall
@@ -142,6 +142,19 @@ def test_an_error_that_will_not_pass_is_raised_at_once_with_what_there_is() -> N
         run_virtual(agent_of([[ModelError("wrong key", status=401)], "Hi."]).run("go"))
     result = cast(AgentResult[str], caught.value.result)
     assert result.messages == (UserMessage("go"),)
+
+
+def test_the_end_of_a_turn_tells_which_model_answered() -> None:
+    async def go(model: Model) -> list[str | None]:
+        run = Agent(model, cache=False).start("go")
+        return [event.model async for event in run if isinstance(event, TurnFinished)]
+
+    busy = ScriptedModel([[ModelError("busy", status=503, retryable=True)]], name="busy")
+    broken = ScriptedModel([["Hm", CUT]], name="broken")
+    fine = ScriptedModel(["Hi."] * 3, name="fine")
+    assert run_virtual(go(fine)) == ["fine"]
+    assert run_virtual(go(FallbackModel(busy, fine))) == ["fine"]
+    assert run_virtual(go(FallbackModel(broken, Router(lambda messages, data: fine, fine)))) == ["broken", "fine"]
 
 
 def test_attempts_are_bounded() -> None:

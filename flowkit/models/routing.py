@@ -119,6 +119,19 @@ def answered_by(message: AssistantMessage) -> str | None:
     return marks[-1] if marks else None
 
 
+def name_answerer(model: Model, message: AssistantMessage) -> str:
+    """The name of the model that gave this answer: `model` itself, or the one behind it that did."""
+    source = answered_by(message)
+    found = None if source is None else _find(model, source)
+    return model.name if source is None else source if found is None else found.name
+
+
+def _find(model: Model, source: str) -> Model | None:
+    if not isinstance(model, (FallbackModel, Router)):
+        return model if model.source == source else None
+    return next((found for inner in model.models if (found := _find(inner, source)) is not None), None)
+
+
 async def _mark(model: Model, begun: Delta | None, deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
     """The deltas, with who gave them before and what they cost within; only here it is known which model answered."""
     yield ProviderDelta(ANSWERED_BY, model.source)
