@@ -12,7 +12,7 @@ from flowkit.executor.controls import begin_control
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import RunJournal
-from flowkit.references import Reference, ToolCall, find_open, find_references, format_pointer, substitute
+from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
 from flowkit.shapes import find_mismatch, find_subschemas
 
 
@@ -71,7 +71,7 @@ class Placing(Admission):
             raise GraphError(f"{node.id!r} is taken: every node needs an id of its own")
         above = None if parent is None else self._entries[parent]
         if plan is None and isinstance(node, ToolCall):
-            plan = self._plan(node.name)
+            plan = self._plans.get(node.name) or self._plan(node.name)
         self._count += 1
         entry = Entry(node.id, node, plan, above, self._count)
         if above is not None:
@@ -285,9 +285,9 @@ class Placing(Admission):
 
     def _resolve(self, entry: Entry, plan: Plan) -> bool:
         """Put the values in and validate them; False when that failed."""
-        bound = entry.bound
+        assert entry.bound is not None
         try:
-            values = cast("dict[str, object]", substitute(bound, partial(self._value, entry)))
+            values = self._put_in(entry, entry.bound)
             if plan.needs:
                 needed = {name: value for name, value in values.items() if name in plan.needs}
                 given = {name: value for name, value in values.items() if name not in plan.needs}
@@ -298,6 +298,11 @@ class Placing(Admission):
             self._end(entry, "failed", error=f"not run: {error}")
             return False
         return True
+
+    def _put_in(self, entry: Entry, bound: Mapping[str, object]) -> dict[str, object]:
+        """The arguments with the values that their references name."""
+        replace = partial(self._value, entry)
+        return {name: value if type(value) in SCALARS else substitute(value, replace) for name, value in bound.items()}
 
     def _begin(self, entry: Entry) -> None:
         """Start a step that asks a model, or open a control's body."""
