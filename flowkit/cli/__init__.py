@@ -5,15 +5,18 @@ Exit codes: 0 done, 1 the run failed, 2 wrong usage or configuration, 130 stoppe
 
 import sys
 
-from flowkit.cli.commands import app
-from flowkit.cli.exit_codes import FAILED, MISUSED
+from flowkit.cli.exit_codes import FAILED, MISUSED, STOPPED
 from flowkit.errors import ConfigurationError, DefinitionError, FlowkitError
 
 
 def main() -> None:
     """Run the command of this process and exit; errors are one line, never a traceback."""
     try:
+        from flowkit.cli.commands import app  # here, so that Ctrl-C while it imports is no traceback either
+
         app()
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
     except (ConfigurationError, DefinitionError) as error:
         _exit(error, MISUSED)
     except FlowkitError as error:
