@@ -185,6 +185,8 @@ def read_trace(lines: Iterable[bytes | str]) -> list[Mapping[str, JSON]]:
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ConfigurationError(f"line {number} of the trace isn't an event: expected an object with a type")
         events.append(event)
+    if not events:
+        raise ConfigurationError("the trace holds no events")
     return events
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,8 @@ def test_app_that_cannot_be_used_is_one_line(flowkit: Command, tmp_path: Path, p
     [
         (("chat", "nothing.py", "hello"), "no file 'nothing.py'"),
         (("chat", f"{SHOP}:nobody", "hello"), "has no agent 'nobody'; its agents are agent"),
+        (("chat", SHOP, " "), "nothing to say"),
+        (("trace", "/dev/null"), "the trace holds no events"),
         (("chat", SHOP, "hello", "--data", "colour=blue"), "takes no data 'colour'; it takes user, database, latency"),
         (("chat", SHOP, "hello", "--data", "latency=soon"), "data 'latency' is 'soon'"),
         (("chat", SHOP, "hello", "--data", "database"), "--data 'database' isn't key=value"),
@@ -258,6 +261,19 @@ def test_without_a_key_the_offline_model_calls_and_shows_real_data(
     assert "the offline demo model answers" in ended.err
     assert "ORD-1002" in ended.out
     assert "4,000" in ended.out
+
+
+def test_ctrl_c_while_the_command_still_imports_is_no_traceback(
+    flowkit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == "flowkit.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "flowkit.cli.commands", raising=False)
+    monkeypatch.setattr("sys.meta_path", [Interrupting(), *sys.meta_path])
+    assert flowkit("--version").code == 130
 
 
 def test_ctrl_c_stops_within_a_second(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def chat(
     name, agent = loaded.get_agent()
     options = read_pairs(data, "--data")
     is_conversation = message is None and sys.stdin.isatty()
-    messages = _read_messages() if message is None else iter([message])
+    messages = _read_messages() if message is None else iter([_check_message(message)])
     with (
         open_trace(trace) as file,
         open_chosen_journal(journal, wanted=session is not None) as kept,
@@ -100,13 +100,16 @@ def _say(runner: asyncio.Runner, conversation: Conversation, text: str, *, is_on
         return "cancelled"
 
 
+def _check_message(text: str) -> str:
+    if not text.strip():
+        raise ConfigurationError("nothing to say: give a message, or write one to standard input")
+    return text
+
+
 def _read_messages() -> Iterator[str]:
     """Lines from a person, until an empty one; everything at once from a pipe."""
     if not sys.stdin.isatty():
-        text = sys.stdin.read().strip()
-        if not text:
-            raise ConfigurationError("nothing to say: give a message, or write one to standard input")
-        yield text
+        yield _check_message(sys.stdin.read().strip())
         return
     if find_spec("readline") is not None:
         import_module("readline")  # from here on lines can be edited, and earlier ones called back
