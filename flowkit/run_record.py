@@ -25,6 +25,7 @@ class RunRecord:
 
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal
+        self._prefixes = set[str]()
         if journal is not None:
             log.first_seq = journal.first_seq
             log.listen(journal.append_event)
@@ -35,7 +36,7 @@ class RunRecord:
         return [] if self.journal is None else [_read_turn(turn.message) for turn in self.journal.turns]
 
     def prefix(self, turn: int, attempt: int) -> str:
-        """The beginning of the ids of an attempt's calls, one that no call in the journal has.
+        """The beginning of the ids of an attempt's calls, one that no call in the journal and no other attempt has.
 
         A process that was killed in the middle of a turn may have left reads of it, of calls that the model's next
         answer need not repeat.
@@ -44,7 +45,8 @@ class RunRecord:
         free = 0
         while True:
             prefix = f"turn/{turn}" if free + attempt == 1 else f"turn/{turn}/attempt/{free + attempt}"
-            if not any(node.startswith(f"{prefix}/call/") for node in known):
+            if prefix not in self._prefixes and not any(node.startswith(f"{prefix}/call/") for node in known):
+                self._prefixes.add(prefix)
                 return prefix
             free += 1
 

@@ -1,5 +1,6 @@
 """Runs that go on in their journal: what had happened stands, under the names it had."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import pytest
 
 from flowkit.agent import Agent
 from flowkit.context import Context
+from flowkit.events import EventLog
 from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.limits import Limits
 from flowkit.messages import Message, ToolMessage
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.run import AgentResult
+from flowkit.run_record import RunRecord
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 from flowkit.toolsets import Toolset
@@ -87,6 +90,20 @@ def test_a_call_of_a_second_attempt_waits_under_the_name_that_the_journal_knows(
         return await decide_and_go_on(agent, journal)
 
     assert in_journal(tmp_path, go).output == "Done."
+
+
+def test_attempts_after_a_crash_never_share_their_names(tmp_path: Path) -> None:
+    async def go() -> list[str]:
+        journal = Journal(tmp_path / "runs.db")
+        held = await journal.open_run("r", name="agent")
+        await held.record("turn/1/call/0", state="finished", value=1, effect="read")
+        record = RunRecord(held, EventLog("r", asyncio.get_running_loop().time))
+        prefixes = [record.prefix(1, attempt) for attempt in (1, 2, 3)]
+        await held.close()
+        journal.close()
+        return prefixes
+
+    assert run_virtual(go()) == ["turn/1/attempt/2", "turn/1/attempt/3", "turn/1/attempt/4"]
 
 
 def test_a_long_result_is_read_on_after_the_run_goes_on(tmp_path: Path) -> None:
