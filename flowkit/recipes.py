@@ -17,7 +17,7 @@ from typing_extensions import ParamSpec, Unpack
 from flowkit.asking import ask
 from flowkit.codec import JSON
 from flowkit.effects import Effect, Options
-from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
 from flowkit.needs import NeedMarker
 from flowkit.recipe_output import output_of_type
@@ -27,6 +27,7 @@ from flowkit.recipe_source import check_source
 from flowkit.recipe_steps import build, each, finally_, step, when
 from flowkit.recipe_tools import make_recipe_tool
 from flowkit.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
+from flowkit.run import is_loop_running
 from flowkit.schema import Schema
 from flowkit.shapes import find_problem
 from flowkit.signatures import MISSING, Signature, read_signature
@@ -116,6 +117,8 @@ class Recipe(Generic[P, R_co]):
 
     def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
         """`run`, for a program without an event loop."""
+        if is_loop_running():
+            raise ConfigurationError("run_sync would block the event loop that runs here; write `await ….run(…)`")
         return asyncio.run(self.run(*args, **kwargs))
 
     def start(self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]) -> RecipeRun[R_co]:

@@ -12,6 +12,7 @@ from flowkit.errors import ConfigurationError, RunError
 from flowkit.events import RunFinished
 from flowkit.journal import Journal
 from flowkit.models.scripted import Script, ScriptedModel, call
+from flowkit.recipes import recipe
 from flowkit.run import AgentResult
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
@@ -121,4 +122,16 @@ def test_the_blocking_form_inside_a_loop_says_what_to_write_instead() -> None:
         agent_of(["Hi."]).run_sync("go")
 
     with pytest.raises(ConfigurationError, match=r"await agent\.run"):
+        run_virtual(go())
+
+
+def test_the_blocking_form_of_a_recipe_inside_a_loop_says_so_too() -> None:
+    @recipe
+    def nothing(text: str) -> str:
+        return text
+
+    async def go() -> None:
+        nothing.run_sync("go")
+
+    with pytest.raises(ConfigurationError, match="run_sync would block"):
         run_virtual(go())
