@@ -83,10 +83,9 @@ def _collect(value: object, found: list[Reference]) -> None:
     else:
         return
     for item in items:
-        kind = type(item)
-        if kind is Reference:
-            found.append(cast("Reference", item))
-        elif kind not in SCALARS:
+        if type(item) is Reference:
+            found.append(item)
+        elif type(item) not in SCALARS:
             _collect(item, found)
 
 
