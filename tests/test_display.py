@@ -200,6 +200,26 @@ def test_pipe_has_the_answer_on_one_stream_and_the_calls_on_the_other() -> None:
     assert notes == '✓ get_order(order_id="ORD-1")  300 ms\n  {"status":"shipped"}\n'
 
 
+def test_answer_that_broke_off_is_kept_apart_from_the_one_that_took_its_place() -> None:
+    script = Script()
+    script.at(0.1, TurnStarted, 1, "m", 1)
+    script.at(0.2, TextDelta, "It ha", 1)
+    script.at(0.3, TurnFinished, 1, "error", error="the connection broke")
+    script.at(0.4, TurnStarted, 1, "m", 2)
+    script.at(0.5, TextDelta, "It has shipped.", 1)
+
+    answer, notes = show_in_pipe(script.log.events)
+
+    assert answer == "It ha\nIt has shipped.\n"
+    assert notes == "the answer broke off; asking again\n"
+    shown = show_on_terminal(script.log.events).splitlines()
+    assert [line.rstrip() for line in shown if line.strip()] == [
+        "It ha",
+        "the answer broke off; asking again",
+        "It has shipped.",
+    ]
+
+
 @given(st.text(), st.integers(min_value=1, max_value=50))
 def test_shortened_text_is_one_line_within_its_limit(text: str, limit: int) -> None:
     short = shorten(text, limit)

@@ -3,9 +3,9 @@
 from typing import TextIO
 
 from flowkit.display.lines import MARKS, say_call, say_result, say_state
-from flowkit.display.transcript import CALL_ENDS, CallBlock, TextBlock, Transcript
+from flowkit.display.transcript import ASKED_AGAIN, CALL_ENDS, CallBlock, TextBlock, Transcript
 from flowkit.display.words import clean
-from flowkit.events import Event
+from flowkit.events import Event, TurnStarted
 
 RESULT_LIMIT = 160
 
@@ -29,6 +29,9 @@ class PlainDisplay:
             self._write_call(block)
         elif isinstance(block, TextBlock) and not block.is_thinking and block.call is None:
             self._write_text(str(getattr(event, "text", "")))
+        elif isinstance(event, TurnStarted) and event.attempt > 1:
+            self.end()
+            self._notes.write(f"{ASKED_AGAIN}\n")
 
     def end(self) -> None:
         """The answer's last line is complete."""

@@ -24,6 +24,7 @@ from flowkit.events import (
     TextDelta,
     ThinkingDelta,
     TurnFinished,
+    TurnStarted,
 )
 
 State = Literal[
@@ -34,6 +35,7 @@ CALL_ENDS = frozenset(
 )
 """The types of the events that end a call."""
 WAITS_FOR_APPROVAL = "waits for approval"
+ASKED_AGAIN = "the answer broke off; asking again"
 OPEN: frozenset[State] = frozenset(("new", "sealed", "waiting", "running"))
 
 
@@ -96,6 +98,10 @@ class Transcript:
                 return self._add_text(text, is_thinking=True, call=call)
             case TurnFinished():
                 self._close_text()
+                return None
+            case TurnStarted(attempt=attempt) if attempt > 1:
+                self._close_text()
+                self.blocks.append(TextBlock(ASKED_AGAIN, is_thinking=True, call=None, is_open=False))
                 return None
             case CallNew():
                 return self._open_call(event)
