@@ -69,7 +69,7 @@ def say_summary(summary: Summary) -> list[str]:
         counts.append(_count(summary.calls, "call") + cached)
     if summary.usage.total_tokens:
         counts.append(f"tokens {summary.usage.input_tokens} in, {summary.usage.output_tokens} out")
-    if summary.cost_usd is not None:
+    if summary.cost_usd or (summary.cost_usd is not None and summary.usage.total_tokens):
         counts.append(f"${summary.cost_usd:.4f}")
     lines = [" · ".join(times)]
     if counts:
