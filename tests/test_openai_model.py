@@ -327,6 +327,12 @@ def test_neither_key_nor_address_is_one_sentence() -> None:
     assert str(failed.value) == "no model server: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own"
 
 
+def test_a_base_url_that_is_no_web_address_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigurationError, match="has to begin with http://") as failed:
+        OpenAIModel("m", base_url="me:secret@gateway.example/v1", api_key="k")
+    assert "secret" not in str(failed.value)
+
+
 def test_what_cannot_be_said_of_thinking_is_an_error_when_the_model_is_made() -> None:
     with pytest.raises(ConfigurationError, match="doesn't think"):
         OpenAIModel("gpt-4.1", api_key="sk-test", thinking=True)

@@ -112,4 +112,6 @@ def _find_server(base_url: str | None, api_key: str | None) -> tuple[str, str]:
     found_key = api_key or os.environ.get("OPENAI_API_KEY", "").strip() or None
     if found_url is None and found_key is None:
         raise ConfigurationError("no model server: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own")
+    if found_url is not None and not found_url.startswith(("http://", "https://")):
+        raise ConfigurationError("the base URL has to begin with http:// or https://, as in http://127.0.0.1:11434/v1")
     return found_url or DEFAULT_BASE_URL, found_key or PLACEHOLDER_KEY
