@@ -90,7 +90,8 @@ class StepReader:
     def _read_call(self, path: Path, name: str, data: Mapping[str, Any], scope: FileScope) -> Callable[[str], Node]:
         tool = self.known.tools.get(name)
         if tool is None:
-            self.values.fail((*path, "tool"), f"there is no tool {name!r}; {nearest(name, list(self.known.tools))}")
+            hint = nearest(name, list(self.known.tools)) if self.known.tools else "give some: tools=, or --tools FILE"
+            self.values.fail((*path, "tool"), f"there is no tool {name!r}; {hint}")
         arguments = self.values.read_arguments(path, data, scope)
         try:
             tool.check(arguments)

@@ -106,6 +106,13 @@ def test_validate_names_every_file_and_what_is_wrong_with_it(flowkit: Command, t
     assert "wrong.yaml:4:5" in ended.err
 
 
+def test_yaml_recipe_without_its_tools_says_how_to_give_them(flowkit: Command) -> None:
+    ended = flowkit("run", CHECK, "order_id=ORD-1002")
+
+    assert ended.code == 2
+    assert ended.err.endswith("there is no tool 'get_order_status'; give some: tools=, or --tools FILE\n")
+
+
 def test_trace_is_drawn(flowkit: Command, shop_data: tuple[str, ...]) -> None:
     flowkit("run", SHOP, "order_id=ORD-1002", "--trace", "run.jsonl", *shop_data)
     drawn = flowkit("trace", "run.jsonl").out
