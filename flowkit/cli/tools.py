@@ -22,7 +22,7 @@ For = Annotated[str, typer.Option("--target", help=f"For --lint: {', '.join(TARG
 
 
 def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, target: For = "openai-strict") -> None:
-    """Show the tools of an app's agent, or all tools of the file; with --lint, exit 1 when one has an error."""
+    """Show the tools of an app, and their schemas."""
     found = _find_tools(load_app(app))
     if lint:
         _lint(found, target, as_json)
