@@ -1,6 +1,9 @@
 """The public names of flowkit, for type checkers; `__init__.py` imports them when they are first used."""
 
 from flowkit.agent import Agent as Agent
+from flowkit.agent.limits import Limits as Limits
+from flowkit.agent.run import AgentResult as AgentResult
+from flowkit.agent.run import Run as Run
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
@@ -15,7 +18,6 @@ from flowkit.executor import Approve as Approve
 from flowkit.executor import Deny as Deny
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
-from flowkit.limits import Limits as Limits
 from flowkit.messages import File as File
 from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message
@@ -23,13 +25,12 @@ from flowkit.messages import Text as Text
 from flowkit.messages import Usage as Usage
 from flowkit.models.default import DefaultModel as DefaultModel
 from flowkit.models.openai import OpenAIModel as OpenAIModel
+from flowkit.models.pricing import Price as Price
 from flowkit.models.recording import Recorder as Recorder
 from flowkit.models.recording import Replayer as Replayer
 from flowkit.models.routing import FallbackModel as FallbackModel
 from flowkit.models.routing import Router as Router
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
-from flowkit.pricing import Price as Price
-from flowkit.recipe_files import load_recipe as load_recipe
 from flowkit.recipes import Recipe as Recipe
 from flowkit.recipes import RecipeResult as RecipeResult
 from flowkit.recipes import RecipeRun as RecipeRun
@@ -44,15 +45,14 @@ from flowkit.recipes import not_ as not_
 from flowkit.recipes import recipe as recipe
 from flowkit.recipes import step as step
 from flowkit.recipes import when as when
+from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
-from flowkit.run import AgentResult as AgentResult
-from flowkit.run import Run as Run
 from flowkit.sse_response import sse as sse
 from flowkit.tools import Needs as Needs
 from flowkit.tools import Tool as Tool
 from flowkit.tools import tool as tool
-from flowkit.toolsets import Toolset as Toolset
+from flowkit.tools.toolsets import Toolset as Toolset
 
 __all__: list[str]
 __version__: str

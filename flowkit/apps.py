@@ -125,7 +125,7 @@ def load_app(target: str, *, tools: Path | None = None) -> App:
 
 def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> App:
     """A YAML recipe as an app; its tools and its `open_data` are those of the Python file `tools`."""
-    from flowkit.recipe_files import load_recipe
+    from flowkit.recipes.files import load_recipe
 
     given = None if tools is None else load_app(str(tools))
     if given is None:

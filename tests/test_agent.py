@@ -19,7 +19,7 @@ from flowkit.messages import ToolMessage, UserMessage
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
-from flowkit.toolsets import Toolset
+from flowkit.tools.toolsets import Toolset
 
 
 @dataclass(frozen=True)

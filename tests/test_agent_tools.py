@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
 from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished
 from flowkit.messages import ToolMessage
 from flowkit.models.scripted import Script, ScriptedModel, call
-from flowkit.run import AgentResult
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

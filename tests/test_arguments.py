@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from flowkit import Reference, Tool, ToolArgumentsError, tool
-from flowkit.arguments import MASK
+from flowkit.tools.arguments import MASK
 
 
 class Colour(enum.Enum):

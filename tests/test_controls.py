@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.codec import JSON
-from flowkit.conditions import Both, Compare, Condition, Either, IsIn, IsNone, IsTrue, Not
 from flowkit.errors import GraphError, ToolError
 from flowkit.executor import Executor
 from flowkit.graph import Body, Each, Fallback, Graph, Group, ModelStep, Node, Step, When, index_id, item_id, nest
+from flowkit.graph.conditions import Both, Compare, Condition, Either, IsIn, IsNone, IsTrue, Not
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from tests.executing import AnyTool, Ran, execute

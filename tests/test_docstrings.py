@@ -3,7 +3,7 @@
 import pytest
 
 from flowkit import tool
-from flowkit.docstrings import Documentation, read_docstring
+from flowkit.tools.docstrings import Documentation, read_docstring
 
 GOOGLE = """Find things.
 

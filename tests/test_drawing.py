@@ -7,12 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit import drawing
-from flowkit.conditions import Compare
-from flowkit.graph import Body, Each, Graph, Step, When
-from flowkit.layout import arrange
+from flowkit.graph import Body, Each, Graph, Step, When, drawing
+from flowkit.graph.conditions import Compare
+from flowkit.graph.layout import arrange
+from flowkit.graph.timeline import fold
 from flowkit.references import Reference, ToolCall
-from flowkit.timeline import fold
 from flowkit.tools import tool
 from tests.executing import execute
 

@@ -31,7 +31,7 @@ from flowkit.executor import Executor
 from flowkit.journal import Done, Retry, RunJournal
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
-from flowkit.toolsets import Toolset
+from flowkit.tools.toolsets import Toolset
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks, and kills")
 

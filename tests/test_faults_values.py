@@ -20,7 +20,7 @@ from flowkit.executor import Executor, Outcome
 from flowkit.models.scripted import ScriptedModel, call
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Tool, tool
-from flowkit.toolsets import Toolset
+from flowkit.tools.toolsets import Toolset
 
 MEGABYTES = 100
 

@@ -22,7 +22,7 @@ from pydantic_core import core_schema
 
 from flowkit import DefinitionError, Tool, tool
 from flowkit.codec import dump_sorted
-from flowkit.keys import NotKeyable, canonicalize, freeze, make_key
+from flowkit.tools.keys import NotKeyable, canonicalize, freeze, make_key
 
 
 class Colour(enum.Enum):

@@ -8,9 +8,9 @@ import pytest
 from pydantic import Field
 
 from flowkit.cli import main
-from flowkit.lint import Finding
 from flowkit.targets import TARGETS
 from flowkit.tools import Tool, tool
+from flowkit.tools.lint import Finding
 
 
 @tool(effect="read")

@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from flowkit.errors import ConfigurationError
-from flowkit.slots import Slots
+from flowkit.executor.slots import Slots
+from flowkit.executor.threads import Threads, count_busy
 from flowkit.testing.loop import VirtualLoop, run_virtual
-from flowkit.threads import Threads, count_busy
 
 
 def test_time_jumps_to_the_next_timer() -> None:

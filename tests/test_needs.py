@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from flowkit import CONTEXT, Context, DefinitionError, Needs, Reference, Tool, ToolArgumentsError, ToolCall, tool
-from flowkit.effects import Approval, Options
 from flowkit.tools import make_tool
+from flowkit.tools.effects import Approval, Options
 
 
 class Order(BaseModel):

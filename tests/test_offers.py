@@ -9,11 +9,11 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from flowkit.codec import JSON
-from flowkit.results import ResultType
 from flowkit.targets import Target, find_violations, lower
 from flowkit.targets.offers import describe_result, offer_references, outline_result
 from flowkit.testing.strategies import instances
 from flowkit.tools import tool
+from flowkit.tools.results import ResultType
 from tests.signatures import Generated, functions
 
 REFERENCE: dict[str, JSON] = {"from_call": "get_order", "path": "/address/city"}

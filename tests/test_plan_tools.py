@@ -16,7 +16,7 @@ from flowkit.errors import ToolArgumentsError
 from flowkit.targets import find_violations, lower
 from flowkit.testing import arguments
 from flowkit.tools import Tool
-from flowkit.toolsets import Toolset
+from flowkit.tools.toolsets import Toolset
 from tests.data_folder import plans
 
 SPECS = {

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from flowkit.messages import Usage
+from flowkit.models.pricing import Price, get_cost, is_priced
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import ScriptedModel
-from flowkit.pricing import Price, get_cost, is_priced
 
 USAGE = Usage(1_000_000, 100_000, cached_tokens=400_000, thinking_tokens=60_000)
 

@@ -11,9 +11,9 @@ from pydantic import AfterValidator
 
 from flowkit.errors import DefinitionError, RecipeFileError, ToolArgumentsError
 from flowkit.models.scripted import ScriptedModel
-from flowkit.recipe_files import load_recipe, read_recipe
-from flowkit.recipe_format import read_format
 from flowkit.recipes import Recipe, each, recipe, step
+from flowkit.recipes.files import load_recipe, read_recipe
+from flowkit.recipes.format import read_format
 from flowkit.tools import Tool, tool
 
 

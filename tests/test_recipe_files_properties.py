@@ -10,8 +10,6 @@ from jsonschema import Draft202012Validator
 
 from flowkit.errors import RecipeFileError, ToolError
 from flowkit.models.scripted import ScriptedModel
-from flowkit.recipe_files import read_recipe
-from flowkit.recipe_format import read_format
 from flowkit.recipes import (
     Recipe,
     RecipeResult,
@@ -24,6 +22,8 @@ from flowkit.recipes import (
     step,
     when,
 )
+from flowkit.recipes.files import read_recipe
+from flowkit.recipes.format import read_format
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

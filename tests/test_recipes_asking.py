@@ -13,9 +13,9 @@ from flowkit.events import CallFinished, CallNew, TextDelta
 from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.messages import Text, Usage, UserMessage
-from flowkit.model_steps import write_message
 from flowkit.models.scripted import ScriptedModel, call
 from flowkit.recipes import Recipe, RecipeResult, ask, each, recipe, step
+from flowkit.recipes.model_steps import write_message
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

@@ -25,8 +25,8 @@ from flowkit.references import (
     read_model_references,
     resolve,
 )
-from flowkit.shapes import find_subschemas
 from flowkit.tools import tool
+from flowkit.tools.shapes import find_subschemas
 from tests.executing import AnyTool, execute
 
 json_values: st.SearchStrategy[JSON] = st.recursive(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Executor
+from flowkit.executor.resources import Resources, Ticket
 from flowkit.references import Reference, ToolCall
-from flowkit.resources import Resources, Ticket
 from flowkit.tools import Needs, tool
 from tests.executing import AnyTool, execute
 

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.agent.limits import Limits
+from flowkit.agent.run import AgentResult
+from flowkit.agent.run_record import RunRecord
 from flowkit.context import Context
 from flowkit.events import EventLog
 from flowkit.executor import Approve
 from flowkit.journal import Journal
-from flowkit.limits import Limits
 from flowkit.messages import Message, ToolMessage
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
-from flowkit.run import AgentResult
-from flowkit.run_record import RunRecord
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
-from flowkit.toolsets import Toolset
+from flowkit.tools.toolsets import Toolset
 
 Go = Callable[[Journal], Awaitable[AgentResult[str]]]
 

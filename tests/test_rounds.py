@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flowkit.agent import Agent
+from flowkit.agent.limits import Limits
+from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
 from flowkit.events import ApprovalAsked, CallStarted, Event, RunFinished, TurnFinished
 from flowkit.executor import Approve, Deny
 from flowkit.history import mend
-from flowkit.limits import Limits
 from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, Usage, UserMessage
 from flowkit.models.base import Model, NamedTool, RefusalDelta
+from flowkit.models.pricing import Price
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
-from flowkit.pricing import Price
 from flowkit.references import ToolCall
-from flowkit.run import AgentResult
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
 

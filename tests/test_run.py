@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.agent.run import AgentResult
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, RunError
 from flowkit.events import RunFinished
 from flowkit.journal import Journal
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.recipes import recipe
-from flowkit.run import AgentResult
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

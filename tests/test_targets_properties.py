@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flowkit.arguments import Arguments
 from flowkit.codec import JSON
 from flowkit.errors import ToolArgumentsError
 from flowkit.targets import Lowered, find_violations, lower
@@ -14,6 +13,7 @@ from flowkit.targets.strict import FORMATS
 from flowkit.testing import arguments
 from flowkit.testing.strategies import instances
 from flowkit.tools import Tool, tool
+from flowkit.tools.arguments import Arguments
 from tests.signatures import Generated, functions
 
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)

@@ -5,7 +5,7 @@ import pytest
 from flowkit import events
 from flowkit.errors import ConfigurationError
 from flowkit.events import EventLog
-from flowkit.timeline import Timeline, draw_timeline, fold, format_seconds, read_trace
+from flowkit.graph.timeline import Timeline, draw_timeline, fold, format_seconds, read_trace
 
 
 class Script:

@@ -14,9 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
-from flowkit.effects import Options
 from flowkit.errors import ToolResultError
 from flowkit.tools import make_tool
+from flowkit.tools.effects import Options
 
 
 @tool

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.agent import Agent
-from flowkit.aliases import make_alias, make_aliases
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.targets import find_violations
 from flowkit.testing import ScriptedModel, call, run_virtual
 from flowkit.tools import Tool, tool
-from flowkit.toolsets import ToolLike, Toolset
+from flowkit.tools.aliases import make_alias, make_aliases
+from flowkit.tools.toolsets import ToolLike, Toolset
 
 
 @tool(effect="read")

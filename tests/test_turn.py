@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.agent.run import AgentResult
 from flowkit.errors import ModelError
 from flowkit.events import (
     CallCancelled,
@@ -27,7 +28,6 @@ from flowkit.events import (
 from flowkit.messages import AssistantMessage, ToolMessage
 from flowkit.models.base import CallDelta, CallDone
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call, finish, raw_call, thinking
-from flowkit.run import AgentResult
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

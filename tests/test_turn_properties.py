@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.agent import Agent
+from flowkit.agent.run import AgentResult
 from flowkit.errors import ModelError, StreamTruncated, ToolError
 from flowkit.events import CallFinished, CallNew, CallSealed, Event
 from flowkit.history import mend
 from flowkit.messages import AssistantMessage
 from flowkit.models.scripted import CUT, Piece, ScriptedCall, ScriptedModel, call, finish
-from flowkit.run import AgentResult
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

@@ -11,7 +11,7 @@ from flowkit.cache import CacheStats, DiskCache, ShownEntry, open_default_cache
 from flowkit.cli.options import AsJson
 from flowkit.cli.output import make_console, print_json, say_bytes
 from flowkit.errors import ConfigurationError
-from flowkit.timeline import format_seconds
+from flowkit.graph.timeline import format_seconds
 
 app = typer.Typer(help="What is kept of tools' results, and emptying it.", no_args_is_help=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from flowkit.agent import Agent, RunOptions
+from flowkit.agent.run import AgentResult, Decision, Pending
 from flowkit.apps import App
 from flowkit.cache import open_default_cache
 from flowkit.cli.output import note
@@ -16,7 +17,6 @@ from flowkit.executor import Approve, Deny
 from flowkit.journal import Journal
 from flowkit.messages import Message
 from flowkit.models.base import Model
-from flowkit.run import AgentResult, Decision, Pending
 
 
 @runtime_checkable

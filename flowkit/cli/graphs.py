@@ -21,7 +21,7 @@ def draw(
     tools: ToolsFile = None,
 ) -> None:
     """Draw a recipe's graph."""
-    from flowkit import drawing
+    from flowkit.graph import drawing
 
     recipe = _load(app, tools)
     writers = {"mermaid": drawing.to_mermaid, "dot": drawing.to_dot, "svg": drawing.to_svg}

@@ -11,8 +11,8 @@ from flowkit.cli.options import AppTarget, AsJson
 from flowkit.cli.output import make_console, print_json
 from flowkit.cli.schemas import read_properties
 from flowkit.errors import ConfigurationError
+from flowkit.graph.timeline import format_seconds
 from flowkit.targets import TARGETS
-from flowkit.timeline import format_seconds
 from flowkit.tools import Tool
 
 Lint = Annotated[

@@ -11,7 +11,7 @@ from flowkit.errors import ConfigurationError
 
 def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace wrote.")]) -> None:
     """Draw a recorded run: turns above, calls below."""
-    from flowkit.timeline import draw_timeline, read_trace
+    from flowkit.graph.timeline import draw_timeline, read_trace
 
     try:
         lines = file.read_bytes().splitlines()

@@ -8,8 +8,8 @@ from flowkit.codec import JSON
 from flowkit.errors import ResolutionError
 from flowkit.events import CallFinished, CallNew, CallStarted, Event
 from flowkit.graph import Each, Graph, Node, get_bodies
+from flowkit.graph.timeline import format_seconds
 from flowkit.references import Reference, lookup
-from flowkit.timeline import format_seconds
 
 _FAILED = frozenset(("call.failed", "call.denied", "call.in_doubt"))
 _LEFT_OUT = frozenset(("call.skipped", "call.cancelled", "call.void"))

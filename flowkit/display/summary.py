@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowkit.events import CallArguments, Event, RunFinished, TextDelta, ThinkingDelta, UsageReported
+from flowkit.graph.timeline import fold, format_seconds
 from flowkit.messages import Usage
-from flowkit.timeline import fold, format_seconds
 
 _TOKENS = (TextDelta, ThinkingDelta, CallArguments)
 

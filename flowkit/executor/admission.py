@@ -5,19 +5,19 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from flowkit import events
-from flowkit.arguments import Arguments
 from flowkit.cache import HitError
 from flowkit.codec import JSON
-from flowkit.effects import ApprovalRule
 from flowkit.errors import CycleError, ToolArgumentsError
 from flowkit.executor.endings import Endings
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.executor.outcomes import Approve, Decision, Deny
+from flowkit.executor.resources import Access, Ticket
 from flowkit.graph import find_own_references, get_after
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
 from flowkit.references import Reference, ToolCall
-from flowkit.resources import Access, Ticket
+from flowkit.tools.arguments import Arguments
+from flowkit.tools.effects import ApprovalRule
 
 
 class Admission(Endings):

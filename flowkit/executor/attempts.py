@@ -13,14 +13,14 @@ from flowkit import events
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.effects import ApprovalRule
 from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import AnyTool, Entry, Failure, Phase
 from flowkit.executor.showing import show_name
+from flowkit.executor.threads import ThreadJob, Threads
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
-from flowkit.threads import ThreadJob, Threads
+from flowkit.tools.effects import ApprovalRule
 
 logger = logging.getLogger("flowkit.executor")
 

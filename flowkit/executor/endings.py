@@ -6,12 +6,12 @@ from typing import cast
 from flowkit import events
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.outcomes import State
+from flowkit.executor.resources import Ticket
 from flowkit.executor.showing import show_later, show_note
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import RunJournal
 from flowkit.references import ToolCall
-from flowkit.resources import Ticket
 
 _SAID = {
     "failed": "failed",

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from flowkit.arguments import Arguments
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.effects import Approval
 from flowkit.executor.outcomes import Source, State
+from flowkit.executor.resources import Ticket
+from flowkit.executor.threads import ThreadJob
 from flowkit.graph import ModelStep, Node
 from flowkit.references import ToolCall
-from flowkit.resources import Ticket
-from flowkit.threads import ThreadJob
 from flowkit.tools import Tool
+from flowkit.tools.arguments import Arguments
+from flowkit.tools.effects import Approval
 
 T = TypeVar("T")
 AnyTool = Tool[..., Any]

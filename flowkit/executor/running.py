@@ -18,8 +18,8 @@ from flowkit.errors import RunError, StoreError
 from flowkit.events import EventLog
 from flowkit.executor.attempts import MAY_HAVE_HAPPENED, Attempts
 from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.slots import Slots
 from flowkit.journal import RunJournal
-from flowkit.slots import Slots
 
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""

@@ -5,11 +5,11 @@ from typing import cast
 
 from pydantic_core import to_jsonable_python
 
-from flowkit.arguments import MASK
 from flowkit.codec import JSON, dumps
 from flowkit.events import Later
 from flowkit.graph import Node
 from flowkit.references import SCALARS, Reference, format_pointer
+from flowkit.tools.arguments import MASK
 
 NOTE_LENGTH = 80
 """How much of an early result its `call.progress` shows."""

@@ -18,13 +18,13 @@ from flowkit.events import EventLog
 from flowkit.executor.entries import AnyTool, Entry, Failure, Phase, Plan, Waiter
 from flowkit.executor.inside import Progress
 from flowkit.executor.outcomes import Outcome
+from flowkit.executor.resources import Resources
 from flowkit.executor.running import Runner, SlotWaiter
 from flowkit.executor.showing import show_arguments
+from flowkit.executor.slots import DEFAULT_LIMIT, Slots
 from flowkit.graph import Group, ModelStep
 from flowkit.journal import RunJournal
 from flowkit.references import Path, Reference, ToolCall, find_references, lookup, substitute
-from flowkit.resources import Resources
-from flowkit.slots import DEFAULT_LIMIT, Slots
 from flowkit.tools import ToolLookup
 
 RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]

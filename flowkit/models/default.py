@@ -7,7 +7,7 @@ from functools import cached_property
 
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.openai import OpenAIModel
-from flowkit.pricing import Price
+from flowkit.models.pricing import Price
 
 NAME_VARIABLE = "FLOWKIT_MODEL"
 USUAL_NAME = "gpt-4.1-mini"

@@ -14,10 +14,10 @@ from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.guard import check_server_allowed
+from flowkit.models.pricing import Price
 from flowkit.models.settings import DEFAULT_BASE_URL, PLACEHOLDER_KEY, Server, Settings
 from flowkit.models.thinking import Api, Dialect, Thinking, thinking_fields
 from flowkit.models.wire import stream_deltas
-from flowkit.pricing import Price
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,9 @@ from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.openai import OpenAIModel
+from flowkit.models.pricing import Price
 from flowkit.models.settings import PLACEHOLDER_KEY, Settings, plain_url
 from flowkit.models.wire import stream_deltas
-from flowkit.pricing import Price
 
 VERSION = 1
 HIDDEN = "[hidden]"

@@ -13,7 +13,7 @@ from inspect import isawaitable
 from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
 from flowkit.messages import AssistantMessage, Message, ProviderData
 from flowkit.models.base import Delta, ErrorDelta, Model, ModelRequest, ProviderDelta, UsageDelta
-from flowkit.pricing import get_cost
+from flowkit.models.pricing import get_cost
 
 ANSWERED_BY = "answered_by"
 """The kind of the mark; its data is the `source` of the model that answered."""

@@ -27,7 +27,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.pricing import Price
+from flowkit.models.pricing import Price
 
 
 @dataclass(frozen=True, slots=True)

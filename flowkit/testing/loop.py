@@ -10,8 +10,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
+from flowkit.executor.threads import count_busy
 from flowkit.stores.thread import count_waiting
-from flowkit.threads import count_busy
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from flowkit import Tool, tool
-from flowkit.docstrings import read_docstring
+from flowkit.tools.docstrings import read_docstring
 from tests.bench.report import Report, compare, wants_json
 
 BUILDS = 100

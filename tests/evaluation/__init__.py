@@ -16,7 +16,7 @@ import knowledge
 import shop
 from flowkit.codec import JSON
 from flowkit.messages import ToolSpec
-from flowkit.toolsets import Toolset
+from flowkit.tools.toolsets import Toolset
 
 Part = Literal["first", "held", "korean"]
 PARTS: tuple[Part, ...] = ("first", "held", "korean")

@@ -1,0 +1,276 @@
+"""An agent: a model with instructions, tools and bounds.
+
+Nothing happens until a run is started; an agent can have many at once. `start` is the program; `run`, `run_sync` and
+`stream` fold it.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, TypedDict, cast
+
+from typing_extensions import TypeVar, Unpack
+
+from flowkit.agent.answers import check_prefetch
+from flowkit.agent.as_tool import make_agent_tool
+from flowkit.agent.limits import Limits
+from flowkit.agent.outputs import make_output
+from flowkit.agent.rounds import Rounds
+from flowkit.agent.run import (
+    AgentResult,
+    BeforeRequest,
+    Decision,
+    Given,
+    Instructions,
+    Plan,
+    Prefetch,
+    Run,
+    is_loop_running,
+)
+from flowkit.cache import Cache, open_default_cache
+from flowkit.codec import JSON
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError
+from flowkit.events import EventLog
+from flowkit.history import read_history, unanswered
+from flowkit.journal import Journal
+from flowkit.messages import Content, Message, text_of
+from flowkit.models.base import Model, ToolChoice
+from flowkit.tools import Tool
+from flowkit.tools.toolsets import Toolset
+
+OutputT = TypeVar("OutputT", default=str)
+ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
+Said = str | tuple[Content, ...]
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run may be started with.
+
+    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `history` is what
+    was said before, as messages of flowkit or plain `{"role", "content"}` objects. `decisions` answer the calls that
+    wait for a person, by the ids of `result.pending`.
+    """
+
+    data: object
+    user: str | None
+    session: str | None
+    history: Iterable[Message | Mapping[str, JSON]]
+    decisions: Mapping[str, Decision]
+    run_id: str | None
+
+
+class Agent(Generic[OutputT]):
+    """A model that answers with the help of tools.
+
+    `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
+    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. `prefetch` names reads
+    that start beside the first request. `cache` keeps results with a TTL: True is the user's cache folder, False
+    none. `journal` is a file in which runs survive the process; `allow_changed` lets them go on under changed code.
+    `early=False` starts no call before the model's turn has ended. `references=True` lets the model hand one
+    call's result to another in the same turn. `think_tags=True` reads `<think>…</think>` in the text as thinking.
+    `before_request` may trim or guard the messages of each request.
+    `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at once, in all or
+    by the tools' named slots.
+
+    Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
+    JSON schema.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        tools: Iterable[ToolLike] = (),
+        instructions: Instructions = "",
+        output_type: type[OutputT] = str,
+        prefetch: Prefetch = (),
+        limits: Limits | None = None,
+        cache: Cache | bool = True,
+        journal: Journal | str | Path | None = None,
+        allow_changed: bool = False,
+        early: bool = True,
+        references: bool = False,
+        think_tags: bool = False,
+        tool_choice: ToolChoice = "auto",
+        before_request: BeforeRequest | None = None,
+        attempts: int = 3,
+        output_attempts: int = 3,
+        slots: int | Mapping[str, int] = 16,
+        name: str = "agent",
+    ) -> None:
+        self.name = name
+        self._cache = cache
+        self._journal = journal
+        self._plan: Plan[OutputT] = Plan(
+            name=name,
+            model=model,
+            tools=Toolset(*tools),
+            output=make_output(output_type),
+            instructions=instructions,
+            prefetch=prefetch,
+            limits=limits or Limits(),
+            allow_changed=allow_changed,
+            early=early,
+            references=references,
+            think_tags=think_tags,
+            tool_choice=tool_choice,
+            before_request=before_request,
+            attempts=attempts,
+            output_attempts=output_attempts,
+            slots=slots,
+        )
+        self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
+        self._running: dict[str, Run[OutputT]] = {}
+        self._check_prefetch()
+
+    @property
+    def model(self) -> Model:
+        """The model that runs started here would ask."""
+        return self._overrides.get().get("model", self._plan.model)
+
+    @property
+    def tools(self) -> Toolset:
+        """The tools that runs started here would have."""
+        replaced = cast(Mapping[str, ToolLike], self._overrides.get().get("tools", {}))
+        return self._plan.tools.replacing(replaced) if replaced else self._plan.tools
+
+    def start(self, message: Said | None = None, **options: Unpack[RunOptions]) -> Run[OutputT]:
+        """Start a run that owns its task; needs a running event loop.
+
+        With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
+        message denies them. A `run_id` that is running is joined, not started again.
+        """
+        run_id = options.get("run_id")
+        if run_id is not None and run_id in self._running:
+            return self._running[run_id]
+        user, session = options.get("user"), options.get("session")
+        messages = read_history(options.get("history", ()))
+        plan = self._current_plan()
+        if message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
+            raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
+        self._check_identity(plan, user, session)
+        context = Context(
+            options.get("data"),
+            user=user,
+            session=session,
+            message=text_of(message),
+            run_id=run_id or f"run-{secrets.token_hex(8)}",
+        )
+        log = EventLog(context.run_id, asyncio.get_running_loop().time)
+        rounds = Rounds(plan, log, context, Given(message, messages, options.get("decisions", {})))
+        run = Run(log, rounds.decide, rounds.drive(), on_end=lambda: self._running.pop(log.run, None))
+        self._running[run.id] = run
+        return run
+
+    async def run(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:
+        """The result of a run, which is cancelled with its caller; the arguments are those of `start`.
+
+        Raises the run's error when its status is `failed`; `error.result` then holds what there is.
+        """
+        run = self.start(message, **options)
+        try:
+            result = await run.wait()
+        except asyncio.CancelledError:
+            run.cancel()
+            await run.wait()
+            raise
+        if result.status == "failed" and result.error is not None:
+            raise result.error
+        return result
+
+    def run_sync(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:
+        """`run`, for a program without an event loop."""
+        if is_loop_running():
+            raise ConfigurationError("run_sync would block the event loop that runs here; write `await agent.run(…)`")
+        return asyncio.run(self.run(message, **options))
+
+    @asynccontextmanager
+    async def stream(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AsyncGenerator[Run[OutputT]]:
+        """`start`, and the run is cancelled and waited for on leaving."""
+        run = self.start(message, **options)
+        try:
+            yield run
+        finally:
+            run.cancel()
+            await run.wait()
+
+    def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
+        """The agent as a tool of another one: it takes a `task`, and gives the answer.
+
+        Its effect and scope are the strongest of its tools; its events stand under the call. Raises `DefinitionError`
+        when one of its tools always asks a person.
+        """
+        instructions = self._plan.instructions
+        said = instructions.strip() if isinstance(instructions, str) else ""
+        return make_agent_tool(
+            lambda task, context: self.start(task, data=context.data, user=context.user, session=context.session),
+            self._plan.tools,
+            name=name or self.name,
+            description=description or said.partition("\n")[0] or f"Give {self.name} a task, and get its answer.",
+        )
+
+    @contextmanager
+    def override(
+        self,
+        *,
+        model: Model | None = None,
+        tools: Mapping[str, ToolLike] | None = None,
+        cache: Cache | bool | None = None,
+        journal: Journal | None = None,
+    ) -> Generator[None]:
+        """Runs started inside, by this task and those it starts, have another model, cache, journal or, by name, tools."""
+        given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
+        changes = {name: value for name, value in given.items() if value is not None}
+        before = self._overrides.get()
+        if tools is not None:
+            changes["tools"] = {**before.get("tools", {}), **tools}
+        token = self._overrides.set({**before, **changes})
+        try:
+            yield
+        finally:
+            self._overrides.reset(token)
+
+    def _current_plan(self) -> Plan[OutputT]:
+        return replace(
+            self._plan, model=self.model, tools=self.tools, cache=self._open_cache(), journal=self._open_journal()
+        )
+
+    def _open_cache(self) -> Cache | None:
+        cache = self._overrides.get().get("cache", self._cache)
+        if isinstance(cache, bool):
+            return open_default_cache() if cache else None
+        return cast(Cache, cache)
+
+    def _open_journal(self) -> Journal | None:
+        overridden = self._overrides.get().get("journal")
+        if overridden is not None:
+            return cast(Journal, overridden)
+        # A file is opened by the first run, so that making an agent touches no disk.
+        if isinstance(self._journal, (str, Path)):
+            self._journal = Journal(self._journal)
+        return self._journal
+
+    def _check_prefetch(self) -> None:
+        prefetch = self._plan.prefetch
+        # A dynamic set has its tools only in a run, so there the run checks.
+        if not callable(prefetch) and not self._plan.tools.is_dynamic:
+            for call in prefetch:
+                check_prefetch(self._plan.tools, call, self.name)
+
+    @staticmethod
+    def _check_identity(plan: Plan[Any], user: str | None, session: str | None) -> None:
+        """Refuse a run that lacks the identity by which its tools' results are kept apart."""
+        for tool in plan.tools:
+            if tool.ttl_s is None:
+                continue
+            if (tool.scope == "user" and user is None) or (tool.scope == "session" and session is None):
+                raise ConfigurationError(
+                    f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
+                )

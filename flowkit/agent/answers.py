@@ -1,0 +1,86 @@
+"""What outcomes become for those who read them: the model's tool messages, the user's tips."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from flowkit.codec import dumps
+from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.executor import Outcome
+from flowkit.messages import RequestedCall, ToolMessage
+from flowkit.references import ToolCall
+from flowkit.tools import Tool
+from flowkit.tools.reading import DEFAULT_MAX_CHARS, READ_TOOL, LongResults
+from flowkit.tools.toolsets import Toolset
+
+SHORTEST_TIP_S = 0.05
+"""A late start that cost less than this isn't worth telling."""
+
+
+def find_tool(tools: Toolset, name: str) -> Tool[..., Any] | None:
+    """The tool of this name in the set, or among those that its tools need."""
+    found = tools.get(name)
+    if found is not None:
+        return found
+    return next((tool.needed_tools[name] for tool in tools if name in tool.needed_tools), None)
+
+
+def make_tool_message(
+    requested: RequestedCall, outcome: Outcome, tool: Tool[..., Any] | None, long: LongResults
+) -> ToolMessage:
+    """The call's one result: its value, cut when it is long, or in what way it came to nothing."""
+    if outcome.state != "finished":
+        return ToolMessage(requested.id, requested.name, outcome.error or outcome.state, is_error=True)
+    value = outcome.value
+    text = value if isinstance(value, str) else dumps(value).decode()
+    if requested.name == READ_TOOL:
+        # It is a page already, and says itself how to read on.
+        return ToolMessage(requested.id, requested.name, text)
+    limit = DEFAULT_MAX_CHARS if tool is None else tool.max_result_chars or DEFAULT_MAX_CHARS
+    return ToolMessage(requested.id, requested.name, long.show(requested.id, text, limit))
+
+
+def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[str, float]) -> Iterator[str]:
+    """What leaving an effect undeclared cost: how much sooner each such tool could have started, at the most."""
+    late: dict[str, float] = {}
+    for node, complete_s in ready_s.items():
+        outcome = outcomes.get(node)
+        tool = None if outcome is None else find_tool(tools, outcome.call.name)
+        if outcome is None or outcome.started_s is None or tool is None or tool.declared_effect:
+            continue
+        late[tool.name] = max(outcome.started_s - complete_s, late.get(tool.name, 0.0))
+    for name, late_s in late.items():
+        if late_s >= SHORTEST_TIP_S:
+            yield (
+                f"{name}: its effect isn't declared, so it was treated as a write; "
+                f"as a read it would have started {late_s:.1f} s sooner"
+            )
+
+
+def check_prefetch(tools: Toolset, call: ToolCall, agent: str) -> None:
+    """Raise `DefinitionError` for a call that mustn't start before the model has asked for it."""
+    tool = find_tool(tools, call.name)
+    if tool is None:
+        raise DefinitionError(f"agent {agent!r}: prefetch names {call.name!r}, which isn't one of its tools")
+    if tool.effect != "read" or tool.approval:
+        raise DefinitionError(
+            f"agent {agent!r}: prefetch names {call.name!r}, but only a read without approval may start before the "
+            "model has asked for it",
+            tool=call.name,
+        )
+
+
+def count_asked(tools: Toolset, outcomes: Mapping[str, Outcome], prefetched: Collection[str]) -> int:
+    """How many of the prefetched calls the model asked for, itself or through a need."""
+    if not prefetched:
+        return 0
+    asked = [_canonical(tools, outcome.call) for node, outcome in outcomes.items() if node not in prefetched]
+    return sum(_canonical(tools, outcomes[node].call) in asked for node in prefetched if node in outcomes)
+
+
+def _canonical(tools: Toolset, call: ToolCall) -> tuple[str, object]:
+    """The call with its defaults filled in, so that one that leaves them out equals one that spells them."""
+    tool = find_tool(tools, call.name)
+    try:
+        return call.name, call.arguments if tool is None else tool.validate(call.arguments).shown
+    except ToolArgumentsError:
+        return call.name, call.arguments

@@ -1,0 +1,55 @@
+"""An agent as a tool of another one: a task goes in, its answer comes out, and its events stand under the call.
+
+What it may do counts as if its tools were needed: the strongest effect, the narrowest scope. A person can't be asked
+from inside, since a call doesn't wait for days: so a tool that always asks is refused here, and one that asks by its
+rule, and does, ends the task with an error that the outer model reads.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from flowkit.agent.nested import follow
+from flowkit.agent.run import Run
+from flowkit.context import CONTEXT, Context
+from flowkit.errors import DefinitionError, ToolError
+from flowkit.tools import Tool, make_tool
+from flowkit.tools.effects import Effect, Options, Scope, narrowest, strongest
+from flowkit.tools.toolsets import Toolset
+
+
+def make_agent_tool(
+    start: Callable[[str, Context[Any]], Run[Any]], tools: Toolset, *, name: str, description: str
+) -> Tool[..., Any]:
+    """The tool; `start` begins a run for a task. Raises `DefinitionError` for tools that always ask a person."""
+    asking = [tool.name for tool in tools if tool.approval is True]
+    if asking:
+        raise DefinitionError(
+            f"agent {name!r} can't be a tool: its tool {asking[0]!r} asks a person, who can't be waited for inside a "
+            f"call; give {asking[0]!r} to the outer agent",
+            tool=asking[0],
+        )
+
+    async def ask(task: str, context: Context[Any] = CONTEXT) -> Any:
+        result = await follow(start(task, context), context.call_id, context.log)
+        if result.status == "waiting":
+            names = ", ".join(sorted({pending.name for pending in result.pending}))
+            raise ToolError(f"not done: {names} needs a person's decision, which can't be had here")
+        if result.status != "done":
+            raise ToolError(f"{name} ended without an answer ({result.status}): {result.error or 'it was stopped'}")
+        return to_jsonable_python(result.output)
+
+    # It has its own attempts; tried again from outside, its calls would be told twice.
+    effect, scope = _find_effect(tools), _find_scope(tools)
+    return make_tool(ask, Options(name=name, description=description, effect=effect, scope=scope, retries=0))
+
+
+def _find_effect(tools: Toolset) -> Effect:
+    """The strongest of its tools; one whose tools aren't known yet may write."""
+    return "write" if tools.is_dynamic else strongest(["read", *(tool.effect for tool in tools)])
+
+
+def _find_scope(tools: Toolset) -> Scope | None:
+    named: list[Scope] = [tool.named_scope for tool in tools if tool.named_scope is not None]
+    return narrowest(named) if named else None

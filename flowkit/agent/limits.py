@@ -1,0 +1,92 @@
+"""What a run may spend, and how it says that it has spent it."""
+
+from dataclasses import dataclass, field
+
+from flowkit.errors import ConfigurationError, FlowkitError
+from flowkit.messages import Usage
+from flowkit.models.base import Model
+from flowkit.models.pricing import get_cost, is_priced
+
+LONG_ANSWER_TOKENS = 16_384
+"""An answer isn't told a bound from here on: servers refuse one that is above the model's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one run; None is no bound.
+
+    `turns` counts requests that were answered, `calls` what the model asked for, `tokens` input and output together,
+    `cost_usd` what the model's prices make of them, `seconds` the time from start to end.
+    """
+
+    turns: int | None = 12
+    calls: int | None = 64
+    tokens: int | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+
+
+class LimitReached(FlowkitError):
+    """A run's limit is reached; its text says which."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """What a run has spent so far; `cost_usd` is None when a part of it has no known price."""
+
+    limits: Limits
+    turns: int = 0
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = 0.0
+
+    def check_priced(self, model: Model) -> None:
+        """Refuse, before anything is spent, a limit on cost that can't be kept."""
+        if self.limits.cost_usd is not None and not is_priced(model):
+            raise ConfigurationError(
+                f"the limit cost_usd={self.limits.cost_usd} can't be kept: the price of model {model.name!r} isn't "
+                "known; give the model a price, or use a limit on tokens"
+            )
+
+    def add(self, model: Model, usage: Usage, *, broke_off: bool = False) -> float | None:
+        """Count one answer; gives what it cost. One that broke off before it said what it took costs nothing here."""
+        if broke_off and usage == Usage():
+            return 0.0
+        self.usage += usage
+        cost = get_cost(model, usage)
+        self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+        return cost
+
+    def check(self) -> None:
+        """Raise `LimitReached` when another request would go beyond a limit."""
+        limits = self.limits
+        if limits.turns is not None and self.turns >= limits.turns:
+            raise LimitReached(f"the limit of {limits.turns} turns is reached")
+        if limits.calls is not None and self.calls > limits.calls:
+            raise LimitReached(f"the limit of {limits.calls} calls is reached")
+        if limits.tokens is not None and self.usage.total_tokens >= limits.tokens:
+            raise LimitReached(f"the limit of {limits.tokens} tokens is reached")
+        if limits.cost_usd is not None and self.cost_usd is None:
+            raise LimitReached(
+                f"the limit of {limits.cost_usd} US dollars can't be kept any longer: an answer didn't say what it took"
+            )
+        if limits.cost_usd is not None and self.cost_usd is not None and self.cost_usd >= limits.cost_usd:
+            raise LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
+
+    @property
+    def calls_left(self) -> int | None:
+        """How many more calls may run."""
+        return None if self.limits.calls is None else max(0, self.limits.calls - self.calls)
+
+    def get_tokens_left(self, model: Model) -> int | None:
+        """The most that the next answer may take, by the limits on tokens and on cost; None when that is no bound."""
+        limits = self.limits
+        left: list[float] = []
+        if limits.tokens is not None:
+            left.append(limits.tokens - self.usage.total_tokens)
+        if limits.cost_usd is not None and self.cost_usd is not None:
+            a_thousand = get_cost(model, Usage(0, 1000))
+            if a_thousand:
+                left.append((limits.cost_usd - self.cost_usd) / a_thousand * 1000)
+        tokens = min(left, default=LONG_ANSWER_TOKENS)
+        return max(1, int(tokens)) if tokens < LONG_ANSWER_TOKENS else None

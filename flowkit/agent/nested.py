@@ -1,0 +1,55 @@
+"""A run inside another one's call: its events are told under the call's name, and it ends with the call."""
+
+from typing import TypeVar
+
+from flowkit import events
+from flowkit.agent.run import AgentResult, Run
+from flowkit.events import Event, EventLog
+
+OutputT = TypeVar("OutputT")
+
+
+async def follow(run: Run[OutputT], call_id: str, log: EventLog | None) -> AgentResult[OutputT]:
+    """The result of the run; its events go to `log`, if any. Stopped, it stops the run and tells how its calls ended."""
+    seen = -1
+    try:
+        async for event in run:
+            seen = event.seq
+            if log is not None:
+                _show(event, call_id, log)
+        return await run.wait()
+    except BaseException:
+        run.cancel()
+        await run.wait()
+        if log is not None:
+            for event in run.log.events:
+                if event.seq > seen:
+                    _show(event, call_id, log)
+        raise
+
+
+def _show(event: Event, step: str, log: EventLog) -> None:
+    """Tell in `log` what the step's own run told; its calls are called after the step."""
+    match event:
+        case events.TextDelta():
+            log.emit(events.TextDelta, event.text, event.turn, step)
+        case events.ThinkingDelta():
+            log.emit(events.ThinkingDelta, event.text, event.turn, step)
+        case events.UsageReported():
+            log.emit(events.UsageReported, event.turn, event.usage, event.cost_usd)
+        case events.CallNew():
+            parent = step if event.parent is None else f"{step}/{event.parent}"
+            log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)
+        case events.RunStarted() | events.RunFinished() | events.TurnStarted() | events.TurnFinished():
+            pass
+        case _:
+            _copy_call_event(event, step, log)
+
+
+def _copy_call_event(event: Event, step: str, log: EventLog) -> None:
+    data = event.to_json()
+    call = data.pop("call", None)
+    if isinstance(call, str):
+        for name in ("type", "run", "seq", "t"):
+            del data[name]
+        log.emit(type(event), call=f"{step}/{call}", **data)

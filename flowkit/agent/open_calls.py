@@ -1,0 +1,111 @@
+"""The calls of one turn, from when a model has asked for them until their results are messages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+from flowkit.agent.answers import make_tool_message
+from flowkit.agent.run import Decision, Pending
+from flowkit.codec import JSON, dumps
+from flowkit.errors import ToolArgumentsError
+from flowkit.executor import Executor
+from flowkit.history import NOT_RUN, mend
+from flowkit.messages import AssistantMessage, Message, RequestedCall
+from flowkit.tools.reading import LongResults
+from flowkit.tools.toolsets import Toolset
+
+
+class OpenCalls:
+    """What a turn waits for, by the ids that its calls have in the graph.
+
+    `pending` are the calls that a person has to decide on; then the others have their results and these stay open.
+    With `keeps_ids`, as with a journal, a call has the same id when the run goes on; else the history is all there is,
+    and the call is known by its place in the message.
+    """
+
+    def __init__(
+        self, graph: Executor, decisions: Mapping[str, Decision], long: LongResults, *, keeps_ids: bool = False
+    ) -> None:
+        self.pending: tuple[Pending, ...] = ()
+        self.refused: dict[str, ToolArgumentsError] = {}
+        """Decisions with arguments that their tool doesn't take; their calls still wait."""
+        self._graph = graph
+        self._keeps_ids = keeps_ids
+        self._keys: dict[str, str] = {}
+        self._decisions = decisions
+        self._long = long
+        self._open: dict[str, RequestedCall] = {}
+
+    def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage) -> None:
+        """Wait for these calls of the message, by node."""
+        self._open = dict(calls)
+        places = {call.id: place for place, call in enumerate(message.calls)}
+        self._keys = {} if self._keeps_ids else {node: _key(node, places[call.id]) for node, call in calls.items()}
+
+    async def wait_ended(self) -> None:
+        """Until each has ended, or waits for a person who has not decided yet."""
+        await self._graph.wait(*self._open)
+        while decided := self._decided():
+            for node, decision in decided.items():
+                try:
+                    self._graph.decide(node, decision)
+                except ToolArgumentsError as refused:
+                    self.refused[node] = refused
+            await self._graph.wait(*self._open)
+        if any(self._graph.outcome(node) is None for node in self._open):
+            self.pending = tuple(Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending)
+
+    def settle(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
+        """The messages with the results that are there, in the order of the calls."""
+        if not self._open:
+            return list(messages)
+        settled = list(messages)
+        for node, requested in self._open.items():
+            outcome = self._graph.outcome(node)
+            # A run that waits for a person stops its graph: what was cancelled by that has not ended for the model.
+            if outcome is not None and not (self.pending and outcome.state == "cancelled"):
+                settled.append(make_tool_message(requested, outcome, tools.get(requested.name), self._long))
+        settled = self._resolve(settled, tools) if self.pending else list(mend(settled, missing=NOT_RUN))
+        self._open = {}
+        return settled
+
+    def _decided(self) -> dict[str, Decision]:
+        """The decisions on what waits now, by node; a decision may also name the message's call."""
+        decided: dict[str, Decision] = {}
+        for call in self._graph.pending:
+            requested = self._open.get(call.id)
+            keys = (self._key(call.id), "" if requested is None else requested.id)
+            decision = next((self._decisions[key] for key in keys if key in self._decisions), None)
+            if decision is not None and call.id not in self.refused:
+                decided[call.id] = decision
+        return decided
+
+    def _key(self, node: str) -> str:
+        """What a decision names this call by; one that an open call needs, or made, is named below it."""
+        for opened, key in self._keys.items():
+            if node == opened or node.startswith(f"{opened}/"):
+                return key + node[len(opened) :]
+        return node
+
+    def _resolve(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
+        """A decision holds for the values that were shown: they take the place of the model's references."""
+        waiting = {pending.id: pending for pending in self.pending}
+        resolved: dict[str, str] = {}
+        for node, requested in self._open.items():
+            pending = waiting.get(self._key(node))
+            if pending is not None and "from_call" in requested.arguments:
+                shown = cast(dict[str, JSON], dict(pending.arguments))
+                resolved[requested.id] = dumps(tools.lower_arguments(pending.name, shown)).decode()
+        return [_with_arguments(message, resolved) for message in messages] if resolved else list(messages)
+
+
+def _with_arguments(message: Message, arguments: Mapping[str, str]) -> Message:
+    if not isinstance(message, AssistantMessage):
+        return message
+    calls = tuple(replace(call, arguments=arguments.get(call.id, call.arguments)) for call in message.calls)
+    return replace(message, calls=calls)
+
+
+def _key(node: str, place: int) -> str:
+    """What the call is named by when the run goes on from its history: whatever attempt it came from."""
+    return f"turn/{node.split('/')[1]}/call/{place}"

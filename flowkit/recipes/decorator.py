@@ -1,0 +1,296 @@
+"""`@recipe`: multi-step work declared once, as a graph with a name, typed inputs and an output.
+
+The function runs once, at decoration, with a `Ref` for each input; the steps it makes are the graph, what it returns
+is the output. After that it never runs again: a run, a picture and a file are made of the graph alone.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from inspect import getdoc, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any, Generic, TypeVar, cast, overload
+
+from pydantic_core import to_jsonable_python
+from typing_extensions import ParamSpec, Unpack
+
+from flowkit.agent.run import is_loop_running
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsError
+from flowkit.graph import INPUTS, Body, Graph, Node, get_after
+from flowkit.recipes.as_tool import make_recipe_tool
+from flowkit.recipes.asking import ask
+from flowkit.recipes.output import output_of_type
+from flowkit.recipes.plan import RecipePlan
+from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
+from flowkit.recipes.run import RecipeResult, RecipeRun, RecipeRunOptions, check_identity
+from flowkit.recipes.source import check_source
+from flowkit.recipes.steps import build, each, finally_, step, when
+from flowkit.recipes.tracing import Scope
+from flowkit.tools import Tool, make_tool
+from flowkit.tools.effects import Effect, Options
+from flowkit.tools.needs import NeedMarker
+from flowkit.tools.schema import Schema
+from flowkit.tools.shapes import find_problem
+from flowkit.tools.signatures import MISSING, Signature, read_signature
+
+__all__ = [
+    "Recipe",
+    "RecipeResult",
+    "RecipeRun",
+    "Ref",
+    "ask",
+    "build",
+    "each",
+    "finally_",
+    "is_in",
+    "is_none",
+    "not_",
+    "recipe",
+    "step",
+    "when",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_MAKERS = (step, each, when, build, ask, finally_, is_in, is_none, not_)
+
+
+class Recipe(Generic[P, R_co]):
+    """A graph with a name, typed inputs and an output; `@recipe` and `load_recipe` make it."""
+
+    def __init__(self, plan: RecipePlan[R_co], options: RecipeRunOptions | None = None) -> None:
+        self.plan = plan
+        self._options: RecipeRunOptions = {} if options is None else options
+
+    def __repr__(self) -> str:
+        return f"<recipe {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.plan.name
+
+    @property
+    def description(self) -> str:
+        """What it gives, from its docstring."""
+        return self.plan.description
+
+    @property
+    def parameters(self) -> Schema:
+        """The JSON Schema of its inputs."""
+        return self.plan.parameters
+
+    @property
+    def effect(self) -> Effect:
+        """The strongest effect of its steps."""
+        return self.plan.effect
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Not for calling: a recipe is run, or is a step of another one."""
+        raise DefinitionError(
+            f"{here()}: recipe {self.name!r} isn't called: await {self.name}.run(…), or in a recipe step({self.name}, …)"
+        )
+
+    def options(self, **options: Unpack[RecipeRunOptions]) -> "Recipe[P, R_co]":
+        """The same recipe, whose runs have these options: `await support.options(user="c-17").run("ORD-1")`."""
+        return Recipe(self.plan, cast(RecipeRunOptions, {**self._options, **options}))
+
+    async def run(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
+        """The result of a run, which is cancelled with its caller; the arguments are the inputs.
+
+        Raises `ToolArgumentsError` for inputs that don't fit, and the run's error when its status is `failed`;
+        `error.result` then holds what there is.
+        """
+        run = self.start(self.plan.interface.call(*args, **kwargs).arguments)
+        try:
+            result = await run.wait()
+        except asyncio.CancelledError:
+            run.cancel()
+            await run.wait()
+            raise
+        if result.status == "failed" and result.error is not None:
+            raise result.error
+        return result
+
+    def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
+        """`run`, for a program without an event loop."""
+        if is_loop_running():
+            raise ConfigurationError("run_sync would block the event loop that runs here; write `await ….run(…)`")
+        return asyncio.run(self.run(*args, **kwargs))
+
+    def start(self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]) -> RecipeRun[R_co]:
+        """Start a run that owns its task; needs a running event loop.
+
+        Raises `ToolArgumentsError` for inputs that don't fit, `ConfigurationError` for a run without the identity
+        that a tool's scope needs.
+        """
+        chosen = cast(RecipeRunOptions, {**self._options, **options})
+        check_identity(self.plan, chosen)
+        return RecipeRun(self.plan, self.read_inputs({} if inputs is None else inputs), chosen)
+
+    @asynccontextmanager
+    async def stream(
+        self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]
+    ) -> AsyncGenerator[RecipeRun[R_co]]:
+        """`start`, and the run is cancelled and waited for on leaving."""
+        run = self.start(inputs, **options)
+        try:
+            yield run
+        finally:
+            run.cancel()
+            await run.wait()
+
+    def read_inputs(self, inputs: Mapping[str, object]) -> dict[str, JSON]:
+        """The inputs as JSON, checked, with defaults; raises `ToolArgumentsError`."""
+        return to_jsonable_python(self.plan.interface.validate(inputs).values, bytes_mode="base64")
+
+    def graph(self) -> Graph:
+        """Its nodes, for pictures and analysis."""
+        return self.plan.graph
+
+    def explain(self) -> str:
+        """The graph in words: layers, critical path, what waits for what."""
+        return self.plan.graph.explain()
+
+    def to_yaml(self) -> str:
+        """The recipe as a file that `load_recipe` reads; raises `DefinitionError` naming what can't be said there."""
+        from flowkit.recipes.yaml_text import to_yaml
+
+        return to_yaml(self.plan)
+
+    def as_tool(self) -> Tool[P, Coroutine[Any, Any, R_co]]:
+        """The recipe as a tool for agents; its effect and scope are the strongest of its steps."""
+        return make_recipe_tool(self.plan)
+
+    # As a step of another recipe
+
+    def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:
+        """The inputs by name; raises `DefinitionError` for those it doesn't take."""
+        try:
+            return self.plan.interface.call(*args, **kwargs).arguments
+        except (TypeError, ToolArgumentsError) as error:
+            raise DefinitionError(f"{here()}: {str(error).replace('tool ', 'recipe ', 1)}") from None
+
+    def check_output(self, path: tuple[str | int, ...]) -> str | None:
+        """What is wrong with a path in its output."""
+        schema = self.plan.output.schema
+        return None if schema is None else find_problem(schema, path)
+
+
+@overload
+def recipe(function: Callable[P, R], /) -> Recipe[P, R]: ...
+@overload
+def recipe(*, name: str | None = None, description: str | None = None) -> "RecipeDecorator": ...
+def recipe(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, description: str | None = None
+) -> Any:
+    """Make a recipe of a function that makes steps; as `@recipe` or `@recipe(name=…)`.
+
+    Raises `DefinitionError`, with file and line, for a function that decides something on values that are only known
+    in a run, and for steps that don't fit together.
+    """
+    decorator = RecipeDecorator(name, description)
+    return decorator if function is None else decorator(function)
+
+
+class RecipeDecorator:
+    """What `@recipe(...)` gives: it takes the function."""
+
+    def __init__(self, name: str | None, description: str | None) -> None:
+        self._name = name
+        self._description = description
+
+    def __call__(self, function: Callable[P, R], /) -> Recipe[P, R]:
+        name = self._name or function.__name__
+        _check_function(name, function)
+        check_source(function, _MAKERS)
+        signature = read_signature(function, skip_first=False, name=name)
+        description = self._description or (getdoc(function) or "").strip()
+        return Recipe(trace(name, description, function, signature))
+
+
+def trace(name: str, description: str, function: Callable[..., Any], signature: Signature) -> RecipePlan[Any]:
+    """Run the function once, with a `Ref` for each input, and keep what it made."""
+    if open_scopes.get():
+        raise DefinitionError(
+            f"{here()}: recipe {name!r} is made inside another one; make it outside and step({name}, …)"
+        )
+    _check_inputs(name, signature)
+    interface = make_tool(function, Options(name=name, description="", effect="read"))
+    if interface.secrets:
+        secret = min(interface.secrets)
+        raise DefinitionError(f"recipe {name!r}: input {secret!r} is a secret; hand it on in the run's data")
+    output = output_of_type(name, signature.returns)
+    scope = Scope("")
+    refs = {
+        parameter.name: Ref(
+            Symbol(
+                INPUTS,
+                (parameter.name,),
+                parameter.name,
+                scope,
+                lambda path: find_problem(interface.parameters, path),
+            )
+        )
+        for parameter in signature.parameters
+    }
+    token = open_scopes.set((scope,))
+    file_token = traced_file.set(getattr(getattr(function, "__code__", None), "co_filename", None))
+    try:
+        positional, named = signature.bind(refs)
+        value = operand(function(*positional, **named))
+    finally:
+        open_scopes.reset(token)
+        traced_file.reset(file_token)
+    plan = RecipePlan(
+        name,
+        description,
+        interface,
+        output,
+        Body(order_nodes(scope.nodes, scope.final_ids), value),
+        defaults={
+            parameter.name: cast(JSON, operand(parameter.default))
+            for parameter in signature.parameters
+            if parameter.default is not MISSING
+        },
+        final_ids=tuple(scope.final_ids),
+        tools=scope.tools,
+        requests=scope.asked,
+        nestings=scope.nested,
+        annotations={"return": signature.returns} | {p.name: p.annotation for p in signature.parameters},
+    )
+    _ = plan.graph
+    return plan
+
+
+def order_nodes(nodes: list[Node], final_ids: list[str]) -> tuple[Node, ...]:
+    """The nodes with the final ones at the end, each of which waits for all that aren't."""
+    main = [node for node in nodes if node.id not in final_ids]
+    before = tuple(node.id for node in main)
+    final = [
+        replace(node, after=tuple(dict.fromkeys((*before, *get_after(node))))) for node in nodes if node.id in final_ids
+    ]
+    return (*main, *final)
+
+
+def _check_function(name: str, function: Callable[..., Any]) -> None:
+    if iscoroutinefunction(function) or isasyncgenfunction(function) or isgeneratorfunction(function):
+        raise DefinitionError(
+            f"recipe {name!r}: a recipe is a plain function (def, no await, no yield): it only declares steps, and the"
+            " run waits for them"
+        )
+    if "<lambda>" in name:
+        raise DefinitionError("a lambda has no name of its own; write @recipe above a def")
+
+
+def _check_inputs(name: str, signature: Signature) -> None:
+    if signature.context is not None:
+        raise DefinitionError(f"recipe {name!r}: {signature.context!r} is a Context; only tools take it, in each run")
+    for parameter in signature.parameters:
+        if parameter.kind in ("star", "extra"):
+            raise DefinitionError(f"recipe {name!r}: input {parameter.name!r} collects many; give each input a name")
+        if isinstance(parameter.default, NeedMarker):
+            raise DefinitionError(f"recipe {name!r}: input {parameter.name!r} is a need; make it a step")

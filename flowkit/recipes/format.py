@@ -1,0 +1,127 @@
+"""The form of a recipe file: `recipe.schema.json`, checked, with errors that say what was expected where.
+
+The schema is the one description of the format; editors use it too. It picks the kind of a step by its key (`tool`,
+`each`, …), so that an error is about that kind and not about all of them.
+"""
+
+import json
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from flowkit.recipes.yaml_source import Path, YamlSource
+
+_KINDS = ("tool", "ask", "recipe", "each", "when")
+
+
+@cache
+def read_format() -> dict[str, Any]:
+    """The JSON Schema of recipe files."""
+    return json.loads(files("flowkit").joinpath("recipe.schema.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(read_format())
+
+
+def check_format(source: YamlSource) -> None:
+    """Raise `RecipeFileError` for the first place, from the top of the file, that the format doesn't allow."""
+    errors = list(cast(Any, _validator()).iter_errors(source.value))
+    if errors:
+        # an unknown key is mostly the misspelt one that another error misses
+        first = min(errors, key=lambda error: (_place(source, error), error.validator != "additionalProperties"))
+        _report(source, first)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint at the name that was meant, or all that there are when none is near."""
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(sorted(known))}" if known else "there are none"
+
+
+def _path(error: ValidationError) -> Path:
+    return tuple(error.absolute_path)
+
+
+def _place(source: YamlSource, error: ValidationError) -> tuple[int, int]:
+    place = source.places[_path(error)]
+    return place.line, place.column
+
+
+def _report(source: YamlSource, error: ValidationError) -> None:
+    path, value = _path(error), cast(Any, error.instance)
+    schema = cast(dict[str, Any], error.schema)
+    expected = cast(Any, error.validator_value)
+    where = f"{_name(path)}: " if path else ""
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(schema.get("properties", {}))
+            unknown = next(key for key in value if key not in known)
+            hint = nearest(unknown, known)
+            source.fail((*path, unknown), f"{where}unknown key {unknown!r}; {hint}", at_key=True)
+        case "required":
+            missing = next(key for key in expected if key not in value)
+            source.fail(path, f"{where}the key {missing!r} is missing{_describe(schema, missing)}", at_key=True)
+        case "type":
+            source.fail(path, f"{where}expected {_article(expected)}, found {_kind(value)}")
+        case "enum":
+            source.fail(path, f"{where}{value!r} isn't known; {nearest(str(value), [str(item) for item in expected])}")
+        case "pattern":
+            # a pattern stands on names alone, mostly on keys
+            source.fail((*path, value), f"{where}{value!r} isn't a name (letters, digits, '_', '-', '.')", at_key=True)
+        case "minProperties" if schema.get("properties", {}).keys() >= set(_KINDS):
+            source.fail(path, f"{where}a step has one of the keys {', '.join(_KINDS)}", at_key=True)
+        case "minProperties" | "maxProperties" if "value" in schema.get("properties", {}) or (
+            "all" in schema.get("properties", {})
+        ):
+            forms = "{value: …, equals: …} with one comparison, {all: […]}, {any: […]} or {not: …}"
+            source.fail(path, f"{where}a condition is {forms}")
+        case "minProperties" | "minItems":
+            source.fail(path, f"{where}is empty; expected at least one")
+        case "minimum":
+            source.fail(path, f"{where}is {value!r}, at least {expected}")
+        case "exclusiveMinimum":
+            source.fail(path, f"{where}is {value!r}, expected more than {expected}")
+        case "maximum":
+            source.fail(path, f"{where}is {value!r}, at most {expected}")
+        case "const":
+            source.fail(path, f"{where}is {value!r}, expected {json.dumps(expected)}")
+        case _:
+            source.fail(path, f"{where}{error.message}")
+
+
+def _name(path: Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _describe(schema: dict[str, Any], key: str) -> str:
+    description = schema.get("properties", {}).get(key, {})
+    text = cast(dict[str, str], description).get("description", "") if isinstance(description, dict) else ""
+    return f": {text}" if text else ""
+
+
+def _article(kind: str) -> str:
+    words = {"object": "keys with values", "array": "a list", "string": "text", "integer": "a whole number"}
+    return words.get(kind, f"a {kind}")
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the text {value[:40]!r}"
+        case int() | float():
+            return f"the number {value!r}"
+        case list():
+            return "a list"
+        case _:
+            return "keys with values"

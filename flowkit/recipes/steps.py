@@ -1,0 +1,348 @@
+"""What a recipe's function calls: `step`, `each`, `when`, `build`, `finally_` (and `ask`).
+
+Statically each of them gives the value of the running recipe (`step(get_order, …)` is an `Order`), while tracing a
+`Ref` to it.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from inspect import signature
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
+
+from typing_extensions import ParamSpec, is_typeddict
+
+from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.graph import AT_MOST, Each, Step, When, item_id
+from flowkit.recipes.plan import AnyTool, RecipePlan
+from flowkit.recipes.ref import Built, Check, Ref, Symbol, Test, as_test, here, open_scopes, operand
+from flowkit.recipes.tracing import Scope, Seconds, StepOptions, check_of, current_scope, ids_of, place
+from flowkit.tools import Tool
+from flowkit.tools.effects import to_seconds
+from flowkit.tools.shapes import find_problem
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+F = TypeVar("F")
+OnError = Literal["fail", "stop", "skip", "null"]
+
+
+class Nestable(Protocol[P, R_co]):
+    """A recipe, as a step of another one."""
+
+    @property
+    def plan(self) -> RecipePlan[R_co]:
+        """What it is."""
+        ...
+
+    def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:
+        """The inputs by name; raises `DefinitionError` for those it doesn't take."""
+        ...
+
+    def check_output(self, path: tuple[str | int, ...]) -> str | None:
+        """What is wrong with a path in its output."""
+        ...
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Only its type is used: what it takes and gives."""
+        ...
+
+
+class _StepMaker:
+    """`step`, with the options it was given."""
+
+    def __init__(self, options: StepOptions | None = None) -> None:
+        self._options = options or StepOptions()
+
+    def _make(self, target: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Any:
+        scope, options = current_scope("step"), self._options
+        values = tuple(map(operand, args))
+        named = {name: operand(value) for name, value in kwargs.items()}
+        if isinstance(target, Tool):
+            return self._make_call(scope, cast(AnyTool, target), values, named)
+        if not hasattr(target, "plan") or not hasattr(target, "name_inputs"):
+            raise DefinitionError(
+                f"{here()}: step() takes a tool or a recipe; {target!r} is neither: write @tool above it"
+            )
+        recipe = cast(Nestable[..., Any], target)
+        if options.retries is not None or options.timeout is not None:
+            raise DefinitionError(f"{here()}: retries and timeout belong to the steps of {recipe!r}, not to it")
+        inputs = recipe.name_inputs(values, named)
+        return place(
+            scope,
+            recipe.plan.name,
+            lambda name: scope.add_nested(name, recipe.plan, inputs),
+            options,
+            recipe.check_output,
+        )
+
+    def _make_call(self, scope: Scope, tool: AnyTool, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Ref:
+        options = self._options
+        try:
+            call = tool.call(*args, **kwargs)
+        except (TypeError, ToolArgumentsError) as error:
+            raise DefinitionError(f"{here()}: {error}", tool=tool.name) from None
+        if options.retries and tool.effect == "write":
+            raise DefinitionError(f"{here()}: {tool.name!r} is a write, which is never tried again by itself")
+        scope.add_tool(tool)
+        made = Step(
+            "",
+            tool.name,
+            call.arguments,
+            timeout_s=to_seconds(options.timeout),
+            retries=options.retries,
+            optional=options.optional,
+        )
+        schema = tool.result_schema
+        check = None if schema is None else partial(find_problem, schema)
+        return place(scope, tool.name, lambda name: replace(made, id=name), options, check, can_be_optional=True)
+
+
+class StepMaker(_StepMaker):
+    """`step`: a tool or another recipe as a step."""
+
+    @overload
+    def __call__(self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def __call__(self, tool: Tool[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def __call__(self, tool: Nestable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def __call__(self, tool: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The result that the tool, given these arguments, will have."""
+        return self._make(tool, args, kwargs)
+
+    @overload
+    def options(
+        self,
+        *,
+        optional: Literal[True],
+        id: str | None = None,
+        retries: int | None = None,
+        timeout: Seconds | None = None,
+        after: Iterable[object] = (),
+    ) -> "FallbackStepMaker[None]": ...
+    @overload
+    def options(
+        self,
+        *,
+        fallback: Callable[[], F],
+        id: str | None = None,
+        retries: int | None = None,
+        timeout: Seconds | None = None,
+        after: Iterable[object] = (),
+    ) -> "FallbackStepMaker[F]": ...
+    @overload
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        retries: int | None = None,
+        timeout: Seconds | None = None,
+        after: Iterable[object] = (),
+    ) -> "StepMaker": ...
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        retries: int | None = None,
+        timeout: Seconds | None = None,
+        optional: bool = False,
+        fallback: Callable[[], object] | None = None,
+        after: Iterable[object] = (),
+    ) -> Any:
+        """`step`, for steps with these options.
+
+        `retries` and `timeout` stand in for the tool's own. `optional`: a failure gives None instead. `fallback`
+        traces what stands in after a failure. `after`: steps that must have ended before, however they did.
+
+        >>> quote = step.options(retries=2, timeout=5, fallback=lambda: step(flat_rate, order.weight))  # doctest: +SKIP
+        """
+        made = StepOptions(id, retries, timeout, optional, fallback, ids_of(after))
+        return FallbackStepMaker[Any](made) if made.has_stand_in else StepMaker(made)
+
+
+class FallbackStepMaker(_StepMaker, Generic[F]):
+    """A `step` whose failure gives another value, of type `F`."""
+
+    @overload
+    def __call__(self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T | F: ...
+    @overload
+    def __call__(self, tool: Tool[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | F: ...
+    @overload
+    def __call__(self, tool: Nestable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | F: ...
+    def __call__(self, tool: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The result that the tool, given these arguments, will have, or what stands in for it."""
+        return self._make(tool, args, kwargs)
+
+
+step = StepMaker()
+"""Makes a step; `step.options(…)` makes one with options."""
+
+
+@overload
+def each(
+    items: Iterable[T],
+    do: Callable[[T], R],
+    *,
+    on_error: Literal["null"],
+    at_once: int | None = None,
+    at_most: int = AT_MOST,
+    key: Callable[[T], object] | None = None,
+    id: str | None = None,
+    after: Iterable[object] = (),
+) -> list[R | None]: ...
+@overload
+def each(
+    items: Iterable[T],
+    do: Callable[[T], R],
+    *,
+    on_error: Literal["fail", "stop", "skip"] = "fail",
+    at_once: int | None = None,
+    at_most: int = AT_MOST,
+    key: Callable[[T], object] | None = None,
+    id: str | None = None,
+    after: Iterable[object] = (),
+) -> list[R]: ...
+def each(
+    items: Iterable[T],
+    do: Callable[[T], R],
+    *,
+    on_error: OnError = "fail",
+    at_once: int | None = None,
+    at_most: int = AT_MOST,
+    key: Callable[[T], object] | None = None,
+    id: str | None = None,
+    after: Iterable[object] = (),
+) -> Any:
+    """What `do` gives for every item, in the items' order; `do` is traced once.
+
+    `at_once` bounds the items in work, `at_most` those accepted. `key` tells items apart for a journal, by default
+    their place does. `on_error`: a failed item fails the whole when all have ended ("fail") or at once ("stop"), is
+    left out ("skip"), or is None ("null").
+    """
+    scope = current_scope("each")
+    name = scope.name(id, "each")
+    body, check = scope.trace(f"{name}/", lambda: do(_item(name, items)))
+    keyed: list[object] = []
+    if key is not None:
+        scope.trace(f"{name}/", lambda: keyed.append(operand(key(_item(name, items)))))
+    node = Each(
+        name,
+        operand(items),
+        body,
+        at_once=at_once,
+        at_most=at_most,
+        key=keyed[0] if keyed else None,
+        on_error=on_error,
+        after=ids_of(after),
+    )
+    return scope.add(node, None if on_error == "null" else _check_items(check))
+
+
+@overload
+def when(
+    condition: bool | Test,
+    then: Callable[[], T],
+    otherwise: None = None,
+    *,
+    id: str | None = None,
+    after: Iterable[object] = (),
+) -> T | None: ...
+@overload
+def when(
+    condition: bool | Test,
+    then: Callable[[], T],
+    otherwise: Callable[[], F],
+    *,
+    id: str | None = None,
+    after: Iterable[object] = (),
+) -> T | F: ...
+def when(
+    condition: bool | Test,
+    then: Callable[[], object],
+    otherwise: Callable[[], object] | None = None,
+    *,
+    id: str | None = None,
+    after: Iterable[object] = (),
+) -> Any:
+    """What `then` gives if the condition holds in the run, else what `otherwise` gives, or None.
+
+    Conditions compare values of the run by `== != < <= > >=`, `is_in()` and `is_none()`, joined by `&`, `|` and `~` or `not_()`.
+    """
+    scope = current_scope("when")
+    test = as_test(condition)
+    name = scope.name(id, "when")
+    then_body, _ = scope.trace(f"{name}/then/", then)
+    otherwise_body = None if otherwise is None else scope.trace(f"{name}/otherwise/", otherwise)[0]
+    return scope.add(When(name, test.condition, then_body, otherwise_body, after=ids_of(after)))
+
+
+def finally_(make: Callable[[], object]) -> None:
+    """Steps that run when all others have ended, whatever became of them; `make` traces them.
+
+    One that refers to a failed step is skipped. A run that is cancelled or killed leaves them out; a resumed run has
+    them.
+    """
+    scope = current_scope("finally_")
+    if scope.prefix:
+        raise DefinitionError(f"{here()}: finally_() stands in the recipe itself, not inside each() or when()")
+    before = len(scope.nodes)
+    make()
+    scope.final_ids.extend(node.id for node in scope.nodes[before:])
+
+
+def build(output_type: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """An object of this type made of values of the running recipe; its fields are checked now, its values in the run."""
+    names = bind_fields(output_type, args, kwargs)
+    return cast(T, Built(names))
+
+
+def bind_fields(
+    output_type: Callable[..., object], args: Iterable[object], kwargs: Mapping[str, object]
+) -> dict[str, object]:
+    """The values by field; raises `DefinitionError` for a field that is missing or isn't there."""
+    if is_typeddict(output_type):
+        required = cast(frozenset[str], getattr(output_type, "__required_keys__", frozenset[str]()))
+        known = getattr(output_type, "__annotations__", {})
+        problems = [f"{name!r} is missing" for name in sorted(required - kwargs.keys())]
+        problems += [f"there is no field {name!r}" for name in kwargs if name not in known]
+        if problems:
+            raise DefinitionError(f"{here()}: build({_name_of(output_type)}, …): {'; '.join(problems)}")
+        return dict(kwargs)
+    try:
+        bound = signature(output_type).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(f"{here()}: build({_name_of(output_type)}, …): {error}") from None
+    fields: dict[str, object] = {}
+    for name, value in bound.arguments.items():
+        if bound.signature.parameters[name].kind is bound.signature.parameters[name].VAR_KEYWORD:
+            fields |= value
+        else:
+            fields[name] = value
+    return fields
+
+
+def _item(each_id: str, items: object) -> Any:
+    """The item, in the scope that is open now."""
+    check = check_of(items)
+    scope = open_scopes.get()[-1]
+    return Ref(Symbol(item_id(each_id), (), "item", scope, None if check is None else lambda path: check((0, *path))))
+
+
+def _check_items(check: Check | None) -> Check | None:
+    """The check of paths into a list of such values."""
+    if check is None:
+        return None
+
+    def check_list(path: tuple[str | int, ...]) -> str | None:
+        if path and isinstance(path[0], str):
+            return "it is a list: an index comes first, or each(…) goes through it"
+        return check(path[1:]) if len(path) > 1 else None
+
+    return check_list
+
+
+def _name_of(output_type: object) -> str:
+    return getattr(output_type, "__name__", repr(output_type))

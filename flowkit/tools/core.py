@@ -1,0 +1,328 @@
+"""`Tool`: a typed function as something that a model, a recipe or another tool can call."""
+
+import inspect
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
+
+from typing_extensions import ParamSpec, TypeVar
+
+from flowkit.codec import JSON, dump_sorted, dumps
+from flowkit.context import Context
+from flowkit.references import ToolCall, find_open
+from flowkit.targets import lower, parse_target, to_wire
+from flowkit.tools.aliases import make_alias
+from flowkit.tools.arguments import Arguments
+from flowkit.tools.callee import Callee, FunctionCallee
+from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
+from flowkit.tools.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.tools.foreign import SchemaCallee, read_definition
+from flowkit.tools.identity import find_source, identify
+from flowkit.tools.in_order import run_in_order
+from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
+from flowkit.tools.lint import Finding, Lintable, lint
+from flowkit.tools.needs import Need, combine_approvals, find_calls
+from flowkit.tools.schema import Schema
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ToolLookup(Protocol):
+    """Finds tools by name."""
+
+    def get(self, name: str) -> "Tool[..., Any] | None": ...
+
+
+class Tool(Generic[P, R_co]):
+    """A function with its schema, its checks and its promises; callable as the function was.
+
+    Mistakes are told when it is made; the schema, the docstring and the source are read when first asked for.
+    """
+
+    def __init__(
+        self, callee: Callee, options: Options, *, is_method: bool = False, is_class_method: bool = False
+    ) -> None:
+        options.check(callee.name)
+        check_closure(callee, options)
+        self._reader = callee.reader(frozenset())
+        self.name = callee.name
+        self.options = options
+        self._callee = callee
+        self._is_method = is_method
+        self._is_class_method = is_class_method
+        self._origin: object = object()
+        self._receiver: object = None
+        self.function = callee.function
+        self.needs: tuple[Need[Tool[..., Any]], ...] = callee.needs
+        self.visible = callee.visible
+        self.own_names = callee.own_names
+        self.is_async = callee.is_async
+        self.takes_context = callee.takes_context
+        self.secrets = callee.secrets | {need.seen_as(name) for need in self.needs for name in need.tool.secrets}
+        self.needed_tools: Mapping[str, Tool[..., Any]] = find_needed_tools(self.name, self.needs)
+        self.effect: Effect = find_effect(options, self.needs)
+        self.declared_effect = options.claimed_effect is not None
+        self.approval: Approval = combine_approvals(options.approval or False, self.needs)
+        self.named_scope: Scope | None = find_named_scope(options, self.needs)
+        self.uses_context = self.takes_context or any(need.tool.uses_context for need in self.needs)
+        # A tool that looks at its run, and names nobody who shares its results, shares them within the run.
+        self.scope: Scope = self.named_scope or ("run" if self.uses_context else "all")
+        self.ttl_s = options.ttl_s
+        self.timeout_s = options.timeout_s
+        default_retries = READ_RETRIES if self.effect == "read" else 0
+        self.retries = default_retries if options.retries is None else options.retries
+        self.slot = options.slot
+        self.version = options.version
+        self.accepts_references = options.accepts_references
+        self.cache_errors = options.cache_errors
+        self.probe = options.probe
+        self.strict = options.strict
+        self.max_result_chars = options.max_result_chars
+        self._look_like(callee.function)
+
+    def _look_like(self, function: Callable[..., Any]) -> None:
+        self.__name__ = self.name
+        self.__doc__ = getattr(function, "__doc__", None)
+        self.__module__ = getattr(function, "__module__", __name__)
+        self.__qualname__ = getattr(function, "__qualname__", self.name)
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run the function; it says so when a parameter is left that only a run can fill."""
+        filled, named = self._callee.fill_direct_call(args, kwargs)
+        return cast(R_co, self.function(*filled, **named))
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Self: ...
+    @overload
+    def __get__(self: "Tool[Concatenate[S, Q], T]", instance: S, owner: type | None = None, /) -> "Tool[Q, T]": ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any:
+        receiver: object = (owner or cast(Any, type(instance))) if self._is_class_method else instance
+        return self if receiver is None or not self._is_method else self._bind(receiver)
+
+    def _bind(self, receiver: object) -> "Tool[..., Any]":
+        """The tool of one object; needs that are methods of its class are bound with it."""
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound._receiver = receiver
+        bound._is_method = False
+        bound._callee = self._callee.bind(receiver)
+        bound.function = bound._callee.function
+        bound.needs = bound._callee.needs
+        bound.needed_tools = find_needed_tools(self.name, bound.needs)
+        for made in ("_made_with", "_key_head"):
+            bound.__dict__.pop(made, None)
+        return bound
+
+    @property
+    def identity(self) -> object:
+        """Equal for two views of one tool: of one function, bound to one object."""
+        return (id(self._origin), id(self._receiver))
+
+    @cached_property
+    def description(self) -> str:
+        """What the tool is for: the option, or the docstring without its lists."""
+        said = self.options.description
+        return self._callee.documentation.description if said is None else inspect.cleandoc(said)
+
+    @property
+    def parameter_descriptions(self) -> Mapping[str, str]:
+        """The docstrings' texts on the parameters that a caller sees."""
+        return self._callee.parameter_descriptions
+
+    @property
+    def parameters(self) -> Schema:
+        """The faithful JSON Schema of the arguments."""
+        return self._callee.schema
+
+    @property
+    def result_schema(self) -> Schema | None:
+        """The JSON Schema of the result; None when the return annotation doesn't tell."""
+        return self._callee.results.schema
+
+    @property
+    def result_annotation(self) -> Any:
+        """The return annotation."""
+        return self._callee.results.annotation
+
+    def for_target(self, target: str = "openai-strict") -> dict[str, JSON]:
+        """The tool's definition as it stands in a request to this kind of server."""
+        kind = parse_target(target)
+        return to_wire(make_alias(self.name), self.description, lower(self.parameters, kind, strict=self.strict), kind)
+
+    @property
+    def has_signature(self) -> bool:
+        """Whether there is a function with a signature behind it, and not a handler with a schema."""
+        return isinstance(self._callee, FunctionCallee)
+
+    def lint(self, target: str = "openai-strict") -> list[Finding]:
+        """What this kind of server changes or refuses of the tool, and what the tool costs; the worst first."""
+        # The cast, because pyright takes no cached_property where a protocol asks for a property.
+        return lint(cast(Lintable, self), parse_target(target))
+
+    @classmethod
+    def from_schema(
+        cls, name: str, description: str, schema: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
+    ) -> "Tool[..., Any]":
+        """A tool with a JSON Schema (draft 2020-12) and no signature; `options` are those of `@tool`.
+
+        `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
+        if it takes one. Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
+        """
+        chosen = Options(name=name, description=description, **options)
+        return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret)), chosen)
+
+    @classmethod
+    def from_openai(
+        cls, definition: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
+    ) -> "Tool[..., Any]":
+        """A tool of a definition as it stands in a request: nested under `function`, or flat."""
+        wire = read_definition(definition)
+        return cls.from_schema(
+            wire.name, wire.description, wire.parameters, handler, **{"strict": wire.strict} | options
+        )
+
+    def validate(
+        self, arguments: Mapping[str, object] | str | bytes, needed: Mapping[str, object] | None = None
+    ) -> Arguments:
+        """The function's values from JSON; `needed` holds what fills its `Needs` parameters.
+
+        Without `needed` the arguments are those that a caller sees, those of its needs among them. Raises
+        `ToolArgumentsError`.
+        """
+        if not needed:
+            return self._reader.read(arguments)
+        reader = self._callee.reader(frozenset(needed))
+        given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
+        return reader.read({**given, **needed})
+
+    def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
+        """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
+
+        `open_names` are those that hold one, from who has looked already.
+        """
+        if open_names is None:
+            _, open_names = find_open(arguments)
+        reader = self._reader
+        if self.needs:
+            reader = self._callee.reader(frozenset([n.parameter for n in self.needs if n.parameter in open_names]))
+        # A reference under an unknown name stays in, to be refused by that name.
+        known = frozenset([name for name in open_names if name in reader.names])
+        reader.check({name: value for name, value in arguments.items() if name not in known}, known)
+
+    def call(self, *args: Any, **kwargs: Any) -> ToolCall:
+        """A call of this tool, to be placed somewhere; nothing runs. Values may be, or hold, `Reference`.
+
+        Raises `ToolArgumentsError` for arguments that the tool doesn't take.
+        """
+        arguments = self._callee.name_arguments(args, kwargs)
+        self.check(arguments)
+        return ToolCall("", self.name, arguments)
+
+    def expand(self, call: ToolCall) -> tuple[ToolCall, ...]:
+        """The calls of what it needs, then the call itself with references to them; one that needs nothing stays."""
+        return find_calls(self, call) if self.needs else (call,)
+
+    def invoke(self, arguments: Arguments, context: Context[Any] | None = None) -> Any:
+        """Call the function: a result, or the coroutine of an async tool. A sync one runs in the caller's thread."""
+        return self._callee.invoke(arguments, context)
+
+    @overload
+    async def run(
+        self: "Tool[..., Coroutine[Any, Any, T]]",
+        arguments: Mapping[str, object] | str = "",
+        *,
+        context: Context[Any] | None = None,
+    ) -> T: ...
+    @overload
+    async def run(
+        self: "Tool[..., T]", arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None
+    ) -> T: ...
+    async def run(self, arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None) -> Any:
+        """Validate and call, what it needs first, one after another; gives the function's own result.
+
+        Raises `ToolArgumentsError`, and whatever the functions raise.
+        """
+        read = self.validate(arguments)
+        if self.is_async and not self.uses_context and not self.needs:
+            return await self._callee.invoke(read, None)
+        return await run_in_order(self, read, Context[Any](None) if context is None else context)
+
+    def dump(self, result: object) -> JSON:
+        """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
+        return self._callee.results.dump(self.name, result)
+
+    def result_text(self, value: JSON) -> str:
+        """What a model reads of a result: text as it is, anything else as JSON."""
+        return value if isinstance(value, str) else dumps(value).decode()
+
+    def key(
+        self,
+        arguments: Arguments,
+        scope_id: str,
+        generations: Sequence[int] = (),
+        *,
+        secret_key: bytes = PROCESS_SECRET,
+    ) -> str | None:
+        """The cache key of a call; None when a value has no canonical form, so that it can't be shared.
+
+        Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal.
+        """
+        try:
+            values: JSON = [
+                [name, self._canonicalize(name, value, secret_key)] for name, value in sorted(arguments.values.items())
+            ]
+        except (NotKeyable, RecursionError):
+            return None
+        parts: list[JSON] = ["flowkit-1", self.name, self._code_part, self.scope, scope_id, self._made_with, values]
+        return make_key([*parts, list(generations)])
+
+    def process_key(self, arguments: Arguments, scope_id: str, generations: Sequence[int] = ()) -> Hashable | None:
+        """Like `key`, for sharing within this process: of plain values it is a tuple, and nothing is hashed for it."""
+        try:
+            # Flat, so that the garbage collector has one tuple less to look at for each argument.
+            values = [part for name, value in sorted(arguments.values.items()) for part in (name, freeze(value))]
+        except (NotKeyable, RecursionError):
+            return self.key(arguments, scope_id, generations)
+        return (self._key_head, scope_id, *values, *generations)
+
+    def _canonicalize(self, name: str, value: object, secret_key: bytes) -> JSON:
+        form = canonicalize(value, secret_key)
+        return hash_secret(dump_sorted(form), secret_key) if name in self.secrets else form
+
+    @cached_property
+    def _source(self) -> str:
+        return find_source(self.function)
+
+    @cached_property
+    def _key_head(self) -> str:
+        """What of a key is the same for all calls."""
+        return make_key([self.name, self._code_part, self.scope, self._made_with])
+
+    @property
+    def _code_part(self) -> JSON:
+        return ["version", self.version] if self.version is not None else ["source", self._source]
+
+    @cached_property
+    def _made_with(self) -> JSON:
+        return identify(self.function)
+
+    def code(self) -> str:
+        """What tells this code from another: the version, or a hash of the source, of it and of all that it needs."""
+        parts = [self.name, self.version or self._source, self.effect, *(need.tool.code() for need in self.needs)]
+        return make_key(list(parts))[:16]
+
+    def resources(self, arguments: Arguments | Mapping[str, object]) -> tuple[str, ...]:
+        """The resources of a call; a placeholder that is None, or not known yet, stands for its family: `order:*`."""
+        values = arguments.values if isinstance(arguments, Arguments) else arguments
+        return tuple(fill(template, values) for template in self.options.resources)

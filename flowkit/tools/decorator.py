@@ -1,0 +1,154 @@
+"""`@tool` and `Needs`: how a function becomes a tool, and how one tool names another that it needs."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, cast, overload
+
+from typing_extensions import ParamSpec, TypeVar
+
+from flowkit.errors import DefinitionError
+from flowkit.tools.callee import FunctionCallee
+from flowkit.tools.core import Tool, ToolLookup
+from flowkit.tools.effects import Approval, Effect, Options, Scope
+from flowkit.tools.needs import Need, NeedMarker
+
+__all__ = ["Approval", "Effect", "Need", "Needs", "Scope", "Tool", "ToolLookup", "make_tool", "tool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+@overload
+def tool(function: "Tool[P, R]", /) -> "Tool[P, R]": ...
+@overload
+def tool(function: "classmethod[C, P, R]", /) -> "Tool[P, R]": ...
+@overload
+def tool(function: "staticmethod[P, R]", /) -> "Tool[P, R]": ...
+@overload
+def tool(function: Callable[P, R], /) -> "Tool[P, R]": ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | None = None,
+    ttl: float | timedelta | None = None,
+    scope: Scope | None = None,
+    version: str | None = None,
+    resource: str | tuple[str, ...] = (),
+    slot: str | None = None,
+    timeout: float | timedelta | None = None,
+    retries: int | None = None,
+    approval: Approval | None = None,
+    accepts_references: bool = False,
+    cache_errors: tuple[type[Exception], ...] = (),
+    probe: Callable[..., Any] | None = None,
+    secret: tuple[str, ...] = (),
+    max_result_chars: int | None = None,
+    strict: bool | None = None,
+    flatten: bool = False,
+) -> "ToolDecorator": ...
+def tool(function: Any = None, /, **options: Any) -> Any:
+    """Make a tool of a function; as `@tool` or `@tool(...)`.
+
+    What it may do: `effect` is `"read"`, `"idempotent"` or `"write"`; left out it counts as a write, the most careful
+    reading. `ttl` keeps results for so many seconds, and says that it is a read; `scope` says who shares them: this
+    `"run"`, the `"session"`, the `"user"`, or `"all"`. `version` stands for the code in the key of what is kept; left
+    out, it is a hash of the source, so give one when results outlive a change of what the function calls.
+    `resource` names what it reads or writes, `"order:{order_id}"`; `slot` names a limit on how many run at once.
+    `timeout` and `retries` are for one call; a write is never tried again.
+
+    Who decides: `approval` is True, or a rule of the arguments and the context. `accepts_references` lets a model
+    hand a result straight into a write. `probe` tells whether a write in doubt has happened.
+
+    What is told: `secret` parameters are masked wherever they are shown; `max_result_chars` bounds what a model reads
+    of a result; `strict=False` keeps the schema as it is. `flatten` puts the fields of the one parameter, a model, in
+    the place of that parameter.
+
+    Raises `DefinitionError`, naming the parameter, for a function that can't be a tool.
+    """
+    if function is None:
+        return ToolDecorator(Options(**options))
+    return make_tool(function, Options(**options))
+
+
+class ToolDecorator:
+    """What `@tool(...)` gives: it takes the function."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    @overload
+    def __call__(self, function: "classmethod[C, P, R]", /) -> "Tool[P, R]": ...
+    @overload
+    def __call__(self, function: "staticmethod[P, R]", /) -> "Tool[P, R]": ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> "Tool[P, R]": ...
+    def __call__(self, function: Any, /) -> Any:
+        return make_tool(function, self._options)
+
+
+def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
+    """The tool of a function, method, partial or callable object; a tool stays as it is, unless options are given."""
+    if isinstance(function, Tool):
+        if options is None or options == Options():
+            return cast(Tool[..., Any], function)
+        if not function.has_signature:
+            raise DefinitionError(f"tool {function.name!r} has a schema: give its options to `Tool.from_schema`")
+        function = cast(Tool[..., Any], function).function
+    options = options or Options()
+    is_method = not isinstance(function, staticmethod) and _is_method(function)
+    is_class_method = isinstance(function, classmethod)
+    plain: Any = cast(Any, function).__func__ if is_class_method or isinstance(function, staticmethod) else function
+    if not callable(plain):
+        raise DefinitionError(f"{plain!r} can't be a tool: it can't be called")
+    name = options.name or _find_name(plain)
+    callee = FunctionCallee(
+        name, plain, skip_first=is_method, secrets=frozenset(options.secret), flatten=options.flatten
+    )
+    return Tool[..., Any](callee, options, is_method=is_method, is_class_method=is_class_method)
+
+
+@overload
+def Needs(tool: "Tool[..., Coroutine[Any, Any, T]]", /, **renames: str) -> T: ...
+@overload
+def Needs(tool: "Tool[..., T]", /, **renames: str) -> T: ...
+def Needs(tool: "Tool[..., Any]", /, **renames: str) -> Any:
+    """The default of a parameter that another tool fills: `order: Order = Needs(get_order)`.
+
+    The parameter is hidden; the other tool's own parameters stand in its place. Parameters of one name must agree, or
+    be renamed: `Needs(get_order, order_id="first_order_id")`.
+    """
+    if not isinstance(tool, Tool):  # pyright: ignore[reportUnnecessaryIsInstance]  # users without a type checker
+        raise DefinitionError(f"Needs({tool!r}): only a tool can be needed; decorate it with @tool")
+    return NeedMarker(tool, renames)
+
+
+def _is_method(function: Any) -> bool:
+    """Whether the first parameter is the object: the function stands in a class, and doesn't look static."""
+    if isinstance(function, classmethod):
+        return True
+    if not inspect.isfunction(function):
+        return False
+    holder = function.__qualname__.rpartition(".")[0]
+    if not holder or holder.endswith("<locals>"):
+        return False
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    # `@staticmethod` above `@tool` can't be seen from here, but its first parameter has a type and another name.
+    return first is not None and (first.name in ("self", "cls") or first.annotation is inspect.Parameter.empty)
+
+
+def _find_name(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = cast(Any, function).func
+    name = getattr(function, "__name__", None)
+    if name is None:
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(function).__name__).lower()
+    if name == "<lambda>":
+        raise DefinitionError("a lambda has no name of its own; give it one: tool(name=...)(lambda ...)")
+    return name

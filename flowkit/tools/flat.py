@@ -1,0 +1,83 @@
+"""A tool whose one parameter is an object, told to models without that parameter around it.
+
+The function, the key and the checks go on seeing `{parameter: ...}`: what comes is wrapped, always, never by a guess.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from pydantic_core import to_jsonable_python
+
+from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.tools.arguments import Arguments, ArgumentsReader, RefusedArguments, parse_arguments
+from flowkit.tools.problems import Found, Problem, describe, find_nearest
+from flowkit.tools.schema import Schema
+from flowkit.tools.shapes import resolve
+
+
+def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:
+    """The parameter's own schema in the place of the object around it."""
+    held = cast(Mapping[str, Schema], schema["properties"])[parameter]
+    reference = held.get("$ref")
+    inner = resolve(reference, schema) if isinstance(reference, str) else held
+    if inner is None or inner.get("type") != "object" or "properties" not in inner:
+        raise DefinitionError.about(tool, f"flatten needs an object with fields, not {inner}")
+    flat: Schema = {"type": "object", **{key: value for key, value in inner.items() if key != "title"}}
+    return flat | {"$defs": schema["$defs"]} if "$defs" in schema else flat
+
+
+def open_flat(arguments: Mapping[str, Any], parameter: str) -> dict[str, Any]:
+    """Arguments of a call in Python as a caller from outside writes them."""
+    if set(arguments) != {parameter}:
+        return dict(arguments)
+    value = arguments[parameter]
+    return dict(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else to_jsonable_python(value)
+
+
+class FlatReader:
+    """Reads flat arguments by the reader of the wrapped ones; `names` are the fields that a caller may give."""
+
+    def __init__(self, inner: ArgumentsReader, parameter: str, names: tuple[str, ...]) -> None:
+        self.names = names
+        self._inner = inner
+        self._parameter = parameter
+
+    def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
+        repaired: list[str] = []
+        tool = self._inner.tool
+        flat = parse_arguments(tool, given, repaired) if isinstance(given, (str, bytes)) else dict(given)
+        unknown = [name for name in flat if name not in self.names]
+        if unknown:
+            raise ToolArgumentsError(
+                tool, [f"unexpected argument {name!r}{find_nearest(name, self.names)}" for name in unknown]
+            )
+        try:
+            read = self._inner.read({self._parameter: flat})
+        except RefusedArguments as error:
+            problems = tuple(_unwrap(problem) for problem in error.found)
+            lines = describe(problems, flat, self.names, self._inner.secrets)
+            raise RefusedArguments(tool, lines, problems) from None
+        told = (line.removeprefix(f"{self._parameter}.") for line in read.repaired)
+        return replace(read, source=flat, repaired=(*repaired, *told))
+
+    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+        try:
+            self.read(given)
+        except RefusedArguments as error:
+            left = tuple(problem for problem in error.found if not problem.path or problem.path[0] not in ignored)
+            if left:
+                raise RefusedArguments(
+                    self._inner.tool, describe(left, given, self.names, self._inner.secrets), left
+                ) from None
+
+    def parse(self, text: str | bytes) -> dict[str, object]:
+        return self._inner.parse(text)
+
+
+def _unwrap(problem: Problem) -> Problem:
+    return Problem(problem.path[1:], tuple(_unwrap_found(found) for found in problem.found))
+
+
+def _unwrap_found(found: Found) -> Found:
+    return replace(found, path=found.path[1:], place=found.place[1:])

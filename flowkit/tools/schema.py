@@ -1,0 +1,219 @@
+"""Parameters as one type: a TypedDict behind a pydantic TypeAdapter, and its JSON Schema (draft 2020-12).
+
+A TypedDict takes every parameter name (`self`, `schema`, `_a`, `model_config`), and pydantic fills its defaults. The
+schema is faithful: what it accepts the function gets, and what pydantic refuses it refuses, up to formats and
+validators of the user's own. Titles that pydantic makes up are left out: they cost tokens and say nothing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn, cast, get_args
+
+from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import PydanticSerializationError, PydanticUndefined, SchemaError, core_schema
+
+from flowkit.codec import JSON, dumps
+from flowkit.errors import DefinitionError
+from flowkit.tools.annotations import Adapter, new_typed_dict
+from flowkit.tools.keys import canonicalize
+from flowkit.tools.signatures import MISSING, OMIT, Factory, Parameter
+
+Schema = dict[str, JSON]
+
+_BUILD_ERRORS = (PydanticUserError, PydanticSchemaGenerationError, SchemaError, TypeError, NameError)
+
+
+class SchemaGenerator(GenerateJsonSchema):
+    """pydantic's generator without made-up titles, and exact where pydantic is vague."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  # pydantic's own attribute
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def encode_default(self, dft: Any) -> Any:
+        if dft is None or type(dft) in (str, int, bool):
+            return dft
+        default = super().encode_default(dft)
+        # Infinity and NaN aren't JSON: such a default is told by being left out of `required`.
+        return PydanticUndefined if isinstance(default, float) and not math.isfinite(default) else default
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        generated = super().default_schema(schema)
+        if generated.get("default") is PydanticUndefined:
+            del generated["default"]
+        return generated
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        generated = super().literal_schema(schema)
+        if "type" not in generated and "enum" in generated:
+            generated["type"] = sorted({_JSON_TYPES[type(value)] for value in generated["enum"]})
+        return generated
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        generated = super().decimal_schema(schema)
+        for branch in generated.get("anyOf", [generated]):
+            if branch.get("type") == "string":
+                branch.setdefault("pattern", _DECIMAL)
+        return generated
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        generated = super().dict_schema(schema)
+        names = self._key_names(schema.get("keys_schema", {"type": "str"}))
+        return generated if names is None else {**generated, "propertyNames": names}
+
+    def _key_names(self, schema: Any) -> JsonSchemaValue | None:
+        """What the names in JSON look like when the keys aren't text."""
+        match schema["type"]:
+            case "int":
+                return {"pattern": r"^-?(0|[1-9][0-9]*)$"}
+            case "float" | "decimal":
+                return {"pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"}
+            case "bool":
+                return {"enum": ["true", "false"]}
+            case "enum" if not all(isinstance(member.value, str) for member in schema["members"]):
+                return {"enum": [str(member.value) for member in schema["members"]]}
+            case "tuple" | "list" | "set" | "frozenset" | "dict" | "model" | "dataclass" | "typed-dict":
+                raise PydanticInvalidForJsonSchema(f"a key can't be a {schema['type']}")
+            case _:
+                return None
+
+
+_DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+_JSON_TYPES: dict[type, str] = {str: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
+
+
+def build_adapter(tool: str, parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, Any]]:
+    """The type of all the parameters together; raises `DefinitionError` naming the one that can't be one."""
+    try:
+        adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(_make_typed_dict(parameters))
+    except _BUILD_ERRORS as error:
+        _blame(tool, parameters, error, TypeAdapter, "can't be an argument")
+    if _may_have_no_schema(adapter.core_schema):
+        build_parameters_schema(tool, adapter, parameters, {})
+    return adapter
+
+
+def _may_have_no_schema(core: Any) -> bool:
+    """Whether something in pydantic's own schema could have no JSON form; most tools needn't be asked further."""
+    if isinstance(core, dict):
+        held = cast(dict[str, Any], core)
+        kind = held.get("type")
+        if (isinstance(kind, str) and kind in _DOUBTFUL) or (
+            kind == "dict" and held.get("keys_schema", _TEXT).get("type") != "str"
+        ):
+            return True
+        return any(_may_have_no_schema(item) for key, item in held.items() if key not in _NOT_SCHEMAS)
+    return isinstance(core, (list, tuple)) and any(_may_have_no_schema(item) for item in cast(list[Any], core))
+
+
+_DOUBTFUL = frozenset({"callable", "is-instance", "is-subclass", "function-plain", "custom-error", "generator"})
+_NOT_SCHEMAS = frozenset({"metadata", "default", "serialization", "config", "cls", "expected", "members"})
+_TEXT = {"type": "str"}
+
+
+def _field_type(parameter: Parameter, adapter: Adapter) -> Any:
+    annotation = adapter.adapt(parameter.annotation)
+    match parameter.default:
+        case Factory(make=make):
+            return Annotated[annotation, Field(default_factory=make)]
+        case default if parameter.is_required or default is OMIT:
+            return annotation
+        case default:
+            return Annotated[annotation, Field(default=_exact(default, parameter.annotation))]
+
+
+def _exact(default: Any, annotation: Any) -> Any:
+    """`x: float = 1` is 1.0: left out or written out, the function gets the same."""
+    members = (annotation, *get_args(annotation))
+    return float(default) if type(default) is int and float in members and int not in members else default
+
+
+def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
+    adapter = Adapter()
+    fields = {parameter.name: _field_type(parameter, adapter) for parameter in parameters if parameter.kind != "extra"}
+    extra = next((parameter.annotation for parameter in parameters if parameter.kind == "extra"), None)
+    made = new_typed_dict("Arguments", **({} if extra is None else {"extra_items": adapter.adapt(extra)}))
+    # Set by hand, since the functional form would wrap each field in Required or NotRequired first: slower by a third.
+    made.__annotations__ = fields
+    required = frozenset(parameter.name for parameter in parameters if parameter.is_required)
+    made.__required_keys__, made.__optional_keys__ = required, frozenset(fields) - required
+    made.__pydantic_config__ = {"arbitrary_types_allowed": False} if extra is not None else {"extra": "forbid"}
+    return made
+
+
+def _blame(
+    tool: str, parameters: Sequence[Parameter], error: Exception, build: Callable[[Any], object], problem: str
+) -> NoReturn:
+    """Raise the error again with the name of the parameter that causes it."""
+    for parameter in parameters:
+        try:
+            build(_make_typed_dict((parameter,)))
+        except _BUILD_ERRORS as cause:
+            raise DefinitionError.about(
+                tool,
+                f"parameter {parameter.name!r}: {parameter.annotation!r} {problem}: {_first_line(cause)}",
+                parameter.name,
+            ) from cause
+    raise DefinitionError.about(tool, _first_line(error)) from error
+
+
+def build_parameters_schema(
+    tool: str,
+    adapter: TypeAdapter[dict[str, Any]],
+    parameters: Sequence[Parameter],
+    descriptions: Mapping[str, str],
+) -> Schema:
+    """The schema of an arguments object, with the docstring's texts where the annotation says nothing."""
+    try:
+        schema = generate(adapter, "validation")
+    except PydanticInvalidForJsonSchema as error:
+        _blame(tool, parameters, error, lambda kind: generate(TypeAdapter(kind), "validation"), "has no JSON form")
+    properties = cast(dict[str, Schema], schema.setdefault("properties", {}))
+    for parameter in parameters:
+        told = properties.get(parameter.wire)
+        if told is not None and parameter.name in descriptions:
+            told.setdefault("description", descriptions[parameter.name])
+        if told is not None and type(parameter.default) not in _OBVIOUS:
+            _tell_default(told, parameter)
+    ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
+    return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
+
+
+def _tell_default(schema: Schema, parameter: Parameter) -> None:
+    """Write the default as JSON, if that means the same value when it is sent; else it is told by being optional."""
+    schema.pop("default", None)
+    if parameter.default is MISSING or parameter.default is OMIT or isinstance(parameter.default, Factory):
+        return
+    adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(parameter.annotation))
+    try:
+        dumped = adapter.dump_python(parameter.default, mode="json", warnings="error")
+        back = adapter.validate_json(dumps(dumped))
+        if canonicalize(back) == canonicalize(parameter.default):
+            schema["default"] = dumped
+    except (PydanticSerializationError, ValueError, TypeError):
+        # Not a value of its own type, such as a mark for "not given".
+        return
+
+
+_OBVIOUS = (str, int, bool, type(None))
+
+
+def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:
+    """An adapter's schema in flowkit's form."""
+    schema = cast(Schema, adapter.json_schema(mode=mode, schema_generator=SchemaGenerator))
+    schema.pop("title", None)
+    definitions = schema.get("$defs")
+    if isinstance(definitions, dict):
+        for name, definition in definitions.items():
+            # A title that only repeats the class name; one that the user wrote stays.
+            if isinstance(definition, dict) and name.endswith(str(definition.get("title", "\0"))):
+                del definition["title"]
+    return schema
+
+
+def _first_line(error: Exception) -> str:
+    # pydantic goes on with advice that is for models.
+    return str(error).splitlines()[0].partition(". Set `")[0] if str(error) else type(error).__name__

@@ -1,0 +1,195 @@
+"""A set of tools as one model is told of it: unique names, aliases that travel, schemas for its server.
+
+A `Toolset` doesn't change; tools that come and go between turns are named by a function, and `current` asks it and
+gives the set for the next turn.
+"""
+
+import copy
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+from types import MappingProxyType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from flowkit.codec import JSON
+from flowkit.context import Context
+from flowkit.errors import DefinitionError
+from flowkit.messages import ToolSpec
+from flowkit.targets import Lowered, Target, lower
+from flowkit.targets.offers import describe_result, offer_references
+from flowkit.tools.aliases import make_aliases
+from flowkit.tools.decorator import Tool, make_tool
+
+AnyTool = Tool[..., Any]
+Filter = Callable[[AnyTool], bool]
+Source = Callable[[Context[Any]], "Iterable[ToolLike] | Awaitable[Iterable[ToolLike]]"]
+"""Gives the tools of one turn; `Iterable[ToolLike]`, or a coroutine of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Changing:
+    """Tools that are asked for before each turn, and how the sets around them name and choose."""
+
+    source: Source
+    steps: tuple[tuple[str, Filter | None], ...] = ()
+
+
+class Toolset:
+    """Tools by their names, in the order given.
+
+    Takes tools, functions and other sets. `filter` keeps the tools for which it is true, then `prefix` is put before
+    their names. One tool may come twice; raises `DefinitionError` for two tools of one name, or two names that would
+    travel as one. `target` is the server's way of taking schemas, where `specs` isn't told another; left out it is
+    that of the first set inside, else `"openai"`.
+
+    >>> def get_order(order_id: str) -> str: "Look an order up."; return order_id
+    >>> tools = Toolset(get_order, prefix="shop.")
+    >>> dict(tools.aliases), tools.resolve("shop_get_order")
+    ({'shop_get_order': 'shop.get_order'}, <tool shop.get_order>)
+    """
+
+    def __init__(
+        self, *tools: "ToolLike", prefix: str = "", filter: Filter | None = None, target: Target | None = None
+    ) -> None:
+        inner: list[Target] = [item.target for item in tools if isinstance(item, Toolset)]
+        self.target: Target = target or (inner[0] if inner else "openai")
+        self._tools: dict[str, AnyTool] = {}
+        self._changing: list[_Changing] = []
+        for item in tools:
+            if isinstance(item, Toolset):
+                self._changing.extend(item._changing)
+            for tool in item if isinstance(item, Toolset) else (make_tool(item),):
+                if filter is None or filter(tool):
+                    self._add(rename(tool, prefix + tool.name))
+        step = (prefix, filter)
+        self._changing = [replace(changing, steps=(*changing.steps, step)) for changing in self._changing]
+        self.aliases: Mapping[str, str] = make_aliases(self._tools)
+        """The name of every tool by the name under which it travels."""
+
+    @classmethod
+    def dynamic(cls, source: Source) -> "Toolset":
+        """A set whose tools are asked for before each turn; until then it is empty."""
+        tools = cls()
+        tools._changing.append(_Changing(source))
+        return tools
+
+    def _add(self, tool: AnyTool) -> None:
+        known = self._tools.setdefault(tool.name, tool)
+        if known.identity != tool.identity:
+            raise DefinitionError(f"two tools are called {tool.name!r}; give one a prefix or a name", tool=tool.name)
+
+    def __iter__(self) -> Iterator[AnyTool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __repr__(self) -> str:
+        return f"Toolset({', '.join([*self._tools, *('…' for _ in self._changing)])})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tools' own names."""
+        return tuple(self._tools)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether `current` may give other tools."""
+        return bool(self._changing)
+
+    def get(self, name: str) -> AnyTool | None:
+        """The tool of this name."""
+        return self._tools.get(name)
+
+    def resolve(self, wire_name: str) -> AnyTool | None:
+        """The tool that travels under this name; a model may also write the tool's own name, as history shows it."""
+        return self._tools.get(self.aliases.get(wire_name, wire_name))
+
+    async def current(self, context: Context[Any]) -> "Toolset":
+        """The set for the next turn, with the tools that the dynamic sources name now; this one when there are none."""
+        if not self._changing:
+            return self
+        parts: list[Toolset] = []
+        for changing in self._changing:
+            asked = changing.source(context)
+            tools = Toolset(*(await asked if isawaitable(asked) else asked))
+            if tools.is_dynamic:
+                tools = await tools.current(context)
+            for prefix, chosen in changing.steps:
+                tools = Toolset(tools, prefix=prefix, filter=chosen)
+            parts.append(tools)
+        return Toolset(*self, *parts, target=self.target)
+
+    def replacing(self, tools: Mapping[str, "ToolLike"]) -> "Toolset":
+        """The same set with other tools under some of its names; raises `DefinitionError` for a name it hasn't."""
+        for name in tools.keys() - self._tools.keys():
+            raise DefinitionError(
+                f"there is no tool {name!r} to replace; there are: {', '.join(self._tools)}", tool=name
+            )
+        replaced = {name: rename(make_tool(tool), name) for name, tool in tools.items()}
+        result = Toolset(*(replaced.get(tool.name, tool) for tool in self), target=self.target)
+        result._changing = self._changing
+        return result
+
+    def specs(self, target: Target | None = None, *, references: bool = False) -> tuple[ToolSpec, ...]:
+        """What the model is told; `references` lets it hand one call's result to another of the same turn."""
+        return tuple(
+            _make_spec(wire_name, self._tools[name], target or self.target, references)
+            for wire_name, name in self.aliases.items()
+        )
+
+    def raise_arguments(
+        self, name: str, arguments: Mapping[str, JSON], target: Target | None = None
+    ) -> dict[str, JSON]:
+        """The arguments as the tool takes them, from those that its schema for `target` let the model write."""
+        tool = self._tools.get(name)
+        return dict(arguments) if tool is None else lower_tool(tool, target or self.target).raise_arguments(arguments)
+
+    def lower_arguments(
+        self, name: str, arguments: Mapping[str, JSON], target: Target | None = None
+    ) -> dict[str, JSON]:
+        """The arguments as the model would have written them: the way there, for calls that it didn't make itself."""
+        tool = self._tools.get(name)
+        return dict(arguments) if tool is None else lower_tool(tool, target or self.target).lower_arguments(arguments)
+
+
+ToolLike = AnyTool | Toolset | Callable[..., Any]
+"""A tool, a set of them, or a function that becomes one."""
+
+_lowered: WeakKeyDictionary[AnyTool, dict[Target, Lowered]] = WeakKeyDictionary()
+
+
+def lower_tool(tool: AnyTool, target: Target) -> Lowered:
+    """The tool's schema for `target`, made once."""
+    known = _lowered.setdefault(tool, {})
+    if target not in known:
+        known[target] = lower(tool.parameters, target, strict=tool.strict)
+    return known[target]
+
+
+def rename(tool: AnyTool, name: str) -> AnyTool:
+    """The same tool under another name."""
+    if tool.name == name:
+        return tool
+    renamed = copy.copy(tool)
+    renamed.name = name
+    return renamed
+
+
+def takes_references(tool: AnyTool) -> bool:
+    """Whether a model may put a reference into this tool's arguments: into what can do harm only when its author agrees."""
+    return tool.accepts_references or (tool.effect == "read" and not tool.approval)
+
+
+def _make_spec(wire_name: str, tool: AnyTool, target: Target, references: bool) -> ToolSpec:
+    lowered = lower_tool(tool, target)
+    description = tool.description
+    if references:
+        description = describe_result(description, tool.result_schema)
+        if takes_references(tool):
+            lowered = offer_references(lowered)
+    return ToolSpec(wire_name, description, MappingProxyType(dict(lowered.schema)), lowered.strict)
