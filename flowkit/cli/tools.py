@@ -1,5 +1,6 @@
 """`flowkit tools`: what a model is told of an app's tools."""
 
+from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -34,7 +35,7 @@ def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, targ
     for tool in found:
         console.print(Text(tool.name, style="bold"), Text(_say_promises(tool), style="dim"))
         if tool.description:
-            console.print(Text(f"  {tool.description}"))
+            console.print(Text(indent(tool.description, "  ")))
         for property in read_properties(tool.parameters).values():
             mark = "" if property.is_required else "?"
             console.print(Text(f"  {property.name}{mark}: {codec.dumps(property.schema).decode()}"), soft_wrap=True)
