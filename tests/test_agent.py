@@ -234,12 +234,15 @@ def effects(folder: Path) -> list[str]:
     return (folder / "effects").read_text().splitlines()
 
 
-def test_a_run_killed_between_turns_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+def test_a_run_killed_between_turns_goes_on_and_repeats_no_write(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, "turn 2", "first")[0] == 9
     code, line = in_a_process(tmp_path, "nowhere")
-    assert (code, line) == (0, "done|It is ordered.|['journal', 'journal']|5")
-    assert effects(tmp_path) == ["look tea", "order tea"]
+    # A read is recorded soon, and not waited for: the kill may come before that, and then it runs again.
+    assert code == 0
+    assert line in (f"done|It is ordered.|['{look}', 'journal']|5" for look in ("journal", "run"))
+    assert effects(tmp_path).count("order tea") == 1
     assert in_a_process(tmp_path, "nowhere")[1].startswith("done|It is ordered.|")
+    assert effects(tmp_path).count("order tea") == 1
 
 
 def test_a_run_killed_inside_a_write_is_in_doubt_until_a_person_decides(tmp_path: Path) -> None:
