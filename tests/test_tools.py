@@ -249,11 +249,6 @@ def test_result_schema_is_of_what_an_async_function_gives() -> None:
     assert add.result_schema == {"type": "integer"}
 
 
-def test_model_reads_text_as_it_is_and_the_rest_as_json() -> None:
-    assert add.result_text("two\nlines") == "two\nlines"
-    assert add.result_text({"a": [1, None, "ü"]}) == '{"a":[1,null,"ü"]}'
-
-
 def test_resources_hold_the_arguments() -> None:
     @tool(resource=("order:{order_id}", "shop:{model.day}", "all"))
     def f(order_id: str | None = None, model: Model = Model()) -> None: ...  # noqa: B008

@@ -7,7 +7,7 @@ from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from flowkit.codec import JSON, dump_sorted, dumps
+from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.references import ToolCall, find_open
 from flowkit.targets import lower, parse_target, to_wire
@@ -261,10 +261,6 @@ class Tool(Generic[P, R_co]):
     def dump(self, result: object) -> JSON:
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
         return self._callee.results.dump(self.name, result)
-
-    def result_text(self, value: JSON) -> str:
-        """What a model reads of a result: text as it is, anything else as JSON."""
-        return value if isinstance(value, str) else dumps(value).decode()
 
     def key(
         self,
