@@ -1,5 +1,7 @@
 """The graph: nodes, the edges between them, and what can be seen of it before and after a run."""
 
+from flowkit.graph.copying import nest, rewrite_body
+from flowkit.graph.core import Graph
 from flowkit.graph.nodes import (
     AT_MOST,
     INPUTS,
@@ -7,12 +9,10 @@ from flowkit.graph.nodes import (
     Control,
     Each,
     Fallback,
-    Graph,
     Group,
     ModelStep,
     Node,
     Step,
-    ToolCall,
     When,
     describe,
     find_own_references,
@@ -20,10 +20,9 @@ from flowkit.graph.nodes import (
     get_bodies,
     index_id,
     item_id,
-    nest,
-    rewrite_body,
-    sort_nodes,
 )
+from flowkit.graph.order import sort_nodes
+from flowkit.references import ToolCall
 
 __all__ = [
     "AT_MOST",

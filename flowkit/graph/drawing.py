@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from flowkit.graph.core import Graph
 from flowkit.graph.layout import Layout, arrange
-from flowkit.graph.nodes import Each, Graph, Node, describe, find_own_references, get_after, get_bodies
+from flowkit.graph.nodes import Each, Node, describe, find_own_references, get_after, get_bodies
 from flowkit.graph.timeline import CallSpan, Timeline
 from flowkit.references import find_references, format_pointer
 

@@ -1,0 +1,71 @@
+"""Copies of nodes under other names: a body for every item of an `each`, a recipe in a recipe."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import assert_never, cast
+
+from flowkit.errors import GraphError
+from flowkit.graph.nodes import INPUTS, Body, Each, Fallback, Group, ModelStep, Node, Step, When
+from flowkit.references import Reference, ToolCall, format_pointer, substitute
+
+
+def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Node:
+    """A copy under other names: `rename` gives every node's new id, `refer` what stands for every reference."""
+    name = rename(node.id)
+    if isinstance(node, ToolCall):
+        arguments = {key: substitute(value, refer) for key, value in node.arguments.items()}
+        if isinstance(node, Step):
+            return replace(node, id=name, arguments=arguments, after=tuple(map(rename, node.after)))
+        return ToolCall(name, node.name, arguments)
+    after = tuple(map(rename, node.after))
+
+    def copy(body: Body) -> Body:
+        return rewrite_body(body, rename, refer)
+
+    match node:
+        case ModelStep():
+            arguments = {key: substitute(value, refer) for key, value in node.arguments.items()}
+            return replace(node, id=name, arguments=arguments, after=after)
+        case Group():
+            return replace(node, id=name, body=copy(node.body), after=after)
+        case Each():
+            over, key = substitute(node.over, refer), substitute(node.key, refer)
+            return replace(node, id=name, over=over, key=key, body=copy(node.body), after=after)
+        case When():
+            otherwise = None if node.otherwise is None else copy(node.otherwise)
+            condition = node.condition.substitute(refer)
+            return replace(node, id=name, condition=condition, then=copy(node.then), otherwise=otherwise, after=after)
+        case Fallback():
+            return replace(node, id=name, tries=tuple(map(copy, node.tries)), after=after)
+        case _:
+            assert_never(node)
+
+
+def rewrite_body(body: Body, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Body:
+    """A body with every node rewritten, and its value."""
+    nodes = tuple(rewrite(node, rename, refer) for node in body.nodes)
+    return replace(body, nodes=nodes, value=substitute(body.value, refer))
+
+
+def nest(body: Body, prefix: str, inputs: Mapping[str, object] | None = None) -> Body:
+    """A recipe's nodes as the body of a `Group` with the id `prefix`: names begin with it, inputs are put in.
+
+    An input may be a value or a reference; a path into an input that is a reference goes on from there.
+    """
+    given: Mapping[str, object] = {} if inputs is None else inputs
+
+    def refer(reference: Reference) -> object:
+        if reference.call_id != INPUTS:
+            return Reference(f"{prefix}/{reference.call_id}", reference.path)
+        if not reference.path:
+            return dict(given)
+        value: object = given[str(reference.path[0])]
+        for place, key in enumerate(reference.path[1:], 1):
+            if isinstance(value, Reference):
+                return Reference(value.call_id, (*value.path, *reference.path[place:]))
+            if not isinstance(value, (dict, list, tuple)):
+                raise GraphError(f"input {reference.path[0]!r} has no {format_pointer(reference.path[1:])}")
+            value = cast(Mapping[object, object], value)[key]
+        return value
+
+    return rewrite_body(body, lambda name: f"{prefix}/{name}", refer)

@@ -1,0 +1,160 @@
+"""A graph that may grow: nodes by id, each of which points only to nodes that are in it already.
+
+So it can't hold a circle, and what is checked when a node is put in stays true.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from flowkit.errors import GraphError
+from flowkit.graph.nodes import (
+    INPUTS,
+    Each,
+    Node,
+    describe,
+    find_all_references,
+    find_own_references,
+    get_after,
+    get_bodies,
+    index_id,
+    item_id,
+)
+from flowkit.references import find_references
+
+
+class Graph(Mapping[str, Node]):
+    """Nodes by id, in the order of their making; every reference leads back to one of them.
+
+    `inputs` are further ids that may be referred to: what is given from outside.
+
+    >>> graph = Graph([ToolCall("a", "get"), ToolCall("b", "put", {"value": Reference("a")})])
+    >>> graph.dependencies("b"), graph.dependents("a")
+    (('a',), ('b',))
+    """
+
+    def __init__(self, nodes: Iterable[Node] = (), *, inputs: Collection[str] = (INPUTS,)) -> None:
+        self.inputs = frozenset(inputs)
+        self._nodes: dict[str, Node] = {}
+        self._dependencies: dict[str, tuple[str, ...]] = {}
+        self._dependents: dict[str, list[str]] = {}
+        for node in nodes:
+            self.add(node)
+
+    def add(self, node: Node) -> None:
+        """Put a node at the end.
+
+        Raises `GraphError` for an id that is taken, and for a reference to the node itself or to what isn't there.
+        """
+        if not node.id or node.id in self._nodes or node.id in self.inputs:
+            raise GraphError(f"{node.id!r} is taken: every node needs an id of its own" if node.id else "an empty id")
+        needed = dict.fromkeys([*(r.call_id for r in find_all_references(node)), *get_after(node)])
+        for name in needed:
+            if name == node.id:
+                raise GraphError(f"{node.id!r} refers to itself")
+            if name not in self._nodes and name not in self.inputs:
+                raise GraphError(_describe_unknown(node.id, name, self._nodes))
+        if get_bodies(node):
+            _check_bodies(node, {*self._nodes, *self.inputs, node.id})
+        self._nodes[node.id] = node
+        self._dependencies[node.id] = tuple(name for name in needed if name not in self.inputs)
+        for name in self._dependencies[node.id]:
+            self._dependents.setdefault(name, []).append(node.id)
+
+    def dependencies(self, node_id: str) -> tuple[str, ...]:
+        """The nodes that this one waits for."""
+        return self._dependencies[node_id]
+
+    def dependents(self, node_id: str) -> tuple[str, ...]:
+        """The nodes that wait for this one."""
+        return tuple(self._dependents.get(node_id, ()))
+
+    def layers(self) -> list[list[str]]:
+        """The nodes by depth: each layer needs only the layers before it."""
+        depth: dict[str, int] = {}
+        layers: list[list[str]] = []
+        for name in self._nodes:
+            depth[name] = 1 + max((depth[other] for other in self._dependencies[name]), default=-1)
+            if depth[name] == len(layers):
+                layers.append([])
+            layers[depth[name]].append(name)
+        return layers
+
+    def critical_path(self, durations: Mapping[str, float] | None = None) -> list[str]:
+        """The chain of nodes that takes longest; every node takes 1 where `durations` doesn't say."""
+        lengths: dict[str, float] = {}
+        before: dict[str, str | None] = {}
+        for name in self._nodes:
+            before[name] = max(self._dependencies[name], key=lengths.__getitem__, default=None)
+            last = before[name]
+            lengths[name] = (0.0 if last is None else lengths[last]) + (durations or {}).get(name, 1.0)
+        path: list[str] = []
+        name = max(lengths, key=lengths.__getitem__, default=None)
+        while name is not None:
+            path.append(name)
+            name = before[name]
+        return path[::-1]
+
+    def explain(self, durations: Mapping[str, float] | None = None) -> str:
+        """The graph in words: layers, critical path, what waits for what."""
+        lines: list[str] = []
+        layers = self.layers()
+        widest = max(map(len, layers), default=0)
+        lines.append(f"{_count(len(self), 'node')} in {_count(len(layers), 'layer')}, at most {widest} at once")
+        for number, layer in enumerate(layers, 1):
+            lines.append(f"  {number}. {', '.join(layer)}")
+        lines.append(f"critical path: {' -> '.join(self.critical_path(durations)) or '(nothing)'}")
+        for name in self._nodes:
+            lines.extend(self._explain_node(self._nodes[name], ""))
+        return "\n".join(lines)
+
+    def _explain_node(self, node: Node, indent: str) -> Iterator[str]:
+        needed = dict.fromkeys([str(r) for r in find_own_references(node) if r.call_id not in self.inputs])
+        waits = (
+            f" waits for {', '.join([*needed, *get_after(node)])}" if needed or get_after(node) else " starts at once"
+        )
+        yield f"{indent}{node.id} ({describe(node)}){waits}"
+        for word, body in get_bodies(node):
+            if word:
+                yield f"{indent}  {word}:"
+            for inner in body.nodes:
+                yield from self._explain_node(inner, indent + "    ")
+
+    def __getitem__(self, node_id: str) -> Node:
+        return self._nodes[node_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
+def _check_bodies(node: Node, known: set[str]) -> None:
+    for _, body in get_bodies(node):
+        inside = {*known}
+        if isinstance(node, Each):
+            inside |= {item_id(node.id), index_id(node.id)}
+        for inner in body.nodes:
+            if not inner.id.startswith(node.id + "/"):
+                raise GraphError(f"{inner.id!r} stands in the body of {node.id!r}, so its id has to begin with it")
+            if inner.id in inside:
+                raise GraphError(f"{inner.id!r} is taken: every node needs an id of its own")
+            for name in [*(reference.call_id for reference in find_own_references(inner)), *get_after(inner)]:
+                if name == inner.id or name not in inside:
+                    raise GraphError(_describe_unknown(inner.id, name, inside))
+            _check_bodies(inner, {*inside, inner.id})
+            inside.add(inner.id)
+        for reference in find_references([body.value, node.key if isinstance(node, Each) else None]):
+            if reference.call_id not in inside:
+                raise GraphError(_describe_unknown(node.id, reference.call_id, inside))
+
+
+def _describe_unknown(node_id: str, name: str, known: Collection[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), 1)
+    hint = f"; is {near[0]!r} meant?" if near else ""
+    return f"{node_id!r} refers to {name!r}, which isn't there before it{hint}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
