@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "flowkit"
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "codec", "clock", "references", "messages", "events", "context", "history"),
+    "words": ("errors", "codec", "clock", "references", "shapes", "messages", "events", "context", "history"),
     "tools": ("tools", "targets"),
     "graph": ("graph",),
     "stores": ("stores", "cache", "journal"),
@@ -98,6 +98,19 @@ def test_modules_do_not_import_in_a_circle() -> None:
     for start in imports:
         trail = _find_circle(start, imports, done, [])
         assert trail is None, "a circle of imports: " + " -> ".join(trail or [])
+
+
+def test_packages_do_not_import_in_a_circle() -> None:
+    """To import a module runs its package first, so a circle of packages breaks for whoever begins at the wrong one."""
+    imports: dict[str, set[str]] = {}
+    for path in list_modules():
+        package = module_name(path).split(".")[0]
+        others = {found.split(".")[0] for found in find_imports(path)} - {package, ""}
+        imports[package] = imports.get(package, set()) | others
+    done: set[str] = set()
+    for start in imports.keys() - {""}:
+        trail = _find_circle(start, imports, done, [])
+        assert trail is None, "a circle of packages: " + " -> ".join(trail or [])
 
 
 def _find_circle(name: str, imports: dict[str, set[str]], done: set[str], trail: list[str]) -> list[str] | None:

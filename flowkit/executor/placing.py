@@ -13,7 +13,7 @@ from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import RunJournal
 from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
-from flowkit.tools.shapes import find_mismatch, find_subschemas
+from flowkit.shapes import find_mismatch, find_subschemas
 
 
 class Placing(Admission):

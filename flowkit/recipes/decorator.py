@@ -27,11 +27,11 @@ from flowkit.recipes.run import RecipeResult, RecipeRun, RecipeRunOptions, check
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
+from flowkit.shapes import find_problem
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.effects import Effect, Options
 from flowkit.tools.needs import NeedMarker
 from flowkit.tools.schema import Schema
-from flowkit.tools.shapes import find_problem
 from flowkit.tools.signatures import MISSING, Signature, read_signature
 
 __all__ = [

@@ -11,7 +11,7 @@ from flowkit.recipes.data import COMPARISONS
 from flowkit.recipes.format import nearest
 from flowkit.recipes.yaml_source import Path, YamlSource
 from flowkit.references import Reference, parse_expression
-from flowkit.tools.shapes import Schema, find_mismatch, find_problem
+from flowkit.shapes import Schema, find_mismatch, find_problem
 
 _OPERATORS: dict[str, Operator] = {word: cast(Operator, operator) for operator, word in COMPARISONS.items()}
 

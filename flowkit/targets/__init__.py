@@ -14,12 +14,12 @@ strict, with a note that says why.
 from typing import Literal, assert_never
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema
 from flowkit.targets.conversions import SAME
 from flowkit.targets.definitions import NotStrict
 from flowkit.targets.lowered import Lowered, Note, NoteKind
 from flowkit.targets.lowering import Lowering
 from flowkit.targets.strict import find_violations
-from flowkit.tools.shapes import Schema
 
 Target = Literal["openai", "openai-strict", "openai-responses", "openai-responses-strict"]
 """Whom a tool is told to: Chat Completions or the Responses API, held to the schema or not."""

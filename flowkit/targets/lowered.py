@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema
 from flowkit.targets.conversions import SAME, Conversion
-from flowkit.tools.shapes import Schema
 
 NoteKind = Literal["lowered", "dropped", "refused", "default", "references"]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema, alternatives, types_of
 from flowkit.targets.conversions import (
     SAME,
     Branch,
@@ -36,7 +37,6 @@ from flowkit.targets.pieces import (
     unique,
 )
 from flowkit.targets.strict import FORMATS, KEYWORDS, is_supported_pattern
-from flowkit.tools.shapes import Schema, alternatives, types_of
 
 Result = tuple[dict[str, JSON], Conversion]
 

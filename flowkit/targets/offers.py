@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema, alternatives, resolve, subschemas, types_of
 from flowkit.targets.lowered import Lowered, Note
 from flowkit.targets.strict import find_violations
-from flowkit.tools.shapes import Schema, alternatives, resolve, subschemas, types_of
 
 NAME = "Reference"
 REFERENCE: Mapping[str, JSON] = {

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema, types_of_value, values_of
 from flowkit.targets.strict import KEYWORDS
-from flowkit.tools.shapes import Schema, types_of_value, values_of
 
 SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})
 ANNOTATIONS = SILENT | {"description", "default", "examples"}

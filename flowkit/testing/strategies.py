@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from flowkit.codec import JSON
+from flowkit.shapes import Schema, resolve
 from flowkit.testing.formats import FORMATS
-from flowkit.tools.shapes import Schema, resolve
 
 Values = SearchStrategy[JSON]
 

@@ -10,10 +10,10 @@ from typing import Any, cast
 from pydantic_core import to_jsonable_python
 
 from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.shapes import resolve
 from flowkit.tools.arguments import Arguments, ArgumentsReader, RefusedArguments, parse_arguments
 from flowkit.tools.problems import Found, Problem, describe, find_nearest
 from flowkit.tools.schema import Schema
-from flowkit.tools.shapes import resolve
 
 
 def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:

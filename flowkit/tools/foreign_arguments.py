@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
+from flowkit.shapes import find_unknown_reference, types_of
 from flowkit.tools.arguments import Arguments, RefusedArguments, parse_arguments
 from flowkit.tools.problems import MAX_LINE, Problem, find_nearest, format_path, shorten, value_at
 from flowkit.tools.repair import mend_value
 from flowkit.tools.schema import Schema
-from flowkit.tools.shapes import find_unknown_reference, types_of
 
 
 class SchemaReader:
