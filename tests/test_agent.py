@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 
 import flowkit
+from flowkit import codec
 from flowkit.agent import Agent
 from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError
 from flowkit.journal import Done, Journal
-from flowkit.messages import ToolMessage, UserMessage
+from flowkit.journal.recall import NOT_KNOWN
+from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
@@ -275,3 +278,67 @@ def test_a_conversation_goes_on_in_its_session(tmp_path: Path) -> None:
         return [len(request.messages) for request in model.requests]
 
     assert run_virtual(go()) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("dies_in", "order_says"), [("turn 2", "ordered tea"), ("order", "it may have happened; don't repeat it")]
+)
+def test_what_was_said_in_a_run_that_was_killed_is_not_lost(tmp_path: Path, dies_in: str, order_says: str) -> None:
+    assert in_a_process(tmp_path, dies_in, "first")[0] == 9
+
+    async def go() -> Sequence[Message]:
+        journal = Journal(tmp_path / "runs.db")
+        model = ScriptedModel(["I see."])
+        await Agent(model, cache=False, journal=journal).run("Well?", session="s1", user="Ann")
+        journal.close()
+        return model.requests[0].messages
+
+    first, asked, look, order, last = run_virtual(go())
+    assert first == UserMessage("go")
+    assert isinstance(asked, AssistantMessage)
+    assert [call.name for call in asked.calls] == ["look", "order"]
+    # The read may not have been written down before the kill.
+    assert look in (ToolMessage("call_1", "look", "seen tea"), ToolMessage("call_1", "look", NOT_KNOWN, is_error=True))
+    assert isinstance(order, ToolMessage)
+    assert order.text.endswith(order_says)
+    assert last == UserMessage("Well?")
+
+
+def test_a_conversation_is_not_stored_anew_with_each_of_its_runs(tmp_path: Path) -> None:
+    async def go() -> None:
+        journal = Journal(tmp_path / "runs.db")
+        agent = Agent(ScriptedModel(["Yes."] * 3), cache=False, journal=journal)
+        sizes: list[int] = []
+        for number in range(3):
+            await agent.run("x" * 10_000, session="s1", run_id=f"r{number}")
+            found = journal.show(f"r{number}")
+            assert found is not None
+            sizes.append(len(codec.dumps(found.inputs)))
+        assert len(set(sizes)) == 1
+        journal.close()
+
+    run_virtual(go())
+
+
+def test_a_run_goes_on_with_what_was_said_before_it_and_not_after(tmp_path: Path) -> None:
+    def said(messages: Sequence[Message]) -> list[object]:
+        return [message.content for message in messages if isinstance(message, UserMessage)]
+
+    async def go() -> list[list[object]]:
+        journal = Journal(tmp_path / "runs.db")
+
+        @tool(approval=True)
+        def pay(won: int) -> str:
+            return f"paid {won}"
+
+        model = ScriptedModel(["Hello Ann.", [call("pay", won=5)], "You're welcome.", "It is paid."])
+        agent = Agent(model, tools=[pay], cache=False, journal=journal)
+        await agent.run("I am Ann.", session="s1", user="Ann")
+        waiting = await agent.run("Pay 5 won.", session="s1", user="Ann", run_id="r")
+        await agent.run("Thanks.", session="s1", user="Ann")
+        journal.decide("r", waiting.pending[0].id, approved=True, by="Kim")
+        await agent.run(run_id="r", user="Ann")
+        journal.close()
+        return [said(request.messages) for request in model.requests]
+
+    assert run_virtual(go())[2:] == [["I am Ann.", "Pay 5 won.", "Thanks."], ["I am Ann.", "Pay 5 won."]]

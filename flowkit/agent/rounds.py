@@ -157,9 +157,6 @@ class Rounds(Generic[OutputT]):
         is_known = journal.show(context.run_id) is not None
         if not is_known and given.message is None and not unanswered(given.history):
             raise RunError(f"there is no run {context.run_id!r} to go on with; give a message to start it")
-        if not is_known and context.session is not None and not given.history:
-            said = journal.conversation(context.session, user=context.user)
-            given = replace(given, history=Given.read_messages(said))
         held = await journal.open_run(
             context.run_id,
             name=self._plan.name,
@@ -170,6 +167,11 @@ class Rounds(Generic[OutputT]):
         )
         self._record = RunRecord(held, self._log)
         began = replace(Given.from_json(held.inputs), decisions=given.decisions)
+        session = held.details.summary.session
+        if session is not None and not began.history:
+            # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
+            said = journal.conversation(session, user=context.user, before=held.run_id)
+            began = replace(began, history=Given.read_messages(said))
         if is_known and given.message not in (None, began.message):
             await held.close()
             self._record = RunRecord(None, self._log)
@@ -205,7 +207,7 @@ class Rounds(Generic[OutputT]):
         elif not past:
             await self._start_prefetched()
         for turn in past:
-            self._turn += 1
+            self._turn = turn.turn
             self._meter.turns += 1
             self._meter.add(self._plan.model, turn.usage)
             self._text = turn.message.text or turn.message.refusal
@@ -269,8 +271,8 @@ class Rounds(Generic[OutputT]):
         self._calls.open(dict(zip(finished.nodes, finished.message.calls, strict=True)), finished.message)
         answerer = name_answerer(self._plan.model, finished.message)
         self._log.emit(events.TurnFinished, turn, finished.turn.reason, None, answerer)
-        past = PastTurn(finished.message, finished.nodes, finished.usage, finished.turn.reason)
-        await self._record.write_turn(turn, past)
+        past = PastTurn(turn, finished.message, finished.nodes, finished.usage, finished.turn.reason)
+        await self._record.write_turn(past)
         reader.release()
         return finished
 

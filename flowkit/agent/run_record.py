@@ -6,7 +6,7 @@ from typing import cast
 
 from flowkit.codec import JSON
 from flowkit.events import EventLog, RunStatus
-from flowkit.journal import RunJournal
+from flowkit.journal import RecordedTurn, RunJournal
 from flowkit.messages import AssistantMessage, Message, Usage, message_from_json
 
 
@@ -14,6 +14,7 @@ from flowkit.messages import AssistantMessage, Message, Usage, message_from_json
 class PastTurn:
     """A turn that an earlier process had; `nodes` are the graph's ids of the message's calls, in their order."""
 
+    turn: int
     message: AssistantMessage
     nodes: tuple[str, ...]
     usage: Usage
@@ -33,7 +34,7 @@ class RunRecord:
     @property
     def turns(self) -> list[PastTurn]:
         """The turns so far, in order."""
-        return [] if self.journal is None else [_read_turn(turn.message) for turn in self.journal.turns]
+        return [] if self.journal is None else [_read_turn(turn) for turn in self.journal.turns]
 
     def prefix(self, turn: int, attempt: int) -> str:
         """The beginning of the ids of an attempt's calls, one that no call in the journal and no other attempt has.
@@ -50,7 +51,7 @@ class RunRecord:
                 return prefix
             free += 1
 
-    async def write_turn(self, turn: int, past: PastTurn) -> None:
+    async def write_turn(self, past: PastTurn) -> None:
         """Write a turn down; its calls may start after this."""
         if self.journal is not None:
             data: dict[str, JSON] = {
@@ -59,7 +60,7 @@ class RunRecord:
                 "usage": past.usage.to_json(),
                 "reason": past.reason,
             }
-            await self.journal.record_turn(turn, data)
+            await self.journal.record_turn(past.turn, data)
 
     async def finish(self, status: RunStatus, output: JSON, error: str | None, messages: Sequence[Message]) -> None:
         """Write down how it ended, and let go of it."""
@@ -67,9 +68,10 @@ class RunRecord:
             await self.journal.finish(status, output, error, [message.to_json() for message in messages])
 
 
-def _read_turn(data: JSON) -> PastTurn:
-    fields = cast(Mapping[str, JSON], data)
+def _read_turn(recorded: RecordedTurn) -> PastTurn:
+    fields = cast(Mapping[str, JSON], recorded.message)
     message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
     assert isinstance(message, AssistantMessage)
     usage = cast(Mapping[str, int], fields["usage"])
-    return PastTurn(message, tuple(cast(Sequence[str], fields["nodes"])), Usage(**usage), str(fields["reason"]))
+    nodes = tuple(cast(Sequence[str], fields["nodes"]))
+    return PastTurn(recorded.turn, message, nodes, Usage(**usage), str(fields["reason"]))

@@ -16,6 +16,7 @@ from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, RunBusy, RunError
 from flowkit.journal.holder import RunLease, lease_until
 from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
+from flowkit.journal.recall import recall
 from flowkit.journal.records import Decision, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import (
     SUMMARY_COLUMNS,
@@ -166,18 +167,29 @@ class Journal:
 
         return self._log.read(read)
 
-    def conversation(self, session: str, *, user: str | None = None, limit: int = 1000) -> list[JSON]:
-        """The messages of this user's session so far, oldest first: those that its runs added when they ended."""
+    def conversation(
+        self, session: str, *, user: str | None = None, before: str | None = None, limit: int = 1000
+    ) -> list[JSON]:
+        """The messages of this user's session so far, oldest first; with `before`, those of the runs before that one.
+
+        Of a run that was killed, or that still goes on, it is what its journal knows of it.
+        """
 
         def read(connection: sqlite3.Connection) -> list[JSON]:
             rows = connection.execute(
-                "SELECT messages FROM run WHERE session = ? AND user IS ? AND messages IS NOT NULL"
-                " ORDER BY began DESC LIMIT ?",
-                (session, user, limit),
+                "SELECT run_id, messages FROM run WHERE session = ?1 AND user IS ?2 AND (?3 IS NULL OR"
+                " run_id <> ?3 AND began <= (SELECT began FROM run WHERE run_id = ?3)) ORDER BY began DESC LIMIT ?4",
+                (session, user, before, limit),
             ).fetchall()
-            return [message for (messages,) in reversed(rows) for message in _list(from_text(messages))]
+            return [message for run_id, said in reversed(rows) for message in self._read_messages(run_id, said)]
 
         return self._log.read(read)
+
+    def _read_messages(self, run_id: str, said: str | None) -> list[JSON]:
+        if said is not None:
+            return _list(from_text(said))
+        details = self.show(run_id)
+        return [] if details is None else recall(details)
 
     def decide(
         self, run_id: str, node: str, *, approved: bool, by: str, reason: str = "", arguments: JSON = None
