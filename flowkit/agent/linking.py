@@ -6,6 +6,7 @@ call's tool as the model sees it, then `name_2`, `name_3` for later calls of it 
 """
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ToolArgumentsError
@@ -21,7 +22,7 @@ def link(tool: str, label: str, arguments: Mapping[str, JSON], earlier: Mapping[
     references: dict[str, Reference] = {}
     problems: list[str] = []
     for name, value in arguments.items():
-        if not isinstance(value, dict) or "from_call" not in value or not value.keys() <= {"from_call", "path"}:
+        if not _is_reference(value):
             continue
         source, pointer = value["from_call"], value.get("path", "")
         found = earlier.get(source) if isinstance(source, str) else None
@@ -42,4 +43,21 @@ def link(tool: str, label: str, arguments: Mapping[str, JSON], earlier: Mapping[
 
 def unwrap_literal(value: JSON) -> JSON:
     """The value that `{"literal": …}` stands for; any other value as it is."""
-    return value["literal"] if isinstance(value, dict) and value.keys() == {"literal"} else value
+    return value["literal"] if _is_literal(value) else value
+
+
+def wrap_literal(value: JSON) -> JSON:
+    """The value in the form that `unwrap_literal` takes for this very value, and `link` for no reference.
+
+    >>> wrap_literal(5), wrap_literal({"from_call": "get_order"})
+    (5, {'literal': {'from_call': 'get_order'}})
+    """
+    return {"literal": value} if _is_reference(value) or _is_literal(value) else value
+
+
+def _is_reference(value: JSON) -> TypeGuard[dict[str, JSON]]:
+    return isinstance(value, dict) and "from_call" in value and value.keys() <= {"from_call", "path"}
+
+
+def _is_literal(value: JSON) -> TypeGuard[dict[str, JSON]]:
+    return isinstance(value, dict) and value.keys() == {"literal"}

@@ -1,16 +1,19 @@
 """The calls of one turn, from when a model has asked for them until their results are messages."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
 from flowkit.agent.answers import make_tool_message
+from flowkit.agent.linking import wrap_literal
 from flowkit.agent.run import Decision, Pending
-from flowkit.codec import JSON, dumps
-from flowkit.errors import ToolArgumentsError
+from flowkit.codec import JSON, dumps, loads
+from flowkit.errors import ResolutionError, ToolArgumentsError
 from flowkit.executor import Executor
 from flowkit.history import NOT_RUN, mend
 from flowkit.messages import AssistantMessage, Message, RequestedCall
+from flowkit.references import lookup
 from flowkit.tools.reading import LongResults
 from flowkit.tools.toolsets import Toolset
 
@@ -35,6 +38,7 @@ class OpenCalls:
         self._decisions = decisions
         self._long = long
         self._open: dict[str, RequestedCall] = {}
+        self._undecided: set[str] = set()
 
     def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage) -> None:
         """Wait for these calls of the message, by node."""
@@ -52,7 +56,8 @@ class OpenCalls:
                 except ToolArgumentsError as refused:
                     self.refused[node] = refused
             await self._graph.wait(*self._open)
-        if any(self._graph.outcome(node) is None for node in self._open):
+        self._undecided = {node for node in self._open if self._graph.outcome(node) is None}
+        if self._undecided:
             self.pending = tuple(Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending)
 
     def settle(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
@@ -62,8 +67,9 @@ class OpenCalls:
         settled = list(messages)
         for node, requested in self._open.items():
             outcome = self._graph.outcome(node)
-            # A run that waits for a person stops its graph: what was cancelled by that has not ended for the model.
-            if outcome is not None and not (self.pending and outcome.state == "cancelled"):
+            # A run that waits for a person stops its graph, and how its undecided calls ended by that is no result;
+            # only of a write that was stopped in the middle nobody knows whether it happened.
+            if outcome is not None and (node not in self._undecided or outcome.state == "in_doubt"):
                 settled.append(make_tool_message(requested, outcome, tools.get(requested.name), self._long))
         settled = self._resolve(settled, tools) if self.pending else list(mend(settled, missing=NOT_RUN))
         self._open = {}
@@ -88,15 +94,24 @@ class OpenCalls:
         return node
 
     def _resolve(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
-        """A decision holds for the values that were shown: they take the place of the model's references."""
-        waiting = {pending.id: pending for pending in self.pending}
-        resolved: dict[str, str] = {}
-        for node, requested in self._open.items():
-            pending = waiting.get(self._key(node))
-            if pending is not None and "from_call" in requested.arguments:
-                shown = cast(dict[str, JSON], dict(pending.arguments))
-                resolved[requested.id] = dumps(tools.lower_arguments(pending.name, shown)).decode()
-        return [_with_arguments(message, resolved) for message in messages] if resolved else list(messages)
+        """The messages with values for the references to calls that have ended: a later run has only these messages."""
+        resolved = {self._open[node].id: self._arguments(node, tools) for node in self._undecided}
+        return [_with_arguments(message, resolved) for message in messages]
+
+    def _arguments(self, node: str, tools: Toolset) -> str:
+        """The call's arguments as its model wrote them, with values for the references whose calls have ended."""
+        requested = self._open[node]
+        values: dict[str, JSON] = {}
+        for name, reference in self._graph.references(node).items():
+            producer = self._graph.outcome(reference.call_id)
+            if producer is None or producer.state != "finished":
+                continue
+            with suppress(ResolutionError):  # then it stays, and the call fails when it goes on
+                value = lookup(producer.value, reference.path, producer.call.name)
+                values[name] = wrap_literal(tools.lower_arguments(requested.name, {name: value})[name])
+        if not values:
+            return requested.arguments
+        return dumps(cast(dict[str, JSON], loads(requested.arguments)) | values).decode()
 
 
 def _with_arguments(message: Message, arguments: Mapping[str, str]) -> Message:

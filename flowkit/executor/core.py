@@ -26,7 +26,7 @@ from flowkit.executor.outcomes import Approve, Decision, Outcome
 from flowkit.executor.placing import Placing
 from flowkit.executor.showing import show_arguments
 from flowkit.graph import Group
-from flowkit.references import ToolCall, find_open, find_references
+from flowkit.references import Reference, ToolCall, find_open, find_references
 
 
 class Executor(Placing):
@@ -141,6 +141,11 @@ class Executor(Placing):
                     call_id, approved=approved, by=decision.by, reason=reason, arguments=cast(JSON, arguments)
                 )
             )
+
+    def references(self, call_id: str) -> dict[str, Reference]:
+        """The arguments of a sealed call that are references to other calls, by name."""
+        call = cast(ToolCall, self._entries[call_id].node)
+        return {name: value for name, value in call.arguments.items() if isinstance(value, Reference)}
 
     def end_turn(self) -> None:
         """Reads made from now on share nothing with those made before, unless the cache has them."""

@@ -1,0 +1,134 @@
+"""Calls that wait for a person: going on from the history alone is going on where the run stopped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from flowkit.agent import Agent
+from flowkit.agent.run import AgentResult
+from flowkit.executor import Approve, Deny
+from flowkit.messages import Message, ToolMessage
+from flowkit.models.scripted import ScriptedCall, ScriptedModel, call
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import tool
+
+
+@tool(effect="read")
+def get_order(order_id: str) -> dict[str, Any]:
+    """Find an order."""
+    return {"id": order_id, "won": 5000, "odd": {"from_call": "get_order"}}
+
+
+@tool(approval=True, accepts_references=True)
+def refund(won: int) -> str:
+    """Give money back."""
+    return f"refunded {won}"
+
+
+@tool(accepts_references=True)
+def mail(text: str, order: str = "") -> str:
+    """Write to the customer."""
+    return f"mailed {text} {order}".strip()
+
+
+REFUNDED = {"from_call": "refund"}
+WON = {"from_call": "get_order", "path": "/won"}
+ORDER_ID = {"from_call": "get_order", "path": "/id"}
+
+
+def agent_of(turn: Sequence[ScriptedCall], *tools: Any) -> Agent[str]:
+    return Agent(ScriptedModel([turn, "Done."]), tools=tools, cache=False, references=True)
+
+
+def decide(agent: Agent[str], decision: Approve | Deny) -> tuple[AgentResult[str], AgentResult[str]]:
+    """The run that waits, and the one that goes on with this decision on all that waits, from JSON alone."""
+
+    async def go() -> tuple[AgentResult[str], AgentResult[str]]:
+        waiting = await agent.run("go")
+        assert waiting.status == "waiting"
+        said = [message.to_json() for message in waiting.messages]
+        return waiting, await agent.run(history=said, decisions={pending.id: decision for pending in waiting.pending})
+
+    return run_virtual(go())
+
+
+def told(messages: Sequence[Message]) -> list[str]:
+    return [message.text for message in messages if isinstance(message, ToolMessage)]
+
+
+def test_a_call_behind_one_that_waits_runs_when_it_was_decided() -> None:
+    agent = agent_of([call("refund", won=5), call("mail", text=REFUNDED)], refund, mail)
+    waiting, done = decide(agent, Approve())
+    assert told(waiting.messages) == []
+    assert told(done.messages) == ["refunded 5", "mailed refunded 5"]
+
+
+def test_a_call_behind_one_that_is_denied_is_skipped() -> None:
+    _, done = decide(agent_of([call("refund", won=5), call("mail", text=REFUNDED)], refund, mail), Deny("no"))
+    assert told(done.messages)[0] == "no"
+    assert "a person denied" in told(done.messages)[1]
+
+
+def test_a_call_that_waits_may_refer_to_an_answered_one() -> None:
+    _, done = decide(
+        agent_of([call("get_order", order_id="O1"), call("refund", won=WON)], get_order, refund), Approve()
+    )
+    assert told(done.messages)[1] == "refunded 5000"
+
+
+def test_a_call_may_refer_to_an_answered_one_and_to_one_that_waits() -> None:
+    turn = [call("get_order", order_id="O1"), call("refund", won=5), call("mail", text=REFUNDED, order=ORDER_ID)]
+    _, done = decide(agent_of(turn, get_order, refund, mail), Approve())
+    assert told(done.messages)[1:] == ["refunded 5", "mailed refunded 5 O1"]
+
+
+def test_a_call_that_failed_before_the_decision_is_not_tried_again() -> None:
+    turn = [
+        call("refund", won=5),
+        call("get_order"),
+        call("mail", text={"from_call": "get_order"}),
+    ]
+    waiting, done = decide(agent_of(turn, get_order, refund, mail), Approve())
+    assert len(told(waiting.messages)) == 2
+    assert done.calls[0].call.name == "refund"
+    assert len(done.calls) == 1
+
+
+def test_a_reference_whose_path_is_not_there_is_no_end_of_the_run() -> None:
+    nowhere = {"from_call": "get_order", "path": "/nowhere"}
+    turn = [call("get_order", order_id="O1"), call("refund", won=5), call("mail", text=REFUNDED, order=nowhere)]
+    _, done = decide(agent_of(turn, get_order, refund, mail), Approve())
+    assert done.status == "done"
+    assert told(done.messages)[2].startswith("not run: ")
+
+
+def test_a_secret_is_masked_where_it_is_shown_and_whole_where_it_is_used() -> None:
+    used: list[str] = []
+
+    @tool(approval=True, accepts_references=True)
+    def pay(won: int, pin: SecretStr) -> str:
+        used.append(pin.get_secret_value())
+        return f"paid {won}"
+
+    waiting, _ = decide(
+        agent_of([call("get_order", order_id="O1"), call("pay", won=WON, pin="1234")], get_order, pay), Approve()
+    )
+    assert waiting.pending[0].arguments == {"won": 5000, "pin": "**********"}
+    assert used == ["1234"]
+
+
+@pytest.mark.parametrize("path", ["/odd", ""])
+def test_a_result_that_looks_like_a_reference_stays_data(path: str) -> None:
+    kept: list[object] = []
+
+    @tool(approval=True, accepts_references=True)
+    def keep(value: dict[str, Any]) -> str:
+        kept.append(value)
+        return "kept"
+
+    turn = [call("get_order", order_id="O1"), call("keep", value={"from_call": "get_order", "path": path})]
+    decide(agent_of(turn, get_order, keep), Approve())
+    order = {"id": "O1", "won": 5000, "odd": {"from_call": "get_order"}}
+    assert kept == [order["odd"] if path else order]
