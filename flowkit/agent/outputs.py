@@ -50,7 +50,9 @@ class Output(Generic[OutputT]):
 
     def dump(self, value: OutputT) -> JSON:
         """The value as JSON, for events and the journal."""
-        return cast(JSON, value if self.adapter is None else self.adapter.dump_python(value, mode="json"))
+        return cast(
+            JSON, value if self.adapter is None else self.adapter.dump_python(value, mode="json", by_alias=True)
+        )
 
 
 def make_output(output_type: type[OutputT]) -> Output[OutputT]:

@@ -63,7 +63,7 @@ class ResultType:
     def _dump(self, result: object) -> JSON:
         if self.adapter is not None:
             try:
-                return self.adapter.dump_python(result, mode="json", warnings="error")
+                return self.adapter.dump_python(result, mode="json", by_alias=True, warnings="error")
             except (PydanticSerializationError, UnicodeDecodeError):
                 # Not what the annotation says: taken for what it is.
                 pass
@@ -79,7 +79,7 @@ class ResultType:
             adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
             self._schema = generate(adapter, "serialization")
             self._adapter = adapter
-        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema):
+        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
 
