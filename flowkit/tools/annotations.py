@@ -1,21 +1,22 @@
 """Annotations as pydantic can take them, with every value coming back in the type that was written.
 
-Three types need help: the standard library's TypedDict (pydantic refuses it before Python 3.12), NamedTuple (pydantic
-makes an array of it; models and strict APIs want an object with names), and bytes (JSON text can't hold all of them,
-so they travel as base64). `adapt` walks an annotation and puts a form of ours in their place; a NamedTuple still
-reaches the function as itself.
+Some types need help: the standard library's TypedDict (pydantic refuses it before Python 3.12), NamedTuple (pydantic
+makes an array of it; models and strict APIs want an object with names), bytes (JSON text can't hold all of them, so
+they travel as base64), Literal and enums whose values JSON spells otherwise. `adapt` walks an annotation and puts a form
+of ours in their place; a NamedTuple still reaches the function as itself.
 """
 
 import base64
 import binascii
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Required, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import (
     BeforeValidator,
+    EncodedBytes,
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
@@ -64,9 +65,14 @@ class Adapter:
         if annotation is bytes:
             return _BASE64
         origin = get_origin(annotation)
+        arguments = get_args(annotation)
+        if (origin or annotation) in (Iterable, Collection):
+            # pydantic would check the items of the first only when the function asks for them, and take no Collection.
+            return self.adapt(list[arguments] if arguments else list, variables)
         if origin is None:
             return self._adapt_class(annotation, annotation, variables)
-        arguments = get_args(annotation)
+        if origin is Annotated and arguments[0] is bytes and any(isinstance(i, EncodedBytes) for i in arguments[1:]):
+            return annotation  # pydantic's own Base64Bytes
         if origin is Annotated:
             inner = self.adapt(arguments[0], variables)
             # A bare text is a description; a `Field` behind it may say otherwise.
@@ -122,7 +128,7 @@ class Adapter:
         def as_tuple(values: dict[str, Any]) -> Any:
             return cls(**values)
 
-        def as_object(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        def as_object(value: Any, handler: SerializerFunctionWrapHandler):
             return handler(value._asdict())
 
         adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_tuple), WrapSerializer(as_object)]
@@ -151,7 +157,7 @@ class Adapter:
         def as_instance(values: dict[str, Any]) -> Any:
             return cls(**values)
 
-        def as_object(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        def as_object(value: Any, handler: SerializerFunctionWrapHandler):
             return handler(as_names(value))
 
         adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_instance), WrapSerializer(as_object)]
@@ -236,24 +242,30 @@ def _readable_enum(cls: type[enum.Enum]) -> Any:
 
 
 def _exact_literal(annotation: Any) -> Any:
-    """The literal, with 1, 1.0 and True told apart, which are equal to Python and to pydantic."""
+    """The literal, with 1, 1.0 and True told apart, which are equal to Python and to pydantic; an enum by its value."""
     values = get_args(annotation)
-    if not any(type(value) in (int, bool) for value in values):
+    known: dict[tuple[Any, Any], Any] = {}
+    for value in values:
+        json_value = value.value if isinstance(value, enum.Enum) else value
+        known[type(json_value), json_value] = value
+    if all(type(value) in (str, bytes, NoneType) for value in values):
         return annotation
-    exact: set[tuple[Any, Any]] = {(type(value), value) for value in values}
 
-    def tell_apart(value: object) -> object:
+    def find_value(value: object) -> object:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, (int, bool)) and not isinstance(value, enum.Enum) and (type(value), value) not in exact:
-            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": _expected(values)})
-        return value
+        if not isinstance(value, (str, int, bool)) or isinstance(value, enum.Enum):
+            return value
+        if (type(value), value) not in known and not isinstance(value, str):
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": _expected(known)})
+        return known.get((type(value), value), value)
 
-    return Annotated[annotation, BeforeValidator(tell_apart)]
+    return Annotated[annotation, BeforeValidator(find_value)]
 
 
-def _expected(values: tuple[object, ...]) -> str:
-    return " or ".join(repr(value) for value in values)
+def _expected(known: Mapping[tuple[Any, Any], object]) -> str:
+    *most, last = [repr(value) for _, value in known]
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _strip_qualifiers(annotation: Any) -> Any:

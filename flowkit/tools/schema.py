@@ -5,46 +5,75 @@ schema is faithful: what it accepts the function gets, and what pydantic refuses
 validators of the user's own. Titles that pydantic makes up are left out: they cost tokens and say nothing.
 """
 
-import math
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, cast, get_args
 
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
-from pydantic_core import PydanticSerializationError, PydanticUndefined, SchemaError, core_schema
+from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, core_schema
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.errors import DefinitionError
 from flowkit.tools.annotations import Adapter, new_typed_dict
 from flowkit.tools.keys import canonicalize
-from flowkit.tools.signatures import MISSING, OMIT, Factory, Parameter
+from flowkit.tools.signatures import OMIT, Factory, Parameter
 
 Schema = dict[str, JSON]
 
-_BUILD_ERRORS = (PydanticUserError, PydanticSchemaGenerationError, SchemaError, TypeError, NameError)
+_BUILD_ERRORS = (PydanticUserError, PydanticSchemaGenerationError, SchemaError, TypeError, NameError, ImportError)
 
 
 class SchemaGenerator(GenerateJsonSchema):
     """pydantic's generator without made-up titles, and exact where pydantic is vague."""
 
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  # pydantic's own attribute
+    ignored_warning_kinds = {"skipped-choice"}  # noqa: RUF012  # pydantic's own attribute
+    _definitions: list[core_schema.CoreSchema] = []  # noqa: RUF012  # replaced, never filled
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
-    def encode_default(self, dft: Any) -> Any:
-        if dft is None or type(dft) in (str, int, bool):
-            return dft
-        default = super().encode_default(dft)
-        # Infinity and NaN aren't JSON: such a default is told by being left out of `required`.
-        return PydanticUndefined if isinstance(default, float) and not math.isfinite(default) else default
+    def definitions_schema(self, schema: core_schema.DefinitionsSchema) -> JsonSchemaValue:
+        self._definitions = schema["definitions"]
+        return super().definitions_schema(schema)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        generated = super().default_schema(schema)
-        if generated.get("default") is PydanticUndefined:
-            del generated["default"]
+        generated = self.generate_inner(schema["schema"])
+        if "default" in schema and not _is_secret(generated):
+            generated |= self._tell_default(schema["schema"], schema["default"])
         return generated
+
+    def _tell_default(self, schema: core_schema.CoreSchema, default: Any) -> JsonSchemaValue:
+        """The default as the JSON that means it; nothing when there is none, so that it is told by being optional."""
+        if type(default) in _OBVIOUS:
+            return {"default": default}
+        whole = core_schema.definitions_schema(schema, self._definitions)
+        try:
+            dumped = SchemaSerializer(whole).to_python(default, mode="json", by_alias=True, warnings="error")
+            if isinstance(default, (set, frozenset)):
+                dumped.sort(key=dump_sorted)  # not another schema in every process
+            back = SchemaValidator(whole).validate_json(dumps(dumped))
+            return {"default": dumped} if canonicalize(back) == canonicalize(default) else {}
+        except (PydanticSerializationError, ValueError, TypeError):
+            # Not a value of its own type, such as a mark for "not given".
+            return {}
+
+    def field_is_present(self, field: Any) -> bool:
+        return super().field_is_present(field) and (self.mode == "serialization" or field.get("init", True))
+
+    def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
+        raise PydanticInvalidForJsonSchema("a class isn't JSON")
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
+        cls: type[enum.Enum] = schema["cls"]
+        if not issubclass(cls, enum.Flag):
+            return super().enum_schema(schema)
+        everything = 0
+        for member in cls.__members__.values():
+            everything |= member.value
+        told = ", ".join(f"{member.value} {name}" for name, member in cls.__members__.items())
+        return {"type": "integer", "minimum": 0, "maximum": everything, "description": f"The sum of some of: {told}"}
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
         generated = super().literal_schema(schema)
@@ -81,6 +110,11 @@ class SchemaGenerator(GenerateJsonSchema):
                 return None
 
 
+def _is_secret(schema: JsonSchemaValue) -> bool:
+    return any("writeOnly" in branch for branch in (schema, *schema.get("anyOf", ())))
+
+
+_OBVIOUS = (str, int, bool, type(None))
 _DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", bool: "boolean", float: "number", type(None): "null"}
 
@@ -176,29 +210,8 @@ def build_parameters_schema(
         told = properties.get(parameter.wire)
         if told is not None and parameter.name in descriptions:
             told.setdefault("description", descriptions[parameter.name])
-        if told is not None and type(parameter.default) not in _OBVIOUS:
-            _tell_default(told, parameter)
     ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
     return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}
-
-
-def _tell_default(schema: Schema, parameter: Parameter) -> None:
-    """Write the default as JSON, if that means the same value when it is sent; else it is told by being optional."""
-    schema.pop("default", None)
-    if parameter.default is MISSING or parameter.default is OMIT or isinstance(parameter.default, Factory):
-        return
-    adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(parameter.annotation))
-    try:
-        dumped = adapter.dump_python(parameter.default, mode="json", warnings="error")
-        back = adapter.validate_json(dumps(dumped))
-        if canonicalize(back) == canonicalize(parameter.default):
-            schema["default"] = dumped
-    except (PydanticSerializationError, ValueError, TypeError):
-        # Not a value of its own type, such as a mark for "not given".
-        return
-
-
-_OBVIOUS = (str, int, bool, type(None))
 
 
 def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:

@@ -1,0 +1,220 @@
+"""Types as people write them: what their schema says, what arrives, what their default looks like."""
+
+import asyncio
+import enum
+import subprocess
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Annotated, Any, Literal, NamedTuple, cast
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import Base64Bytes, BaseModel, Field, SecretStr
+
+from flowkit import DefinitionError, Tool, ToolArgumentsError, tool
+from flowkit.testing import check
+
+
+class Point(NamedTuple):
+    x: int
+    label: bytes = b"\x00"
+
+
+START = Point(1)
+
+
+@dataclass
+class Route:
+    start: Point = START
+    stops: set[str] = field(default_factory=set[str])
+
+
+@dataclass
+class Parcel:
+    grams: int
+    is_heavy: bool = field(init=False, default=False)
+
+
+class Login(BaseModel):
+    user: str = "guest"
+    password: SecretStr = SecretStr("hunter2")
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Grade(enum.Enum):
+    GOOD = "good"
+    BEST = (1, 2)
+
+
+class Order(BaseModel):
+    total_cents: int = Field(alias="totalCents")
+
+
+def taking(annotation: Any, default: Any = ...) -> Tool[..., Any]:
+    def f(x: Any) -> Any:
+        return x
+
+    f.__annotations__ = {"x": annotation, "return": annotation}
+    if default is not ...:
+        f.__defaults__ = (default,)
+    return tool(effect="read")(f)
+
+
+def give(built: Tool[..., Any], value: object) -> Any:
+    return asyncio.run(built.run({"x": value}))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "told"),
+    [
+        (Point, Point(2), {"x": 2, "label": "AA=="}),
+        (list[Point], [Point(2)], [{"x": 2, "label": "AA=="}]),
+        (Route, Route(), {"start": {"x": 1, "label": "AA=="}, "stops": []}),
+        (Grade, Grade.BEST, [1, 2]),
+        (Access, Access.READ | Access.WRITE, 3),
+        (frozenset[str], frozenset({"b", "a", "c"}), ["a", "b", "c"]),
+        (dict[date, int], {date(2026, 1, 31): 1}, {"2026-01-31": 1}),
+        (bytes, b"\xff", "/w=="),
+    ],
+)
+def test_default_is_told_as_the_json_that_means_it(annotation: Any, default: object, told: Any) -> None:
+    built = taking(annotation, default)
+
+    schema: Any = built.parameters["properties"]
+    assert schema["x"]["default"] == told
+    assert give(built, told) == default
+    assert Draft202012Validator(built.parameters).is_valid({"x": told})  # pyright: ignore[reportUnknownMemberType]
+
+
+def test_default_inside_a_type_has_the_shape_that_its_schema_wants() -> None:
+    definitions: Any = taking(Route).parameters["$defs"]
+
+    assert definitions["Route"]["properties"]["start"]["default"] == {"x": 1, "label": "AA=="}
+    assert definitions["Point"]["properties"]["label"]["default"] == "AA=="
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (Login, Login()),
+        (SecretStr, SecretStr("hunter2")),
+        (SecretStr | None, SecretStr("hunter2")),
+        (SecretStr, "hunter2"),
+    ],
+)
+def test_secret_default_is_told_nowhere(annotation: Any, default: object) -> None:
+    built = taking(annotation, default)
+
+    assert "hunter2" not in str(built.parameters)
+    assert "***" not in str(built.parameters)
+    assert "hunter2" not in str(built.result_schema)
+
+
+def test_default_of_a_set_is_the_same_in_every_process() -> None:
+    code = "from flowkit import tool\ndef f(x: set[str] = {'a', 'b', 'c', 'd'}): ...\nprint(tool(f).parameters)"
+
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(told) == 1
+
+
+def test_field_that_is_no_argument_is_told_of_results_alone() -> None:
+    built = taking(Parcel)
+
+    definitions: Any = built.parameters["$defs"]
+    result: Any = built.result_schema
+    assert set(definitions["Parcel"]["properties"]) == {"grams"}
+    assert set(result["properties"]) == {"grams", "is_heavy"}
+    check(built, examples=20)
+
+
+def test_flags_are_told_as_a_sum() -> None:
+    built = taking(Access)
+
+    definitions: Any = built.parameters["$defs"]
+    assert definitions["Access"] == {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 3,
+        "description": "The sum of some of: 1 READ, 2 WRITE",
+    }
+    assert give(built, 3) == Access.READ | Access.WRITE
+    check(built, examples=20)
+
+
+@pytest.mark.parametrize("value", [1, "good"])
+def test_literal_enum_member_is_read_by_its_value(value: object) -> None:
+    built = taking(Literal[1, Grade.GOOD])
+
+    assert give(built, value) == (Grade.GOOD if value == "good" else 1)
+    check(built, examples=20)
+
+
+@pytest.mark.parametrize("annotation", [Iterable[int], Collection[int]])
+def test_items_are_checked_before_the_function_is_called(annotation: Any) -> None:
+    built = taking(annotation)
+
+    assert give(built, [1, 2]) == [1, 2]
+    with pytest.raises(ToolArgumentsError, match=r"'x\[1\]' is 'two', expected an integer"):
+        give(built, [1, "two"])
+    check(built, examples=20)
+
+
+def test_base64_of_pydantic_is_taken() -> None:
+    assert give(taking(Base64Bytes), "aGk=") == b"hi"
+
+
+@pytest.mark.parametrize("annotation", [Point, Route, list[Route], Parcel, Order])
+def test_result_schema_and_dump_agree(annotation: Any) -> None:
+    built = taking(annotation)
+    result: Any = {Point: Point(1), Route: Route(), Order: Order(totalCents=5), Parcel: Parcel(5)}.get(
+        annotation, [Route()]
+    )
+
+    dumped = built.dump(result)
+
+    assert built.result_schema
+    errors = list(Draft202012Validator(cast(Any, built.result_schema)).iter_errors(dumped))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
+    assert errors == []
+
+
+def test_result_with_aliases_fills_a_need_of_its_type() -> None:
+    built = taking(Order)
+
+    dumped = built.dump(Order(totalCents=5))
+
+    assert dumped == {"totalCents": 5}
+    assert give(built, dumped) == Order(totalCents=5)
+
+
+def test_type_whose_package_is_missing_is_told_with_its_parameter() -> None:
+    class Needy:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, *_: object) -> Any:
+            raise ImportError("email-validator is not installed")
+
+    with pytest.raises(DefinitionError, match=r"parameter 'x': .*email-validator is not installed"):
+        taking(Needy)
+
+
+def test_class_is_no_argument() -> None:
+    with pytest.raises(DefinitionError, match=r"parameter 'x': .* has no JSON form: a class isn't JSON"):
+        taking(type[int])
+
+
+def test_annotated_flag_keeps_its_own_words() -> None:
+    built = taking(Annotated[Access, Field(description="What it may do")])
+
+    schema: Any = built.parameters["properties"]
+    assert schema["x"]["description"] == "What it may do"
