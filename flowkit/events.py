@@ -229,12 +229,13 @@ class ApprovalAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ApprovalDecided(Event):
-    """What the person decided, and who."""
+    """What the person decided, and who; `arguments` are those it runs with when the person changed them."""
 
     call: str
     approved: bool
     reason: str = ""
     by: str | None = None
+    arguments: JSON = None
     type: ClassVar[str] = "approval.decided"
 
 

@@ -36,6 +36,9 @@ def pay(won: int) -> str:
     return f"paid {won}"
 
 
+APPROVED_3 = 'a person approved this with other arguments, {"won":3}:\npaid 3'
+
+
 def in_journal(folder: Path, go: Go) -> AgentResult[str]:
     async def run() -> AgentResult[str]:
         journal = Journal(folder / "runs.db")
@@ -186,4 +189,20 @@ def test_a_decision_of_another_process_with_wrong_arguments_is_asked_for_again(t
         journal.decide("r", "turn/1/call/0", approved=True, by="Kim", arguments={"won": 3})
         return await agent.run(run_id="r")
 
-    assert texts(in_journal(tmp_path, go).messages) == ["paid 3"]
+    assert texts(in_journal(tmp_path, go).messages) == [APPROVED_3]
+
+
+def test_arguments_that_a_person_changed_are_told_again_after_a_crash(tmp_path: Path) -> None:
+    script: list[Script] = [[call("pay", won=5)], [call("pay", won=7)], "Done."]
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of(script, pay, journal=journal)
+        await agent.run("go", run_id="r")
+        first = await agent.run(run_id="r", decisions={"turn/1/call/0": Approve(arguments={"won": 3}, by="Kim")})
+        assert first.calls[0].decision == Approve({"won": 3}, "Kim")
+        return await agent.run(run_id="r", decisions={"turn/2/call/0": Approve()})
+
+    result = in_journal(tmp_path, go)
+    assert texts(result.messages) == [APPROVED_3, "paid 7"]
+    assert result.calls[0].call.arguments == {"won": 3}
+    assert result.calls[0].source == "journal"

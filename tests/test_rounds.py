@@ -272,7 +272,10 @@ def test_the_others_run_on_and_the_run_waits_for_a_person() -> None:
     ("decision", "text"),
     [
         (Approve(), "refunded 5 for O1"),
-        (Approve(arguments={"order_id": "O1", "won": 3}), "refunded 3 for O1"),
+        (
+            Approve(arguments={"order_id": "O1", "won": 3}),
+            'a person approved this with other arguments, {"order_id":"O1","won":3}:\nrefunded 3 for O1',
+        ),
         (Deny("too much"), "too much"),
     ],
 )
@@ -285,7 +288,7 @@ def test_a_decision_goes_on_from_the_history(decision: Approve | Deny, text: str
     result = run_virtual(go())
     assert result.output == "Done."
     assert tool_texts(result.messages)[0] == "seen a"
-    assert text in tool_texts(result.messages)[1]
+    assert tool_texts(result.messages)[1] == text
 
 
 def test_a_call_that_was_forced_is_not_forced_again_after_the_decision() -> None:

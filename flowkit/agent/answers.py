@@ -5,7 +5,7 @@ from typing import Any
 
 from flowkit.codec import dumps
 from flowkit.errors import DefinitionError, ToolArgumentsError
-from flowkit.executor import Outcome
+from flowkit.executor import Approve, Outcome
 from flowkit.messages import RequestedCall, ToolMessage
 from flowkit.references import ToolCall
 from flowkit.tools import Tool
@@ -27,16 +27,23 @@ def find_tool(tools: Toolset, name: str) -> Tool[..., Any] | None:
 def make_tool_message(
     requested: RequestedCall, outcome: Outcome, tool: Tool[..., Any] | None, long: LongResults
 ) -> ToolMessage:
-    """The call's one result: its value, cut when it is long, or in what way it came to nothing."""
+    """The call's one result: its value, cut when it is long, or in what way it came to nothing.
+
+    What a person changed is told here: the arguments in the message that asked stay as the model wrote them, since
+    servers sign them.
+    """
+    changed = ""
+    if isinstance(outcome.decision, Approve) and outcome.decision.arguments is not None:
+        changed = f"a person approved this with other arguments, {dumps(outcome.call.arguments).decode()}:\n"
     if outcome.state != "finished":
-        return ToolMessage(requested.id, requested.name, outcome.error or outcome.state, is_error=True)
+        return ToolMessage(requested.id, requested.name, changed + (outcome.error or outcome.state), is_error=True)
     value = outcome.value
     text = value if isinstance(value, str) else dumps(value).decode()
     if requested.name == READ_TOOL:
         # It is a page already, and says itself how to read on.
         return ToolMessage(requested.id, requested.name, text)
     limit = DEFAULT_MAX_CHARS if tool is None else tool.max_result_chars or DEFAULT_MAX_CHARS
-    return ToolMessage(requested.id, requested.name, long.show(requested.id, text, limit))
+    return ToolMessage(requested.id, requested.name, changed + long.show(requested.id, text, limit))
 
 
 def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[str, float]) -> Iterator[str]:

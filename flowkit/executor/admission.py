@@ -57,7 +57,7 @@ class Admission(Endings):
             self._release_stuck()
         else:
             try:
-                self._apply(entry, _from_journal(decided))
+                self._apply(entry, read_decision(decided))
             except ToolArgumentsError as refused:
                 # Whoever decided in another process had no tool to check the arguments with.
                 await journal.ask(entry.id, name=entry.node.name, arguments=shown, anew=True)
@@ -67,13 +67,17 @@ class Admission(Endings):
     def _apply(self, entry: Entry, decision: Decision) -> None:
         match decision:
             case Approve(arguments=arguments, by=by):
+                shown: JSON = None
                 if arguments is not None:
                     self._change_arguments(entry, arguments)
+                    shown = cast(JSON, dict(self._show_call(entry).arguments))
                 del self._pending[entry.id]
-                self._log.note(events.ApprovalDecided, entry.id, True, "", by)
+                entry.more.decision = decision
+                self._log.note(events.ApprovalDecided, entry.id, True, "", by, shown)
                 self._queue_on_resources(entry)
             case Deny(reason=reason, by=by):
                 del self._pending[entry.id]
+                entry.more.decision = decision
                 self._log.note(events.ApprovalDecided, entry.id, False, reason, by)
                 self._end(entry, "denied", error=reason)
 
@@ -224,7 +228,8 @@ class Admission(Endings):
         return True
 
 
-def _from_journal(decided: RecordedDecision) -> Decision:
+def read_decision(decided: RecordedDecision) -> Decision:
+    """A decision as the journal keeps it."""
     if not decided.approved:
         return Deny(decided.reason, decided.by)
     arguments = decided.arguments

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.executor.outcomes import Source, State
+from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.resources import Ticket
 from flowkit.executor.threads import ThreadJob
 from flowkit.graph import ModelStep, Node
@@ -99,6 +99,8 @@ class Extra:
     """The ancestor that failed."""
     children: "Sequence[Entry]" = ()
     context: Context[Any] | None = None
+    decision: Decision | None = None
+    """What a person said about it."""
     followers: "Sequence[Entry]" = ()
     """Equal calls that wait for this one's result."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()

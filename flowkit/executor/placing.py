@@ -7,9 +7,10 @@ from typing import NoReturn, cast
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ToolArgumentsError, ToolError
-from flowkit.executor.admission import Admission
+from flowkit.executor.admission import Admission, read_decision
 from flowkit.executor.controls import begin_control
 from flowkit.executor.entries import Entry, Phase, Plan
+from flowkit.executor.outcomes import Approve
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.journal import RunJournal
 from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
@@ -280,6 +281,11 @@ class Placing(Admission):
         if recorded is None or not recorded.is_ended or recorded.state not in ("finished", "failed"):
             return False
         entry.source, entry.attempt, entry.value = "journal", recorded.attempt, recorded.value
+        approval = journal.approvals.get(entry.id)
+        if approval is not None and approval.decision is not None:
+            entry.more.decision = decision = read_decision(approval.decision)
+            if isinstance(decision, Approve) and decision.arguments is not None:
+                entry.node = ToolCall(entry.id, entry.node.name, decision.arguments)
         self._end(entry, recorded.state, error=recorded.error)
         return True
 

@@ -149,6 +149,7 @@ class Table(ABC):
             attempt=entry.attempt,
             early=entry.early,
             parent=None if entry.parent is None else entry.parent.id,
+            decision=None if entry.extra is None else entry.extra.decision,
             sealed_s=entry.sealed_s,
             started_s=entry.started_s,
             ended_s=entry.ended_s or 0.0,
