@@ -4,14 +4,15 @@ import asyncio
 import enum
 import subprocess
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date
+from threading import Thread
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import Base64Bytes, BaseModel, Field, SecretStr
+from pydantic import AliasChoices, Base64Bytes, BaseModel, Field, SecretStr
 
 from flowkit import DefinitionError, Tool, ToolArgumentsError, tool
 from flowkit.testing import check
@@ -208,9 +209,59 @@ def test_type_whose_package_is_missing_is_told_with_its_parameter() -> None:
         taking(Needy)
 
 
-def test_class_is_no_argument() -> None:
-    with pytest.raises(DefinitionError, match=r"parameter 'x': .* has no JSON form: a class isn't JSON"):
-        taking(type[int])
+@pytest.mark.parametrize(
+    ("annotation", "problem"),
+    [
+        (
+            Thread,
+            "threading.Thread can't be an argument: <class 'threading.Thread'> has no JSON form; take plain types",
+        ),
+        (list[Thread], r"list\[threading.Thread\] can't be an argument: <class 'threading.Thread'> has no JSON form"),
+        (Callable[[int], int], "can't be an argument: CallableSchema has no JSON form"),
+        (type[int], r"type\[int\] can't be an argument: a subclass of int has no JSON form"),
+        (dict[tuple[int, int], str], "can't be an argument: a key that is a tuple has no JSON form"),
+    ],
+)
+def test_type_without_a_json_form_is_told_with_its_parameter(annotation: Any, problem: str) -> None:
+    with pytest.raises(DefinitionError, match=f"^tool 'f': parameter 'x': .*{problem}") as caught:
+        taking(annotation)
+    assert caught.value.parameter == "x"
+
+
+def test_class_named_by_another_out_of_its_sight_is_told() -> None:
+    module: dict[str, Any] = {"tool": tool, "dataclass": dataclass}
+    code = """
+from __future__ import annotations
+def make():
+    @dataclass
+    class Inner: ...
+    @dataclass
+    class Outer:
+        inner: Inner
+    @tool
+    def f(x: Outer): ...
+"""
+    exec(code, module)
+
+    with pytest.raises(DefinitionError, match=r"parameter 'x': .*name 'Inner' is not defined; a class that stands in"):
+        module["make"]()
+
+
+def test_model_itself_is_a_tool_that_makes_one() -> None:
+    built = tool(Login)
+
+    schema: Any = built.parameters["properties"]
+    assert schema["user"] == {"type": "string", "default": "guest"}
+    assert built.result_schema
+    assert asyncio.run(built.run({"user": "ann"})) == Login(user="ann")
+
+
+def test_first_of_several_aliases_is_the_name_outside() -> None:
+    built = taking(Annotated[int, Field(validation_alias=AliasChoices("from", "start"))])
+
+    assert asyncio.run(built.run({"start": 1})) == 1
+    with pytest.raises(ToolArgumentsError, match=r"unexpected argument 'x'; .*from"):
+        built.validate({"x": 1})
 
 
 def test_annotated_flag_keeps_its_own_words() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -114,8 +114,15 @@ def test_generator_cannot_be_a_tool() -> None:
     def numbers() -> Iterator[int]:
         yield 1
 
-    with pytest.raises(DefinitionError, match="generator"):
-        tool(numbers)
+    async def ticks() -> AsyncIterator[int]:
+        yield 1
+
+    def ticks_of_another() -> AsyncIterator[int]:
+        return ticks()
+
+    for refused in (numbers, ticks, ticks_of_another):
+        with pytest.raises(DefinitionError, match=r"a generator can't be a tool; return a list"):
+            tool(refused)
 
 
 def test_tool_of_a_tool_is_itself_unless_options_are_given() -> None:

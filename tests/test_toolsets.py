@@ -205,6 +205,17 @@ def test_unknown_names_arguments_stay_as_they_are() -> None:
     assert Toolset(search).raise_arguments("nothing", {"a": None}) == {"a": None}
 
 
+def test_method_without_its_object_is_refused() -> None:
+    class Shop:
+        @tool
+        def get_order(self, order_id: str) -> str:
+            return order_id
+
+    with pytest.raises(DefinitionError, match="tool 'get_order': it is a method: give that of an object"):
+        Toolset(Shop.get_order)
+    assert Toolset(Shop().get_order).names == ("get_order",)
+
+
 def test_tools_of_an_object_are_bound() -> None:
     class Shop:
         @tool(effect="read")

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, Protocol, cast, get_args, get_origin
 
@@ -95,8 +95,8 @@ class FunctionCallee:
     ) -> None:
         self.name = name
         self.function = function
-        _refuse_generator(name, function)
         self._signature = signature = read_signature(function, skip_first=skip_first, name=name)
+        _refuse_generator(name, function, signature.returns)
         parts: list[Parameter | Need[Any]] = []
         for parameter in signature.parameters:
             if isinstance(parameter.default, NeedMarker):
@@ -260,10 +260,12 @@ async def _give(result: Any) -> Any:
     return result
 
 
-def _refuse_generator(name: str, function: Callable[..., Any]) -> None:
+def _refuse_generator(name: str, function: Callable[..., Any], returns: Any) -> None:
     plain = unwrap(function)
-    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
-        raise DefinitionError.about(name, "a generator can't be a tool; return a list")
+    is_generator = inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain)
+    if is_generator or (get_origin(returns) or returns) in (AsyncIterable, AsyncIterator, AsyncGenerator):
+        problem = "a generator can't be a tool; return a list, and tell how far it is by `ctx.progress(...)`"
+        raise DefinitionError.about(name, problem)
 
 
 def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:

@@ -125,6 +125,11 @@ class Tool(Generic[P, R_co]):
         return bound
 
     @property
+    def is_unbound(self) -> bool:
+        """Whether it is a method as its class holds it, which nothing can call without an object."""
+        return self._is_method and not self._is_class_method
+
+    @property
     def identity(self) -> object:
         """Equal for two views of one tool: of one function, bound to one object."""
         return (id(self._origin), id(self._receiver))

@@ -6,6 +6,8 @@ validators of the user's own. Titles that pydantic makes up are left out: they c
 """
 
 import enum
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, cast, get_args
 
@@ -63,7 +65,7 @@ class SchemaGenerator(GenerateJsonSchema):
         return super().field_is_present(field) and (self.mode == "serialization" or field.get("init", True))
 
     def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
-        raise PydanticInvalidForJsonSchema("a class isn't JSON")
+        raise PydanticInvalidForJsonSchema(f"a subclass of {schema['cls'].__name__}")
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
         cls: type[enum.Enum] = schema["cls"]
@@ -105,7 +107,7 @@ class SchemaGenerator(GenerateJsonSchema):
             case "enum" if not all(isinstance(member.value, str) for member in schema["members"]):
                 return {"enum": [str(member.value) for member in schema["members"]]}
             case "tuple" | "list" | "set" | "frozenset" | "dict" | "model" | "dataclass" | "typed-dict":
-                raise PydanticInvalidForJsonSchema(f"a key can't be a {schema['type']}")
+                raise PydanticInvalidForJsonSchema(f"a key that is a {schema['type']}")
             case _:
                 return None
 
@@ -122,11 +124,19 @@ _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", bool: "boolean", 
 def build_adapter(tool: str, parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, Any]]:
     """The type of all the parameters together; raises `DefinitionError` naming the one that can't be one."""
     try:
-        adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(_make_typed_dict(parameters))
+        adapter = _build(_make_typed_dict(parameters))
     except _BUILD_ERRORS as error:
-        _blame(tool, parameters, error, TypeAdapter, "can't be an argument")
+        _blame(tool, parameters, error, _build)
     if _may_have_no_schema(adapter.core_schema):
         build_parameters_schema(tool, adapter, parameters, {})
+    return adapter
+
+
+def _build(typed_dict: Any) -> TypeAdapter[dict[str, Any]]:
+    adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(typed_dict)
+    if not adapter.pydantic_complete:
+        # A class in it names one that pydantic can't see; now it says which.
+        adapter.rebuild(force=True, raise_errors=True)
     return adapter
 
 
@@ -178,20 +188,30 @@ def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
     return made
 
 
-def _blame(
-    tool: str, parameters: Sequence[Parameter], error: Exception, build: Callable[[Any], object], problem: str
-) -> NoReturn:
+def _blame(tool: str, parameters: Sequence[Parameter], error: Exception, build: Callable[[Any], object]) -> NoReturn:
     """Raise the error again with the name of the parameter that causes it."""
     for parameter in parameters:
         try:
             build(_make_typed_dict((parameter,)))
         except _BUILD_ERRORS as cause:
-            raise DefinitionError.about(
-                tool,
-                f"parameter {parameter.name!r}: {parameter.annotation!r} {problem}: {_first_line(cause)}",
-                parameter.name,
-            ) from cause
-    raise DefinitionError.about(tool, _first_line(error)) from error
+            kind = inspect.formatannotation(parameter.annotation)
+            problem = f"parameter {parameter.name!r}: {kind} can't be an argument: {_explain(cause)}"
+            raise DefinitionError.about(tool, problem, parameter.name) from cause
+    raise DefinitionError.about(tool, _explain(error)) from error
+
+
+def _explain(error: Exception) -> str:
+    """Why a type can't be taken, and what to write instead."""
+    # pydantic goes on with advice that is for models.
+    text = str(error).splitlines()[0].partition(". Set `")[0] if str(error) else type(error).__name__
+    if isinstance(error, PydanticSchemaGenerationError | PydanticInvalidForJsonSchema):
+        text = re.sub(r"^(Unable to generate .* for|Cannot generate .* for) (core_schema\.)?", "", text)
+        return (
+            f"{text} has no JSON form; take plain types, a dataclass or a model, and what isn't data from the Context"
+        )
+    if isinstance(error, NameError):
+        return f"{text}; a class that stands in a function can't be named in another class's text, so move it out"
+    return text
 
 
 def build_parameters_schema(
@@ -204,7 +224,7 @@ def build_parameters_schema(
     try:
         schema = generate(adapter, "validation")
     except PydanticInvalidForJsonSchema as error:
-        _blame(tool, parameters, error, lambda kind: generate(TypeAdapter(kind), "validation"), "has no JSON form")
+        _blame(tool, parameters, error, lambda kind: generate(TypeAdapter(kind), "validation"))
     properties = cast(dict[str, Schema], schema.setdefault("properties", {}))
     for parameter in parameters:
         told = properties.get(parameter.wire)
@@ -225,8 +245,3 @@ def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:
             if isinstance(definition, dict) and name.endswith(str(definition.get("title", "\0"))):
                 del definition["title"]
     return schema
-
-
-def _first_line(error: Exception) -> str:
-    # pydantic goes on with advice that is for models.
-    return str(error).splitlines()[0].partition(". Set `")[0] if str(error) else type(error).__name__

@@ -13,7 +13,7 @@ from types import FrameType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
 
 import typing_extensions
-from pydantic import SecretBytes, SecretStr
+from pydantic import AliasChoices, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typing_extensions import get_type_hints, is_typeddict
@@ -52,7 +52,8 @@ class Parameter:
     def wire(self) -> str:
         """What a caller from outside calls it: the alias of a `Field`, such as a word that Python keeps for itself."""
         fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
-        names = [field.validation_alias or field.alias for field in fields]
+        aliases = [field.validation_alias or field.alias for field in fields]
+        names = [alias.choices[0] if isinstance(alias, AliasChoices) else alias for alias in aliases]
         return next((name for name in names if isinstance(name, str)), self.name)
 
     @property
@@ -230,7 +231,7 @@ def _check_context(tool: str, declaration: inspect.Parameter, annotation: Any, k
 def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
     target = unwrap(function)
     if inspect.isclass(target):
-        target = target.__init__
+        return {**_resolve_class_hints(target, tool), "return": target}
     annotations: dict[str, Any] = getattr(target, "__annotations__", {})
     if not annotations:
         return {}
@@ -250,6 +251,14 @@ def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
                 tool, f"{where} {annotation!r} can't be resolved: {error}", parameter
             ) from error
     return get_type_hints(target, globalns=namespace, include_extras=True)
+
+
+def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
+    """What making an object of a class takes; a pydantic model says it by its signature alone."""
+    written = {parameter.name: parameter.annotation for parameter in inspect.signature(cls).parameters.values()}
+    written = {name: annotation for name, annotation in written.items() if not isinstance(annotation, str)}
+    known = {name: annotation for name, annotation in written.items() if annotation is not inspect.Parameter.empty}
+    return known | _resolve_hints(cls.__init__, tool)
 
 
 def _local_names(function: Any) -> dict[str, Any]:

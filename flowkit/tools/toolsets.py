@@ -75,6 +75,8 @@ class Toolset:
         return tools
 
     def _add(self, tool: AnyTool) -> None:
+        if tool.is_unbound:
+            raise DefinitionError.about(tool.name, f"it is a method: give that of an object, `thing.{tool.__name__}`")
         known = self._tools.setdefault(tool.name, tool)
         if known.identity != tool.identity:
             raise DefinitionError(f"two tools are called {tool.name!r}; give one a prefix or a name", tool=tool.name)
