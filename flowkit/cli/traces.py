@@ -9,13 +9,18 @@ from flowkit.cli.output import make_console
 from flowkit.errors import ConfigurationError
 
 
-def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace wrote.")]) -> None:
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace wrote.")],
+    every_call: Annotated[bool, typer.Option("--every-call", help="A row for each call, however many.")] = False,
+) -> None:
     """Draw a recorded run: turns above, calls below."""
-    from flowkit.graph.timeline import draw_timeline, read_trace
+    from flowkit.graph.gantt import draw_timeline
+    from flowkit.graph.timeline import read_trace
 
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise ConfigurationError(f"the trace {str(file)!r} can't be read: {error.strerror}") from error
     console = make_console()
-    console.print(draw_timeline(read_trace(lines), width=console.width), highlight=False, markup=False)
+    chart = draw_timeline(read_trace(lines), width=console.width, every_call=every_call)
+    console.print(chart, highlight=False, markup=False)

@@ -1,23 +1,23 @@
-"""When everything in a run happened: a fold of its events, and a Gantt chart of it for the terminal.
+"""When everything in a run happened: a fold of its events, and what the same would have taken otherwise.
 
-Besides what was measured it says what the same calls would have taken otherwise: those figures are computed from the
-measured times of turns and tools, and are called so.
+Those other figures are computed from the measured times of turns and calls, and are called so.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rich.text import Text
-
 from flowkit.codec import JSON, loads
 from flowkit.errors import ConfigurationError
 from flowkit.events import Event
 
-LABEL = 26
-"""The width of the names in the chart."""
 
-NARROWEST = 20
-"""The least width of the bars."""
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What held a call back from this time on: calls (`on` are their ids), approval, a resource or a slot."""
+
+    waiting_for: str
+    since_s: float
+    on: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -35,12 +35,19 @@ class CallSpan:
     source: str = "run"
     early: bool = False
     attempts: int = 0
-    waited_for: tuple[str, ...] = ()
+    refers_to: tuple[str, ...] = ()
+    waits: list[Wait] = field(default_factory=list[Wait])
 
     @property
     def duration_s(self) -> float:
         """How long it ran; 0 for what came from elsewhere."""
         return 0.0 if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
+
+    @property
+    def needs(self) -> list[str]:
+        """The calls that it couldn't begin before: those it refers to, and those it was seen to wait for."""
+        waited = [name for wait in self.waits if wait.waiting_for == "calls" for name in wait.on]
+        return [*dict.fromkeys((*self.refers_to, *waited))]
 
     @property
     def label(self) -> str:
@@ -86,25 +93,16 @@ class Timeline:
     turns: list[TurnSpan] = field(default_factory=list[TurnSpan])
     calls: dict[str, CallSpan] = field(default_factory=dict[str, CallSpan])
 
-    def by_maker(self) -> Iterator[tuple[CallSpan, int]]:
-        """The calls, each followed by those that it made; with how many stand above it."""
-        made: dict[str | None, list[CallSpan]] = {}
-        for call in self.calls.values():
-            made.setdefault(call.parent if call.parent in self.calls else None, []).append(call)
-        stack = [(call, 0) for call in reversed(made.get(None, []))]
-        while stack:
-            call, depth = stack.pop()
-            yield call, depth
-            stack += [(child, depth + 1) for child in reversed(made.get(call.id, []))]
+    def holder(self, call: CallSpan) -> CallSpan | None:
+        """The running call that made this one; None for what a turn or a recipe made, or a call that needs it."""
+        parent = self.calls.get(call.parent or "")
+        is_inside = parent is not None and parent.started_s is not None and parent.started_s <= call.new_s
+        return parent if is_inside else None
 
     @property
     def leaves(self) -> list[CallSpan]:
         """The calls that ran and held no others: their times don't count twice."""
-        holders = {
-            call.parent
-            for call in self.calls.values()
-            if call.parent in self.calls and _began_inside(call, self.calls[call.parent])
-        }
+        holders = {holder.id for call in self.calls.values() if (holder := self.holder(call)) is not None}
         return [call for call in self.calls.values() if call.started_s is not None and call.id not in holders]
 
     @property
@@ -119,7 +117,8 @@ class Timeline:
         ends = [turn.started_s for turn in self.turns[1:]] + [float("inf")]
         begins = [0.0, *ends[:-1]]
         for begin, end, length in zip(begins, ends, [_length(turn) for turn in self.turns] or [0.0], strict=True):
-            total += length + self._longest_chain([call for call in self.leaves if begin <= call.new_s < end])
+            made = [call for call in self.calls.values() if begin <= call.new_s < end and self.holder(call) is None]
+            total += length + self._longest_chain(made)
         return total
 
     @property
@@ -131,36 +130,11 @@ class Timeline:
             for turn in self.turns
         )
 
-    def critical_path(self) -> list[str]:
-        """What the run's length is made of: from the end back, each time what ended last before the next could begin."""
-        path: list[str] = []
-        steps = [
-            (
-                call.ended_s or 0.0,
-                call.label if call.label == call.id else f"{call.label} ({call.id})",
-                call.started_s or 0.0,
-            )
-            for call in self.leaves
-        ]
-        steps += [(turn.ended_s or self.wall_s, f"turn {turn.turn}", turn.started_s) for turn in self.turns]
-        now = float("inf")
-        while True:
-            # A call that began while its turn still went on depends on that turn's beginning.
-            before = [step for step in steps if step[0] <= now + 1e-9 and step[2] < now]
-            if not before:
-                running = [step for step in steps if step[2] < now < step[0]]
-                return path[::-1] if not running or not path else [min(running, key=lambda s: s[2])[1], *path[::-1]]
-            step = max(before, key=lambda candidate: (candidate[0], -candidate[2]))
-            path.append(step[1])
-            now = step[2]
-
     def _longest_chain(self, calls: list[CallSpan]) -> float:
-        known = {call.id: call for call in calls}
         ends: dict[str, float] = {}
-        for call in sorted(calls, key=lambda call: call.started_s or 0.0):
-            ends[call.id] = call.duration_s + max(
-                (ends.get(name, 0.0) for name in call.waited_for if name in known), default=0.0
-            )
+        # What a call needs has ended before it.
+        for call in sorted(calls, key=lambda call: call.ended_s or self.wall_s):
+            ends[call.id] = call.duration_s + max((ends.get(name, 0.0) for name in call.needs), default=0.0)
         return max(ends.values(), default=0.0)
 
 
@@ -188,38 +162,6 @@ def read_trace(lines: Iterable[bytes | str]) -> list[Mapping[str, JSON]]:
     if not events:
         raise ConfigurationError("the trace holds no events")
     return events
-
-
-def draw_timeline(events: Iterable[Event | Mapping[str, JSON]], width: int = 100) -> Text:
-    """A Gantt chart: turns above, calls below, then what overlapped and what it saved."""
-    timeline = fold(events)
-    room = max(NARROWEST, width - LABEL - 24)
-    scale = room / timeline.wall_s if timeline.wall_s else 0.0
-    chart = Text()
-    chart.append(f"{timeline.name or timeline.run}  {timeline.status}  {format_seconds(timeline.wall_s)}\n", "bold")
-    for turn in timeline.turns:
-        _draw_turn(chart, turn, timeline, scale, room)
-    for call, depth in timeline.by_maker():
-        _draw_call(chart, call, depth, timeline, scale, room)
-    chart.append(f"{'':{LABEL}}0{format_seconds(timeline.wall_s):>{room - 1}}\n", "dim")
-    for line in summarise(timeline):
-        chart.append(line + "\n")
-    return chart
-
-
-def summarise(timeline: Timeline) -> list[str]:
-    """What the picture can't say: sums, the critical path, and the computed times."""
-    tools_s = sum(call.duration_s for call in timeline.leaves)
-    lines = [f"tools ran {format_seconds(tools_s)} in all, the run took {format_seconds(timeline.wall_s)}"]
-    if timeline.turns:
-        lines[0] += f"; {format_seconds(timeline.while_speaking_s)} of it while the model was speaking"
-    path = timeline.critical_path()
-    if path:
-        lines.append(f"critical path: {' -> '.join(path)}")
-    lines.append(f"one after another: {format_seconds(timeline.one_after_another_s)} (computed)")
-    if timeline.turns:
-        lines.append(f"turn by turn: {format_seconds(timeline.turn_by_turn_s)} (computed)")
-    return lines
 
 
 def format_seconds(seconds: float) -> str:
@@ -270,10 +212,11 @@ def _take_call(timeline: Timeline, kind: str, t: float, call: str, event: Mappin
     match kind:
         case "call.sealed":
             span.sealed_s = t
+            span.refers_to = tuple(name for name in _find_labels(event.get("arguments")) if name in timeline.calls)
         case "call.waiting":
             on = event.get("on")
-            if event.get("waiting_for") == "calls" and isinstance(on, list):
-                span.waited_for = tuple(str(name) for name in on)
+            names = tuple(map(str, on)) if isinstance(on, list) else ()
+            span.waits.append(Wait(str(event.get("waiting_for")), t, names))
         case "call.started":
             span.started_s = t if span.started_s is None else span.started_s
             span.attempts = int(_number(event.get("attempt")))
@@ -288,49 +231,22 @@ def _take_call(timeline: Timeline, kind: str, t: float, call: str, event: Mappin
             pass
 
 
-def _draw_turn(chart: Text, turn: TurnSpan, timeline: Timeline, scale: float, room: int) -> None:
-    end = timeline.wall_s if turn.ended_s is None else turn.ended_s
-    first = end if turn.first_s is None else turn.first_s
-    attempt = f" (attempt {turn.attempt})" if turn.attempt > 1 else ""
-    chart.append(_fit(f"turn {turn.turn}{attempt}"), "bold")
-    bar = _bar([(turn.started_s, first, "╌"), (first, end, "━")], scale, room)
-    chart.append(bar, "magenta" if turn.error is None else "red")
-    chart.append(f" {format_seconds(end - turn.started_s)}{'' if turn.error is None else ', broke off'}\n")
-
-
-def _draw_call(chart: Text, call: CallSpan, depth: int, timeline: Timeline, scale: float, room: int) -> None:
-    end = timeline.wall_s if call.ended_s is None else call.ended_s
-    begun = end if call.started_s is None else call.started_s
-    chart.append(_fit("  " * depth + call.label))
-    bar = _bar([(call.new_s, begun, "·"), (begun, end, "█")], scale, room)
-    good = call.state == "finished"
-    chart.append(bar, "cyan" if call.source != "run" else "green" if good else "red")
-    chart.append(f" {call.describe()}\n", "" if good else "red")
-
-
-def _bar(pieces: list[tuple[float, float, str]], scale: float, room: int) -> str:
-    """Pieces of a line at their times; what happened takes at least one place."""
-    cells = [" "] * room
-    for begin, end, mark in pieces:
-        first, last = min(room - 1, round(begin * scale)), min(room, round(end * scale))
-        for place in range(first, last if end > begin else first):
-            cells[place] = mark
-    first = min(room - 1, round(pieces[-1][0] * scale))
-    if cells[first] == " ":
-        cells[first] = "▏"
-    return "".join(cells)
-
-
-def _fit(text: str) -> str:
-    return f"{text[: LABEL - 2] + '…' if len(text) > LABEL - 1 else text:{LABEL}}"
-
-
 def _length(turn: TurnSpan) -> float:
     return 0.0 if turn.ended_s is None else turn.ended_s - turn.started_s
 
 
-def _began_inside(call: CallSpan, holder: CallSpan) -> bool:
-    return holder.started_s is not None and call.new_s >= holder.started_s
+def _find_labels(arguments: JSON) -> Iterator[str]:
+    """The calls that arguments refer to, as events show them: `{"from_call": …, "path": …}`."""
+    if isinstance(arguments, dict):
+        label = arguments.get("from_call")
+        if isinstance(label, str) and arguments.keys() == {"from_call", "path"}:
+            yield label
+        else:
+            for value in arguments.values():
+                yield from _find_labels(value)
+    elif isinstance(arguments, list):
+        for value in arguments:
+            yield from _find_labels(value)
 
 
 def _number(value: JSON) -> float:
