@@ -1,6 +1,7 @@
 """`flowkit runs`: the runs that a journal holds; what waits for a person, and going on."""
 
 import getpass
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from flowkit import codec
 from flowkit.apps import load_app
 from flowkit.cli.chat import resume_chat
 from flowkit.cli.journals import find_run, open_journal
-from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace
-from flowkit.cli.output import make_console, print_json
-from flowkit.cli.recipes import resume_recipe
+from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace, read_pairs
+from flowkit.cli.output import make_console, print_json, say_bytes
+from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.words import say_arguments, say_value, shorten
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
@@ -106,6 +107,38 @@ def resolve(
 
 
 @app.command()
+def prune(
+    older_than: Annotated[str, typer.Option(metavar="TIME", help="As in 30d, 12h or 45m, since they ended.")],
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also runs that were stopped, wait, or are in doubt.")
+    ] = False,
+    journal: JournalPath = None,
+) -> None:
+    """Remove old runs with their results; what was said in them is gone from their sessions."""
+    age_s = _read_duration(older_than)
+    with open_journal(journal, must_exist=True) as opened:
+        removed = opened.prune(age_s, unfinished=unfinished)
+    print(f"{removed} {'run' if removed == 1 else 'runs'} removed")
+
+
+@app.command()
+def stats(as_json: AsJson = False, journal: JournalPath = None) -> None:
+    """How many runs there are in each state, and how large the journal is."""
+    with open_journal(journal, must_exist=True) as opened:
+        found = opened.get_stats()
+        path = opened.path
+    size_bytes = found.size_bytes + found.blob_bytes
+    if as_json:
+        print_json({"path": str(path), "runs": dict(found.runs), "size_bytes": size_bytes})
+        return
+    console = make_console()
+    began = "" if found.oldest_began_at is None else f", the first of {_say_time(found.oldest_began_at)}"
+    console.print(f"{path}: {sum(found.runs.values())} runs, {say_bytes(size_bytes)}{began}", soft_wrap=True)
+    for status, count in found.runs.items():
+        console.print(f"{count} {status}")
+
+
+@app.command()
 def resume(
     run_id: RunId,
     app: AppTarget,
@@ -125,11 +158,24 @@ def resume(
     agent = next((agent for agent in loaded.agents.values() if agent.name == name), None)
     recipe = next((recipe for recipe in loaded.recipes.values() if recipe.name == name), None)
     if recipe is not None:
-        resume_recipe(loaded, recipe, found, data=data, trace=trace, as_json=as_json, journal=journal)
+        settings = RunSettings(read_pairs(data, "--data"), model, base_url, trace, journal, as_json)
+        run_job(make_job(loaded, recipe, found), settings)
     elif agent is not None:
         resume_chat(loaded, agent, found, model=model, base_url=base_url, data=data, trace=trace, journal=journal)
     else:
         raise ConfigurationError(f"{app} has no agent and no recipe {name!r}, which run {run_id!r} is of")
+
+
+def _read_duration(text: str) -> float:
+    """Seconds; raises `ConfigurationError` for what is no duration.
+
+    >>> [_read_duration(text) for text in ("30d", "1.5h", "45m", "10s")]
+    [2592000.0, 5400.0, 2700.0, 10.0]
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms])", text)
+    if found is None:
+        raise ConfigurationError(f"--older-than is {text!r}, expected a number with d, h, m or s, as in 30d")
+    return float(found[1]) * {"d": 86_400, "h": 3_600, "m": 60, "s": 1}[found[2]]
 
 
 def _read_resolution(done: str | None, retry: bool, fail: str | None) -> Resolution:

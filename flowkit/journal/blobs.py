@@ -49,6 +49,15 @@ class BlobFolder:
             return None
         return data if sha256(data).hexdigest() == name else None
 
+    @property
+    def size_bytes(self) -> int:
+        """What all of it takes."""
+        total = 0
+        for place in self._path.glob("??/*"):
+            with suppress(FileNotFoundError):
+                total += place.stat().st_size
+        return total
+
     def remove_unused(self, used: Collection[str], before: float) -> int:
         """Remove content and drafts that nothing uses and that were written before that time; returns how many.
 
@@ -56,9 +65,10 @@ class BlobFolder:
         """
         count = 0
         for place in self._path.glob("??/*"):
-            if place.name not in used and place.stat().st_mtime < before:
-                place.unlink(missing_ok=True)
-                count += 1
+            with suppress(FileNotFoundError):  # another process tidies too
+                if place.name not in used and place.stat().st_mtime < before:
+                    place.unlink()
+                    count += 1
         return count
 
     def _place(self, name: str) -> Path:

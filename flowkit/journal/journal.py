@@ -7,8 +7,7 @@ may be used while somebody drives a run.
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from flowkit.clock import Clock, SystemClock
@@ -16,23 +15,11 @@ from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, RunBusy, RunError
 from flowkit.journal.holder import RunLease, lease_until
 from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
-from flowkit.journal.recall import recall
-from flowkit.journal.records import Decision, Resolution, RunDetails, RunSummary
-from flowkit.journal.rows import (
-    SUMMARY_COLUMNS,
-    encode_value,
-    from_text,
-    read_approvals,
-    read_nodes,
-    read_summaries,
-    read_turns,
-    to_text,
-    write_node,
-)
+from flowkit.journal.records import Decision, JournalStats, Resolution, RunDetails, RunSummary
+from flowkit.journal.rows import SUMMARY_COLUMNS, encode_value, from_text, read_summaries, to_text, write_node
 from flowkit.journal.run import SEQ_GAP, RunJournal, resolve_record, write_decision
-
-UNUSED_BLOB_S = 3600.0
-"""How old a result that no run names must be to be removed."""
+from flowkit.journal.upkeep import delete_run, get_stats, prune
+from flowkit.journal.views import read_conversation, read_details, show_run
 
 
 class Journal:
@@ -122,7 +109,7 @@ class Journal:
             self._hold(connection, run_id, fence)
             (last_seq,) = connection.execute("SELECT MAX(seq) FROM event WHERE run_id = ?", (run_id,)).fetchone()
             first_seq = (-1 if last_seq is None else last_seq) + 1 + seq_gap
-            details = _read_details(connection, run_id, self._log)
+            details = read_details(connection, run_id, self._log)
             assert details is not None, "it was written a few lines above"
             self._log.held[run_id] = fence
             return details, fence, first_seq
@@ -145,16 +132,7 @@ class Journal:
 
     def show(self, run_id: str) -> RunDetails | None:
         """A run in full; None when there is no such run. A claimed write that nobody drives shows as in doubt."""
-        details = self._log.read(lambda connection: _read_details(connection, run_id, self._log))
-        if details is None or details.summary.is_held:
-            return details
-        nodes = {
-            node: replace(record, state="in_doubt")
-            if record.state == "claimed" and record.effect == "write"
-            else record
-            for node, record in details.nodes.items()
-        }
-        return replace(details, nodes=nodes)
+        return self._log.read(lambda connection: show_run(connection, run_id, self._log))
 
     def events(self, run_id: str, after: int = -1) -> list[JSON]:
         """The events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
@@ -175,21 +153,9 @@ class Journal:
         Of a run that was killed, or that still goes on, it is what its journal knows of it.
         """
 
-        def read(connection: sqlite3.Connection) -> list[JSON]:
-            rows = connection.execute(
-                "SELECT run_id, messages FROM run WHERE session = ?1 AND user IS ?2 AND (?3 IS NULL OR"
-                " run_id <> ?3 AND began <= (SELECT began FROM run WHERE run_id = ?3)) ORDER BY began DESC LIMIT ?4",
-                (session, user, before, limit),
-            ).fetchall()
-            return [message for run_id, said in reversed(rows) for message in self._read_messages(run_id, said)]
-
-        return self._log.read(read)
-
-    def _read_messages(self, run_id: str, said: str | None) -> list[JSON]:
-        if said is not None:
-            return _list(from_text(said))
-        details = self.show(run_id)
-        return [] if details is None else recall(details)
+        return self._log.read(
+            lambda connection: read_conversation(connection, session, self._log, user=user, before=before, limit=limit)
+        )
 
     def decide(
         self, run_id: str, node: str, *, approved: bool, by: str, reason: str = "", arguments: JSON = None
@@ -210,7 +176,7 @@ class Journal:
         """
 
         def write(connection: sqlite3.Connection) -> None:
-            details = _read_details(connection, run_id, self._log)
+            details = read_details(connection, run_id, self._log)
             before = None if details is None else details.nodes.get(node)
             if details is None or before is None or before.state not in ("in_doubt", "claimed"):
                 raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
@@ -224,23 +190,22 @@ class Journal:
 
         self._log.write_now(write)
 
+    def get_stats(self) -> JournalStats:
+        """How many runs there are, and how large the journal is."""
+        return get_stats(self._log)
+
     def delete(self, run_id: str) -> bool:
         """Remove a run that nobody drives, and large results that nothing names any more."""
+        return delete_run(self._log, run_id)
 
-        def write(connection: sqlite3.Connection) -> bool:
-            details = _read_details(connection, run_id, self._log)
-            if details is None:
-                return False
-            if details.summary.is_held:
-                raise RunBusy(f"run {run_id!r} is driven by another process")
-            for table in ("node", "turn", "approval", "event", "run"):
-                connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
-            return True
+    def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
+        """Remove the runs that ended so long ago, in seconds or as a `timedelta`; returns how many.
 
-        is_removed = self._log.write_now(write)
-        used = self._log.read(lambda connection: set(_iterate_blobs(connection)))
-        self._log.blobs.remove_unused(used, self._log.clock.wall() - UNUSED_BLOB_S)
-        return is_removed
+        With `unfinished` also those that were stopped, wait for a person, or are in doubt. What was said in a run
+        is gone from its session.
+        """
+        older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        return prune(self._log, older_than_s, unfinished=unfinished)
 
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""
@@ -259,32 +224,3 @@ def default_journal_path() -> Path:
 
     named = os.environ.get("FLOWKIT_JOURNAL")
     return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
-
-
-def _read_details(connection: sqlite3.Connection, run_id: str, log: JournalLog) -> RunDetails | None:
-    rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE run_id = ?", (run_id,)).fetchall()
-    summaries = read_summaries(rows, log.clock)
-    if not summaries:
-        return None
-    code, inputs, output, messages = connection.execute(
-        "SELECT code, inputs, output, messages FROM run WHERE run_id = ?", (run_id,)
-    ).fetchone()
-    return RunDetails(
-        summary=summaries[0],
-        code=code,
-        inputs=from_text(inputs),
-        output=from_text(output),
-        messages=tuple(_list(from_text(messages))),
-        nodes=read_nodes(connection, run_id, log.blobs),
-        turns=read_turns(connection, run_id),
-        approvals=read_approvals(connection, run_id),
-    )
-
-
-def _list(value: JSON) -> list[JSON]:
-    return value if isinstance(value, list) else []
-
-
-def _iterate_blobs(connection: sqlite3.Connection) -> Iterator[str]:
-    for (blob,) in connection.execute("SELECT DISTINCT blob FROM node WHERE blob IS NOT NULL"):
-        yield blob

@@ -93,6 +93,16 @@ class RunDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalStats:
+    """What a journal holds: how many runs by their status, when the oldest began, and what they take on the disk."""
+
+    runs: Mapping[str, int]
+    oldest_began_at: float | None
+    size_bytes: int
+    blob_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The write did happen, and this is its result."""
 

@@ -9,7 +9,8 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
-VERSION = 1
+VERSION = 2
+"""2: lists of runs by when they began have an index; pages that become free can be given back."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS run (
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS approval (
 CREATE TABLE IF NOT EXISTS event (
     run_id TEXT, seq INTEGER, body TEXT NOT NULL, PRIMARY KEY (run_id, seq)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS run_began ON run (began);
 CREATE INDEX IF NOT EXISTS run_session ON run (session, began);
 CREATE INDEX IF NOT EXISTS node_blob ON node (blob) WHERE blob IS NOT NULL;
 """
@@ -49,11 +51,15 @@ def connect(
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Make what isn't there yet; raises `sqlite3.DatabaseError` for a file that is no journal, or a newer one's."""
+    """Make what an older journal, or a new file, hasn't yet.
+
+    Raises `sqlite3.DatabaseError` for a file that is no journal, or a newer one's.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer flowkit (version {version}, this one knows {VERSION})")
     if version < VERSION:  # else nothing is written, so a journal opens whoever holds its lock
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts in a new file only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(TABLES)
         connection.execute(f"PRAGMA user_version = {VERSION}")
