@@ -6,6 +6,9 @@ each call exactly one result, right behind the message that asked for it, and dr
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
+
+from pydantic import BaseModel
 
 from flowkit.codec import JSON
 from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, ToolMessage, message_from_json
@@ -14,12 +17,25 @@ NOT_DECIDED = "denied: the user went on without deciding"
 NOT_RUN = "not run: the turn broke off before it started"
 
 
-def read_history(history: Iterable[Message | Mapping[str, JSON]]) -> tuple[Message, ...]:
-    """Messages of flowkit, their JSON, or plain `{"role", "content"}` objects, as messages.
+def read_history(history: Iterable[Message | Mapping[str, JSON] | BaseModel]) -> tuple[Message, ...]:
+    """Messages of flowkit, their JSON, or those of Chat Completions (dicts, or the openai package's objects), as messages.
 
-    Raises `ValueError` for an unknown role.
+    Raises `ValueError`, which says where, for anything else.
     """
-    return tuple(message_from_json(message) if isinstance(message, Mapping) else message for message in history)
+    return tuple(_read(message, f"history[{position}]") for position, message in enumerate(history))
+
+
+def _read(message: object, place: str) -> Message:
+    if isinstance(message, BaseModel):
+        message = message.model_dump()
+    if isinstance(message, Message):
+        return message
+    if not isinstance(message, Mapping):
+        raise ValueError(f"{place} is {message!r:.100}, expected a message or an object with role and content")
+    try:
+        return message_from_json(cast("Mapping[str, JSON]", message))
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
 def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,16 @@ class Text:
         return {"type": "text", "text": self.text}
 
 
+Detail = Literal["auto", "low", "high"]
+"""How closely a model looks at an image."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image in a user's message: an `https:` or `data:` URL."""
 
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Detail = "auto"
 
     def to_json(self) -> JSON:
         return {"type": "image", "url": self.url, "detail": self.detail}
@@ -217,8 +221,8 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
         case "system" | "developer":
             return SystemMessage(_text_from_json(data))
         case "user":
-            content = data.get("content", "")
-            return UserMessage(content if isinstance(content, str) else tuple(map(_content_from_json, _items(content))))
+            content = data.get("content")
+            return UserMessage(read_content(content if isinstance(content, str) else _items(content)) or "")
         case "assistant":
             calls = data.get("calls", data.get("tool_calls"))
             return AssistantMessage(
@@ -239,6 +243,16 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
             raise ValueError(f"a message's role is {role!r}, expected system, user, assistant or tool")
 
 
+def read_content(content: str | Sequence[Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:
+    """What a user says, from a text or from parts; those of Chat Completions are read too.
+
+    Raises `ValueError` for a part that isn't known.
+    """
+    if isinstance(content, str):
+        return content
+    return tuple(part if isinstance(part, Content) else _content_from_json(part) for part in content)
+
+
 def _text_from_json(data: Mapping[str, JSON]) -> str:
     """The words of a message that has nothing else; Chat Completions also writes them as a list of parts."""
     content = data.get("text", data.get("content"))
@@ -253,32 +267,39 @@ def _items(value: JSON) -> Sequence[Mapping[str, JSON]]:
 
 def _content_from_json(data: Mapping[str, JSON]) -> Content:
     match data.get("type"):
-        case "text":
+        case "text" | "input_text":
             return Text(str(data.get("text", "")))
-        case "image":
-            return Image(str(data.get("url", "")), cast(Literal["auto", "low", "high"], data.get("detail", "auto")))
-        case "image_url":
-            image = data.get("image_url")
-            return Image(str(image.get("url", "")) if isinstance(image, dict) else str(image))
-        case "file":
-            data_url, file_id = data.get("data_url"), data.get("file_id")
-            return File(
-                str(data.get("name", "")),
-                data_url=data_url if isinstance(data_url, str) else None,
-                file_id=file_id if isinstance(file_id, str) else None,
-            )
+        case "image" | "image_url" | "input_image":
+            image = data.get("image_url", data)
+            if not isinstance(image, dict):
+                return Image(str(image))
+            return Image(str(image.get("url", "")), cast(Detail, image.get("detail") or "auto"))
+        case "file" | "input_file":
+            file = data.get("file", data)
+            return _file_from_json(file if isinstance(file, dict) else data)
         case kind:
             raise ValueError(f"a part of a message has type {kind!r}, expected text, image or file")
+
+
+def _file_from_json(data: Mapping[str, JSON]) -> File:
+    data_url, file_id = data.get("data_url", data.get("file_data")), data.get("file_id")
+    return File(
+        str(data.get("name") or data.get("filename") or ""),
+        data_url=data_url if isinstance(data_url, str) else None,
+        file_id=file_id if isinstance(file_id, str) else None,
+    )
 
 
 def _call_from_json(data: Mapping[str, JSON]) -> RequestedCall:
     function = data.get("function")
     body = function if isinstance(function, dict) else data
+    arguments = body.get("arguments", "")
     provider = data.get("provider")
     return RequestedCall(
         id=str(data.get("id", "")),
         name=str(body.get("name", "")),
-        arguments=str(body.get("arguments", "")),
+        # Some servers, and the frameworks made for them, keep arguments as an object.
+        arguments=arguments if isinstance(arguments, str) else dumps(arguments).decode(),
         provider=_provider_from_json(provider) if isinstance(provider, dict) else None,
     )
 

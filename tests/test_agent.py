@@ -16,9 +16,10 @@ from flowkit.agent import Agent
 from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError
+from flowkit.executor import Approve
 from flowkit.journal import Done, Journal
 from flowkit.journal.recall import NOT_KNOWN
-from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, UserMessage
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
@@ -89,6 +90,44 @@ def test_nothing_to_run_is_refused() -> None:
     agent = Agent(ScriptedModel(["Hi."]), cache=False)
     with pytest.raises(ConfigurationError, match="nothing to run"):
         run_virtual(agent.run(history=[{"role": "user", "content": "hm"}, {"role": "assistant", "content": "Hi."}]))
+
+
+def test_a_history_may_end_with_the_new_message() -> None:
+    model = ScriptedModel(["Hi."])
+    history: list[dict[str, codec.JSON]] = [
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "I am Ann."},
+    ]
+    result = run_virtual(Agent(model, instructions=lambda ctx: ctx.message, cache=False).run(history=history))
+    assert model.requests[0].messages == (
+        SystemMessage("I am Ann."),
+        AssistantMessage("Hello."),
+        UserMessage("I am Ann."),
+    )
+    assert result.output == "Hi."
+
+
+def test_a_message_may_be_a_list_of_parts_and_nothing_else() -> None:
+    agent = Agent(ScriptedModel(["Tea."]), cache=False)
+    parts = [Text("What is this?"), Image("https://example.org/a.png")]
+    assert run_virtual(agent.run(parts)).messages[0] == UserMessage(tuple(parts))
+    untyped: Any = [{"type": "video"}]
+    with pytest.raises(ValueError, match="has type 'video'"):
+        run_virtual(agent.run(untyped))
+
+
+def test_a_message_beside_decisions_is_refused() -> None:
+    @tool(approval=True)
+    def pay() -> str:
+        return "paid"
+
+    async def go() -> None:
+        agent = Agent(ScriptedModel([[call("pay")]]), tools=[pay], cache=False)
+        waiting = await agent.run("go")
+        await agent.run("hurry", history=waiting.messages, decisions={waiting.pending[0].id: Approve()})
+
+    with pytest.raises(ConfigurationError, match="a message denies the calls that wait"):
+        run_virtual(go())
 
 
 def test_model_tools_and_cache_can_be_overridden_for_a_while(tmp_path: Path) -> None:

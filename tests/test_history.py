@@ -1,10 +1,25 @@
 """A conversation stays valid for the next request, whatever broke off."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 
+from flowkit.codec import JSON
 from flowkit.history import NOT_DECIDED, call_ids, mend, read_history, rename_calls, unanswered, wire_name
-from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, Text, ToolMessage, UserMessage
+from flowkit.messages import (
+    AssistantMessage,
+    File,
+    Image,
+    Message,
+    RequestedCall,
+    SystemMessage,
+    Text,
+    ToolMessage,
+    UserMessage,
+)
 
 ids = st.sampled_from(["a", "b", "c", "d"])
 calls = st.lists(ids, unique=True, max_size=3).map(lambda names: tuple(RequestedCall(i, "tool", "{}") for i in names))
@@ -101,3 +116,42 @@ def test_the_form_of_chat_completions_is_read_with_its_calls_results_and_parts()
         AssistantMessage("Let me see.", (RequestedCall("c1", "look", "{}"),)),
         ToolMessage("c1", "look", "seen"),
     )
+
+
+def test_images_files_and_arguments_that_are_objects_are_read_as_chat_completions_has_them() -> None:
+    parts: list[JSON] = [
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}},
+        {"type": "file", "file": {"file_id": "f1"}},
+    ]
+    called: JSON = [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"name": "tea"}}}]
+    history = read_history([{"role": "user", "content": parts}, {"role": "assistant", "tool_calls": called}])
+    assert history == (
+        UserMessage(
+            (
+                Image("https://example.org/a.png", "low"),
+                File("a.pdf", data_url="data:application/pdf;base64,AA=="),
+                File("", file_id="f1"),
+            )
+        ),
+        AssistantMessage(calls=(RequestedCall("c1", "look", '{"name":"tea"}'),)),
+    )
+
+
+def test_a_message_of_the_openai_package_is_read() -> None:
+    called = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    message = ChatCompletionMessage.model_validate({"role": "assistant", "content": None, "tool_calls": [called]})
+    assert read_history([message]) == (AssistantMessage(calls=(RequestedCall("c1", "look", "{}"),)),)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("hi", r"history\[1\] is 'hi'"),
+        ({"content": "hi"}, r"history\[1\]: a message's role is None"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, r"history\[1\]: .* 'input_audio'"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_its_place(wrong: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_history([{"role": "user", "content": None}, wrong])

@@ -6,7 +6,7 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypedDict, cast
 
+from pydantic import BaseModel
 from typing_extensions import TypeVar, Unpack
 
 from flowkit.agent.answers import check_prefetch
@@ -39,14 +40,14 @@ from flowkit.errors import ConfigurationError
 from flowkit.events import EventLog
 from flowkit.history import read_history, unanswered
 from flowkit.journal import Journal
-from flowkit.messages import Content, Message, text_of
+from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, ToolChoice
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 
 OutputT = TypeVar("OutputT", default=str)
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
-Said = str | tuple[Content, ...]
+Said = str | Sequence[Content]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -54,14 +55,15 @@ class RunOptions(TypedDict, total=False):
     """What a run may be started with.
 
     `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `history` is what
-    was said before, as messages of flowkit or plain `{"role", "content"}` objects. `decisions` answer the calls that
-    wait for a person, by the ids of `result.pending`.
+    was said before, as messages of flowkit or of Chat Completions; its last message is the new one where that is the
+    user's and none is given besides. System messages in it are left out, since the agent has its own instructions.
+    `decisions` answer the calls that wait for a person, by the ids of `result.pending`.
     """
 
     data: object
     user: str | None
     session: str | None
-    history: Iterable[Message | Mapping[str, JSON]]
+    history: Iterable[Message | Mapping[str, JSON] | BaseModel]
     decisions: Mapping[str, Decision]
     run_id: str | None
 
@@ -145,26 +147,35 @@ class Agent(Generic[OutputT]):
         """Start a run that owns its task; needs a running event loop.
 
         With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
-        message denies them. A `run_id` that is running is joined, not started again.
+        message denies them. A `run_id` that is running is joined, not started again. Raises `ValueError` for a message
+        or a history that can't be read.
         """
         run_id = options.get("run_id")
         if run_id is not None and run_id in self._running:
             return self._running[run_id]
         user, session = options.get("user"), options.get("session")
         messages = read_history(options.get("history", ()))
+        if message is None and messages and isinstance(last := messages[-1], UserMessage):
+            # As chat clients send it: the whole conversation, its last message the new one.
+            message, messages = last.content, messages[:-1]
+        said = None if message is None else read_content(message)
         plan = self._current_plan()
         if message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
             raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
+        if message is not None and options.get("decisions") and unanswered(messages):
+            raise ConfigurationError(
+                "a message denies the calls that wait: go on with the decisions, then say the message"
+            )
         self._check_identity(plan, user, session)
         context = Context(
             options.get("data"),
             user=user,
             session=session,
-            message=text_of(message),
+            message=text_of(said),
             run_id=run_id or f"run-{secrets.token_hex(8)}",
         )
         log = EventLog(context.run_id, asyncio.get_running_loop().time)
-        rounds = Rounds(plan, log, context, Given(message, messages, options.get("decisions", {})))
+        rounds = Rounds(plan, log, context, Given(said, messages, options.get("decisions", {})))
         run = Run(log, rounds.decide, rounds.drive(), on_end=lambda: self._running.pop(log.run, None))
         self._running[run.id] = run
         return run
