@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowkit.agent import Agent
 from flowkit.errors import ConfigurationError, FlowkitError
+from flowkit.models.base import Model
 from flowkit.recipes import Recipe
 from flowkit.tools import Tool
 
@@ -27,13 +28,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What a file offers by name; `selected` is what stood after the colon, `tools_file` whose tools a recipe has."""
+    """What a file offers by name; `selected` is what stood after the colon, `tools_file` whose tools a recipe has.
+
+    A model has the name of its variable and its own, which is what `Recipe.to_yaml` writes.
+    """
 
     path: Path
     selected: str | None
     agents: Mapping[str, Agent[Any]]
     recipes: Mapping[str, Recipe[..., Any]]
     tools: Mapping[str, Tool[..., Any]]
+    models: Mapping[str, Model]
     open_data: Callable[..., object] | None = None
     tools_file: Path | None = None
 
@@ -116,6 +121,7 @@ def load_app(target: str, *, tools: Path | None = None) -> App:
         agents={name: cast(Agent[Any], value) for name, value in names.items() if isinstance(value, Agent)},
         recipes={name: cast(Recipe[..., Any], value) for name, value in names.items() if isinstance(value, Recipe)},
         tools={name: cast(Tool[..., Any], value) for name, value in names.items() if isinstance(value, Tool)},
+        models=_find_models(names),
         open_data=cast(Callable[..., object] | None, names.get("open_data")),
     )
     if not (app.agents or app.recipes or app.tools):
@@ -131,13 +137,15 @@ def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> A
     if given is None:
         recipe = load_recipe(path)
     else:
-        recipe = load_recipe(path, tools=given.tools.values(), models=given.agents, recipes=given.recipes.values())
+        models = {**given.models, **given.agents}
+        recipe = load_recipe(path, tools=given.tools.values(), models=models, recipes=given.recipes.values())
     return App(
         path,
         selected,
         agents={},
         recipes={recipe.name: recipe},
         tools={} if given is None else given.tools,
+        models={} if given is None else given.models,
         open_data=None if given is None else given.open_data,
         tools_file=tools,
     )
@@ -216,6 +224,13 @@ def _public_names(module: ModuleType) -> dict[str, Any]:
     if isinstance(chosen, (list, tuple)):
         return {name: names[name] for name in cast(list[str], chosen) if name in names}
     return {name: value for name, value in names.items() if not name.startswith("_")}
+
+
+def _find_models(names: Mapping[str, Any]) -> dict[str, Model]:
+    """The models among them; they are looked at and not asked, since a `DefaultModel` only answers with a key."""
+    members = {"name", "source", "stream"}
+    found = {name: value for name, value in names.items() if not isinstance(value, type) and members <= {*dir(value)}}
+    return {**{model.name: model for model in found.values()}, **found}
 
 
 def _read_options(
