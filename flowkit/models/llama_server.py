@@ -3,6 +3,7 @@
 It is reached like any other server, over HTTP, with a key that only this process knows.
 """
 
+import os
 import secrets
 import socket
 import sys
@@ -34,7 +35,7 @@ class LlamaServer:
         parameters.n_ctx = CONTEXT_TOKENS
         parameters.n_parallel = 1
         parameters.cpuparams.n_threads = 1  # one thread was steadier than two on a busy machine
-        parameters.cpuparams_batch.n_threads = 1
+        parameters.cpuparams_batch.n_threads = max(1, min(4, (os.cpu_count() or 1) // 2))  # for reading the prompt
         parameters.ui = False
         parameters.verbosity = -1
         parameters.hostnames = ["127.0.0.1"]

@@ -6,6 +6,7 @@ the call under a grammar that only lets it copy from the request, and results ar
 four simple English requests come out right; it never answers from data, and always calls something.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -67,7 +68,10 @@ class LocalModel:
             for delta in _say("The offline demo model only calls tools, and there are none here."):
                 yield delta
             return
-        choices, missing = choose_calls(self._embedder, last_request(request.messages), request.tools)
+        # In a thread, so that prefetched calls and Ctrl-C don't wait for it.
+        choices, missing = await asyncio.to_thread(
+            choose_calls, self._embedder, last_request(request.messages), request.tools
+        )
         if not choices:
             for delta in _say(ask_for(missing)):
                 yield delta
@@ -144,9 +148,11 @@ def ask_for(missing: Sequence[Choice]) -> str:
 
 
 def _call_request(choice: Choice) -> ModelRequest:
+    # The whole description would take the model longer to read than the call takes to write.
+    sentence = choice.tool.description.partition(".")[0]
     return ModelRequest(
         messages=(SystemMessage(_INSTRUCTIONS), UserMessage(choice.part), AssistantMessage(PREFILL)),
-        tools=(replace(choice.tool, parameters=choice.grounded.schema, strict=False),),
+        tools=(replace(choice.tool, description=sentence, parameters=choice.grounded.schema, strict=False),),
         tool_choice="required",
     )
 
