@@ -14,6 +14,7 @@ from typing import cast
 
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ResolutionError, ToolArgumentsError
+from flowkit.spelling import suggest
 
 Path = tuple[str | int, ...]
 
@@ -143,7 +144,7 @@ def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
             if isinstance(key, int) and str(key) in value:
                 value = value[str(key)]
                 continue
-            raise ResolutionError(f"{_at(name, path[:depth])} has no {key!r}{_offer(list(value), key)}")
+            raise ResolutionError(f"{_at(name, path[:depth])} has no {key!r}; {suggest(key, map(str, value))}")
         if isinstance(value, list):
             index = _as_index(key)
             if index is None:
@@ -288,14 +289,3 @@ def _ambiguity(name: str, path: Path, depth: int, length: int) -> str:
     where = f" at {format_pointer(before)}" if before else ""
     offer = f", such as {' or '.join(examples)}" if examples else ", and it is empty"
     return f"{name!r} has a list of {length}{where}: expected an index before {after[0]!r}{offer}"
-
-
-def _offer(keys: list[str], wanted: str | int) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(str(wanted), keys, CANDIDATES_SHOWN, cutoff=0.6)
-    shown = near or keys[:CANDIDATES_SHOWN]
-    if not shown:
-        return ": it is empty"
-    more = "" if near or len(keys) <= len(shown) else ", …"
-    return f"; there is {', '.join(map(repr, shown))}{more}"

@@ -4,21 +4,19 @@ Only what a schema rules out is a problem; where it is silent, anything may be. 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import cast
 from urllib.parse import unquote
 
 from flowkit.codec import JSON
 from flowkit.errors import ResolutionError
 from flowkit.references import Path, format_pointer
+from flowkit.spelling import suggest
 
 Schema = Mapping[str, JSON]
 
 TYPES = frozenset({"string", "number", "boolean", "integer", "object", "array", "null"})
 _NUMERIC = frozenset({"integer", "number", "boolean"})
 """Validation reads each of these as the others where their values agree: 1.0 as 1, true as 1."""
-_SHOWN = 6
-"""Names that a message lists."""
 _ANYTHING: tuple[Schema, ...] = ({},)
 
 
@@ -232,9 +230,7 @@ def _describe(root: Schema, found: Sequence[Schema], key: str | int) -> str:
     """Why none of these schemas has `key`, as the end of a sentence."""
     names = list(dict.fromkeys(name for schema in found for name in subschemas(schema, "properties")))
     if names:
-        close = get_close_matches(str(key), names, n=1)
-        listed = ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
-        return f"has no {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"there is {listed}")
+        return f"has no {key!r}; {suggest(key, names)}"
     types = frozenset[str]().union(*(types_within(dict(schema), root) for schema in found))
     if types == TYPES:
         return f"has no {key!r}"

@@ -168,7 +168,7 @@ def test_each_wrong_argument_has_one_line() -> None:
     assert problems(buy, {"item": {"count": "x", "colour": 1}, "size": 3, "sise": 1}) == (
         "'item.name' is missing (and 2 more)",
         "'size' is 3, expected 'S' or 'M'",
-        "unexpected argument 'sise'; the nearest is 'size'",
+        "unexpected argument 'sise'; did you mean 'size'?",
     )
 
 
@@ -249,7 +249,7 @@ def test_alias_is_what_a_caller_writes() -> None:
     assert travel.invoke(read) == "SeoulBusan"
     assert read.shown == {"from_": MASK, "to": "Busan"}
     assert travel.resources(read) == ("place:Seoul",)
-    assert problems(travel, {"form": "x"}) == ("'from' is missing", "unexpected argument 'form'; the nearest is 'from'")
+    assert problems(travel, {"form": "x"}) == ("'from' is missing", "unexpected argument 'form'; did you mean 'from'?")
     assert problems(travel, {"from": 5}) == ("'from' is a secret, expected text",)
     travel.check({"from": Reference("c")})
 

@@ -226,7 +226,7 @@ steps:
 """
     model = ScriptedModel([['{"ok": true}']])
     assert load(text, models={"small": model}).run_sync(note="fine").output == {"ok": True}
-    with pytest.raises(RecipeFileError, match=r"5:10: steps\.verdict\.ask: there is no model 'small'; there are none"):
+    with pytest.raises(RecipeFileError, match=r"5:10: steps\.verdict\.ask: there is no model 'small'; there is none"):
         load(text)
     with pytest.raises(RecipeFileError, match=r"6:13: .*the prompt names 'nte'; did you mean 'note'"):
         load(text.replace("{note}.", "{nte}."), models={"small": model})

@@ -346,5 +346,5 @@ def test_references_are_found_in_lists_and_dicts_in_order() -> None:
 
 
 def test_graph_refuses_what_is_not_there_and_offers_what_is() -> None:
-    with pytest.raises(GraphError, match="is 'order' meant"):
+    with pytest.raises(GraphError, match="did you mean 'order'"):
         Graph([ToolCall("order", "echo"), ToolCall("b", "echo", {"value": Reference("ordr")})])

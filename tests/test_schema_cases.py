@@ -618,7 +618,7 @@ def test_case_42_unexpected_argument_is_named_with_the_nearest() -> None:
     @tool
     def f(limit: int, offset: int = 0) -> None: ...
 
-    assert problems(f, {"limit": 1, "ofset": 2}) == ("unexpected argument 'ofset'; the nearest is 'offset'",)
+    assert problems(f, {"limit": 1, "ofset": 2}) == ("unexpected argument 'ofset'; did you mean 'offset'?",)
 
 
 def test_case_43_field_as_default_is_its_default() -> None:

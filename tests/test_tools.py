@@ -313,7 +313,7 @@ def test_schema_tool_checks_fills_defaults_and_repairs() -> None:
     [
         ({}, "'a' is missing"),
         ({"a": 0}, "'a' is 0: is less than the minimum of 1"),
-        ({"a": 1, "word": 1}, "unexpected argument 'word'; the nearest is 'words'"),
+        ({"a": 1, "word": 1}, "unexpected argument 'word'; did you mean 'words'?"),
         ({"a": 1, "words": [1]}, "'words[0]' is 1: is not of type 'string'"),
         ({"a": 1, "size": "XL"}, "'size' breaks 'enum'"),
     ],

@@ -147,7 +147,7 @@ def test_replaced_tool_keeps_the_name() -> None:
 
 
 def test_unknown_tool_cannot_be_replaced() -> None:
-    with pytest.raises(DefinitionError, match="no tool 'ship' to replace; there are: get_order"):
+    with pytest.raises(DefinitionError, match="no tool 'ship' to replace; there is 'get_order'"):
         Toolset(get_order).replacing({"ship": refund})
 
 

@@ -19,6 +19,7 @@ from flowkit.executor import Executor
 from flowkit.messages import AssistantMessage, ProviderData, RequestedCall, Usage
 from flowkit.models.base import Delta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
 from flowkit.references import ToolCall
+from flowkit.spelling import suggest
 from flowkit.tools import Tool
 from flowkit.tools.aliases import make_alias
 from flowkit.tools.toolsets import Toolset, takes_references
@@ -185,9 +186,7 @@ class Attempt:
             call.ready_s = self._executor.now()
         made = ToolCall(call.node, call.name, sealed.arguments or {})
         if call.tool is None:
-            self._executor.fail(
-                made, f"there is no tool {call.name!r}; there are: {', '.join(self._tools.aliases) or 'none'}"
-            )
+            self._executor.fail(made, f"there is no tool {call.name!r}; {suggest(call.name, self._tools.aliases)}")
         elif sealed.arguments is None:
             self._executor.fail(made, f"not run: {sealed.error or 'its arguments are not a JSON object'}")
         elif self._calls_left is not None and self._sealed_count() > self._calls_left:

@@ -19,6 +19,7 @@ from flowkit.graph.nodes import (
     item_id,
 )
 from flowkit.references import find_references
+from flowkit.spelling import suggest
 
 
 class Graph(Mapping[str, Node]):
@@ -149,11 +150,7 @@ def _check_bodies(node: Node, known: set[str]) -> None:
 
 
 def _describe_unknown(node_id: str, name: str, known: Collection[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, list(known), 1)
-    hint = f"; is {near[0]!r} meant?" if near else ""
-    return f"{node_id!r} refers to {name!r}, which isn't there before it{hint}"
+    return f"{node_id!r} refers to {name!r}, which isn't there before it; {suggest(name, known)}"
 
 
 def _count(number: int, noun: str) -> str:

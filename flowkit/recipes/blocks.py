@@ -12,12 +12,12 @@ from flowkit.codec import JSON
 from flowkit.errors import CycleError, DefinitionError, ToolArgumentsError
 from flowkit.graph import AT_MOST, Body, Each, Fallback, Group, ModelStep, Node, Step, When, sort_nodes
 from flowkit.models.base import Model
-from flowkit.recipes.format import nearest
 from flowkit.recipes.model_steps import AskRequest, find_placeholders, make_request
 from flowkit.recipes.plan import AnyTool, Nesting, RecipePlan
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path
 from flowkit.references import Reference
+from flowkit.spelling import suggest
 
 AnyTarget = Model | Agent[Any]
 ReadType = Callable[[Path], Mapping[str, JSON]]
@@ -90,7 +90,7 @@ class StepReader:
     def _read_call(self, path: Path, name: str, data: Mapping[str, Any], scope: FileScope) -> Callable[[str], Node]:
         tool = self.known.tools.get(name)
         if tool is None:
-            hint = nearest(name, list(self.known.tools)) if self.known.tools else "give some: tools=, or --tools FILE"
+            hint = suggest(name, self.known.tools) if self.known.tools else "give some: tools=, or --tools FILE"
             self.values.fail((*path, "tool"), f"there is no tool {name!r}; {hint}")
         arguments = self.values.read_arguments(path, data, scope)
         try:
@@ -114,7 +114,7 @@ class StepReader:
     def _read_ask(self, path: Path, name: str, data: Mapping[str, Any], scope: FileScope) -> Callable[[str], Node]:
         target = self.known.targets.get(name)
         if target is None:
-            self.values.fail((*path, "ask"), f"there is no model {name!r}; {nearest(name, list(self.known.targets))}")
+            self.values.fail((*path, "ask"), f"there is no model {name!r}; {suggest(name, self.known.targets)}")
         output_type: Any = _type_of_schema(self.read_type((*path, "returns"))) if "returns" in data else str
         values = self.values.read_arguments(path, data, scope)
         try:
@@ -123,7 +123,7 @@ class StepReader:
             self.values.fail((*path, "prompt"), str(error))
         for wanted in find_placeholders(request.prompt):
             if wanted not in values:
-                self.values.fail((*path, "prompt"), f"the prompt names {wanted!r}; {nearest(wanted, list(values))}")
+                self.values.fail((*path, "prompt"), f"the prompt names {wanted!r}; {suggest(wanted, values)}")
         self.requests[name] = request
         timeout_s = data.get("timeout")
         return lambda node_id: ModelStep(node_id, values, request, name=name, timeout_s=timeout_s)
@@ -131,9 +131,7 @@ class StepReader:
     def _read_nested(self, path: Path, name: str, data: Mapping[str, Any], scope: FileScope) -> Callable[[str], Node]:
         recipe = self.known.recipes.get(name)
         if recipe is None:
-            self.values.fail(
-                (*path, "recipe"), f"there is no recipe {name!r}; {nearest(name, list(self.known.recipes))}"
-            )
+            self.values.fail((*path, "recipe"), f"there is no recipe {name!r}; {suggest(name, self.known.recipes)}")
         inputs = self.values.read_arguments(path, data, scope)
         try:
             recipe.interface.check(inputs)

@@ -5,7 +5,6 @@ The schema is the one description of the format; editors use it too. It picks th
 """
 
 import json
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -13,6 +12,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError
 
 from flowkit.recipes.yaml_source import Path, YamlSource
+from flowkit.spelling import suggest
 
 _KINDS = ("tool", "ask", "recipe", "each", "when")
 
@@ -37,14 +37,6 @@ def check_format(source: YamlSource) -> None:
         _report(source, first)
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A hint at the name that was meant, or all that there are when none is near."""
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are: {', '.join(sorted(known))}" if known else "there are none"
-
-
 def _path(error: ValidationError) -> Path:
     return tuple(error.absolute_path)
 
@@ -63,7 +55,7 @@ def _report(source: YamlSource, error: ValidationError) -> None:
         case "additionalProperties":
             known = sorted(schema.get("properties", {}))
             unknown = next(key for key in value if key not in known)
-            hint = nearest(unknown, known)
+            hint = suggest(unknown, known)
             source.fail((*path, unknown), f"{where}unknown key {unknown!r}; {hint}", at_key=True)
         case "required":
             missing = next(key for key in expected if key not in value)
@@ -71,7 +63,7 @@ def _report(source: YamlSource, error: ValidationError) -> None:
         case "type":
             source.fail(path, f"{where}expected {_article(expected)}, found {_kind(value)}")
         case "enum":
-            source.fail(path, f"{where}{value!r} isn't known; {nearest(str(value), [str(item) for item in expected])}")
+            source.fail(path, f"{where}{value!r} isn't known; {suggest(value, map(str, expected))}")
         case "pattern":
             # a pattern stands on names alone, mostly on keys
             source.fail((*path, value), f"{where}{value!r} isn't a name (letters, digits, '_', '-', '.')", at_key=True)

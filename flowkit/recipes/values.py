@@ -8,10 +8,10 @@ from flowkit.errors import GraphError
 from flowkit.graph import INPUTS, item_id
 from flowkit.graph.conditions import Both, Compare, Condition, Either, IsIn, IsNone, IsTrue, Not, Operator
 from flowkit.recipes.data import COMPARISONS
-from flowkit.recipes.format import nearest
 from flowkit.recipes.yaml_source import Path, YamlSource
 from flowkit.references import Reference, parse_expression
 from flowkit.shapes import Schema, find_mismatch, find_problem
+from flowkit.spelling import suggest
 
 _OPERATORS: dict[str, Operator] = {word: cast(Operator, operator) for operator, word in COMPARISONS.items()}
 
@@ -106,7 +106,7 @@ class ValueReader:
         """The id of the step that `name` means at this place."""
         found = scope.find_step(name)
         if found is None:
-            self.fail(path, f"there is no step {name!r} here; {nearest(name, scope.all_names())}")
+            self.fail(path, f"there is no step {name!r} here; {suggest(name, scope.all_names())}")
         return found
 
     def read_condition(self, path: Path, data: Mapping[str, Any], scope: FileScope) -> Condition:

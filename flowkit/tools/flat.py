@@ -11,8 +11,9 @@ from pydantic_core import to_jsonable_python
 
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.shapes import resolve
+from flowkit.spelling import suggest
 from flowkit.tools.arguments import Arguments, ArgumentsReader, RefusedArguments, parse_arguments
-from flowkit.tools.problems import Found, Problem, describe, find_nearest
+from flowkit.tools.problems import Found, Problem, describe
 from flowkit.tools.schema import Schema
 
 
@@ -50,7 +51,7 @@ class FlatReader:
         unknown = [name for name in flat if name not in self.names]
         if unknown:
             raise ToolArgumentsError(
-                tool, [f"unexpected argument {name!r}{find_nearest(name, self.names)}" for name in unknown]
+                tool, [f"unexpected argument {name!r}; {suggest(name, self.names)}" for name in unknown]
             )
         try:
             read = self._inner.read({self._parameter: flat})

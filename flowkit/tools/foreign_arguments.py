@@ -9,8 +9,9 @@ from typing import Any, cast
 from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
 from flowkit.shapes import find_unknown_reference, types_of
+from flowkit.spelling import suggest
 from flowkit.tools.arguments import Arguments, RefusedArguments, parse_arguments
-from flowkit.tools.problems import MAX_LINE, Problem, find_nearest, format_path, shorten, value_at
+from flowkit.tools.problems import MAX_LINE, Problem, format_path, shorten, value_at
 from flowkit.tools.repair import mend_value
 from flowkit.tools.schema import Schema
 
@@ -121,7 +122,7 @@ def _describe(
             yield (*error.path, name), f"{format_path((*error.path, name))!r} is missing"
     elif error.unexpected:
         for name in error.unexpected:
-            hint = find_nearest(name, names) if not error.path else ""
+            hint = "; " + suggest(name, names) if not error.path else ""
             yield (*error.path, name), f"unexpected argument {format_path((*error.path, name))!r}{hint}"
     else:
         value = value_at(given, error.path)

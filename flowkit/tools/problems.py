@@ -1,12 +1,13 @@
 """pydantic's errors as short lines for a model: one for each wrong argument, also inside a large union."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic_core import ErrorDetails
+
+from flowkit.spelling import suggest
 
 MAX_VALUE = 60
 MAX_LINE = 240
@@ -105,7 +106,7 @@ def _describe(problem: Problem, given: object, names: Sequence[str], *, is_secre
     if problem.kind == "missing":
         return f"{where!r} is missing"
     if problem.kind == "extra_forbidden":
-        return f"unexpected argument {where!r}{find_nearest(where, names) if len(problem.path) == 1 else ''}"
+        return f"unexpected argument {where!r}{'; ' + suggest(where, names) if len(problem.path) == 1 else ''}"
     value = "a secret" if is_secret else shorten(value_at(given, problem.path))
     return f"{where or 'the arguments'!r} is {value}, {_describe_wanted(problem)}"
 
@@ -194,14 +195,6 @@ def _wanted(error: ErrorDetails) -> str:
     if message.startswith("Input should be "):
         return cut(f"expected {message.removeprefix('Input should be ')}", MAX_LINE // 2)
     return cut(message.removeprefix("Value error, ").removeprefix("Assertion failed, "), MAX_LINE // 2)
-
-
-def find_nearest(name: str, names: Sequence[str]) -> str:
-    """What to say of the names there are to one who used another."""
-    near = difflib.get_close_matches(name, names, 1)
-    if near:
-        return f"; the nearest is {near[0]!r}"
-    return f"; there are {', '.join(names)}" if names else "; it takes none"
 
 
 def value_at(given: object, path: Sequence[str | int]) -> object:

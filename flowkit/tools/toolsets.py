@@ -16,6 +16,7 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.messages import ToolSpec
+from flowkit.spelling import suggest
 from flowkit.targets import Lowered, Target, lower
 from flowkit.targets.offers import describe_result, offer_references
 from flowkit.tools.aliases import make_aliases
@@ -129,9 +130,7 @@ class Toolset:
     def replacing(self, tools: Mapping[str, "ToolLike"]) -> "Toolset":
         """The same set with other tools under some of its names; raises `DefinitionError` for a name it hasn't."""
         for name in tools.keys() - self._tools.keys():
-            raise DefinitionError(
-                f"there is no tool {name!r} to replace; there are: {', '.join(self._tools)}", tool=name
-            )
+            raise DefinitionError(f"there is no tool {name!r} to replace; {suggest(name, self._tools)}", tool=name)
         replaced = {name: rename(make_tool(tool), name) for name, tool in tools.items()}
         result = Toolset(*(replaced.get(tool.name, tool) for tool in self), target=self.target)
         result._changing = self._changing

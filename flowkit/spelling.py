@@ -1,0 +1,22 @@
+"""What to say to one who used a name that isn't there: the name that was meant, or those that there are."""
+
+from collections.abc import Iterable
+
+SHOWN = 10
+"""Names that are listed; more than that help nobody."""
+
+
+def suggest(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that isn't among the known ones.
+
+    >>> suggest("sise", ["size", "words"]), suggest("colour", ["size", "words"]), suggest("size", [])
+    ("did you mean 'size'?", "there is 'size', 'words'", 'there is none')
+    """
+    from difflib import get_close_matches
+
+    names = list(known)
+    near = get_close_matches(str(name), names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = ", …" if len(names) > SHOWN else ""
+    return f"there is {', '.join(map(repr, names[:SHOWN])) or 'none'}{more}"
