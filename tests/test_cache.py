@@ -139,16 +139,54 @@ def test_a_wall_clock_that_jumps_changes_nothing_on_the_same_boot(tmp_path: Path
     asyncio.run(main())
 
 
-def test_what_another_boot_stored_is_a_miss(tmp_path: Path) -> None:
+def test_what_another_boot_stored_is_as_old_as_the_wall_clock_says(tmp_path: Path) -> None:
     clock = ManualClock()
 
     async def main() -> None:
         async with opened(tmp_path / "c", clock=clock) as cache:
-            await cache.set("key", 1, 10_000, tool="t")
+            await cache.set("key", 1, 86_400, tool="t")
+            clock.advance(3600)
             clock.reboot()
+            clock.jump(8 * 3600)  # the night, in which it was off
+            assert cache.get("key") == Hit(1, 9 * 3600)
+            clock.advance(15 * 3600 - 1)
+            assert value_of(cache.get("key")) == 1
+            clock.advance(1)
             assert cache.get("key") is None
-            clock.advance(1500)
-            assert cache.get("key") is None, "also when the new boot's clock has passed the old stamp"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("back_s", [3600 + 6, 86_400])
+def test_after_a_reboot_a_wall_clock_that_was_set_back_finds_nothing(tmp_path: Path, back_s: float) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.set("key", 1, 100_000, tool="t")
+            clock.reboot()
+            clock.advance(3600)
+            assert cache.get("key") == Hit(1, 3600)
+            clock.jump(-6)
+            assert cache.get("key") is None, "this boot began after it was stored, whatever the clock says"
+            clock.jump(6 - back_s)
+            assert cache.get("key") is None
+            clock.jump(back_s)
+            assert value_of(cache.get("key")) == 1
+
+    asyncio.run(main())
+
+
+def test_a_reboot_ends_the_reads_of_every_resource(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as cache:
+            await cache.bump(["order:1"])
+            before = {name: cache.generation(name) for name in ("order:1", "order:2")}
+            assert {name: cache.generation(name) for name in before} == before
+            clock.reboot()
+            assert {cache.generation(name) for name in before}.isdisjoint(before.values())
 
     asyncio.run(main())
 
@@ -406,11 +444,12 @@ def test_a_locked_database_makes_reads_no_slower(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path / "c") as cache:
             await cache.set("key", 1, 60, tool="t")
+            generation = cache.generation("order:1")
             connection = sqlite3.connect(tmp_path / "c" / "cache.db", isolation_level=None)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 assert value_of(cache.get("key")) == 1
-                assert cache.generation("order:1") == 0
+                assert cache.generation("order:1") == generation
             finally:
                 connection.close()
 
@@ -576,7 +615,7 @@ def test_no_cache_stores_nothing_and_lets_everybody_compute() -> None:
         await cache.set("key", 1, 60, tool="t")
         await cache.bump(["order:1"])
         assert cache.get("key") is None
-        assert cache.generation("order:1") == 0
+        assert cache.generation("order:1") == generation
         assert isinstance(await cache.lease("key"), Lease)
         assert cache.get_stats().entries == await cache.clear() == 0
 

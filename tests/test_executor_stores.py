@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import opened
 
 from flowkit.cache import Cache, DiskCache
+from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from flowkit.errors import ToolError
 from flowkit.events import EventLog
@@ -92,6 +94,29 @@ def test_write_ends_the_cached_reads_on_its_resource(tmp_path: Path) -> None:
         assert (ran["r1"].source, ran["r2"].source) == ("run", "cache")
 
     with_cache(tmp_path, go)
+
+
+def test_result_without_a_resource_outlives_a_reboot_and_one_with_a_resource_does_not(tmp_path: Path) -> None:
+    """A write may have ended it just before the power failed."""
+
+    @tool(ttl=86_400)
+    async def get_rate(currency: str) -> float:
+        """Read a rate."""
+        return 1_400.0
+
+    async def go() -> None:
+        clock = ManualClock()
+        calls = [ToolCall("rate", "get_rate", {"currency": "usd"}), ToolCall("order", "get_order", {"order_id": "1"})]
+        for sources in (("run", "run"), ("cache", "cache")):
+            async with opened(tmp_path / "cache", clock=clock) as cache:
+                ran = await run(calls, [get_rate, get_order], cache=cache, user="kim")
+                assert (ran["rate"].source, ran["order"].source) == sources
+        clock.reboot()
+        async with opened(tmp_path / "cache", clock=clock) as cache:
+            ran = await run(calls, [get_rate, get_order], cache=cache, user="kim")
+            assert (ran["rate"].source, ran["order"].source) == ("cache", "run")
+
+    asyncio.run(go())
 
 
 def test_equal_reads_of_two_runs_share_a_flight(tmp_path: Path) -> None:

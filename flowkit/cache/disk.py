@@ -32,6 +32,7 @@ from flowkit.cache.entries import (
     ToolStats,
     decode_entry,
     encode_entry,
+    read_boot,
 )
 from flowkit.cache.flights import Flights
 from flowkit.cache.inventory import list_items, read_entry, sum_by_tool, touches
@@ -152,12 +153,15 @@ class DiskCache:
         await self._store_entry(key, dumps(error), min(ttl_s, MAX_ERROR_TTL_S), label, is_error=True)
 
     def generation(self, resource: str) -> int:
-        """The number to put into the key of a read on this resource; another one after every write."""
+        """The number to put into the key of a read on this resource; another one after every write, and every boot.
+
+        A machine that loses its power may forget which reads a write has ended, so none of them outlives the boot.
+        """
         store = self._ensure()
         if store is None:
             return 0
         try:
-            number = store.marks.read_generation(resource)
+            number = read_boot(self._clock)[0] + store.marks.read_generation(resource)
         except sqlite3.Error as error:
             self._trouble(error)
             return randbits(62)  # nobody else has it, so nothing stale is found

@@ -1,8 +1,9 @@
 """What a cache holds and what it tells: hits, leases, counters, and the bytes of one entry.
 
 An entry is a header and a JSON body. The header holds when it was stored by two clocks: within one boot the boot
-clock decides how old it is, so that setting the wall clock makes nothing live longer; where there is no boot clock
-the wall clock decides, and an entry from the future is a miss. After a reboot nothing can be said, so that's a miss.
+clock decides how old it is, so that setting the wall clock makes nothing live longer. After a reboot, and where there
+is no boot clock, the wall clock decides, and an entry from the future is a miss; so is one that by the wall clock was
+stored after the machine started, though another boot stored it: the clock was set back.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from math import isfinite
 from struct import Struct
 from struct import error as StructError
 from typing import Protocol
@@ -101,7 +103,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class ShownEntry:
-    """One entry for a person to read; `error` is set for a remembered error, `age_s` None when it is of another boot."""
+    """One entry for a person to read; `error` is set for a remembered error, `age_s` None when nobody can tell."""
 
     key: str
     label: Label
@@ -138,15 +140,16 @@ class Stamp:
     is_error: bool = False
 
     def age(self, clock: Clock) -> float | None:
-        """How old it is in seconds; None when nobody can tell: another boot, or a stamp from the future."""
-        now = clock.boot()
-        if now is None:
-            age_s = clock.wall() - self.wall + CLOCK_SKEW_S
-            return None if self.boot or age_s < 0 else max(0.0, age_s - CLOCK_SKEW_S)
-        if _boot_number(now[0]) != self.boot:
+        """How old it is in seconds; None when nobody can tell: a clock was set back."""
+        boot, now_s = read_boot(clock)
+        if boot and boot == self.boot:
+            age_s = now_s - self.boot_s
+            return None if age_s < 0 else age_s
+        if self.boot and not boot:
             return None
-        age_s = now[1] - self.boot_s
-        return None if age_s < 0 else age_s
+        # Without a boot clock `now_s` is 0; else it was stored before this boot, so it is older than that.
+        age_s = clock.wall() - self.wall
+        return None if age_s < now_s - CLOCK_SKEW_S else max(age_s, now_s)
 
     def is_fresh(self, clock: Clock) -> bool:
         age_s = self.age(clock)
@@ -167,9 +170,8 @@ def label_from_text(text: object) -> Label:
 
 def encode_entry(body: bytes, ttl_s: float, clock: Clock, *, is_error: bool = False) -> bytes:
     """The bytes of an entry stored now."""
-    boot = clock.boot()
-    name, boot_s = (0, 0.0) if boot is None else (_boot_number(boot[0]), boot[1])
-    return _HEADER.pack(_MAGIC, _ERROR if is_error else 0, clock.wall(), boot_s, ttl_s, name) + body
+    boot, boot_s = read_boot(clock)
+    return _HEADER.pack(_MAGIC, _ERROR if is_error else 0, clock.wall(), boot_s, ttl_s, boot) + body
 
 
 def read_stamp(data: bytes) -> Stamp | None:
@@ -178,7 +180,9 @@ def read_stamp(data: bytes) -> Stamp | None:
         magic, flags, wall, boot_s, ttl_s, boot = _HEADER.unpack_from(data)
     except StructError:
         return None
-    return Stamp(wall, boot_s, boot, ttl_s, bool(flags & _ERROR)) if magic == _MAGIC else None
+    if magic != _MAGIC or not isfinite(wall + boot_s + ttl_s):
+        return None
+    return Stamp(wall, boot_s, boot, ttl_s, bool(flags & _ERROR))
 
 
 def decode_entry(data: bytes, clock: Clock) -> Hit | HitError | None:
@@ -194,6 +198,12 @@ def decode_entry(data: bytes, clock: Clock) -> Hit | HitError | None:
     except ValueError:
         return None
     return HitError(str(value), age_s) if stamp.is_error else Hit(value, age_s)
+
+
+def read_boot(clock: Clock) -> tuple[int, float]:
+    """A number for this boot and the seconds since it; zeros where the platform has no such clock."""
+    boot = clock.boot()
+    return (0, 0.0) if boot is None else (_boot_number(boot[0]), boot[1])
 
 
 @lru_cache(maxsize=16)

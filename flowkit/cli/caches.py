@@ -66,7 +66,7 @@ def show(
     if as_json:
         print_json(_entry_to_json(entry))
         return
-    age = "of another boot" if entry.age_s is None else f"{format_seconds(entry.age_s)} old"
+    age = "of unknown age" if entry.age_s is None else f"{format_seconds(entry.age_s)} old"
     fresh = "" if entry.is_fresh else ", no longer fresh"
     user = "" if entry.label.user is None else f", user {entry.label.user}"
     print(f"{entry.key}\n{entry.label.tool}{user}: {age}, kept for {format_seconds(entry.ttl_s)}{fresh}")
