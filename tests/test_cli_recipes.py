@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import ROOT, SHOP, Command, make_command
+from tests.server import ScriptedServer, chat
 
 NIGHTLY = str(ROOT / "recipes" / "nightly.py")
 CHECK = str(ROOT / "recipes" / "order_check.yaml")
@@ -95,6 +96,78 @@ def test_yaml_recipe_runs_with_the_tools_of_an_app(flowkit: Command, shop_data: 
 
     assert (ended.code, output["status"]) == (0, "shipped")
     assert output["by_express"]["fee_won"] - output["by_post"]["fee_won"] == 5_000
+
+
+WRITER = """
+from flowkit import OpenAIModel, ask, recipe, step, tool
+from flowkit.models.default import DefaultModel
+
+default, fixed = DefaultModel(), OpenAIModel("fixed", base_url="http://127.0.0.1:9/v1", api_key="any")
+
+@recipe
+def greet(name: str) -> str:
+    return ask(default, "Greet {name}.", name=name)
+
+@recipe
+def greet_twice(name: str) -> list[str]:
+    return [ask(fixed, "Greet {name}.", name=name), ask(default, "Greet {name}.", name=name)]
+
+@recipe
+def repeat(name: str) -> str:
+    return name
+
+@tool(effect="write", approval=True)
+def invite(name: str) -> str:
+    return name
+
+@recipe
+def invite_and_greet(name: str) -> str:
+    return ask(default, "Greet {name}.", name=step(invite, name))
+"""
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> str:
+    (tmp_path / "writer.py").write_text(WRITER)
+    return "writer.py"
+
+
+def test_steps_that_ask_are_answered_by_the_model_that_is_named(flowkit: Command, writer: str) -> None:
+    with ScriptedServer([chat("Hello, Kim."), chat("Good day.")]) as server:
+        chosen = ("--model", "m", "--base-url", server.base_url)
+        ended = flowkit("run", f"{writer}:greet_twice", "name=Kim", *chosen)
+        models = [request.body["model"] for request in server.requests]
+
+    assert sorted(json.loads(ended.out)) == ["Good day.", "Hello, Kim."]
+    assert models == ["m", "m"]
+
+
+def test_run_that_is_resumed_asks_the_model_that_is_named(flowkit: Command, writer: str) -> None:
+    with ScriptedServer([chat("Hello, Kim.")]) as server:
+        flowkit("run", f"{writer}:invite_and_greet", "name=Kim", "--run-id", "one")
+        flowkit("runs", "approve", "one", "invite")
+        chosen = ("--model", "m", "--base-url", server.base_url)
+        ended = flowkit("runs", "resume", "one", writer, *chosen)
+
+    assert ended.code == 0
+    assert json.loads(ended.out) == "Hello, Kim."
+
+
+@pytest.mark.parametrize("words", [(), ("--model", "local")], ids=["no key", "local"])
+def test_offline_model_is_not_asked_to_write(
+    flowkit: Command, writer: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    ended = flowkit("run", f"{writer}:greet", "name=Kim", *words)
+
+    assert ended.code == 2
+    assert "the offline demo model only calls tools: set OPENAI_API_KEY" in ended.err
+
+
+def test_model_for_a_recipe_that_asks_none_is_refused(flowkit: Command, writer: str) -> None:
+    ended = flowkit("run", f"{writer}:repeat", "name=Kim", "--model", "m")
+
+    assert (ended.code, ended.err) == (2, "flowkit: recipe 'repeat' has no step that asks a model\n")
 
 
 def test_validate_names_every_file_and_what_is_wrong_with_it(flowkit: Command, tmp_path: Path) -> None:

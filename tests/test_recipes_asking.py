@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
-from flowkit.errors import DefinitionError, ModelError, ToolError
+from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
 from flowkit.events import CallFinished, CallNew, TextDelta
 from flowkit.executor import Approve
 from flowkit.journal import Journal
@@ -66,6 +66,29 @@ def test_answer_is_text_or_the_type_asked_for() -> None:
 
     assert judge.run_sync("o-1").output == ("short", True)
     assert list(judge.graph()) == ["get_note", "ask", "ask_2"]
+
+
+def test_another_model_answers_in_place_of_all_or_by_name() -> None:
+    first, second = ScriptedModel([], name="first"), ScriptedModel(["second"] * 2, name="second")
+
+    @recipe
+    def both() -> list[str]:
+        return [ask(first, "Say one."), ask(first, "Say it again."), ask(second, "Say two.")]
+
+    all_of_them = both.options(model=ScriptedModel(["other"] * 3)).run_sync().output
+    by_name = both.options(model={"first": ScriptedModel(["other"] * 2)}).run_sync().output
+
+    assert all_of_them == ["other", "other", "other"]
+    assert by_name == ["other", "other", "second"]
+
+
+def test_model_in_place_of_one_that_is_not_asked_is_refused() -> None:
+    @recipe
+    def greet() -> str:
+        return ask(ScriptedModel([], name="first"), "Say hello.")
+
+    with pytest.raises(ConfigurationError, match="recipe 'greet' asks no 'third'; it asks first"):
+        greet.options(model={"third": ScriptedModel([])}).run_sync()
 
 
 def test_values_go_as_data_not_as_text_of_the_prompt() -> None:

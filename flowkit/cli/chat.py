@@ -43,7 +43,7 @@ def chat(
     with (
         open_trace(trace) as file,
         open_chosen_journal(journal, wanted=session is not None) as kept,
-        choose_model(agent, model, base_url) as chosen,
+        choose_model([agent.model], model, base_url) as chosen,
         asyncio.Runner() as runner,
     ):
         conversation = Conversation(loaded, agent, model=chosen, journal=kept, session=session, trace=file)
@@ -75,7 +75,7 @@ def resume_chat(
     with (
         open_trace(trace) as file,
         open_journal(journal) as kept,
-        choose_model(agent, model, base_url) as chosen,
+        choose_model([agent.model], model, base_url) as chosen,
         asyncio.Runner() as runner,
     ):
         session = found.summary.session

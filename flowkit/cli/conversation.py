@@ -3,12 +3,13 @@
 import asyncio
 import sys
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO
 
 from flowkit.agent import Agent, RunOptions
 from flowkit.agent.run import AgentResult, Decision, Pending
 from flowkit.apps import App
 from flowkit.cache import open_default_cache
+from flowkit.cli.model_choice import close_models
 from flowkit.cli.output import note
 from flowkit.cli.running import watch
 from flowkit.display.words import say_arguments
@@ -17,13 +18,6 @@ from flowkit.executor import Approve, Deny
 from flowkit.journal import Journal
 from flowkit.messages import Message
 from flowkit.models.base import Model
-
-
-@runtime_checkable
-class Closable(Protocol):
-    """A model that keeps connections."""
-
-    async def aclose(self) -> None: ...
 
 
 class Conversation:
@@ -73,9 +67,7 @@ class Conversation:
 
     async def close(self) -> None:
         """Close what `open` opened, the connections of the model, and the cache."""
-        model = self._model or self._agent.model
-        if isinstance(model, Closable):
-            await model.aclose()
+        await close_models(self._model or self._agent.model)
         await open_default_cache().close()
         self._closing.set()
         if self._holder is not None:

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flowkit.agent import Agent
 from flowkit.cli.output import note, say_bytes
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
@@ -18,27 +17,48 @@ from flowkit.models.openai import OpenAIModel
 LOCAL = "local"
 
 
+@runtime_checkable
+class Closable(Protocol):
+    """A model that keeps connections."""
+
+    async def aclose(self) -> None: ...
+
+
 @contextmanager
-def choose_model(agent: Agent[Any], name: str | None, base_url: str | None) -> Generator[Model | None]:
-    """The model that takes the place of the agent's, for as long as it is open; None leaves the agent its own.
+def choose_model(own: Iterable[Model], name: str | None, base_url: str | None) -> Generator[Model | None]:
+    """The model that takes the place of an app's `own`, for as long as it is open; None leaves the app those.
+
+    Where none is named, it stands for those that the environment should have named: the `DefaultModel`s.
 
     Raises `ConfigurationError` when the model can't be had.
     """
-    if name == LOCAL:
+    if is_local(own, name, base_url):
+        if name is None:
+            note("no key and no server (OPENAI_API_KEY, OPENAI_BASE_URL): the offline demo model answers")
+            offer_local_servers()
         with _start_local() as model:
             yield model
     elif name is not None or base_url is not None:
         yield OpenAIModel(name or DefaultModel().name, base_url=base_url)
-    elif isinstance(agent.model, DefaultModel) and not has_server():
-        note("no key and no server (OPENAI_API_KEY, OPENAI_BASE_URL): the offline demo model answers")
-        _offer_local_servers()
-        with _start_local() as model:
-            yield model
     else:
         yield None
 
 
-def _offer_local_servers() -> None:
+def is_local(own: Iterable[Model], name: str | None, base_url: str | None) -> bool:
+    """Whether the offline demo model will answer: it is named, or nothing else is there."""
+    if name is not None or base_url is not None:
+        return name == LOCAL
+    return not _has_server() and any(isinstance(model, DefaultModel) for model in own)
+
+
+async def close_models(*models: Model) -> None:
+    """Close the connections of those that keep some."""
+    for model in models:
+        if isinstance(model, Closable):
+            await model.aclose()
+
+
+def offer_local_servers() -> None:
     """Tell of a server on this machine that would answer better."""
     from flowkit.models.local_servers import find_local_servers
 
@@ -48,7 +68,7 @@ def _offer_local_servers() -> None:
         )
 
 
-def has_server() -> bool:
+def _has_server() -> bool:
     """Whether the environment names a key or a server."""
     return any(os.environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -16,13 +17,17 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.dry_run import say_dry_run
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import find_run, open_journal
-from flowkit.cli.options import AppTarget, AsJson, Data, JournalPath, ToolsFile, Trace, User, read_pairs
+from flowkit.cli.model_choice import choose_model, close_models, is_local, offer_local_servers
+from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, ToolsFile, Trace, User, read_pairs
+from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json
 from flowkit.cli.running import open_trace, watch
 from flowkit.cli.schemas import read_properties
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.journal import Journal, RunDetails
+from flowkit.models.base import Model
+from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe, RecipeResult
 
 
@@ -33,9 +38,20 @@ class Job:
     app: App
     recipe: Recipe[..., Any]
     inputs: Mapping[str, object] | None
-    options: Mapping[str, str]
     user: str | None
     run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a job is run and shown, as the command's options say."""
+
+    data: Mapping[str, str]
+    model: str | None
+    base_url: str | None
+    trace: Path | None
+    journal: Path | None
+    as_json: bool
 
 
 def run(
@@ -49,6 +65,8 @@ def run(
     as_json: AsJson = False,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     run_id: Annotated[str | None, typer.Option(help="The new run's id.")] = None,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
     data: Data = None,
     user: User = None,
     trace: Trace = None,
@@ -64,48 +82,38 @@ def run(
         for line in say_dry_run(recipe, given, user=loaded.find_user(user)):
             print(line)
         return
-    job = Job(
-        loaded,
-        recipe,
-        # A run that goes on has its inputs already; given once more they must be the same.
-        None if resume is not None and not given else given,
-        read_pairs(data, "--data"),
-        user,
-        resume or run_id or f"{recipe.name}-{secrets.token_hex(3)}",
-    )
+    # A run that goes on has its inputs already; given once more they must be the same.
+    known = None if resume is not None and not given else given
+    job = Job(loaded, recipe, known, user, resume or run_id or f"{recipe.name}-{secrets.token_hex(3)}")
     if resume is not None:
         job = _recall(job, journal)
-    _execute(job, journal, trace, as_json=as_json)
-
-
-def resume_recipe(
-    app: App,
-    recipe: Recipe[..., Any],
-    found: RunDetails,
-    *,
-    data: list[str] | None,
-    trace: Path | None,
-    as_json: bool,
-    journal: Path | None,
-) -> None:
-    """Go on with a run of this recipe."""
-    inputs = found.inputs if isinstance(found.inputs, dict) else {}
-    job = Job(app, recipe, inputs, read_pairs(data, "--data"), found.summary.user, found.summary.run_id)
-    _execute(job, journal, trace, as_json=as_json)
+    run_job(job, RunSettings(read_pairs(data, "--data"), model, base_url, trace, journal, as_json))
 
 
 def _recall(job: Job, path: Path | None) -> Job:
     """The job with the user and the inputs that its run began with."""
     with open_journal(path, must_exist=True) as journal:
         found = find_run(journal, job.run_id)
-    inputs = found.inputs if job.inputs is None and isinstance(found.inputs, dict) else job.inputs
-    return replace(job, inputs=inputs, user=found.summary.user)
+    if job.inputs is not None:
+        return replace(job, user=found.summary.user)
+    return make_job(job.app, job.recipe, found)
 
 
-def _execute(job: Job, path: Path | None, trace: Path | None, *, as_json: bool) -> None:
-    with open_trace(trace) as file, open_journal(path) as journal:
+def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> Job:
+    """What goes on with a run that the journal holds."""
+    inputs = found.inputs if isinstance(found.inputs, dict) else {}
+    return Job(app, recipe, inputs, found.summary.user, found.summary.run_id)
+
+
+def run_job(job: Job, settings: RunSettings) -> None:
+    """Run it and show it; exits with `FAILED` when it isn't done in the end."""
+    with (
+        open_trace(settings.trace) as trace,
+        open_journal(settings.journal) as journal,
+        _choose_models(job.recipe, settings) as models,
+    ):
         try:
-            result = asyncio.run(_run(job, journal, file, quiet=as_json))
+            result = asyncio.run(_run(job, settings, journal, trace, models))
         except KeyboardInterrupt:
             note(_say_resume(job))
             raise
@@ -114,13 +122,37 @@ def _execute(job: Job, path: Path | None, trace: Path | None, *, as_json: bool) 
         raise typer.Exit(FAILED)
 
 
-async def _run(job: Job, journal: Journal, trace: BinaryIO | None, *, quiet: bool) -> RecipeResult[Any]:
-    async with job.app.open(job.options, job.user) as (data, user):
-        run = job.recipe.start(job.inputs, data=data, user=user, run_id=job.run_id, journal=journal)
+@contextmanager
+def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator[dict[str, Model]]:
+    """The models that are asked in place of the recipe's own, by name."""
+    requests = recipe.plan.requests
+    own = {name: request.agent.model for name, request in requests.items()}
+    is_named = settings.model is not None or settings.base_url is not None
+    if is_named and not own:
+        raise ConfigurationError(f"recipe {recipe.name!r} has no step that asks a model")
+    if is_local(own.values(), settings.model, settings.base_url) and not all(one.tools for one in requests.values()):
+        offer_local_servers()
+        raise ConfigurationError(
+            f"recipe {recipe.name!r} asks a model to write, and the offline demo model only calls tools: "
+            "set OPENAI_API_KEY or OPENAI_BASE_URL, or give --base-url and --model"
+        )
+    with choose_model(own.values(), settings.model, settings.base_url) as chosen:
+        replaced = [name for name, model in own.items() if is_named or isinstance(model, DefaultModel)]
+        yield {} if chosen is None else dict.fromkeys(replaced, chosen)
+
+
+async def _run(
+    job: Job, settings: RunSettings, journal: Journal, trace: BinaryIO | None, models: Mapping[str, Model]
+) -> RecipeResult[Any]:
+    async with job.app.open(settings.data, job.user) as (data, user):
+        run = job.recipe.start(job.inputs, data=data, user=user, run_id=job.run_id, journal=journal, model=models)
         try:
-            await watch(run, trace=trace, quiet=quiet, graph=job.recipe.graph())
+            await watch(run, trace=trace, quiet=settings.as_json, graph=job.recipe.graph())
             return await run.wait()
         finally:
+            await close_models(
+                *models.values(), *(request.agent.model for request in job.recipe.plan.requests.values())
+            )
             await open_default_cache().close()
 
 

@@ -23,7 +23,7 @@ from flowkit.recipes.asking import ask
 from flowkit.recipes.output import output_of_type
 from flowkit.recipes.plan import RecipePlan
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
-from flowkit.recipes.run import RecipeResult, RecipeRun, RecipeRunOptions, check_identity
+from flowkit.recipes.run import RecipeResult, RecipeRun, RecipeRunOptions, check_options
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
@@ -128,7 +128,7 @@ class Recipe(Generic[P, R_co]):
         that a tool's scope needs.
         """
         chosen = cast(RecipeRunOptions, {**self._options, **options})
-        check_identity(self.plan, chosen)
+        check_options(self.plan, chosen)
         return RecipeRun(self.plan, self.read_inputs({} if inputs is None else inputs), chosen)
 
     @asynccontextmanager

@@ -123,15 +123,23 @@ def write_message(prompt: str, values: Mapping[str, JSON]) -> tuple[Content, ...
 
 
 async def run_request(
-    request: AskRequest, values: Mapping[str, JSON], *, call_id: str, log: EventLog | None, context: Context[Any]
+    request: AskRequest,
+    values: Mapping[str, JSON],
+    *,
+    call_id: str,
+    log: EventLog | None,
+    context: Context[Any],
+    model: Model | None = None,
 ) -> tuple[JSON, Usage, float | None]:
     """Ask, and give the answer as JSON with what it took; its events go to `log`, if any, under the step's name.
 
+    `model` takes the place of the one that is asked.
     Raises `ModelError` and the other errors of a run; `ToolError` for a run that ended without an answer.
     """
-    run = request.agent.start(
-        write_message(request.prompt, values), data=context.data, user=context.user, session=context.session
-    )
+    with request.agent.override(model=model):
+        run = request.agent.start(
+            write_message(request.prompt, values), data=context.data, user=context.user, session=context.session
+        )
     result = await follow(run, call_id, log)
     if result.status != "done":
         if result.error is not None:

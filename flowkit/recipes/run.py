@@ -23,6 +23,7 @@ from flowkit.executor.slots import DEFAULT_LIMIT
 from flowkit.graph import INPUTS, ModelStep, Step
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Usage
+from flowkit.models.base import Model
 from flowkit.recipes.agent_steps import lower_agents
 from flowkit.recipes.data import hash_recipe
 from flowkit.recipes.model_steps import AskRequest, run_request
@@ -40,7 +41,8 @@ class RecipeRunOptions(TypedDict, total=False):
     `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `cache` keeps
     results with a TTL: True is the user's cache folder, False none. With `journal` a run can go on after a crash,
     under its `run_id`; `allow_changed` lets it although its code changed. `slots` says how many calls run at once, in
-    all or by name. `timeout_s` bounds the whole. `decisions` answer calls that wait for a person, by their ids.
+    all or by name. `timeout_s` bounds the whole. `decisions` answer calls that wait for a person, by their ids. `model`
+    is asked in place of those that the steps name: of all, or by name.
     """
 
     data: object
@@ -53,6 +55,7 @@ class RecipeRunOptions(TypedDict, total=False):
     slots: int | Mapping[str, int]
     timeout_s: float | None
     decisions: Mapping[str, Decision]
+    model: Model | Mapping[str, Model] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,13 +247,20 @@ class _Driver(Generic[R]):
         return await self._ask(request, values, context.call_id)
 
     async def _ask(self, request: AskRequest, values: Mapping[str, JSON], call_id: str) -> JSON:
-        answer, usage, cost = await run_request(request, values, call_id=call_id, log=self._log, context=self._context)
+        answer, usage, cost = await run_request(
+            request, values, call_id=call_id, log=self._log, context=self._context, model=self._find_model(request)
+        )
         self._usage += usage
         if cost is None:
             self._is_priced = False
         else:
             self._cost += cost
         return answer
+
+    def _find_model(self, request: AskRequest) -> Model | None:
+        """The model that takes the place of the request's own."""
+        model = self._options.get("model")
+        return model.get(request.name) if isinstance(model, Mapping) else model
 
     def _make_result(self, ending: "_Ending[R]") -> RecipeResult[R]:
         result = RecipeResult(
@@ -321,10 +331,16 @@ class _Ending(Generic[R]):
     error: FlowkitError | None = None
 
 
-def check_identity(plan: RecipePlan[Any], options: RecipeRunOptions) -> None:
-    """Refuse a run that lacks the identity by which its tools' results are kept apart."""
+def check_options(plan: RecipePlan[Any], options: RecipeRunOptions) -> None:
+    """Refuse a run that lacks the identity by which its tools' results are kept apart, or names a model in vain."""
     for tool in plan.tools.values():
         if tool.ttl_s is not None and tool.scope in ("user", "session") and options.get(tool.scope) is None:
             raise ConfigurationError(
                 f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
             )
+    model = options.get("model")
+    unknown = model.keys() - plan.requests.keys() if isinstance(model, Mapping) else ()
+    if unknown:
+        raise ConfigurationError(
+            f"recipe {plan.name!r} asks no {min(unknown)!r}; it asks {', '.join(plan.requests) or 'nobody'}"
+        )
