@@ -111,10 +111,11 @@ class Index:
 
     def search_words(self, query: str, limit: int) -> list[Passage]:
         """The passages that hold words of the query; the score is BM25, higher for rarer words."""
-        words = [word.replace('"', "") for word in re.findall(r"\w\S*\w|\w", query)]
+        words = [word.replace('"', "") for word in re.findall(r"\w[^\s\0]*\w|\w", query)]
         if not words:
             return []
-        # Quoted, a word can't be read as the full-text language; "call.sealed" is then a phrase of two words.
+        # Quoted, a word can't be read as the full-text language, which a NUL would end; "call.sealed" is then a phrase
+        # of two words.
         expression = " OR ".join(f'"{word}"' for word in words)
         with self._open() as db:
             rows = db.execute(

@@ -121,7 +121,18 @@ def test_an_index_is_there_again_when_it_is_opened_again(folder: Path, tmp_path:
 def test_words_of_a_query_are_never_read_as_a_language(folder: Path, index: Index) -> None:
     index.update(folder)
     assert index.search_words("form EX-7", 1)[0].heading == "Handbook › Expenses"
-    for query in ('"', "NEAR(", "a AND OR NOT", "tea*", "path:handbook", "-", "", "'; DROP TABLE words", "차 tea"):
+    for query in (
+        '"',
+        "NEAR(",
+        "a AND OR NOT",
+        "tea*",
+        "path:handbook",
+        "-",
+        "",
+        "'; DROP TABLE words",
+        "차 tea",
+        "a\0b",
+    ):
         index.search_words(query, 3)
     assert index.search_words("cups", 1) != []
 
