@@ -540,6 +540,22 @@ def test_a_full_disk_is_misses_and_counted(tmp_path: Path) -> None:
 
 
 @posix_only
+def test_a_relative_folder_is_found_again_also_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        async with opened(Path("c")) as cache:
+            await cache.set("key", 1, 60, tool="t")
+        async with opened(Path("c")) as cache:
+            monkeypatch.chdir("elsewhere")
+            assert value_of(cache.get("key")) == 1
+            assert cache.get_stats().entries == 1
+
+    asyncio.run(main())
+    assert not Path("c").exists()
+
+
 def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path / "deep" / "c"):

@@ -84,7 +84,7 @@ class DiskCache:
         clock: Clock | None = None,
     ) -> None:
         self.flights = Flights()
-        self._path = Path(directory).expanduser() if directory is not None else default_directory()
+        self._path = (default_directory() if directory is None else Path(directory).expanduser()).absolute()
         self._size_limit = size_limit
         self._value_limit = value_limit
         self._lease_s = min(lease_s, MAX_LEASE_S)

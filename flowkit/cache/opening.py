@@ -50,7 +50,7 @@ def default_directory() -> Path:
     import platformdirs
 
     named = os.environ.get("FLOWKIT_CACHE_DIR")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("flowkit")) / "results"
+    return Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("flowkit")) / "results"
 
 
 def is_malformed(error: Exception) -> bool:
