@@ -16,6 +16,7 @@ from flowkit.agent import Agent
 from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError
+from flowkit.events import RunStarted
 from flowkit.executor import Approve
 from flowkit.journal import Done, Journal
 from flowkit.journal.recall import NOT_KNOWN
@@ -70,6 +71,17 @@ def test_a_running_run_is_joined_by_its_id() -> None:
         return first is second
 
     assert run_virtual(go())
+
+
+def test_another_user_does_not_join_a_running_run() -> None:
+    async def go() -> tuple[str | None, str | None]:
+        agent = Agent(ScriptedModel([["For Ann. ", 1.0, "Only."], "For Bo."]), cache=False)
+        ann = agent.start("go", run_id="r1", user="Ann")
+        await asyncio.sleep(0)
+        bo = agent.start("go", run_id="r1", user="Bo")
+        return (await ann.wait()).output, (await bo.wait()).output
+
+    assert run_virtual(go()) == ("For Ann. Only.", "For Bo.")
 
 
 def test_cancelling_the_caller_cancels_the_run() -> None:
@@ -357,6 +369,34 @@ def test_a_conversation_is_not_stored_anew_with_each_of_its_runs(tmp_path: Path)
         journal.close()
 
     run_virtual(go())
+
+
+def test_a_run_goes_on_in_its_session_and_with_its_message(tmp_path: Path) -> None:
+    seen: list[tuple[str | None, str]] = []
+
+    def instruct(ctx: Context[None]) -> str:
+        seen.append((ctx.session, ctx.message))
+        return ""
+
+    async def go() -> str | None:
+        journal = Journal(tmp_path / "runs.db")
+
+        @tool(approval=True)
+        def pay(won: int) -> str:
+            return f"paid {won}"
+
+        model = ScriptedModel([[call("pay", won=5)], "It is paid."])
+        agent = Agent(model, tools=[pay], instructions=instruct, cache=False, journal=journal)
+        waiting = await agent.run("Pay 5 won.", session="s1", run_id="r")
+        journal.decide("r", waiting.pending[0].id, approved=True, by="Kim")
+        run = agent.start(run_id="r")
+        started = await anext(run.watch())
+        await run.wait()
+        journal.close()
+        return started.session if isinstance(started, RunStarted) else None
+
+    assert run_virtual(go()) == "s1"
+    assert seen == [("s1", "Pay 5 won.")] * 2
 
 
 def test_a_run_goes_on_with_what_was_said_before_it_and_not_after(tmp_path: Path) -> None:

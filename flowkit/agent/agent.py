@@ -54,7 +54,8 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class RunOptions(TypedDict, total=False):
     """What a run may be started with.
 
-    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `history` is what
+    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. With a journal a
+    `session` is also a conversation, which each run goes on with and adds to. `run_id` names the run. `history` is what
     was said before, as messages of flowkit or of Chat Completions; its last message is the new one where that is the
     user's and none is given besides. System messages in it are left out, since the agent has its own instructions.
     `decisions` answer the calls that wait for a person, by the ids of `result.pending`.
@@ -129,7 +130,7 @@ class Agent(Generic[OutputT]):
             slots=slots,
         )
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
-        self._running: dict[str, Run[OutputT]] = {}
+        self._running: dict[tuple[str, str | None], Run[OutputT]] = {}
         self._check_prefetch()
 
     @property
@@ -147,13 +148,13 @@ class Agent(Generic[OutputT]):
         """Start a run that owns its task; needs a running event loop.
 
         With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
-        message denies them. A `run_id` that is running is joined, not started again. Raises `ValueError` for a message
-        or a history that can't be read.
+        message denies them. A `run_id` that is running for this user is joined, not started again. With a journal a
+        `run_id` that it knows goes on; give the same `data` and `user` then, and no message. Raises `ValueError` for a
+        message or a history that can't be read.
         """
-        run_id = options.get("run_id")
-        if run_id is not None and run_id in self._running:
-            return self._running[run_id]
-        user, session = options.get("user"), options.get("session")
+        run_id, user, session = options.get("run_id"), options.get("user"), options.get("session")
+        if run_id is not None and (run_id, user) in self._running:
+            return self._running[run_id, user]
         messages = read_history(options.get("history", ()))
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
@@ -176,8 +177,8 @@ class Agent(Generic[OutputT]):
         )
         log = EventLog(context.run_id, asyncio.get_running_loop().time)
         rounds = Rounds(plan, log, context, Given(said, messages, options.get("decisions", {})))
-        run = Run(log, rounds.decide, rounds.drive(), on_end=lambda: self._running.pop(log.run, None))
-        self._running[run.id] = run
+        run = Run(log, rounds.decide, rounds.drive(), on_end=lambda: self._running.pop((log.run, user), None))
+        self._running[run.id, user] = run
         return run
 
     async def run(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:

@@ -27,7 +27,7 @@ from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Executor, Outcome
 from flowkit.history import NOT_RUN, call_ids, count_turns, mend, rename_calls, unanswered
 from flowkit.journal import Journal
-from flowkit.messages import AssistantMessage, Message, SystemMessage, UserMessage
+from flowkit.messages import AssistantMessage, Message, SystemMessage, UserMessage, text_of
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.routing import name_answerer
 from flowkit.references import ToolCall
@@ -93,14 +93,15 @@ class Rounds(Generic[OutputT]):
 
     async def drive(self) -> AgentResult[OutputT]:
         """Run to the end; every way to end is a status, and the result always comes."""
-        plan, context = self._plan, self._context
+        plan = self._plan
         status: RunStatus = "failed"
         error: FlowkitError | None = None
         limit = asyncio.timeout(plan.limits.seconds)
         try:
             self._meter.check_priced(plan.model)
             await self._begin()
-            self._log.emit(events.RunStarted, plan.name, plan.model.name, context.user, context.session)
+            user, session = self._context.user, self._context.session
+            self._log.emit(events.RunStarted, plan.name, plan.model.name, user, session)
             async with limit, self._graph:
                 await self._go()
             status = "done"
@@ -130,9 +131,10 @@ class Rounds(Generic[OutputT]):
 
     async def _begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
-        plan, context, given = self._plan, self._context, self._given
+        plan, given = self._plan, self._given
         if plan.journal is not None:
             given = self._given = await self._open_record(plan.journal)
+        context = self._context
         self._messages = list(given.history if given.message is None else mend(given.history))
         self._kept = len(self._messages)
         if given.message is not None:
@@ -176,6 +178,8 @@ class Rounds(Generic[OutputT]):
             await held.close()
             self._record = RunRecord(None, self._log)
             raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")
+        # A run that goes on is the one that it was, whatever its starter knew of it.
+        self._context = replace(context, session=session, message=text_of(began.message))
         return began
 
     async def _go(self) -> None:
