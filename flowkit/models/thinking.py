@@ -6,6 +6,7 @@ a setting that a server silently ignores is worse than one it refuses. Sources: 
 in November 2026; their addresses stand at the functions.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -105,27 +106,41 @@ def _openai(ask: _Ask) -> dict[str, JSON]:
             return {}
         raise ask.refuse("this model doesn't think")
     effort = ask.effort or ("none" if ask.on is False else "medium")
-    if is_own and effort == "none" and (short_name(ask.model).startswith(("o", "gpt-oss")) or _is_early_gpt_5(ask)):
-        raise ask.refuse("it can't be turned off; the least is 'minimal' for gpt-5 and 'low' for others")
+    if is_own:
+        _check_openai_effort(ask, effort)
     if ask.api == "responses":
         return {"reasoning": {"effort": effort} if effort == "none" else {"effort": effort, "summary": "auto"}}
     return {"reasoning_effort": effort}
 
 
-def _is_early_gpt_5(ask: _Ask) -> bool:
-    # `none` came with gpt-5.1; every model before it refuses the word.
-    return short_name(ask.model).startswith("gpt-5") and version_of(ask.model) == (5, 0)
+_OPENAI_SINCE = {"none": (5, 1), "xhigh": (5, 2), "max": (5, 6)}
+"""The version of gpt that an effort came with; models before it refuse the word, and so do o3 and gpt-oss."""
+
+
+def _check_openai_effort(ask: _Ask, effort: str) -> None:
+    version = version_of(ask.model)
+    if effort == "minimal" and version != (5, 0):
+        raise ask.refuse("only gpt-5 takes 'minimal', not the versions after it; ask for 'low' or False")
+    if version < _OPENAI_SINCE.get(effort, version) and not (effort == "xhigh" and "codex-max" in ask.model):
+        if effort == "none":
+            raise ask.refuse("it can't be turned off; the least is 'minimal' for gpt-5 and 'low' for others")
+        most = "xhigh" if version >= _OPENAI_SINCE["xhigh"] else "high"
+        raise ask.refuse(f"the most it takes is {most!r}, not {effort!r}")
 
 
 def _claude(ask: _Ask) -> dict[str, JSON]:
-    """A budget until 4.5, an effort from 4.7 on, either in between.
+    """A budget until 4.5, an effort from 4.7 on, either in between; Opus 5.5 and Fable always think.
 
     https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
     """
-    version = version_of(ask.model)
+    name, version = short_name(ask.model), version_of(ask.model)
     adapts = version >= (4, 6) or version == (0, 0)
     if ask.on is False:
-        return {"thinking": {"type": "disabled"}}
+        if "fable" in name or ("opus" in name and version >= (5, 5)):
+            raise ask.refuse("it can't be turned off; ask for 'low'")
+        # https://platform.claude.com/docs/en/models/sonnet-5-5/overview
+        is_between = "sonnet" in name and version >= (5, 5)
+        return {"thinking": {"type": "between_tools" if is_between else "disabled"}}
     if ask.budget is not None:
         if version >= (4, 7):
             raise ask.refuse(f"it takes an effort such as 'low', not {ask.budget} tokens")
@@ -187,7 +202,16 @@ def _qwen(ask: _Ask) -> dict[str, JSON]:
 
 
 def _switch(ask: _Ask) -> dict[str, JSON]:
-    """On or off. https://docs.z.ai/guides/capabilities/thinking-mode"""
+    """On or off (https://docs.z.ai/guides/capabilities/thinking-mode); from Kimi K3 on always on, with an effort.
+
+    https://platform.kimi.ai/docs/guide/use-thinking-effort
+    """
+    if family_of(ask.model) == "kimi" and re.search(r"k[3-9]", short_name(ask.model)):
+        if ask.on is False:
+            raise ask.refuse("it can't be turned off; ask for 'low'")
+        if ask.budget is not None or ask.effort not in (None, "low", "high", "max"):
+            raise ask.refuse(f"it takes 'low', 'high' or 'max', not {ask.effort or ask.budget!r}")
+        return {"reasoning_effort": ask.effort or "high"}
     if ask.on is None:
         raise ask.refuse(f"it takes True or False, not {ask.effort or ask.budget!r}")
     return {"thinking": {"type": "enabled" if ask.on else "disabled"}}
