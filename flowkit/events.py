@@ -241,11 +241,15 @@ class ApprovalDecided(Event):
 
 @dataclass(frozen=True, slots=True)
 class UsageReported(Event):
-    """Tokens of this turn, and what they cost; None where the price isn't known."""
+    """Tokens of one answer of this turn, and what they cost; None where the price isn't known.
+
+    `call` names the step whose model answered; None for the agent's own.
+    """
 
     turn: int
     usage: Usage
     cost_usd: float | None = None
+    call: str | None = None
     type: ClassVar[str] = "usage"
 
 

@@ -1,16 +1,19 @@
 """An agent as a tool of another one: what it may do counts, what it does is seen, and it ends with its call."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.agent.limits import Limits
 from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
-from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished
-from flowkit.messages import ToolMessage
+from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished, UsageReported
+from flowkit.messages import ToolMessage, Usage
+from flowkit.models.pricing import Price
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
@@ -33,8 +36,8 @@ async def look(name: str, ctx: Context[str] = CONTEXT) -> str:
     return f"seen {name} for {ctx.data}"
 
 
-def agent_of(turns: list[Script], *tools: Any, name: str = "agent") -> Agent[str]:
-    return Agent(ScriptedModel(turns), tools=tools, cache=False, name=name)
+def agent_of(turns: list[Script], *tools: Any, name: str = "agent", limits: Limits | None = None) -> Agent[str]:
+    return Agent(ScriptedModel(turns), tools=tools, cache=False, name=name, limits=limits)
 
 
 def make_outer(*inner_tools: Any) -> Agent[str]:
@@ -98,6 +101,91 @@ def test_a_rule_that_asks_ends_the_task_with_an_error_and_pays_nothing() -> None
     told = [message.text for message in result.messages if isinstance(message, ToolMessage)]
     assert told == ["not done: pay needs a person's decision, which can't be had here"]
     assert paid == [5]
+
+
+# What it spends
+
+DOLLARS = Price(input=1.0, output=1.0)
+
+
+def priced(turns: list[Script], *, price: Price | None = DOLLARS, **options: Any) -> Agent[str]:
+    return Agent(ScriptedModel(turns, price=price), cache=False, **options)
+
+
+def make_clerk(*, price: Price | None = DOLLARS) -> Agent[str]:
+    return priced([["It is there.", Usage(400_000, 100_000)]], price=price, name="clerk")
+
+
+ASKS: Script = [call("clerk", task="find tea"), Usage(90, 10)]
+AGAIN: Script = ["Done.", Usage(40, 60)]
+
+
+def as_its_tool(clerk: Agent[str]) -> Any:
+    return clerk.as_tool()
+
+
+def in_a_tool_of_the_users_own(clerk: Agent[str]) -> Any:
+    @tool(name="clerk")
+    async def ask(task: str) -> str:
+        return (await clerk.run(task)).output or ""
+
+    return ask
+
+
+def in_a_thread(clerk: Agent[str]) -> Any:
+    @tool(name="clerk")
+    def ask(task: str) -> str:
+        return clerk.run_sync(task).output or ""
+
+    return ask
+
+
+@pytest.mark.parametrize("make", [as_its_tool, in_a_tool_of_the_users_own, in_a_thread])
+def test_what_it_spends_counts_for_the_run_that_asked(make: Callable[[Agent[str]], Any]) -> None:
+    result = run_virtual(priced([ASKS, AGAIN], tools=[make(make_clerk())]).run("go"))
+    assert result.usage == Usage(400_130, 100_070)
+    assert result.cost == pytest.approx(0.5002)  # pyright: ignore[reportUnknownMemberType]  # pytest's own type
+
+
+@pytest.mark.parametrize("limits", [Limits(tokens=500_000), Limits(cost_usd=0.5)])
+def test_the_outer_limits_hold_for_what_it_spends(limits: Limits) -> None:
+    result = run_virtual(priced([ASKS, AGAIN], tools=[make_clerk().as_tool()], limits=limits).run("go"))
+    assert result.status == "limit"
+    assert [message.text for message in result.messages if isinstance(message, ToolMessage)] == ["It is there."]
+
+
+def test_it_stops_where_the_outer_limit_is_reached() -> None:
+    clerk = agent_of([[call("look", name="tea"), Usage(400, 200)], "It is there."], look, name="clerk")
+    result = run_virtual(agent_of([ASKS, AGAIN], clerk.as_tool(), limits=Limits(tokens=500)).run("go", data=""))
+    assert result.status == "limit"
+    assert [message.text for message in result.messages if isinstance(message, ToolMessage)] == [
+        "clerk ended without an answer (limit): the limit of 500 tokens is reached"
+    ]
+
+
+def test_an_outer_limit_on_cost_refuses_a_model_without_a_price() -> None:
+    clerk = make_clerk(price=None)
+    result = run_virtual(priced([ASKS, AGAIN], tools=[clerk.as_tool()], limits=Limits(cost_usd=9)).run("go"))
+    told = [message.text for message in result.messages if isinstance(message, ToolMessage)]
+    assert "the price of model 'scripted' isn't known" in told[0]
+    assert result.output == "Done."
+
+
+def test_runs_side_by_side_count_each_for_itself() -> None:
+    async def go() -> list[Usage]:
+        outer = [priced([ASKS, AGAIN], tools=[make_clerk().as_tool()]), priced([AGAIN])]
+        return [result.usage for result in await asyncio.gather(*(agent.run("go") for agent in outer))]
+
+    assert run_virtual(go()) == [Usage(400_130, 100_070), Usage(40, 60)]
+
+
+def test_the_events_tell_what_each_spent() -> None:
+    _, seen = run_virtual(watch(priced([ASKS, AGAIN], tools=[make_clerk().as_tool()])))
+    told = [(event.call, event.usage.total_tokens) for event in seen if isinstance(event, UsageReported)]
+    assert told == [(None, 100), ("turn/1/call/0", 500_000), (None, 100)]
+
+
+# How it ends
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.5, 1.0])

@@ -15,7 +15,7 @@ from flowkit.context import Context
 from flowkit.events import EventLog
 from flowkit.executor import Approve
 from flowkit.journal import Journal
-from flowkit.messages import Message, ToolMessage
+from flowkit.messages import Message, ToolMessage, Usage
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
@@ -178,6 +178,24 @@ def test_calls_of_an_earlier_process_count_towards_the_limit(tmp_path: Path, lim
         return await decide_and_go_on(agent, journal)
 
     assert in_journal(tmp_path, go).status == status
+
+
+def test_all_that_was_spent_before_counts_when_the_run_goes_on(tmp_path: Path) -> None:
+    """By an attempt that broke, and by an agent that a tool asked after its turn was written down."""
+    clerk = agent_of([["There.", Usage(300, 3)]])
+
+    @tool
+    async def ask(task: str) -> str:
+        return (await clerk.run(task)).output or ""
+
+    broken: Script = ["Hm", Usage(20, 0), CUT]
+    asks: Script = [call("ask", task="find tea"), call("pay", won=5), Usage(1000, 10)]
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of([broken, asks, ["Done.", Usage(4000, 40)]], ask, pay, journal=journal)
+        return await decide_and_go_on(agent, journal)
+
+    assert in_journal(tmp_path, go).usage == Usage(5320, 53)
 
 
 def test_a_decision_of_another_process_with_wrong_arguments_is_asked_for_again(tmp_path: Path) -> None:

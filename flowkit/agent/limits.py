@@ -1,6 +1,13 @@
-"""What a run may spend, and how it says that it has spent it."""
+"""What a run may spend, and how it says that it has spent it.
 
+What a tool of the run spends by asking an agent of its own counts too: such a run finds the meter of the run around it
+in a context variable, adds to it, and keeps its limits on tokens and cost besides its own.
+"""
+
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import Lock
 
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.messages import Usage
@@ -32,13 +39,19 @@ class LimitReached(FlowkitError):
 
 @dataclass(slots=True)
 class Meter:
-    """What a run has spent so far; `cost_usd` is None when a part of it has no known price."""
+    """What a run has spent so far; `cost_usd` is None when a part of it has no known price.
+
+    `outer` is the meter of the run whose tool this run serves; `turns` and `calls` count for each run alone.
+    """
 
     limits: Limits
+    outer: "Meter | None" = None
     turns: int = 0
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False)
+    """A blocking tool asks its agent in a thread of its own."""
 
     def check_priced(self, model: Model) -> None:
         """Refuse, before anything is spent, a limit on cost that can't be kept."""
@@ -47,15 +60,21 @@ class Meter:
                 f"the limit cost_usd={self.limits.cost_usd} can't be kept: the price of model {model.name!r} isn't "
                 "known; give the model a price, or use a limit on tokens"
             )
+        if self.outer is not None:
+            self.outer.check_priced(model)
 
     def add(self, model: Model, usage: Usage, *, broke_off: bool = False) -> float | None:
         """Count one answer; gives what it cost. One that broke off before it said what it took costs nothing here."""
-        if broke_off and usage == Usage():
-            return 0.0
-        self.usage += usage
-        cost = get_cost(model, usage)
-        self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
-        return cost
+        cost_usd = 0.0 if broke_off and usage == Usage() else get_cost(model, usage)
+        self._spend(usage, cost_usd)
+        return cost_usd
+
+    def _spend(self, usage: Usage, cost_usd: float | None) -> None:
+        with self._lock:
+            self.usage += usage
+            self.cost_usd = None if cost_usd is None or self.cost_usd is None else self.cost_usd + cost_usd
+        if self.outer is not None:
+            self.outer._spend(usage, cost_usd)
 
     def check(self) -> None:
         """Raise `LimitReached` when another request would go beyond a limit."""
@@ -64,6 +83,10 @@ class Meter:
             raise LimitReached(f"the limit of {limits.turns} turns is reached")
         if limits.calls is not None and self.calls > limits.calls:
             raise LimitReached(f"the limit of {limits.calls} calls is reached")
+        self._check_spent()
+
+    def _check_spent(self) -> None:
+        limits = self.limits
         if limits.tokens is not None and self.usage.total_tokens >= limits.tokens:
             raise LimitReached(f"the limit of {limits.tokens} tokens is reached")
         if limits.cost_usd is not None and self.cost_usd is None:
@@ -72,6 +95,8 @@ class Meter:
             )
         if limits.cost_usd is not None and self.cost_usd is not None and self.cost_usd >= limits.cost_usd:
             raise LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
+        if self.outer is not None:
+            self.outer._check_spent()
 
     @property
     def calls_left(self) -> int | None:
@@ -80,13 +105,20 @@ class Meter:
 
     def get_tokens_left(self, model: Model) -> int | None:
         """The most that the next answer may take, by the limits on tokens and on cost; None when that is no bound."""
+        tokens = min(self._tokens_left(model), default=LONG_ANSWER_TOKENS)
+        return max(1, int(tokens)) if tokens < LONG_ANSWER_TOKENS else None
+
+    def _tokens_left(self, model: Model) -> Iterator[float]:
+        """By each limit, own and outer."""
         limits = self.limits
-        left: list[float] = []
         if limits.tokens is not None:
-            left.append(limits.tokens - self.usage.total_tokens)
+            yield limits.tokens - self.usage.total_tokens
         if limits.cost_usd is not None and self.cost_usd is not None:
             a_thousand = get_cost(model, Usage(0, 1000))
             if a_thousand:
-                left.append((limits.cost_usd - self.cost_usd) / a_thousand * 1000)
-        tokens = min(left, default=LONG_ANSWER_TOKENS)
-        return max(1, int(tokens)) if tokens < LONG_ANSWER_TOKENS else None
+                yield (limits.cost_usd - self.cost_usd) / a_thousand * 1000
+        if self.outer is not None:
+            yield from self.outer._tokens_left(model)
+
+
+METER: ContextVar[Meter | None] = ContextVar("the meter of the run around", default=None)

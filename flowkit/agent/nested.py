@@ -36,7 +36,7 @@ def _show(event: Event, step: str, log: EventLog) -> None:
         case events.ThinkingDelta():
             log.emit(events.ThinkingDelta, event.text, event.turn, step)
         case events.UsageReported():
-            log.emit(events.UsageReported, event.turn, event.usage, event.cost_usd)
+            log.emit(events.UsageReported, event.turn, event.usage, event.cost_usd, step)
         case events.CallNew():
             parent = step if event.parent is None else f"{step}/{event.parent}"
             log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)

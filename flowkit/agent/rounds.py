@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from flowkit import events
 from flowkit.agent.answers import check_prefetch, count_asked, find_tool, make_tips
-from flowkit.agent.limits import LimitReached, Meter
+from flowkit.agent.limits import METER, LimitReached, Meter
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
 from flowkit.agent.run import AgentResult, Decision, Given, Plan
@@ -59,7 +59,7 @@ class Rounds(Generic[OutputT]):
         self._given = given
         self._messages: list[Message] = []
         self._kept = 0
-        self._meter = Meter(plan.limits)
+        self._meter = Meter(plan.limits, METER.get())
         self._turn = 0
         self._tools: Toolset = plan.tools
         self._ready_s: dict[str, float] = {}
@@ -93,6 +93,7 @@ class Rounds(Generic[OutputT]):
 
     async def drive(self) -> AgentResult[OutputT]:
         """Run to the end; every way to end is a status, and the result always comes."""
+        METER.set(self._meter)
         plan = self._plan
         status: RunStatus = "failed"
         error: FlowkitError | None = None
@@ -204,7 +205,9 @@ class Rounds(Generic[OutputT]):
 
     async def _go_on(self) -> bool:
         """Put back what was there before this process, or this message; False when that was all."""
-        past = self._record.turns
+        past = tuple(self._record.turns)
+        if past:
+            self._meter.usage, self._meter.cost_usd = past[-1].spent, past[-1].cost_usd
         if not past and self._given.message is None:
             self._restore({call.id for call in unanswered(self._messages)})
             await self._answer_calls()
@@ -213,7 +216,6 @@ class Rounds(Generic[OutputT]):
         for turn in past:
             self._turn = turn.turn
             self._meter.turns += 1
-            self._meter.add(self._plan.model, turn.usage)
             self._text = turn.message.text or turn.message.refusal
             if not turn.message.is_empty:
                 self._messages.append(turn.message)
@@ -275,8 +277,8 @@ class Rounds(Generic[OutputT]):
         self._calls.open(dict(zip(finished.nodes, finished.message.calls, strict=True)), finished.message)
         answerer = name_answerer(self._plan.model, finished.message)
         self._log.emit(events.TurnFinished, turn, finished.turn.reason, None, answerer)
-        past = PastTurn(turn, finished.message, finished.nodes, finished.usage, finished.turn.reason)
-        await self._record.write_turn(past)
+        spent = (self._meter.usage, self._meter.cost_usd)
+        await self._record.write_turn(PastTurn(turn, finished.message, finished.nodes, finished.turn.reason, *spent))
         reader.release()
         return finished
 
@@ -400,6 +402,7 @@ class Rounds(Generic[OutputT]):
         said = None if error is None else str(error)
         self._log.emit(events.RunFinished, status, output, said, tips)
         try:
+            await self._record.write_spent(self._meter.usage, self._meter.cost_usd)
             await self._record.finish(status, output, said, self._messages[self._kept :])
         except (RunError, StoreError) as lost:
             # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.

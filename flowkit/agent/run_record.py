@@ -1,7 +1,7 @@
 """A run's journal as its rounds use it; where there is none, nothing is remembered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from flowkit.codec import JSON
@@ -12,13 +12,17 @@ from flowkit.messages import AssistantMessage, Message, Usage, message_from_json
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """A turn that an earlier process had; `nodes` are the graph's ids of the message's calls, in their order."""
+    """A turn that an earlier process had; `nodes` are the graph's ids of the message's calls, in their order.
+
+    `spent` and `cost_usd` are of the whole run, up to here: attempts that broke and what tools asked agents included.
+    """
 
     turn: int
     message: AssistantMessage
     nodes: tuple[str, ...]
-    usage: Usage
     reason: str
+    spent: Usage
+    cost_usd: float | None
 
 
 class RunRecord:
@@ -26,15 +30,12 @@ class RunRecord:
 
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal
+        self.turns = [] if journal is None else [_read_turn(turn) for turn in journal.turns]
+        """The turns so far, in order."""
         self._prefixes = set[str]()
         if journal is not None:
             log.first_seq = journal.first_seq
             log.listen(journal.append_event)
-
-    @property
-    def turns(self) -> list[PastTurn]:
-        """The turns so far, in order."""
-        return [] if self.journal is None else [_read_turn(turn) for turn in self.journal.turns]
 
     def prefix(self, turn: int, attempt: int) -> str:
         """The beginning of the ids of an attempt's calls, one that no call in the journal and no other attempt has.
@@ -51,16 +52,27 @@ class RunRecord:
                 return prefix
             free += 1
 
-    async def write_turn(self, past: PastTurn) -> None:
+    async def write_turn(self, turn: PastTurn) -> None:
         """Write a turn down; its calls may start after this."""
+        self.turns.append(turn)
+        await self._write(turn)
+
+    async def write_spent(self, spent: Usage, cost_usd: float | None) -> None:
+        """Add to the last turn what was spent after it was written down, by its tools or by attempts at the next."""
+        if self.turns and self.turns[-1].spent != spent:
+            self.turns[-1] = replace(self.turns[-1], spent=spent, cost_usd=cost_usd)
+            await self._write(self.turns[-1])
+
+    async def _write(self, turn: PastTurn) -> None:
         if self.journal is not None:
             data: dict[str, JSON] = {
-                "message": past.message.to_json(),
-                "nodes": list(past.nodes),
-                "usage": past.usage.to_json(),
-                "reason": past.reason,
+                "message": turn.message.to_json(),
+                "nodes": list(turn.nodes),
+                "reason": turn.reason,
+                "spent": turn.spent.to_json(),
+                "cost_usd": turn.cost_usd,
             }
-            await self.journal.record_turn(past.turn, data)
+            await self.journal.record_turn(turn.turn, data)
 
     async def finish(self, status: RunStatus, output: JSON, error: str | None, messages: Sequence[Message]) -> None:
         """Write down how it ended, and let go of it."""
@@ -72,6 +84,6 @@ def _read_turn(recorded: RecordedTurn) -> PastTurn:
     fields = cast(Mapping[str, JSON], recorded.message)
     message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
     assert isinstance(message, AssistantMessage)
-    usage = cast(Mapping[str, int], fields["usage"])
     nodes = tuple(cast(Sequence[str], fields["nodes"]))
-    return PastTurn(recorded.turn, message, nodes, Usage(**usage), str(fields["reason"]))
+    spent = Usage(**cast(Mapping[str, int], fields["spent"]))
+    return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cast(float | None, fields["cost_usd"]))

@@ -36,8 +36,8 @@ def summarise(events: Sequence[Event]) -> Summary:
     spans = [(turn.started_s, timeline.wall_s if turn.ended_s is None else turn.ended_s) for turn in timeline.turns]
     spans += [(call.started_s or 0.0, call.ended_s or timeline.wall_s) for call in timeline.leaves]
     holders = {call.parent for call in timeline.calls.values()}
-    usages = {event.turn: event for event in events if isinstance(event, UsageReported)}
-    costs = [usage.cost_usd for usage in usages.values() if usage.cost_usd is not None]
+    usages = [event for event in events if isinstance(event, UsageReported)]
+    costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
     return Summary(
         wall_s=timeline.wall_s,
         first_token_s=next((event.t for event in events if isinstance(event, _TOKENS)), None),
@@ -46,7 +46,7 @@ def summarise(events: Sequence[Event]) -> Summary:
         turns=len({turn.turn for turn in timeline.turns}),
         calls=len(timeline.calls.keys() - holders),
         from_cache=sum(call.source == "cache" for call in timeline.calls.values()),
-        usage=sum((usage.usage for usage in usages.values()), Usage()),
+        usage=sum((usage.usage for usage in usages), Usage()),
         cost_usd=sum(costs) if costs else None,
         tips=next((event.tips for event in events if isinstance(event, RunFinished)), ()),
     )
