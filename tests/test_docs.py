@@ -12,11 +12,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from inspect import ismodule
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
+import flowkit
+import flowkit.testing
 from flowkit.cache import open_default_cache
 from flowkit.cli import main
 from tests.server import ScriptedServer, chat
@@ -133,6 +137,15 @@ def test_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr
     assert (tmp_path / "tutorial" / "index.html").exists()
+
+
+def test_reference_has_every_public_name() -> None:
+    shown = re.findall(r"^::: (.+)$", (ROOT / "docs" / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    there = {target.rpartition(".")[2] for target in shown}
+    for module in filter(ismodule, map(resolve_name, shown)):
+        there |= set(vars(module))
+
+    assert {*flowkit.__all__, *flowkit.testing.__all__} - there == set()
 
 
 def read_expected_output(text: str) -> list[str]:
