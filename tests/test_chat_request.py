@@ -1,12 +1,13 @@
 """Requests in the words of Chat Completions."""
 
 import re
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.codec import JSON, loads
+from flowkit.codec import JSON, dumps, loads
 from flowkit.messages import (
     AssistantMessage,
     File,
@@ -310,3 +311,35 @@ def tool_calls(message: AssistantMessage, settings: Settings) -> list[dict[str, 
     calls = message_of(message, settings)["tool_calls"]
     assert isinstance(calls, list)
     return [call for call in calls if isinstance(call, dict)]
+
+
+SCHEMA: dict[str, JSON] = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+def test_a_server_without_schemas_is_told_in_the_instructions() -> None:
+    settings = settings_of("deepseek-v4", json_schema=False)
+    body = body_of(SystemMessage("Be brief."), UserMessage("hi"), settings=settings, output_schema=SCHEMA)
+    assert body["response_format"] == {"type": "json_object"}
+    instructions, question = cast(list[dict[str, str]], body["messages"])
+    assert instructions["content"].startswith("Be brief.\n\nAnswer only with a JSON object")
+    assert instructions["content"].endswith(dumps(SCHEMA).decode())
+    assert question["content"] == "hi"
+
+
+def test_the_schema_is_the_instructions_where_there_are_none() -> None:
+    settings = settings_of("deepseek-v4", json_schema=False)
+    body = body_of(UserMessage("hi"), settings=settings, output_schema=SCHEMA)
+    assert [message["role"] for message in cast(list[dict[str, str]], body["messages"])] == ["system", "user"]
+
+
+def test_none_takes_a_field_out() -> None:
+    settings = settings_of("m", max_tokens=9, extra_body={"max_tokens": None, "max_completion_tokens": 9})
+    body = body_of(UserMessage("hi"), settings=settings)
+    assert "max_tokens" not in body
+    assert body["max_completion_tokens"] == 9
+
+
+def test_gemini_is_told_the_name_of_the_tool_that_answers() -> None:
+    result = ToolMessage("call_1", "get_order", "sent")
+    assert message_of(result, settings_of("gemini-3-flash"))["name"] == "get_order"
+    assert "name" not in message_of(result)

@@ -64,3 +64,45 @@ def test_a_timeout_tells_how_long_it_waited() -> None:
     request = httpx2.Request("POST", SERVER.base_url)
     refused = explain_refusal(openai.APITimeoutError(request=request), SERVER, "m")
     assert str(refused) == "gateway.example didn't answer within 600 s"
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            "Function tools with reasoning_effort are not supported for gpt-5.5 in /v1/chat/completions. "
+            "Please use /v1/responses instead.",
+            "give the model api='responses'",
+        ),
+        ("Extra inputs are not permitted, field: 'stream_options'", "include_usage=False"),
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "name the limit in extra_body=, where None takes a field out",
+        ),
+        ("This response_format type is unavailable now", "json_schema=False"),
+        ("Tools with strict=True are not supported by this model", "give the tools strict=False"),
+        ("property 'reasoning_effort' is unsupported", "thinking_dialect="),
+        (
+            "litellm.UnsupportedParamsError: openai does not support parameters: ['thinking'], for model=m",
+            "leave thinking= out",
+        ),
+        ('"thinking.type.disabled" is not supported for this model.', "leave thinking= out"),
+        ("Unsupported value: 'temperature' does not support 0.2 with this model.", "leave temperature= out"),
+        ("tool_choice: type 'any' is not supported with thinking", "leave tool_choice= out"),
+        ("request (9026 tokens) exceeds the available context size (4096 tokens)", "before_request="),
+        ("This model's maximum context length is 8192 tokens.", "before_request="),
+        ("No connected db.", "check api_key="),
+    ],
+)
+def test_a_refused_field_names_the_setting_that_helps(said: str, advice: str) -> None:
+    response = httpx2.Response(400, request=httpx2.Request("POST", SERVER.base_url))
+    refused = explain_refusal(openai.BadRequestError(said, response=response, body={"message": said}), SERVER, "m")
+    sentence, _, way_out = str(refused).rpartition("; ")
+    assert sentence.endswith(said)
+    assert advice in way_out
+
+
+def test_a_call_that_groq_could_not_read_is_asked_for_again() -> None:
+    response = httpx2.Response(400, request=httpx2.Request("POST", SERVER.base_url))
+    body = {"message": "Failed to call a function.", "code": "tool_use_failed"}
+    assert explain_refusal(openai.BadRequestError("no", response=response, body=body), SERVER, "m").retryable

@@ -384,3 +384,31 @@ def test_the_openai_package_waits_until_a_model_is_made() -> None:
         "assert 'openai' in sys.modules, 'imported within the first request'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url", "settings", "api"),
+    [
+        ("gpt-5.6", "https://api.openai.com/v1", {}, "responses"),
+        ("gpt-5.6", "https://api.openai.com/v1", {"api": "chat"}, "chat"),
+        ("gpt-4.1", "https://api.openai.com/v1", {}, "chat"),
+        ("gpt-5.6", "https://gateway.example/v1", {}, "chat"),
+        ("gpt-4.1", "https://gateway.example/v1", {"api": "responses"}, "responses"),
+    ],
+)
+def test_the_models_of_openai_that_think_are_asked_over_responses(
+    model: str, base_url: str, settings: dict[str, Any], api: str
+) -> None:
+    assert OpenAIModel(model, base_url=base_url, api_key="k", **settings).settings.api == api
+
+
+def test_a_variant_with_another_model_gets_that_models_interface() -> None:
+    model = OpenAIModel("gpt-5.6", api_key="k")
+    assert replace(model, model="gpt-4.1").settings.api == "chat"
+
+
+def test_deepseek_is_sent_no_schema_unless_it_is_asked_for() -> None:
+    model = OpenAIModel("deepseek-v4", base_url="https://api.deepseek.com", api_key="k")
+    assert not model.settings.json_schema
+    assert replace(model, json_schema=True).settings.json_schema
+    assert OpenAIModel("deepseek-v4", base_url="https://gateway.example/v1").settings.json_schema

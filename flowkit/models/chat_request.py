@@ -8,10 +8,10 @@ only. https://platform.openai.com/docs/api-reference/chat/create
 import hashlib
 import re
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never, cast
 
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps
 from flowkit.messages import (
     AssistantMessage,
     Content,
@@ -26,7 +26,7 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.request_fields import is_strict, limit_tokens, object_schema, safe_arguments, settings_fields
+from flowkit.models.request_fields import add_settings, is_strict, limit_tokens, object_schema, safe_arguments
 from flowkit.models.settings import Settings
 from flowkit.models.vendors import family_of, is_host, is_openai_host, short_name, thinks, version_of
 
@@ -43,9 +43,12 @@ _SENT_BACK = {"reasoning_content": str, "reasoning": str, "reasoning_details": l
 
 def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
     """The body of a streamed request."""
+    messages = request.messages
+    if request.output_schema is not None and not settings.json_schema:
+        messages = _with_schema(messages, request.output_schema)
     body: dict[str, JSON] = {
         "model": settings.model,
-        "messages": [item for message in request.messages for item in _messages(message, settings)],
+        "messages": [item for message in messages for item in _messages(message, settings)],
         "stream": True,
     }
     # Mistral's own server sends the tokens unasked, and answers 422 to fields that it doesn't know.
@@ -56,13 +59,28 @@ def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON
         if request.tool_choice != "auto":
             body["tool_choice"] = _tool_choice(request)
     if request.output_schema is not None:
-        schema = dict(request.output_schema)
-        form: dict[str, JSON] = {"name": request.output_name, "schema": schema, "strict": is_strict(schema)}
-        body["response_format"] = {"type": "json_schema", "json_schema": form}
+        body["response_format"] = _response_format(request.output_name, request.output_schema, settings)
     max_tokens = limit_tokens(request, settings)
     if max_tokens is not None:
         body[_max_tokens_field(settings)] = max_tokens
-    return body | settings_fields(settings, "chat")
+    return add_settings(body, settings, "chat")
+
+
+def _response_format(name: str, schema: Mapping[str, JSON], settings: Settings) -> JSON:
+    if not settings.json_schema:
+        return {"type": "json_object"}
+    form: dict[str, JSON] = {"name": name, "schema": dict(schema), "strict": is_strict(dict(schema))}
+    return {"type": "json_schema", "json_schema": form}
+
+
+def _with_schema(messages: Sequence[Message], schema: Mapping[str, JSON]) -> tuple[Message, ...]:
+    """The messages with the schema in the instructions; several chat templates allow only one system message."""
+    text = f"Answer only with a JSON object that fits this JSON Schema:\n{dumps(dict(schema)).decode()}"
+    match tuple(messages):
+        case (SystemMessage(text=instructions), *rest):
+            return (SystemMessage(f"{instructions}\n\n{text}"), *rest)
+        case all_of_them:
+            return (SystemMessage(text), *all_of_them)
 
 
 def mistral_id(call_id: str) -> str:
@@ -94,8 +112,10 @@ def _messages(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]
             yield {"role": "user", "content": [_part(cast(Content, part)) for part in parts]}
         case AssistantMessage():
             yield _assistant(message, settings)
-        case ToolMessage(call_id=call_id, text=text):
-            yield {"role": "tool", "tool_call_id": _wire_id(call_id, settings), "content": text}
+        case ToolMessage(call_id=call_id, name=name, text=text):
+            result: dict[str, JSON] = {"role": "tool", "tool_call_id": _wire_id(call_id, settings), "content": text}
+            # Gemini answers 400 without it, and others to fields that they don't know.
+            yield {**result, "name": name} if family_of(settings.model) == "gemini" else result
         case _:
             assert_never(message)
 

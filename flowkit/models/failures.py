@@ -1,5 +1,6 @@
 """What went wrong with a request, as one sentence that a user understands and a `ModelError` that a run can act on."""
 
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,23 @@ from flowkit.models.vendors import host_of
 
 _SHOWN = 300
 """How many characters of a server's own words are shown."""
+
+_WAYS_OUT = (
+    (r"/responses\b", "give the model api='responses'"),
+    (r"stream_options|include_usage", "give the model include_usage=False"),
+    (r"max_completion_tokens", "name the limit in extra_body=, where None takes a field out"),
+    (r"response_format|json_schema|json_object", "give the model json_schema=False"),
+    (r"\bstrict\b", "give the tools strict=False"),
+    (
+        r"reasoning_effort|enable_thinking|chat_template_kwargs|budget_tokens|thinking\.|['\"]thinking['\"]",
+        "leave thinking= out, or choose its words by thinking_dialect=",
+    ),
+    (r"\btemperature\b", "leave temperature= out"),
+    (r"tool_choice", "leave tool_choice= out"),
+    (r"context.?(length|size|window)|prompt is too long", "shorten what is sent by the agent's before_request="),
+    (r"No connected db", "LiteLLM says so of a key that it doesn't know: check api_key="),
+)
+"""What servers say when they refuse a field of a request, and the setting that helps; the first that fits is told."""
 
 
 def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> ModelError:
@@ -101,7 +119,9 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         case _ if status >= 500:
             sentence = f"{host} failed ({status}): {said}"
         case _:
-            sentence = f"{host} refused the request ({status}): {said}"
+            sentence = f"{host} refused the request ({status}): {said}{_way_out(said)}"
+            # The model wrote a call that Groq couldn't read; asked again, it often writes a better one.
+            retryable = retryable or error.code == "tool_use_failed"
     return ModelError(
         sentence,
         status=status,
@@ -109,6 +129,10 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         retry_after_s=read_retry_after(error.response.headers),
         body=error.body,
     )
+
+
+def _way_out(said: str) -> str:
+    return next((f"; {advice}" for words, advice in _WAYS_OUT if re.search(words, said, re.IGNORECASE)), "")
 
 
 def _message(error: openai.APIStatusError) -> str:

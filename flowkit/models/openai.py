@@ -15,7 +15,14 @@ from flowkit.errors import ConfigurationError
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.guard import check_server_allowed
 from flowkit.models.pricing import Price
-from flowkit.models.settings import DEFAULT_BASE_URL, PLACEHOLDER_KEY, Server, Settings
+from flowkit.models.settings import (
+    DEFAULT_BASE_URL,
+    PLACEHOLDER_KEY,
+    Server,
+    Settings,
+    takes_json_schema,
+    usual_api,
+)
 from flowkit.models.thinking import Api, Dialect, Thinking, thinking_fields
 from flowkit.models.wire import stream_deltas
 
@@ -27,8 +34,11 @@ class OpenAIModel:
     `base_url` and `api_key` come from `OPENAI_BASE_URL` and `OPENAI_API_KEY` when they aren't given; a server that
     isn't OpenAI's may need no key. Models with the same address, key and headers share one HTTP client. `thinking` is
     True, False, an effort such as `"low"`, or a budget in tokens; what the model's vendor can't be told raises
-    `ConfigurationError` here, not in the middle of a run. Fields of `extra_body` are sent as they are. `price` counts
-    before the table of known prices. `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
+    `ConfigurationError` here, not in the middle of a run. `api` is the Responses API for OpenAI's own models that
+    think, which take no tools over Chat Completions any more, and Chat Completions for all others.
+    `json_schema=False` is for servers that can't hold an answer to a schema: it goes into the instructions, and JSON
+    is asked for. Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of
+    known prices. `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
 
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
     'chat http://127.0.0.1:8080/v1 qwen3'
@@ -38,13 +48,14 @@ class OpenAIModel:
     _: KW_ONLY
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
-    api: Api = "chat"
+    api: Api | None = None
     thinking: Thinking = None
     thinking_dialect: Dialect | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     extra_body: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     include_usage: bool = True
+    json_schema: bool | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     api_version: str | None = None
     timeout: float = 600.0
@@ -55,6 +66,7 @@ class OpenAIModel:
 
     def __post_init__(self) -> None:
         base_url, api_key = _find_server(self.base_url, self.api_key)
+        api = self.api or usual_api(self.model, base_url)
         server = Server(
             base_url=base_url,
             api_key=api_key,
@@ -66,15 +78,16 @@ class OpenAIModel:
         settings = Settings(
             model=self.model,
             base_url=base_url,
-            api=self.api,
+            api=api,
             thinking=self.thinking,
             thinking_dialect=self.thinking_dialect,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             extra_body=self.extra_body,
             include_usage=self.include_usage,
+            json_schema=takes_json_schema(base_url, api) if self.json_schema is None else self.json_schema,
         )
-        thinking_fields(self.thinking, model=self.model, base_url=base_url, api=self.api, dialect=self.thinking_dialect)
+        thinking_fields(self.thinking, model=self.model, base_url=base_url, api=api, dialect=self.thinking_dialect)
         for name, value in (("base_url", base_url), ("server", server), ("settings", settings)):
             object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
         # The `openai` package takes a quarter of a second to import: here, not within the first request of a server.
@@ -97,7 +110,7 @@ class OpenAIModel:
         from flowkit.models.transport import open_bytes
 
         check_server_allowed(self.server.base_url, self.model)
-        return open_bytes(self.server, self.api, self.model, body)
+        return open_bytes(self.server, self.settings.api, self.model, body)
 
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""

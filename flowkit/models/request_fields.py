@@ -8,17 +8,19 @@ from flowkit.models.settings import Settings
 from flowkit.models.thinking import Api, thinking_fields
 
 
-def settings_fields(settings: Settings, api: Api) -> dict[str, JSON]:
-    """Temperature, thinking and the user's own fields, which stand over all others."""
-    fields: dict[str, JSON] = {} if settings.temperature is None else {"temperature": settings.temperature}
-    fields |= thinking_fields(
+def add_settings(body: dict[str, JSON], settings: Settings, api: Api) -> dict[str, JSON]:
+    """The body with temperature, thinking and the user's own fields, which stand over all others; None takes one out."""
+    if settings.temperature is not None:
+        body["temperature"] = settings.temperature
+    body |= thinking_fields(
         settings.thinking,
         model=settings.model,
         base_url=settings.base_url,
         api=api,
         dialect=settings.thinking_dialect,
     )
-    return fields | dict(settings.extra_body)
+    body |= settings.extra_body
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:

@@ -24,7 +24,7 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.request_fields import is_strict, limit_tokens, object_schema, safe_arguments, settings_fields
+from flowkit.models.request_fields import add_settings, is_strict, limit_tokens, object_schema, safe_arguments
 from flowkit.models.settings import Settings
 from flowkit.models.vendors import family_of, thinks
 
@@ -53,7 +53,7 @@ def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str,
     max_tokens = limit_tokens(request, settings)
     if max_tokens is not None:
         body["max_output_tokens"] = max_tokens
-    return body | settings_fields(settings, "responses")
+    return add_settings(body, settings, "responses")
 
 
 def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
 from flowkit.models.thinking import Api, Dialect, Thinking
+from flowkit.models.vendors import is_host, thinks
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -35,8 +36,8 @@ class Server:
 class Settings:
     """The settings of one model behind one address; nothing in it is secret but a password in the address.
 
-    `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out.
-    `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
+    `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out, and None
+    takes one out. `json_schema` says that the server holds an answer to a schema. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Settings:
     temperature: float | None = None
     extra_body: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     include_usage: bool = True
+    json_schema: bool = True
 
     @property
     def source(self) -> str:
@@ -62,6 +64,26 @@ class Settings:
         """What `to_json` wrote; fields that aren't known are left out."""
         known = {item.name for item in fields(cls)}
         return cls(**cast(dict[str, Any], {name: value for name, value in data.items() if name in known}))
+
+
+def usual_api(model: str, base_url: str) -> Api:
+    """The interface of a model for which none is named.
+
+    OpenAI's models that think take no tools over Chat Completions from gpt-5.5 on, and lose their thoughts there
+    between calls.
+
+    >>> usual_api("gpt-5.6", DEFAULT_BASE_URL), usual_api("gpt-5.6", "https://gateway.example/v1")
+    ('responses', 'chat')
+    """
+    return "responses" if is_host(base_url, "openai.com") and thinks(model) else "chat"
+
+
+def takes_json_schema(base_url: str, api: Api) -> bool:
+    """Whether a server holds an answer to a schema; DeepSeek's refuses one over Chat Completions.
+
+    https://api-docs.deepseek.com/guides/json_mode
+    """
+    return api == "responses" or not is_host(base_url, "deepseek.com")
 
 
 def plain_url(base_url: str) -> str:
