@@ -1,7 +1,8 @@
 """The executor against a scheduler written by hand: `python -m tests.bench.executor [--json]`.
 
 The other side is what one writes in an afternoon: in-degree counts, a task for each node, nothing else. Ours checks
-arguments, tells events and keeps outcomes. CPU time, a no-op async tool, no journal.
+arguments, tells events and keeps outcomes. CPU time, a no-op async tool, no journal. Other frameworks run the same
+graphs where they are installed (`tests/bench/peers`).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Tool, tool
+from tests.bench.peers.executing import compare_graphs
 from tests.bench.report import Report, compare, wants_json
 from tests.executing import Shelf
 
@@ -142,6 +144,8 @@ def compare_cpu(report: Report) -> None:
             count = len(edges) * repeat / 1e6
             title = case if name == "noop" else f"{case}, reads that are shared"
             report.row(title, first / second, goal, ours_us=f"{first / count:.1f}", by_hand_us=f"{second / count:.1f}")
+        idle = make_calls(edges, "noop")
+        compare_graphs(report, case, edges, lambda idle=idle: asyncio.run(run_flowkit(idle)))
 
 
 def compare_real_time(report: Report) -> None:
@@ -168,6 +172,13 @@ def compare_real_time(report: Report) -> None:
         ours_ms=f"{first * 1000:.1f}",
         by_hand_ms=f"{second * 1000:.1f}",
         critical_path_ms=f"{max(ends) * 1000:.1f}",
+    )
+    compare_graphs(
+        report,
+        "200 nodes of 5 and 50 ms, real time",
+        edges,
+        lambda: asyncio.run(run_flowkit(calls, slots=200)),
+        durations,
     )
 
 

@@ -1,4 +1,7 @@
-"""What every benchmark prints: a table of cases with ratios and goals, or one JSON object a line with `--json`."""
+"""What every benchmark prints: a table of cases with ratios and goals, or one JSON object a line with `--json`.
+
+A row against another framework has no goal.
+"""
 
 import gc
 import json
@@ -19,10 +22,16 @@ class Report:
         self.bench = bench
         self.json = json
         self.rows: list[tuple[str, float | None, float | None, dict[str, object]]] = []
+        self.notes: list[str] = []
 
     def row(self, case: str, ratio: float | None, goal: float | None = None, **shown: object) -> None:
         """Add a case; `shown` are further figures, printed as they are."""
         self.rows.append((case, ratio, goal, shown))
+
+    def note(self, text: str) -> None:
+        """Say something below the table, once; not with `--json`."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @property
     def is_met(self) -> bool:
@@ -43,23 +52,20 @@ class Report:
             figures = ", ".join(f"{name} {value}" for name, value in shown.items())
             table.add_row(case, _number(ratio), _number(goal), verdict, figures)
         # A pipe has no width; a table cut in the middle of a figure is of no use.
-        Console(width=None if Console().is_terminal else 160).print(table)
+        console = Console(width=None if Console().is_terminal else 160)
+        console.print(table)
+        for note in self.notes:
+            console.print(note, markup=False, highlight=False)
 
 
 def compare(
-    ours: Callable[[], object],
-    others: Callable[[], object],
-    *,
+    *runs: Callable[[], object],
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.process_time,
-) -> tuple[float, float]:
-    """The median time of each, in seconds, by turns so that a busy machine is busy for both."""
-    first: list[float] = []
-    second: list[float] = []
-    for _ in range(rounds):
-        first.append(measure(ours, clock))
-        second.append(measure(others, clock))
-    return statistics.median(first), statistics.median(second)
+) -> list[float]:
+    """The median time of each, in seconds, by turns so that a busy machine is busy for all."""
+    times = [[measure(run, clock) for run in runs] for _ in range(rounds)]
+    return [statistics.median(taken) for taken in zip(*times, strict=True)]
 
 
 def measure(run: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:

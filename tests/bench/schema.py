@@ -6,22 +6,28 @@ The tool has six parameters (Literal, nested model, list, constrained, optional,
 other side is `pydantic.create_model` with its schema, whose descriptions are given and needn't be read, and a model's
 `model_validate_json` with a call of the same function. Goals: 0.9 times to build, 1.3 times to validate and call.
 
+Other frameworks do the same where they are installed (`tests/bench/peers`); they read all when they build.
+
 "build" is what importing a module of tools costs: the signature is read and checked, and every mistake is told. The
 schema and the docstring are read when a model first asks for them; "build and read all" counts them too.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
 from flowkit import Tool, tool
 from flowkit.tools.docstrings import read_docstring
+from tests.bench.peers.found import AgentPeer, find_agents
 from tests.bench.report import Report, compare, wants_json
 
 BUILDS = 100
 CALLS = 20_000
+PEER_CALLS = 2_000
 
 
 class Address(BaseModel):
@@ -109,6 +115,20 @@ def repeat(count: int, run: Callable[[], object]) -> Callable[[], None]:
     return repeated
 
 
+def repeat_waiting(count: int, call: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Calls that need a loop, one after another."""
+
+    async def repeated() -> None:
+        for _ in range(count):
+            await call()
+
+    asyncio.run(repeated())
+
+
+def build_by(peer: AgentPeer) -> object:
+    return peer.build(define())
+
+
 def main(arguments: list[str]) -> Report:
     report = Report("schema", wants_json(arguments))
     made, model, function = build(), create(), define()
@@ -130,11 +150,23 @@ def main(arguments: list[str]) -> Report:
         ("Tool.run", CALLS, run_ours, call_bare, 1.3, "us"),
     ):
         first, second = compare(repeat(count, ours), repeat(count, others), rounds=7)
-        scale = (1e3 if unit == "ms" else 1e6) / count
-        report.row(
-            case, first / second, goal, ours=f"{first * scale:.2f} {unit}", pydantic=f"{second * scale:.2f} {unit}"
-        )
+        add_row(report, case, first / count, second / count, goal, "pydantic", unit)
+    for name, peer in find_agents(report).items():
+        first, second = compare(repeat(BUILDS, build_and_read_all), repeat(BUILDS, partial(build_by, peer)))
+        add_row(report, f"build and read all: {name}", first / BUILDS, second / BUILDS, None, name, "ms")
+        call = peer.make_call(peer.build(define()), ARGUMENTS)
+        assert asyncio.run(call()) == "fast"
+        first, second = compare(repeat(PEER_CALLS, run_ours), partial(repeat_waiting, PEER_CALLS, call))
+        add_row(report, f"Tool.run: {name}", first / PEER_CALLS, second / PEER_CALLS, None, name, "us")
     return report
+
+
+def add_row(
+    report: Report, case: str, ours_s: float, others_s: float, goal: float | None, other: str, unit: str
+) -> None:
+    scale = 1e3 if unit == "ms" else 1e6
+    figures = {"ours": f"{ours_s * scale:.2f} {unit}", other: f"{others_s * scale:.2f} {unit}"}
+    report.row(case, ours_s / others_s, goal, **figures)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 CPU time of a process that reads from a server in another process, for each streamed chunk. The other side is the least
 code: the bytes of the `openai` package (`with_streaming_response`, `iter_bytes`) and a parse of each event by orjson.
-The package's own iteration stands beside it. Memory is the growth of the resident set of a fresh process that holds
-1,000 streams open in the middle, each with its assembler. A call with a megabyte of arguments is read in its three
-hardest shapes, at one size and at four times that: linear is a ratio of 4, and 5 is met.
+The package's own iteration stands beside it, and so do other frameworks where they are installed
+(`tests/bench/peers`): one answer of a model by their own streaming, without an agent. Memory is the growth of the
+resident set of a fresh process that holds 1,000 streams open in the middle, each with its assembler. A call with a
+megabyte of arguments is read in its three hardest shapes, at one size and at four times that: linear is a ratio of 4,
+and 5 is met.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ from flowkit.models.base import ModelRequest
 from flowkit.models.chat import ChatReader
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.responses import ResponsesReader
+from tests.bench.peers.found import AgentPeer, find_agents, load_agent
 from tests.bench.report import Report, compare, measure, wants_json
 from tests.bodies import call, calls, chat, chunk
 from tests.data_folder import recorded_bodies
@@ -76,7 +79,16 @@ async def read_package(base_url: str, model: str, client: openai.AsyncOpenAI) ->
     assert count > CHUNKS
 
 
+async def read_peer(_base_url: str, model: str, client: openai.AsyncOpenAI, peer: AgentPeer) -> None:
+    """As another framework reads it."""
+    count = 0
+    async for _ in peer.stream(peer.make_model(client, model)):
+        count += 1
+    assert count > CHUNKS
+
+
 def bench_cpu(report: Report) -> None:
+    peers = find_agents(report)
     bodies = {"text": TEXT, "arguments": ARGUMENTS}
     script = {name: [replay(body)] for name, body in bodies.items()}
     script |= {f"{name}, paced": [_paced(body)] for name, body in bodies.items()}
@@ -92,9 +104,11 @@ def bench_cpu(report: Report) -> None:
         for name in script:
             ours = run(read_ours, name)
             least = run(read_bytes, name, client)
-            ours()  # opens connections and imports
-            ours_s, least_s = compare(ours, least)
-            package_s = measure(run(read_package, name, client))
+            package = run(read_package, name, client)
+            others = [run(read_peer, name, client, peer) for peer in peers.values()]
+            for reads in (ours, *others):
+                reads()  # opens connections and imports
+            ours_s, least_s, package_s, *others_s = compare(ours, least, package, *others)
             report.row(
                 f"CPU for each chunk, {name}",
                 ours_s / least_s,
@@ -103,6 +117,9 @@ def bench_cpu(report: Report) -> None:
                 least_us=_per_chunk_us(least_s),
                 package_us=_per_chunk_us(package_s),
             )
+            for peer, peer_s in zip(peers, others_s, strict=True):
+                figures = {"ours_us": _per_chunk_us(ours_s), f"{peer}_us": _per_chunk_us(peer_s)}
+                report.row(f"CPU for each chunk, {name}: {peer}", ours_s / peer_s, None, **figures)
         runner.run(client.close())
 
 
@@ -116,6 +133,7 @@ def _per_chunk_us(seconds: float) -> float:
 
 
 def bench_memory(report: Report) -> None:
+    peers = find_agents(report)
     with ScriptedServer([Reply((OPEN_STREAM, 600.0))], cycle=True) as server:
         found = {
             kind: float(
@@ -126,10 +144,14 @@ def bench_memory(report: Report) -> None:
                     text=True,
                 ).stdout
             )
-            for kind in ("ours", "bytes", "package")
+            for kind in ("ours", "bytes", "package", *peers)
         }
-    kilobytes = {f"{kind}_kb": round(size, 1) for kind, size in found.items()}
-    report.row(f"memory of {STREAMS} open streams, each by 65 KB", found["ours"] / 65, 1.0, **kilobytes)
+    kilobytes = {kind: round(size, 1) for kind, size in found.items()}
+    figures = {f"{kind}_kb": kilobytes[kind] for kind in ("ours", "bytes", "package")}
+    report.row(f"memory of {STREAMS} open streams, each by 65 KB", found["ours"] / 65, 1.0, **figures)
+    for peer in peers:
+        figures = {"ours_kb": kilobytes["ours"], f"{peer}_kb": kilobytes[peer]}
+        report.row(f"memory of {STREAMS} open streams: {peer}", found["ours"] / found[peer], None, **figures)
 
 
 async def hold_open(kind: str, base_url: str) -> float:
@@ -151,9 +173,15 @@ async def hold_open(kind: str, base_url: str) -> float:
                 response = await stack.enter_async_context(request)
                 data = response.iter_bytes()
                 kept.append((data, await anext(data)))
-            case _:
+            case "package":
                 stream = await client.chat.completions.create(model="any", messages=[], stream=True)
                 kept.append([stream, *[await anext(stream) for _ in range(50)]])
+            case _:
+                peer = load_agent(kind)
+                events = peer.stream(peer.make_model(client, "any"))
+                for _ in range(50):
+                    await anext(events)
+                kept.append(events)
 
     async with AsyncExitStack() as stack:
         for _ in range(20):  # code, pools and caches that are there once

@@ -4,25 +4,31 @@
 
 By hand means: read the stream, start each tool when its arguments have closed, send the results, read the answer.
 The limit is that program with nothing else in it. `after the stream` is what most programs do: tools when the turn
-has ended.
+has ended; so do the other frameworks, which are asked the same where they are installed (`tests/bench/peers`).
 """
 
 import asyncio
 import json
+import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from openai import AsyncOpenAI
 
 from flowkit import Agent, OpenAIModel, tool
+from tests.bench.peers.found import AgentPeer, find_agents
 from tests.bench.report import Report
 from tests.server import Reply, ScriptedServer, ToolCall, chat
 
 ROUNDS = 5
 GOAL = 1.02
+
+Way = Callable[[str], Coroutine[Any, Any, float]]
+"""Asks the server at an address, and tells the seconds."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,16 @@ async def with_flowkit(base_url: str) -> float:
     seconds = time.perf_counter() - began
     await model.aclose()
     assert result.output == "All done."
+    return seconds
+
+
+async def with_peer(base_url: str, peer: AgentPeer) -> float:
+    """The turn and its answer, by another framework."""
+    async with peer.open_agent(base_url, work.function) as ask:
+        began = time.perf_counter()
+        answer = await ask("go")
+        seconds = time.perf_counter() - began
+    assert answer == "All done."
     return seconds
 
 
@@ -119,41 +135,36 @@ async def _work(number: int, seconds: float) -> str:
     return f"done {number}"
 
 
-def measure(case: Case) -> tuple[float, float, float]:
-    """The median seconds of flowkit, by hand, and by hand after the stream, taken in turn."""
-    ways: Sequence[Callable[[str], Awaitable[float]]] = (
-        with_flowkit,
-        lambda url: by_hand(url, early=True),
-        lambda url: by_hand(url, early=False),
-    )
-    seconds: list[list[float]] = [[], [], []]
+def measure(case: Case, ways: Mapping[str, Way]) -> dict[str, float]:
+    """The median seconds of each way, taken in turn."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     with ScriptedServer(case.replies(), cycle=True) as server:
         for turn in range(ROUNDS + 1):
-            for way, taken in zip(ways, seconds, strict=True):
-                value = asyncio.run(_run(way, server.base_url))
+            for name, way in ways.items():
+                seconds = asyncio.run(way(server.base_url))
                 if turn:  # the first round warms up
-                    taken.append(value)
-    ours, hand, late = (sorted(taken)[len(taken) // 2] for taken in seconds)
-    return ours, hand, late
-
-
-async def _run(way: Callable[[str], Awaitable[float]], base_url: str) -> float:
-    return await way(base_url)
+                    taken[name].append(seconds)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
 def main() -> None:
     """Print the table."""
     report = Report("turn", json="--json" in sys.argv)
+    peers = find_agents(report)
+    ways: dict[str, Way] = {
+        "flowkit": with_flowkit,
+        "by_hand": partial(by_hand, early=True),
+        "after_the_stream": partial(by_hand, early=False),
+        **{name: partial(with_peer, peer=peer) for name, peer in peers.items()},
+    }
     for case in CASES:
-        ours, hand, late = measure(case)
-        report.row(
-            case.name,
-            ours / hand,
-            GOAL,
-            flowkit_s=round(ours, 3),
-            by_hand_s=round(hand, 3),
-            after_the_stream_s=round(late, 3),
-        )
+        seconds = measure(case, ways)
+        ours = seconds["flowkit"]
+        figures = {f"{name}_s": round(seconds[name], 3) for name in ("flowkit", "by_hand", "after_the_stream")}
+        report.row(case.name, ours / seconds["by_hand"], GOAL, **figures)
+        for name in peers:
+            figures = {"flowkit_s": round(ours, 3), f"{name}_s": round(seconds[name], 3)}
+            report.row(f"{case.name}: {name}", ours / seconds[name], None, **figures)
     report.print()
 
 
