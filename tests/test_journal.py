@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -348,6 +349,25 @@ def test_a_run_is_driven_once_at_a_time(tmp_path: Path) -> None:
             await run.close()
             assert not other.runs()[0].is_held
             await (await other.open_run("r", name="n")).close()
+
+    asyncio.run(main())
+
+
+def test_a_run_whose_end_could_not_be_written_goes_on_in_the_same_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        with opened_journal(tmp_path / "j") as journal:
+            run = await journal.open_run("r", name="n")
+            with closing(sqlite3.connect(tmp_path / "j")) as trouble:
+                full = "CREATE TRIGGER full BEFORE UPDATE OF holder ON run BEGIN SELECT RAISE(ABORT, 'no space'); END"
+                trouble.execute(full)
+                with pytest.raises(StoreError, match="no space"):
+                    await run.finish("done")
+                with pytest.raises(StoreError, match="no space"):
+                    await run.close()
+                trouble.execute("DROP TRIGGER full")
+            again = await journal.open_run("r", name="n")
+            await again.finish("done")
+            assert [run.status for run in journal.runs()] == ["done"]
 
     asyncio.run(main())
 

@@ -89,7 +89,7 @@ class Journal:
                 owner, _, old_code, old_inputs, status, fence, *lease = found
                 if owner != user:
                     raise RunError(f"run {run_id!r} is another user's")
-                if RunLease(*lease).is_held(self._log.clock):
+                if self._log.is_held(run_id, RunLease(*lease)):
                     raise RunBusy(f"run {run_id!r} is driven by another process ({lease[0]})")
                 is_over = status in ("done", "failed", "cancelled", "limit")
                 if old_code != code and not is_over and not allow_changed:
@@ -111,7 +111,7 @@ class Journal:
             first_seq = (-1 if last_seq is None else last_seq) + 1 + seq_gap
             details = read_details(connection, run_id, self._log)
             assert details is not None, "it was written a few lines above"
-            self._log.held[run_id] = fence
+            self._log.hold(run_id, fence)
             return details, fence, first_seq
 
         details, fence, first_seq = await self._log.write(take)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from flowkit.clock import Clock
 from flowkit.errors import StoreError
 from flowkit.journal.blobs import BlobFolder
-from flowkit.journal.holder import Holder, lease_until, this_process
+from flowkit.journal.holder import Holder, RunLease, lease_until, this_process
 from flowkit.journal.schema import connect, create_tables
 from flowkit.stores.folders import make_private_file, refuse_network
 from flowkit.stores.thread import Job, StoreThread
@@ -48,8 +48,7 @@ class JournalLog:
         self.blobs = BlobFolder(path.with_name(f"{path.name}-blobs"))
         self.holder: Holder = this_process()
         self.commits = Commits()
-        self.held: dict[str, int] = {}
-        """The fence of each run held here; touched in the writer's thread only."""
+        self._held: dict[str, int] = {}
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._connections: dict[tuple[int, bool], sqlite3.Connection] = {}
@@ -67,6 +66,20 @@ class JournalLog:
                 connection.close()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the journal {str(path)!r} can't be opened: {error}") from error
+
+    def hold(self, run_id: str, fence: int) -> None:
+        """Renew the lease of this run until `let_go`."""
+        self._held[run_id] = fence
+
+    def let_go(self, run_id: str, fence: int) -> None:
+        """Renew its lease no more."""
+        if self._held.get(run_id) == fence:
+            del self._held[run_id]
+
+    def is_held(self, run_id: str, lease: RunLease) -> bool:
+        """Whether a driver that may be alive has this run, here or elsewhere."""
+        is_let_go = lease.holder == self.holder.to_text() and run_id not in self._held
+        return not is_let_go and lease.is_held(self.clock)
 
     async def write(self, operation: Callable[[sqlite3.Connection], T], *, is_durable: bool = False) -> T:
         """Run `operation` inside a transaction and wait until it is committed; cancelling the wait undoes nothing."""
@@ -140,13 +153,14 @@ class JournalLog:
         return self._connections[place]
 
     def _renew(self) -> None:
-        if not self.held:
+        held = list(self._held.items())
+        if not held:
             return
         until = lease_until(self.clock, self.lease_s)
         try:
             self._connection(False).executemany(
                 "UPDATE run SET boot = ?, until = ?, until_wall = ? WHERE run_id = ? AND fence = ?",
-                [(*until, run_id, fence) for run_id, fence in self.held.items()],
+                [(*until, run_id, fence) for run_id, fence in held],
             )
         except sqlite3.Error as error:
             logger.warning("the leases in %s could not be renewed: %s", self.path, error)

@@ -12,7 +12,7 @@ doubt.
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from flowkit.codec import JSON
@@ -218,9 +218,8 @@ class RunJournal:
                 " WHERE run_id = ?",
                 (status, texts[0], error, texts[1], self._log.clock.wall(), self.run_id),
             )
-            self._log.held.pop(self.run_id, None)
 
-        await self._log.write(write)
+        await self._write_last(write)
         self._is_held = False
 
     async def close(self) -> None:
@@ -235,9 +234,15 @@ class RunJournal:
                 "UPDATE run SET holder = NULL, changed = ? WHERE run_id = ? AND fence = ?",
                 (self._log.clock.wall(), self.run_id, self._fence),
             )
-            self._log.held.pop(self.run_id, None)
 
-        await self._log.write(write)
+        await self._write_last(write)
+
+    async def _write_last(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        """Let go of the run also where that can't be written: who frees the disk goes on with it."""
+        try:
+            await self._log.write(write)
+        finally:
+            self._log.let_go(self.run_id, self._fence)
 
     def _check_again(self, before: Recorded, code: str) -> None:
         if before.state == "in_doubt" or (before.state == "claimed" and before.effect == "write"):
