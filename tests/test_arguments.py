@@ -5,12 +5,13 @@ import enum
 import json
 import typing
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from flowkit import Reference, Tool, ToolArgumentsError, tool
 from flowkit.tools.arguments import MASK
@@ -48,10 +49,23 @@ class Point(NamedTuple):
     y: int = 0
 
 
+def taking(annotation: Any) -> Tool[..., Any]:
+    def f(x: Any) -> None: ...
+
+    f.__annotations__["x"] = annotation
+    return tool(f)
+
+
 def problems(made: Tool[..., Any], arguments: dict[str, Any] | str) -> tuple[str, ...]:
     with pytest.raises(ToolArgumentsError) as caught:
         made.validate(arguments)
     return caught.value.problems
+
+
+def refuse_silently(value: int) -> int:
+    if value < 0:
+        raise ValueError
+    return value
 
 
 @tool
@@ -81,6 +95,55 @@ def test_small_slips_are_repaired_and_told(
     assert read.repaired == (repaired,)
     assert buy.validate(read.given).values == read.values
     assert buy.validate(read.given).repaired == ()
+
+
+class Shade(enum.Enum):
+    RED = "red"
+    DARK_BLUE = "dark-blue"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given_value", "value", "repaired"),
+    [
+        (list[str], "['a', 'b']", ["a", "b"], "x: read from Python text"),
+        (dict[str, bool | None], "{'a': True, 'b': None}", {"a": True, "b": None}, "x: read from Python text"),
+        (int | None, "null", None, "x: 'null' read as null"),
+        (datetime.date | None, "None", None, "x: 'None' read as null"),
+        (list[str] | None, "", None, "x: '' read as null"),
+        (Literal["a", "b"] | None, " ", None, "x: ' ' read as null"),
+        (Literal[1, 2], "2", 2, "x: '2' read as 2"),
+        (Shade, "Dark Blue", Shade.DARK_BLUE, "x: 'Dark Blue' read as 'dark-blue'"),
+    ],
+)
+def test_text_where_none_belongs_is_read_for_what_it_can_only_mean(
+    annotation: Any, given_value: str, value: object, repaired: str
+) -> None:
+    read = taking(annotation).validate({"x": given_value})
+
+    assert read.values["x"] == value
+    assert read.repaired == (repaired,)
+
+
+def refuse_blank(value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given_value"),
+    [
+        (int, ""),
+        (int, "null"),
+        (Annotated[str | None, Field(min_length=1)], ""),
+        (Annotated[str | None, AfterValidator(refuse_blank)], ""),
+        (list[str], "a, b"),
+        (list[str], "__import__('os').sep"),
+        (Literal["dark blue", "dark-blue"], "DARK_BLUE"),
+    ],
+)
+def test_text_that_may_mean_something_else_is_refused(annotation: Any, given_value: str) -> None:
+    assert problems(taking(annotation), {"x": given_value})
 
 
 def test_repair_leaves_what_was_given_alone() -> None:
@@ -137,7 +200,9 @@ def test_ambiguous_case_is_not_repaired() -> None:
         (int, 1.5, "'x' is 1.5, expected an integer"),
         (bool, "maybe", "'x' is 'maybe', expected true or false"),
         (str, 5, "'x' is 5, expected text"),
-        (list[int], 5, "'x' is 5, expected a list"),
+        (list[int], 5, "'x' is 5, expected a list such as [5]"),
+        (list[str] | None, "a", "'x' is 'a', expected a list such as ['a']"),
+        (list[str], {"0": "a"}, "'x' is {'0': 'a'}, expected a list"),
         (dict[str, int], 5, "'x' is 5, expected an object"),
         (Item, 5, "'x' is 5, expected an object"),
         (Item, {}, "'x.name' is missing"),
@@ -153,15 +218,19 @@ def test_ambiguous_case_is_not_repaired() -> None:
         (int | None, "a", "'x' is 'a', expected an integer"),
         (Circle | Square, {"kind": "circle"}, "'x' is {'kind': 'circle'}, which is none of Circle, Square; for Circle: 'radius' is missing"),
         (Annotated[Circle | Square, Field(discriminator="kind")], {"kind": "circle"}, "'x.radius' is missing"),
+        (Annotated[Circle | Square, Field(discriminator="kind")], {"kind": "oval"}, "'x.kind' is 'oval', expected one of 'circle', 'square'"),
+        (Annotated[Circle | Square, Field(discriminator="kind")], {"side": 1}, "'x.kind' is missing"),
+        (Circle | Square, {"kind": "square", "side": "long"}, "'x' is {'kind': 'square', 'side': 'long'}, which is none of Circle, Square; for Square: 'side' is 'long', expected a number"),
+        (Circle | Item, {"name": 5}, "'x' is {'name': 5}, which is none of Circle, Item; for Item: 'name' is 5, expected text"),
         (bytes, "*", "'x' is '*', not base64"),
+        (AwareDatetime, "2026-01-31T12:00:00", "'x' is '2026-01-31T12:00:00', expected a date and time with its zone, such as 2026-01-31T12:00:00Z"),
+        (IPv4Address, "x", "'x' is 'x', expected a valid IPv4 address"),
+        (Annotated[int, AfterValidator(refuse_silently)], -1, "'x' is -1, which its own check refuses"),
     ],
     ids=str,
 )  # fmt: skip
 def test_problem_says_what_is_there_and_what_was_expected(annotation: Any, value: object, problem: str) -> None:
-    def f(x: Any) -> None: ...
-
-    f.__annotations__["x"] = annotation
-    assert problems(tool(f), {"x": value}) == (problem,)
+    assert problems(taking(annotation), {"x": value}) == (problem,)
 
 
 def test_each_wrong_argument_has_one_line() -> None:
@@ -190,16 +259,25 @@ def test_text_that_is_no_object_is_refused(text: str, problem: str) -> None:
 
 
 def test_secret_values_are_never_told() -> None:
-    @tool(secret=("pin",))
-    def unlock(pin: int, word: SecretStr, other: str = "") -> None: ...
+    @tool(secret=("pin", "shape", "form"))
+    def unlock(
+        pin: int,
+        word: SecretStr,
+        other: str = "",
+        shape: Annotated[Circle | Square, Field(discriminator="kind")] | None = None,
+        form: Circle | Square | list[str] | None = None,
+    ) -> None: ...
 
-    assert problems(unlock, {"pin": "hunter2", "word": 5}) == (
+    assert problems(unlock, {"pin": "hunter2", "word": 5, "shape": {"kind": "hunter2"}}) == (
         "'pin' is a secret, expected an integer",
         "'word' is a secret, expected text",
+        "'shape.kind' is a secret, expected one of 'circle', 'square'",
     )
+    for form in ({"kind": "square", "side": "hunter2"}, "hunter2"):
+        assert "hunter2" not in str(problems(unlock, {"pin": 1, "word": "w", "form": form}))
     read = unlock.validate({"pin": 1234, "word": "hunter2", "other": "o"})
-    assert read.shown == {"pin": MASK, "word": MASK, "other": "o"}
-    assert unlock.secrets == {"pin", "word"}
+    assert read.shown == {"pin": MASK, "word": MASK, "other": "o", "shape": MASK, "form": MASK}
+    assert unlock.secrets == {"pin", "word", "shape", "form"}
 
 
 def test_dict_and_text_are_read_alike_in_strict_models() -> None:

@@ -308,6 +308,13 @@ def test_schema_tool_checks_fills_defaults_and_repairs() -> None:
     assert foreign.key(foreign.validate({"a": 1}), "") == foreign.key(foreign.validate({"b": 2, "a": 1}), "")
 
 
+def test_schema_tool_reads_what_can_only_be_meant() -> None:
+    schema: dict[str, Any] = {"properties": {"n": {"type": ["integer", "null"]}, "text": {"type": ["string", "null"]}}}
+    built = Tool.from_schema("f", "", schema, give)
+
+    assert built.validate({"n": "None", "text": "None"}).values == {"n": None, "text": "None"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

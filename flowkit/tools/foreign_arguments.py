@@ -12,7 +12,7 @@ from flowkit.shapes import find_unknown_reference, types_of
 from flowkit.spelling import suggest
 from flowkit.tools.arguments import Arguments, RefusedArguments, parse_arguments
 from flowkit.tools.problems import MAX_LINE, Problem, format_path, shorten, value_at
-from flowkit.tools.repair import mend_value
+from flowkit.tools.repair import Wanted, mend
 from flowkit.tools.schema import Schema
 
 
@@ -149,17 +149,17 @@ def _mend(given: Mapping[str, object], errors: Sequence[_Error]) -> tuple[dict[s
 
 
 def _repair(mended: dict[str, object], error: _Error) -> str | None:
-    """The same four repairs as for a signature, by the schema that was broken."""
+    """The same repairs as for a signature, by the schema that was broken."""
     if not error.path:
         return None
     *outer, key = error.path
     kinds = set(types_of(error.schema))
     is_choice = error.keyword == "enum"
-    line = mend_value(
-        value_at(mended, outer),
-        key,
+    wanted = Wanted(
         has_default="default" in error.schema,
-        wants_container=bool(kinds & {"object", "array"}) and (is_choice or "string" not in kinds),
-        choices=((str(choice), choice) for choice in cast(list[JSON], error.schema["enum"])) if is_choice else (),
+        takes_null="null" in kinds and "string" not in kinds,
+        takes_container=bool(kinds & {"object", "array"}) and (is_choice or "string" not in kinds),
+        choices=[(str(choice), choice) for choice in cast(list[JSON], error.schema["enum"])] if is_choice else (),
     )
+    line = mend(value_at(mended, outer), key, wanted)
     return None if line is None else f"{format_path(error.path)}: {line}"

@@ -89,8 +89,7 @@ def describe(
     lines: dict[str | int, list[str]] = {}
     for problem in problems:
         argument = problem.path[0] if problem.path else ""
-        is_secret = argument in secrets and len(problem.path) > 0
-        line = _describe(problem, given, names, is_secret=is_secret)
+        line = _describe(problem, given, names, secrets)
         # An unknown name is a wrong argument of its own.
         lines.setdefault(line if problem.kind == "extra_forbidden" else argument, []).append(line)
     return tuple(_join(found) for found in lines.values())
@@ -101,31 +100,58 @@ def _join(lines: Sequence[str]) -> str:
     return cut(lines[0], MAX_LINE - len(more)) + more
 
 
-def _describe(problem: Problem, given: object, names: Sequence[str], *, is_secret: bool) -> str:
+def _describe(problem: Problem, given: object, names: Sequence[str], secrets: frozenset[str]) -> str:
     where = format_path(problem.path)
     if problem.kind == "missing":
         return f"{where!r} is missing"
     if problem.kind == "extra_forbidden":
         return f"unexpected argument {where!r}{'; ' + suggest(where, names) if len(problem.path) == 1 else ''}"
-    value = "a secret" if is_secret else shorten(value_at(given, problem.path))
-    return f"{where or 'the arguments'!r} is {value}, {_describe_wanted(problem)}"
+    if problem.kind in _TAGS:
+        return _describe_tag(problem, given, secrets)
+    wanted = _describe_wanted(problem, given, secrets)
+    value = _show(given, problem.path, secrets)
+    if wanted == "expected a list" and isinstance(value_at(given, problem.path), (str, int, float)):
+        wanted += f" such as [{value}]"
+    return f"{where or 'the arguments'!r} is {value}, {wanted}"
 
 
-def _describe_wanted(problem: Problem) -> str:
+_TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
+
+
+def _describe_tag(problem: Problem, given: object, secrets: frozenset[str]) -> str:
+    """What is wrong with the field that says which of several objects this is."""
+    context = problem.found[0].error.get("ctx", {})
+    path = (*problem.path, str(context["discriminator"]).strip("'"))
+    tags = context.get("expected_tags")
+    what = "is missing" if tags is None else f"is {_show(given, path, secrets)}, expected one of {tags}"
+    return f"{format_path(path)!r} {what}"
+
+
+def _describe_wanted(problem: Problem, given: object, secrets: frozenset[str]) -> str:
     inner = [found for found in problem.found if found.path != problem.path]
     direct = list(dict.fromkeys(_wanted(found.error) for found in problem.found if found.path == problem.path))
     if not inner:
         return _alternatives(direct)
-    # Branches whose shape fits, with something wrong inside: the nearest is the one with the least wrong.
+    # Branches whose shape fits, with something wrong inside: the nearest is the one with the least wrong, and of those
+    # rather one that has its fields and its tag.
     by_branch: dict[str | None, list[Found]] = {}
     for found in inner:
         by_branch.setdefault(found.branch, []).append(found)
-    nearest = min(by_branch, key=lambda branch: len(by_branch[branch]))
+    nearest = min(by_branch, key=lambda branch: (len(by_branch[branch]), _count_foreign(by_branch[branch])))
     first = by_branch[nearest][0]
     rest = format_path(first.path[len(problem.path) :])
-    what = "is missing" if first.error["type"] == "missing" else _wanted(first.error)
+    is_missing = first.error["type"] == "missing"
+    what = "is missing" if is_missing else f"is {_show(given, first.path, secrets)}, {_wanted(first.error)}"
     labels = [_clean(str(branch)) for branch in by_branch]
     return f"which is none of {_list(labels)}; for {_clean(str(nearest))}: {rest!r} {what}"
+
+
+def _count_foreign(found: Sequence[Found]) -> int:
+    return sum(one.error["type"] in ("missing", "literal_error") for one in found)
+
+
+def _show(given: object, path: Path, secrets: frozenset[str]) -> str:
+    return "a secret" if path and path[0] in secrets else shorten(value_at(given, path))
 
 
 def _alternatives(wanted: Sequence[str]) -> str:
@@ -166,6 +192,8 @@ _KINDS = {
     "time_delta": "a duration such as PT1H30M",
     "uuid": "a UUID",
     "none": "null",
+    "timezone_aware": "a date and time with its zone, such as 2026-01-31T12:00:00Z",
+    "timezone_naive": "a date and time without a zone, such as 2026-01-31T12:00:00",
 }
 _LIMITS = {
     "greater_than_equal": ("at least {ge}", "ge"),
@@ -191,10 +219,9 @@ def _wanted(error: ErrorDetails) -> str:
     noun = _KINDS.get(re.sub(r"_(type|parsing|from_\w+|attributes_type)$", "", kind))
     if noun is not None:
         return f"expected {noun}"
-    message = error["msg"]
-    if message.startswith("Input should be "):
-        return cut(f"expected {message.removeprefix('Input should be ')}", MAX_LINE // 2)
-    return cut(message.removeprefix("Value error, ").removeprefix("Assertion failed, "), MAX_LINE // 2)
+    message = re.sub(r"^(Value error|Assertion failed), ", "", error["msg"])
+    message = re.sub(r"^Input (should be|is not) ", "expected ", message)
+    return cut(message or "which its own check refuses", MAX_LINE // 2)
 
 
 def value_at(given: object, path: Sequence[str | int]) -> object:

@@ -1,13 +1,16 @@
 """Small slips of a model put right, after plain validation has failed, and told.
 
-Four only, none of them a guess: JSON text where an object or a list belongs, `null` where a default stands, an enum
-by its name or in another case. A text that belongs to a `str` parameter is never touched.
+None of them a guess: JSON text, or Python's, where an object or a list belongs; `null` where a default stands; "null",
+"None" or nothing where null may stand and text may not; a choice by its name or in another spelling. A text that belongs
+to a `str` parameter is never touched.
 """
 
+import ast
 import copy
 import enum
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
@@ -39,14 +42,15 @@ class Repairer:
     def _repair_one(self, mended: dict[str, object], problem: Problem) -> str | None:
         *outer, key = problem.path
         kinds = problem.kinds
-        is_text = any(kind.startswith("string_") for kind in kinds)
-        return mend_value(
-            value_at(mended, outer),
-            key,
-            has_default=self._has_default(problem.path),
-            wants_container=not is_text and bool(kinds & _CONTAINERS),
-            choices=_list_choices(self._types_at(problem.path)) if kinds & _CHOICES and not is_text else (),
-        )
+        types = self._types_at(problem.path)
+        has_default = self._has_default(problem.path)
+        if any(kind.startswith("string_") or kind in _REFUSALS for kind in kinds):
+            # Text may stand here, or a check of the author's own read it: only null can be a slip.
+            wanted = Wanted(has_default)
+        else:
+            choices = tuple(_list_choices(types)) if kinds & _CHOICES else ()
+            wanted = Wanted(has_default, type(None) in types, bool(kinds & _CONTAINERS), choices)
+        return mend(value_at(mended, outer), key, wanted)
 
     def _has_default(self, path: Sequence[str | int]) -> bool:
         if len(path) == 1:
@@ -67,47 +71,73 @@ _CONTAINERS = frozenset(
 
 
 _CHOICES = frozenset({"enum", "literal_error"})
+_REFUSALS = frozenset({"value_error", "assertion_error"})
 
 
-def mend_value(
-    holder: object, key: str | int, *, has_default: bool, wants_container: bool, choices: Iterable[tuple[str, object]]
-) -> str | None:
-    """Repair what stands under `key`, in place; what was done, None when it is none of the four slips.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What may stand at a place, as far as the slips need it; `choices` with the name of each."""
 
-    `choices` are the values that it may have, each with its name.
-    """
+    has_default: bool
+    takes_null: bool = False
+    takes_container: bool = False
+    choices: Sequence[tuple[str, object]] = ()
+
+
+def mend(holder: object, key: str | int, wanted: Wanted) -> str | None:
+    """Repair what stands under `key`, in place; what was done, None when it is none of the slips."""
     value = value_at(holder, (key,))
     if not isinstance(holder, (dict, list)):
         return None
     place = cast(dict[object, object], holder)
-    if value is None and has_default and isinstance(holder, dict) and key in place:
+    if value is None and wanted.has_default and isinstance(holder, dict) and key in place:
         del place[key]
         return "null read as its default"
     if not isinstance(value, str):
         return None
-    if wants_container:
-        try:
-            parsed = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            parsed = None
-        if isinstance(parsed, (dict, list)):
-            place[key] = parsed
-            return "read from JSON text"
-    choice = find_choice(value, choices)
+    if wanted.takes_null and value.strip().casefold() in _NOTHING:
+        place[key] = None
+        return f"{shorten(value)} read as null"
+    read = _read_container(value) if wanted.takes_container else None
+    if read is not None:
+        place[key], told = read
+        return told
+    choice = find_choice(value, wanted.choices)
     if choice is None:
         return None
     place[key] = choice
     return f"{shorten(value)} read as {shorten(choice)}"
 
 
+_NOTHING = ("", "null", "none")
+
+
+def _read_container(text: str) -> tuple[object, str] | None:
+    """The object or list that a text holds, and how it was read."""
+    readers: tuple[tuple[Callable[[str], object], str], ...] = ((orjson.loads, "JSON"), (ast.literal_eval, "Python"))
+    for read, language in readers:
+        try:
+            value = read(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, (dict, list)):
+            return cast(object, value), f"read from {language} text"
+    return None
+
+
 def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
-    """The one value that this text means by name or case; None when there is none, or several."""
+    """The one value that this text means, by name or spelling; None when there is none, or several."""
     found = [
         choice
         for name, choice in choices
-        if isinstance(choice, (str, int, float)) and text.casefold() in (name.casefold(), str(choice).casefold())
+        if isinstance(choice, (str, int, float)) and _plain(text) in (_plain(name), _plain(str(choice)))
     ]
     return found[0] if found and all(choice == found[0] for choice in found) else None
+
+
+def _plain(text: str) -> str:
+    """`Dark Blue`, `dark_blue` and `DARK-BLUE` are one spelling."""
+    return re.sub(r"[\s_-]+", "_", text.strip()).casefold()
 
 
 def _list_choices(types: Sequence[Any]) -> Iterator[tuple[str, object]]:
@@ -123,8 +153,8 @@ def _choices(kind: Any) -> Iterator[tuple[str, object]]:
         for choice in get_args(kind):
             if isinstance(choice, enum.Enum):
                 yield choice.name, choice.value
-            elif isinstance(choice, str):
-                yield choice, choice
+            elif isinstance(choice, (str, int)):
+                yield str(choice), choice
 
 
 def _members(annotation: Any) -> Iterator[Any]:
