@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,13 @@ def test_dry_run_runs_nothing_and_knows_what_is_in_the_cache(flowkit: Command, s
 )
 def test_graph_is_drawn(flowkit: Command, format: str, begins: str) -> None:
     assert flowkit("graph", SHOP, "--format", format).out.startswith(begins)
+
+
+def test_graph_of_a_run_shows_how_each_step_ended(flowkit: Command, shop_data: tuple[str, ...]) -> None:
+    flowkit("run", SHOP, "order_id=ORD-1002", "--trace", "run.jsonl", *shop_data)
+    drawn = flowkit("graph", SHOP, "--trace", "run.jsonl").out
+    assert re.search(r"track_parcel<br/>✓ \d+ ms", drawn)
+    assert "refund_order<br/>– skipped" in drawn
 
 
 def test_graph_is_explained(flowkit: Command) -> None:

@@ -9,6 +9,7 @@ from flowkit.apps import load_app
 from flowkit.cli.exit_codes import MISUSED
 from flowkit.cli.options import AppTarget, ToolsFile
 from flowkit.cli.output import note
+from flowkit.cli.traces import open_trace
 from flowkit.errors import FlowkitError
 from flowkit.recipes import Recipe
 
@@ -19,13 +20,21 @@ def draw(
     app: AppTarget,
     format: Annotated[Format, typer.Option("--format", "-f", help="What the picture is written in.")] = "mermaid",
     tools: ToolsFile = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="A run of it: show states and times.")
+    ] = None,
 ) -> None:
-    """Draw a recipe's graph."""
-    from flowkit.graph import drawing
-
-    recipe = _load(app, tools)
-    writers = {"mermaid": drawing.to_mermaid, "dot": drawing.to_dot, "svg": drawing.to_svg}
-    print(writers[format](recipe.graph()).rstrip("\n"))
+    """Draw a recipe's graph, or a run of it."""
+    graph = _load(app, tools).graph()
+    events = None if trace is None else open_trace(trace)
+    match format:
+        case "mermaid":
+            text = graph.to_mermaid(events)
+        case "dot":
+            text = graph.to_dot(events)
+        case "svg":
+            text = graph.to_svg(events)
+    print(text.rstrip("\n"))
 
 
 def explain(app: AppTarget, tools: ToolsFile = None) -> None:

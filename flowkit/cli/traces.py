@@ -1,11 +1,13 @@
 """`flowkit trace`: a recorded run as a picture in the terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flowkit.cli.output import make_console
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 
 
@@ -15,12 +17,18 @@ def show(
 ) -> None:
     """Draw a recorded run: turns above, calls below."""
     from flowkit.graph.gantt import draw_timeline
+
+    console = make_console()
+    chart = draw_timeline(open_trace(file), width=console.width, every_call=every_call)
+    console.print(chart, highlight=False, markup=False)
+
+
+def open_trace(file: Path) -> list[Mapping[str, JSON]]:
+    """The events in this file; raises `ConfigurationError`."""
     from flowkit.graph.timeline import read_trace
 
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise ConfigurationError(f"the trace {str(file)!r} can't be read: {error.strerror}") from error
-    console = make_console()
-    chart = draw_timeline(read_trace(lines), width=console.width, every_call=every_call)
-    console.print(chart, highlight=False, markup=False)
+    return read_trace(lines)

@@ -4,8 +4,12 @@ So it can't hold a circle, and what is checked when a node is put in stays true.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from flowkit.errors import GraphError
+from flowkit.graph.analysis import make_networkx
+from flowkit.graph.dot import write_dot
+from flowkit.graph.mermaid import write_mermaid
 from flowkit.graph.nodes import (
     INPUTS,
     Each,
@@ -18,6 +22,9 @@ from flowkit.graph.nodes import (
     index_id,
     item_id,
 )
+from flowkit.graph.pictures import Picture, make_picture
+from flowkit.graph.svg import write_svg
+from flowkit.graph.timeline import AnyEvent, fold
 from flowkit.references import find_references
 from flowkit.spelling import suggest
 
@@ -106,6 +113,30 @@ class Graph(Mapping[str, Node]):
         for name in self._nodes:
             lines.extend(self._explain_node(self._nodes[name], ""))
         return "\n".join(lines)
+
+    def to_mermaid(self, events: Iterable[AnyEvent] | None = None) -> str:
+        """A Mermaid flowchart; with a run's events it shows how each node ended, its time, and the critical path."""
+        return write_mermaid(self._make_picture(events))
+
+    def to_dot(self, events: Iterable[AnyEvent] | None = None) -> str:
+        """A Graphviz digraph; with a run's events as in `to_mermaid`."""
+        return write_dot(self._make_picture(events))
+
+    def to_svg(self, events: Iterable[AnyEvent] | None = None) -> str:
+        """An SVG document that needs nothing else; with a run's events as in `to_mermaid`."""
+        return write_svg(self._make_picture(events))
+
+    def to_networkx(self, events: Iterable[AnyEvent] | None = None) -> Any:
+        """A `networkx.DiGraph` of the nodes, those in bodies included.
+
+        A node has `name`, `kind` and `parent` (the control that holds it, or None); an edge has `paths`, the places
+        in the first one's result that the second takes, and none for a bare "after". With a run's events a node also
+        has `states`, one for each time that it ran or was left out, and `duration_s`, the sum of those times.
+        """
+        return make_networkx(self.values(), None if events is None else fold(events))
+
+    def _make_picture(self, events: Iterable[AnyEvent] | None) -> Picture:
+        return make_picture(self.values(), None if events is None else fold(events))
 
     def _explain_node(self, node: Node, indent: str) -> Iterator[str]:
         needed = dict.fromkeys([str(r) for r in find_own_references(node) if r.call_id not in self.inputs])

@@ -10,10 +10,8 @@ from math import ceil
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from flowkit.codec import JSON
-from flowkit.events import Event
 from flowkit.graph.critical_path import Link, find_critical_path
-from flowkit.graph.timeline import CallSpan, Timeline, TurnSpan, fold, format_seconds
+from flowkit.graph.timeline import AnyEvent, CallSpan, Timeline, TurnSpan, fold, format_seconds
 
 LABEL = 26
 """The width of the names in the chart."""
@@ -45,7 +43,7 @@ class _Row:
     is_bad: bool = False
 
 
-def draw_timeline(events: Iterable[Event | Mapping[str, JSON]], width: int = 100, *, every_call: bool = False) -> Text:
+def draw_timeline(events: Iterable[AnyEvent], width: int = 100, *, every_call: bool = False) -> Text:
     """A Gantt chart, then the critical path and what the same would have taken otherwise.
 
     With `every_call` each call has a row, however many there are.

@@ -10,6 +10,9 @@ from flowkit.codec import JSON, loads
 from flowkit.errors import ConfigurationError
 from flowkit.events import Event
 
+AnyEvent = Event | Mapping[str, JSON]
+"""An event of a log, or as it was read from a trace."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -138,8 +141,8 @@ class Timeline:
         return max(ends.values(), default=0.0)
 
 
-def fold(events: Iterable[Event | Mapping[str, JSON]]) -> Timeline:
-    """The times of these events: of a log, or as they were read from a trace. Types it doesn't know are passed over."""
+def fold(events: Iterable[AnyEvent]) -> Timeline:
+    """The times of these events; types it doesn't know are passed over."""
     timeline = Timeline()
     for event in events:
         _take(timeline, event.to_json() if isinstance(event, Event) else event)
