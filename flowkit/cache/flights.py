@@ -21,10 +21,6 @@ class Flights:
     def __len__(self) -> int:
         return len(self._landing)
 
-    def is_flying(self, key: str) -> bool:
-        """Whether somebody on this loop leads this key now."""
-        return (id(asyncio.get_running_loop()), key) in self._landing
-
     async def share(
         self, key: str, run: Callable[[], Awaitable[T]], *, joined: Callable[[], None] | None = None
     ) -> tuple[T, bool]:

@@ -96,7 +96,18 @@ def read_entry(database: Path, key: str, clock: Clock) -> ShownEntry | None:
     )
 
 
-def touches(label: Label, resource: str) -> bool:
+def find_keys(database: Path, tool: str | None, resource: str | None, user: str | None) -> list[str]:
+    """The keys of the entries that fit all that is given."""
+    return [
+        item.key
+        for item in list_items(database)
+        if (tool is None or item.label.tool == tool)
+        and (user is None or item.label.user == user)
+        and (resource is None or _touches(item.label, resource))
+    ]
+
+
+def _touches(label: Label, resource: str) -> bool:
     """Whether a write on `resource` would end this entry: the same one, or the whole family on either side."""
     name, _, member = resource.partition(":")
     return any(

@@ -135,6 +135,7 @@ class Marks:
         try:
             yield writer
         except BaseException:
+            # Whatever it was: a transaction left open would keep every process from writing.
             writer.execute("ROLLBACK")
             raise
         writer.execute("COMMIT")

@@ -1,0 +1,143 @@
+"""All that is written into the cache, in one thread: results, the leases held here, counters, tidying up.
+
+Results that wait at the same time go into one transaction, which also releases the leases of their keys.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flowkit.cache.access import Access
+from flowkit.cache.counters import Counters
+from flowkit.cache.opening import Store
+from flowkit.stores.thread import Job, StoreThread
+
+T = TypeVar("T")
+
+TIDY_WRITES = 200
+"""Expired results and those above the size limit are dropped after so many writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry on its way to the disk."""
+
+    key: str
+    data: bytes
+    expire_s: float
+    tag: str
+
+
+class Writer:
+    """Writes for one cache; what the store can't do is as if it had not been asked."""
+
+    def __init__(self, access: Access, counters: Counters, *, lease_s: float, size_limit: int) -> None:
+        self._access = access
+        self._counters = counters
+        self._lease_s = lease_s
+        self._size_limit = size_limit
+        self._entries: deque[NewEntry] = deque()
+        self._owners: dict[str, str] = {}
+        """The owner of each lease held here, by key."""
+        self._pid = os.getpid()
+        self._untidy = 0
+        self._thread = StoreThread(
+            "flowkit-cache", self._handle, tick=self._tick, tick_s=lease_s / 3, leave=self._leave
+        )
+
+    async def write(self, operation: Callable[[Store], T], otherwise: T) -> T:
+        """Run `operation` in the thread; `otherwise` when the store can't."""
+        if self._access.ensure() is None:
+            return otherwise
+        return await self._thread.submit(lambda: self._access.write(operation, otherwise))
+
+    async def put(self, entry: NewEntry) -> None:
+        """Store an entry and release the lease of its key."""
+        if self._access.ensure() is None:
+            return
+        self._entries.append(entry)
+        await self.write(self._put_entries, None)
+
+    async def take_lease(self, key: str, owner: str) -> bool:
+        """Whether the lease is ours now; in a store in trouble it is everybody's."""
+
+        def take(store: Store) -> bool:
+            is_ours = store.marks.take_lease(key, owner, self._lease_s)
+            if is_ours:
+                self._owners[key] = owner
+            return is_ours
+
+        return await self.write(take, True)
+
+    async def release_lease(self, key: str, owner: str) -> None:
+        """Give it back, where it is still ours."""
+
+        def release(store: Store) -> None:
+            if self._owners.get(key) == owner:
+                del self._owners[key]
+            store.marks.release_leases({key: owner})
+
+        if self._owners.get(key) == owner:
+            await self.write(release, None)
+
+    async def close(self) -> None:
+        """Write what there is and end the thread; the next write starts it again."""
+        if self._access.store is not None:
+            await self._thread.submit(self._finish)
+        self._thread.close()
+
+    # In the thread.
+
+    def _handle(self, batch: Sequence[Job]) -> None:
+        for job in batch:
+            job.run()
+            job.settle()
+
+    def _tick(self) -> None:
+        self._access.write(self._renew, None)
+        self._access.write(self._flush_counters, None)
+
+    def _finish(self) -> None:
+        self._access.write(self._flush_counters, None)
+        if self._untidy:
+            self._access.write(self._tidy, None)
+
+    def _leave(self) -> None:
+        if self._access.store is not None:
+            self._finish()
+            self._access.store.close()
+
+    def _put_entries(self, store: Store) -> None:
+        """Write all entries that wait, in one transaction; those who ask for it later find theirs written."""
+        entries: list[NewEntry] = []
+        while self._entries:
+            entries.append(self._entries.popleft())
+        if not entries:
+            return
+        with store.writer.transact():
+            for entry in entries:
+                store.writer.set(entry.key, entry.data, expire=entry.expire_s, tag=entry.tag)
+                self._untidy += max(1, len(entry.data) * TIDY_WRITES * 20 // self._size_limit)
+        if done := {entry.key: self._owners.pop(entry.key) for entry in entries if entry.key in self._owners}:
+            store.marks.release_leases(done)
+        if self._untidy >= TIDY_WRITES:
+            self._tidy(store)
+
+    def _tidy(self, store: Store) -> None:
+        self._untidy = 0
+        store.writer.cull()
+        store.marks.forget_leases()
+
+    def _renew(self, store: Store) -> None:
+        if self._pid != os.getpid():
+            # Forked: what the parent holds is the parent's.
+            self._pid = os.getpid()
+            self._owners.clear()
+        if self._owners:
+            store.marks.renew_leases(self._owners, self._lease_s)
+
+    def _flush_counters(self, store: Store) -> None:
+        if counts := self._counters.take():
+            store.marks.add_counts(counts)
