@@ -10,10 +10,11 @@ import pytest
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsError, ToolError
 from flowkit.events import CallFinished, RunFinished
-from flowkit.executor import Approve
+from flowkit.executor import Approve, Deny
 from flowkit.graph import Each, Fallback, Group, Step, When
 from flowkit.journal import Journal
 from flowkit.recipes import Recipe, RecipeResult, build, each, finally_, is_in, is_none, recipe, step, when
+from flowkit.recipes.run import RecipeRunOptions
 from flowkit.references import Reference
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
@@ -403,8 +404,67 @@ def test_step_that_needs_approval_waits() -> None:
     result = buy.run_sync("P-1")
     assert result.status == "waiting"
     assert [(call.id, call.arguments) for call in result.pending] == [("pay", {"amount": 2})]
-    decided = buy.options(decisions={"pay": Approve(by="me")}).run_sync("P-1")
-    assert decided.output == "paid 2"
+
+
+def test_run_that_waited_goes_on_with_its_result_and_repeats_nothing() -> None:
+    waiting = buy.run_sync("P-1")
+    ran.clear()
+    result = buy.options(resume=waiting, decisions={"pay": Approve(by="me")}).run_sync("P-1")
+    assert (result.output, result.run_id) == ("paid 2", waiting.run_id)
+    assert ran == ["pay 2"]
+    assert [(call.call.id, call.source) for call in result.calls] == [("get_order", "journal"), ("pay", "run")]
+
+
+def test_run_goes_on_through_several_decisions_in_bodies() -> None:
+    @tool
+    async def note(number: int) -> int:
+        """Write a number down."""
+        ran.append(f"note {number}")
+        return number
+
+    @recipe
+    def buy_all(orders: list[int]) -> list[str]:
+        def buy_one(number: int) -> str:
+            return step(pay, step(note, number))
+
+        return each(orders, buy_one)
+
+    result = buy_all.run_sync([1, 2, 3])
+    for number in (1, 2, 3):
+        decisions = {result.pending[0].id: Approve({"amount": number * 10})}
+        result = buy_all.options(resume=result, decisions=decisions).run_sync([1, 2, 3])
+
+    assert result.output == ["paid 10", "paid 20", "paid 30"]
+    assert sorted(ran) == ["note 1", "note 2", "note 3", "pay 10", "pay 20", "pay 30"]
+    shown = [call.call.arguments for call in result.calls if call.call.name == "pay"]
+    assert shown == [{"amount": 10}, {"amount": 20}, {"amount": 30}]
+
+
+def test_denied_call_stays_denied_when_the_run_goes_on() -> None:
+    @recipe
+    def buy_two() -> list[str | None]:
+        return [step.options(optional=True, id="first")(pay, 1), step(pay, 2)]
+
+    first = buy_two.run_sync()
+    denied, open_one = [pending.id for pending in first.pending]
+    second = buy_two.options(resume=first, decisions={denied: Deny("no")}).run_sync()
+    third = buy_two.options(resume=second, decisions={open_one: Approve()}).run_sync()
+
+    assert [pending.id for pending in second.pending] == [open_one]
+    assert third.output == [None, "paid 2"]
+
+
+def test_run_that_would_repeat_what_was_done_is_refused() -> None:
+    waiting = buy.run_sync("P-1")
+    done = buy.options(resume=waiting, decisions={"pay": Approve()}).run_sync("P-1")
+    refused: list[tuple[RecipeRunOptions, str]] = [
+        ({"decisions": {"pay": Approve()}}, "decisions are for a run that goes on"),
+        ({"resume": buy.run_sync("P-2")}, "began with other inputs"),
+        ({"resume": done}, "a run that is done doesn't go on"),
+    ]
+    for options, said in refused:
+        with pytest.raises(ConfigurationError, match=said):
+            buy.options(**options).run_sync("P-1")
 
 
 def test_run_goes_on_where_it_stood(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ class Executor(Placing):
 
     `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
     a node that no other node made cancels the rest. `timeout_s` bounds the whole. `look_at_reference` sees each value
-    that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models.
+    that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models. What
+    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again.
     """
 
     async def __aenter__(self) -> "Executor":
@@ -113,14 +114,14 @@ class Executor(Placing):
     def fail(self, call: ToolCall, error: str) -> None:
         """A call that can't run, such as one of an unknown tool; `error` is what the model reads.
 
-        What the journal knows of it stands: its tool may only be gone by now.
+        What is known of it from before stands: its tool may only be gone by now.
         """
         entry = self._open_again(call)
         if entry.phase != Phase.NEW:
             entry = self._start_anew(entry)
         entry.node = call
         self._tell_sealed(entry, call)
-        if self._journal is None or not self._take_recorded(entry, self._journal):
+        if not self._remembers or not self._take_recorded(entry):
             self._end(entry, "failed", error=error)
 
     def decide(self, call_id: str, decision: Decision) -> None:
@@ -194,7 +195,7 @@ class Executor(Placing):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         placed = ToolCall(name, made.name, made.arguments)
         references, open_names = self._find_known(placed)
-        entry = self._open(placed, parent, Plan(tool, has_journal=self._journal is not None))
+        entry = self._open(placed, parent, Plan(tool, remembers=self._remembers))
         entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
         self._place(entry, placed, references, open_names, early=False, sealed=True)
         try:
@@ -212,7 +213,7 @@ class Executor(Placing):
         for name, tool in tools.items():
             known = self._plan(name)
             if known is None:
-                self._plans[name] = Plan(tool, has_journal=self._journal is not None)
+                self._plans[name] = Plan(tool, remembers=self._remembers)
             elif known.tool.identity != tool.identity:
                 raise ToolError(f"{group.name}: this run has another tool called {name!r}")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

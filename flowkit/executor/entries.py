@@ -46,16 +46,16 @@ class Plan:
 
     __slots__ = ("approval", "is_async", "is_plain", "is_read", "needs", "slot", "tool", "touches", "ungated")
 
-    def __init__(self, tool: AnyTool, *, has_journal: bool) -> None:
+    def __init__(self, tool: AnyTool, *, remembers: bool) -> None:
         self.tool = tool
         self.is_async = tool.is_async
         self.is_read = tool.effect == "read"
         self.slot = tool.slot
         self.needs = frozenset(need.parameter for need in tool.needs)
         self.touches = bool(tool.options.resources)
-        # Nothing to ask, to look up or to wait for once its needs are there.
+        # Nothing to ask, to look up or to wait for once its needs are there; `remembers`: the run may know results.
         self.approval: Approval = tool.options.approval or False
-        self.ungated = not (self.is_read or self.approval or self.touches or has_journal)
+        self.ungated = not (self.is_read or self.approval or self.touches or remembers)
         self.is_plain = self.ungated and tool.is_async and not (tool.takes_context or tool.timeout_s or tool.retries)
 
 

@@ -12,7 +12,6 @@ from flowkit.executor.controls import begin_control
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.executor.outcomes import Approve
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
-from flowkit.journal import RunJournal
 from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
 from flowkit.shapes import find_mismatch, find_subschemas
 
@@ -190,7 +189,7 @@ class Placing(Admission):
         known = self._plan(name)
         if tool is None or (known is not None and known.tool is tool):
             return known
-        return Plan(tool, has_journal=self._journal is not None)
+        return Plan(tool, remembers=self._remembers)
 
     def _check_path(self, reference: Reference) -> None:
         """Whether the path can be in what the other call's tool says it gives."""
@@ -255,7 +254,7 @@ class Placing(Admission):
     def _go_on(self, entry: Entry) -> None:
         """Everything it needs is there."""
         plan = entry.plan
-        if self._journal is not None and self._take_recorded(entry, self._journal):
+        if self._remembers and self._take_recorded(entry):
             return
         if plan is None:
             self._begin(entry)
@@ -273,20 +272,26 @@ class Placing(Admission):
         else:
             self._queue_on_resources(entry)
 
-    def _take_recorded(self, entry: Entry, journal: RunJournal) -> bool:
-        """Whether it ended in an earlier process."""
+    def _take_recorded(self, entry: Entry) -> bool:
+        """Whether it ended before: in the run that this one goes on with, or in an earlier process."""
         if entry.plan is None and not isinstance(entry.node, (ModelStep, ToolCall)):
             return False
-        recorded = journal.lookup(entry.id)
-        if recorded is None or not recorded.is_ended or recorded.state not in ("finished", "failed"):
+        ended, decision = self._past.get(entry.id), None
+        if ended is not None:
+            decision = ended.decision
+        elif self._journal is not None:
+            ended = self._journal.lookup(entry.id)
+            approval = self._journal.approvals.get(entry.id)
+            if approval is not None and approval.decision is not None:
+                decision = read_decision(approval.decision)
+        if ended is None or ended.state not in ("finished", "failed"):
             return False
-        entry.source, entry.attempt, entry.value = "journal", recorded.attempt, recorded.value
-        approval = journal.approvals.get(entry.id)
-        if approval is not None and approval.decision is not None:
-            entry.more.decision = decision = read_decision(approval.decision)
+        entry.source, entry.attempt, entry.value = "journal", ended.attempt, ended.value
+        if decision is not None:
+            entry.more.decision = decision
             if isinstance(decision, Approve) and decision.arguments is not None:
                 entry.node = ToolCall(entry.id, entry.node.name, decision.arguments)
-        self._end(entry, recorded.state, error=recorded.error)
+        self._end(entry, ended.state, error=ended.error)
         return True
 
     def _resolve(self, entry: Entry, plan: Plan) -> bool:

@@ -45,6 +45,7 @@ class Table(ABC):
         run_id: str = "",
         cache: Cache | None = None,
         journal: RunJournal | None = None,
+        past: Mapping[str, Outcome] | None = None,
         slots: int | Mapping[str, int] = DEFAULT_LIMIT,
         fail_fast: bool = False,
         timeout_s: float | None = None,
@@ -60,6 +61,8 @@ class Table(ABC):
         self._run_id = run_id
         self._cache: Cache = NullCache() if cache is None else cache
         self._journal = journal
+        self._past: Mapping[str, Outcome] = {} if past is None else past
+        self._remembers = journal is not None or bool(past)
         self._fail_fast = fail_fast
         self._timeout_s = timeout_s
         self._run_model = run_model_step
@@ -99,7 +102,7 @@ class Table(ABC):
             tool = self._tools.get(name)
             if tool is None:
                 return None
-            plan = self._plans[name] = Plan(tool, has_journal=self._journal is not None)
+            plan = self._plans[name] = Plan(tool, remembers=self._remembers)
         return plan
 
     def _value(self, entry: Entry | None, reference: Reference) -> JSON:

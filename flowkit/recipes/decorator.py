@@ -128,8 +128,9 @@ class Recipe(Generic[P, R_co]):
         that a tool's scope needs.
         """
         chosen = cast(RecipeRunOptions, {**self._options, **options})
-        check_options(self.plan, chosen)
-        return RecipeRun(self.plan, self.read_inputs({} if inputs is None else inputs), chosen)
+        values = self.read_inputs({} if inputs is None else inputs)
+        check_options(self.plan, chosen, values)
+        return RecipeRun(self.plan, values, chosen)
 
     @asynccontextmanager
     async def stream(

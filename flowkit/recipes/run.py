@@ -2,7 +2,8 @@
 
 The run owns one task. Whatever ends it, the result comes and every call has its outcome; a step that failed, was
 skipped or denied fails the recipe, unless it was optional. With a journal, a run that was killed or waited for a
-person goes on under its `run_id`: steps that ended don't run again.
+person goes on under its `run_id`; without one, a run that waited goes on from its result. Steps that ended don't run
+again.
 """
 
 import asyncio
@@ -41,8 +42,9 @@ class RecipeRunOptions(TypedDict, total=False):
     `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `cache` keeps
     results with a TTL: True is the user's cache folder, False none. With `journal` a run can go on after a crash,
     under its `run_id`; `allow_changed` lets it although its code changed. `slots` says how many calls run at once, in
-    all or by name. `timeout_s` bounds the whole. `decisions` answer calls that wait for a person, by their ids. `model`
-    is asked in place of those that the steps name: of all, or by name.
+    all or by name. `timeout_s` bounds the whole. `decisions` answer calls that wait for a person, by their ids, in a
+    run that goes on: `resume` is the result of one that waited, where there is no journal. `model` is asked in place of
+    those that the steps name: of all, or by name.
     """
 
     data: object
@@ -55,12 +57,13 @@ class RecipeRunOptions(TypedDict, total=False):
     slots: int | Mapping[str, int]
     timeout_s: float | None
     decisions: Mapping[str, Decision]
+    resume: "RecipeResult[Any] | None"
     model: Model | Mapping[str, Model] | None
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeResult(Generic[R_co]):
-    """How a run of a recipe ended.
+    """How a run of a recipe ended, which began with `inputs`.
 
     `output` is None unless `status` is `done`. `calls` has the outcome of every call, those of bodies and needs
     included. `usage` and `cost` (US dollars, None where a price isn't known) are those of its model steps. `pending`
@@ -75,13 +78,15 @@ class RecipeResult(Generic[R_co]):
     pending: tuple[Pending, ...]
     error: FlowkitError | None
     run_id: str
+    inputs: Mapping[str, JSON]
 
 
 class RecipeRun(Generic[R]):
     """A run that goes on whether or not anyone watches; iterate over it for its events."""
 
     def __init__(self, plan: RecipePlan[R], inputs: Mapping[str, JSON], options: RecipeRunOptions) -> None:
-        self.id = options.get("run_id") or f"run-{secrets.token_hex(8)}"
+        resumed = options.get("resume")
+        self.id = options.get("run_id") or (resumed.run_id if resumed else f"run-{secrets.token_hex(8)}")
         self.log = EventLog(self.id, asyncio.get_running_loop().time)
         self._driver = _Driver(plan, inputs, options, self.log)
         self._task = asyncio.create_task(self._driver.drive(), name=f"run {self.id}")
@@ -124,6 +129,7 @@ class _Driver(Generic[R]):
         self._plan = plan
         self._inputs = dict(inputs)
         self._options = options
+        self._past, self._decisions = _read_past(options)
         self._log = log
         self._usage = Usage()
         self._cost = 0.0
@@ -169,6 +175,7 @@ class _Driver(Generic[R]):
             run_id=context.run_id,
             cache=self._open_cache(),
             journal=journal,
+            past=self._past,
             slots=self._options.get("slots", DEFAULT_LIMIT),
             run_model_step=self._run_model_step,
         )
@@ -234,10 +241,9 @@ class _Driver(Generic[R]):
 
     def _apply_decisions(self, executor: Executor) -> bool:
         """Decide what `decisions` knows of; whether anything was."""
-        decisions = self._options.get("decisions", {})
-        decided = [call.id for call in executor.pending if call.id in decisions]
+        decided = [call.id for call in executor.pending if call.id in self._decisions]
         for call_id in decided:
-            executor.decide(call_id, decisions[call_id])
+            executor.decide(call_id, self._decisions[call_id])
         return bool(decided)
 
     async def _run_model_step(self, node: ModelStep, arguments: Mapping[str, JSON]) -> JSON:
@@ -272,6 +278,7 @@ class _Driver(Generic[R]):
             pending=ending.pending,
             error=ending.error,
             run_id=self._log.run,
+            inputs=self._inputs,
         )
         if ending.error is not None:
             ending.error.result = result
@@ -331,8 +338,21 @@ class _Ending(Generic[R]):
     error: FlowkitError | None = None
 
 
-def check_options(plan: RecipePlan[Any], options: RecipeRunOptions) -> None:
-    """Refuse a run that lacks the identity by which its tools' results are kept apart, or names a model in vain."""
+def _read_past(options: RecipeRunOptions) -> tuple[Mapping[str, Outcome], Mapping[str, Decision]]:
+    """What ended before, and what was decided, before and now."""
+    decisions, resumed = options.get("decisions", {}), options.get("resume")
+    if resumed is None:
+        return {}, decisions
+    past = {outcome.call.id: outcome for outcome in resumed.calls}
+    before = {call_id: outcome.decision for call_id, outcome in past.items() if outcome.decision is not None}
+    return past, {**before, **decisions}
+
+
+def check_options(plan: RecipePlan[Any], options: RecipeRunOptions, inputs: Mapping[str, JSON]) -> None:
+    """Refuse options that don't fit: a missing identity for tools that keep results by it, a model that isn't asked.
+
+    And decisions on nothing: a run that starts anew would do once more what has been done.
+    """
     for tool in plan.tools.values():
         if tool.ttl_s is not None and tool.scope in ("user", "session") and options.get(tool.scope) is None:
             raise ConfigurationError(
@@ -344,3 +364,16 @@ def check_options(plan: RecipePlan[Any], options: RecipeRunOptions) -> None:
         raise ConfigurationError(
             f"recipe {plan.name!r} asks no {min(unknown)!r}; it asks {', '.join(plan.requests) or 'nobody'}"
         )
+    resumed = options.get("resume")
+    if options.get("journal") is None and options.get("decisions") and resumed is None:
+        raise ConfigurationError(
+            "decisions are for a run that goes on: give resume=, the result that waits, or its journal and run_id"
+        )
+    if resumed is None:
+        return
+    if options.get("journal") is not None:
+        raise ConfigurationError("a run in a journal goes on by its run_id; leave resume= out")
+    if resumed.status != "waiting":
+        raise ConfigurationError(f"a run that is {resumed.status} doesn't go on: resume= takes a result that waits")
+    if resumed.inputs != inputs:
+        raise ConfigurationError(f"run {resumed.run_id!r} began with other inputs")
