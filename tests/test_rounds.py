@@ -476,6 +476,50 @@ def test_a_prefetch_may_be_a_function_of_context_and_message() -> None:
     assert run_virtual(agent.run("find tea")).prefetched == (1, 1)
 
 
+async def guess_slowly(context: Context[Any], message: str) -> list[ToolCall]:
+    await asyncio.sleep(1)
+    return [look.call(message.split()[-1], seconds=1)]
+
+
+def test_a_function_that_names_reads_slowly_runs_beside_the_request() -> None:
+    async def go() -> tuple[AgentResult[str], float]:
+        agent = agent_of([[1.5, call("look", name="tea", seconds=1)], "Done."], look, prefetch=guess_slowly)
+        return await agent.run("find tea"), asyncio.get_running_loop().time()
+
+    result, seconds = run_virtual(go())
+    assert result.prefetched == (1, 1)
+    assert seconds == pytest.approx(2.0)  # pyright: ignore[reportUnknownMemberType]  # pytest's own type
+
+
+@pytest.mark.parametrize("turn", ["Hi.", [0.5, "Hi."], [1.0, "Hi."], [call("look", name="tea", seconds=3)]])
+def test_a_function_that_names_reads_too_late_is_dropped_with_its_turn(turn: Script) -> None:
+    result = run_virtual(agent_of([turn, "Hi."], look, prefetch=guess_slowly).run("find milk"))
+    assert result.output == "Hi."
+    assert result.prefetched[0] == 0
+
+
+def test_a_function_that_fails_to_name_reads_fails_the_run() -> None:
+    async def guess(_: Context[Any], message: str) -> list[ToolCall]:
+        raise KeyError(message)
+
+    with pytest.raises(KeyError, match="tea"):
+        run_virtual(agent_of([[1.0, "Hi."]], look, prefetch=guess).run("tea"))
+    with pytest.raises(ModelError, match="busy"):
+        run_virtual(agent_of([[1.0, ModelError("busy")]], look, prefetch=guess).run("tea"))
+
+
+@given(st.integers(0, 30))
+def test_for_every_moment_of_cancellation_the_function_that_names_reads_ends_too(tenths: int) -> None:
+    async def go() -> AgentResult[str]:
+        run = agent_of([[1.5, call("look", name="tea", seconds=1)], "Done."], look, prefetch=guess_slowly).start("tea")
+        asyncio.get_running_loop().call_later(tenths / 10, run.cancel)
+        result = await run.wait()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    assert run_virtual(go()).status in ("cancelled", "done")
+
+
 def test_only_reads_may_be_prefetched() -> None:
     with pytest.raises(DefinitionError, match="prefetch names 'refund'"):
         agent_of(["Hi."], refund, prefetch=[refund.call(order_id="O1", won=1)])

@@ -17,11 +17,11 @@ from typing import Any, Generic, TypedDict, cast
 from pydantic import BaseModel
 from typing_extensions import TypeVar, Unpack
 
-from flowkit.agent.answers import check_prefetch
 from flowkit.agent.as_tool import make_agent_tool
+from flowkit.agent.driving import Driver
 from flowkit.agent.limits import Limits
 from flowkit.agent.outputs import make_output
-from flowkit.agent.rounds import Rounds
+from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.run import (
     AgentResult,
     BeforeRequest,
@@ -176,8 +176,8 @@ class Agent(Generic[OutputT]):
             run_id=run_id or f"run-{secrets.token_hex(8)}",
         )
         log = EventLog(context.run_id, asyncio.get_running_loop().time)
-        rounds = Rounds(plan, log, context, Given(said, messages, options.get("decisions", {})))
-        run = Run(log, rounds.decide, rounds.drive(), on_end=lambda: self._running.pop((log.run, user), None))
+        driver = Driver(plan, log, context, Given(said, messages, options.get("decisions", {})))
+        run = Run(log, driver.decide, driver.drive(), on_end=lambda: self._running.pop((log.run, user), None))
         self._running[run.id, user] = run
         return run
 

@@ -1,27 +1,18 @@
 """What outcomes become for those who read them: the model's tool messages, the user's tips."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flowkit.agent.turn_tools import find_tool
 from flowkit.codec import dumps
-from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.executor import Approve, Outcome
 from flowkit.messages import RequestedCall, ToolMessage
-from flowkit.references import ToolCall
 from flowkit.tools import Tool
 from flowkit.tools.reading import DEFAULT_MAX_CHARS, READ_TOOL, LongResults
 from flowkit.tools.toolsets import Toolset
 
 SHORTEST_TIP_S = 0.05
 """A late start that cost less than this isn't worth telling."""
-
-
-def find_tool(tools: Toolset, name: str) -> Tool[..., Any] | None:
-    """The tool of this name in the set, or among those that its tools need."""
-    found = tools.get(name)
-    if found is not None:
-        return found
-    return next((tool.needed_tools[name] for tool in tools if name in tool.needed_tools), None)
 
 
 def make_tool_message(
@@ -61,33 +52,3 @@ def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[
                 f"{name}: its effect isn't declared, so it was treated as a write; "
                 f"as a read it would have started {late_s:.1f} s sooner"
             )
-
-
-def check_prefetch(tools: Toolset, call: ToolCall, agent: str) -> None:
-    """Raise `DefinitionError` for a call that mustn't start before the model has asked for it."""
-    tool = find_tool(tools, call.name)
-    if tool is None:
-        raise DefinitionError(f"agent {agent!r}: prefetch names {call.name!r}, which isn't one of its tools")
-    if tool.effect != "read" or tool.approval:
-        raise DefinitionError(
-            f"agent {agent!r}: prefetch names {call.name!r}, but only a read without approval may start before the "
-            "model has asked for it",
-            tool=call.name,
-        )
-
-
-def count_asked(tools: Toolset, outcomes: Mapping[str, Outcome], prefetched: Collection[str]) -> int:
-    """How many of the prefetched calls the model asked for, itself or through a need."""
-    if not prefetched:
-        return 0
-    asked = [_canonical(tools, outcome.call) for node, outcome in outcomes.items() if node not in prefetched]
-    return sum(_canonical(tools, outcomes[node].call) in asked for node in prefetched if node in outcomes)
-
-
-def _canonical(tools: Toolset, call: ToolCall) -> tuple[str, object]:
-    """The call with its defaults filled in, so that one that leaves them out equals one that spells them."""
-    tool = find_tool(tools, call.name)
-    try:
-        return call.name, call.arguments if tool is None else tool.validate(call.arguments).shown
-    except ToolArgumentsError:
-        return call.name, call.arguments

@@ -1,0 +1,110 @@
+"""Reads that an agent names before the model has asked for them.
+
+They run beside the first request, and so does the function that names them. When the model asks for the same, its call
+joins theirs; what it hasn't asked for when that turn has ended is dropped, and counted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
+from contextlib import suppress
+from inspect import isawaitable, iscoroutine
+from typing import Any
+
+from flowkit.agent.run import Prefetch
+from flowkit.agent.turn_tools import TurnTools, find_tool
+from flowkit.context import Context
+from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.executor import Executor, Outcome
+from flowkit.references import ToolCall
+from flowkit.tools.toolsets import Toolset
+
+
+class Prefetching:
+    """One run's prefetched reads; leaving the context stops the function that names them."""
+
+    def __init__(self, prefetch: Prefetch, graph: Executor, tools: TurnTools, agent: str) -> None:
+        self._prefetch = prefetch
+        self._graph = graph
+        self._tools = tools
+        self._agent = agent
+        self._nodes: list[str] = []
+        self._naming: asyncio.Task[None] | None = None
+        self._named: Awaitable[Iterable[ToolCall]] | None = None
+
+    async def __aenter__(self) -> "Prefetching":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        naming = self._naming
+        if naming is None:
+            return
+        naming.cancel()
+        while not naming.done():
+            with suppress(asyncio.CancelledError):  # a second cancellation must not leave it behind
+                await asyncio.wait([naming])
+        if not naming.cancelled():
+            naming.exception()  # a run that ends earlier has its own reason
+        elif iscoroutine(self._named):
+            self._named.close()  # one that was cancelled before its first step would complain that nobody waited
+
+    def start(self, context: Context[Any]) -> None:
+        """Start the reads, or the function that names them. Raises `DefinitionError` for what may not be prefetched."""
+        prefetch = self._prefetch
+        named = prefetch(context, context.message) if callable(prefetch) else prefetch
+        if isawaitable(named):
+            self._named = named
+            self._naming = asyncio.create_task(self._wait_named(named))
+        else:
+            self._start(named)
+
+    def end_turn(self) -> None:
+        """Drop what the model did not ask for. Raises what the function that names reads raised."""
+        if self._naming is not None:
+            if self._naming.done():
+                self._naming.result()
+            self._naming.cancel()
+        for node in self._nodes:
+            self._graph.cancel(node, "the model did not ask for it")
+
+    def count(self, outcomes: Mapping[str, Outcome]) -> tuple[int, int]:
+        """How many of them the model asked for, itself or through a need, and how many there were."""
+        tools = self._tools.now
+        if not self._nodes:
+            return 0, 0
+        asked = [_canonical(tools, outcome.call) for node, outcome in outcomes.items() if node not in self._nodes]
+        met = sum(_canonical(tools, outcomes[node].call) in asked for node in self._nodes if node in outcomes)
+        return met, len(self._nodes)
+
+    async def _wait_named(self, named: Awaitable[Iterable[ToolCall]]) -> None:
+        self._start(await named)
+
+    def _start(self, calls: Iterable[ToolCall]) -> None:
+        calls = tuple(calls)
+        for call in calls:
+            check_prefetch(self._tools.now, call, self._agent)
+        for position, call in enumerate(calls):
+            node = f"prefetch/{position}"
+            self._nodes.append(node)
+            self._graph.add(ToolCall(node, call.name, call.arguments))
+
+
+def check_prefetch(tools: Toolset, call: ToolCall, agent: str) -> None:
+    """Raise `DefinitionError` for a call that mustn't start before the model has asked for it."""
+    tool = find_tool(tools, call.name)
+    if tool is None:
+        raise DefinitionError(f"agent {agent!r}: prefetch names {call.name!r}, which isn't one of its tools")
+    if tool.effect != "read" or tool.approval:
+        raise DefinitionError(
+            f"agent {agent!r}: prefetch names {call.name!r}, but only a read without approval may start before the "
+            "model has asked for it",
+            tool=call.name,
+        )
+
+
+def _canonical(tools: Toolset, call: ToolCall) -> tuple[str, object]:
+    """The call with its defaults filled in, so that one that leaves them out equals one that spells them."""
+    tool = find_tool(tools, call.name)
+    try:
+        return call.name, call.arguments if tool is None else tool.validate(call.arguments).shown
+    except ToolArgumentsError:
+        return call.name, call.arguments

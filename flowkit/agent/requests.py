@@ -1,0 +1,43 @@
+"""What one request to the model carries: the conversation so far, in the words and under the names that travel."""
+
+from collections.abc import Sequence
+from inspect import isawaitable
+from typing import Any
+
+from flowkit.agent.run import Plan
+from flowkit.context import Context
+from flowkit.history import NOT_RUN, mend, rename_calls
+from flowkit.messages import Message, SystemMessage
+from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.tools.toolsets import Toolset
+
+
+async def make_request(
+    plan: Plan[Any],
+    context: Context[Any],
+    messages: Sequence[Message],
+    tools: Toolset,
+    *,
+    turn: int,
+    attempt: int,
+    tool_choice: ToolChoice,
+    max_tokens: int | None,
+) -> ModelRequest:
+    """The request for one attempt at a turn; what the user's own functions raise goes through."""
+    said = tuple(messages)
+    if plan.before_request is not None:
+        changed = plan.before_request(said, context)
+        said = mend(tuple(await changed if isawaitable(changed) else changed), missing=NOT_RUN, keeps_instructions=True)
+    made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
+    instructions = made if isinstance(made, str) else await made
+    wire_names = {name: alias for alias, name in tools.aliases.items()}
+    return ModelRequest(
+        messages=((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names),
+        tools=tools.specs(references=plan.references),
+        tool_choice=tool_choice,
+        output_schema=plan.output.schema,
+        max_tokens=max_tokens,
+        attempt=attempt,
+        turn=turn,
+        data=context.data,
+    )

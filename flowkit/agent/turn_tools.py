@@ -1,0 +1,35 @@
+"""The tools of the turn at hand: they may come and go between turns."""
+
+from typing import Any
+
+from flowkit.context import Context
+from flowkit.tools import Tool, tool
+from flowkit.tools.reading import LongResults
+from flowkit.tools.toolsets import Toolset
+
+
+class TurnTools:
+    """A run's tools, asked for anew before each turn; once a result was cut, with the one that reads on."""
+
+    def __init__(self, tools: Toolset, context: Context[Any]) -> None:
+        self.now = tools
+        self.long = LongResults()
+        self._tools = tools
+        self._context = context
+
+    async def refresh(self) -> None:
+        """Take those of the next turn."""
+        tools = await self._tools.current(self._context)
+        self.now = tools if self.long.is_empty else Toolset(tools, tool(effect="read")(self.long.reader()))
+
+    def get(self, name: str) -> Tool[..., Any] | None:
+        """The tool of this name, also one that is only needed by another."""
+        return find_tool(self.now, name)
+
+
+def find_tool(tools: Toolset, name: str) -> Tool[..., Any] | None:
+    """The tool of this name in the set, or among those that its tools need."""
+    found = tools.get(name)
+    if found is not None:
+        return found
+    return next((tool.needed_tools[name] for tool in tools if name in tool.needed_tools), None)
