@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flowkit.agent import Agent
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import DefinitionError
+from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.targets import find_violations
 from flowkit.testing import ScriptedModel, call, run_virtual
 from flowkit.tools import Tool, tool
@@ -69,6 +69,20 @@ def test_prefix_keeps_equal_names_apart() -> None:
     assert renamed is not None
     assert renamed.name == "shop_get_order"
     assert get_order.name == "get_order"
+
+
+def test_errors_tell_the_name_with_its_prefix() -> None:
+    schema: dict[str, JSON] = {"properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    foreign = Tool.from_schema("foreign", "", schema, print)
+    for plain in (get_order, foreign):
+        prefixed = Toolset(plain, prefix="shop.").get(f"shop.{plain.name}")
+
+        assert prefixed is not None
+        for made in (prefixed, plain):
+            with pytest.raises(ToolArgumentsError, match=f"^tool '{made.name}': .* is missing"):
+                made.validate({})
+            with pytest.raises(ToolArgumentsError, match=f"^tool '{made.name}': "):
+                made.call()
 
 
 def test_filter_keeps_what_it_is_true_for() -> None:

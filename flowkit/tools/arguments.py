@@ -5,6 +5,7 @@ form in text only. A dict that holds Python values (`tool.call(when=date.today()
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,6 +68,12 @@ class ArgumentsReader:
         self.adapter = adapter
         self._read_text = adapter.validator.validate_json
         self._read_python = adapter.validator.validate_python
+
+    def renamed(self, tool: str) -> "ArgumentsReader":
+        """The same for this tool under another name."""
+        reader = copy(self)
+        reader.tool = tool
+        return reader
 
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
         """The function's values; raises `ToolArgumentsError` with a line for each wrong argument."""

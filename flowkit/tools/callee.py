@@ -72,6 +72,10 @@ class Callee(Protocol):
         """The same as a method of this object."""
         ...
 
+    def renamed(self, name: str) -> "Callee":
+        """The same under another name, which its errors tell."""
+        ...
+
     def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call in Python, by name."""
         ...
@@ -220,6 +224,12 @@ class FunctionCallee:
         bindings = {need.parameter: need for need in bound.needs}
         bound._parts = tuple(bindings[part.parameter] if isinstance(part, Need) else part for part in self._parts)
         return bound
+
+    def renamed(self, name: str) -> "FunctionCallee":
+        renamed = copy(self)
+        renamed.name = name
+        renamed._readers = {given: reader.renamed(name) for given, reader in self._readers.items()}
+        return renamed
 
     def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         own = [part for part in self._parts if isinstance(part, Parameter)]

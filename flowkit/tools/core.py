@@ -112,17 +112,30 @@ class Tool(Generic[P, R_co]):
 
     def _bind(self, receiver: object) -> "Tool[..., Any]":
         """The tool of one object; needs that are methods of its class are bound with it."""
-        bound = object.__new__(type(self))
-        bound.__dict__.update(self.__dict__)
+        bound = self._with(self._callee.bind(receiver))
         bound._receiver = receiver
         bound._is_method = False
-        bound._callee = self._callee.bind(receiver)
         bound.function = bound._callee.function
         bound.needs = bound._callee.needs
         bound.needed_tools = find_needed_tools(self.name, bound.needs)
-        for made in ("_made_with", "_key_head"):
-            bound.__dict__.pop(made, None)
         return bound
+
+    def renamed(self, name: str) -> Self:
+        """The same tool under another name."""
+        if self.name == name:
+            return self
+        renamed = self._with(self._callee.renamed(name))
+        renamed.name = name
+        return renamed
+
+    def _with(self, callee: Callee) -> Self:
+        """A copy of this tool on another view of its function."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._callee, made._reader = callee, callee.reader(frozenset())
+        for cached in ("_made_with", "_key_head"):
+            made.__dict__.pop(cached, None)
+        return made
 
     @property
     def is_unbound(self) -> bool:

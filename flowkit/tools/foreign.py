@@ -89,6 +89,11 @@ class SchemaCallee:
         bound.function = MethodType(self.function, receiver)
         return bound
 
+    def renamed(self, name: str) -> "SchemaCallee":
+        renamed = copy(self)
+        renamed.name, renamed._reader = name, self._reader.renamed(name)
+        return renamed
+
     def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if args:
             raise TypeError(f"{self.name}() has a schema and no signature: give its arguments by name")

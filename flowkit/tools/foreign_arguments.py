@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,6 +37,12 @@ class SchemaReader:
         if unknown is not None:
             raise DefinitionError.about(tool, f"the schema's {unknown} points nowhere in it")
         self._validator: Any = Draft202012Validator(schema)
+
+    def renamed(self, tool: str) -> "SchemaReader":
+        """The same for this tool under another name."""
+        reader = copy(self)
+        reader.tool = tool
+        return reader
 
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
         repaired: list[str] = []

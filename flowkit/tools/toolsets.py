@@ -4,7 +4,6 @@ A `Toolset` doesn't change; tools that come and go between turns are named by a 
 gives the set for the next turn.
 """
 
-import copy
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from inspect import isawaitable
@@ -62,7 +61,7 @@ class Toolset:
                 self._changing.extend(item._changing)
             for tool in item if isinstance(item, Toolset) else (make_tool(item),):
                 if filter is None or filter(tool):
-                    self._add(rename(tool, prefix + tool.name))
+                    self._add(tool.renamed(prefix + tool.name))
         step = (prefix, filter)
         self._changing = [replace(changing, steps=(*changing.steps, step)) for changing in self._changing]
         self.aliases: Mapping[str, str] = make_aliases(self._tools)
@@ -131,7 +130,7 @@ class Toolset:
         """The same set with other tools under some of its names; raises `DefinitionError` for a name it hasn't."""
         for name in tools.keys() - self._tools.keys():
             raise DefinitionError(f"there is no tool {name!r} to replace; {suggest(name, self._tools)}", tool=name)
-        replaced = {name: rename(make_tool(tool), name) for name, tool in tools.items()}
+        replaced = {name: make_tool(tool).renamed(name) for name, tool in tools.items()}
         result = Toolset(*(replaced.get(tool.name, tool) for tool in self), target=self.target)
         result._changing = self._changing
         return result
@@ -170,15 +169,6 @@ def lower_tool(tool: AnyTool, target: Target) -> Lowered:
     if target not in known:
         known[target] = lower(tool.parameters, target, strict=tool.strict)
     return known[target]
-
-
-def rename(tool: AnyTool, name: str) -> AnyTool:
-    """The same tool under another name."""
-    if tool.name == name:
-        return tool
-    renamed = copy.copy(tool)
-    renamed.name = name
-    return renamed
 
 
 def takes_references(tool: AnyTool) -> bool:
