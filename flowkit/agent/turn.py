@@ -5,6 +5,7 @@ is held until the turn has ended well and its message is in the journal, then `r
 broke is dropped: its calls are void, what its reads found is kept for the next attempt.
 """
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -25,6 +26,7 @@ from flowkit.tools.aliases import make_alias
 from flowkit.tools.toolsets import Toolset, takes_references
 
 AnyTool = Tool[..., Any]
+logger = logging.getLogger("flowkit.agent")
 
 
 @dataclass(slots=True)
@@ -113,6 +115,13 @@ class Attempt:
         for part in self._assembler.end(error):
             self._take(part)
         turn = self._assembler.turn
+        if turn.leaked is not None and self._tools.aliases:
+            logger.warning(
+                "the answer of %r holds %r: its server doesn't know how the model writes calls; "
+                "OpenAIModel(..., text_calls=True) reads them from the text",
+                self._source,
+                turn.leaked,
+            )
         kept = [call for _, call in sorted(self._calls.items()) if call.sealed is not None]
         return FinishedAttempt(
             message=AssistantMessage(

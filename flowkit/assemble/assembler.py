@@ -33,6 +33,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
+from flowkit.models.text_calls import SIGNS
 
 MAX_CALLS = 128
 """The most calls of one turn; a model that loops asks for more."""
@@ -41,9 +42,6 @@ _GOOD: tuple[FinishReason, ...] = ("stop", "tool_calls")
 
 _REPLAYED = ("reasoning_content", "reasoning")
 """Fields of thinking that some servers want back: DeepSeek and Kimi answer 400 to a history without theirs."""
-
-_MARKERS = ("<|tool_call", "<tool_call>", "<｜tool▁call", "[TOOL_CALLS]", "<function=", "<|python_tag|>")
-"""How the calls of well-known models begin, when their server leaves them in the text."""
 
 
 class Assembler:
@@ -129,7 +127,7 @@ class Assembler:
         finish = self._finish
         leaked = None
         if not calls:
-            leaked = next((marker for marker in _MARKERS if marker in text or marker in thinking), None)
+            leaked = next((sign for sign in SIGNS if sign in text or sign in thinking), None)
         return Turn(
             text=text,
             thinking=thinking,

@@ -102,7 +102,7 @@ class Turn:
     None the turn can be used, whatever `complete` says. `complete` means that it is known to be whole: it came to its
     end and no call is void; where a server gave no reason but only its end mark, that calls with arguments closed.
     `provider` is what has to go back in the next request; so has `thinking` where `thinking_field` names its field.
-    `leaked` is a marker of a tool call in the text or thinking of a turn without calls: the server didn't recognise
+    `leaked` is the sign of a tool call in the text or thinking of a turn without calls: the server didn't recognise
     its model's calls.
     """
 

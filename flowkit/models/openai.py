@@ -37,7 +37,7 @@ class OpenAIModel:
     `ConfigurationError` here, not in the middle of a run. `api` is the Responses API for OpenAI's own models that
     think, which take no tools over Chat Completions any more, and Chat Completions for all others.
     `json_schema=False` is for servers that can't hold an answer to a schema: it goes into the instructions, and JSON
-    is asked for. Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of
+    is asked for. `text_calls=True` is for servers that leave their model's calls in the text. Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of
     known prices. `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
 
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
@@ -56,6 +56,7 @@ class OpenAIModel:
     extra_body: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     include_usage: bool = True
     json_schema: bool | None = None
+    text_calls: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     api_version: str | None = None
     timeout: float = 600.0
@@ -86,6 +87,7 @@ class OpenAIModel:
             extra_body=self.extra_body,
             include_usage=self.include_usage,
             json_schema=takes_json_schema(base_url, api) if self.json_schema is None else self.json_schema,
+            text_calls=self.text_calls,
         )
         thinking_fields(self.thinking, model=self.model, base_url=base_url, api=api, dialect=self.thinking_dialect)
         for name, value in (("base_url", base_url), ("server", server), ("settings", settings)):

@@ -37,7 +37,8 @@ class Settings:
     """The settings of one model behind one address; nothing in it is secret but a password in the address.
 
     `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out, and None
-    takes one out. `json_schema` says that the server holds an answer to a schema. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
+    takes one out. `json_schema` says that the server holds an answer to a schema. `text_calls` looks for
+    calls in the text. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Settings:
     extra_body: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     include_usage: bool = True
     json_schema: bool = True
+    text_calls: bool = False
 
     @property
     def source(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Protocol, assert_never
 
 from flowkit.codec import JSON
@@ -15,6 +15,7 @@ from flowkit.models.reading import Reader
 from flowkit.models.responses import ResponsesReader
 from flowkit.models.responses_request import build_responses_body
 from flowkit.models.settings import Settings
+from flowkit.models.text_calls import read_text_calls
 from flowkit.models.thinking import Api
 
 
@@ -52,12 +53,16 @@ async def stream_deltas(
     source: ByteSource, request: ModelRequest, silence_s: float = math.inf
 ) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
     """The answer of a byte source as deltas; `silence_s` is how long a body may go on without saying anything."""
-    async with source.open(build_body(request, source.settings)) as chunks:
-        deltas = _read(chunks, _make_reader(source.settings.api), silence_s)
-        try:
+    settings = source.settings
+    async with (
+        source.open(build_body(request, settings)) as chunks,
+        aclosing(_read(chunks, _make_reader(settings.api), silence_s)) as deltas,
+    ):
+        if settings.text_calls and request.tools:
+            async with aclosing(read_text_calls(deltas, request)) as told:
+                yield told
+        else:
             yield deltas
-        finally:
-            await deltas.aclose()
 
 
 async def _read(chunks: AsyncIterator[bytes], reader: Reader, silence_s: float) -> AsyncGenerator[Delta, None]:

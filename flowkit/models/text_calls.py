@@ -1,0 +1,199 @@
+"""Calls that a server left in the text, for it doesn't know how its model writes them.
+
+Local servers do that with models they know too little of. Asked for, not guessed: an answer may well speak of calls.
+From the first sign of one the text is held until the answer has ended well. If all that was held is calls of tools that
+the request named, it becomes these calls; if anything else stands in it, it stays the text that it was. What the
+user or a tool has written doesn't become a call by being repeated.
+"""
+
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, cast
+
+from flowkit.codec import JSON, dumps, loads
+from flowkit.messages import ToolMessage, ToolSpec, UserMessage, text_of
+from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
+
+SIGNS = (
+    "<tool_call",
+    "<|tool_call",
+    "<｜tool▁call",
+    "<｜DSML｜",
+    "[TOOL_CALLS]",
+    "<function=",
+    "<|python_tag|>",
+    "functools[",
+)
+"""How the calls of well-known models begin."""
+_BARE = re.compile(r"\s*(?:```(?:json)?\s*)?([\[{])|\s*(?:`{1,2}|```[json]*\s*)?\Z")
+"""What an answer begins with that may be nothing but the JSON of a call."""
+_AROUND = re.compile(
+    r"\s+|[,;]|</?tool_calls?>|<\|tool_calls?(?:_[a-z_]+)?\|>|<\|/tool_call\|>|<｜tool▁[^｜]*｜>|</?｜DSML｜\w+>|"
+    r"\[/?TOOL_CALLS\]|\[ARGS\]|<\|python_tag\|>|functools(?=\[)|```(?:json)?|<\|(?:eom_id|eot_id|im_end)\|>"
+)
+"""What stands around calls and between them."""
+_NAME = re.compile(r"(?:functions\.)?([\w.-]+)(?::\d+)?(?=\s*[\[<{\n])")
+_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_TAGGED = re.compile(
+    r"<function=([^>\s]+)>(.*?)</function>|<｜DSML｜invoke name=\"([^\"]+)\">(.*?)</｜DSML｜invoke>", re.DOTALL
+)
+_PARAMETER = re.compile(
+    r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>|"
+    r"<｜DSML｜parameter name=\"([^\"]+)\"[^>]*>(.*?)</｜DSML｜parameter>",
+    re.DOTALL,
+)
+
+
+_DECODER = json.JSONDecoder(strict=False)
+
+
+class _Call(NamedTuple):
+    name: str
+    arguments: dict[str, JSON]
+    source: str
+
+
+async def read_text_calls(deltas: AsyncIterator[Delta], request: ModelRequest) -> AsyncGenerator[Delta, None]:
+    """The deltas, with calls of the request's tools in place of text that is nothing else."""
+    calls = TextCalls(request)
+    async for delta in deltas:
+        for told in calls.feed(delta):
+            yield told
+    for told in calls.end():
+        yield told
+
+
+class TextCalls:
+    """Holds text back that may be calls, and tells at the end of the answer what it was."""
+
+    def __init__(self, request: ModelRequest) -> None:
+        self._tools = {tool.name: tool for tool in request.tools}
+        self._said = [text_of(message.content) for message in request.messages if isinstance(message, UserMessage)]
+        self._said += [message.text for message in request.messages if isinstance(message, ToolMessage)]
+        self._may_be_bare = request.output_schema is None
+        self._held: list[str] = []
+        self._is_holding = False
+        self._is_over = False
+
+    def feed(self, delta: Delta) -> list[Delta]:
+        """What can be told by now."""
+        match delta:
+            case TextDelta(choice=0, text=text) if not self._is_over:
+                return self._take(text)
+            case CallDelta(choice=0):
+                # The server knows its model's calls, so what stands in the text is text.
+                return [*self.end(), delta]
+            case FinishDelta(choice=0, reason="stop" | "tool_calls") | EndDelta():
+                return [*self._read_held(), delta]
+            case FinishDelta(choice=0):
+                return [*self.end(), delta]
+            case _:
+                return [delta]
+
+    def end(self) -> list[Delta]:
+        """What is still held is text, for the answer didn't end well."""
+        held, self._held = "".join(self._held), []
+        self._is_over = True
+        return [TextDelta(held)] if held else []
+
+    def _take(self, text: str) -> list[Delta]:
+        self._held.append(text)
+        if self._is_holding:
+            return []
+        text = "".join(self._held)
+        if self._may_be_bare and (bare := _BARE.match(text)):
+            self._is_holding = bare[1] is not None
+            return []
+        self._may_be_bare = False
+        start = min((place for sign in SIGNS if (place := text.find(sign)) >= 0), default=None)
+        self._is_holding = start is not None
+        if start is None:
+            start = len(text) - _length_of_beginning(text)
+        self._held = [text[start:]]
+        return [TextDelta(text[:start])] if start else []
+
+    def _read_held(self) -> list[Delta]:
+        calls = _read("".join(self._held), self._tools)
+        if not calls or any(call.source in said for call in calls for said in self._said):
+            return self.end()
+        try:
+            deltas: list[Delta] = [
+                CallDelta(slot=slot, name=call.name, arguments=dumps(call.arguments).decode())
+                for slot, call in enumerate(calls)
+            ]
+        except ValueError:  # NaN, or half of a character
+            return self.end()
+        self._held = []
+        return deltas
+
+
+def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
+    """The calls that this text is; none when anything else stands in it."""
+    calls: list[_Call] = []
+    named: tuple[str, int] | None = None  # a name whose arguments follow, and where it stands
+    place = 0
+    while place < len(text):
+        start = place
+        if around := _AROUND.match(text, place):
+            place = around.end()
+            if named is not None and around[0] == "</tool_call>":
+                calls.append(_Call(named[0], {}, text[named[1] : start]))
+                named = None
+        elif tagged := _TAGGED.match(text, place):
+            place = tagged.end()
+            name, body = tagged[1] or tagged[3], tagged[2] or tagged[4] or ""
+            pairs = [(found[1] or found[3], found[2] or found[4] or "") for found in _PARAMETER.finditer(body)]
+            calls.append(_Call(name, _read_pairs(pairs, tools.get(name)), tagged[0]))
+        elif named is not None and (pairs := _PAIR.findall(text[place : (end := text.find("</tool_call>", place))])):
+            calls.append(_Call(named[0], _read_pairs(pairs, tools.get(named[0])), text[named[1] : end]))
+            place, named = end, None
+        elif text[place] in "{[":
+            try:
+                value, place = _DECODER.raw_decode(text, place)
+            except (ValueError, RecursionError):
+                return []
+            if named is not None:
+                value, named, start = {"name": named[0], "arguments": value}, None, named[1]
+            calls += _read_json(value, text[start:place])
+        elif word := _NAME.match(text, place):
+            named, place = (word[1], start), word.end()
+        else:
+            return []
+    return calls if named is None and all(call.name in tools for call in calls) else []
+
+
+def _read_json(value: JSON, source: str) -> list[_Call]:
+    """The calls in a JSON object or list; one without a name is a call of no tool."""
+    if isinstance(value, list):
+        return [call for item in value for call in _read_json(item, source)]
+    entry = value if isinstance(value, dict) else {}
+    arguments = entry.get("arguments", entry.get("parameters"))
+    if isinstance(arguments, str):
+        arguments = _read_value(arguments, None)
+    is_call = entry.keys() <= {"name", "arguments", "parameters", "id", "type"} and isinstance(arguments, dict)
+    return [_Call(str(entry.get("name")) if is_call else "", cast(dict[str, JSON], arguments), source)]
+
+
+def _read_pairs(pairs: Sequence[tuple[str, str]], tool: ToolSpec | None) -> dict[str, JSON]:
+    """Arguments that come as text: JSON, but where the tool takes a text."""
+    properties = None if tool is None else tool.parameters.get("properties")
+    schemas = properties if isinstance(properties, dict) else {}
+    return {name: _read_value(text, schemas.get(name)) for name, text in pairs}
+
+
+def _read_value(text: str, schema: JSON) -> JSON:
+    if b'"string"' in dumps(schema):
+        return text
+    try:
+        return loads(text)
+    except ValueError:
+        return text
+
+
+def _length_of_beginning(text: str) -> int:
+    """How many characters at the end may begin a sign."""
+    longest = max(map(len, SIGNS)) - 1
+    return next(
+        (size for size in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-size:]) for s in SIGNS)), 0
+    )
