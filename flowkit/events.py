@@ -378,13 +378,12 @@ class EventLog:
 
     async def watch(self, after: int = -1) -> AsyncIterator[Event]:
         """Every event with a `seq` greater than `after`; ends when the log is closed."""
-        position = max(0, after + 1 - self.first_seq)
         while True:
-            while position < len(self.events):
-                end = len(self.events)
+            # Asked anew each time: who watches before the first event doesn't know yet where the count begins.
+            while (position := max(0, after + 1 - self.first_seq)) < (end := len(self.events)):
                 for event in merge(self.events[position:end]):
                     yield event
-                position = end
+                after = self.first_seq + end - 1
             if self.is_closed:
                 return
             waker = asyncio.get_running_loop().create_future()

@@ -51,6 +51,19 @@ def test_each_event_is_an_id_a_type_and_one_line_of_json() -> None:
     assert codec.loads(chunks[2].split(b"\n")[2].removeprefix(b"data: ")) == log.events[2].to_json()
 
 
+def test_viewer_that_comes_before_a_run_goes_on_misses_nothing() -> None:
+    async def go() -> list[bytes]:
+        log = EventLog("run-1", lambda: 0.0)
+        reading = asyncio.create_task(read_all(sse(log, after=10)))
+        await asyncio.sleep(0)
+        log.first_seq = 11
+        log.emit(RunStarted, "shop")
+        finish(log)
+        return await reading
+
+    assert [chunk.split(b"\n")[0] for chunk in asyncio.run(go())] == [b"id: 11", b"id: 12"]
+
+
 @pytest.mark.parametrize(("after", "first"), [(1, 2), ("1", 2), (" 2 ", 3), (None, 0), ("x", 0), ("-5", 0), ("²", 0)])
 def test_viewer_that_comes_back_goes_on_after_what_it_saw(after: int | str | None, first: int) -> None:
     log = make_log()
