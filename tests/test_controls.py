@@ -227,7 +227,33 @@ def test_group_holds_no_slot_and_gives_its_value() -> None:
 def test_input_that_is_a_reference_goes_on_from_there() -> None:
     body = nest(Body((), Reference("inputs", ("order", "city"))), "g", {"order": Reference("order", ("address",))})
     ran = execute(TOOLS, [ToolCall("order", "work", {"value": {"address": {"city": "Busan"}}}), Group("g", body)])
-    assert ran["g"].state == "failed", "a group begins at once, so its value has to come from its own nodes"
+    assert ran["g"].value == "Busan"
+
+
+OUTER = Reference("outer")
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        (Group("c", Body((), OUTER)), "late"),
+        (
+            Each("c", [1, 2], Body((ToolCall("c/w", "work", {"value": 3}),), [Reference("c/w"), OUTER])),
+            [[3, "late"]] * 2,
+        ),
+        (Each("c", [1], Body((ToolCall("c/w", "work"),), Reference("c/w")), key=OUTER), [None]),
+        (When("c", Compare(1, "==", 1), Body((), OUTER), Body((), None)), "late"),
+        (Fallback("c", (Body((ToolCall("c/w", "work", {"value": "bad"}),), None), Body((), OUTER))), "late"),
+    ],
+)
+def test_value_of_a_control_may_come_from_outside_it(control: Node, value: JSON) -> None:
+    ran = execute(TOOLS, [ToolCall("outer", "work", {"value": "late", "seconds": 5}), control])
+    assert ran["c"].value == value
+
+
+def test_control_whose_value_needs_what_failed_is_skipped() -> None:
+    ran = execute(TOOLS, [ToolCall("outer", "work", {"value": "bad"}), Group("c", Body((), [OUTER]))])
+    assert ran["c"].state == "skipped"
 
 
 def test_group_fails_with_its_nodes_and_says_which() -> None:

@@ -150,16 +150,15 @@ def get_bodies(node: Node) -> tuple[tuple[str, Body], ...]:
 
 
 def find_own_references(node: Node) -> list[Reference]:
-    """The references a node needs before it can begin, without those inside its bodies."""
+    """The references a node waits for before it begins: a control's are also those its values make to other nodes."""
     match node:
         case ToolCall() | ModelStep():
             return find_references(node.arguments)
         case Each():
-            return find_references(node.over)
-        case When():
-            return list(node.condition.references())
-        case Group() | Fallback():
-            return []
+            return [*find_references(node.over), *_find_leading_out(node, [node.key, node.body.value])]
+        case When() | Group() | Fallback():
+            decides = node.condition.references() if isinstance(node, When) else ()
+            return [*decides, *_find_leading_out(node, [body.value for _, body in get_bodies(node)])]
         case _:
             assert_never(node)
 
@@ -167,18 +166,17 @@ def find_own_references(node: Node) -> list[Reference]:
 def find_all_references(node: Node) -> Iterator[Reference]:
     """Every reference in a node and its bodies that leads out of them."""
     yield from find_own_references(node)
-    inside = node.id + "/"
-    key = node.key if isinstance(node, Each) else None
-    parts: list[object] = [key]
     for _, body in get_bodies(node):
-        parts.append(body.value)
         for inner in body.nodes:
-            for reference in find_all_references(inner):
-                if not reference.call_id.startswith(inside):
-                    yield reference
-    for reference in find_references(parts):
-        if not reference.call_id.startswith(inside):
-            yield reference
+            yield from (found for found in find_all_references(inner) if not _is_inside(found, node))
+
+
+def _find_leading_out(node: Node, values: list[object]) -> list[Reference]:
+    return [reference for reference in find_references(values) if not _is_inside(reference, node)]
+
+
+def _is_inside(reference: Reference, node: Node) -> bool:
+    return reference.call_id.startswith(node.id + "/")
 
 
 def describe(node: Node) -> str:

@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from flowkit.graph.critical_path import find_critical_path
 from flowkit.graph.nodes import Each, ModelStep, Node, describe, find_own_references, get_after, get_bodies
 from flowkit.graph.timeline import CallSpan, Timeline, format_seconds
-from flowkit.references import find_references, format_pointer
+from flowkit.references import format_pointer
 
 AFTER = "after"
 """The label of an edge that carries no value."""
@@ -189,10 +189,7 @@ def _sum_up(calls: Sequence[CallSpan]) -> tuple[str, str]:
 
 def _find_labelled(node: Node) -> Iterator[tuple[str, str]]:
     """What a node waits for, with the path it takes."""
-    values: list[Any] = [body.value for _, body in get_bodies(node)]
-    if isinstance(node, Each):
-        values.append(node.key)
-    for reference in (*find_own_references(node), *find_references(values)):
+    for reference in find_own_references(node):
         yield reference.call_id, format_pointer(reference.path)
     for name in get_after(node):
         yield name, AFTER
