@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.agent.run import AgentResult
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
-from flowkit.events import CallFinished, CallNew, TextDelta
+from flowkit.events import CallFinished, CallNew, Event, TextDelta
 from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.messages import Text, Usage, UserMessage
@@ -280,7 +281,7 @@ def test_failure_in_a_recipe_as_a_tool_reaches_the_model() -> None:
 
 
 def test_recipe_with_a_model_step_is_a_tool() -> None:
-    small = ScriptedModel(["summary"])
+    small = ScriptedModel([["summary", Usage(input_tokens=5, output_tokens=2)]])
 
     @recipe
     def summarise(order_id: str) -> str:
@@ -288,5 +289,27 @@ def test_recipe_with_a_model_step_is_a_tool() -> None:
         return ask(small, "Summarise {note}.", note=step(get_note, order_id))
 
     model = ScriptedModel([[call("summarise", order_id="o-1")], "done"])
-    run_virtual(Agent(model, tools=[summarise.as_tool()], cache=False).run("Please."))
+    agent = Agent(model, tools=[summarise.as_tool()], cache=False)
+
+    async def main() -> tuple[AgentResult[str], list[Event]]:
+        run = agent.start("Please.")
+        return await run.wait(), [event async for event in run]
+
+    result, told = run_virtual(main())
+    spoken = [event for event in told if isinstance(event, TextDelta) and event.call is not None]
     assert "summary" in str(model.requests[1].messages)
+    assert [event.text for event in spoken] == ["summary"]
+    assert str(spoken[0].call).endswith("/summarise/ask")
+    assert result.usage.total_tokens == 7
+
+
+def test_agents_that_are_tools_of_a_recipe_count_in_what_it_took() -> None:
+    helper = Agent(ScriptedModel([["yes", Usage(input_tokens=5, output_tokens=2)]]), name="helper", cache=False)
+    asked = helper.as_tool()
+
+    @recipe
+    def delegate() -> str:
+        return step(asked, "Is it so?")
+
+    result = delegate.run_sync()
+    assert (result.output, result.usage.total_tokens, result.cost) == ("yes", 7, None)

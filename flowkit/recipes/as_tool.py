@@ -33,5 +33,4 @@ def make_recipe_tool(plan: RecipePlan[Any]) -> AnyTool:
 
 
 async def _ask(request: AskRequest, values: Mapping[str, JSON], context: Context[Any]) -> JSON:
-    answer, _, _ = await run_request(request, values, call_id=context.call_id, log=None, context=context)
-    return answer
+    return await run_request(request, values, call_id=context.call_id, log=context.log, context=context)

@@ -25,7 +25,7 @@ from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolError
 from flowkit.events import EventLog
-from flowkit.messages import Content, Text, Usage
+from flowkit.messages import Content, Text
 from flowkit.models.base import Model
 from flowkit.tools.toolsets import Toolset
 
@@ -130,8 +130,8 @@ async def run_request(
     log: EventLog | None,
     context: Context[Any],
     model: Model | None = None,
-) -> tuple[JSON, Usage, float | None]:
-    """Ask, and give the answer as JSON with what it took; its events go to `log`, if any, under the step's name.
+) -> JSON:
+    """Ask, and give the answer as JSON; its events go to `log`, if any, under the step's name.
 
     `model` takes the place of the one that is asked.
     Raises `ModelError` and the other errors of a run; `ToolError` for a run that ended without an answer.
@@ -145,4 +145,4 @@ async def run_request(
         if result.error is not None:
             raise result.error
         raise ToolError(f"{request.name!r} ended without an answer: {result.status}")
-    return to_jsonable_python(result.output), result.usage, result.cost
+    return to_jsonable_python(result.output)

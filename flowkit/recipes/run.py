@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar, cast
 
 from flowkit import events
+from flowkit.agent.limits import METER, Limits, Meter
 from flowkit.agent.run import Pending
 from flowkit.cache import Cache, open_default_cache
 from flowkit.codec import JSON
@@ -66,7 +67,7 @@ class RecipeResult(Generic[R_co]):
     """How a run of a recipe ended, which began with `inputs`.
 
     `output` is None unless `status` is `done`. `calls` has the outcome of every call, those of bodies and needs
-    included. `usage` and `cost` (US dollars, None where a price isn't known) are those of its model steps. `pending`
+    included. `usage` and `cost` (US dollars, None where a price isn't known) are of all models that were asked. `pending`
     are the calls that wait for a person.
     """
 
@@ -131,9 +132,7 @@ class _Driver(Generic[R]):
         self._options = options
         self._past, self._decisions = _read_past(options)
         self._log = log
-        self._usage = Usage()
-        self._cost = 0.0
-        self._is_priced = True
+        self._meter = Meter(Limits(), outer=METER.get())
         self._executor: Executor | None = None
         self._context = Context[Any](
             options.get("data"), user=options.get("user"), session=options.get("session"), run_id=log.run
@@ -146,6 +145,7 @@ class _Driver(Generic[R]):
 
     async def drive(self) -> RecipeResult[R]:
         """Run to the end; every way to end is a status, and the result always comes."""
+        METER.set(self._meter)
         journal = await self._open_journal()
         try:
             if journal is not None and journal.details.summary.status in _OVER:
@@ -253,15 +253,9 @@ class _Driver(Generic[R]):
         return await self._ask(request, values, context.call_id)
 
     async def _ask(self, request: AskRequest, values: Mapping[str, JSON], call_id: str) -> JSON:
-        answer, usage, cost = await run_request(
+        return await run_request(
             request, values, call_id=call_id, log=self._log, context=self._context, model=self._find_model(request)
         )
-        self._usage += usage
-        if cost is None:
-            self._is_priced = False
-        else:
-            self._cost += cost
-        return answer
 
     def _find_model(self, request: AskRequest) -> Model | None:
         """The model that takes the place of the request's own."""
@@ -273,8 +267,8 @@ class _Driver(Generic[R]):
             output=ending.output,
             status=ending.status,
             calls=() if self._executor is None else tuple(self._executor.outcomes.values()),
-            usage=self._usage,
-            cost=self._cost if self._is_priced else None,
+            usage=self._meter.usage,
+            cost=self._meter.cost_usd,
             pending=ending.pending,
             error=ending.error,
             run_id=self._log.run,
