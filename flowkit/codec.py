@@ -14,14 +14,14 @@ JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 
 
 def dumps(value: object) -> bytes:
-    """Compact UTF-8 JSON, keys in the order given.
+    """Compact UTF-8 JSON, keys in the order given; half of a UTF-16 character, which UTF-8 can't hold, is U+FFFD.
 
     Raises `ValueError` for what isn't JSON, the value's type or NaN named.
     """
     try:
         data = orjson.dumps(value)
     except TypeError as error:
-        data = _dumps_large_numbers(value, error)
+        data = _dumps_slowly(value, error)
     if b"null" in data:
         _refuse_not_finite(value)
     return data
@@ -40,13 +40,17 @@ def dump_sorted(value: object) -> bytes:
     return data
 
 
-def _dumps_large_numbers(value: object, error: TypeError) -> bytes:
-    """Python's own codec for integers beyond 64 bits, which orjson refuses."""
-    if "64-bit" not in str(error):
+def _dumps_slowly(value: object, error: TypeError) -> bytes:
+    """Python's own codec for what orjson refuses: integers beyond 64 bits, and text with half a character in it.
+
+    A client that cuts a text between the two halves of an emoji sends such a text, and a file's name may be one.
+    """
+    if "64-bit" not in str(error) and "surrogates" not in str(error):
         raise ValueError(f"not JSON: {error}") from error
     import json
 
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _refuse_not_finite(value: object) -> None:

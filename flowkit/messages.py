@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON, dumps, loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +241,13 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
             )
         case _:
             raise ValueError(f"a message's role is {role!r}, expected system, user, assistant or tool")
+
+
+def make_writable(message: Message) -> Message:
+    """The message as UTF-8 can hold it; each text with half a character in it has U+FFFD there."""
+    data = message.to_json()
+    written = cast(Mapping[str, JSON], loads(dumps(data)))
+    return message if written == data else message_from_json(written)
 
 
 def read_content(content: str | Sequence[Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,17 +14,30 @@ from pydantic import BaseModel
 from flowkit.agent import Agent
 from flowkit.agent.limits import Limits
 from flowkit.agent.run import AgentResult
+from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
 from flowkit.events import ApprovalAsked, CallStarted, Event, RunFinished, TurnFinished
 from flowkit.executor import Approve, Deny
 from flowkit.history import mend
-from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, Usage, UserMessage
+from flowkit.journal import Journal
+from flowkit.messages import (
+    AssistantMessage,
+    Image,
+    Message,
+    RequestedCall,
+    SystemMessage,
+    Text,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 from flowkit.models.base import Model, NamedTool, RefusalDelta
 from flowkit.models.pricing import Price
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.references import ToolCall
+from flowkit.sse_response import sse
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
 
@@ -185,6 +199,42 @@ def test_a_hook_may_trim_what_is_sent_and_the_history_stays_whole() -> None:
     result = run_virtual(agent.run("go", history=[{"role": "user", "content": str(n)} for n in range(5)]))
     assert [len(request.messages) for request in model.requests] == [2, 2]
     assert len(result.messages) == 9
+
+
+HALF = "\ud83d"
+
+
+def test_half_a_character_is_sent_and_kept_as_one_that_stands_for_it(tmp_path: Path) -> None:
+    @tool(effect="read", ttl=60)
+    def name() -> str:
+        return f"file{HALF}"
+
+    @tool(effect="read")
+    def names() -> dict[str, str]:
+        raise ToolError(f"no {HALF}")
+
+    model = ScriptedModel([[call("name"), call("names")], "Done."])
+
+    async def go() -> tuple[AgentResult[str], list[bytes]]:
+        journal, cache = Journal(tmp_path / "runs.db"), DiskCache(tmp_path)
+        agent = Agent(model, tools=[name, names], instructions=f"Be {HALF}.", journal=journal, cache=cache)
+        run = agent.start(f"go {HALF}", history=[{"role": "user", "content": [{"type": "text", "text": HALF}]}])
+        told = [piece async for piece in sse(run)]
+        await cache.close()
+        journal.close()
+        return await run.wait(), told
+
+    result, told = run_virtual(go())
+    assert result.output == "Done."
+    assert model.requests[1].messages == (
+        SystemMessage("Be �."),
+        UserMessage((Text("�"),)),
+        UserMessage("go �"),
+        AssistantMessage(calls=(RequestedCall("call_1", "name", "{}"), RequestedCall("call_2", "names", "{}"))),
+        ToolMessage("call_1", "name", "file�"),
+        ToolMessage("call_2", "names", "no �", is_error=True),
+    )
+    assert "file�".encode() in b"".join(told)
 
 
 def test_a_hook_may_add_instructions() -> None:

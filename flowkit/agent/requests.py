@@ -7,7 +7,7 @@ from typing import Any
 from flowkit.agent.run import Plan
 from flowkit.context import Context
 from flowkit.history import NOT_RUN, mend, rename_calls
-from flowkit.messages import Message, SystemMessage
+from flowkit.messages import Message, SystemMessage, make_writable
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.tools.toolsets import Toolset
 
@@ -31,8 +31,9 @@ async def make_request(
     made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
     instructions = made if isinstance(made, str) else await made
     wire_names = {name: alias for alias, name in tools.aliases.items()}
+    sent = ((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names)
     return ModelRequest(
-        messages=((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names),
+        messages=tuple(map(make_writable, sent)),
         tools=tools.specs(references=plan.references),
         tool_choice=tool_choice,
         output_schema=plan.output.schema,
