@@ -33,8 +33,13 @@ def loads(data: bytes | str) -> JSON:
 
 
 def dump_sorted(value: object) -> bytes:
-    """Like `dumps`, keys sorted: equal values give equal bytes."""
-    data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    """Keys sorted: equal values give equal bytes, and others other bytes, whatever is in their texts."""
+    try:
+        data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        import json
+
+        data = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     if b"null" in data:
         _refuse_not_finite(value)
     return data

@@ -66,6 +66,10 @@ def test_different_values_have_different_keys() -> None:
         assert one != other, (first, second)
 
 
+def test_texts_with_half_a_character_have_keys_of_their_own() -> None:
+    assert len({make_key([text]) for text in ("a\ud83d", "a\ud83c", "a�", "a\\ud83d")}) == 4
+
+
 def test_order_of_dicts_and_sets_makes_no_difference() -> None:
     assert canonicalize({"a": 1, "b": {3, 1, 2}}) == canonicalize({"b": {2, 3, 1}, "a": 1})
 
