@@ -1,11 +1,13 @@
 """What the lint tells of a tool."""
 
 import json
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field, field_validator
 
 from flowkit.cli import main
 from flowkit.targets import TARGETS
@@ -89,6 +91,43 @@ def test_missing_words_for_the_model_are_told() -> None:
 def test_name_that_cannot_travel_is_told() -> None:
     (finding,) = find(tool(name="shop.search")(search.function).lint(), "alias")
     assert finding.text == "travels as 'shop_search'"
+
+
+def test_check_that_no_schema_tells_is_told() -> None:
+    class Stay(BaseModel):
+        nights: int
+
+        @field_validator("nights")
+        @classmethod
+        def even(cls, value: int) -> int:
+            return value
+
+    @dataclass
+    class Guest:
+        name: str
+
+        def __post_init__(self) -> None: ...
+
+    def book(stay: Stay, others: list[Stay], guest: Guest, paper: Path, day: date = date.min) -> None:
+        """Book."""
+
+    findings = find(tool(book).lint("openai"), "own-check")
+    assert [finding.path for finding in findings] == ["/properties/stay", "/properties/others", "/properties/guest"]
+    assert findings[0].text.startswith("checked by Stay.even too")
+    assert findings[2].text.startswith("checked by Guest.__post_init__ too")
+
+
+def test_what_takes_anything_is_told() -> None:
+    def wrapper(*args, **kwargs):  # pyright: ignore  # as a decorator without functools.wraps leaves it
+        """Call another."""
+
+    findings = find(tool(wrapper).lint("openai"), "untyped")  # pyright: ignore
+    assert [(finding.level, finding.path) for finding in findings] == [("warning", "/additionalProperties")]
+
+    def keep(value: Any, words: str = "") -> None:
+        """Keep."""
+
+    assert [finding.path for finding in find(tool(keep).lint(), "untyped")] == ["/properties/value"]
 
 
 def test_size_grows_with_the_schema() -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, find, given, settings
 from jsonschema import Draft202012Validator
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from flowkit.codec import JSON
 from flowkit.testing import arguments, check
@@ -138,6 +139,16 @@ def test_check_takes_a_plain_function() -> None:
     check(add, examples=20)
 
 
+def test_check_takes_a_default_that_is_made_anew() -> None:
+    class Note(BaseModel):
+        id: UUID = Field(default_factory=uuid4)
+        text: str
+
+    def keep(note: Note) -> None: ...
+
+    check(keep, examples=20)
+
+
 def test_check_never_calls_the_tool() -> None:
     def boom(word: str) -> str:
         raise AssertionError(word)
@@ -161,7 +172,9 @@ def halve(number: Annotated[int, AfterValidator(_even)]) -> int:
 
 
 def test_check_finds_a_schema_that_allows_too_much() -> None:
-    with pytest.raises(AssertionError, match=r"the schema allows what the tool refuses: .*must be even"):
+    with pytest.raises(
+        AssertionError, match=r"the schema allows what the tool refuses: .*must be even; _even checks it too, so say"
+    ):
         check(halve)
 
 

@@ -13,6 +13,7 @@ from flowkit.tools.arguments import Arguments, ArgumentsReader
 from flowkit.tools.docstrings import Documentation, read_docstring
 from flowkit.tools.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.needs import Need, NeedMarker, merge
+from flowkit.tools.own_checks import find_own_checks
 from flowkit.tools.repair import Repairer
 from flowkit.tools.results import ResultType
 from flowkit.tools.schema import Schema, build_adapter, build_parameters_schema
@@ -58,6 +59,11 @@ class Callee(Protocol):
     @property
     def schema(self) -> Schema:
         """The faithful schema of the arguments."""
+        ...
+
+    @property
+    def own_checks(self) -> Mapping[str, tuple[str, ...]]:
+        """What checks each argument beyond the schema, by the functions' names."""
         ...
 
     def reader(self, given: frozenset[str]) -> Reader:
@@ -168,6 +174,10 @@ class FunctionCallee:
             schema = build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
             self._schema = schema if self._flat is None else flatten_schema(self.name, schema, self._flat)
         return self._schema
+
+    @property
+    def own_checks(self) -> Mapping[str, tuple[str, ...]]:
+        return find_own_checks(self._inner_reader(frozenset()).adapter.core_schema)
 
     def _find_flat(self) -> str:
         if len(self._parts) != 1 or self.needs or not isinstance(self._parts[0], Parameter):

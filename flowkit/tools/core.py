@@ -164,6 +164,11 @@ class Tool(Generic[P, R_co]):
         return self._callee.schema
 
     @property
+    def own_checks(self) -> Mapping[str, tuple[str, ...]]:
+        """What checks each argument beyond the schema, such as a validator, by the functions' names."""
+        return self._callee.own_checks
+
+    @property
     def result_schema(self) -> Schema | None:
         """The JSON Schema of the result; None when the return annotation doesn't tell."""
         return self._callee.results.schema

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, WithJsonSchema
@@ -50,6 +50,7 @@ class SchemaCallee:
     """A handler with a schema; it gets all arguments as one dict."""
 
     needs: tuple[Need[Any], ...] = ()
+    own_checks: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def __init__(
         self, name: str, handler: Callable[..., Any], schema: Mapping[str, JSON], secrets: frozenset[str]

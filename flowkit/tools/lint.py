@@ -1,5 +1,6 @@
 """What an author should know of a tool before a model sees it: what a target changes or refuses, and what it costs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -51,6 +52,8 @@ class Lintable(Protocol):
     @property
     def parameters(self) -> Schema: ...
     @property
+    def own_checks(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
     def strict(self) -> bool | None: ...
     @property
     def declared_effect(self) -> bool: ...
@@ -83,6 +86,16 @@ def lint(tool: Lintable, target: Target = "openai-strict") -> list[Finding]:
     for name, schema in subschemas(tool.parameters, "properties").items():
         if not schema.get("description"):
             findings.append(Finding("info", "no-description", "told by its name and type alone", f"/properties/{name}"))
+        if not schema.keys() - {"description", "default", "title", "examples"}:
+            findings.append(Finding("warning", "untyped", "takes any value; give it a type", f"/properties/{name}"))
+    if tool.parameters.get("additionalProperties") is True:
+        text = "takes any argument; of a decorated function, let the decorator use functools.wraps"
+        findings.append(Finding("warning", "untyped", text, "/additionalProperties"))
+    for name, checks in tool.own_checks.items():
+        text = f"checked by {', '.join(checks)} too, of which no schema tells; the description should"
+        # Of a flattened tool the parameter isn't there, only its fields.
+        path = f"/properties/{name}" if name in subschemas(tool.parameters, "properties") else ""
+        findings.append(Finding("info", "own-check", text, path))
     alias = make_alias(tool.name)
     if alias != tool.name:
         findings.append(Finding("info", "alias", f"travels as {alias!r}"))
