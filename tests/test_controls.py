@@ -224,6 +224,18 @@ def test_group_holds_no_slot_and_gives_its_value() -> None:
     assert ran["outer/inner"].value == {"b": 5, "y": 6}
 
 
+def test_nested_recipes_and_followers_of_a_flight_end_with_one_slot() -> None:
+    def recipe(name: str) -> Group:
+        inner = Group(f"{name}/inner", Body((ToolCall(f"{name}/inner/w", "work", {"value": "same"}),), None))
+        last = ToolCall(f"{name}/last", "work", {"value": Reference(f"{name}/inner"), "seconds": 2})
+        return Group(name, Body((inner, last), Reference(f"{name}/last")))
+
+    ran = execute(TOOLS, [recipe(f"g{number}") for number in range(4)], slots=1)
+    assert {outcome.state for outcome in ran.executor.outcomes.values()} == {"finished"}
+    assert [ran[f"g{number}/inner/w"].source for number in range(4)] == ["run", "flight", "flight", "flight"]
+    assert ran.makespan == 1 + 2
+
+
 def test_input_that_is_a_reference_goes_on_from_there() -> None:
     body = nest(Body((), Reference("inputs", ("order", "city"))), "g", {"order": Reference("order", ("address",))})
     ran = execute(TOOLS, [ToolCall("order", "work", {"value": {"address": {"city": "Busan"}}}), Group("g", body)])

@@ -192,6 +192,11 @@ def test_tasks_with_references_added_afterwards_run_as_fast_as_can_be() -> None:
         replay(plan, seed)
 
 
+def test_prices_and_signs_of_placeholders_in_recorded_results_are_among_what_is_replayed() -> None:
+    found = re.findall(r"\$\d", json.dumps([plan.results for plan in read_complex()]))
+    assert len(found) > 500
+
+
 def test_tasks_with_their_authors_references_run_as_fast_as_can_be() -> None:
     sound = [plan for plan in read_nested() if leads_back(plan)]
     assert len(sound) == 298

@@ -1,6 +1,7 @@
 """References: their spellings, where they lead, and the rules that hold for what a model writes."""
 
 import asyncio
+import pathlib
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from flowkit.cache import DiskCache
 from flowkit.codec import JSON
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import CycleError, GraphError, ResolutionError, ToolArgumentsError, ToolError
-from flowkit.executor import Executor
+from flowkit.events import EventLog
+from flowkit.executor import Executor, Outcome
 from flowkit.graph import Graph, Step, sort_nodes
 from flowkit.references import (
     Path,
@@ -27,8 +30,9 @@ from flowkit.references import (
     resolve,
 )
 from flowkit.shapes import find_subschemas
+from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
-from tests.executing import AnyTool, execute
+from tests.executing import AnyTool, Shelf, execute
 
 json_values: st.SearchStrategy[JSON] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -282,6 +286,34 @@ def test_rule_6_diamond_whose_top_fails_has_one_result_for_each() -> None:
     ran = execute(TOOLS, nodes)
     assert ran.states() == {"top": "failed", "left": "skipped", "right": "skipped", "bottom": "skipped"}
     assert "'fail' (top)" in (ran["bottom"].error or "")
+
+
+def test_reference_to_a_cached_call_takes_its_value_at_once(tmp_path: pathlib.Path) -> None:
+    @tool(effect="read", ttl=60)
+    async def find(city: str) -> dict[str, str]:
+        await asyncio.sleep(5)
+        return {"city": city}
+
+    nodes = [
+        ToolCall("a", "find", {"city": "Busan"}),
+        ToolCall("b", "echo", {"value": Reference("a", ("city",))}),
+    ]
+
+    async def run_twice() -> list[Outcome]:
+        cache = DiskCache(tmp_path)
+        outcomes: list[Outcome] = []
+        for _ in range(2):
+            log = EventLog("r", asyncio.get_running_loop().time)
+            async with Executor(Shelf([*TOOLS, find]), log, cache=cache, run_id="r") as executor:
+                for node in nodes:
+                    executor.add(node)
+                await executor.wait()
+                outcomes = list(executor.outcomes.values())
+        await cache.close()
+        return outcomes
+
+    found, echoed = run_virtual(run_twice())
+    assert (found.source, found.started_s, echoed.value) == ("cache", None, "Busan")
 
 
 def test_rule_7_writes_wait_for_the_end_of_the_stream() -> None:
