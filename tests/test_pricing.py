@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from flowkit.messages import Usage
-from flowkit.models.pricing import Price, get_cost, is_priced
+from flowkit.models.pricing import Price, find_unpriced, get_cost
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import ScriptedModel
 
@@ -51,7 +51,7 @@ def test_the_table_knows_models_by_name_and_address() -> None:
 def test_unknown_is_none_and_never_zero() -> None:
     unknown = ScriptedModel([], name="house-model")
     assert get_cost(unknown, USAGE) is None
-    assert not is_priced(unknown)
+    assert find_unpriced(unknown) is unknown
 
 
 def test_a_known_model_behind_an_unknown_gateway_is_unknown() -> None:
@@ -61,10 +61,11 @@ def test_a_known_model_behind_an_unknown_gateway_is_unknown() -> None:
 
 def test_several_models_are_priced_when_each_is() -> None:
     known, unknown = ScriptedModel([], price=Price(input=1, output=1)), ScriptedModel([], name="house-model")
-    assert is_priced(FallbackModel(known, known))
-    assert not is_priced(FallbackModel(known, unknown))
-    assert is_priced(Router(lambda messages, data: known, known))
-    assert not is_priced(Router(lambda messages, data: known)), "nobody knows what it may pick"
+    assert find_unpriced(FallbackModel(known, known)) is None
+    assert find_unpriced(FallbackModel(known, unknown)) is unknown
+    assert find_unpriced(Router(lambda messages, data: known, known)) is None
+    assert find_unpriced(Router(lambda messages, data: known, FallbackModel(known, unknown), known)) is unknown
+    assert find_unpriced(router := Router(lambda messages, data: known)) is router, "nobody knows what it may pick"
     assert get_cost(FallbackModel(known), Usage(5, 5)) is None
     assert get_cost(FallbackModel(known), Usage(5, 5, cost_usd=0.5)) == 0.5
 
@@ -72,4 +73,4 @@ def test_several_models_are_priced_when_each_is() -> None:
 def test_without_the_table_only_own_prices_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     assert get_cost(ScriptedModel([], name="gpt-4o-mini-2024-07-18"), USAGE) is None
-    assert is_priced(ScriptedModel([], price=Price(input=1, output=1)))
+    assert find_unpriced(ScriptedModel([], price=Price(input=1, output=1))) is None

@@ -12,7 +12,7 @@ from threading import Lock
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.messages import Usage
 from flowkit.models.base import Model
-from flowkit.models.pricing import get_cost, is_priced
+from flowkit.models.pricing import find_unpriced, get_cost
 
 LONG_ANSWER_TOKENS = 16_384
 """An answer isn't told a bound from here on: servers refuse one that is above the model's own."""
@@ -23,7 +23,8 @@ class Limits:
     """Bounds of one run; None is no bound.
 
     `turns` counts requests that were answered, `calls` what the model asked for, `tokens` input and output together,
-    `cost_usd` what the model's prices make of them, `seconds` the time from start to end.
+    `cost_usd` what the model's prices make of them, `seconds` the time from start to end. Tokens and cost are known
+    when an answer has come, so the last one may go beyond its limit; no other request follows.
     """
 
     turns: int | None = 12
@@ -55,9 +56,9 @@ class Meter:
 
     def check_priced(self, model: Model) -> None:
         """Refuse, before anything is spent, a limit on cost that can't be kept."""
-        if self.limits.cost_usd is not None and not is_priced(model):
+        if self.limits.cost_usd is not None and (unpriced := find_unpriced(model)) is not None:
             raise ConfigurationError(
-                f"the limit cost_usd={self.limits.cost_usd} can't be kept: the price of model {model.name!r} isn't "
+                f"the limit cost_usd={self.limits.cost_usd} can't be kept: the price of model {unpriced.name!r} isn't "
                 "known; give the model a price, or use a limit on tokens"
             )
         if self.outer is not None:

@@ -67,11 +67,11 @@ def get_cost(model: Model, usage: Usage) -> float | None:
     return _table_cost(model.name, model.base_url if isinstance(model, Priced) else None, usage)
 
 
-def is_priced(model: Model) -> bool:
-    """Whether each request to this model will have a known cost; a server may still say one when this is False."""
-    if isinstance(model, ManyModels):
-        return bool(model.models) and all(map(is_priced, model.models))
-    return get_cost(model, Usage(1, 1)) is not None
+def find_unpriced(model: Model) -> Model | None:
+    """The model whose requests may have no known cost, the first of several; a server may still say one."""
+    if isinstance(model, ManyModels) and model.models:
+        return next((found for member in model.models if (found := find_unpriced(member)) is not None), None)
+    return model if get_cost(model, Usage(1, 1)) is None else None
 
 
 def _table_cost(name: str, base_url: str | None, usage: Usage) -> float | None:
