@@ -276,9 +276,19 @@ def test_structured_output_is_validated_and_asked_for_again() -> None:
     assert "people" in str(asked.content)
 
 
-def test_a_type_that_is_no_object_travels_in_an_envelope() -> None:
-    result = run_virtual(Agent(ScriptedModel(['{"value": [1, 2]}']), output_type=list[int], cache=False).run("go"))
-    assert result.output == [1, 2]
+@pytest.mark.parametrize("answer", ['{"value": [1, 2]}', "[1, 2]", "Here:\n```json\n[1, 2]\n```\nFine?"])
+def test_a_type_that_is_no_object_travels_wrapped_and_may_come_bare(answer: str) -> None:
+    model = ScriptedModel([answer])
+    assert run_virtual(Agent(model, output_type=list[int], cache=False).run("go")).output == [1, 2]
+    assert (model.requests[0].output_schema or {})["required"] == ["value"]
+
+
+def test_an_empty_object_is_no_wrapped_value() -> None:
+    model = ScriptedModel(["{}", '{"value": null}'])
+    output_type: Any = int | None
+    assert run_virtual(Agent(model, output_type=output_type, cache=False).run("go")).output is None
+    assert isinstance(asked := model.requests[1].messages[-1], UserMessage)
+    assert str(asked.content).endswith('Answer again, only JSON, as {"value": …}.')
 
 
 def test_a_refusal_is_the_answer_where_text_was_asked_for() -> None:

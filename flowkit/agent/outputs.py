@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
 
 OutputT = TypeVar("OutputT")
-_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\n(.*)\n```\s*\Z", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)\n```", re.DOTALL)
 
 
 class OutputInvalid(ValueError):
@@ -23,30 +23,30 @@ class OutputInvalid(ValueError):
 class Output(Generic[OutputT]):
     """How an answer becomes a value: as it is for `str`, else JSON by `schema`.
 
-    Servers want an object at the top, so any other type travels as `{"value": …}`: then `envelope` reads it.
+    Servers want an object at the top, so any other type travels as `{"value": …}`, and is `wrapped`.
     """
 
     adapter: TypeAdapter[OutputT] | None = None
     schema: Mapping[str, JSON] | None = None
-    envelope: TypeAdapter[dict[str, Any]] | None = None
+    wrapped: bool = False
 
     def read(self, text: str) -> OutputT:
-        """The value in an answer; raises `OutputInvalid`. A fence of Markdown around the JSON is taken off."""
+        """The value in an answer; raises `OutputInvalid`.
+
+        Not every server holds its model to the schema: JSON inside a fence of Markdown, with words around it, is
+        taken, and so is a value that should be wrapped and isn't.
+        """
         if self.adapter is None:
             return cast(OutputT, text)
-        fenced = _FENCE.match(text)
-        text = fenced.group(1) if fenced else text
+        text = _take_from_fence(text)
         try:
-            if self.envelope is not None:
-                return self.adapter.validate_python(self.envelope.validate_json(text).get("value"))
-            return self.adapter.validate_json(text)
+            return self.adapter.validate_json(_unwrap(text) if self.wrapped else text)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'/'.join(map(str, item['loc'])) or 'the answer'}: {item['msg']}" for item in error.errors()[:5]
             )
-            raise OutputInvalid(
-                f"That isn't the JSON that was asked for: {problems}. Answer again, only JSON."
-            ) from None
+            form = 'only JSON, as {"value": …}' if self.wrapped else "only JSON"
+            raise OutputInvalid(f"That isn't the JSON that was asked for: {problems}. Answer again, {form}.") from None
 
     def dump(self, value: OutputT) -> JSON:
         """The value as JSON, for events and the journal."""
@@ -70,4 +70,17 @@ def make_output(output_type: type[OutputT]) -> Output[OutputT]:
     envelope: dict[str, Any] = {"type": "object", "properties": {"value": schema}, "required": ["value"]}
     if definitions:
         envelope["$defs"] = definitions
-    return Output(adapter, {**envelope, "additionalProperties": False}, TypeAdapter(dict[str, Any]))
+    return Output(adapter, {**envelope, "additionalProperties": False}, wrapped=True)
+
+
+def _take_from_fence(text: str) -> str:
+    fenced = None if text.lstrip().startswith(("{", "[")) else _FENCE.search(text)
+    return fenced.group(1) if fenced else text
+
+
+def _unwrap(text: str) -> str | bytes:
+    try:
+        answer = loads(text)
+    except ValueError:
+        return text
+    return dumps(answer["value"]) if isinstance(answer, dict) and answer.keys() == {"value"} else text
