@@ -7,13 +7,15 @@ thinking, arguments and progress that have piled up by then are merged into one 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from flowkit.codec import JSON
 from flowkit.messages import FinishReason, Usage
+from flowkit.references import ToolCall
+from flowkit.showing import show_arguments
 
 RunStatus = Literal["done", "waiting", "limit", "cancelled", "in_doubt", "failed"]
 WaitingFor = Literal["calls", "approval", "resource", "slot"]
@@ -281,22 +283,6 @@ class RunFinished(Event):
     type: ClassVar[str] = "run.finished"
 
 
-class Later:
-    """A value of an event that is made of others when somebody looks; one small object, where a `partial` is three."""
-
-    __slots__ = ("make", "secrets", "source")
-
-    def __init__(
-        self,
-        make: Callable[[Mapping[str, object], Collection[str]], JSON],
-        source: Mapping[str, object],
-        secrets: Collection[str],
-    ) -> None:
-        self.make = make
-        self.source = source
-        self.secrets = secrets
-
-
 E = TypeVar("E", bound=Event)
 
 
@@ -312,7 +298,7 @@ class EventLog:
         self.first_seq = 0
         self.is_closed = False
         self._built: list[Event] = []
-        # For each: its type's name, its `t`, how many values follow, the values. One list of plain values is smaller
+        # For each: its class, its `t`, how many values follow, the values. One list of plain values is smaller
         # than a tuple for each, and gives the garbage collector nothing to look for.
         self._notes: list[Any] = []
         # Asyncio's own clock is this function behind a method; it is asked several times for every call.
@@ -320,6 +306,8 @@ class EventLog:
         self._began = self._clock()
         self._wakers: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
+        self._is_followed = False
+        """Whether somebody has to be told at once: a listener, or a watcher that has read everything."""
 
     @property
     def events(self) -> list[Event]:
@@ -330,7 +318,7 @@ class EventLog:
             for kind in notes:
                 t, count = next(notes), next(notes)
                 values = [_finish(value) for value in islice(notes, count)]
-                self._built.append(_KINDS[kind](self.run, seq, t, *values))
+                self._built.append(kind(self.run, seq, t, *values))
                 seq += 1
             self._notes.clear()
         return self._built
@@ -349,14 +337,14 @@ class EventLog:
     def note(self, kind: type[Event], *values: Any) -> float:
         """Like `emit`, for who only wants to know when it was: its `t`.
 
-        A value may be a `Later`, which is made when somebody looks.
+        A `ToolCall` among the values stands for its arguments, which are made JSON when somebody looks.
         """
         t = self._clock() - self._began
-        if self._listeners or self._wakers:
+        if self._is_followed:
             self._add(kind(self.run, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
             notes = self._notes
-            notes += (kind.type, t, len(values))
+            notes += (kind, t, len(values))
             notes += values
         return t
 
@@ -370,6 +358,7 @@ class EventLog:
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` with every later event, at once; it must be quick and must not raise."""
         self._listeners.append(listener)
+        self._is_followed = True
 
     def close(self) -> None:
         """No more events come; watchers end when they have read what is there."""
@@ -388,6 +377,7 @@ class EventLog:
                 return
             waker = asyncio.get_running_loop().create_future()
             self._wakers.add(waker)
+            self._is_followed = True
             try:
                 await waker
             finally:
@@ -398,6 +388,7 @@ class EventLog:
             if not waker.done():
                 waker.set_result(None)
         self._wakers.clear()
+        self._is_followed = bool(self._listeners)
 
 
 def merge(events: list[Event]) -> Iterator[Event]:
@@ -432,10 +423,8 @@ def _join(first: Event, second: Event) -> Event | None:
 
 
 def _finish(value: Any) -> Any:
-    return value.make(value.source, value.secrets) if type(value) is Later else value
+    return show_arguments(value.arguments) if isinstance(value, ToolCall) else value
 
-
-_KINDS: dict[str, type[Any]] = {kind.type: kind for kind in Event.__subclasses__()}
 
 _names: dict[type[Event], tuple[str, ...]] = {}
 

@@ -8,9 +8,9 @@ that looks like a reference is put in as it is and never looked at again.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any
 
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ResolutionError, ToolArgumentsError
@@ -72,15 +72,17 @@ def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[s
     return found, tuple(names)
 
 
-def _collect(value: object, found: list[Reference]) -> None:
-    # The types of the casts stand in quotes, here and below: made anew each time, they would cost more than the walk.
-    if type(value) is Reference:
+def _collect(value: Any, found: list[Reference]) -> None:
+    kind: type[Any] = type(value)
+    if kind is Reference:
         found.append(value)
         return
-    if isinstance(value, dict):
-        items = cast("dict[object, object]", value).values()
-    elif isinstance(value, (list, tuple)):
-        items = cast("Sequence[object]", value)
+    # Asked of the type, since a value that `isinstance` has narrowed needs a cast: a call, in a walk made for each call.
+    items: Iterable[object]
+    if issubclass(kind, (list, tuple)):
+        items = value
+    elif issubclass(kind, dict):
+        items = value.values()
     else:
         return
     for item in items:
@@ -90,28 +92,22 @@ def _collect(value: object, found: list[Reference]) -> None:
             _collect(item, found)
 
 
-def substitute(value: object, replace: Callable[[Reference], object]) -> object:
+def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
     """The same value with each reference replaced once; what is put in isn't looked at again."""
-    if type(value) in SCALARS:
+    kind: type[Any] = type(value)
+    if kind in SCALARS:
         return value
-    if type(value) is Reference:
+    if kind is Reference:
         return replace(value)
-    if isinstance(value, dict):
-        return {
-            key: item
-            if type(item) in SCALARS
-            else replace(item)
-            if type(item) is Reference
-            else substitute(item, replace)
-            for key, item in cast("dict[object, object]", value).items()
-        }
-    if isinstance(value, list):
-        return [
-            replace(item) if type(item) is Reference else substitute(item, replace)
-            for item in cast("list[object]", value)
-        ]
-    if isinstance(value, tuple):
-        return tuple([substitute(item, replace) for item in cast("tuple[object, ...]", value)])
+    if issubclass(kind, list):
+        items: list[object] = value
+        return [replace(item) if type(item) is Reference else substitute(item, replace) for item in items]
+    if issubclass(kind, dict):
+        pairs: dict[object, object] = value
+        return {key: item if type(item) in SCALARS else substitute(item, replace) for key, item in pairs.items()}
+    if issubclass(kind, tuple):
+        parts: tuple[object, ...] = value
+        return tuple([substitute(item, replace) for item in parts])
     return value
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from flowkit import Reference, Tool, ToolArgumentsError, tool
-from flowkit.tools.arguments import MASK
+from flowkit.showing import MASK
 
 
 class Colour(enum.Enum):

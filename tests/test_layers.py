@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parent.parent / "flowkit"
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "codec", "clock", "references", "spelling", "shapes", "messages", "events", "context", "history"),
+    "words": (
+        "errors",
+        "codec",
+        "clock",
+        "references",
+        "showing",
+        "spelling",
+        "shapes",
+        "messages",
+        "events",
+        "context",
+        "history",
+    ),
     "tools": ("tools", "targets"),
     "graph": ("graph",),
     "stores": ("stores", "cache", "journal"),

@@ -86,7 +86,7 @@ class Admission(Endings):
         plan = entry.plan
         bound: Mapping[str, object] = entry.bound or {}
         needed = {
-            name: self._value(None, value)
+            name: self._value(value)
             for name, value in bound.items()
             if isinstance(value, Reference) and name in plan.needs
         }

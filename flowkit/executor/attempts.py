@@ -5,8 +5,8 @@ import inspect
 import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 from flowkit import events
@@ -16,7 +16,6 @@ from flowkit.context import Context
 from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import AnyTool, Entry, Failure, Phase
-from flowkit.executor.showing import show_name
 from flowkit.executor.threads import ThreadJob, Threads
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
@@ -52,25 +51,30 @@ class Attempts(ABC):
         self._random = random
         self._threads = Threads()
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Looked up once: in Python 3.11 the look asks the system for the process's id.
+        return asyncio.get_running_loop()
+
     @abstractmethod
     async def lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
         """Wait without holding the slot of a running call."""
 
-    async def _run(self, entry: Entry) -> Failure | None:
+    def _run(self, entry: Entry) -> Coroutine[Any, Any, Failure | None]:
         """Run a call that has its slot; its value is in the entry when nothing is returned."""
         plan = entry.plan
         entry.phase = Phase.RUNNING
         if plan is None:
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id)
-            return await self._attempt(entry, None, entry.node.timeout_s if isinstance(entry.node, ModelStep) else None)
+            return self._attempt(entry, None, entry.node.timeout_s if isinstance(entry.node, ModelStep) else None)
         if plan.is_plain and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
-            return await self._attempt(entry, None, None)
+            return self._attempt(entry, None, None)
         if plan.is_read:
-            return await self._try_again(entry, plan.tool)
-        return await self._run_effect(entry, plan.tool)
+            return self._try_again(entry, plan.tool)
+        return self._run_effect(entry, plan.tool)
 
     async def _run_effect(self, entry: Entry, tool: AnyTool) -> Failure | None:
         """Run what changes something: claimed before, recorded after, and reads of its resources ended both times."""
@@ -179,7 +183,7 @@ class Attempts(ABC):
 
     async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
         """Wait before the next attempt, with the slot given to others meanwhile."""
-        entry.worker = asyncio.current_task()
+        entry.worker = asyncio.current_task(self._loop)
         pause = asyncio.ensure_future(asyncio.sleep(pause_s))
         try:
             await self.lend_slot(entry, pause)
@@ -198,7 +202,7 @@ class Attempts(ABC):
         instead: Callable[[], Awaitable[object]] | None = None,
     ) -> Failure | None:
         """Call the function once, or `instead`. This is where whatever a tool's author wrote raises becomes a result."""
-        entry.worker = asyncio.current_task()
+        entry.worker = asyncio.current_task(self._loop)
         job: ThreadJob | None = None
         limit: asyncio.Timeout | None = None
         plan = entry.plan
@@ -247,7 +251,7 @@ class Attempts(ABC):
         return failure
 
     def _explain_cancellation(self, entry: Entry) -> Failure:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if entry.stop is None:
             if task is not None and task.cancelling():
                 raise  # the executor's own end: called inside the handler, so it goes on
@@ -286,5 +290,5 @@ def _explain_unshown(error: ToolResultError) -> str:
 def _report(entry: Entry, error: Exception) -> Failure:
     """An error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
-    logger.error("call %s of %s failed (ref %s)", entry.id, show_name(entry.node), reference, exc_info=error)
+    logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error)
     return Failure("failed", f"failed (ref {reference})", error, may_pass=True)

@@ -24,9 +24,9 @@ from flowkit.executor.entries import AnyTool, Entry, Phase, Plan, Waiter
 from flowkit.executor.inside import load_result
 from flowkit.executor.outcomes import Approve, Decision, Outcome
 from flowkit.executor.placing import Placing
-from flowkit.executor.showing import show_arguments
 from flowkit.graph import Group
 from flowkit.references import Reference, ToolCall, find_open, find_references
+from flowkit.showing import show_arguments
 
 
 class Executor(Placing):
@@ -167,7 +167,7 @@ class Executor(Placing):
         names = call_ids or [name for name, entry in self._entries.items() if entry.parent is None]
         for name in names:
             entry = self._entries[name]
-            if not self._is_told(entry):
+            if entry.phase < Phase.ENDED or not self._is_told(entry):
                 waiter.left.add(name)
         self._waiters.add(waiter)
         try:

@@ -7,11 +7,11 @@ from flowkit import events
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.outcomes import State
 from flowkit.executor.resources import Ticket
-from flowkit.executor.showing import show_later, show_note
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import RunJournal
 from flowkit.references import ToolCall
+from flowkit.showing import show_arguments, show_note
 
 _SAID = {
     "failed": "failed",
@@ -46,8 +46,9 @@ class Endings(Table):
 
     def cancel_all(self, reason: str = "") -> None:
         """Stop everything that hasn't ended."""
-        for node_id in list(self._entries):
-            self.cancel(node_id, reason)
+        for entry in list(self._entries.values()):
+            if entry.phase < Phase.ENDED or entry.sealed_s is None:
+                self.cancel(entry.id, reason)
 
     def _settle(self, entry: Entry, failure: Failure | None) -> None:
         """What the runner tells of a call that ran."""
@@ -92,27 +93,20 @@ class Endings(Table):
                     dependents, entry.dependents = entry.dependents, None
                     is_usable = entry.is_usable
                     for dependent in dependents:
-                        if is_usable and dependent.missing > 1:
-                            # It still waits for others; one that has been skipped meanwhile isn't asked any more.
-                            dependent.missing -= 1
-                        else:
-                            self._count_down(dependent, entry)
+                        if dependent.phase != Phase.NEEDS:
+                            continue  # skipped or cancelled meanwhile
+                        if not is_usable and not self._is_met(dependent, entry):
+                            self._skip(dependent, entry)
+                            continue
+                        dependent.missing -= 1
+                        if not dependent.missing:
+                            self._go_on(dependent)
                 if entry.extra is not None:
                     self._let_follow(entry)
                 if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
                     self.cancel_all(f"{entry.id} failed")
         finally:
             self._is_settling = False
-
-    def _count_down(self, entry: Entry, producer: Entry) -> None:
-        if entry.phase != Phase.NEEDS:
-            return
-        if not self._is_met(entry, producer):
-            self._skip(entry, producer)
-            return
-        entry.missing -= 1
-        if not entry.missing:
-            self._go_on(entry)
 
     def _is_met(self, entry: Entry, producer: Entry) -> bool:
         return producer.is_usable or (entry.extra is not None and producer.id in entry.extra.after)
@@ -160,7 +154,7 @@ class Endings(Table):
     def _tell_sealed(self, entry: Entry, call: ToolCall) -> None:
         secrets = () if entry.plan is None else entry.plan.tool.secrets
         repaired = () if entry.extra is None else entry.extra.repaired
-        shown = show_later(call.arguments, secrets)
+        shown = show_arguments(call.arguments, secrets) if secrets else call
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:

@@ -152,6 +152,7 @@ class Entry:
         "phase",
         "plan",
         "sealed_s",
+        "slot",
         "source",
         "started_s",
         "state",
@@ -164,6 +165,8 @@ class Entry:
         self.id = node_id
         self.node = node
         self.plan = plan
+        self.slot = MODEL_SLOT if plan is None else plan.slot
+        """The named slot it needs besides a general one."""
         self.parent = parent
         self.order = order
         self.phase: int = Phase.NEW
@@ -208,8 +211,3 @@ class Entry:
     def is_usable(self) -> bool:
         """Whether who refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
-
-    @property
-    def slot(self) -> str | None:
-        """The named slot it needs besides a general one."""
-        return MODEL_SLOT if self.plan is None else self.plan.slot

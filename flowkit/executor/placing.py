@@ -11,6 +11,7 @@ from flowkit.executor.admission import Admission, read_decision
 from flowkit.executor.controls import begin_control
 from flowkit.executor.entries import Entry, Phase, Plan
 from flowkit.executor.outcomes import Approve
+from flowkit.executor.table import LookAtReference
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
 from flowkit.shapes import find_mismatch, find_subschemas
@@ -50,11 +51,14 @@ class Placing(Admission):
             references, open_names = find_own_references(node), ()
         entries = self._entries
         for reference in references:
-            if reference.call_id not in entries or reference.call_id == node.id:
+            if reference.call_id not in entries:
                 self._refuse_reference(node, reference.call_id)
-        for name in get_after(node):
-            if name not in entries or name == node.id:
-                self._refuse_reference(node, name)
+        if type(node) is not ToolCall:
+            for name in get_after(node):
+                if name not in entries or name == node.id:
+                    self._refuse_reference(node, name)
+        if node.id in entries and any(reference.call_id == node.id for reference in references):
+            self._refuse_reference(node, node.id)
         return references, open_names
 
     def _refuse_reference(self, node: Node, name: str) -> NoReturn:
@@ -204,7 +208,7 @@ class Placing(Admission):
         if producer is None:
             return
         # Asked once for each pair of places: a thousand equal steps have equal schemas.
-        key = (producer.tool.identity, reference.path, plan.tool.identity, parameter)
+        key = (producer.tool, reference.path, plan.tool, parameter)
         if key not in self._mismatches:
             result = producer.tool.result_schema
             self._mismatches[key] = (
@@ -297,8 +301,13 @@ class Placing(Admission):
     def _resolve(self, entry: Entry, plan: Plan) -> bool:
         """Put the values in and validate them; False when that failed."""
         assert entry.bound is not None
+        look = self._look_at_reference
+        replace = self._value if look is None else partial(self._look_at, look, entry)
         try:
-            values = self._put_in(entry, entry.bound)
+            values = {
+                name: value if type(value) in SCALARS else substitute(value, replace)
+                for name, value in entry.bound.items()
+            }
             if plan.needs:
                 needed = {name: value for name, value in values.items() if name in plan.needs}
                 given = {name: value for name, value in values.items() if name not in plan.needs}
@@ -310,10 +319,11 @@ class Placing(Admission):
             return False
         return True
 
-    def _put_in(self, entry: Entry, bound: Mapping[str, object]) -> dict[str, object]:
-        """The arguments with the values that their references name."""
-        replace = partial(self._value, entry)
-        return {name: value if type(value) in SCALARS else substitute(value, replace) for name, value in bound.items()}
+    def _look_at(self, look: LookAtReference, entry: Entry, reference: Reference) -> JSON:
+        value = self._value(reference)
+        assert isinstance(entry.node, ToolCall)
+        look(entry.node, reference, value)
+        return value
 
     def _begin(self, entry: Entry) -> None:
         """Start a step that asks a model, or open a control's body."""
@@ -334,7 +344,7 @@ class Placing(Admission):
         assert isinstance(node, ModelStep)
         if self._run_model is None:
             raise ToolError("this run has no model to ask")
-        values = substitute(node.arguments, lambda reference: self._value(entry, reference))
+        values = substitute(node.arguments, self._value)
         return await self._run_model(node, cast("Mapping[str, JSON]", values))
 
     def finish_control(self, entry: Entry, value: JSON, failure: str | None = None) -> None:
@@ -346,7 +356,7 @@ class Placing(Admission):
 
     def resolve_value(self, value: object) -> object:
         """A control's value with its references replaced."""
-        return substitute(value, lambda reference: self._value(None, reference))
+        return substitute(value, self._value)
 
     def get_entry(self, node_id: str) -> Entry:
         """What is known of a node; for controls."""

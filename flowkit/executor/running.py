@@ -118,7 +118,7 @@ class Runner(Attempts):
             self._keep(self._work(entry))
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        task = self._loop.create_task(work, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
@@ -133,12 +133,12 @@ class Runner(Attempts):
         while True:
             try:
                 # It may have been cancelled between getting its slot and this task's beginning.
-                failure = None if entry.has_ended else await self._run(entry)
+                failure = None if entry.phase >= Phase.ENDED else await self._run(entry)
             except (RunError, StoreError) as error:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 self._broken(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
-            following = self._release(entry, failure)
+            following = self._free(entry.slot) if failure is None else self._release(entry, failure)
             # What becomes ready now may take this task instead of a new one.
             self._is_spare = following is None
             self._settle(entry, failure)
@@ -190,7 +190,7 @@ class Runner(Attempts):
 
     async def _fly(self, entry: Entry, key: str, user: str | None) -> None:
         """Lead the flight of this key, or wait for whoever leads it."""
-        entry.worker = asyncio.current_task()
+        entry.worker = asyncio.current_task(self._loop)
         try:
             landed, is_ours = await self._cache.flights.share(
                 key,

@@ -20,11 +20,11 @@ from flowkit.executor.inside import Progress
 from flowkit.executor.outcomes import Outcome
 from flowkit.executor.resources import Resources
 from flowkit.executor.running import Runner, SlotWaiter
-from flowkit.executor.showing import show_arguments
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots
 from flowkit.graph import Group, ModelStep
 from flowkit.journal import RunJournal
 from flowkit.references import Path, Reference, ToolCall, find_references, lookup, substitute
+from flowkit.showing import show_arguments
 from flowkit.tools import ToolLookup
 
 RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]
@@ -77,7 +77,7 @@ class Table(ABC):
         self._shared: dict[Hashable, Entry] = {}
         self._resources = Resources()
         self._resource_writes: int = 0
-        self._mismatches: dict[tuple[object, Path, object, str], str | None] = {}
+        self._mismatches: dict[tuple[AnyTool, Path, AnyTool, str], str | None] = {}
         self._ended: deque[Entry] = deque()
         self._is_settling = False
         self._is_closed = False
@@ -105,7 +105,8 @@ class Table(ABC):
             plan = self._plans[name] = Plan(tool, remembers=self._remembers)
         return plan
 
-    def _value(self, entry: Entry | None, reference: Reference) -> JSON:
+    def _value(self, reference: Reference) -> JSON:
+        """What a reference points to; raises `ResolutionError`."""
         producer = self._entries.get(reference.call_id)
         if producer is None:
             raise ResolutionError(f"there is no call {reference.call_id!r}")
@@ -113,12 +114,8 @@ class Table(ABC):
             if not producer.is_usable:
                 raise ResolutionError(f"{producer.node.name or producer.id!r} has no result")
             return None  # an optional step that failed counts as null
-        value = producer.value
-        if reference.path:
-            value = lookup(value, reference.path, producer.node.name or producer.id)
-        if entry is not None and self._look_at_reference is not None and isinstance(entry.node, ToolCall):
-            self._look_at_reference(entry.node, reference, value)
-        return value
+        path = reference.path
+        return lookup(producer.value, path, producer.node.name or producer.id) if path else producer.value
 
     def _children(self, entry: Entry) -> list[Entry]:
         """What this entry made that is still in the graph."""
@@ -137,7 +134,7 @@ class Table(ABC):
         if find_references(arguments):
             # One that can't be resolved is shown as it was written: it failed, and says so.
             with suppress(ToolError):
-                arguments = cast("Mapping[str, object]", substitute(arguments, partial(self._value, None)))
+                arguments = cast("Mapping[str, object]", substitute(arguments, self._value))
         return ToolCall(entry.id, node.name, cast("Mapping[str, object]", show_arguments(arguments, secrets)))
 
     def _make_outcome(self, entry: Entry) -> Outcome:

@@ -6,8 +6,7 @@ form in text only. A dict that holds Python values (`tool.call(when=date.today()
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -15,15 +14,13 @@ from pydantic_core import from_json, to_jsonable_python
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolArgumentsError
+from flowkit.showing import MASK
 from flowkit.tools.problems import Problem, describe, group, shorten
 from flowkit.tools.repair import Repairer
 
-MASK = "**********"
 
-
-@dataclass(frozen=True, slots=True)
-class Arguments:
-    """What a function is called with.
+class Arguments(NamedTuple):
+    """What a function is called with; a named tuple, since one is made for each call and a frozen dataclass takes twice as long.
 
     `values` have the annotated types, defaults filled in, without the `Context`. `repaired` tells what was read
     otherwise than it was written, a short line each; `source` is the input after that, as text or as a dict.
@@ -84,7 +81,7 @@ class ArgumentsReader:
         except ValidationError as error:
             return self._read_repaired(given, error)
 
-    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         """Like `read`, but what is said of the ignored arguments doesn't count."""
         try:
             self._read_mapping(given)
@@ -102,7 +99,7 @@ class ArgumentsReader:
         if not told or self._find_problems(mended, ignored):
             raise self._refuse(left, given)
 
-    def _find_problems(self, given: Mapping[str, object], ignored: frozenset[str]) -> tuple[Problem, ...]:
+    def _find_problems(self, given: Mapping[str, object], ignored: Collection[str]) -> tuple[Problem, ...]:
         try:
             self.read(given)
         except RefusedArguments as error:
@@ -117,8 +114,12 @@ class ArgumentsReader:
         return RefusedArguments(self.tool, describe(problems, given, self.names, self.secrets), problems)
 
     def _read_mapping(self, given: Mapping[str, object]) -> dict[str, Any]:
-        text = write_json(given)
-        if text is None:
+        try:
+            text = orjson.dumps(given, option=_PASS)
+        except TypeError:
+            return self._read_python(dict(given))  # Python values that aren't JSON
+        # NaN is written as null, too; the walk happens only for a text that holds a null.
+        if b"null" in text and not _is_json(given):
             return self._read_python(dict(given))
         return self._read_text(text)
 
@@ -171,19 +172,7 @@ class RefusedArguments(ToolArgumentsError):
 _PASS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-def write_json(given: Mapping[str, object]) -> bytes | None:
-    """A dict of JSON values as text; None when it holds Python values that aren't JSON."""
-    try:
-        text = orjson.dumps(given, option=_PASS)
-    except TypeError:
-        return None
-    if b"null" in text and not _is_json(given):
-        return None
-    return text
-
-
 def _is_json(value: object) -> bool:
-    # orjson writes NaN as null; the walk happens only for a text that holds a null.
     if isinstance(value, float):
         return value - value == 0
     if isinstance(value, Mapping):

@@ -3,7 +3,16 @@
 import functools
 import inspect
 import types
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from copy import copy
 from typing import Any, Protocol, cast, get_args, get_origin
 
@@ -26,7 +35,7 @@ class Reader(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
-    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         """Like `read`, but what is said of the ignored arguments doesn't count."""
         ...
 

@@ -239,9 +239,14 @@ class Tool(Generic[P, R_co]):
         reader = self._reader
         if self.needs:
             reader = self._callee.reader(frozenset([n.parameter for n in self.needs if n.parameter in open_names]))
-        # A reference under an unknown name stays in, to be refused by that name.
-        known = frozenset([name for name in open_names if name in reader.names])
-        reader.check({name: value for name, value in arguments.items() if name not in known}, known)
+        given = dict(arguments)
+        ignored: list[str] = []
+        for name in open_names:
+            # A reference under an unknown name stays in, to be refused by that name.
+            if name in reader.names:
+                del given[name]
+                ignored.append(name)
+        reader.check(given, ignored)
 
     def call(self, *args: Any, **kwargs: Any) -> ToolCall:
         """A call of this tool, to be placed somewhere; nothing runs. Values may be, or hold, `Reference`.

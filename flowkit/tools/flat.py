@@ -3,7 +3,7 @@
 The function, the key and the checks go on seeing `{parameter: ...}`: what comes is wrapped, always, never by a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -60,9 +60,9 @@ class FlatReader:
             lines = describe(problems, flat, self.names, self._inner.secrets)
             raise RefusedArguments(tool, lines, problems) from None
         told = (line.removeprefix(f"{self._parameter}.") for line in read.repaired)
-        return replace(read, source=flat, repaired=(*repaired, *told))
+        return read._replace(source=flat, repaired=(*repaired, *told))
 
-    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         try:
             self.read(given)
         except RefusedArguments as error:

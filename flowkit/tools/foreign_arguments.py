@@ -1,7 +1,7 @@
 """Arguments checked by a JSON Schema (draft 2020-12), for tools that have no signature."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -59,7 +59,7 @@ class SchemaReader:
                 values[name] = deepcopy(schema["default"])
         return Arguments(values, arguments, tuple(repaired), self.secrets)
 
-    def check(self, given: Mapping[str, object], ignored: frozenset[str]) -> None:
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         errors = self._find_errors(given, ignored)
         if not errors:
             return
@@ -70,7 +70,7 @@ class SchemaReader:
     def parse(self, text: str | bytes) -> dict[str, object]:
         return parse_arguments(self.tool, text, [])
 
-    def _find_errors(self, given: Mapping[str, object], ignored: frozenset[str] = frozenset()) -> "list[_Error]":
+    def _find_errors(self, given: Mapping[str, object], ignored: Collection[str] = frozenset()) -> "list[_Error]":
         errors = _read_errors(self._validator.iter_errors(given))
         return [error for error in errors if not _is_about(error, ignored)] if ignored else list(errors)
 
@@ -142,9 +142,9 @@ def _problems(errors: Sequence[_Error]) -> tuple[Problem, ...]:
     return tuple(Problem(error.path, ()) for error in errors)
 
 
-def _is_about(error: _Error, names: frozenset[str]) -> bool:
+def _is_about(error: _Error, names: Collection[str]) -> bool:
     """Whether an error is about these arguments and no others."""
-    return error.path[0] in names if error.path else bool(error.missing) and error.missing <= names
+    return error.path[0] in names if error.path else bool(error.missing) and error.missing.issubset(names)
 
 
 def _mend(given: Mapping[str, object], errors: Sequence[_Error]) -> tuple[dict[str, object], list[str]]:

@@ -1,15 +1,12 @@
-"""Calls as people and models read them: arguments with secrets masked, and why one didn't run."""
+"""Calls as people and models read them: their arguments as JSON, with secrets masked."""
 
 from collections.abc import Collection, Mapping
 from typing import cast
 
-from pydantic_core import to_jsonable_python
-
 from flowkit.codec import JSON, dumps
-from flowkit.events import Later
-from flowkit.graph import Node
 from flowkit.references import SCALARS, Reference, format_pointer
-from flowkit.tools.arguments import MASK
+
+MASK = "**********"
 
 NOTE_LENGTH = 80
 """How much of an early result its `call.progress` shows."""
@@ -20,18 +17,6 @@ def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = (
     if not secrets and SCALARS.issuperset(map(type, arguments.values())):
         return cast(JSON, arguments)
     return {name: MASK if name in secrets else _show(value) for name, value in arguments.items()}
-
-
-def show_later(arguments: Mapping[str, object], secrets: Collection[str] = ()) -> object:
-    """The same, made when somebody looks at the event that holds it; most are never looked at."""
-    if not secrets and SCALARS.issuperset(map(type, arguments.values())):
-        return arguments
-    return Later(show_arguments, arguments, secrets)
-
-
-def show_name(node: Node) -> str:
-    """A tool's name, or a control's."""
-    return node.name
 
 
 def show_note(value: JSON) -> str:
@@ -49,4 +34,7 @@ def _show(value: object) -> JSON:
         return [_show(item) for item in cast("list[object]", value)]
     if isinstance(value, Mapping):
         return {str(key): _show(item) for key, item in cast("Mapping[object, object]", value).items()}
+    # Imported here: only Python values need it, and events are read where no tool is.
+    from pydantic_core import to_jsonable_python
+
     return cast(JSON, to_jsonable_python(value, bytes_mode="base64", fallback=repr))
