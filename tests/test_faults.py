@@ -24,6 +24,7 @@ import pytest
 from forking import Child, Forks, say
 from stores import fast_folder, opened_journal
 
+from flowkit.clock import ManualClock
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import RunBusy, StoreError
 from flowkit.events import EventLog
@@ -463,3 +464,30 @@ def test_row_11_on_a_full_disk_no_step_starts_unrecorded_and_nothing_is_lost(pla
         story.decide()
         story.finish()
     assert stopped > 0, "the disk was never full"
+
+
+def fork_while_driving(folder: str) -> None:
+    """Drive a run, and fork a child that wants it too and then dies with one of its own."""
+    clock = ManualClock()
+    with opened_journal(Path(folder) / "j", clock=clock) as journal, asyncio.Runner() as runner:
+        mine = runner.run(journal.open_run("parent's", name="n"))
+        pid = os.fork()
+        if pid == 0:
+            with asyncio.Runner() as other:
+                try:
+                    other.run(journal.open_run("parent's", name="n"))
+                except RunBusy:
+                    say("busy")
+                other.run(journal.open_run("child's", name="n"))
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        say(" ".join(sorted(run.run_id for run in journal.runs() if run.is_held)))
+        runner.run(runner.run(journal.open_run("child's", name="n")).finish("done"))
+        runner.run(mine.finish("done"))
+        say("both done")
+
+
+def test_a_forked_process_is_another_driver(place: Path, forks: Forks) -> None:
+    child = forks.start("test_faults:fork_while_driving", place)
+    assert [child.hear() for _ in range(3)] == ["busy", "parent's", "both done"]
+    assert child.wait() == 0

@@ -12,12 +12,19 @@ from pathlib import Path
 
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
-from flowkit.errors import CodeChanged, RunBusy, RunError
-from flowkit.journal.holder import RunLease, lease_until
+from flowkit.errors import RunBusy, RunError
 from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
 from flowkit.journal.records import Decision, JournalStats, Resolution, RunDetails, RunSummary
-from flowkit.journal.rows import SUMMARY_COLUMNS, encode_value, from_text, read_summaries, to_text, write_node
-from flowkit.journal.run import SEQ_GAP, RunJournal, resolve_record, write_decision
+from flowkit.journal.rows import (
+    SUMMARY_COLUMNS,
+    encode_value,
+    from_text,
+    read_summaries,
+    write_decision,
+    write_node,
+)
+from flowkit.journal.run import RunJournal
+from flowkit.journal.taking import Wanted, take_run
 from flowkit.journal.upkeep import delete_run, get_stats, prune
 from flowkit.journal.views import read_conversation, read_details, show_run
 
@@ -71,51 +78,9 @@ class Journal:
         "whatever it began with").
         """
 
-        def take(connection: sqlite3.Connection) -> tuple[RunDetails, int, int]:
-            found = connection.execute(
-                "SELECT user, session, code, inputs, status, fence, holder, boot, until, until_wall FROM run"
-                " WHERE run_id = ?",
-                (run_id,),
-            ).fetchone()
-            now = self._log.clock.wall()
-            if found is None:
-                fence, seq_gap = 1, 0
-                connection.execute(
-                    "INSERT INTO run (run_id, name, code, user, session, inputs, status, began, changed, fence)"
-                    " VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?, 1)",
-                    (run_id, name, code, user, session, to_text(inputs), now, now),
-                )
-            else:
-                owner, _, old_code, old_inputs, status, fence, *lease = found
-                if owner != user:
-                    raise RunError(f"run {run_id!r} is another user's")
-                if self._log.is_held(run_id, RunLease(*lease)):
-                    raise RunBusy(f"run {run_id!r} is driven by another process ({lease[0]})")
-                is_over = status in ("done", "failed", "cancelled", "limit")
-                if old_code != code and not is_over and not allow_changed:
-                    raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to go on")
-                if inputs is not None and from_text(old_inputs) != inputs:
-                    raise RunError(f"run {run_id!r} began with other inputs")
-                fence, seq_gap = fence + 1, 0 if lease[0] is None else SEQ_GAP
-                if not is_over:
-                    connection.execute(
-                        "UPDATE run SET status = 'running', code = ?, changed = ? WHERE run_id = ?",
-                        (code, now, run_id),
-                    )
-                connection.execute(
-                    "UPDATE node SET state = 'in_doubt' WHERE run_id = ? AND state = 'claimed' AND effect = 'write'",
-                    (run_id,),
-                )
-            self._hold(connection, run_id, fence)
-            (last_seq,) = connection.execute("SELECT MAX(seq) FROM event WHERE run_id = ?", (run_id,)).fetchone()
-            first_seq = (-1 if last_seq is None else last_seq) + 1 + seq_gap
-            details = read_details(connection, run_id, self._log)
-            assert details is not None, "it was written a few lines above"
-            self._log.hold(run_id, fence)
-            return details, fence, first_seq
-
-        details, fence, first_seq = await self._log.write(take)
-        return RunJournal(self._log, details, fence, first_seq, allow_changed=allow_changed)
+        wanted = Wanted(run_id, name, code, inputs, user, session, allow_changed)
+        taken = await self._log.write(lambda connection: take_run(connection, wanted, self._log))
+        return RunJournal(self._log, taken.details, taken.fence, taken.first_seq, allow_changed=allow_changed)
 
     def runs(self, *, status: str | None = None, session: str | None = None, limit: int = 100) -> list[RunSummary]:
         """The runs that began last, newest first."""
@@ -182,7 +147,7 @@ class Journal:
                 raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
             if details.summary.is_held:
                 raise RunBusy(f"run {run_id!r} is driven by another process")
-            record = resolve_record(before, resolution, by)
+            record = before.settle(resolution, by)
             data = encode_value(record.value, node)
             # A driver that was thought dead must not write over this.
             connection.execute("UPDATE run SET fence = fence + 1 WHERE run_id = ?", (run_id,))
@@ -210,12 +175,6 @@ class Journal:
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""
         self._log.close()
-
-    def _hold(self, connection: sqlite3.Connection, run_id: str, fence: int) -> None:
-        connection.execute(
-            "UPDATE run SET fence = ?, holder = ?, boot = ?, until = ?, until_wall = ? WHERE run_id = ?",
-            (fence, self._log.holder.to_text(), *lease_until(self._log.clock, self._log.lease_s), run_id),
-        )
 
 
 def default_journal_path() -> Path:

@@ -46,9 +46,10 @@ class JournalLog:
         self.clock = clock
         self.lease_s = lease_s
         self.blobs = BlobFolder(path.with_name(f"{path.name}-blobs"))
-        self.holder: Holder = this_process()
+        self._holder = this_process()
         self.commits = Commits()
-        self._held: dict[str, int] = {}
+        self._fences: dict[str, int] = {}
+        """Of each run held here."""
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._connections: dict[tuple[int, bool], sqlite3.Connection] = {}
@@ -67,18 +68,24 @@ class JournalLog:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the journal {str(path)!r} can't be opened: {error}") from error
 
+    @property
+    def holder(self) -> Holder:
+        """This process."""
+        self._notice_fork()
+        return self._holder
+
     def hold(self, run_id: str, fence: int) -> None:
         """Renew the lease of this run until `let_go`."""
-        self._held[run_id] = fence
+        self._fences[run_id] = fence
 
     def let_go(self, run_id: str, fence: int) -> None:
         """Renew its lease no more."""
-        if self._held.get(run_id) == fence:
-            del self._held[run_id]
+        if self._fences.get(run_id) == fence:
+            del self._fences[run_id]
 
     def is_held(self, run_id: str, lease: RunLease) -> bool:
         """Whether a driver that may be alive has this run, here or elsewhere."""
-        is_let_go = lease.holder == self.holder.to_text() and run_id not in self._held
+        is_let_go = lease.holder == self.holder.to_text() and run_id not in self._fences
         return not is_let_go and lease.is_held(self.clock)
 
     async def write(self, operation: Callable[[sqlite3.Connection], T], *, is_durable: bool = False) -> T:
@@ -153,7 +160,8 @@ class JournalLog:
         return self._connections[place]
 
     def _renew(self) -> None:
-        held = list(self._held.items())
+        self._notice_fork()
+        held = list(self._fences.items())
         if not held:
             return
         until = lease_until(self.clock, self.lease_s)
@@ -164,6 +172,11 @@ class JournalLog:
             )
         except sqlite3.Error as error:
             logger.warning("the leases in %s could not be renewed: %s", self.path, error)
+
+    def _notice_fork(self) -> None:
+        """What the parent of a forked process holds is the parent's."""
+        if self._holder.pid != os.getpid():
+            self._holder, self._fences = this_process(), {}
 
     def _leave(self) -> None:
         for connection in self._connections.values():

@@ -1,7 +1,7 @@
 """What the journal tells: recorded nodes, turns, approvals, runs; frozen values, JSON inside."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from flowkit.codec import JSON
@@ -10,6 +10,28 @@ from flowkit.events import RunStatus
 NodeEffect = Literal["read", "idempotent", "write"]
 NodeState = Literal["claimed", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt", "retry"]
 """`claimed` ran when its driver stopped, `in_doubt` is a write of which nobody knows, `retry` one that may run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The write did happen, and this is its result."""
+
+    value: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The write did not happen; it may run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The write counts as failed, with this error."""
+
+    error: str
+
+
+Resolution = Done | Retry | Fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +53,16 @@ class Recorded:
     def is_ended(self) -> bool:
         """It never runs again."""
         return self.state not in ("claimed", "in_doubt", "retry")
+
+    def settle(self, resolution: Resolution, by: str) -> "Recorded":
+        """The node as it is after this decision."""
+        match resolution:
+            case Done(value):
+                return replace(self, state="finished", value=value, error=None, by=by)
+            case Retry():
+                return replace(self, state="retry", by=by)
+            case Fail(error):
+                return replace(self, state="failed", error=error, by=by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +132,3 @@ class JournalStats:
     oldest_began_at: float | None
     size_bytes: int
     blob_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The write did happen, and this is its result."""
-
-    value: JSON = None
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The write did not happen; it may run again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The write counts as failed, with this error."""
-
-    error: str
-
-
-Resolution = Done | Retry | Fail

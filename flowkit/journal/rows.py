@@ -124,6 +124,24 @@ def read_approvals(connection: sqlite3.Connection, run_id: str) -> dict[str, App
     }
 
 
+def write_decision(connection: sqlite3.Connection, run_id: str, node: str, decision: Decision) -> bool:
+    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    found = connection.execute(
+        "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
+        " WHERE run_id = ? AND node = ? AND approved IS NULL",
+        (
+            decision.approved,
+            decision.by,
+            decision.at,
+            decision.reason,
+            to_text(decision.arguments),
+            run_id,
+            node,
+        ),
+    )
+    return found.rowcount == 1
+
+
 SUMMARY_COLUMNS = "run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall"
 
 

@@ -13,7 +13,6 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError
@@ -22,21 +21,14 @@ from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
     Approval,
     Decision,
-    Done,
-    Fail,
     NodeEffect,
     NodeState,
     Recorded,
     RecordedTurn,
     Resolution,
-    Retry,
     RunDetails,
 )
-from flowkit.journal.rows import encode_value, read_approvals, to_text, write_node
-
-SEQ_GAP = 10_000
-"""A run that went on after a crash numbers its events from so much further: the last ones may be lost, but somebody
-may have seen them, and no number is used twice."""
+from flowkit.journal.rows import encode_value, read_approvals, to_text, write_decision, write_node
 
 
 class RunJournal:
@@ -191,7 +183,7 @@ class RunJournal:
         before = self._nodes.get(node)
         if before is None or before.state not in ("in_doubt", "claimed"):
             raise RunError(f"run {self.run_id!r}: {node!r} isn't in doubt")
-        record = resolve_record(before, resolution, by)
+        record = before.settle(resolution, by)
         data = encode_value(record.value, node)
         await self._log.write(lambda connection: self._put(connection, record, data), is_durable=True)
         self._nodes[node] = record
@@ -281,32 +273,3 @@ class RunJournal:
             "INSERT OR REPLACE INTO event VALUES (?, ?, ?)",
             [(self.run_id, event.seq, to_text(event.to_json())) for event in merge(events)],
         )
-
-
-def resolve_record(before: Recorded, resolution: Resolution, by: str) -> Recorded:
-    """The node as it is after this decision."""
-    match resolution:
-        case Done(value):
-            return replace(before, state="finished", value=value, error=None, by=by)
-        case Retry():
-            return replace(before, state="retry", by=by)
-        case Fail(error):
-            return replace(before, state="failed", error=error, by=by)
-
-
-def write_decision(connection: sqlite3.Connection, run_id: str, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
-    found = connection.execute(
-        "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
-        " WHERE run_id = ? AND node = ? AND approved IS NULL",
-        (
-            decision.approved,
-            decision.by,
-            decision.at,
-            decision.reason,
-            to_text(decision.arguments),
-            run_id,
-            node,
-        ),
-    )
-    return found.rowcount == 1

@@ -11,14 +11,13 @@ from flowkit.errors import RunBusy
 from flowkit.journal.holder import RunLease
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import JournalStats
+from flowkit.journal.taking import OVER
 
 UNUSED_BLOB_S = 3600.0
 """How old a result that no run names must be to be removed."""
 RUNS_AT_ONCE = 100
 PAGES_AT_ONCE = 2000
 """How much one transaction removes, and gives back to the disk."""
-ENDED = "('done', 'failed', 'cancelled', 'limit')"
-"""The states of runs that nobody will go on with."""
 
 
 def get_stats(log: JournalLog) -> JournalStats:
@@ -59,7 +58,7 @@ def delete_run(log: JournalLog, run_id: str) -> bool:
 def prune(log: JournalLog, older_than_s: float, *, unfinished: bool) -> int:
     """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
     before = log.clock.wall() - older_than_s
-    where = "changed < ? AND run_id > ?" + ("" if unfinished else f" AND status IN {ENDED}")
+    where = "changed < ? AND run_id > ?" + ("" if unfinished else f" AND status IN {OVER}")
     last, count = "", 0
 
     def write(connection: sqlite3.Connection) -> tuple[str | None, int]:
