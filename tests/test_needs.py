@@ -157,7 +157,35 @@ def test_needed_parameter_called_like_one_of_its_tools_is_refused() -> None:
 def test_rename_of_an_unknown_parameter_is_refused() -> None:
     def show(order: Order = Needs(get_order, oder_id="x")) -> None: ...
 
-    with pytest.raises(DefinitionError, match=r"oder_id.*it has archived, order_id"):
+    with pytest.raises(DefinitionError, match=r"oder_id.*doesn't have; did you mean 'order_id'\?"):
+        tool(show)
+
+
+def find_flat(order: Order) -> str:
+    return order.id
+
+
+def find_any(**words: str) -> str:
+    return str(words)
+
+
+def find_by_alias(start: Annotated[str, Field(alias="from")]) -> str:
+    return start
+
+
+@pytest.mark.parametrize(
+    ("needed", "problem"),
+    [
+        (tool(flatten=True)(find_flat), "'find_flat' can't be needed: flatten hides its 'order'; leave flatten out"),
+        (tool(find_any), r"'find_any' can't be needed: its \*\*words has no names to stand here; take a dict"),
+        (tool(find_by_alias), "'find_by_alias' can't be needed: its 'start' is called 'from' outside"),
+    ],
+)
+def test_tool_whose_parameters_cannot_stand_in_another_is_not_needed(needed: Tool[..., str], problem: str) -> None:
+    def show(found: str = Needs(needed)) -> str:
+        return found
+
+    with pytest.raises(DefinitionError, match=f"^tool 'show': {problem}"):
         tool(show)
 
 

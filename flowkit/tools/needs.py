@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.references import Reference, ToolCall
+from flowkit.spelling import suggest
 from flowkit.tools.effects import Approval, ApprovalRule
 from flowkit.tools.signatures import Parameter
 
@@ -108,31 +109,28 @@ def _spread(tool: str, part: Parameter | Need[Any]) -> Iterator[tuple[Parameter,
     if isinstance(part, Parameter):
         yield part, tool
         return
-    names = {parameter.name for parameter in part.tool.visible}
-    if part.tool.options.flatten:
-        raise DefinitionError.about(tool, f"{part.tool.name!r} is flattened, so it can't be needed", part.parameter)
+    needed = part.tool
+    names = {parameter.name for parameter in needed.visible}
     for name in part.renames:
         if name not in names:
-            raise DefinitionError.about(
-                tool,
-                f"Needs({part.tool.name}, {name}=...) renames a parameter that {part.tool.name!r} "
-                f"doesn't have; it has {', '.join(sorted(names)) or 'none'}",
-                part.parameter,
-            )
-    for parameter in part.tool.visible:
-        if parameter.wire != parameter.name:
-            raise DefinitionError.about(
-                tool,
-                f"{part.tool.name!r} calls {parameter.name!r} {parameter.wire!r} by an alias, so it can't be needed",
-                part.parameter,
-            )
-        if parameter.kind == "extra":
-            raise DefinitionError.about(
-                tool,
-                f"{part.tool.name!r} takes any argument (**{parameter.name}), so it can't be needed",
-                part.parameter,
-            )
-        yield replace(parameter, name=part.seen_as(parameter.name), kind="keyword"), part.tool.name
+            problem = f"Needs({needed.name}, {name}=...) renames a parameter that {needed.name!r} doesn't have"
+            raise DefinitionError.about(tool, f"{problem}; {suggest(name, sorted(names))}", part.parameter)
+    for parameter in needed.visible:
+        reason = _find_obstacle(needed, parameter)
+        if reason is not None:
+            raise DefinitionError.about(tool, f"{needed.name!r} can't be needed: {reason}", part.parameter)
+        yield replace(parameter, name=part.seen_as(parameter.name), kind="keyword"), needed.name
+
+
+def _find_obstacle(needed: Any, parameter: Parameter) -> str | None:
+    """Why this parameter can't stand among those of another tool, and what to write instead."""
+    if needed.options.flatten:
+        return f"flatten hides its {parameter.name!r}; leave flatten out, or give it the fields as parameters"
+    if parameter.kind == "extra":
+        return f"its **{parameter.name} has no names to stand here; take a dict[str, ...] as one parameter instead"
+    if parameter.wire != parameter.name:
+        return f"its {parameter.name!r} is called {parameter.wire!r} outside; leave the alias out"
+    return None
 
 
 def _agree(first: Parameter, second: Parameter) -> bool:
