@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -421,3 +422,27 @@ def test_a_run_goes_on_with_what_was_said_before_it_and_not_after(tmp_path: Path
         return [said(request.messages) for request in model.requests]
 
     assert run_virtual(go())[2:] == [["I am Ann.", "Pay 5 won.", "Thanks."], ["I am Ann.", "Pay 5 won."]]
+
+
+def test_threads_share_an_agent_with_its_cache_and_its_journal(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    @tool(ttl=60)
+    async def price(product: str) -> int:
+        asked.append(product)
+        await asyncio.sleep(0.02)
+        return 5
+
+    cache, journal = DiskCache(tmp_path / "cache"), Journal(tmp_path / "runs.db")
+    model = ScriptedModel(lambda request: "It costs 5." if request.turn == 2 else [call("price", product="tea")])
+    agent = Agent(model, tools=[price], cache=cache, journal=journal)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            started = [threads.submit(agent.run_sync, "go", run_id=f"r{number}") for number in range(8)]
+            results = [run.result() for run in started]
+        assert [result.output for result in results] == ["It costs 5."] * 8
+        assert asked == ["tea"]
+        assert {run.run_id: run.status for run in journal.runs()} == {f"r{number}": "done" for number in range(8)}
+    finally:
+        asyncio.run(cache.close())
+        journal.close()
