@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flowkit.context import CONTEXT, Context
 from flowkit.journal import Done, Journal
 from flowkit.recipes import Recipe, RecipeResult, each, recipe, step
 from flowkit.tools import tool
@@ -47,6 +48,25 @@ async def drive(folder: Path, *, gets_stuck: bool = False) -> RecipeResult[list[
         return await made.start(journal=journal, run_id="night").wait()
     finally:
         journal.close()
+
+
+def test_recipe_goes_on_in_the_session_in_which_it_began(tmp_path: Path) -> None:
+    @tool(approval=True)
+    def note(ctx: Context[None] = CONTEXT) -> str | None:
+        """Note the session."""
+        return ctx.session
+
+    @recipe
+    def noted() -> str | None:
+        """Note the session."""
+        return step(note)
+
+    journal = Journal(tmp_path / "runs.sqlite3")
+    waiting = noted.options(journal=journal, run_id="r", session="s1").run_sync()
+    journal.decide("r", waiting.pending[0].id, approved=True, by="Kim")
+
+    assert noted.options(journal=journal, run_id="r").run_sync().output == "s1"
+    journal.close()
 
 
 def test_killed_recipe_goes_on_where_it_stood(tmp_path: Path) -> None:

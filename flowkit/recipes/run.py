@@ -9,7 +9,7 @@ again.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypedDict, TypeVar, cast
 
 from flowkit import events
@@ -151,6 +151,8 @@ class _Driver(Generic[R]):
             if journal is not None and journal.details.summary.status in _OVER:
                 return self._recall(journal)
             if journal is not None:
+                # A run that goes on is in the session in which it began, whatever its starter knew of it.
+                self._context = replace(self._context, session=journal.details.summary.session)
                 self._log.first_seq = journal.first_seq
                 self._log.listen(journal.append_event)
             ending = await self._run(journal)
