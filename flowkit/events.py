@@ -51,7 +51,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted(Event):
-    """A request goes out; `attempt` counts from 1 within the turn."""
+    """A request goes out; `attempt` counts from 1 within the turn.
+
+    `model` is who is asked: a router or a fallback by its own name, since who will answer isn't known yet.
+    """
 
     turn: int
     model: str

@@ -18,7 +18,7 @@ async def follow(run: Run[OutputT], call_id: str, log: EventLog | None) -> Agent
             if log is not None:
                 _show(event, call_id, log)
         return await run.wait()
-    except BaseException:
+    except BaseException:  # whatever stops the caller, a cancellation above all, stops the run with it
         run.cancel()
         await run.wait()
         if log is not None:

@@ -6,18 +6,19 @@ broke is dropped: its calls are void, what its reads found is kept for the next 
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from flowkit import events
+from flowkit.agent.answer_message import make_message, seal_again
 from flowkit.agent.linking import link, unwrap_literal
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
-from flowkit.codec import JSON, dumps, loads
+from flowkit.codec import JSON
 from flowkit.errors import ModelError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
-from flowkit.messages import AssistantMessage, ProviderData, RequestedCall, Usage
+from flowkit.messages import AssistantMessage, RequestedCall, Usage
 from flowkit.models.base import Delta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
 from flowkit.references import ToolCall
 from flowkit.spelling import suggest
@@ -104,8 +105,7 @@ class Attempt:
             call = self._add(index, requested.name, node)
             if requested.id in missing:
                 self._executor.announce(node, call.name)
-                arguments = _read_arguments(requested)
-                self._seal(call, CallSealed(index, requested.id, requested.name, arguments, requested.arguments))
+                self._seal(call, seal_again(requested, index))
                 opened[node] = requested
         self.release()
         return opened
@@ -124,13 +124,7 @@ class Attempt:
             )
         kept = [call for _, call in sorted(self._calls.items()) if call.sealed is not None]
         return FinishedAttempt(
-            message=AssistantMessage(
-                text=turn.text,
-                calls=tuple(_requested(call, self._source) for call in kept),
-                thinking=turn.thinking,
-                refusal=turn.refusal,
-                provider=tuple(_provider(turn, self._source)),
-            ),
+            message=make_message(turn, [(call.name, call.sealed) for call in kept if call.sealed], self._source),
             nodes=tuple(call.node for call in kept),
             turn=turn,
             error=turn.error,
@@ -253,42 +247,3 @@ def _families(tool: AnyTool | None) -> frozenset[str]:
         for part in (tool, *tool.needed_tools.values())
         for template in part.options.resources
     )
-
-
-def _requested(call: _Call, source: str) -> RequestedCall:
-    """The call as it goes into the history: broken arguments go back as an empty object, its result tells why."""
-    assert call.sealed is not None
-    sealed = call.sealed
-    return RequestedCall(
-        id=sealed.id,
-        name=call.name,
-        arguments=_argument_text(sealed),
-        provider=None if sealed.provider is None else ProviderData(source, sealed.provider.kind, sealed.provider.data),
-    )
-
-
-def _read_arguments(call: RequestedCall) -> dict[str, JSON] | None:
-    try:
-        arguments = loads(call.arguments or "{}")
-    except ValueError:
-        return None
-    return arguments if isinstance(arguments, dict) else None
-
-
-def _argument_text(sealed: CallSealed) -> str:
-    """The text that the model wrote where it is the arguments, byte for byte; else the arguments as they were read."""
-    if sealed.arguments is None:
-        return "{}"
-    try:
-        is_exact = loads(sealed.raw) == sealed.arguments
-    except ValueError:
-        is_exact = False
-    return sealed.raw if is_exact else dumps(sealed.arguments).decode()
-
-
-def _provider(turn: Turn, source: str) -> Iterator[ProviderData]:
-    """What has to go back; servers want the thinking before calls under the name it came with, and only there."""
-    if turn.calls and turn.thinking and turn.thinking_field:
-        yield ProviderData(source, turn.thinking_field, turn.thinking)
-    for item in turn.provider:
-        yield ProviderData(source, item.kind, item.data)
