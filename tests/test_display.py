@@ -13,12 +13,14 @@ from flowkit.display.summary import say_summary, summarise
 from flowkit.display.terminal import MANY_CALLS, TerminalDisplay
 from flowkit.display.words import clean, shorten
 from flowkit.events import (
+    CallCancelled,
     CallDenied,
     CallFailed,
     CallFinished,
     CallNew,
     CallProgress,
     CallSealed,
+    CallSkipped,
     CallStarted,
     Event,
     EventLog,
@@ -53,11 +55,11 @@ class Script:
         self.at(end, CallFinished, name, {"status": "shipped"}, **finished)
 
 
-def show_on_terminal(events: list[Event], *, width: int = 80) -> str:
+def show_on_terminal(events: list[Event], *, width: int = 80, graph: Graph | None = None) -> str:
     """What has scrolled by when the display is closed."""
     out = io.StringIO()
     console = Console(file=out, width=width, height=24, force_terminal=False)
-    with TerminalDisplay(console) as display:
+    with TerminalDisplay(console, graph=graph) as display:
         for event in events:
             display.show(event)
     return out.getvalue()
@@ -173,6 +175,37 @@ def test_terminal_shows_why_a_call_failed_and_never_an_escape_sequence() -> None
     assert "\x07" not in shown
 
 
+def test_why_a_call_was_skipped_is_said_in_words() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "get_order", "get_order")
+    script.at(0.0, CallNew, "track", "track")
+    script.at(0.0, CallNew, "refund", "refund")
+    script.at(1.0, CallFailed, "get_order", "no such order")
+    script.at(1.0, CallSkipped, "track", "get_order")
+    script.at(1.0, CallSkipped, "refund", "status == 'cancelled' is false")
+
+    _, notes = show_in_pipe(script.log.events)
+    assert notes.splitlines()[2:] == [
+        "– track()  skipped",
+        "  get_order failed",
+        "– refund()  skipped",
+        "  status == 'cancelled' is false",
+    ]
+
+
+def test_terminal_says_how_far_a_run_was_that_stopped() -> None:
+    script = Script()
+    graph = Graph([ToolCall(f"c{number}", "get_order") for number in range(40)])
+    for number in range(5):
+        script.call(f"c{number}", number, number + 1)
+    script.at(5.0, CallNew, "c5", "get_order")
+    script.at(5.0, CallStarted, "c5")
+    script.at(6.0, CallCancelled, "c5", "stopped")
+
+    shown = show_on_terminal(script.log.events, graph=graph)
+    assert shown.rstrip().splitlines()[-1] == "5 of 40 steps done, 1 left out"
+
+
 def test_terminal_counts_instead_of_printing_when_there_are_many_calls() -> None:
     script = Script()
     for number in range(MANY_CALLS * 2):
@@ -273,8 +306,10 @@ def test_time_left_goes_by_the_pace_so_far() -> None:
     script = Script()
     for number in range(4):
         script.call(f"step_{number}", number, number + 1)
+    script.at(4.0, CallNew, "step_4", "step_4")
+    script.at(4.0, CallStarted, "step_4")
     steps = Steps(expected=10)
     for event in script.log.events:
         steps.apply(event)
 
-    assert steps.say(4.0) == "4 of 10 steps done, about 6.00 s left"
+    assert steps.say(4.0) == "4 of 10 steps done, 1 running, about 6.00 s left"

@@ -62,6 +62,11 @@ class Steps:
                     return
         self.running.discard(call)
 
+    @property
+    def are_over(self) -> bool:
+        """Whether each has ended."""
+        return self.done + self.failed + self.left_out >= max(self.expected, self.opened)
+
     def say(self, now: float) -> str:
         """One line: `57 of 203 steps done, 8 running, about 12 s left`.
 
@@ -81,7 +86,7 @@ class Steps:
         if self.left_out:
             parts.append(f"{self.left_out} left out")
         worked = ended - self.recorded - self.from_cache
-        if worked >= 3 and total > ended and not self.waiting:
+        if worked >= 3 and total > ended and self.running and not self.waiting:
             parts.append(f"about {format_seconds(now / worked * (total - ended))} left")
         return ", ".join(parts)
 

@@ -48,6 +48,8 @@ class TerminalDisplay:
         self._flush(everything=True)
         self._live.update(Text(""), refresh=True)
         self._live.stop()
+        if self._counts_only and not self._steps.are_over:
+            self._console.print(self._steps.say(self.transcript.now), style="bold")
 
     def show(self, event: Event) -> None:
         """Take an event in and draw what it changed."""

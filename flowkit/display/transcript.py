@@ -36,6 +36,12 @@ CALL_ENDS = frozenset(
 """The types of the events that end a call."""
 WAITS_FOR_APPROVAL = "waits for approval"
 ASKED_AGAIN = "the answer broke off; asking again"
+_CAUSES: dict[State, str] = {
+    "failed": "failed",
+    "denied": "was denied",
+    "cancelled": "was stopped",
+    "in_doubt": "is in doubt",
+}
 OPEN: frozenset[State] = frozenset(("new", "sealed", "waiting", "running"))
 
 
@@ -105,11 +111,19 @@ class Transcript:
                 return None
             case CallNew():
                 return self._open_call(event)
+            case CallSkipped(call=call, because=because) if call in self.calls:
+                _end(self.calls[call], "skipped", self._say_cause(because), event.t)
+                return self.calls[call]
             case _:
                 block = self.calls.get(str(getattr(event, "call", "")))
                 if block is not None:
                     _change(block, event)
                 return block
+
+    def _say_cause(self, because: str) -> str:
+        """What became of the call that is named, or the condition as it is."""
+        cause = self.calls.get(because)
+        return because if cause is None else f"{because} {_CAUSES.get(cause.state, 'has no result')}"
 
     def _add_text(self, text: str, *, is_thinking: bool, call: str | None) -> TextBlock:
         last = self._last_text()
@@ -167,8 +181,6 @@ def _change(block: CallBlock, event: Event) -> None:
             _end(block, "finished", "", event.t if event.ended_s is None else event.ended_s)
         case CallFailed(error=error):
             _end(block, "failed", error, event.t)
-        case CallSkipped(because=because):
-            _end(block, "skipped", because, event.t)
         case CallDenied(reason=reason):
             _end(block, "denied", reason, event.t)
         case CallCancelled(reason=reason):
