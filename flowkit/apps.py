@@ -158,6 +158,8 @@ def split_target(target: str) -> tuple[Path, str | None]:
     if not path.exists() and ":" in target:
         head, _, selected = target.rpartition(":")
         path = Path(head)
+    if path.is_dir():
+        raise ConfigurationError(f"{str(path)!r} is a folder; name a file in it")
     if not path.is_file():
         raise ConfigurationError(f"no file {str(path)!r}")
     return path, selected or None

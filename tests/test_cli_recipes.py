@@ -172,6 +172,16 @@ def test_offline_model_is_not_asked_to_write(
     assert "the offline demo model only calls tools: set OPENAI_API_KEY" in ended.err
 
 
+def test_commands_that_are_suggested_can_be_pasted(flowkit: Command, tmp_path: Path) -> None:
+    made = flowkit("new", "my shop").out
+    data = ("--data", f"database={tmp_path / 'shop.sqlite3'}", "--data", "latency=0", "--user", "c-2")
+    waiting = flowkit("run", "my shop/shop.py", "order_id=ORD-1043", "--run-id", "refund", *data).err
+
+    assert "flowkit run 'my shop/shop.py' order_id=ORD-1002" in made
+    assert "go on with: flowkit run 'my shop/shop.py' --resume refund" in waiting
+    assert "the run waits for a person" in waiting
+
+
 def test_model_for_a_recipe_that_asks_none_is_refused(flowkit: Command, writer: str) -> None:
     ended = flowkit("run", f"{writer}:repeat", "name=Kim", "--model", "m")
 

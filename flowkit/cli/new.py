@@ -4,6 +4,7 @@ import shutil
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -26,9 +27,10 @@ def create(name: Annotated[str, typer.Argument(metavar="NAME", help="The folder 
                 shutil.copyfile(path, folder / file)
     except OSError as error:
         raise ConfigurationError(f"{name!r} can't be made: {error.strerror}") from error
-    print(f"{folder / FILES[0]} is an agent and a recipe over a small database. Try:")
-    print(f'  flowkit chat {folder / FILES[0]} "Where is my order?"')
-    print(f"  flowkit run {folder / FILES[0]} order_id=ORD-1002")
+    app = folder / FILES[0]
+    print(f"{app} is an agent and a recipe over a small database. Try:")
+    print(f'  flowkit chat {quote(str(app))} "Where is my order?"')
+    print(f"  flowkit run {quote(str(app))} order_id=ORD-1002")
 
 
 def _find_templates() -> Traversable:

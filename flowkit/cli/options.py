@@ -10,11 +10,15 @@ from flowkit.errors import ConfigurationError
 
 AppTarget = Annotated[str, typer.Argument(metavar="APP", help="An app: path.py, or path.py:name for one of several.")]
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="A model's name, or 'local' for the offline demo model.")
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME", help="A model's name, or 'local' for the offline demo model."),
 ]
-BaseUrl = Annotated[str | None, typer.Option(help="Where an OpenAI-compatible server listens.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Where an OpenAI-compatible server listens.")]
 Data = Annotated[list[str] | None, typer.Option("--data", "-d", metavar="KEY=VALUE", help="For the app's open_data.")]
-User = Annotated[str | None, typer.Option("--user", "-u", help="Whose run it is; cached results are kept apart by it.")]
+User = Annotated[
+    str | None,
+    typer.Option("--user", "-u", metavar="NAME", help="Whose run it is; cached results are kept apart by it."),
+]
 Session = Annotated[
     str | None,
     typer.Option("--session", "-s", metavar="NAME", help="A conversation kept in the journal: go on with it."),

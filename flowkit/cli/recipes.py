@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shlex
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -58,13 +59,16 @@ def run(
     app: AppTarget,
     inputs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The recipe's inputs.")] = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Inputs as a JSON object; KEY=VALUE goes before.")
+        Path | None,
+        typer.Option(
+            "--input", metavar="FILE", help="Inputs as a JSON object; a KEY=VALUE is used instead of its own."
+        ),
     ] = None,
     tools: ToolsFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing; show what would run.")] = False,
     as_json: AsJson = False,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
-    run_id: Annotated[str | None, typer.Option(help="The new run's id.")] = None,
+    run_id: Annotated[str | None, typer.Option(metavar="RUN", help="The new run's id.")] = None,
     model: ModelName = None,
     base_url: BaseUrl = None,
     data: Data = None,
@@ -162,8 +166,10 @@ def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path |
     if file is not None:
         try:
             content = codec.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"the inputs {str(file)!r} can't be read: {error}") from error
+        except OSError as error:
+            raise ConfigurationError(f"the inputs {str(file)!r} can't be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigurationError(f"the inputs {str(file)!r} aren't JSON: {error}") from error
         if not isinstance(content, dict):
             raise ConfigurationError(f"the inputs {str(file)!r} aren't a JSON object")
         values.update(content)
@@ -192,22 +198,19 @@ def _say_end(job: Job, result: RecipeResult[Any]) -> None:
         case "waiting":
             for pending in result.pending:
                 note(f"waits for approval: {pending.id}: {pending.name}({say_arguments(dict(pending.arguments), 400)})")
-            note(f"decide with: flowkit runs approve {job.run_id} {result.pending[0].id}")
+            note(f"decide with: {shlex.join(['flowkit', 'runs', 'approve', job.run_id, result.pending[0].id])}")
             note(_say_resume(job))
         case "in_doubt":
             note(f"flowkit: {result.error}")
             for outcome in result.calls:
                 if outcome.state == "in_doubt":
-                    note(
-                        f"settle it with: flowkit runs resolve {job.run_id} {outcome.call.id} --done JSON|--retry|--fail TEXT"
-                    )
+                    settle = shlex.join(["flowkit", "runs", "resolve", job.run_id, outcome.call.id])
+                    note(f"settle it with: {settle} --done JSON|--retry|--fail TEXT")
             note(_say_resume(job))
         case _:
-            note(f"flowkit: {job.recipe.name} ended as {result.status}: {result.error or ''}")
+            note(f"flowkit: {result.error or f'recipe {job.recipe.name!r} was stopped'}")
 
 
 def _say_resume(job: Job) -> str:
-    words = ["go on with: flowkit run", job.app.target]
-    if job.app.tools_file is not None:
-        words += ["--tools", str(job.app.tools_file)]
-    return " ".join([*words, "--resume", job.run_id])
+    tools = [] if job.app.tools_file is None else ["--tools", str(job.app.tools_file)]
+    return "go on with: " + shlex.join(["flowkit", "run", job.app.target, *tools, "--resume", job.run_id])

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from flowkit import codec
 from flowkit.apps import load_app
@@ -38,7 +38,7 @@ def list_runs(
     if as_json:
         print_json([_summary_to_json(run) for run in found])
         return
-    table = Table("run", "what", "state", "user", "began", box=None, pad_edge=False)
+    table = Table(Column("run", no_wrap=True), "what", "state", "user", "began", box=None, pad_edge=False)
     for run in found:
         table.add_row(run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
     make_console().print(table if found else "no runs")
@@ -55,7 +55,7 @@ def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) ->
     console = make_console()
     summary = run.summary
     console.print(f"{summary.run_id}  {summary.name}  {_say_status(summary)}  began {_say_time(summary.began_at)}")
-    table = Table("call", "tool", "state", "arguments", "result", box=None, pad_edge=False)
+    table = Table(Column("call", no_wrap=True), "tool", "state", "arguments", "result", box=None, pad_edge=False)
     for node in run.nodes.values():
         result = node.error or ("" if node.value is None else say_value(node.value, 60))
         table.add_row(node.node, node.tool, node.state, say_arguments(node.arguments, 40), shorten(result, 60))

@@ -192,6 +192,8 @@ class _Driver(Generic[R]):
                 while self._apply_decisions(executor):
                     await executor.wait(*names)
                 ending = self._end(executor)
+                if ending.status == "waiting":
+                    executor.cancel_all("the run waits for a person")
         except TimeoutError:
             ending = _Ending("limit", error=RunError(f"the limit of {timeout_s} seconds is reached"))
         except asyncio.CancelledError:
