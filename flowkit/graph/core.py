@@ -146,7 +146,7 @@ class Graph(Mapping[str, Node]):
         yield f"{indent}{node.id} ({describe(node)}){waits}"
         for word, body in get_bodies(node):
             if word:
-                yield f"{indent}  {word}:"
+                yield f"{indent}  {word}:{'' if body.nodes else ' a value'}"
             for inner in body.nodes:
                 yield from self._explain_node(inner, indent + "    ")
 

@@ -25,6 +25,9 @@ MANY = 40
 LINKS = 12
 """How many pieces of the critical path are shown."""
 
+SMALLEST = 0.01
+"""The part of a run that is worth a line, where the path says nothing of it."""
+
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 
 Piece = tuple[float, float, str]
@@ -59,7 +62,7 @@ def draw_timeline(events: Iterable[AnyEvent], width: int = 100, *, every_call: b
         _draw_row(chart, row, timeline.wall_s, room)
     chart.append(f"{'':{LABEL}}0{format_seconds(timeline.wall_s):>{room - 1}}\n", "dim")
     chart.append("· waiting  ▒ running  █ on the critical path", "dim")
-    chart.append("  ╌ model thinks  ━ model speaks\n" if timeline.turns else "\n", "dim")
+    chart.append("  ╌ no token yet  ━ model speaks\n" if timeline.turns else "\n", "dim")
     for line in _summarise(timeline, path):
         chart.append(line + "\n")
     return chart
@@ -83,6 +86,9 @@ def _say_critical_path(path: Sequence[Link], wall_s: float) -> Iterator[str]:
     if len(path) > len(shown):
         rest_s = sum(link.duration_s for link in path) - sum(link.duration_s for link in shown)
         pieces.append((f"{len(path) - len(shown)} shorter ones", rest_s))
+    between_s = wall_s - sum(duration_s for _, duration_s in pieces)
+    if between_s >= SMALLEST * wall_s:
+        pieces.append(("between them", between_s))
     wide = max(cell_len(label) for label, _ in pieces)
     yield "critical path:"
     for label, duration_s in pieces:
