@@ -78,6 +78,7 @@ def test_what_somebody_may_go_on_with_stays_unless_it_is_asked_for(tmp_path: Pat
             await add_run(journal, "stopped", None)
             clock.advance(DAY_S)
             await journal.open_run("driven", name="n")
+            assert journal.get_stats().runs == {"in_doubt": 1, "running": 1, "stopped": 1, "waiting": 1}
             assert journal.prune(0) == 0
             assert journal.prune(3600, unfinished=True) == 3
             assert run_ids(journal) == ["driven"]

@@ -126,7 +126,10 @@ class RunDetails:
 
 @dataclass(frozen=True, slots=True)
 class JournalStats:
-    """What a journal holds: how many runs by their status, when the oldest began, and what they take on the disk."""
+    """What a journal holds: how many runs by their status, when the oldest began, and what they take on the disk.
+
+    Runs that never ended and that nobody drives are `stopped`.
+    """
 
     runs: Mapping[str, int]
     oldest_began_at: float | None

@@ -5,6 +5,7 @@ none of them long.
 """
 
 import sqlite3
+from collections import Counter
 from contextlib import suppress
 
 from flowkit.errors import RunBusy
@@ -23,17 +24,21 @@ PAGES_AT_ONCE = 2000
 def get_stats(log: JournalLog) -> JournalStats:
     """What the journal holds."""
 
-    def read(connection: sqlite3.Connection) -> tuple[dict[str, int], float | None]:
-        counts = connection.execute("SELECT status, COUNT(*) FROM run GROUP BY status ORDER BY status").fetchall()
+    def read(connection: sqlite3.Connection) -> tuple[Counter[str], float | None]:
+        counts = Counter(dict(connection.execute("SELECT status, COUNT(*) FROM run GROUP BY status")))
+        for lease in connection.execute("SELECT holder, boot, until, until_wall FROM run WHERE status = 'running'"):
+            if not RunLease(*lease).is_held(log.clock):
+                counts["running"] -= 1
+                counts["stopped"] += 1
         (oldest,) = connection.execute("SELECT MIN(began) FROM run").fetchone()
-        return dict(counts), oldest
+        return counts, oldest
 
     counts, oldest = log.read(read)
     size_bytes = 0
     for ending in ("", "-wal"):
         with suppress(FileNotFoundError):
             size_bytes += log.path.with_name(log.path.name + ending).stat().st_size
-    return JournalStats(counts, oldest, size_bytes, log.blobs.size_bytes)
+    return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, log.blobs.size_bytes)
 
 
 def delete_run(log: JournalLog, run_id: str) -> bool:
