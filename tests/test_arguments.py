@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
-from flowkit import Reference, Tool, ToolArgumentsError, tool
+from flowkit import Agent, Reference, ScriptedModel, Tool, ToolArgumentsError, tool
 from flowkit.showing import MASK
+from flowkit.testing import call
 
 
 class Colour(enum.Enum):
@@ -256,6 +257,25 @@ def test_long_values_are_cut() -> None:
 )
 def test_text_that_is_no_object_is_refused(text: str, problem: str) -> None:
     assert problems(buy, text) == (problem,)
+
+
+def test_mistake_in_a_validator_is_told_in_the_log_and_the_run_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    def stumble(value: int) -> int:
+        raise KeyError("hunter2")
+
+    @tool(effect="read")
+    def look(number: Annotated[int, AfterValidator(stumble)]) -> None: ...
+
+    result = Agent(ScriptedModel([[call("look", number=1)], "Sorry."]), tools=[look]).run_sync("Look.")
+
+    assert result.output == "Sorry."
+    (outcome,) = result.calls
+    assert outcome.error == "tool 'look': a check of its own failed: KeyError"
+    assert "a validator of tool look failed" in caplog.text
+    assert "hunter2" in caplog.text
+    for read in (look.validate, look.check):
+        with pytest.raises(ToolArgumentsError, match="failed: KeyError"):
+            read({"number": 1})
 
 
 def test_secret_values_are_never_told() -> None:

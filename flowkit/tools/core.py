@@ -1,6 +1,7 @@
 """`Tool`: a typed function as something that a model, a recipe or another tool can call."""
 
 import inspect
+import logging
 from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
@@ -9,6 +10,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
+from flowkit.errors import ToolArgumentsError
 from flowkit.references import ToolCall, find_open
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.aliases import make_alias
@@ -23,6 +25,8 @@ from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze,
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.needs import Need, combine_approvals, find_calls
 from flowkit.tools.schema import Schema
+
+logger = logging.getLogger("flowkit.tools")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -223,11 +227,16 @@ class Tool(Generic[P, R_co]):
         Without `needed` the arguments are those that a caller sees, those of its needs among them. Raises
         `ToolArgumentsError`.
         """
-        if not needed:
-            return self._reader.read(arguments)
-        reader = self._callee.reader(frozenset(needed))
-        given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
-        return reader.read({**given, **needed})
+        try:
+            if not needed:
+                return self._reader.read(arguments)
+            reader = self._callee.reader(frozenset(needed))
+            given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
+            return reader.read({**given, **needed})
+        except ToolArgumentsError:
+            raise
+        except Exception as error:  # a validator of the author's may raise anything
+            raise self._report(error) from error
 
     def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
@@ -246,7 +255,17 @@ class Tool(Generic[P, R_co]):
             if name in reader.names:
                 del given[name]
                 ignored.append(name)
-        reader.check(given, ignored)
+        try:
+            reader.check(given, ignored)
+        except ToolArgumentsError:
+            raise
+        except Exception as error:  # as above
+            raise self._report(error) from error
+
+    def _report(self, error: Exception) -> ToolArgumentsError:
+        """For a mistake in a validator: the model reads that its call wasn't taken, the log has the rest."""
+        logger.error("a validator of tool %s failed", self.name, exc_info=error)
+        return ToolArgumentsError(self.name, [f"a check of its own failed: {type(error).__name__}"])
 
     def call(self, *args: Any, **kwargs: Any) -> ToolCall:
         """A call of this tool, to be placed somewhere; nothing runs. Values may be, or hold, `Reference`.
