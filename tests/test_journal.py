@@ -20,6 +20,7 @@ from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError, 
 from flowkit.events import CallFinished, EventLog, TextDelta
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal, default_journal_path
 from flowkit.journal.holder import RunLease, this_process
+from flowkit.messages import AssistantMessage, UserMessage
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 
@@ -473,6 +474,25 @@ def test_a_session_is_the_messages_of_its_runs_in_order(tmp_path: Path) -> None:
                 ("user", 2),
                 ("assistant", 2),
             ]
+
+    asyncio.run(main())
+
+
+def test_what_was_said_after_a_decision_is_part_of_the_session_although_the_run_was_killed(tmp_path: Path) -> None:
+    def turn(text: str) -> JSON:
+        return {"message": AssistantMessage(text).to_json(), "nodes": []}
+
+    async def main() -> None:
+        question = UserMessage("Pay.").to_json()
+        with opened_journal(tmp_path / "j") as journal:
+            run = await journal.open_run("r", name="n", session="s", inputs={"message": question})
+            await run.record_turn(1, turn("May I?"))
+            await run.finish("waiting", messages=[question, AssistantMessage("May I?").to_json()])
+            run = await journal.open_run("r", name="n", session="s")
+            await run.record_turn(2, turn("It is paid."))
+            await run.close()
+            said = [message.get("text") for message in journal.conversation("s") if isinstance(message, dict)]
+            assert said == [None, "May I?", "It is paid."]
 
     asyncio.run(main())
 

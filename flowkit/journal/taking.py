@@ -92,8 +92,9 @@ def _begin(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog) -> N
 def _take_over(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog, *, is_over: bool) -> None:
     """Run it on, unless it is over; a write that was claimed may have happened."""
     if not is_over:
+        # What it had said when it began to wait isn't all any more.
         connection.execute(
-            "UPDATE run SET status = 'running', code = ?, changed = ? WHERE run_id = ?",
+            "UPDATE run SET status = 'running', messages = NULL, code = ?, changed = ? WHERE run_id = ?",
             (wanted.code, log.clock.wall(), wanted.run_id),
         )
     connection.execute(
