@@ -67,6 +67,20 @@ def test_cancelling_twice_is_cancelling_once(moments: tuple[float, float], tmp_p
     assert ends == 1
 
 
+def test_a_run_that_is_cancelled_while_its_journal_opens_can_go_on(tmp_path: Path) -> None:
+    async def go() -> list[str | None]:
+        journal = Journal(tmp_path / "runs.db")
+        agent = agent_of([["Hi."]], journal=journal)
+        run = agent.start("go", run_id="r")
+        run.cancel()
+        run.cancel()
+        first, second = await run.wait(), await agent.run(run_id="r")
+        journal.close()
+        return [first.status, second.output]
+
+    assert run_virtual(go()) == ["cancelled", "Hi."]
+
+
 def test_a_cancellation_while_the_last_words_are_written_changes_nothing(tmp_path: Path) -> None:
     async def go() -> AgentResult[str]:
         journal = Journal(tmp_path / "runs.db")

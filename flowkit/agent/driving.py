@@ -5,6 +5,7 @@ one result, except those that wait for a person, which decisions or a new messag
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -25,6 +26,7 @@ from flowkit.journal import Journal
 from flowkit.messages import text_of
 
 OutputT = TypeVar("OutputT")
+T = TypeVar("T")
 
 
 class Driver(Generic[OutputT]):
@@ -55,7 +57,10 @@ class Driver(Generic[OutputT]):
         limit = asyncio.timeout(plan.limits.seconds)
         try:
             self._meter.check_priced(plan.model)
-            rounds = self._rounds = await self._begin()
+            # A journal that is being opened would hold the run for nobody; so its opening is waited for, and then its end.
+            rounds = self._rounds = await _carry_through(self._begin())
+            if _is_cancelled():
+                raise asyncio.CancelledError
             user, session = self._context.user, self._context.session
             self._log.emit(events.RunStarted, plan.name, plan.model.name, user, session)
             async with limit, rounds.graph, rounds.prefetching:
@@ -128,11 +133,7 @@ class Driver(Generic[OutputT]):
 
     async def _end(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
         """Finish, whoever stops the run meanwhile: its last words are few, and its result always comes."""
-        ending = asyncio.ensure_future(self._finish(status, error))
-        while not ending.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(ending)
-        return ending.result()
+        return await _carry_through(self._finish(status, error))
 
     async def _finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
         if self._rounds is None:
@@ -180,3 +181,17 @@ class Driver(Generic[OutputT]):
             prefetched=rounds.prefetching.count(outcomes),
             tips=tips,
         )
+
+
+async def _carry_through(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that nothing cuts short; a cancellation meanwhile is swallowed, see `_is_cancelled`."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
