@@ -22,6 +22,7 @@ R = TypeVar("R")
 class Context(Generic[D]):
     """One call's view of its run; `data` is what `run(data=…)` was given.
 
+    `user`, `session` and `run_id` are the run's, `call_id` names the call in it, `attempt` counts its tries from 1.
     `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
     set when the call should stop; a blocking tool in a thread looks at it, since a thread can't be stopped. `message`
     is what the user said, for the functions that make an agent's instructions or choose its tools. `log` takes the

@@ -74,13 +74,13 @@ class Agent(Generic[OutputT]):
 
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
     then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. `prefetch` names reads
-    that start beside the first request. `cache` keeps results with a TTL: True is the user's cache folder, False
-    none. `journal` is a file in which runs survive the process; `allow_changed` lets them go on under changed code.
-    `early=False` starts no call before the model's turn has ended. `references=True` lets the model hand one
-    call's result to another in the same turn. `think_tags=True` reads `<think>…</think>` in the text as thinking.
-    `before_request` may trim or guard the messages of each request.
-    `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at once, in all or
-    by the tools' named slots.
+    that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
+    keeps results with a TTL: True is the user's cache folder, False none. `journal` is a file in which runs survive
+    the process; `allow_changed` lets them go on under changed code. `early=False` starts no call before the model's
+    turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
+    `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request` may trim or guard the messages
+    of each request. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
+    once, in all or by the tools' named slots.
 
     Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
     JSON schema.

@@ -117,7 +117,7 @@ class AgentResult(Generic[OutputT]):
 
 
 class Run(Generic[OutputT]):
-    """A run that goes on whether or not anyone watches; iterate over it for its events."""
+    """A run that goes on whether or not anyone watches; iterate over it for its events. `id` is its `run_id`."""
 
     def __init__(
         self,
