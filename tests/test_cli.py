@@ -263,6 +263,21 @@ def test_without_a_key_the_offline_model_calls_and_shows_real_data(
     assert "4,000" in ended.out
 
 
+@pytest.mark.parametrize("words", [(), ("--model", "local")], ids=["no key", "local"])
+def test_offline_model_without_its_packages_says_what_to_install_and_what_else_helps(
+    flowkit: Command, shop_data: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    ended = flowkit("chat", SHOP, "Where is my order?", *words, *shop_data)
+
+    assert ended.code == 2
+    said = ended.err.splitlines()[-1]
+    assert said.startswith("flowkit: ")
+    assert "pip install 'flowkit-agents[local]'" in said
+    assert "--base-url or OPENAI_API_KEY" in said
+
+
 def test_ctrl_c_while_the_command_still_imports_is_no_traceback(
     flowkit: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

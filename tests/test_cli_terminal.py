@@ -1,0 +1,129 @@
+"""The command line on a real terminal: what a person is asked, and what Ctrl-C stops."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from shop_data import open_database
+from tests.command import SHOP
+from tests.server import ScriptedServer, call, chat
+
+PATIENCE_S = 20.0
+
+
+class Terminal:
+    """A program on a terminal of its own, 24 lines of 100 characters."""
+
+    def __init__(self, *words: str, environment: Mapping[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from flowkit.cli import main; main()", *words],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "TERM": "xterm", **environment},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.shown = ""
+        """All that it has shown, escape sequences included."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def wait_for(self, text: str, *, since: int = 0) -> int:
+        """Read until `text` is shown after position `since`; the position behind it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.shown[since:]:
+            assert self._read(deadline - time.monotonic()), f"no {text!r} in {self.shown!r}"
+        return self.shown.index(text, since) + len(text)
+
+    def wait_ended(self) -> int:
+        """Read to the end; the exit code."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self._read(deadline - time.monotonic()):
+            pass
+        return self.process.wait(PATIENCE_S)
+
+    def type(self, text: str) -> None:
+        """What a person types."""
+        os.write(self._master, text.encode())
+
+    def _read(self, within_s: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], max(0.0, within_s))
+        try:
+            data = os.read(self._master, 65536) if ready else b""
+        except OSError:  # Linux's way to say that nobody holds the other end any more
+            data = b""
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+
+def talk(server: ScriptedServer, folder: Path, *words: str) -> Terminal:
+    data = ("--data", f"database={folder / 'shop.sqlite3'}", "--data", "latency=0")
+    environment = {"OPENAI_API_KEY": "any", "FLOWKIT_JOURNAL": str(folder / "journal.sqlite3")}
+    chosen = ("--model", "m", "--base-url", server.base_url, "--user", "c-2")
+    return Terminal("chat", SHOP, *words, *chosen, *data, environment=environment)
+
+
+def list_refunds(folder: Path) -> list[int]:
+    with open_database(folder / "shop.sqlite3") as db:
+        return [row["amount_won"] for row in db.execute("SELECT amount_won FROM refunds")]
+
+
+REFUND = chat(call("refund_order", order_id="ORD-1043", amount_won=259_000, reason="cancelled"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "refunds", "read"),
+    [("y", [259_000], "refunded"), ("네", [259_000], "refunded"), ("", [], "the person said no")],
+    ids=["yes", "yes in Korean", "nothing"],
+)
+def test_person_at_the_terminal_decides_on_a_write(tmp_path: Path, answer: str, refunds: list[int], read: str) -> None:
+    with ScriptedServer([REFUND, chat("That is all.")]) as server, talk(server, tmp_path, "Refund it.") as terminal:
+        terminal.wait_for('approve refund_order(order_id="ORD-1043", amount_won=259000, reason="cancelled")? [y/N] ')
+        terminal.type(f"{answer}\n")
+        terminal.wait_for("That is all.")
+        code = terminal.wait_ended()
+        result = server.requests[1].body["messages"][-1]["content"]
+
+    assert code == 0
+    assert list_refunds(tmp_path) == refunds
+    assert read in result
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -> None:
+    replies = [chat("I think", 30.0, "about it."), chat("Hello again.")]
+    with ScriptedServer(replies) as server, talk(server, tmp_path) as terminal:
+        terminal.wait_for("> ")
+        terminal.type("Hello?\n")
+        terminal.wait_for("I think")
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        stopped = terminal.wait_for("stopped")
+        terminal.wait_for("> ", since=stopped)
+        terminal.type("And now?\n")
+        again = terminal.wait_for("Hello again.")
+        terminal.wait_for("> ", since=again)
+        terminal.type("\n")
+        code = terminal.wait_ended()
+
+    assert code == 0
+    assert "Traceback" not in terminal.shown
