@@ -18,14 +18,15 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar, Union, cast
 
 import pytest
 import typing_extensions
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from flowkit import CONTEXT, Context, DefinitionError, Tool, ToolArgumentsError, tool
 from flowkit.codec import JSON
+from flowkit.testing import check
 
 T = TypeVar("T")
 
@@ -339,6 +340,39 @@ def test_case_22_single_model_is_flat_when_asked() -> None:
     assert f.validate(arguments).values == {"order": Order(id="1", address=Address(city="Busan"))}
     assert f.key(f.validate(arguments), "") is not None
     assert run(nested, {"order": arguments}) == "1"
+
+
+def test_case_22_flat_schema_says_what_is_taken_and_nothing_twice() -> None:
+    class Query(BaseModel):
+        words: str
+
+    class Open(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        words: str
+
+    class Branch(BaseModel):
+        words: str
+        inner: list[Branch] = []
+
+    def closed(query: Query) -> None: ...
+    def opened(query: Open) -> Open:
+        return query
+
+    def recursive(query: Branch) -> None: ...
+    def defaulted(query: Query = Query(words="all")) -> None: ...  # noqa: B008
+
+    assert tool(flatten=True)(closed).parameters == {
+        "type": "object",
+        "properties": {"words": {"type": "string"}},
+        "required": ["words"],
+        "additionalProperties": False,
+    }
+    assert run(tool(flatten=True)(opened), {"words": "a", "more": 1}) == Open(words="a", more=1)  # pyright: ignore[reportCallIssue]
+    assert "Branch" in cast(Any, tool(flatten=True)(recursive).parameters["$defs"])
+    for made in (closed, opened, recursive):
+        check(tool(flatten=True)(made), examples=20)
+    with pytest.raises(DefinitionError, match="flatten needs a parameter without a default, which 'query' has"):
+        tool(flatten=True)(defaulted)
 
 
 def test_case_22_field_called_like_the_parameter_is_not_unwrapped() -> None:

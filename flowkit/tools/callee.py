@@ -10,7 +10,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
     Mapping,
 )
 from copy import copy
@@ -195,10 +194,7 @@ class FunctionCallee:
 
     def reader(self, given: frozenset[str]) -> Reader:
         inner = self._inner_reader(given)
-        return inner if self._flat is None else FlatReader(inner, self._flat, tuple(self._property_names()))
-
-    def _property_names(self) -> Iterable[str]:
-        return cast(Mapping[str, object], self.schema["properties"])
+        return inner if self._flat is None else FlatReader(inner, self._flat, self.schema)
 
     def _inner_reader(self, given: frozenset[str]) -> ArgumentsReader:
         """The reader of the arguments when these `Needs` parameters are given, and not their tools' arguments."""

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from pydantic_core import to_jsonable_python
 
+from flowkit.codec import JSON, dumps
 from flowkit.errors import DefinitionError, ToolArgumentsError
-from flowkit.shapes import resolve
+from flowkit.shapes import resolve, subschemas
 from flowkit.spelling import suggest
 from flowkit.tools.arguments import Arguments, ArgumentsReader, RefusedArguments, parse_arguments
 from flowkit.tools.problems import Found, Problem, describe
@@ -24,8 +25,17 @@ def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:
     inner = resolve(reference, schema) if isinstance(reference, str) else held
     if inner is None or inner.get("type") != "object" or "properties" not in inner:
         raise DefinitionError.about(tool, f"flatten needs an object with fields, not {inner}")
+    if schema.get("required") != [parameter]:
+        raise DefinitionError.about(tool, f"flatten needs a parameter without a default, which {parameter!r} has")
     flat: Schema = {"type": "object", **{key: value for key, value in inner.items() if key != "title"}}
-    return flat | {"$defs": schema["$defs"]} if "$defs" in schema else flat
+    flat.setdefault("additionalProperties", False)
+    definitions = subschemas(schema, "$defs")
+    if dumps(reference) not in dumps([flat, definitions]):
+        # It is told already; only a type that holds itself needs it again.
+        definitions.pop(str(reference).rpartition("/")[2], None)
+    if definitions:
+        flat["$defs"] = cast(JSON, definitions)
+    return flat
 
 
 def open_flat(arguments: Mapping[str, Any], parameter: str) -> dict[str, Any]:
@@ -37,10 +47,11 @@ def open_flat(arguments: Mapping[str, Any], parameter: str) -> dict[str, Any]:
 
 
 class FlatReader:
-    """Reads flat arguments by the reader of the wrapped ones; `names` are the fields that a caller may give."""
+    """Reads flat arguments by the reader of the wrapped ones; `names` are the fields that its schema names."""
 
-    def __init__(self, inner: ArgumentsReader, parameter: str, names: tuple[str, ...]) -> None:
-        self.names = names
+    def __init__(self, inner: ArgumentsReader, parameter: str, schema: Schema) -> None:
+        self.names = tuple(cast(Schema, schema["properties"]))
+        self._is_closed = schema["additionalProperties"] is False
         self._inner = inner
         self._parameter = parameter
 
@@ -49,7 +60,7 @@ class FlatReader:
         tool = self._inner.tool
         flat = parse_arguments(tool, given, repaired) if isinstance(given, (str, bytes)) else dict(given)
         unknown = [name for name in flat if name not in self.names]
-        if unknown:
+        if unknown and self._is_closed:
             raise ToolArgumentsError(
                 tool, [f"unexpected argument {name!r}; {suggest(name, self.names)}" for name in unknown]
             )
