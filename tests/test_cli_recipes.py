@@ -1,5 +1,6 @@
 """Recipes on the command line: run, look, stop, go on."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from flowkit.cache import DiskCache
+from flowkit.journal import Journal
 from tests.command import ROOT, SHOP, Command, make_command
 from tests.server import ScriptedServer, chat
 
@@ -276,6 +279,32 @@ def say(receipt: str) -> str:
 def settle(amount_won: int) -> str:
     return step(say, step(pay, amount_won))
 """
+
+
+def test_settling_a_write_ends_the_cached_reads_on_what_it_touches(
+    flowkit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The effect may have come after the kill, and a read in between."""
+    monkeypatch.setenv("FLOWKIT_CACHE_DIR", str(tmp_path / "cache"))
+
+    async def claim() -> int:
+        journal = Journal(tmp_path / "journal.sqlite3")
+        run = await journal.open_run("pay", name="settle")
+        await run.claim("pay", tool="pay", code="", effect="write", arguments={}, resources=["account:7"])
+        await run.close()
+        journal.close()
+        return await read_generation()
+
+    async def read_generation() -> int:
+        cache = DiskCache(tmp_path / "cache")
+        try:
+            return cache.generation("account:7")
+        finally:
+            await cache.close()
+
+    before = asyncio.run(claim())
+    assert flowkit("runs", "resolve", "pay", "pay", "--done", "null").code == 0
+    assert asyncio.run(read_generation()) > before
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ def test_recorded_calls_never_run_again(tmp_path: Path) -> None:
         ran = await run(calls, journal=journal, run_id="r")
         assert {ran["a"].source, ran["w"].source} == {"journal"}
         assert ran["w"].value == "done"
+        assert journal.nodes["w"].resources == ("order:2",)
 
     with_journal(tmp_path, again)
     assert runs == first

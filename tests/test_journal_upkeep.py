@@ -145,7 +145,7 @@ def test_runs_in_a_journal_of_the_first_version_go_on(tmp_path: Path) -> None:
     run_virtual(go())
     with closing(sqlite3.connect(tmp_path / "j")) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        assert version == 2
+        assert version == 3
         plan: Sequence[tuple[object, ...]] = connection.execute(
             "EXPLAIN QUERY PLAN SELECT run_id FROM run ORDER BY began DESC LIMIT 20"
         ).fetchall()

@@ -1,7 +1,9 @@
 """`flowkit runs`: the runs that a journal holds; what waits for a person, and going on."""
 
+import asyncio
 import getpass
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from rich.table import Column, Table
 
 from flowkit import codec
 from flowkit.apps import load_app
+from flowkit.cache import open_default_cache
 from flowkit.cli.chat import resume_chat
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace, read_pairs
@@ -102,7 +105,8 @@ def resolve(
     resolution = _read_resolution(done, retry, fail)
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
-        opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
+        settled = opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
+    asyncio.run(_end_reads(settled.resources))
     print(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
 
 
@@ -164,6 +168,13 @@ def resume(
         resume_chat(loaded, agent, found, model=model, base_url=base_url, data=data, trace=trace, journal=journal)
     else:
         raise ConfigurationError(f"{app} has no agent and no recipe {name!r}, which run {run_id!r} is of")
+
+
+async def _end_reads(resources: Sequence[str]) -> None:
+    """What was read before the write is settled must not be found after it."""
+    cache = open_default_cache()
+    await cache.bump(resources)
+    await cache.close()
 
 
 def _read_duration(text: str) -> float:

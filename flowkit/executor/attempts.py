@@ -108,7 +108,12 @@ class Attempts(ABC):
         try:
             entry.attempt = (
                 await journal.claim(
-                    entry.id, tool=tool.name, code=tool.code(), effect=tool.effect, arguments=entry.arguments.shown
+                    entry.id,
+                    tool=tool.name,
+                    code=tool.code(),
+                    effect=tool.effect,
+                    arguments=entry.arguments.shown,
+                    resources=tool.resources(entry.arguments),
                 )
                 - 1
             )

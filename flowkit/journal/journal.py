@@ -14,7 +14,7 @@ from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import RunBusy, RunError
 from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
-from flowkit.journal.records import Decision, JournalStats, Resolution, RunDetails, RunSummary
+from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import (
     SUMMARY_COLUMNS,
     encode_value,
@@ -134,13 +134,13 @@ class Journal:
             raise RunError(f"run {run_id!r}: nothing is asked about {node!r}, or it was decided already")
         return decision
 
-    def resolve(self, run_id: str, node: str, resolution: Resolution, *, by: str) -> None:
-        """Settle a write in doubt, from any process, while nobody drives the run.
+    def resolve(self, run_id: str, node: str, resolution: Resolution, *, by: str) -> Recorded:
+        """Settle a write in doubt, from any process, while nobody drives the run; returns it as it is now.
 
-        Raises `RunBusy` when somebody does, `RunError` when the node isn't in doubt.
+        The cached reads on its `resources` are as old as before: `cache.bump(…)` ends them. Raises `RunBusy` when somebody does, `RunError` when the node isn't in doubt.
         """
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: sqlite3.Connection) -> Recorded:
             details = read_details(connection, run_id, self._log)
             before = None if details is None else details.nodes.get(node)
             if details is None or before is None or before.state not in ("in_doubt", "claimed"):
@@ -152,8 +152,9 @@ class Journal:
             # A driver that was thought dead must not write over this.
             connection.execute("UPDATE run SET fence = fence + 1 WHERE run_id = ?", (run_id,))
             write_node(connection, run_id, record, data, self._log.blobs, self._log.clock)
+            return record
 
-        self._log.write_now(write)
+        return self._log.write_now(write)
 
     def get_stats(self) -> JournalStats:
         """How many runs there are, and how large the journal is."""

@@ -36,7 +36,10 @@ Resolution = Done | Retry | Fail
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A node as it was recorded; `arguments` are the masked ones, `by` is who resolved it."""
+    """A node as it was recorded; `arguments` are the masked ones, `by` is who resolved it.
+
+    `resources` are those that a write touches.
+    """
 
     node: str
     state: NodeState
@@ -48,6 +51,7 @@ class Recorded:
     tool: str = ""
     code: str = ""
     by: str | None = None
+    resources: tuple[str, ...] = ()
 
     @property
     def is_ended(self) -> bool:

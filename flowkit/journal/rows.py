@@ -52,7 +52,7 @@ def write_node(
         except OSError as error:
             raise StoreError(f"the result of {record.node!r} can't be stored beside the journal: {error}") from error
     connection.execute(
-        "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run_id,
             record.node,
@@ -67,6 +67,7 @@ def write_node(
             record.error,
             record.by,
             clock.wall(),
+            to_text(list(record.resources)) if record.resources else None,
         ),
     )
 
@@ -74,9 +75,9 @@ def write_node(
 def read_nodes(connection: sqlite3.Connection, run_id: str, blobs: BlobFolder) -> dict[str, Recorded]:
     """Every node of a run. A result whose blob is lost is as if a `read` had never run; of others it is an error."""
     nodes: dict[str, Recorded] = {}
-    for node, state, effect, tool, code, attempt, arguments, value, blob, error, by in connection.execute(
-        "SELECT node, state, effect, tool, code, attempt, arguments, value, blob, error, by FROM node WHERE run_id = ?",
-        (run_id,),
+    columns = "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources"
+    for node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources in connection.execute(
+        f"SELECT {columns} FROM node WHERE run_id = ?", (run_id,)
     ):
         if blob is not None:
             data = blobs.get(blob)
@@ -96,6 +97,7 @@ def read_nodes(connection: sqlite3.Connection, run_id: str, blobs: BlobFolder) -
             tool=tool,
             code=code,
             by=by,
+            resources=() if resources is None else tuple(cast("list[str]", from_text(resources))),
         )
     return nodes
 

@@ -74,7 +74,16 @@ class RunJournal:
         """What was recorded for this node; None when it has to run."""
         return self._nodes.get(node)
 
-    async def claim(self, node: str, *, tool: str, code: str, effect: NodeEffect, arguments: JSON) -> int:
+    async def claim(
+        self,
+        node: str,
+        *,
+        tool: str,
+        code: str,
+        effect: NodeEffect,
+        arguments: JSON,
+        resources: Sequence[str] = (),
+    ) -> int:
         """Say durably that this node starts now; returns its attempt, counted from 1. A `read` isn't written down.
 
         Raises `InDoubt` for a write that may have happened, `CodeChanged` for a node that began with other code,
@@ -86,7 +95,16 @@ class RunJournal:
             self._check_again(before, code)
         if effect == "read":
             return attempt
-        record = Recorded(node, "claimed", attempt=attempt, effect=effect, arguments=arguments, tool=tool, code=code)
+        record = Recorded(
+            node,
+            "claimed",
+            attempt=attempt,
+            effect=effect,
+            arguments=arguments,
+            tool=tool,
+            code=code,
+            resources=tuple(resources),
+        )
         try:
             await self._log.write(lambda connection: self._put(connection, record, b"null"), is_durable=True)
         except asyncio.CancelledError:
@@ -111,15 +129,16 @@ class RunJournal:
     ) -> None:
         """Write down how a node ended: durably for a `write` or `idempotent` one, soon and unwaited for a `read`.
 
-        What the claim said of arguments, tool and code stays unless it is given anew. Raises `ToolResultError` for a
+        What the claim said stays unless it is given anew. Raises `ToolResultError` for a
         value that isn't JSON, `RunBusy` when another driver took over, `StoreError` when it can't be written.
         """
         data = encode_value(value, node)
         before = self._nodes.get(node)
+        resources = ()
         if before is not None:
             arguments = before.arguments if arguments is None else arguments
-            tool, code = tool or before.tool, code or before.code
-        record = Recorded(node, state, value, error, attempt, effect, arguments, tool, code)
+            tool, code, resources = tool or before.tool, code or before.code, before.resources
+        record = Recorded(node, state, value, error, attempt, effect, arguments, tool, code, resources=resources)
         if effect == "read":
             self._log.post(lambda connection: self._put(connection, record, data))
         else:

@@ -9,8 +9,9 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
-VERSION = 2
-"""2: lists of runs by when they began have an index; pages that become free can be given back."""
+VERSION = 3
+"""2: lists of runs by when they began have an index; pages that become free can be given back. 3: what a write
+touches stands in its node."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS run (
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS run (
 CREATE TABLE IF NOT EXISTS node (
     run_id TEXT, node TEXT, state TEXT NOT NULL, effect TEXT NOT NULL, tool TEXT NOT NULL, code TEXT NOT NULL,
     attempt INTEGER NOT NULL, arguments TEXT, value TEXT, blob TEXT, error TEXT, by TEXT, changed REAL NOT NULL,
-    PRIMARY KEY (run_id, node)
+    resources TEXT, PRIMARY KEY (run_id, node)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS turn (
     run_id TEXT, turn INTEGER, message TEXT NOT NULL, PRIMARY KEY (run_id, turn)
@@ -62,4 +63,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts in a new file only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(TABLES)
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(node)")}
+        if "resources" not in columns:
+            connection.execute("ALTER TABLE node ADD COLUMN resources TEXT")
         connection.execute(f"PRAGMA user_version = {VERSION}")
