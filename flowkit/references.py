@@ -21,6 +21,9 @@ Path = tuple[str | int, ...]
 SCALARS = frozenset({str, int, float, bool, type(None)})
 """The types of values that hold no others; most values are one of these, so they are asked for first."""
 
+LONGEST_POINTER = 1000
+"""How many characters a JSON pointer may have; a model that repeats itself writes any number of them."""
+
 CANDIDATES_SHOWN = 5
 """How many keys or indices an error offers."""
 
@@ -169,6 +172,8 @@ def parse_pointer(pointer: str) -> Path:
     """
     if pointer == "":
         return ()
+    if len(pointer) > LONGEST_POINTER:
+        raise GraphError(f"a JSON pointer of {len(pointer)} characters: expected at most {LONGEST_POINTER}")
     if not pointer.startswith("/"):
         raise GraphError(f"{pointer!r} isn't a JSON pointer: expected '' or a text that begins with '/'")
     if re.search(r"~(?![01])", pointer):
@@ -217,9 +222,7 @@ def _read_model_reference(value: Mapping[str, JSON], labels: Mapping[str, str]) 
 
 
 _EXPRESSION = re.compile(r"\$\{\{(.*)\}\}", re.DOTALL)
-_STEP = re.compile(
-    r"""\s*(?:\.?([A-Za-z_][\w-]*)|\[\s*(-?\d+)\s*\]|\[\s*"((?:[^"\\]|\\.)*)"\s*\]|\[\s*'([^']*)'\s*\])"""
-)
+_STEP = re.compile(r"""\s*(?:\.?([^\W\d][\w-]*)|\[\s*(-?\d+)\s*\]|\[\s*"((?:[^"\\]|\\.)*)"\s*\]|\[\s*'([^']*)'\s*\])""")
 
 
 def parse_expression(text: str) -> Path | None:
@@ -260,7 +263,7 @@ def format_expression(path: Path) -> str:
     for key in path:
         if isinstance(key, int):
             text += f"[{key}]"
-        elif re.fullmatch(r"[A-Za-z_][\w-]*", key):
+        elif re.fullmatch(r"[^\W\d][\w-]*", key):
             text += f".{key}" if text else key
         else:
             escaped = key.replace("\\", "\\\\").replace('"', '\\"')

@@ -41,6 +41,11 @@ json_values: st.SearchStrategy[JSON] = st.recursive(
 )
 
 
+def test_pointer_without_end_is_refused() -> None:
+    with pytest.raises(GraphError, match="of 5001 characters: expected at most 1000"):
+        parse_pointer("/" + "9" * 5000)
+
+
 @given(st.lists(st.text(), max_size=4))
 def test_pointer_reads_as_it_was_written(keys: list[str]) -> None:
     assert parse_pointer(format_pointer(tuple(keys))) == tuple(keys)
@@ -58,6 +63,11 @@ def test_expression_reads_as_it_was_written(first: str, rest: list[str | int]) -
 def test_expression_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(GraphError):
         parse_expression(text)
+
+
+def test_names_of_any_language_are_names() -> None:
+    assert parse_expression("${{ steps.주문.도시 }}") == ("steps", "주문", "도시")
+    assert format_expression(("steps", "주문", "도시 이름")) == '${{ steps.주문["도시 이름"] }}'
 
 
 def test_text_without_an_expression_is_none() -> None:
