@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -150,6 +151,16 @@ def test_runs_in_a_journal_of_the_first_version_go_on(tmp_path: Path) -> None:
             "EXPLAIN QUERY PLAN SELECT run_id FROM run ORDER BY began DESC LIMIT 20"
         ).fetchall()
         assert "run_began" in str(plan)
+
+
+def test_several_may_open_a_journal_of_the_first_version_at_once(tmp_path: Path) -> None:
+    make_old_journal(tmp_path / "j")
+    with ThreadPoolExecutor(6) as threads:
+        opened = [threads.submit(Journal, tmp_path / "j") for _ in range(12)]
+        journals = [journal.result() for journal in opened]
+    assert {len(journal.runs()) for journal in journals} == {2}
+    for journal in journals:
+        journal.close()
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def resolve(
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         settled = opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
-    asyncio.run(_end_reads(settled.resources))
+    if settled.resources:
+        asyncio.run(_end_reads(settled.resources))
     print(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
 
 

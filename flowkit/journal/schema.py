@@ -62,8 +62,11 @@ def create_tables(connection: sqlite3.Connection) -> None:
     if version < VERSION:  # else nothing is written, so a journal opens whoever holds its lock
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts in a new file only
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(TABLES)
+        connection.execute("BEGIN IMMEDIATE")  # where several processes open it at once, one after another
+        for statement in TABLES.split(";"):
+            connection.execute(statement)
         columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(node)")}
         if "resources" not in columns:
             connection.execute("ALTER TABLE node ADD COLUMN resources TEXT")
         connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
