@@ -83,6 +83,33 @@ def test_dry_run_runs_nothing_and_knows_what_is_in_the_cache(flowkit: Command, s
     assert "in the cache" in after[2]
 
 
+NEEDING = """
+from flowkit import Needs, recipe, step, tool
+
+@tool(ttl=60)
+def get_weight(order_id: str) -> int:
+    return len(order_id)
+
+@tool(ttl=60)
+def quote(express: bool = False, weight: int = Needs(get_weight)) -> int:
+    return weight + express
+
+@recipe
+def price(order_id: str) -> int:
+    return step(quote, order_id=order_id)
+"""
+
+
+def test_dry_run_finds_a_call_in_the_cache_by_what_it_needs(flowkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "needing.py").write_text(NEEDING)
+    before = flowkit("run", "needing.py", "order_id=ORD-1", "--dry-run").out
+    flowkit("run", "needing.py", "order_id=ORD-1")
+    after = flowkit("run", "needing.py", "order_id=ORD-1", "--dry-run").out
+
+    assert before == 'quote: quote(order_id="ORD-1"): would run (read)\n'
+    assert after.startswith('quote: quote(order_id="ORD-1"): in the cache, ')
+
+
 @pytest.mark.parametrize(
     ("format", "begins"), [("mermaid", "flowchart TD"), ("dot", "digraph"), ("svg", "<svg xmlns=")]
 )

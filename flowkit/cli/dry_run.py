@@ -50,7 +50,7 @@ class _Walk:
             return f"{call.id}: {call.name}, with what {', '.join(sorted(open_ids))} gives: {_say_effect(tool)}"
         try:
             arguments: Any = resolve(dict(call.arguments), self.known.__getitem__)
-            hit = None if tool.needs else self._look_up(tool, arguments)
+            hit = self._find(tool, ToolCall(call.id, call.name, arguments))
         except (FlowkitError, ResolutionError) as error:
             return f"{call.id}: {call.name}: would fail: {error}"
         said = f"{call.id}: {call.name}({say_arguments(arguments)})"
@@ -59,13 +59,25 @@ class _Walk:
         self.known[call.id] = hit.value
         return f"{said}: in the cache, {format_seconds(hit.age_s)} old"
 
-    def _look_up(self, tool: Tool[..., Any], given: Mapping[str, object]) -> Hit | None:
-        arguments = tool.validate(given)
+    def _find(self, tool: Tool[..., Any], call: ToolCall) -> Hit | None:
+        """What the cache has for a call, if it has all that the call needs."""
+        *needed, bound = tool.expand(call)
+        for need in needed:
+            hit = self._look_up(tool.needed_tools[need.name], need.arguments)
+            if hit is None:
+                return None
+            self.known[need.id] = hit.value
+        return self._look_up(tool, bound.arguments)
+
+    def _look_up(self, tool: Tool[..., Any], arguments: Mapping[str, object]) -> Hit | None:
+        values: Any = resolve(dict(arguments), self.known.__getitem__)
+        needed = {need.parameter: values.pop(need.parameter) for need in tool.needs}
+        read = tool.validate(values, needed)
         scope_id = {"user": self._user, "all": ""}.get(tool.scope)
         if tool.ttl_s is None or scope_id is None:
             return None
-        generations = [self._cache.generation(resource) for resource in tool.resources(arguments)]
-        key = tool.key(arguments, scope_id, generations)
+        generations = [self._cache.generation(resource) for resource in tool.resources(read)]
+        key = tool.key(read, scope_id, generations)
         found = None if key is None else self._cache.get(key)
         return found if isinstance(found, Hit) else None
 
