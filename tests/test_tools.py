@@ -10,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import numpy
 import pytest
 from pydantic import BaseModel
 
@@ -230,6 +231,23 @@ def test_result_that_is_not_json_is_an_error_that_names_the_type(result: object)
 
     with pytest.raises(ToolResultError, match=f"of type {type(result).__name__}, can't be JSON"):
         f.dump(result)
+
+
+def test_numbers_and_arrays_of_numpy_become_pythons() -> None:
+    @tool(effect="read")
+    def count() -> int: ...
+
+    @tool(effect="read")
+    def measure() -> object: ...
+
+    assert count.dump(numpy.int64(3)) == 3
+    assert measure.dump({"rows": numpy.arange(4).reshape(2, 2), "mean": numpy.float32(1.5), "ok": numpy.True_}) == {
+        "rows": [[0, 1], [2, 3]],
+        "mean": 1.5,
+        "ok": True,
+    }
+    with pytest.raises(ToolResultError, match="not JSON: nan"):
+        measure.dump(numpy.array([numpy.nan]))
 
 
 def test_result_that_holds_itself_is_an_error() -> None:

@@ -67,7 +67,7 @@ class ResultType:
             except (PydanticSerializationError, UnicodeDecodeError):
                 # Not what the annotation says: taken for what it is.
                 pass
-        return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants")
+        return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants", fallback=_to_plain)
 
     def _read(self) -> None:
         if self._is_read:
@@ -82,6 +82,13 @@ class ResultType:
         except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
+
+
+def _to_plain(value: Any) -> object:
+    """What `tolist` gives, by which numpy's numbers and arrays, and those of its kin, become Python's."""
+    if hasattr(type(value), "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is unknown")
 
 
 def _is_finite(value: object) -> bool:
