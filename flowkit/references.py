@@ -76,7 +76,7 @@ def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[s
 
 
 def _collect(value: Any, found: list[Reference]) -> None:
-    kind: type[Any] = type(value)
+    kind: type[object] = value.__class__
     if kind is Reference:
         found.append(value)
         return
@@ -97,7 +97,7 @@ def _collect(value: Any, found: list[Reference]) -> None:
 
 def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
     """The same value with each reference replaced once; what is put in isn't looked at again."""
-    kind: type[Any] = type(value)
+    kind: type[object] = value.__class__
     if kind in SCALARS:
         return value
     if kind is Reference:
