@@ -42,6 +42,7 @@ from flowkit.history import read_history, unanswered
 from flowkit.journal import Journal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, ToolChoice
+from flowkit.spelling import check_option_names
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 
@@ -108,6 +109,10 @@ class Agent(Generic[OutputT]):
         slots: int | Mapping[str, int] = 16,
         name: str = "agent",
     ) -> None:
+        if isinstance(model, str):
+            raise ConfigurationError(
+                f"agent {name!r}: a model is expected, such as OpenAIModel({model!r}), not its name"
+            )
         self.name = name
         self._cache = cache
         self._journal = journal
@@ -152,6 +157,7 @@ class Agent(Generic[OutputT]):
         `run_id` that it knows goes on; give the same `data` and `user` then, and no message. Raises `ValueError` for a
         message or a history that can't be read.
         """
+        check_option_names(options, RunOptions, "a run")
         run_id, user, session = options.get("run_id"), options.get("user"), options.get("session")
         if run_id is not None and (run_id, user) in self._running:
             return self._running[run_id, user]

@@ -88,8 +88,10 @@ class Prefetching:
             self._graph.add(ToolCall(node, call.name, call.arguments))
 
 
-def check_prefetch(tools: Toolset, call: ToolCall, agent: str) -> None:
-    """Raise `DefinitionError` for a call that mustn't start before the model has asked for it."""
+def check_prefetch(tools: Toolset, call: object, agent: str) -> None:
+    """Raise `DefinitionError` for what is no call, or mustn't start before the model has asked for it."""
+    if not isinstance(call, ToolCall):
+        raise DefinitionError(f"agent {agent!r}: prefetch takes calls, such as get_order.call(), not {call!r}")
     tool = find_tool(tools, call.name)
     if tool is None:
         raise DefinitionError(f"agent {agent!r}: prefetch names {call.name!r}, which isn't one of its tools")

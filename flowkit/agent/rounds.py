@@ -90,7 +90,7 @@ class Rounds(Generic[OutputT]):
     async def go(self) -> None:
         """Until the model has answered. Raises `Stopped`, `LimitReached` and `ModelError` where it can't come to that."""
         await self.tools.refresh()
-        if not await self._go_on():
+        if not await self._catch_up():
             return
         invalid = 0
         while True:
@@ -108,7 +108,7 @@ class Rounds(Generic[OutputT]):
                 raise ModelError(f"no valid output after {invalid} answers: {problem}") from problem
             self.messages.append(UserMessage(str(problem)))
 
-    async def _go_on(self) -> bool:
+    async def _catch_up(self) -> bool:
         """Put back what was there before this process, or this message; False when that was all."""
         past = tuple(self._record.turns)
         if past:
@@ -147,16 +147,15 @@ class Rounds(Generic[OutputT]):
         await self.tools.refresh()
         turn = self._turn + 1
         reader, finished = await self._ask(turn)
-        message = finished.message
+        message, reason, meter = finished.message, finished.turn.reason, self._meter
         self._turn = turn
-        self._meter.turns += 1
-        self._meter.calls += len(finished.nodes)
+        meter.turns += 1
+        meter.calls += len(finished.nodes)
         self.ready_s |= finished.ready_s
         self._say(message)
         self.calls.open(dict(zip(finished.nodes, message.calls, strict=True)), message)
-        self._log.emit(events.TurnFinished, turn, finished.turn.reason, None, name_answerer(self._plan.model, message))
-        spent = (self._meter.usage, self._meter.cost_usd)
-        await self._record.write_turn(PastTurn(turn, message, finished.nodes, finished.turn.reason, *spent))
+        self._log.emit(events.TurnFinished, turn, reason, None, name_answerer(self._plan.model, message))
+        await self._record.write_turn(PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd))
         reader.release()
         return finished
 
@@ -190,20 +189,17 @@ class Rounds(Generic[OutputT]):
         request = await self._make_request(turn, attempt)
         self._log.emit(events.TurnStarted, turn, model.name, attempt)
         error: ModelError | None = None
-        is_read = False
         try:
             async with model.stream(request) as deltas:
                 async for delta in deltas:
                     reader.feed(delta)
-            is_read = True
         except ModelError as broken:
-            error, is_read = broken, True
-        finally:
-            if not is_read:
-                # Stopped in the middle: what was said stays, what was being asked for is void.
-                said = reader.end(ModelError("the run was stopped")).message.text
-                reader.drop("the run was stopped")
-                self._say(AssistantMessage(said))
+            error = broken
+        except BaseException:  # stopped in the middle: what was said stays, what was being asked for is void
+            said = reader.end(ModelError("the run was stopped")).message.text
+            reader.drop("the run was stopped")
+            self._say(AssistantMessage(said))
+            raise
         return reader, reader.end(error)
 
     def _reader(self, turn: int, prefix: str) -> Attempt:
