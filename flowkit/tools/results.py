@@ -86,7 +86,7 @@ class ResultType:
 
 def _to_plain(value: Any) -> object:
     """What `tolist` gives, by which numpy's numbers and arrays, and those of its kin, become Python's."""
-    if hasattr(type(value), "tolist"):
+    if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is unknown")
 
