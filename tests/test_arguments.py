@@ -45,6 +45,11 @@ class Box:
     note: str = ""
 
 
+@dataclass
+class Plain:
+    size: int
+
+
 class Point(NamedTuple):
     x: int
     y: int = 0
@@ -207,6 +212,7 @@ def test_ambiguous_case_is_not_repaired() -> None:
         (dict[str, int], 5, "'x' is 5, expected an object"),
         (Item, 5, "'x' is 5, expected an object"),
         (Item, {}, "'x.name' is missing"),
+        (Plain, {"size": 1, "colour": 2}, "unexpected argument 'x.colour'"),
         (Point, [1, 2, 3], "unexpected argument 'x.2'"),
         (datetime.date, "soon", "'x' is 'soon', expected a date such as 2026-01-31"),
         (Annotated[int, Field(le=50)], 200, "'x' is 200, expected at most 50"),

@@ -69,11 +69,14 @@ def _locate(error: ErrorDetails, given: object) -> Found:
         if _holds(value, step):
             value = cast(Any, value)[step]
             path.append(step)
-        elif index == last and error["type"] in ("missing", "extra_forbidden"):
+        elif index == last and (error["type"] == "missing" or error["type"] in _UNKNOWN):
             path.append(step)
         elif place is None:
             place, branch = tuple(path), str(step)
     return Found(tuple(path), tuple(path) if place is None else place, branch, error)
+
+
+_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 
 
 def _holds(value: object, step: str | int) -> bool:
@@ -91,7 +94,7 @@ def describe(
         argument = problem.path[0] if problem.path else ""
         line = _describe(problem, given, names, secrets)
         # An unknown name is a wrong argument of its own.
-        lines.setdefault(line if problem.kind == "extra_forbidden" else argument, []).append(line)
+        lines.setdefault(line if problem.kind in _UNKNOWN else argument, []).append(line)
     return tuple(_join(found) for found in lines.values())
 
 
@@ -104,7 +107,7 @@ def _describe(problem: Problem, given: object, names: Sequence[str], secrets: fr
     where = format_path(problem.path)
     if problem.kind == "missing":
         return f"{where!r} is missing"
-    if problem.kind == "extra_forbidden":
+    if problem.kind in _UNKNOWN:
         return f"unexpected argument {where!r}{'; ' + suggest(where, names) if len(problem.path) == 1 else ''}"
     if problem.kind in _TAGS:
         return _describe_tag(problem, given, secrets)
