@@ -1,6 +1,8 @@
 """The embedded model: what it chooses, what it shows, and that it streams like any server."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
@@ -163,6 +165,21 @@ def embedded() -> Iterator[LocalModel]:
             yield model
     except ConfigurationError as error:
         pytest.skip(str(error))
+
+
+CLOSED_AT_ONCE = """
+from flowkit.models.llama_server import LlamaServer
+from flowkit.models.weights import SMOLLM2
+
+for _ in range(5):
+    LlamaServer(SMOLLM2.path).close()
+"""
+
+
+@pytest.mark.usefixtures("embedded")
+def test_a_server_that_is_closed_at_once_ends() -> None:
+    # In a process of its own: nothing else can end a hang in the server's destructor.
+    subprocess.run([sys.executable, "-c", CLOSED_AT_ONCE], check=True, timeout=60)
 
 
 def test_two_parts_become_two_calls_with_values_from_the_request(embedded: LocalModel) -> None:

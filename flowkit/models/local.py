@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 
+from flowkit.codec import JSON
 from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, text_of
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
 from flowkit.models.choosing import Choice, choose_calls
@@ -23,6 +24,12 @@ from flowkit.models.weights import SMOLLM2, Progress
 LONGEST_CALL_TOKENS = 256
 PREFILL = "<tool_call>\n"
 _INSTRUCTIONS = "You are a helpful assistant. Call the function with the values from the request."
+
+_FIRST: dict[str, JSON] = {
+    "messages": [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": "Hi"}],
+    "tools": [{"type": "function", "function": {"name": "none", "parameters": {"type": "object"}}}],
+}
+"""What begins like every request for a call."""
 
 
 class LocalModel:
@@ -97,7 +104,7 @@ def start_local_model(progress: Progress | None = None) -> Generator[LocalModel]
     """
     require_xllamacpp()
     embedder = SentenceEmbedder(progress)
-    server = LlamaServer(SMOLLM2.fetch(progress))
+    server = LlamaServer(SMOLLM2.fetch(progress), _FIRST)
     try:
         yield LocalModel(server, embedder)
     finally:
