@@ -105,6 +105,30 @@ def test_nothing_to_run_is_refused() -> None:
         run_virtual(agent.run(history=[{"role": "user", "content": "hm"}, {"role": "assistant", "content": "Hi."}]))
 
 
+def test_misspelt_option_of_a_run_is_refused() -> None:
+    options: Any = {"sesion": "s1"}
+    with pytest.raises(TypeError, match=r"a run has no option 'sesion'; did you mean 'session'\?"):
+        run_virtual(Agent(ScriptedModel(["Hi."])).run("Hi", **options))
+
+
+def test_name_of_a_model_is_no_model() -> None:
+    name: Any = "gpt-4.1"
+    with pytest.raises(ConfigurationError, match=r"such as OpenAIModel\('gpt-4.1'\), not its name"):
+        Agent(name)
+
+
+def test_prefetch_takes_calls_and_no_tools() -> None:
+    @tool(effect="read")
+    def get_order() -> str:
+        return "shipped"
+
+    tools: Any = [get_order]
+    with pytest.raises(
+        DefinitionError, match=r"prefetch takes calls, such as get_order.call\(\), not <tool get_order>"
+    ):
+        Agent(ScriptedModel([]), tools=tools, prefetch=tools)
+
+
 def test_a_history_may_end_with_the_new_message() -> None:
     model = ScriptedModel(["Hi."])
     history: list[dict[str, codec.JSON]] = [

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from flowkit.events import CallFinished, RunFinished
 from flowkit.executor import Approve, Deny
 from flowkit.graph import Each, Fallback, Group, Step, When
 from flowkit.journal import Journal
-from flowkit.recipes import Recipe, RecipeResult, build, each, finally_, is_in, is_none, recipe, step, when
+from flowkit.recipes import Recipe, RecipeResult, ask, build, each, finally_, is_in, is_none, recipe, step, when
 from flowkit.recipes.run import RecipeRunOptions
 from flowkit.references import Reference
 from flowkit.testing.loop import run_virtual
@@ -94,6 +95,17 @@ def test_recipe_gives_its_output_as_its_type() -> None:
         [["pen 0", "pen 1"], ["ink 0", "ink 1"]],
         "refunded C-1",
     )
+
+
+def test_misspelt_option_of_a_run_is_refused() -> None:
+    options: Any = {"jurnal": "runs.sqlite3"}
+
+    @recipe
+    def same(number: int) -> int:
+        return number
+
+    with pytest.raises(TypeError, match=r"a run of a recipe has no option 'jurnal'; did you mean 'journal'\?"):
+        same.options(**options)
 
 
 def test_step_of_the_other_branch_is_skipped() -> None:
@@ -404,6 +416,13 @@ def test_step_that_needs_approval_waits() -> None:
     result = buy.run_sync("P-1")
     assert result.status == "waiting"
     assert [(call.id, call.arguments) for call in result.pending] == [("pay", {"amount": 2})]
+
+
+def test_misspelt_option_of_a_step_is_named() -> None:
+    for make in (step, ask):
+        options: Any = make.options
+        with pytest.raises(TypeError, match="a step has no option 'retrys'; did you mean 'retries'"):
+            options(retrys=2)
 
 
 def test_run_that_waited_goes_on_with_its_result_and_repeats_nothing() -> None:

@@ -28,6 +28,7 @@ from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
 from flowkit.shapes import find_problem
+from flowkit.spelling import check_option_names
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.effects import Effect, Options
 from flowkit.tools.needs import NeedMarker
@@ -96,6 +97,7 @@ class Recipe(Generic[P, R_co]):
 
     def options(self, **options: Unpack[RecipeRunOptions]) -> "Recipe[P, R_co]":
         """The same recipe, whose runs have these options: `await support.options(user="c-17").run("ORD-1")`."""
+        check_option_names(options, RecipeRunOptions, "a run of a recipe")
         return Recipe(self.plan, cast(RecipeRunOptions, {**self._options, **options}))
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
@@ -127,6 +129,7 @@ class Recipe(Generic[P, R_co]):
         Raises `ToolArgumentsError` for inputs that don't fit, `ConfigurationError` for a run without the identity
         that a tool's scope needs.
         """
+        check_option_names(options, RecipeRunOptions, "a run of a recipe")
         chosen = cast(RecipeRunOptions, {**self._options, **options})
         values = self.read_inputs({} if inputs is None else inputs)
         check_options(self.plan, chosen, values)
