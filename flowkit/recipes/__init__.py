@@ -1,21 +1,10 @@
 """Recipes: multi-step work declared once, in Python or YAML, as one graph."""
 
-from flowkit.recipes.decorator import (
-    Recipe,
-    RecipeResult,
-    RecipeRun,
-    Ref,
-    ask,
-    build,
-    each,
-    finally_,
-    is_in,
-    is_none,
-    not_,
-    recipe,
-    step,
-    when,
-)
+from flowkit.recipes.asking import ask
+from flowkit.recipes.decorator import Recipe, recipe
+from flowkit.recipes.ref import Ref, is_in, is_none, not_
+from flowkit.recipes.run import RecipeResult, RecipeRun
+from flowkit.recipes.steps import build, each, finally_, step, when
 
 __all__ = [
     "Recipe",

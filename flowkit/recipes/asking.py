@@ -1,7 +1,9 @@
 """`ask`: a step that asks a model or an agent."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar, overload
+
+from typing_extensions import Unpack
 
 from flowkit.agent import Agent
 from flowkit.errors import DefinitionError
@@ -9,7 +11,7 @@ from flowkit.graph import ModelStep
 from flowkit.models.base import Model
 from flowkit.recipes.model_steps import find_placeholders, make_request
 from flowkit.recipes.ref import here, operand
-from flowkit.recipes.tracing import Seconds, StepOptions, current_scope, ids_of, place
+from flowkit.recipes.tracing import CommonOptions, StepOptions, current_scope, place
 from flowkit.tools.effects import to_seconds
 
 T = TypeVar("T")
@@ -61,46 +63,20 @@ class AskMaker(_AskMaker):
         return self._make(target, prompt, output_type, values)
 
     @overload
-    def options(
-        self,
-        *,
-        optional: Literal[True],
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
-        after: Iterable[object] = (),
-    ) -> "FallbackAskMaker[None]": ...
+    def options(self, *, optional: Literal[True], **common: Unpack[CommonOptions]) -> "FallbackAskMaker[None]": ...
     @overload
-    def options(
-        self,
-        *,
-        fallback: Callable[[], F],
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
-        after: Iterable[object] = (),
-    ) -> "FallbackAskMaker[F]": ...
+    def options(self, *, fallback: Callable[[], F], **common: Unpack[CommonOptions]) -> "FallbackAskMaker[F]": ...
     @overload
+    def options(self, **common: Unpack[CommonOptions]) -> "AskMaker": ...
     def options(
         self,
         *,
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
-        after: Iterable[object] = (),
-    ) -> "AskMaker": ...
-    def options(
-        self,
-        *,
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
         optional: bool = False,
         fallback: Callable[[], object] | None = None,
-        after: Iterable[object] = (),
+        **common: Unpack[CommonOptions],
     ) -> Any:
         """`ask`, with the options of `step.options`; `retries` counts answers that broke off."""
-        made = StepOptions(id, retries, timeout, optional, fallback, ids_of(after))
+        made = StepOptions.make(common, optional=optional, fallback=fallback)
         return FallbackAskMaker[Any](made) if made.has_stand_in else AskMaker(made)
 
 

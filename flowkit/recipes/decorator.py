@@ -35,23 +35,6 @@ from flowkit.tools.needs import NeedMarker
 from flowkit.tools.schema import Schema
 from flowkit.tools.signatures import MISSING, Signature, read_signature
 
-__all__ = [
-    "Recipe",
-    "RecipeResult",
-    "RecipeRun",
-    "Ref",
-    "ask",
-    "build",
-    "each",
-    "finally_",
-    "is_in",
-    "is_none",
-    "not_",
-    "recipe",
-    "step",
-    "when",
-]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

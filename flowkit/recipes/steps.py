@@ -10,13 +10,13 @@ from functools import partial
 from inspect import signature
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
-from typing_extensions import ParamSpec, is_typeddict
+from typing_extensions import ParamSpec, Unpack, is_typeddict
 
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import AT_MOST, Each, Step, When, item_id
 from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.recipes.ref import Built, Check, Ref, Symbol, Test, as_test, here, open_scopes, operand
-from flowkit.recipes.tracing import Scope, Seconds, StepOptions, check_of, current_scope, ids_of, place
+from flowkit.recipes.tracing import CommonOptions, Scope, StepOptions, check_of, current_scope, ids_of, place
 from flowkit.shapes import find_problem
 from flowkit.tools import Tool
 from flowkit.tools.effects import to_seconds
@@ -114,43 +114,17 @@ class StepMaker(_StepMaker):
         return self._make(tool, args, kwargs)
 
     @overload
-    def options(
-        self,
-        *,
-        optional: Literal[True],
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
-        after: Iterable[object] = (),
-    ) -> "FallbackStepMaker[None]": ...
+    def options(self, *, optional: Literal[True], **common: Unpack[CommonOptions]) -> "FallbackStepMaker[None]": ...
     @overload
-    def options(
-        self,
-        *,
-        fallback: Callable[[], F],
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
-        after: Iterable[object] = (),
-    ) -> "FallbackStepMaker[F]": ...
+    def options(self, *, fallback: Callable[[], F], **common: Unpack[CommonOptions]) -> "FallbackStepMaker[F]": ...
     @overload
+    def options(self, **common: Unpack[CommonOptions]) -> "StepMaker": ...
     def options(
         self,
         *,
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
-        after: Iterable[object] = (),
-    ) -> "StepMaker": ...
-    def options(
-        self,
-        *,
-        id: str | None = None,
-        retries: int | None = None,
-        timeout: Seconds | None = None,
         optional: bool = False,
         fallback: Callable[[], object] | None = None,
-        after: Iterable[object] = (),
+        **common: Unpack[CommonOptions],
     ) -> Any:
         """`step`, for steps with these options.
 
@@ -159,7 +133,7 @@ class StepMaker(_StepMaker):
 
         >>> quote = step.options(retries=2, timeout=5, fallback=lambda: step(flat_rate, order.weight))  # doctest: +SKIP
         """
-        made = StepOptions(id, retries, timeout, optional, fallback, ids_of(after))
+        made = StepOptions.make(common, optional=optional, fallback=fallback)
         return FallbackStepMaker[Any](made) if made.has_stand_in else StepMaker(made)
 
 

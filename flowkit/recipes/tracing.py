@@ -11,7 +11,7 @@ again by it.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from flowkit.errors import DefinitionError
 from flowkit.graph import INPUTS, Body, Fallback, Group, Node
@@ -19,6 +19,7 @@ from flowkit.recipes.model_steps import AskRequest
 from flowkit.recipes.plan import AnyTool, Nesting, RecipePlan
 from flowkit.recipes.ref import Check, Ref, Symbol, here, open_scopes, operand, symbol_of
 from flowkit.references import Reference
+from flowkit.spelling import check_option_names
 
 Seconds = float | timedelta
 
@@ -101,6 +102,15 @@ def current_scope(word: str) -> Scope:
     return cast(Scope, scopes[-1])
 
 
+class CommonOptions(TypedDict, total=False):
+    """Options of a step that leave the type of its result alone; `step.options` says what they do."""
+
+    id: str | None
+    retries: int | None
+    timeout: Seconds | None
+    after: Iterable[object]
+
+
 @dataclass(frozen=True, slots=True)
 class StepOptions:
     """What `step.options(…)` was given."""
@@ -115,6 +125,21 @@ class StepOptions:
     def __post_init__(self) -> None:
         if self.optional and self.fallback is not None:
             raise DefinitionError(f"{here()}: a step with a fallback isn't optional; make the fallback's step optional")
+
+    @classmethod
+    def make(
+        cls, common: "CommonOptions", *, optional: bool = False, fallback: Callable[[], object] | None = None
+    ) -> "StepOptions":
+        """The options as they were given, with the ids of the steps that `after` names; `TypeError` for others."""
+        check_option_names(common, CommonOptions, "a step")
+        return cls(
+            common.get("id"),
+            common.get("retries"),
+            common.get("timeout"),
+            optional,
+            fallback,
+            ids_of(common.get("after", ())),
+        )
 
     @property
     def has_stand_in(self) -> bool:
