@@ -491,3 +491,27 @@ def test_a_forked_process_is_another_driver(place: Path, forks: Forks) -> None:
     child = forks.start("test_faults:fork_while_driving", place)
     assert [child.hear() for _ in range(3)] == ["busy", "parent's", "both done"]
     assert child.wait() == 0
+
+
+def list_runs(folder: str) -> None:
+    """What a command at a terminal does: open the journal, look, close it."""
+    with opened_journal(Path(folder) / "j") as journal:
+        say(" ".join(run.run_id for run in journal.runs()))
+
+
+def test_a_second_journal_on_the_file_costs_the_first_nothing(place: Path, forks: Forks) -> None:
+    """Closing any handle of a file ends the locks that its process has on it: others would take SQLite's log away."""
+
+    async def main() -> None:
+        with opened_journal(place / "j") as first:
+            run = await first.open_run("r", name="n")
+            await run.claim("w", tool="t", code="", effect="write", arguments={})
+            with opened_journal(place / "j"):
+                looking = forks.start("test_faults:list_runs", place)
+                assert looking.hear() == "r"
+                assert looking.wait() == 0
+                await run.record("w", state="finished", value=7, effect="write")
+                with closing(sqlite3.connect(place / "j")) as other:
+                    assert other.execute("SELECT state, value FROM node").fetchall() == [("finished", "7")]
+
+    asyncio.run(main())
