@@ -15,10 +15,11 @@ from flowkit.references import ToolCall, find_open
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.aliases import make_alias
 from flowkit.tools.arguments import Arguments
-from flowkit.tools.callee import Callee, FunctionCallee
+from flowkit.tools.callee import Callee
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
 from flowkit.tools.foreign import SchemaCallee, read_definition
+from flowkit.tools.functions import FunctionCallee
 from flowkit.tools.identity import find_source, identify
 from flowkit.tools.in_order import run_in_order
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key

@@ -12,9 +12,9 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.tools.arguments import Arguments
-from flowkit.tools.callee import read_return
 from flowkit.tools.docstrings import Documentation
 from flowkit.tools.foreign_arguments import SchemaReader
+from flowkit.tools.functions import read_return
 from flowkit.tools.needs import Need
 from flowkit.tools.problems import shorten
 from flowkit.tools.results import ResultType

@@ -1,0 +1,224 @@
+"""A function with a signature as what stands behind a tool."""
+
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from copy import copy
+from typing import Any, cast, get_args, get_origin
+
+from flowkit.context import Context
+from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.tools.arguments import Arguments, ArgumentsReader
+from flowkit.tools.callee import Reader
+from flowkit.tools.docstrings import Documentation, read_docstring
+from flowkit.tools.flat import FlatReader, flatten_schema, open_flat
+from flowkit.tools.needs import Need, NeedMarker, merge
+from flowkit.tools.own_checks import find_own_checks
+from flowkit.tools.repair import Repairer
+from flowkit.tools.results import ResultType
+from flowkit.tools.schema import Schema, build_adapter, build_parameters_schema
+from flowkit.tools.signatures import MISSING, Factory, Parameter, holds_secret, read_signature, unwrap
+
+
+class FunctionCallee:
+    """A function with a signature; everything is read from it when it is made, but its docstring and its schema."""
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        skip_first: bool = False,
+        secrets: frozenset[str] = frozenset(),
+        flatten: bool = False,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self._signature = signature = read_signature(function, skip_first=skip_first, name=name)
+        _refuse_generator(name, function, signature.returns)
+        parts: list[Parameter | Need[Any]] = []
+        for parameter in signature.parameters:
+            if isinstance(parameter.default, NeedMarker):
+                parts.append(Need(parameter.name, parameter.default.tool, parameter.default.renames))
+            elif parameter.name != signature.context:
+                parts.append(parameter)
+        self._parts = tuple(parts)
+        self.needs = tuple(part for part in parts if isinstance(part, Need))
+        own = [part for part in parts if isinstance(part, Parameter)]
+        self.own_names = frozenset(name for parameter in own for name in (parameter.name, parameter.wire))
+        self._wires = {parameter.name: parameter.wire for parameter in own}
+        self.visible = merge(name, parts)
+        self.takes_context = signature.context is not None
+        self.is_async, returns = read_return(function, signature.returns)
+        self.results = ResultType(returns)
+        hidden = [p for p in own if p.name in secrets or holds_secret(p.annotation)]
+        self.secrets = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}
+        self._needed = {
+            parameter.name: Parameter(parameter.name, parameter.annotation, kind="keyword")
+            for parameter in signature.parameters
+            if isinstance(parameter.default, NeedMarker)
+        }
+        self._schema: Schema | None = None
+        self._fills = tuple(
+            p for p in signature.parameters if p.name in self._hidden or (p.is_field and not p.is_required)
+        )
+        self._readers: dict[frozenset[str], ArgumentsReader] = {}
+        # A wrapper that isn't `async` itself may give something to await, or may have awaited it.
+        self._may_be_awaited = self.is_async and not inspect.iscoroutinefunction(function)
+        self._is_simple = signature.is_plain and not self._fills and not self._may_be_awaited
+        self._flat = self._find_flat() if flatten else None
+        # Made now, so that a type that can't be an argument is told at decoration.
+        self._inner_reader(frozenset())
+        if self._flat is not None:
+            self.reader(frozenset())
+        if self.needs:
+            self._inner_reader(frozenset(self._needed))
+
+    @property
+    def _hidden(self) -> frozenset[str]:
+        context = self._signature.context
+        return frozenset([*self._needed, *(() if context is None else (context,))])
+
+    @property
+    def documentation(self) -> Documentation:
+        described: Any = self.function
+        while isinstance(described, functools.partial):
+            described = cast(Any, described).func
+        is_object = not inspect.isroutine(described) and not inspect.isclass(described)
+        text = inspect.getdoc(cast(Any, type(described)) if is_object else described)
+        return Documentation() if text is None else read_docstring(text)
+
+    @property
+    def parameter_descriptions(self) -> Mapping[str, str]:
+        texts = dict(self.documentation.parameters)
+        for need in self.needs:
+            for name, text in need.tool.parameter_descriptions.items():
+                texts.setdefault(need.seen_as(name), text)
+        return texts
+
+    @property
+    def schema(self) -> Schema:
+        if self._schema is None:
+            adapter = self._inner_reader(frozenset()).adapter
+            schema = build_parameters_schema(self.name, adapter, self.visible, self.parameter_descriptions)
+            self._schema = schema if self._flat is None else flatten_schema(self.name, schema, self._flat)
+        return self._schema
+
+    @property
+    def own_checks(self) -> Mapping[str, tuple[str, ...]]:
+        return find_own_checks(self._inner_reader(frozenset()).adapter.core_schema)
+
+    def _find_flat(self) -> str:
+        if len(self._parts) != 1 or self.needs or not isinstance(self._parts[0], Parameter):
+            raise DefinitionError.about(self.name, "flatten is for one parameter, and no needs")
+        return self._parts[0].name
+
+    def reader(self, given: frozenset[str]) -> Reader:
+        inner = self._inner_reader(given)
+        return inner if self._flat is None else FlatReader(inner, self._flat, self.schema)
+
+    def _inner_reader(self, given: frozenset[str]) -> ArgumentsReader:
+        """The reader of the arguments when these `Needs` parameters are given, and not their tools' arguments."""
+        if given not in self._readers:
+            parts = [
+                self._needed[part.parameter] if isinstance(part, Need) and part.parameter in given else part
+                for part in self._parts
+            ]
+            parameters = merge(self.name, parts)
+            secrets = self.secrets | {
+                need.seen_as(name) for need in self.needs if need.parameter not in given for name in need.tool.secrets
+            }
+            self._readers[given] = ArgumentsReader(
+                self.name,
+                build_adapter(self.name, parameters),
+                tuple(parameter.wire for parameter in parameters if parameter.kind != "extra"),
+                Repairer(
+                    {parameter.wire: parameter.annotation for parameter in parameters},
+                    frozenset(parameter.wire for parameter in parameters if not parameter.is_required),
+                ),
+                secrets,
+            )
+        return self._readers[given]
+
+    def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
+        values = arguments.values
+        if self._is_simple:
+            return self.function(**values)
+        missing = [name for name in self._needed if name not in values]
+        if missing:
+            raise ToolArgumentsError(self.name, [f"{missing[0]!r} is needed, and nothing filled it"])
+        if self._signature.context is not None:
+            values = {**values, self._signature.context: context}
+        positional, named = self._signature.bind(values)
+        result = self.function(*positional, **named)
+        return _give(result) if self._may_be_awaited and not inspect.isawaitable(result) else result
+
+    def bind(self, receiver: object) -> "FunctionCallee":
+        bound = copy(self)
+        bound.function = types.MethodType(self.function, receiver)
+        bound.needs = tuple(need.bind(receiver) for need in self.needs)
+        bindings = {need.parameter: need for need in bound.needs}
+        bound._parts = tuple(bindings[part.parameter] if isinstance(part, Need) else part for part in self._parts)
+        return bound
+
+    def renamed(self, name: str) -> "FunctionCallee":
+        renamed = copy(self)
+        renamed.name = name
+        renamed._readers = {given: reader.renamed(name) for given, reader in self._readers.items()}
+        return renamed
+
+    def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        own = [part for part in self._parts if isinstance(part, Parameter)]
+        names = [parameter.name for parameter in own if parameter.kind in ("positional", "plain")]
+        star = next((parameter.name for parameter in own if parameter.kind == "star"), None)
+        if len(args) > len(names) and star is None:
+            raise TypeError(f"{self.name}() takes {len(names)} positional arguments, not {len(args)}")
+        arguments: dict[str, Any] = dict(zip(names, args, strict=False))
+        if star is not None and len(args) > len(names):
+            arguments[star] = list(args[len(names) :])
+        twice = arguments.keys() & kwargs.keys()
+        if twice:
+            raise TypeError(f"{self.name}() got {sorted(twice)[0]!r} twice")
+        arguments |= kwargs
+        arguments = {self._wires.get(name, name): value for name, value in arguments.items()}
+        return arguments if self._flat is None else open_flat(arguments, self._flat)
+
+    def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self._fills:
+            return args, kwargs
+        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        for parameter in self._fills:
+            if parameter.name in bound.arguments:
+                continue
+            if parameter.name in self._hidden:
+                if parameter.is_optional:
+                    continue
+                raise TypeError(
+                    f"{self.name}() was called directly without {parameter.name!r}; "
+                    "only a run fills it: give it, or use ctx.call"
+                )
+            default = parameter.default
+            bound.arguments[parameter.name] = default.make() if isinstance(default, Factory) else default
+        return bound.args, bound.kwargs
+
+
+async def _give(result: Any) -> Any:
+    return result
+
+
+def _refuse_generator(name: str, function: Callable[..., Any], returns: Any) -> None:
+    plain = unwrap(function)
+    is_generator = inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain)
+    if is_generator or (get_origin(returns) or returns) in (AsyncIterable, AsyncIterator, AsyncGenerator):
+        problem = "a generator can't be a tool; return a list, and tell how far it is by `ctx.progress(...)`"
+        raise DefinitionError.about(name, problem)
+
+
+def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:
+    """Whether calling gives something to await, and the type of what comes at the end."""
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Awaitable):
+        arguments = get_args(annotation)
+        return True, arguments[-1] if arguments else MISSING
+    return inspect.iscoroutinefunction(unwrap(function)), annotation
