@@ -177,7 +177,7 @@ def test_settings_in_the_database_change_nothing(tmp_path: Path, name: str, valu
     assert connection.execute("SELECT value FROM Settings WHERE key = ?", (name,)).fetchone() != (value,)
     connection.close()
     names = {path.name for path in (tmp_path / "c").iterdir() if ".broken" not in path.name}
-    assert names <= {"cache.db", "cache.db-wal", "cache.db-shm", "opening.lock"}, "no value went to a file"
+    assert names <= {"cache.db", "cache.db-wal", "cache.db-shm"}, "no value went to a file"
 
 
 def test_a_broken_counter_among_the_settings_raises_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import Command, make_command
-from stores import opened_journal
+from stores import fast_folder, opened_journal
 
 from flowkit.agent import Agent
 from flowkit.clock import ManualClock
@@ -153,14 +153,15 @@ def test_runs_in_a_journal_of_the_first_version_go_on(tmp_path: Path) -> None:
         assert "run_began" in str(plan)
 
 
-def test_several_may_open_a_journal_of_the_first_version_at_once(tmp_path: Path) -> None:
-    make_old_journal(tmp_path / "j")
-    with ThreadPoolExecutor(6) as threads:
-        opened = [threads.submit(Journal, tmp_path / "j") for _ in range(12)]
-        journals = [journal.result() for journal in opened]
-    assert {len(journal.runs()) for journal in journals} == {2}
-    for journal in journals:
-        journal.close()
+@pytest.mark.parametrize("is_new", [True, False])
+def test_several_may_open_a_journal_that_is_new_or_old_at_once(is_new: bool) -> None:
+    with fast_folder() as place, ThreadPoolExecutor(12) as threads:
+        for number in range(20):
+            path = place / str(number)
+            if not is_new:
+                make_old_journal(path)
+            journals = list(threads.map(Journal, [path] * 12))
+            assert {len(journal.runs()) for journal in journals} == {0 if is_new else 2}
 
 
 @pytest.fixture

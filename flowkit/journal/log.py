@@ -9,6 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +18,8 @@ from flowkit.clock import Clock
 from flowkit.errors import StoreError
 from flowkit.journal.blobs import BlobFolder
 from flowkit.journal.holder import Holder, RunLease, lease_until, this_process
-from flowkit.journal.schema import connect, create_tables
-from flowkit.stores.folders import make_private_file, refuse_network
+from flowkit.journal.schema import connect, create_tables, is_current
+from flowkit.stores.folders import hold_folder, make_private_file, refuse_network
 from flowkit.stores.thread import Job, StoreThread
 
 T = TypeVar("T")
@@ -60,11 +61,10 @@ class JournalLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             make_private_file(path)
-            connection = connect(path)
-            try:
-                create_tables(connection)
-            finally:
-                connection.close()
+            with closing(connect(path)) as connection:
+                if not is_current(connection):
+                    with hold_folder(path.parent):
+                        create_tables(connection)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the journal {str(path)!r} can't be opened: {error}") from error
 
@@ -103,11 +103,8 @@ class JournalLog:
     def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` here and now on a connection of its own; sees what is committed."""
         try:
-            connection = connect(self.path)
-            try:
+            with closing(connect(self.path)) as connection:
                 return operation(connection)
-            finally:
-                connection.close()
         except sqlite3.Error as error:
             raise StoreError(f"the journal {str(self.path)!r} can't be read: {error}") from error
 

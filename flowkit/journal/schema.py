@@ -51,22 +51,29 @@ def connect(
     return connection
 
 
-def create_tables(connection: sqlite3.Connection) -> None:
-    """Make what an older journal, or a new file, hasn't yet.
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the file has all tables of this version.
 
     Raises `sqlite3.DatabaseError` for a file that is no journal, or a newer one's.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer flowkit (version {version}, this one knows {VERSION})")
-    if version < VERSION:  # else nothing is written, so a journal opens whoever holds its lock
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts in a new file only
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")  # where several processes open it at once, one after another
-        for statement in TABLES.split(";"):
-            connection.execute(statement)
-        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(node)")}
-        if "resources" not in columns:
-            connection.execute("ALTER TABLE node ADD COLUMN resources TEXT")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
+    return version == VERSION
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make what an older journal, or a new file, hasn't yet; one process at a time.
+
+    Two that set the mode of a new file at once fail: SQLite waits for no lock there.
+    """
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts in a new file only
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.split(";"):
+        connection.execute(statement)
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(node)")}
+    if "resources" not in columns:
+        connection.execute("ALTER TABLE node ADD COLUMN resources TEXT")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")

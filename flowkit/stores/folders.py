@@ -104,7 +104,7 @@ def hold_folder(path: Path) -> Generator[None]:
     except ImportError:
         yield
         return
-    handle = os.open(path / "opening.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the folder itself: no file is left behind
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
