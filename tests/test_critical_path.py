@@ -41,6 +41,17 @@ def test_chain_goes_through_what_came_from_a_flight() -> None:
     assert find(script) == [("leader", 2), ("last", 1)]
 
 
+def test_of_two_that_ended_together_the_one_that_ran_counts() -> None:
+    script = Script()
+    script.at(0, events.TurnStarted, 1, "gpt")
+    script.at(1, events.TurnFinished, 1, "tool_calls")
+    script.call("turn/1/call/0", 1, 1, 4)
+    script.call("turn/1/call/1", 4, 4, 4, "cache")
+    script.at(4, events.TurnStarted, 2, "gpt")
+    script.at(5, events.TurnFinished, 2, "stop")
+    assert find(script) == [("turn 1", 1), ("0", 3), ("turn 2", 1)]
+
+
 def test_holder_is_on_the_path_by_what_it_held() -> None:
     script = Script()
     script.call("list", 0, 0, 1)

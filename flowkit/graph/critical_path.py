@@ -5,6 +5,7 @@ call that made it, the calls whose results a turn's request carried. Who held th
 waited for isn't told; there it is the call that ended last before it began.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,24 +43,29 @@ class _Walk:
         self.links: list[Link] = []
         self._timeline = timeline
         self._now = timeline.wall_s
-        self._outer: list[CallSpan] = []
-        self._inside: dict[str, list[CallSpan]] = {}
+        outer: list[Span] = [*timeline.turns]
+        inside: dict[str, list[Span]] = {}
         for call in timeline.calls.values():
             holder = timeline.holder(call)
-            siblings = self._outer if holder is None else self._inside.setdefault(holder.id, [])
-            siblings.append(call)
+            (outer if holder is None else inside.setdefault(holder.id, [])).append(call)
+        self._outer = _Ends(outer, timeline.wall_s)
+        self._inside = {name: _Ends(spans, timeline.wall_s) for name, spans in inside.items()}
+        self._leaves = _Ends(timeline.leaves, timeline.wall_s)
         self._labels = Counter(call.label for call in timeline.calls.values())
 
     def go_back(self) -> None:
         seen: set[int] = set()
-        span = self._find_last([*self._outer, *self._timeline.turns])
+        span = self._outer.find_last(self._now)
         while span is not None and id(span) not in seen:
             seen.add(id(span))
             self._now = min(self._now, self._end(span))
             if isinstance(span, TurnSpan):
                 self._take(f"turn {span.turn}", None, span.started_s)
-                span = self._find_last([other for other in (*self._outer, *self._timeline.turns) if other is not span])
-            elif (last := self._find_last(self._inside.get(span.id, ()))) is not None:
+                span = self._outer.find_last(self._now, but=span)
+                continue
+            held = self._inside.get(span.id)
+            last = None if held is None else held.find_last(self._now)
+            if last is not None:
                 self._take(self._name(span), span.id, self._end(last))
                 span = last
             else:
@@ -72,12 +78,12 @@ class _Walk:
             if wait.waiting_for == "approval":
                 self._take(f"a person's answer on {self._name(call)}", call.id, wait.since_s)
             elif wait.waiting_for in ("slot", "resource"):
-                freed = [other for other in self._timeline.leaves if self._end(other) >= wait.since_s]
-                cause = self._find_last([other for other in freed if other is not call])
-                if cause is not None:
+                cause = self._leaves.find_last(self._now, but=call)
+                if cause is not None and self._end(cause) >= wait.since_s:
                     return cause
-        needed = [self._timeline.calls[name] for name in call.needs if name in self._timeline.calls]
-        cause = self._find_last([other for other in needed if self._end(other) > call.new_s])
+        calls = self._timeline.calls
+        needed = [calls[name] for name in call.needs if name in calls and self._end(calls[name]) > call.new_s]
+        cause = _Ends(needed, self._timeline.wall_s).find_last(self._now)
         return self._find_maker(call) if cause is None else cause
 
     def _find_maker(self, call: CallSpan) -> Span | None:
@@ -85,7 +91,7 @@ class _Walk:
         holder = self._timeline.holder(call)
         if holder is not None:
             self._now = min(self._now, call.new_s)
-            before = self._find_last([other for other in self._inside[holder.id] if other is not call])
+            before = self._inside[holder.id].find_last(self._now, but=call)
             if before is not None:
                 return before
             self._take(self._name(holder), holder.id, self._begin(holder))
@@ -93,17 +99,9 @@ class _Walk:
         if call.parent in self._timeline.calls:
             return self._find_maker(self._timeline.calls[call.parent])
         if call.id.startswith("turn/"):
-            return max(
-                (turn for turn in self._timeline.turns if turn.started_s <= call.new_s),
-                key=lambda turn: turn.started_s,
-                default=None,
-            )
+            begun = [turn for turn in self._timeline.turns if turn.started_s <= call.new_s]
+            return begun[-1] if begun else None
         return None
-
-    def _find_last(self, spans: Iterable[Span]) -> Span | None:
-        """The one that ended last before now; of several, the one that began first."""
-        ended = [span for span in spans if self._end(span) <= self._now]
-        return max(ended, key=lambda span: (self._end(span), -self._begin(span)), default=None)
 
     def _take(self, label: str, call: str | None, begin_s: float) -> None:
         if begin_s < self._now:
@@ -113,8 +111,31 @@ class _Walk:
     def _name(self, call: CallSpan) -> str:
         return call.label if self._labels[call.label] == 1 else f"{call.label} ({call.id})"
 
-    def _begin(self, span: Span) -> float:
-        return self._end(span) if span.started_s is None else span.started_s
+    def _begin(self, call: CallSpan) -> float:
+        return _find_begin(call, self._timeline.wall_s)
 
     def _end(self, span: Span) -> float:
-        return self._timeline.wall_s if span.ended_s is None else span.ended_s
+        return _find_end(span, self._timeline.wall_s)
+
+
+class _Ends:
+    """Spans in the order of their ends; of those that ended together, the one that began first is last."""
+
+    def __init__(self, spans: Iterable[Span], wall_s: float) -> None:
+        self._spans = sorted(spans, key=lambda span: (_find_end(span, wall_s), -_find_begin(span, wall_s)))
+        self._times = [_find_end(span, wall_s) for span in self._spans]
+
+    def find_last(self, now: float, *, but: Span | None = None) -> Span | None:
+        """The one that ended last, at this time or before."""
+        place = bisect_right(self._times, now) - 1
+        if place >= 0 and self._spans[place] is but:
+            place -= 1
+        return self._spans[place] if place >= 0 else None
+
+
+def _find_begin(span: Span, wall_s: float) -> float:
+    return _find_end(span, wall_s) if span.started_s is None else span.started_s
+
+
+def _find_end(span: Span, wall_s: float) -> float:
+    return wall_s if span.ended_s is None else span.ended_s
