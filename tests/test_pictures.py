@@ -2,11 +2,13 @@
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import networkx
 import pytest
 
+from flowkit.apps import load_app
 from flowkit.errors import ToolError
 from flowkit.events import Event
 from flowkit.graph import Body, Each, Fallback, Graph, ModelStep, Step, When, item_id
@@ -239,3 +241,10 @@ def test_svg_of_a_wide_graph_runs_from_left_to_right() -> None:
 
     fan = [ToolCall("start", "t"), *(ToolCall(f"node_{n}", "t", {"a": Reference("start")}) for n in range(30))]
     assert width(fan) < 400
+
+
+def test_picture_in_the_docs_is_what_is_drawn() -> None:
+    # To draw it anew: flowkit graph recipes/shop.py -f svg > docs/images/graph.svg
+    root = Path(__file__).parent.parent
+    _, recipe = load_app(str(root / "recipes" / "shop.py:order_support")).get_recipe()
+    assert (root / "docs" / "images" / "graph.svg").read_text(encoding="utf-8") == recipe.graph().to_svg()
