@@ -71,6 +71,21 @@ def test_an_answer_to_its_question_is_read_with_the_request() -> None:
     assert local.last_request((UserMessage("old"), AssistantMessage("done."), UserMessage("new"))) == "new"
 
 
+@pytest.mark.parametrize("text", ["Hi", "hello there!", "Thank you!", "What can you do?", "안녕하세요", "Help"])
+def test_small_talk_is_no_request(text: str) -> None:
+    assert choosing.is_small_talk(text)
+
+
+@pytest.mark.parametrize("text", ["", "Help me return it", "Hi, where is my order?", "What is this order?", "Okinawa"])
+def test_a_request_is_no_small_talk(text: str) -> None:
+    assert not choosing.is_small_talk(text)
+
+
+def test_it_says_what_one_may_ask_in_the_words_of_the_tools() -> None:
+    tools = [ToolSpec("find", 'Find a thing. As in "Where is it?" or "Look!".'), ToolSpec("send_it", "Send it. Now.")]
+    assert local.tell_what_to_ask(tools).splitlines()[1:] == ["- Where is it?", "- send it: Send it"]
+
+
 def test_results_are_shown_by_a_template_and_errors_as_they_are() -> None:
     asked = AssistantMessage(calls=(RequestedCall("a", "x", "{}"), RequestedCall("b", "y", "{}")))
     messages = (asked, ToolMessage("a", "get_order", '{"id": "O1", "won": 1000}'), ToolMessage("b", "y", "no", True))

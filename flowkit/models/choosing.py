@@ -28,6 +28,12 @@ _WANTS = re.compile(
     + r")\b",
     re.IGNORECASE,
 )
+_SMALL_TALK = re.compile(
+    r"\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|thanks|thank you|bye|goodbye|ok|okay|help|안녕|안녕하세요|"
+    r"감사합니다|고마워요?|how are you|who are you|what are you|what is this|what can (?:you do|i ask)(?: you)?|"
+    r"what do you do|how does this work)(?: there| a lot| very much| so much| for me)?\W*",
+    re.IGNORECASE,
+)
 _QUOTED = re.compile(r'"([^"]{3,120})"')
 _CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b|(?<!\w)\d[\d.,]*(?!\w)")
 
@@ -90,6 +96,17 @@ def describe(tool: ToolSpec) -> list[str]:
     """
     sentence = tool.description.partition(".")[0]
     return [f"{tool.name.replace('_', ' ')}: {sentence}", *_QUOTED.findall(tool.description)]
+
+
+def is_small_talk(text: str) -> bool:
+    """Whether this asks for nothing that a tool could do: a greeting, thanks, or what one may ask.
+
+    A closed list: no likeness to the tools tells such texts from requests.
+
+    >>> is_small_talk("Hi!"), is_small_talk("Thank you, where is my order?")
+    (True, False)
+    """
+    return _SMALL_TALK.fullmatch(text) is not None
 
 
 def leave_codes_out(text: str) -> str:

@@ -3,7 +3,8 @@
 A model of 135 million parameters can fill in a form, but neither choose between tools nor tell what a result says. So
 the work is divided: a request is split into its parts, sentence embeddings choose each part's tool, llama.cpp writes
 the call under a grammar that only lets it copy from the request, and results are shown by a template. About three of
-four simple English requests come out right; it never answers from data, and always calls something.
+four simple English requests come out right; it never answers from data, and calls something whatever is asked, but for
+a greeting.
 """
 
 import asyncio
@@ -12,9 +13,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import replace
 
 from flowkit.codec import JSON
-from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, text_of
+from flowkit.messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+    text_of,
+)
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
-from flowkit.models.choosing import Choice, choose_calls
+from flowkit.models.choosing import Choice, choose_calls, describe, is_small_talk
 from flowkit.models.embeddings import TOKENIZER, SentenceEmbedder
 from flowkit.models.llama_server import LlamaServer, require_xllamacpp
 from flowkit.models.openai import OpenAIModel
@@ -75,10 +84,13 @@ class LocalModel:
             for delta in _say("The offline demo model only calls tools, and there are none here."):
                 yield delta
             return
+        asked = last_request(request.messages)
+        if is_small_talk(asked):
+            for delta in _say(tell_what_to_ask(request.tools)):
+                yield delta
+            return
         # In a thread, so that prefetched calls and Ctrl-C don't wait for it.
-        choices, missing = await asyncio.to_thread(
-            choose_calls, self._embedder, last_request(request.messages), request.tools
-        )
+        choices, missing = await asyncio.to_thread(choose_calls, self._embedder, asked, request.tools)
         if not choices:
             for delta in _say(ask_for(missing)):
                 yield delta
@@ -152,6 +164,15 @@ def ask_for(missing: Sequence[Choice]) -> str:
         for choice in missing
     )
     return f"Please tell me: {wanted}?"
+
+
+def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
+    """What the model is, and a request for each tool, as the tool's description quotes it."""
+    # What a tool is compared by ends with the requests that it quotes; one that quotes none has only its sentence.
+    requests = [next(iter(describe(tool)[1:]), describe(tool)[0]) for tool in tools]
+    return "I am the offline demo model: I only call tools. You can ask, for example:\n" + "".join(
+        f"- {request}\n" for request in requests
+    )
 
 
 def _call_request(choice: Choice) -> ModelRequest:
