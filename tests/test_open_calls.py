@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from flowkit.agent import Agent
 from flowkit.agent.run import AgentResult
+from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Deny
 from flowkit.messages import Message, ToolMessage
 from flowkit.models.scripted import ScriptedCall, ScriptedModel, call
@@ -132,3 +133,27 @@ def test_a_result_that_looks_like_a_reference_stays_data(path: str) -> None:
     decide(agent_of(turn, get_order, keep), Approve())
     order = {"id": "O1", "won": 5000, "odd": {"from_call": "get_order"}}
     assert kept == [order["odd"] if path else order]
+
+
+@tool(approval=True)
+def pay(won: int) -> str:
+    """Pay."""
+    return f"paid {won}"
+
+
+async def order(won: int, ctx: Context[None] = CONTEXT) -> str:
+    """Order, and pay for it."""
+    return "ordered, " + await ctx.call(pay, won)
+
+
+def test_a_write_that_has_begun_cannot_wait_for_a_person() -> None:
+    result = run_virtual(agent_of([call("order", won=5)], tool(effect="write")(order)).run("go"))
+    assert result.output == "Done."
+    assert told(result.messages) == [
+        "pay: a person has to decide on it, and 'order', a write that has begun, can't wait for that"
+    ]
+
+
+def test_what_may_begin_again_waits_for_a_person() -> None:
+    _, done = decide(agent_of([call("order", won=5)], tool(effect="idempotent")(order)), Approve())
+    assert told(done.messages) == ["ordered, paid 5"]

@@ -36,6 +36,15 @@ class Admission(Endings):
             self._queue_on_resources(entry)
 
     def _ask_person(self, entry: Entry) -> None:
+        caller = entry.parent
+        if caller is not None and caller.phase == Phase.RUNNING and _is_write(caller):
+            # A run stops while a person thinks, and a write that was stopped in the middle must not start again.
+            self._end(
+                entry,
+                "failed",
+                error=f"a person has to decide on it, and {caller.node.name!r}, a write that has begun, can't wait for that",
+            )
+            return
         entry.phase = Phase.APPROVAL
         shown = dict(self._show_call(entry).arguments)
         self._pending[entry.id] = entry
@@ -234,3 +243,7 @@ def read_decision(decided: RecordedDecision) -> Decision:
         return Deny(decided.reason, decided.by)
     arguments = decided.arguments
     return Approve(arguments if isinstance(arguments, dict) else None, decided.by)
+
+
+def _is_write(entry: Entry) -> bool:
+    return entry.plan is not None and entry.plan.tool.effect == "write"
