@@ -191,6 +191,17 @@ def test_run_that_is_resumed_asks_the_model_that_is_named(flowkit: Command, writ
     assert json.loads(ended.out) == "Hello, Kim."
 
 
+def test_model_that_cannot_be_reached_is_one_line(
+    flowkit: Command, writer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = flowkit("run", f"{writer}:greet", "name=김민지", "--base-url", "http://127.0.0.1:9/v1")
+
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith("flowkit: recipe 'greet': step 'ask' failed: ")
+    assert "can't reach 127.0.0.1" in ended.err
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("words", [(), ("--model", "local")], ids=["no key", "local"])
 def test_offline_model_is_not_asked_to_write(
     flowkit: Command, writer: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

@@ -165,7 +165,11 @@ def test_model_that_fails_fails_the_step_or_its_fallback_stands_in() -> None:
     def lenient(text: str) -> str | None:
         return ask.options(fallback=lambda: text)(broken, "Repeat {text}.", text=text)
 
-    assert start_with(strict, text="a").status == "failed"
+    failed = start_with(strict, text="a")
+    assert (failed.status, str(failed.error)) == (
+        "failed",
+        "recipe 'strict': step 'ask' failed: 'scripted' gave no answer: no",
+    )
     assert start_with(lenient, text="a").output == "a"
 
 

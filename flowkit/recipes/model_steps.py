@@ -134,7 +134,7 @@ async def run_request(
     """Ask, and give the answer as JSON; its events go to `log`, if any, under the step's name.
 
     `model` takes the place of the one that is asked.
-    Raises `ModelError` and the other errors of a run; `ToolError` for a run that ended without an answer.
+    Raises `ToolError`, which says why, for a run that ended without an answer.
     """
     with request.agent.override(model=model):
         run = request.agent.start(
@@ -142,7 +142,5 @@ async def run_request(
         )
     result = await follow(run, call_id, log)
     if result.status != "done":
-        if result.error is not None:
-            raise result.error
-        raise ToolError(f"{request.name!r} ended without an answer: {result.status}")
+        raise ToolError(f"{request.name!r} gave no answer: {result.error or result.status}") from result.error
     return to_jsonable_python(result.output)
