@@ -123,7 +123,9 @@ def prune(
     age_s = _read_duration(older_than)
     with open_journal(journal, must_exist=True) as opened:
         removed = opened.prune(age_s, unfinished=unfinished)
-    print(f"{removed} {'run' if removed == 1 else 'runs'} removed")
+        left = opened.get_stats()
+    count, size_bytes = sum(left.runs.values()), left.size_bytes + left.blob_bytes
+    print(f"{removed} {'run' if removed == 1 else 'runs'} removed; left: {count}, {say_bytes(size_bytes)}")
 
 
 @app.command()
