@@ -122,6 +122,9 @@ def test_graph_of_a_run_shows_how_each_step_ended(flowkit: Command, shop_data: t
     drawn = flowkit("graph", SHOP, "--trace", "run.jsonl").out
     assert re.search(r"track_parcel<br/>✓ \d+ ms", drawn)
     assert "refund_order<br/>– skipped" in drawn
+    assert re.search(
+        r"track_parcel waits for get_order_status: ✓ \d+ ms", flowkit("explain", SHOP, "--trace", "run.jsonl").out
+    )
 
 
 def test_graph_is_explained(flowkit: Command) -> None:

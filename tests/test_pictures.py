@@ -1,5 +1,6 @@
 """Pictures: what stands in them before and after a run, in every form."""
 
+import asyncio
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,20 @@ def test_explain_tells_layers_and_what_waits_for_what() -> None:
     assert "mail (get) waits for offers, refund" in text
 
 
+def test_explain_after_a_run_tells_how_each_ended() -> None:
+    @tool
+    async def wait() -> int:
+        await asyncio.sleep(3)
+        return 1
+
+    nodes = [ToolCall("w", "wait"), *NODES]
+    lines = Graph(nodes).explain(execute([get, wait], nodes).log.events).splitlines()
+    assert "critical path: w (3.00 s)" in lines
+    assert "w (wait) starts at once: ✓ 3.00 s" in lines
+    assert "    offers/one (get) waits for offers/item: ✗ 3 times, 1 failed" in lines
+    assert "  otherwise: a value" in lines
+
+
 def test_controls_hold_boxes_and_say_what_decides() -> None:
     offers, refund = make_picture(NODES).boxes[1:3]
     assert offers.lines == ("offers", "for each of order/items, 4 at once")
@@ -123,8 +138,6 @@ def test_node_that_a_run_never_reached_says_so() -> None:
 def test_critical_path_is_marked_between_the_boxes_that_hold_it() -> None:
     @tool
     async def slow(a: Any = None) -> int:
-        import asyncio
-
         await asyncio.sleep(1)
         return 1
 

@@ -1,5 +1,6 @@
 """`flowkit graph`, `explain` and `validate`: look at a recipe without running it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,23 +11,25 @@ from flowkit.cli.exit_codes import MISUSED
 from flowkit.cli.options import AppTarget, ToolsFile
 from flowkit.cli.output import note
 from flowkit.cli.traces import open_trace
+from flowkit.codec import JSON
 from flowkit.errors import FlowkitError
 from flowkit.recipes import Recipe
 
 Format = Literal["mermaid", "dot", "svg"]
+TraceOfRun = Annotated[
+    Path | None, typer.Option("--trace", metavar="FILE", help="A run of it: show how each step ended.")
+]
 
 
 def draw(
     app: AppTarget,
     format: Annotated[Format, typer.Option("--format", "-f", help="What the picture is written in.")] = "mermaid",
     tools: ToolsFile = None,
-    trace: Annotated[
-        Path | None, typer.Option("--trace", metavar="FILE", help="A run of it: show states and times.")
-    ] = None,
+    trace: TraceOfRun = None,
 ) -> None:
     """Draw a recipe's graph, or a run of it."""
     graph = _load(app, tools).graph()
-    events = None if trace is None else open_trace(trace)
+    events = _read(trace)
     match format:
         case "mermaid":
             text = graph.to_mermaid(events)
@@ -37,9 +40,9 @@ def draw(
     print(text.rstrip("\n"))
 
 
-def explain(app: AppTarget, tools: ToolsFile = None) -> None:
-    """Say what waits for what in a recipe."""
-    print(_load(app, tools).explain())
+def explain(app: AppTarget, tools: ToolsFile = None, trace: TraceOfRun = None) -> None:
+    """Say what waits for what in a recipe, or how a run of it went."""
+    print(_load(app, tools).graph().explain(_read(trace)))
 
 
 def validate(
@@ -64,3 +67,7 @@ def validate(
 def _load(app: str, tools: Path | None) -> Recipe[..., Any]:
     _, recipe = load_app(app, tools=tools).get_recipe()
     return recipe
+
+
+def _read(trace: Path | None) -> list[Mapping[str, JSON]] | None:
+    return None if trace is None else open_trace(trace)

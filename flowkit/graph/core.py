@@ -9,12 +9,12 @@ from typing import Any
 from flowkit.errors import GraphError
 from flowkit.graph.analysis import make_networkx
 from flowkit.graph.dot import write_dot
+from flowkit.graph.explaining import write_explanation
 from flowkit.graph.mermaid import write_mermaid
 from flowkit.graph.nodes import (
     INPUTS,
     Each,
     Node,
-    describe,
     find_all_references,
     find_own_references,
     get_after,
@@ -101,18 +101,10 @@ class Graph(Mapping[str, Node]):
             name = before[name]
         return path[::-1]
 
-    def explain(self, durations: Mapping[str, float] | None = None) -> str:
-        """The graph in words: layers, critical path, what waits for what."""
-        lines: list[str] = []
-        layers = self.layers()
-        widest = max(map(len, layers), default=0)
-        lines.append(f"{_count(len(self), 'node')} in {_count(len(layers), 'layer')}, at most {widest} at once")
-        for number, layer in enumerate(layers, 1):
-            lines.append(f"  {number}. {', '.join(layer)}")
-        lines.append(f"critical path: {' -> '.join(self.critical_path(durations)) or '(nothing)'}")
-        for name in self._nodes:
-            lines.extend(self._explain_node(self._nodes[name], ""))
-        return "\n".join(lines)
+    def explain(self, events: Iterable[AnyEvent] | None = None) -> str:
+        """The graph in words: layers, critical path, what waits for what; with a run's events also how each ended."""
+        timeline = None if events is None else fold(events)
+        return write_explanation(self, self.layers(), self.critical_path(), self.inputs, timeline)
 
     def to_mermaid(self, events: Iterable[AnyEvent] | None = None) -> str:
         """A Mermaid flowchart; with a run's events it shows how each node ended, its time, and the critical path."""
@@ -137,18 +129,6 @@ class Graph(Mapping[str, Node]):
 
     def _make_picture(self, events: Iterable[AnyEvent] | None) -> Picture:
         return make_picture(self.values(), None if events is None else fold(events))
-
-    def _explain_node(self, node: Node, indent: str) -> Iterator[str]:
-        needed = dict.fromkeys([str(r) for r in find_own_references(node) if r.call_id not in self.inputs])
-        waits = (
-            f" waits for {', '.join([*needed, *get_after(node)])}" if needed or get_after(node) else " starts at once"
-        )
-        yield f"{indent}{node.id} ({describe(node)}){waits}"
-        for word, body in get_bodies(node):
-            if word:
-                yield f"{indent}  {word}:{'' if body.nodes else ' a value'}"
-            for inner in body.nodes:
-                yield from self._explain_node(inner, indent + "    ")
 
     def __getitem__(self, node_id: str) -> Node:
         return self._nodes[node_id]
@@ -182,7 +162,3 @@ def _check_bodies(node: Node, known: set[str]) -> None:
 
 def _describe_unknown(node_id: str, name: str, known: Collection[str]) -> str:
     return f"{node_id!r} refers to {name!r}, which isn't there before it; {suggest(name, known)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

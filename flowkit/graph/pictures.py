@@ -153,7 +153,7 @@ def _find_path(timeline: Timeline, spans: Mapping[str, Sequence[CallSpan]]) -> l
 
 def _make_box(node: Node, title: str, spans: Mapping[str, Sequence[CallSpan]] | None) -> Box:
     what = describe(node)
-    tone, outcome = ("", "") if spans is None else _sum_up(spans[node.id])
+    tone, outcome = ("", "") if spans is None else (find_tone(spans[node.id]), say_outcome(spans[node.id]))
     kind = "control" if get_bodies(node) else "model" if isinstance(node, ModelStep) else "call"
     return Box(node.id, title, kind, () if what == title else (what,), tuple(_make_inner(node, spans)), tone, outcome)
 
@@ -170,21 +170,31 @@ def _make_inner(node: Node, spans: Mapping[str, Sequence[CallSpan]] | None) -> I
             yield Box(f"{node.id}/{word}/", word if made else f"{word}: a value", "branch", inner=made)
 
 
-def _sum_up(calls: Sequence[CallSpan]) -> tuple[str, str]:
-    """How the ends of these calls of one node look, and what they were in a few words."""
-    if not calls:
-        return "left", f"{MARKS['left']} not reached"
-    states = ["cache" if call.source == "cache" and call.state == "finished" else call.state for call in calls]
-    tone = next((TONES[state] for state in TONES if state in states), "")
+def say_outcome(calls: Sequence[CallSpan]) -> str:
+    """The ends of these calls of one node in a few words."""
+    tone = find_tone(calls)
     mark = MARKS.get(tone, "…")
+    if not calls:
+        return f"{mark} not reached"
     if len(calls) == 1:
-        return tone, f"{mark} {calls[0].describe()}"
+        return f"{mark} {calls[0].describe()}"
     duration_s = sum(call.duration_s for call in calls)
     words = [f"{len(calls)} times", *([f"{format_seconds(duration_s)} in all"] if duration_s else [])]
+    states = [_get_state(call) for call in calls]
     for state in dict.fromkeys(states):
         if state != "finished":
             words.append(f"{states.count(state)} {'from cache' if state == 'cache' else state}")
-    return tone, f"{mark} {', '.join(words)}"
+    return f"{mark} {', '.join(words)}"
+
+
+def find_tone(calls: Sequence[CallSpan]) -> str:
+    """How the ends of these calls look together."""
+    states = {_get_state(call) for call in calls}
+    return next((tone for state, tone in TONES.items() if state in states), "") if states else "left"
+
+
+def _get_state(call: CallSpan) -> str:
+    return "cache" if call.source == "cache" and call.state == "finished" else call.state
 
 
 def _find_labelled(node: Node) -> Iterator[tuple[str, str]]:
