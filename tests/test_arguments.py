@@ -210,6 +210,8 @@ def test_ambiguous_case_is_not_repaired() -> None:
         (list[str] | None, "a", "'x' is 'a', expected a list such as ['a']"),
         (list[str], {"0": "a"}, "'x' is {'0': 'a'}, expected a list"),
         (dict[str, int], 5, "'x' is 5, expected an object"),
+        (dict[Literal["a"], int], {"b": 1}, "'x' has 'b' as a key, expected 'a'"),
+        (dict[datetime.date, int], {"soon": 1}, "'x' has 'soon' as a key, expected a date such as 2026-01-31"),
         (Item, 5, "'x' is 5, expected an object"),
         (Item, {}, "'x.name' is missing"),
         (Plain, {"size": 1, "colour": 2}, "unexpected argument 'x.colour'"),
@@ -285,13 +287,14 @@ def test_mistake_in_a_validator_is_told_in_the_log_and_the_run_goes_on(caplog: p
 
 
 def test_secret_values_are_never_told() -> None:
-    @tool(secret=("pin", "shape", "form"))
+    @tool(secret=("pin", "shape", "form", "codes"))
     def unlock(
         pin: int,
         word: SecretStr,
         other: str = "",
         shape: Annotated[Circle | Square, Field(discriminator="kind")] | None = None,
         form: Circle | Square | list[str] | None = None,
+        codes: dict[int, int] | None = None,
     ) -> None: ...
 
     assert problems(unlock, {"pin": "hunter2", "word": 5, "shape": {"kind": "hunter2"}}) == (
@@ -301,9 +304,10 @@ def test_secret_values_are_never_told() -> None:
     )
     for form in ({"kind": "square", "side": "hunter2"}, "hunter2"):
         assert "hunter2" not in str(problems(unlock, {"pin": 1, "word": "w", "form": form}))
+    assert "hunter2" not in str(problems(unlock, {"pin": 1, "word": "w", "codes": {"hunter2": 1}}))
     read = unlock.validate({"pin": 1234, "word": "hunter2", "other": "o"})
-    assert read.shown == {"pin": MASK, "word": MASK, "other": "o", "shape": MASK, "form": MASK}
-    assert unlock.secrets == {"pin", "word", "shape", "form"}
+    assert read.shown == {"pin": MASK, "word": MASK, "other": "o", "shape": MASK, "form": MASK, "codes": MASK}
+    assert unlock.secrets == {"pin", "word", "shape", "form", "codes"}
 
 
 def test_dict_and_text_are_read_alike_in_strict_models() -> None:

@@ -43,6 +43,11 @@ class Problem:
         """The only one of them."""
         return next(iter(self.kinds)) if len(self.kinds) == 1 else None
 
+    @property
+    def is_about_key(self) -> bool:
+        """It is the key itself that is wrong, not what stands under it."""
+        return self.found[0].error["loc"][-1] == "[key]"
+
 
 def group(errors: Iterable[ErrorDetails], given: object) -> tuple[Problem, ...]:
     """The errors by the place in the input that they are about."""
@@ -112,6 +117,9 @@ def _describe(problem: Problem, given: object, names: Sequence[str], secrets: fr
     if problem.kind in _TAGS:
         return _describe_tag(problem, given, secrets)
     wanted = _describe_wanted(problem, given, secrets)
+    if problem.is_about_key:
+        key = "a secret" if problem.path[0] in secrets else shorten(problem.path[-1])
+        return f"{format_path(problem.path[:-1])!r} has {key} as a key, {wanted}"
     value = _show(given, problem.path, secrets)
     if wanted == "expected a list" and isinstance(value_at(given, problem.path), (str, int, float)):
         wanted += f" such as [{value}]"
