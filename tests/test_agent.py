@@ -470,3 +470,18 @@ def test_threads_share_an_agent_with_its_cache_and_its_journal(tmp_path: Path) -
     finally:
         asyncio.run(cache.close())
         journal.close()
+
+
+def test_a_prefetch_that_is_dropped_before_it_has_started_is_only_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[int] = []
+
+    @tool(ttl=60)
+    async def get_it(number: int) -> int:
+        """Get it."""
+        ran.append(number)
+        return number
+
+    agent = Agent(ScriptedModel(["Hello"]), tools=[get_it], prefetch=[get_it.call(number=1)], cache=False)
+    result = agent.run_sync("hi")
+    assert (result.status, [outcome.state for outcome in result.calls], ran) == ("done", ["cancelled"], [])
+    assert not caplog.records

@@ -228,6 +228,8 @@ class Runner(Attempts):
             case Lease():
                 pass
         try:
+            if entry.has_ended:
+                raise asyncio.CancelledError  # dropped while it waited for the lease, and its arguments with it
             waiter = SlotWaiter(entry.slot)
             if not self._slots.take(waiter, entry.slot):
                 self._log.note(events.CallWaiting, entry.id, "slot")
