@@ -107,3 +107,5 @@ def _give_back(log: JournalLog) -> None:
     # A file that version 1 made can't give pages back; the free ones are used again.
     while (free := log.write_now(write)) and free != free_before:
         free_before = free
+    # All that was removed stands in SQLite's log now, which else keeps its size.
+    log.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
