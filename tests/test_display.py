@@ -148,6 +148,7 @@ def test_terminal_shows_text_calls_and_results_in_the_order_they_began() -> None
 def test_terminal_shows_a_result_while_an_earlier_call_still_runs() -> None:
     script = Script()
     script.at(0.0, CallNew, "slow", "slow")
+    script.at(0.0, CallSealed, "slow", {})
     script.at(0.0, CallStarted, "slow")
     script.call("quick", 0.1, 0.2)
     out = io.StringIO()
@@ -165,6 +166,7 @@ def test_terminal_shows_a_result_while_an_earlier_call_still_runs() -> None:
 def test_terminal_shows_why_a_call_failed_and_never_an_escape_sequence() -> None:
     script = Script()
     script.at(0.0, CallNew, "a", "get_order")
+    script.at(0.0, CallSealed, "a", {})
     script.at(0.1, CallFailed, "a", "no such order\x1b[2J")
     script.at(0.1, TextDelta, "\x1b]0;owned\x07Sorry.", 1)
 
@@ -186,11 +188,20 @@ def test_why_a_call_was_skipped_is_said_in_words() -> None:
 
     _, notes = show_in_pipe(script.log.events)
     assert notes.splitlines()[2:] == [
-        "– track()  skipped",
+        "– track  skipped",
         "  get_order failed",
-        "– refund()  skipped",
+        "– refund  skipped",
         "  status == 'cancelled' is false",
     ]
+
+
+def test_step_that_asks_has_its_own_name_and_that_of_its_model() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "summary", "gpt-4.1")
+    script.at(0.0, CallStarted, "summary")
+    script.at(1.0, CallFinished, "summary", "Short.")
+
+    assert "✓ summary (gpt-4.1)  1.00 s\n  Short." in show_on_terminal(script.log.events)
 
 
 def test_terminal_says_how_far_a_run_was_that_stopped() -> None:

@@ -25,7 +25,9 @@ from flowkit.journal import RunDetails
 
 def chat(
     app: AppTarget,
-    message: Annotated[str | None, typer.Argument(help="What you say; left out, a conversation begins.")] = None,
+    message: Annotated[
+        str | None, typer.Argument(metavar="MESSAGE", help="What you say; left out, a conversation begins.")
+    ] = None,
     model: Model = None,
     base_url: BaseUrl = None,
     data: Data = None,

@@ -35,9 +35,11 @@ _CONTROLS = ("each", "when", "fallback", "group")
 
 
 def say_call(block: CallBlock) -> str:
-    """The call as one would write it; a node that only holds others by its own name and its kind."""
-    if block.name in _CONTROLS and not block.arguments:
-        return block.call if block.call == block.name else f"{block.call} ({block.name})"
+    """The call as one would write it; a node that is no call (it holds others, or asks a model) by its name and kind."""
+    is_no_call = block.arguments is None and block.state not in ("new", "void")
+    if is_no_call or (block.name in _CONTROLS and not block.arguments):
+        is_named_so = block.call.rsplit("/", 1)[-1] == block.name
+        return block.call if is_named_so else f"{block.call} ({block.name})"
     return f"{block.name}({say_arguments(block.arguments)})"
 
 

@@ -137,10 +137,9 @@ async def run_request(
     Raises `ToolError`, which says why, for a run that ended without an answer.
     """
     with request.agent.override(model=model):
-        run = request.agent.start(
-            write_message(request.prompt, values), data=context.data, user=context.user, session=context.session
-        )
+        run = request.agent.start_inside(write_message(request.prompt, values), context)
     result = await follow(run, call_id, log)
     if result.status != "done":
-        raise ToolError(f"{request.name!r} gave no answer: {result.error or result.status}") from result.error
+        asked = request.name if model is None else model.name
+        raise ToolError(f"{asked!r} gave no answer: {result.error or result.status}") from result.error
     return to_jsonable_python(result.output)
