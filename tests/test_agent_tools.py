@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
 from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished, UsageReported
-from flowkit.messages import ToolMessage, Usage
+from flowkit.journal import Journal
+from flowkit.messages import ToolMessage, Usage, UserMessage
 from flowkit.models.pricing import Price
 from flowkit.models.scripted import Script, ScriptedModel, call
+from flowkit.recipes import ask, recipe
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 
@@ -103,6 +106,38 @@ def test_a_rule_that_asks_ends_the_task_with_an_error_and_pays_nothing() -> None
     assert paid == [5]
 
 
+def as_its_tool(clerk: Agent[str]) -> Any:
+    return clerk.as_tool(name="find")
+
+
+def in_a_recipe(clerk: Agent[str]) -> Any:
+    @recipe
+    def find(task: str) -> str:
+        return ask(clerk, "Do {task}.", task=task)
+
+    return find.as_tool()
+
+
+@pytest.mark.parametrize("make", [as_its_tool, in_a_recipe])
+def test_what_is_said_inside_is_no_part_of_the_conversation(make: Callable[[Agent[str]], Any], tmp_path: Path) -> None:
+    inner = ScriptedModel(["There."] * 2)
+
+    async def go() -> AgentResult[str]:
+        journal = Journal(tmp_path / "runs.db")
+        clerk = Agent(inner, name="clerk", cache=False, journal=journal)
+        turns: list[Script] = ["Hello.", [call("find", task="find tea")], "Done.", "Bye."]
+        outer = Agent(ScriptedModel(turns), tools=[make(clerk)], cache=False, journal=journal)
+        for message in ("Hi", "Find tea."):
+            await outer.run(message, user="Ann", session="s")
+        result = await outer.run("Bye", user="Ann", session="s")
+        journal.close()
+        return result
+
+    said = [message.content for message in run_virtual(go()).messages if isinstance(message, UserMessage)]
+    assert said == ["Hi", "Find tea.", "Bye"]
+    assert len(inner.requests[0].messages) == 1
+
+
 # What it spends
 
 DOLLARS = Price(input=1.0, output=1.0)
@@ -116,31 +151,27 @@ def make_clerk(*, price: Price | None = DOLLARS) -> Agent[str]:
     return priced([["It is there.", Usage(400_000, 100_000)]], price=price, name="clerk")
 
 
-ASKS: Script = [call("clerk", task="find tea"), Usage(90, 10)]
+ASKS: Script = [call("find", task="find tea"), Usage(90, 10)]
 AGAIN: Script = ["Done.", Usage(40, 60)]
 
 
-def as_its_tool(clerk: Agent[str]) -> Any:
-    return clerk.as_tool()
-
-
 def in_a_tool_of_the_users_own(clerk: Agent[str]) -> Any:
-    @tool(name="clerk")
-    async def ask(task: str) -> str:
+    @tool(name="find")
+    async def call_it(task: str) -> str:
         return (await clerk.run(task)).output or ""
 
-    return ask
+    return call_it
 
 
 def in_a_thread(clerk: Agent[str]) -> Any:
-    @tool(name="clerk")
-    def ask(task: str) -> str:
+    @tool(name="find")
+    def call_it(task: str) -> str:
         return clerk.run_sync(task).output or ""
 
-    return ask
+    return call_it
 
 
-@pytest.mark.parametrize("make", [as_its_tool, in_a_tool_of_the_users_own, in_a_thread])
+@pytest.mark.parametrize("make", [as_its_tool, in_a_recipe, in_a_tool_of_the_users_own, in_a_thread])
 def test_what_it_spends_counts_for_the_run_that_asked(make: Callable[[Agent[str]], Any]) -> None:
     result = run_virtual(priced([ASKS, AGAIN], tools=[make(make_clerk())]).run("go"))
     assert result.usage == Usage(400_130, 100_070)
@@ -149,23 +180,23 @@ def test_what_it_spends_counts_for_the_run_that_asked(make: Callable[[Agent[str]
 
 @pytest.mark.parametrize("limits", [Limits(tokens=500_000), Limits(cost_usd=0.5)])
 def test_the_outer_limits_hold_for_what_it_spends(limits: Limits) -> None:
-    result = run_virtual(priced([ASKS, AGAIN], tools=[make_clerk().as_tool()], limits=limits).run("go"))
+    result = run_virtual(priced([ASKS, AGAIN], tools=[as_its_tool(make_clerk())], limits=limits).run("go"))
     assert result.status == "limit"
     assert [message.text for message in result.messages if isinstance(message, ToolMessage)] == ["It is there."]
 
 
 def test_it_stops_where_the_outer_limit_is_reached() -> None:
     clerk = agent_of([[call("look", name="tea"), Usage(400, 200)], "It is there."], look, name="clerk")
-    result = run_virtual(agent_of([ASKS, AGAIN], clerk.as_tool(), limits=Limits(tokens=500)).run("go", data=""))
+    result = run_virtual(agent_of([ASKS, AGAIN], as_its_tool(clerk), limits=Limits(tokens=500)).run("go", data=""))
     assert result.status == "limit"
     assert [message.text for message in result.messages if isinstance(message, ToolMessage)] == [
-        "clerk ended without an answer (limit): the limit of 500 tokens is reached"
+        "find ended without an answer (limit): the limit of 500 tokens is reached"
     ]
 
 
 def test_an_outer_limit_on_cost_refuses_a_model_without_a_price() -> None:
     clerk = make_clerk(price=None)
-    result = run_virtual(priced([ASKS, AGAIN], tools=[clerk.as_tool()], limits=Limits(cost_usd=9)).run("go"))
+    result = run_virtual(priced([ASKS, AGAIN], tools=[as_its_tool(clerk)], limits=Limits(cost_usd=9)).run("go"))
     told = [message.text for message in result.messages if isinstance(message, ToolMessage)]
     assert "the price of model 'scripted' isn't known" in told[0]
     assert result.output == "Done."
@@ -173,14 +204,14 @@ def test_an_outer_limit_on_cost_refuses_a_model_without_a_price() -> None:
 
 def test_runs_side_by_side_count_each_for_itself() -> None:
     async def go() -> list[Usage]:
-        outer = [priced([ASKS, AGAIN], tools=[make_clerk().as_tool()]), priced([AGAIN])]
+        outer = [priced([ASKS, AGAIN], tools=[as_its_tool(make_clerk())]), priced([AGAIN])]
         return [result.usage for result in await asyncio.gather(*(agent.run("go") for agent in outer))]
 
     assert run_virtual(go()) == [Usage(400_130, 100_070), Usage(40, 60)]
 
 
 def test_the_events_tell_what_each_spent() -> None:
-    _, seen = run_virtual(watch(priced([ASKS, AGAIN], tools=[make_clerk().as_tool()])))
+    _, seen = run_virtual(watch(priced([ASKS, AGAIN], tools=[as_its_tool(make_clerk())])))
     told = [(event.call, event.usage.total_tokens) for event in seen if isinstance(event, UsageReported)]
     assert told == [(None, 100), ("turn/1/call/0", 500_000), (None, 100)]
 

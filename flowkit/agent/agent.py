@@ -173,19 +173,26 @@ class Agent(Generic[OutputT]):
             raise ConfigurationError(
                 "a message denies the calls that wait: go on with the decisions, then say the message"
             )
-        self._check_identity(plan, user, session)
         context = Context(
             options.get("data"),
             user=user,
             session=session,
             message=text_of(said),
-            run_id=run_id or f"run-{secrets.token_hex(8)}",
+            run_id=run_id or _make_run_id(),
         )
-        log = EventLog(context.run_id, asyncio.get_running_loop().time)
-        driver = Driver(plan, log, context, Given(said, messages, options.get("decisions", {})))
-        run = Run(log, driver.decide, driver.drive(), on_end=lambda: self._running.pop((log.run, user), None))
-        self._running[run.id, user] = run
-        return run
+        return self._launch(plan, context, Given(said, messages, options.get("decisions", {})))
+
+    def start_inside(self, message: Said, around: Context[Any]) -> Run[OutputT]:
+        """Start a run for a call of the run `around` it, with the same data, user and session.
+
+        It is in no journal: what is said in it is no part of the session's conversation, and it begins anew when the
+        call does.
+        """
+        said = read_content(message)
+        context = Context(
+            around.data, user=around.user, session=around.session, message=text_of(said), run_id=_make_run_id()
+        )
+        return self._launch(replace(self._current_plan(), journal=None), context, Given(said))
 
     async def run(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:
         """The result of a run, which is cancelled with its caller; the arguments are those of `start`.
@@ -222,13 +229,13 @@ class Agent(Generic[OutputT]):
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """The agent as a tool of another one: it takes a `task`, and gives the answer.
 
-        Its effect and scope are the strongest of its tools; its events stand under the call. Raises `DefinitionError`
-        when one of its tools always asks a person.
+        Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
+        in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
         """
         instructions = self._plan.instructions
         said = instructions.strip() if isinstance(instructions, str) else ""
         return make_agent_tool(
-            lambda task, context: self.start(task, data=context.data, user=context.user, session=context.session),
+            self.start_inside,
             self._plan.tools,
             name=name or self.name,
             description=description or said.partition("\n")[0] or f"Give {self.name} a task, and get its answer.",
@@ -254,6 +261,14 @@ class Agent(Generic[OutputT]):
             yield
         finally:
             self._overrides.reset(token)
+
+    def _launch(self, plan: Plan[OutputT], context: Context[Any], given: Given) -> Run[OutputT]:
+        self._check_identity(plan, context.user, context.session)
+        log = EventLog(context.run_id, asyncio.get_running_loop().time)
+        driver = Driver(plan, log, context, given)
+        key = (log.run, context.user)
+        run = self._running[key] = Run(log, driver.decide, driver.drive(), on_end=lambda: self._running.pop(key, None))
+        return run
 
     def _current_plan(self) -> Plan[OutputT]:
         return replace(
@@ -292,3 +307,7 @@ class Agent(Generic[OutputT]):
                 raise ConfigurationError(
                     f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
                 )
+
+
+def _make_run_id() -> str:
+    return f"run-{secrets.token_hex(8)}"

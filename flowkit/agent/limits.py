@@ -24,7 +24,8 @@ class Limits:
 
     `turns` counts requests that were answered, `calls` what the model asked for, `tokens` input and output together,
     `cost_usd` what the model's prices make of them, `seconds` the time from start to end. Tokens and cost are known
-    when an answer has come, so the last one may go beyond its limit; no other request follows.
+    when an answer has come, so the last one may go beyond its limit; no other request follows. Those of the agents
+    that its tools ask count too.
     """
 
     turns: int | None = 12

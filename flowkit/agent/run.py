@@ -97,8 +97,9 @@ class AgentResult(Generic[OutputT]):
     """How a run ended.
 
     `output` is None unless `status` is `done`; `text` is the last thing the model said. `messages` is the whole
-    conversation, ready to be a next run's `history`; `calls` the outcome of every call, needed ones included. `cost`
-    is in US dollars, None where a price isn't known. `prefetched` counts the prefetched calls that the model asked
+    conversation, ready to be a next run's `history`; `calls` the outcome of every call, needed ones included. `usage`
+    and `cost` include what its tools spent by asking agents, and what it spent before a crash; `cost` is in US
+    dollars, None where a price isn't known. `prefetched` counts the prefetched calls that the model asked
     for, and all of them.
     """
 
