@@ -154,11 +154,14 @@ def test_flags_are_told_as_a_sum() -> None:
     check(built, examples=20)
 
 
-@pytest.mark.parametrize("value", [1, "good"])
-def test_literal_enum_member_is_read_by_its_value(value: object) -> None:
-    built = taking(Literal[1, Grade.GOOD])
+@pytest.mark.parametrize(("value", "member"), [(1, 1), (1.0, 1), ("good", Grade.GOOD), ([1, 2], Grade.BEST)])
+def test_literal_enum_member_is_read_by_its_value(value: object, member: object) -> None:
+    built = taking(Literal[1, Grade.GOOD, Grade.BEST])
 
-    assert give(built, value) == (Grade.GOOD if value == "good" else 1)
+    assert give(built, value) == member
+    for wrong in (True, "best", {}):
+        with pytest.raises(ToolArgumentsError, match=r"expected 1, 'good' or \[1, 2\]"):
+            give(built, wrong)
     check(built, examples=20)
 
 

@@ -244,28 +244,24 @@ def _readable_enum(cls: type[enum.Enum]) -> Any:
 def _exact_literal(annotation: Any) -> Any:
     """The literal, with 1, 1.0 and True told apart, which are equal to Python and to pydantic; an enum by its value."""
     values = get_args(annotation)
-    known: dict[tuple[Any, Any], Any] = {}
-    for value in values:
-        json_value = value.value if isinstance(value, enum.Enum) else value
-        known[type(json_value), json_value] = value
     if all(type(value) in (str, bytes, NoneType) for value in values):
         return annotation
+    in_json = [to_jsonable_python(value) for value in values]
+    known = {dump_sorted(form): value for form, value in zip(in_json, values, strict=True)}
+    *most, last = map(repr, in_json)
+    expected = f"{', '.join(most)} or {last}" if most else last
 
     def find_value(value: object) -> object:
+        if isinstance(value, (enum.Enum, bytes)):
+            return value
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, (str, int, bool)) or isinstance(value, enum.Enum):
-            return value
-        if (type(value), value) not in known and not isinstance(value, str):
-            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": _expected(known)})
-        return known.get((type(value), value), value)
+        try:
+            return known[dump_sorted(value)]
+        except (KeyError, TypeError, ValueError):
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected}) from None
 
     return Annotated[annotation, BeforeValidator(find_value)]
-
-
-def _expected(known: Mapping[tuple[Any, Any], object]) -> str:
-    *most, last = [repr(value) for _, value in known]
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _strip_qualifiers(annotation: Any) -> Any:
