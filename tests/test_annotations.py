@@ -159,7 +159,8 @@ def test_literal_enum_member_is_read_by_its_value(value: object, member: object)
     built = taking(Literal[1, Grade.GOOD, Grade.BEST])
 
     assert give(built, value) == member
-    for wrong in (True, "best", {}):
+    others: list[object] = [True, "best", {}]
+    for wrong in others:
         with pytest.raises(ToolArgumentsError, match=r"expected 1, 'good' or \[1, 2\]"):
             give(built, wrong)
     check(built, examples=20)
