@@ -10,7 +10,7 @@ from flowkit.agent import Agent
 from flowkit.agent.run import AgentResult
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, RunError
-from flowkit.events import RunFinished
+from flowkit.events import CallCancelled, CallStarted, RunFinished
 from flowkit.journal import Journal
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.recipes import recipe
@@ -149,3 +149,29 @@ def test_the_blocking_form_of_a_recipe_inside_a_loop_says_so_too() -> None:
 
     with pytest.raises(ConfigurationError, match="run_sync would block"):
         run_virtual(go())
+
+
+def test_call_says_which_end_of_its_run_stopped_it() -> None:
+    @tool(approval=True)
+    def pay(won: int) -> str:
+        return f"paid {won}"
+
+    @tool(effect="read")
+    async def look() -> str:
+        await asyncio.sleep(99)
+        return "seen"
+
+    async def waiting() -> list[str]:
+        agent = Agent(ScriptedModel([[call("pay", won=5)]]), tools=[pay], cache=False)
+        run = agent.start("Pay.")
+        return [event.reason async for event in run if isinstance(event, CallCancelled)]
+
+    async def stopped() -> str | None:
+        run = Agent(ScriptedModel([[call("look")]]), tools=[look], cache=False).start("Look.")
+        async for event in run:
+            if isinstance(event, CallStarted):
+                run.cancel()
+        return (await run.wait()).calls[0].error
+
+    assert run_virtual(waiting()) == ["the run waits for a person"]
+    assert run_virtual(stopped()) == "the run was stopped"

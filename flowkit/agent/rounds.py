@@ -240,6 +240,7 @@ class Rounds(Generic[OutputT]):
         """Wait for the calls at hand, and write their results behind the message that asked for them."""
         await self.calls.wait_ended()
         if self.calls.pending:
+            self.graph.cancel_all("the run waits for a person")
             raise Stopped("waiting", next(iter(self.calls.refused.values()), None))
         if self._record.journal is not None and any(o.state == "in_doubt" for o in self.graph.outcomes.values()):
             raise Stopped("in_doubt")

@@ -49,7 +49,9 @@ class Executor(Placing):
     ) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self.cancel_all("the run has ended")
+        # A model reads it when the conversation goes on, so it says which end it was.
+        is_stopped = kind is not None and issubclass(kind, asyncio.CancelledError)
+        self.cancel_all("the run was stopped" if is_stopped else "the run has ended")
         self._is_closed = True
         await self._runner.wait_closed()
         if self._broken is not None and error is None:
