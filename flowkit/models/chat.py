@@ -65,31 +65,42 @@ def _read_choice(choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
     number = index if isinstance(index, int) else 0
     delta = choice.get("delta")
     if isinstance(delta, dict):
-        if not _THINKING_FIELDS.isdisjoint(delta):
-            _read_thinking(delta, number, deltas)
-        content = delta.get("content")
-        if isinstance(content, str):
-            if content:
-                deltas.append(TextDelta(content, number))
-        elif isinstance(content, list):
-            _read_parts(content, number, deltas)
-        refusal = delta.get("refusal")
-        if refusal and isinstance(refusal, str):
-            deltas.append(RefusalDelta(refusal, number))
-        calls = delta.get("tool_calls")
-        if isinstance(calls, list):
-            for call in calls:
-                if isinstance(call, dict):
-                    deltas.append(_read_call(call, number))
-        call = delta.get("function_call")
-        if isinstance(call, dict):
-            deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, number))
-        if number == 0 and delta.get("extra_content"):
-            deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
+        if len(delta) == 1 and "tool_calls" in delta:
+            _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
+        else:
+            _read_delta(delta, number, deltas)
     # Behind the delta: servers put the last fragment and the reason into one chunk.
     finish = choice.get("finish_reason")
     if finish and isinstance(finish, str):
         deltas.append(FinishDelta(_REASONS.get(finish.lower(), "unknown"), number, finish))
+
+
+def _read_delta(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
+    if not _THINKING_FIELDS.isdisjoint(delta):
+        _read_thinking(delta, choice, deltas)
+    content = delta.get("content")
+    if isinstance(content, str):
+        if content:
+            deltas.append(TextDelta(content, choice))
+    elif isinstance(content, list):
+        _read_parts(content, choice, deltas)
+    refusal = delta.get("refusal")
+    if refusal and isinstance(refusal, str):
+        deltas.append(RefusalDelta(refusal, choice))
+    if "tool_calls" in delta:
+        _read_calls(delta["tool_calls"], choice, deltas)
+    call = delta.get("function_call")
+    if isinstance(call, dict):
+        deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, choice))
+    if choice == 0 and delta.get("extra_content"):
+        deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
+
+
+def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
+    if isinstance(calls, list):
+        for call in calls:
+            if isinstance(call, dict):
+                deltas.append(_read_call(call, choice))
 
 
 def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
