@@ -7,10 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from flowkit.errors import GraphError
-from flowkit.graph.analysis import make_networkx
-from flowkit.graph.dot import write_dot
-from flowkit.graph.explaining import write_explanation
-from flowkit.graph.mermaid import write_mermaid
 from flowkit.graph.nodes import (
     INPUTS,
     Each,
@@ -22,9 +18,7 @@ from flowkit.graph.nodes import (
     index_id,
     item_id,
 )
-from flowkit.graph.pictures import Picture, make_picture
-from flowkit.graph.svg import write_svg
-from flowkit.graph.timeline import AnyEvent, fold
+from flowkit.graph.timeline import AnyEvent, Timeline, fold
 from flowkit.references import find_references
 from flowkit.spelling import suggest
 
@@ -101,22 +95,34 @@ class Graph(Mapping[str, Node]):
             name = before[name]
         return path[::-1]
 
+    # What is only for looking is imported when somebody looks: a run needs none of it.
+
     def explain(self, events: Iterable[AnyEvent] | None = None) -> str:
         """The graph in words: layers, critical path, what waits for what; with a run's events also how each ended."""
-        timeline = None if events is None else fold(events)
-        return write_explanation(self, self.layers(), self.critical_path(), self.inputs, timeline)
+        from flowkit.graph.explaining import write_explanation
+
+        return write_explanation(self, self.layers(), self.critical_path(), self.inputs, _fold(events))
 
     def to_mermaid(self, events: Iterable[AnyEvent] | None = None) -> str:
         """A Mermaid flowchart; with a run's events it shows how each node ended, its time, and the critical path."""
-        return write_mermaid(self._make_picture(events))
+        from flowkit.graph.mermaid import write_mermaid
+        from flowkit.graph.pictures import make_picture
+
+        return write_mermaid(make_picture(self.values(), _fold(events)))
 
     def to_dot(self, events: Iterable[AnyEvent] | None = None) -> str:
         """A Graphviz digraph; with a run's events as in `to_mermaid`."""
-        return write_dot(self._make_picture(events))
+        from flowkit.graph.dot import write_dot
+        from flowkit.graph.pictures import make_picture
+
+        return write_dot(make_picture(self.values(), _fold(events)))
 
     def to_svg(self, events: Iterable[AnyEvent] | None = None) -> str:
         """An SVG document that needs nothing else; with a run's events as in `to_mermaid`."""
-        return write_svg(self._make_picture(events))
+        from flowkit.graph.pictures import make_picture
+        from flowkit.graph.svg import write_svg
+
+        return write_svg(make_picture(self.values(), _fold(events)))
 
     def to_networkx(self, events: Iterable[AnyEvent] | None = None) -> Any:
         """A `networkx.DiGraph` of the nodes, those in bodies included.
@@ -125,10 +131,9 @@ class Graph(Mapping[str, Node]):
         in the first one's result that the second takes, and none for a bare "after". With a run's events a node also
         has `states`, one for each time that it ran or was left out, and `duration_s`, the sum of those times.
         """
-        return make_networkx(self.values(), None if events is None else fold(events))
+        from flowkit.graph.analysis import make_networkx
 
-    def _make_picture(self, events: Iterable[AnyEvent] | None) -> Picture:
-        return make_picture(self.values(), None if events is None else fold(events))
+        return make_networkx(self.values(), _fold(events))
 
     def __getitem__(self, node_id: str) -> Node:
         return self._nodes[node_id]
@@ -138,6 +143,10 @@ class Graph(Mapping[str, Node]):
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+
+def _fold(events: Iterable[AnyEvent] | None) -> Timeline | None:
+    return None if events is None else fold(events)
 
 
 def _check_bodies(node: Node, known: set[str]) -> None:
