@@ -259,6 +259,36 @@ def test_recipe_as_a_tool_is_part_of_the_agents_graph() -> None:
     assert ran == ["get_note", "refund o-1"]
 
 
+def test_recipe_that_writes_cannot_wait_for_a_person_inside_an_agent() -> None:
+    @tool(approval=True)
+    def always(order_id: str) -> str:
+        """Ask always."""
+        return order_id
+
+    @tool(approval=lambda arguments, ctx: True)
+    def by_rule(order_id: str) -> str:
+        """Ask by a rule."""
+        return order_id
+
+    @recipe
+    def refused(order_id: str) -> str:
+        return step(always, order_id)
+
+    @recipe
+    def careful(order_id: str) -> str:
+        """Refund, then ask."""
+        return step(by_rule, step(refund, order_id))
+
+    model = ScriptedModel([[call("careful", order_id="o-1")], "done"])
+    result = run_virtual(Agent(model, tools=[careful.as_tool()], cache=False).run("Please."))
+
+    assert result.status == "done"
+    assert "'careful', a write that has begun, can't wait for that" in str(model.requests[1].messages)
+    assert ran == ["refund o-1"]
+    with pytest.raises(DefinitionError, match="its step 'always' asks a person"):
+        refused.as_tool()
+
+
 def test_recipe_as_a_tool_tells_its_effect_and_inputs() -> None:
     made = give_back.as_tool()
     assert made.effect == "write"

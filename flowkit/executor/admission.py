@@ -36,8 +36,8 @@ class Admission(Endings):
             self._queue_on_resources(entry)
 
     def _ask_person(self, entry: Entry) -> None:
-        caller = entry.parent
-        if caller is not None and caller.phase == Phase.RUNNING and _is_write(caller):
+        caller = _find_write_around(entry)
+        if caller is not None:
             # A run stops while a person thinks, and a write that was stopped in the middle must not start again.
             self._end(
                 entry,
@@ -243,6 +243,14 @@ def read_decision(decided: RecordedDecision) -> Decision:
         return Deny(decided.reason, decided.by)
     arguments = decided.arguments
     return Approve(arguments if isinstance(arguments, dict) else None, decided.by)
+
+
+def _find_write_around(entry: Entry) -> Entry | None:
+    """The write that has begun and that this call is a part of."""
+    around = entry.parent
+    while around is not None and not (around.phase == Phase.RUNNING and _is_write(around)):
+        around = around.parent
+    return around
 
 
 def _is_write(entry: Entry) -> bool:

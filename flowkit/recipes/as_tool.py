@@ -1,8 +1,10 @@
 """A recipe as a tool that a model, another tool or an agent can call.
 
 Its steps become nodes of the graph that the call stands in, under the call's name: with their own cache, journal,
-events and approvals. The tool's effect and scope are the strongest of them. A step that a person has to decide on asks
-for itself, with its final arguments, so the tool as a whole doesn't ask before.
+and events. The tool's effect and scope are the strongest of them.
+
+A write that has begun can't wait for a person. So a recipe that writes is no tool when one of its steps always asks,
+and a step that asks by its rule, and does, fails there.
 """
 
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from typing import Any
 
 from flowkit.codec import JSON
 from flowkit.context import CONTEXT, Context
+from flowkit.errors import DefinitionError
 from flowkit.graph import Group
 from flowkit.recipes.agent_steps import lower_agents
 from flowkit.recipes.model_steps import AskRequest, run_request
@@ -18,7 +21,17 @@ from flowkit.tools import Tool
 
 
 def make_recipe_tool(plan: RecipePlan[Any]) -> AnyTool:
-    """The tool; its arguments are the recipe's inputs, its result is the output as JSON."""
+    """The tool; its arguments are the recipe's inputs, its result is the output as JSON.
+
+    Raises `DefinitionError` for a recipe that writes and always asks a person.
+    """
+    asking = [tool.name for tool in plan.tools.values() if tool.approval is True]
+    if plan.effect == "write" and asking:
+        raise DefinitionError(
+            f"recipe {plan.name!r} can't be a tool: its step {asking[0]!r} asks a person, and a write that has begun "
+            f"can't wait for that; give {asking[0]!r} to the agent",
+            tool=asking[0],
+        )
 
     async def run(arguments: dict[str, JSON], context: Context[Any] = CONTEXT) -> Any:
         attempt = "" if context.attempt == 1 else f"_{context.attempt}"
