@@ -119,10 +119,10 @@ class TextCalls:
             return self.end()
         try:
             deltas: list[Delta] = [
-                CallDelta(slot=slot, name=call.name, arguments=dumps(call.arguments).decode())
+                CallDelta(slot=slot, name=call.name, arguments=_write(call.arguments))
                 for slot, call in enumerate(calls)
             ]
-        except ValueError:  # NaN, or half of a character
+        except ValueError:
             return self.end()
         self._held = []
         return deltas
@@ -189,6 +189,13 @@ def _read_value(text: str, schema: JSON) -> JSON:
         return loads(text)
     except ValueError:
         return text
+
+
+def _write(arguments: dict[str, JSON]) -> str:
+    """The JSON text; raises `ValueError` for NaN, and for half of a character, which must not become another."""
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    text.encode()
+    return text
 
 
 def _length_of_beginning(text: str) -> int:
