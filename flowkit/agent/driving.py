@@ -57,7 +57,7 @@ class Driver(Generic[OutputT]):
         limit = asyncio.timeout(plan.limits.seconds)
         try:
             self._meter.check_priced(plan.model)
-            # A journal that is being opened would hold the run for nobody; so its opening is waited for, and then its end.
+            # Opening the journal takes hold of the run: cut short, it would be held for nobody.
             rounds = self._rounds = await _carry_through(self._begin())
             if _is_cancelled():
                 raise asyncio.CancelledError
