@@ -563,7 +563,7 @@ def test_fail_gives_a_call_its_one_result() -> None:
 
     ran = execute(TOOLS, [], drive)
     assert ran["a"].error == "there is no tool 'nothing'"
-    assert ran["b"].error == "not run: there is no call 'gone' before it"
+    assert ran["b"].error == "not run: 'b' refers to 'gone', which isn't there before it"
 
 
 # Options of steps

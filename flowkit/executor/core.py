@@ -25,7 +25,7 @@ from flowkit.executor.inside import load_result
 from flowkit.executor.outcomes import Approve, Decision, Outcome
 from flowkit.executor.placing import Placing
 from flowkit.graph import Group
-from flowkit.references import Reference, ToolCall, find_open, find_references
+from flowkit.references import Reference, ToolCall, find_references
 from flowkit.showing import show_arguments
 
 
@@ -78,7 +78,7 @@ class Executor(Placing):
         entry = self._open_again(call)
         if entry.phase != Phase.NEW:
             return False
-        self._place(entry, call, [], (), early=True, sealed=False)
+        self._place(entry, call, ([], [], ()), early=True, sealed=False)
         return True
 
     def seal(self, call: ToolCall, repaired: Sequence[str] = ()) -> None:
@@ -93,14 +93,14 @@ class Executor(Placing):
             entry = self._start_anew(entry)
         if repaired:
             entry.more.repaired = tuple(repaired)
-        references, open_names = find_open(call.arguments)
-        unknown = next((r for r in references if r.call_id not in self._entries or r.call_id == call.id), None)
-        if unknown is not None:
+        try:
+            edges = self._find_edges(call)
+        except GraphError as unknown:
             entry.node = call
             self._tell_sealed(entry, call)
-            self._end(entry, "failed", error=f"not run: there is no call {unknown.call_id!r} before it")
+            self._end(entry, "failed", error=f"not run: {unknown}")
             return
-        self._place(entry, call, references, open_names, early=False, sealed=True)
+        self._place(entry, call, edges, early=False, sealed=True)
 
     def void(self, call_id: str, reason: str) -> None:
         """A call that will never be sealed. What its early run found is kept for an equal call of this turn."""
@@ -166,11 +166,11 @@ class Executor(Placing):
     async def wait(self, *call_ids: str) -> None:
         """Until each has its outcome, or waits for a person, itself or behind one that does; all calls if none is named."""
         waiter = Waiter(asyncio.get_running_loop().create_future())
-        names = call_ids or [name for name, entry in self._entries.items() if entry.parent is None]
-        for name in names:
-            entry = self._entries[name]
-            if entry.phase < Phase.ENDED or not self._is_told(entry):
-                waiter.left.add(name)
+        if call_ids:
+            asked = {name: self._entries[name] for name in call_ids}
+        else:
+            asked = {name: entry for name, entry in self._entries.items() if entry.parent is None}
+        waiter.left = {name for name, entry in asked.items() if entry.state is None or not self._is_told(entry)}
         self._waiters.add(waiter)
         try:
             self._release_stuck()
@@ -196,10 +196,10 @@ class Executor(Placing):
         name = self._name_call(caller, tool.name)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         placed = ToolCall(name, made.name, made.arguments)
-        references, open_names = self._find_known(placed)
+        edges = self._find_edges(placed)
         entry = self._open(placed, parent, Plan(tool, remembers=self._remembers))
         entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
-        self._place(entry, placed, references, open_names, early=False, sealed=True)
+        self._place(entry, placed, edges, early=False, sealed=True)
         try:
             await self._runner.lend_slot(caller, future)
         except asyncio.CancelledError:

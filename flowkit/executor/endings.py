@@ -93,13 +93,12 @@ class Endings(Table):
                     dependents, entry.dependents = entry.dependents, None
                     is_usable = entry.is_usable
                     for dependent in dependents:
-                        if dependent.phase != Phase.NEEDS:
-                            continue  # skipped or cancelled meanwhile
-                        if not is_usable and not self._is_met(dependent, entry):
-                            self._skip(dependent, entry)
-                            continue
                         dependent.missing -= 1
-                        if not dependent.missing:
+                        # It may have been skipped or cancelled meanwhile.
+                        if not is_usable and not self._is_met(dependent, entry):
+                            if dependent.phase == Phase.NEEDS:
+                                self._skip(dependent, entry)
+                        elif not dependent.missing and dependent.phase == Phase.NEEDS:
                             self._go_on(dependent)
                 if entry.extra is not None:
                     self._let_follow(entry)

@@ -1,6 +1,6 @@
 """How nodes come into the graph: with what their tools need, and counted by what they wait for."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NoReturn, cast
 
@@ -16,6 +16,10 @@ from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, g
 from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
 from flowkit.shapes import find_mismatch, find_subschemas
 
+Edges = tuple[list[Reference], list[Entry], tuple[str, ...]]
+"""A node's references; the entry that each points to, and after them those it must only come after; the arguments that
+hold references."""
+
 
 class Placing(Admission):
     """Puts nodes in, and starts them on their way when everything they need is there."""
@@ -25,12 +29,12 @@ class Placing(Admission):
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
-        references, open_names = self._find_known(node)
+        edges = self._find_edges(node)
         entry = self._open(node, parent)
         if isinstance(node, ToolCall):
-            self._place(entry, node, references, open_names, early=early, sealed=sealed)
+            self._place(entry, node, edges, early=early, sealed=sealed)
         else:
-            self._place_control(entry, node, references)
+            self._place_control(entry, node, edges)
 
     def provide(self, node_id: str, value: JSON) -> None:
         """Let nodes refer to a value from outside, such as a recipe's inputs."""
@@ -40,8 +44,8 @@ class Placing(Admission):
         entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
         self._entries[node_id] = entry
 
-    def _find_known(self, node: Node) -> tuple[list[Reference], tuple[str, ...]]:
-        """The references that a node waits for, and the arguments that hold them.
+    def _find_edges(self, node: Node) -> Edges:
+        """What a node waits for, and by which of its arguments.
 
         Raises `GraphError` for a reference to what isn't there.
         """
@@ -50,16 +54,21 @@ class Placing(Admission):
         else:
             references, open_names = find_own_references(node), ()
         entries = self._entries
+        producers: list[Entry] = []
         for reference in references:
-            if reference.call_id not in entries:
+            producer = entries.get(reference.call_id)
+            if producer is None:
                 self._refuse_reference(node, reference.call_id)
+            producers.append(producer)
         if type(node) is not ToolCall:
             for name in get_after(node):
-                if name not in entries or name == node.id:
+                producer = entries.get(name)
+                if producer is None:
                     self._refuse_reference(node, name)
-        if node.id in entries and any(reference.call_id == node.id for reference in references):
+                producers.append(producer)
+        if node.id in entries and entries[node.id] in producers:
             self._refuse_reference(node, node.id)
-        return references, open_names
+        return references, producers, open_names
 
     def _refuse_reference(self, node: Node, name: str) -> NoReturn:
         if name == node.id:
@@ -112,8 +121,7 @@ class Placing(Admission):
         self,
         entry: Entry,
         call: ToolCall,
-        references: list[Reference],
-        open_names: tuple[str, ...],
+        edges: Edges,
         *,
         early: bool,
         sealed: bool,
@@ -129,10 +137,13 @@ class Placing(Admission):
             return
         if isinstance(call, Step):
             self._take_options(entry, call)
-        waits_for: Collection[str] = ()
+        _, producers, open_names = edges
         try:
-            if plan.needs or references:
-                waits_for = self._bind(entry, call, plan, references, open_names, early=early, sealed=sealed)
+            if plan.needs:
+                self._bind(entry, call, plan, edges)
+                producers = self._place_needs(entry, call, plan, early=early, sealed=sealed)
+            elif open_names:
+                self._bind(entry, call, plan, edges)
             else:
                 entry.arguments = plan.tool.validate(call.arguments)
         except ToolError as error:
@@ -140,7 +151,7 @@ class Placing(Admission):
             return
         if plan.touches:
             self._take_ticket(entry, plan)
-        self._wait_for(entry, (*waits_for, *call.after) if isinstance(call, Step) else waits_for)
+        self._wait_for(entry, producers)
 
     def _take_options(self, entry: Entry, step: Step) -> None:
         if step.timeout_s is not None or step.retries is not None or step.optional or step.after:
@@ -148,38 +159,30 @@ class Placing(Admission):
             more.timeout_s, more.retries, more.optional = step.timeout_s, step.retries, step.optional
             more.after = frozenset(step.after)
 
-    def _bind(
-        self,
-        entry: Entry,
-        call: ToolCall,
-        plan: Plan,
-        references: list[Reference],
-        open_names: tuple[str, ...],
-        *,
-        early: bool,
-        sealed: bool,
-    ) -> list[str]:
-        """Put in what the tool needs; the ids that the call waits for."""
+    def _bind(self, entry: Entry, call: ToolCall, plan: Plan, edges: Edges) -> None:
+        """Check what can be checked before the values of the references are there."""
+        references, producers, open_names = edges
         plan.tool.check(call.arguments, open_names)
-        arguments = call.arguments
-        if plan.needs:
-            *needed, bound = plan.tool.expand(call)
-            for place, need in enumerate(needed, 1):
-                child = self._open_need(entry, need, plan)
-                # It counts as made just before the call that needs it.
-                child.order = entry.order - 1 + place / (len(needed) + 1)
-                self._place(child, need, *find_open(need.arguments), early=early, sealed=sealed)
-            arguments = bound.arguments
-            references = find_references(arguments)
-        entry.bound = arguments
-        for reference in references:
+        entry.bound = call.arguments
+        for reference, producer in zip(references, producers, strict=False):
             if reference.path:
-                self._check_path(reference)
+                self._check_path(reference, producer)
         for name in open_names:
             value = call.arguments[name]
             if type(value) is Reference:
                 self._check_type(plan, name, value)
-        return [reference.call_id for reference in references]
+
+    def _place_needs(self, entry: Entry, call: ToolCall, plan: Plan, *, early: bool, sealed: bool) -> list[Entry]:
+        """Put in what the tool needs; all the entries that the call waits for then."""
+        *needed, bound = plan.tool.expand(call)
+        for place, need in enumerate(needed, 1):
+            child = self._open_need(entry, need, plan)
+            # It counts as made just before the call that needs it.
+            child.order = entry.order - 1 + place / (len(needed) + 1)
+            self._place(child, need, self._find_edges(need), early=early, sealed=sealed)
+        entry.bound = bound.arguments
+        names = [reference.call_id for reference in find_references(bound.arguments)]
+        return [self._entries[name] for name in (*names, *get_after(call))]
 
     def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
         """The entry of what a call needs; an early run with other arguments may have opened it before."""
@@ -195,9 +198,8 @@ class Placing(Admission):
             return known
         return Plan(tool, remembers=self._remembers)
 
-    def _check_path(self, reference: Reference) -> None:
+    def _check_path(self, reference: Reference, producer: Entry) -> None:
         """Whether the path can be in what the other call's tool says it gives."""
-        producer = self._entries[reference.call_id]
         schema = None if producer.plan is None else producer.plan.tool.result_schema
         if schema is not None:
             find_subschemas(schema, reference.path, producer.node.name)
@@ -223,21 +225,20 @@ class Placing(Admission):
             )
             raise ToolArgumentsError(plan.tool.name, [f"{parameter!r}: {what} {mismatch}"])
 
-    def _place_control(self, entry: Entry, node: Control, references: list[Reference]) -> None:
+    def _place_control(self, entry: Entry, node: Control, edges: Edges) -> None:
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, {})
         if node.after:
             entry.more.after = frozenset(node.after)
-        self._wait_for(entry, [*(reference.call_id for reference in references), *node.after])
+        _, producers, _ = edges
+        self._wait_for(entry, producers)
 
-    def _wait_for(self, entry: Entry, names: Collection[str]) -> None:
+    def _wait_for(self, entry: Entry, producers: Sequence[Entry]) -> None:
         """Count the calls that it waits for; it goes on at once when there are none."""
-        if names:
+        if producers:
             unmet: list[str] = []
-            entries = self._entries
-            for name in names if len(names) == 1 else dict.fromkeys(names):
-                producer = entries[name]
-                if producer.phase < Phase.ENDED:
-                    unmet.append(name)
+            for producer in producers if len(producers) == 1 else dict.fromkeys(producers):
+                if producer.state is None:
+                    unmet.append(producer.id)
                     # One that is skipped below stays in the list: who has ended isn't counted down.
                     if producer.dependents is None:
                         producer.dependents = [entry]
@@ -304,10 +305,9 @@ class Placing(Admission):
         look = self._look_at_reference
         replace = self._value if look is None else partial(self._look_at, look, entry)
         try:
-            values = {
-                name: value if type(value) in SCALARS else substitute(value, replace)
-                for name, value in entry.bound.items()
-            }
+            values: dict[str, object] = {}
+            for name, value in entry.bound.items():
+                values[name] = value if type(value) in SCALARS else substitute(value, replace)
             if plan.needs:
                 needed = {name: value for name, value in values.items() if name in plan.needs}
                 given = {name: value for name, value in values.items() if name not in plan.needs}

@@ -1,11 +1,14 @@
-"""The tasks that run calls: as many as there are slots, each one call after another.
+"""The tasks that run calls: as many as run at once, each one call after another.
 
-A task that has run a call settles it, and takes the next that is ready; it ends when there is none. A call that can
-be shared with other runs has a task of its own, since it may wait for another's flight.
+A call that has its slot is ready. A task that has run a call settles it, and takes the next that is ready; it ends
+when there is none. While calls are ready, a task is on its way to take one, and when it begins it sends for two more:
+so a hundred calls that wait are all begun within a few rounds of the loop, and a hundred that don't cost few tasks.
+A call that can be shared with other runs has a task of its own, since it may wait for another's flight.
 """
 
 import asyncio
 import contextvars
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -59,8 +62,11 @@ class Runner(Attempts):
         self._broken = broken
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.copy_context()
-        self._is_spare = False
-        self._taken: Entry | None = None
+        self._ready: deque[Entry] = deque()
+        self._coming = 0
+        """How many tasks are on their way to take what is ready."""
+        self._is_settling = False
+        """Whether a task settles a call, and will look at what is ready itself."""
 
     def start(self, entry: Entry) -> None:
         """Run it as soon as there is a slot."""
@@ -111,11 +117,15 @@ class Runner(Attempts):
                 await self._wait_for_slot(waiter)
 
     def _spawn(self, entry: Entry) -> None:
-        if self._is_spare:
-            self._is_spare = False
-            self._taken = entry
-        else:
-            self._keep(self._work(entry))
+        """It has its slot: let a task take it."""
+        self._ready.append(entry)
+        if not self._is_settling and not self._coming:
+            self._send_for_help()
+
+    def _send_for_help(self) -> None:
+        if self._coming < len(self._ready):
+            self._coming += 1
+            self._keep(self._work())
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
         task = self._loop.create_task(work, context=self._context.copy())
@@ -127,10 +137,23 @@ class Runner(Attempts):
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken(error)
 
-    async def _work(self, entry: Entry) -> None:
+    async def _work(self) -> None:
+        self._coming -= 1
+        if not self._ready:
+            return
+        following: Entry | None = self._ready.popleft()
+        self._send_for_help()
+        self._send_for_help()
         in_a_row = 0
         before = contextvars.copy_context()
-        while True:
+        while following is not None:
+            entry = following
+            if in_a_row >= CALLS_IN_A_ROW or contextvars.copy_context() != before:
+                # A tool that set a context variable must not be seen by the next call; the loop gets its turn, too.
+                self._ready.appendleft(entry)
+                self._send_for_help()
+                return
+            in_a_row += 1
             try:
                 # It may have been cancelled between getting its slot and this task's beginning.
                 failure = None if entry.phase >= Phase.ENDED else await self._run(entry)
@@ -139,20 +162,15 @@ class Runner(Attempts):
                 self._broken(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
             following = self._free(entry.slot) if failure is None else self._release(entry, failure)
-            # What becomes ready now may take this task instead of a new one.
-            self._is_spare = following is None
-            self._settle(entry, failure)
-            if following is None:
-                self._is_spare = False
-                following, self._taken = self._taken, None
-                if following is None:
-                    return
-            in_a_row += 1
-            if in_a_row >= CALLS_IN_A_ROW or contextvars.copy_context() != before:
-                # A tool that set a context variable must not be seen by the next call; the loop gets its turn, too.
-                self._keep(self._work(following))
-                return
-            entry = following
+            self._is_settling = True
+            try:
+                self._settle(entry, failure)
+            finally:
+                self._is_settling = False
+            if following is None and self._ready:
+                following = self._ready.popleft()
+            if self._ready and not self._coming:
+                self._send_for_help()
 
     def _release(self, entry: Entry, failure: Failure | None) -> Entry | None:
         if failure is not None and failure.job is not None and failure.job.is_busy:
@@ -178,7 +196,7 @@ class Runner(Attempts):
     def _give_back(self, slot: str | None) -> None:
         following = self._free(slot)
         if following is not None:
-            self._keep(self._work(following))
+            self._spawn(following)
 
     async def _wait_for_slot(self, waiter: SlotWaiter) -> None:
         try:
@@ -237,7 +255,7 @@ class Runner(Attempts):
             failure = await self._run(entry)
             following = self._release(entry, failure)
             if following is not None:
-                self._keep(self._work(following))
+                self._spawn(following)
             self._settle(entry, failure)
             if failure is None:
                 assert tool.ttl_s is not None
