@@ -15,7 +15,7 @@ from flowkit.executor import Approve, Deny
 from flowkit.graph import Each, Fallback, Group, Step, When
 from flowkit.journal import Journal
 from flowkit.recipes import Recipe, RecipeResult, ask, build, each, finally_, is_in, is_none, recipe, step, when
-from flowkit.recipes.run import RecipeRunOptions
+from flowkit.recipes.options import RecipeRunOptions
 from flowkit.references import Reference
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool

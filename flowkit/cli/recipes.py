@@ -38,7 +38,7 @@ class Job:
 
     app: App
     recipe: Recipe[..., Any]
-    inputs: Mapping[str, object] | None
+    inputs: Mapping[str, object]
     user: str | None
     run_id: str
 
@@ -86,21 +86,14 @@ def run(
         for line in say_dry_run(recipe, given, user=loaded.find_user(user)):
             print(line)
         return
-    # A run that goes on has its inputs already; given once more they must be the same.
-    known = None if resume is not None and not given else given
-    job = Job(loaded, recipe, known, user, resume or run_id or f"{recipe.name}-{secrets.token_hex(3)}")
-    if resume is not None:
-        job = _recall(job, journal)
+    if resume is None:
+        job = Job(loaded, recipe, given, user, run_id or f"{recipe.name}-{secrets.token_hex(3)}")
+    else:
+        with open_journal(journal, must_exist=True) as opened:
+            job = make_job(loaded, recipe, find_run(opened, resume))
+        if given:
+            job = replace(job, inputs=given)  # it has them already; given once more they must be the same
     run_job(job, RunSettings(read_pairs(data, "--data"), model, base_url, trace, journal, as_json))
-
-
-def _recall(job: Job, path: Path | None) -> Job:
-    """The job with the user and the inputs that its run began with."""
-    with open_journal(path, must_exist=True) as journal:
-        found = find_run(journal, job.run_id)
-    if job.inputs is not None:
-        return replace(job, user=found.summary.user)
-    return make_job(job.app, job.recipe, found)
 
 
 def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> Job:

@@ -20,10 +20,11 @@ from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsErr
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
+from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options
 from flowkit.recipes.output import output_of_type
 from flowkit.recipes.plan import RecipePlan
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
-from flowkit.recipes.run import RecipeResult, RecipeRun, RecipeRunOptions, check_options
+from flowkit.recipes.run import RecipeRun
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
