@@ -28,6 +28,7 @@ class Graph(Mapping[str, Node]):
 
     `inputs` are further ids that may be referred to: what is given from outside.
 
+    >>> from flowkit.references import Reference, ToolCall
     >>> graph = Graph([ToolCall("a", "get"), ToolCall("b", "put", {"value": Reference("a")})])
     >>> graph.dependencies("b"), graph.dependents("a")
     (('a',), ('b',))
