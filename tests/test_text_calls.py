@@ -24,6 +24,7 @@ STOCK = ToolSpec("get_stock", "Stock.", {"type": "object", "properties": {}})
 SEOUL: tuple[str, JSON] = ("get_weather", {"city": "Seoul", "days": 2})
 NO_ARGUMENTS: tuple[str, JSON] = ("get_stock", {})
 OBJECT = '{"name": "get_weather", "arguments": {"city": "Seoul", "days": 2}}'
+PAIR = "<arg_key>city</arg_key><arg_value>Seoul</arg_value>"
 STOP = FinishDelta("stop", wire="stop")
 
 
@@ -121,6 +122,9 @@ def test_calls_in_the_words_of_well_known_models_are_read_case_r07(
         '<tool_call>{"name": "get_weather", "arguments": {"city": "\\ud83d"}}</tool_call>',
         f"Models write <tool_call>{OBJECT}</tool_call> to call a tool.",
         "<tool_call>get_weather",
+        '<tool_call>get_stock\nget_weather {"city": "Seoul"}</tool_call>',
+        "<tool_call>get_weather\n<arg_key>city</arg_key><arg_value>Seoul</arg_value>",
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nSeoul",
         "[TOOL_CALLS] none",
         "",
     ],
@@ -166,7 +170,8 @@ def test_an_answer_that_is_asked_for_as_json_is_no_call() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([OBJECT, "<tool_call>", "</tool_call>", "<", "[", "text", "\n", "get_weather"])), st.data()
+    st.lists(st.sampled_from([OBJECT, "<tool_call>", "</tool_call>", "<", "[", "text", "\n", "get_weather", PAIR])),
+    st.data(),
 )
 def test_cutting_elsewhere_tells_the_same(words: list[str], data: st.DataObject) -> None:
     text = "".join(words)

@@ -43,8 +43,6 @@ _PARAMETER = re.compile(
     r"<｜DSML｜parameter name=\"([^\"]+)\"[^>]*>(.*?)</｜DSML｜parameter>",
     re.DOTALL,
 )
-
-
 _DECODER = json.JSONDecoder(strict=False)
 
 
@@ -145,7 +143,11 @@ def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
             name, body = tagged[1] or tagged[3], tagged[2] or tagged[4] or ""
             pairs = [(found[1] or found[3], found[2] or found[4] or "") for found in _PARAMETER.finditer(body)]
             calls.append(_Call(name, _read_pairs(pairs, tools.get(name)), tagged[0]))
-        elif named is not None and (pairs := _PAIR.findall(text[place : (end := text.find("</tool_call>", place))])):
+        elif named is not None and text.startswith("<arg_key>", place):
+            end = text.find("</tool_call>", place)
+            if end < 0:
+                return []
+            pairs = _PAIR.findall(text[place:end])
             calls.append(_Call(named[0], _read_pairs(pairs, tools.get(named[0])), text[named[1] : end]))
             place, named = end, None
         elif text[place] in "{[":
@@ -156,7 +158,8 @@ def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
             if named is not None:
                 value, named, start = {"name": named[0], "arguments": value}, None, named[1]
             calls += _read_json(value, text[start:place])
-        elif word := _NAME.match(text, place):
+        elif (named is None or named[0] == "function") and (word := _NAME.match(text, place)):
+            # DeepSeek's older models put the kind of the call before its name.
             named, place = (word[1], start), word.end()
         else:
             return []
