@@ -354,6 +354,21 @@ def test_a_run_is_driven_once_at_a_time(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("cancellations", [1, 2])
+def test_a_run_whose_opening_was_cancelled_is_nobodys(tmp_path: Path, cancellations: int) -> None:
+    async def main() -> None:
+        with opened_journal(tmp_path / "j") as journal:
+            opening = asyncio.create_task(journal.open_run("r", name="n"))
+            for _ in range(cancellations):
+                await asyncio.sleep(0)
+                opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            await (await journal.open_run("r", name="n")).close()
+
+    asyncio.run(main())
+
+
 def test_a_run_whose_end_could_not_be_written_goes_on_in_the_same_process(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j") as journal:

@@ -5,7 +5,6 @@ one result, except those that wait for a person, which decisions or a new messag
 """
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -26,7 +25,6 @@ from flowkit.journal import Journal
 from flowkit.messages import text_of
 
 OutputT = TypeVar("OutputT")
-T = TypeVar("T")
 
 
 class Driver(Generic[OutputT]):
@@ -57,10 +55,7 @@ class Driver(Generic[OutputT]):
         limit = asyncio.timeout(plan.limits.seconds)
         try:
             self._meter.check_priced(plan.model)
-            # Opening the journal takes hold of the run: cut short, it would be held for nobody.
-            rounds = self._rounds = await _carry_through(self._begin())
-            if _is_cancelled():
-                raise asyncio.CancelledError
+            rounds = self._rounds = await self._begin()
             user, session = self._context.user, self._context.session
             self._log.emit(events.RunStarted, plan.name, plan.model.name, user, session)
             async with limit, rounds.graph, rounds.prefetching:
@@ -133,7 +128,11 @@ class Driver(Generic[OutputT]):
 
     async def _end(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
         """Finish, whoever stops the run meanwhile: its last words are few, and its result always comes."""
-        return await _carry_through(self._finish(status, error))
+        ending = asyncio.ensure_future(self._finish(status, error))
+        while not ending.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(ending)
+        return ending.result()
 
     async def _finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
         if self._rounds is None:
@@ -181,17 +180,3 @@ class Driver(Generic[OutputT]):
             prefetched=rounds.prefetching.count(outcomes),
             tips=tips,
         )
-
-
-async def _carry_through(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work that nothing cuts short; a cancellation meanwhile is swallowed, see `_is_cancelled`."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    return task.result()
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -5,8 +5,10 @@ it. `open_run` starts a run or goes on with it; the other methods are for people
 may be used while somebody drives a run.
 """
 
+import asyncio
 import os
 import sqlite3
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -79,8 +81,21 @@ class Journal:
         """
 
         wanted = Wanted(run_id, name, code, inputs, user, session, allow_changed)
+        opening = asyncio.ensure_future(self._take(wanted))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The writer takes hold of the run all the same, and nobody would let go of it.
+            while not opening.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([opening])
+            if opening.exception() is None:
+                await opening.result().close()
+            raise
+
+    async def _take(self, wanted: Wanted) -> RunJournal:
         taken = await self._log.write(lambda connection: take_run(connection, wanted, self._log))
-        return RunJournal(self._log, taken.details, taken.fence, taken.first_seq, allow_changed=allow_changed)
+        return RunJournal(self._log, taken.details, taken.fence, taken.first_seq, allow_changed=wanted.allow_changed)
 
     def runs(self, *, status: str | None = None, session: str | None = None, limit: int = 100) -> list[RunSummary]:
         """The runs that began last, newest first."""
