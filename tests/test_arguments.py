@@ -11,11 +11,21 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 
 from flowkit import Agent, Reference, ScriptedModel, Tool, ToolArgumentsError, tool
 from flowkit.showing import MASK
 from flowkit.testing import call
+from flowkit.tools.arguments import is_plain
 
 
 class Colour(enum.Enum):
@@ -404,3 +414,53 @@ def test_check_passes_over_arguments_that_hold_references() -> None:
         buy.check({"size": Reference("c")})
     with pytest.raises(ToolArgumentsError, match="unexpected argument 'itm'"):
         buy.check({"item": {"name": "a"}, "itm": Reference("c")})
+
+
+PLAIN_TYPES = st.recursive(
+    st.sampled_from([int, float, bool, str, None]),
+    lambda inner: st.one_of(
+        inner.map(lambda item: list[item]),
+        inner.map(lambda item: dict[str, item]),
+        inner.map(lambda item: typing.Optional[item]),  # noqa: UP045  # `None | None` is no type
+    ),
+    max_leaves=3,
+)
+JSON_VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+        st.sampled_from(["1", "1.0", "true", "no", "0", "1e3", "nan", "-0", " 1 ", "1_000", "", 1.0, -0.0, 1e300]),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+@given(PLAIN_TYPES, JSON_VALUES)
+def test_what_a_plain_type_takes_from_python_it_takes_alike_from_json(annotation: Any, value: Any) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    assert is_plain(adapter.core_schema)
+    try:
+        read = adapter.validate_python(value)
+    except ValidationError:
+        return
+    assert repr(read) == repr(adapter.validate_json(json.dumps(value)))
+
+
+def test_plain_arguments_are_copies() -> None:
+    @tool
+    def take(rows: dict[str, list[int]]) -> None: ...
+
+    rows = {"a": [1]}
+    read = take.validate({"rows": rows}).values["rows"]
+    read["a"].append(2)
+    assert rows == {"a": [1]}
+
+
+def test_type_that_reads_json_otherwise_isnt_plain() -> None:
+    kinds: tuple[Any, ...] = (datetime.date, bytes, set[int], tuple[int, ...], Any, dict[str, Any], int | str, Colour)
+    for annotation in kinds:
+        assert not is_plain(TypeAdapter[Any](annotation).core_schema)

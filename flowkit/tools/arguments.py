@@ -1,7 +1,8 @@
 """Arguments from outside as the function's values: validated, repaired only when plain validation failed.
 
 Arguments are read as JSON, also when they come as a dict: a strict date or an enum in a strict model takes its JSON
-form in text only. A dict that holds Python values (`tool.call(when=date.today())`) is read as Python.
+form in text only. A dict that holds Python values (`tool.call(when=date.today())`) is read as Python; so is one for a
+tool of plain types (numbers, texts, lists and dicts of them), which have one form only, since it takes a third of the time.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_jsonable_python
+from pydantic_core.core_schema import CoreSchema, TypedDictField
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolArgumentsError
@@ -65,6 +67,7 @@ class ArgumentsReader:
         self.adapter = adapter
         self._read_text = adapter.validator.validate_json
         self._read_python = adapter.validator.validate_python
+        self._is_plain = is_plain(adapter.core_schema)
 
     def renamed(self, tool: str) -> "ArgumentsReader":
         """The same for this tool under another name."""
@@ -114,6 +117,11 @@ class ArgumentsReader:
         return RefusedArguments(self.tool, describe(problems, given, self.names, self.secrets), problems)
 
     def _read_mapping(self, given: Mapping[str, object]) -> dict[str, Any]:
+        if self._is_plain:
+            try:
+                return self._read_python(given)
+            except ValidationError:
+                pass  # a Python value may still have a form in JSON that is right, such as a UUID for a text
         try:
             text = orjson.dumps(given, option=_PASS)
         except TypeError:
@@ -142,6 +150,25 @@ class ArgumentsReader:
             except ValidationError:
                 pass
         raise self._refuse(problems, parsed) from None
+
+
+def is_plain(schema: CoreSchema | TypedDictField) -> bool:
+    """Whether pydantic reads a value of JSON as such a type alike from Python and from JSON, and gives a new one."""
+    match schema:
+        case {"strict": True}:
+            return False
+        case {"type": "int" | "float" | "bool" | "str" | "none"}:
+            return True
+        case {"type": "nullable" | "default" | "typed-dict-field", "schema": inner}:
+            return is_plain(inner)
+        case {"type": "list", "items_schema": items}:
+            return is_plain(items)
+        case {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": values}:
+            return is_plain(values)
+        case {"type": "typed-dict", "fields": fields, "extra_behavior": "forbid"}:
+            return all(map(is_plain, fields.values()))
+        case _:
+            return False
 
 
 def parse_arguments(tool: str, text: str | bytes, repaired: list[str]) -> dict[str, object]:
