@@ -30,8 +30,8 @@ class RecipePlan(Generic[R_co]):
 
     `interface` takes the recipe's inputs as a tool takes arguments, and is never run. `body.nodes` stand in an order
     in which each comes after those it refers to; those of `final_ids` come last, and wait for all others. `tools` and
-    `requests` are those of all its steps, by name; `nestings` are the recipes inside it, by their group's id. `annotations` are the Python types of its
-    inputs, and of its output as `return`; a recipe from a file has none.
+    `requests` are those of all its steps, by name; `nestings` are the recipes inside it, by their group's id.
+    `annotations` are the Python types of its inputs, and of its output as `return`; a recipe from a file has none.
     """
 
     name: str

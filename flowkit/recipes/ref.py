@@ -3,7 +3,7 @@
 A recipe's function is called once, with a `Ref` in place of each input, and each step gives another. What a `Ref` can
 do is what a graph can say: be passed on, be looked into (`order.address`, `order.items[0]`), and be compared. All the
 rest (its truth, its length, its text, a sum) needs the value, so it raises at once, with the line and what to write
-instead. `is`, `not`, `and`, `or`, `match` and `{ref!r}` never ask the object; `recipe_source` finds those.
+instead. `is`, `not`, `and`, `or`, `match` and `{ref!r}` never ask the object; `check_source` finds those.
 
 Every attribute is a path, so that no name of `Ref` hides a field: there are no methods, and what flowkit itself
 needs to know is read by `symbol_of`.
