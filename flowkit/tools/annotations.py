@@ -128,6 +128,7 @@ class Adapter:
         def as_tuple(values: dict[str, Any]) -> Any:
             return cls(**values)
 
+        # Without a return type: pydantic would take that for the schema of the JSON, and Any says nothing.
         def as_object(value: Any, handler: SerializerFunctionWrapHandler):
             return handler(value._asdict())
 
@@ -157,6 +158,7 @@ class Adapter:
         def as_instance(values: dict[str, Any]) -> Any:
             return cls(**values)
 
+        # Without a return type, as above.
         def as_object(value: Any, handler: SerializerFunctionWrapHandler):
             return handler(as_names(value))
 
