@@ -170,10 +170,11 @@ class CallFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallFailed(Event):
-    """`error` is what the model reads."""
+    """`error` is what the model reads; `ended_s` is as in `CallFinished`."""
 
     call: str
     error: str
+    ended_s: float | None = None
     type: ClassVar[str] = "call.failed"
 
 

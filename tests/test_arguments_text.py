@@ -153,3 +153,11 @@ def test_no_prefix_of_an_object_is_an_object(value: dict[str, Any], data: st.Dat
 def test_whatever_comes_is_read_without_an_exception(text: str, cut: int) -> None:
     for reading in read_fragments([text[:cut], text[cut:]]):
         assert (reading.arguments is None) == (reading.error is not None)
+
+
+def test_arguments_that_are_nested_too_deep_are_refused() -> None:
+    deepest = '{"v":' + "[" * 99 + "]" * 99 + "}"
+    assert read_object(deepest) is not None
+    assert read_object(deepest.replace("[]", "[[]]")) is None
+    wide = '{"v":[' + ",".join(["[]"] * 500) + "]}"
+    assert read_object(wide) is not None

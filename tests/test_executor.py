@@ -579,3 +579,62 @@ def test_step_after_others_runs_however_they_ended() -> None:
     nodes = [ToolCall("a", "refuse"), ToolCall("b", "look"), Step("end", "change", after=("a", "b"))]
     ran = execute(TOOLS, nodes)
     assert ran["end"].started_s == 1
+
+
+@tool(effect="read")
+async def echo(value: Any = None, seconds: float = 1) -> Any:
+    await asyncio.sleep(seconds)
+    return value
+
+
+def test_dependent_of_a_call_that_becomes_void_is_skipped() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "echo")
+        executor.seal(ToolCall("b", "echo", {"value": Reference("a")}))
+        waiting = asyncio.ensure_future(executor.wait())
+        await asyncio.sleep(0.5)
+        executor.void("a", "the stream broke")
+        await waiting
+
+    assert execute([echo], [], drive).states() == {"a": "void", "b": "skipped"}
+
+
+@pytest.mark.parametrize("pause_s", [0.5, 2])
+def test_dependent_of_an_early_run_takes_the_result_of_the_arguments_that_were_sealed(pause_s: float) -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "echo")
+        executor.start_early(ToolCall("a", "echo", {"value": "x"}))
+        executor.seal(ToolCall("b", "echo", {"value": Reference("a")}))
+        await asyncio.sleep(pause_s)  # before, or after, the early run has ended
+        executor.seal(ToolCall("c", "echo", {"value": Reference("a")}))
+        executor.seal(ToolCall("a", "echo", {"value": "y"}))
+
+    ran = execute([echo], [], drive)
+    assert (ran["b"].value, ran["c"].value) == ("y", "y")
+
+
+def test_dependent_of_an_early_run_goes_on_when_that_is_sealed_as_it_was() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.start_early(ToolCall("a", "echo", {"value": "x"}))
+        executor.seal(ToolCall("b", "echo", {"value": Reference("a")}))
+        await asyncio.sleep(2)
+        assert executor.outcome("b") is None
+        executor.seal(ToolCall("a", "echo", {"value": "x"}))
+
+    ran = execute([echo], [], drive)
+    assert (ran["b"].value, ran["b"].ended_s) == ("x", 2)
+
+
+def test_early_read_that_failed_tells_when_it_did() -> None:
+    @tool(effect="read")
+    async def fail(name: str) -> str:
+        raise ToolError("no")
+
+    async def drive(executor: Executor) -> None:
+        executor.start_early(ToolCall("a", "fail", {"name": "x"}))
+        await asyncio.sleep(2)
+        executor.seal(ToolCall("a", "fail", {"name": "x"}))
+
+    ran = execute([fail], [], drive)
+    (failed,) = [event for event in ran.log.events if event.type == "call.failed"]
+    assert (failed.t, failed.to_json()["ended_s"]) == (2, 0)

@@ -18,6 +18,9 @@ from flowkit.codec import JSON
 MAX_GLUED = 32
 """The most calls that one text is taken apart into."""
 
+MAX_DEPTH = 100
+"""How deep arguments may be nested: what goes on with them walks through them, and Python's stack has an end."""
+
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+("|\\?\Z)', re.DOTALL)
 _REST_OF_STRING = re.compile(r'(?:[^"\\]++|\\.)*+("|\\?\Z)', re.DOTALL)
 
@@ -132,12 +135,26 @@ def _read(text: str) -> Reading:
     if not isinstance(value, dict):
         return Reading(text, None, f"the arguments are {type(value).__name__}, expected an object")
     arguments = cast(dict[str, JSON], value)
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(arguments, MAX_DEPTH):
+        return Reading(text, None, f"the arguments are nested deeper than {MAX_DEPTH}")
     if "\\ud" in text or "\\uD" in text:
         try:
             json.dumps(arguments, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return Reading(text, None, "the arguments hold half of a character")
     return Reading(raw, arguments)
+
+
+def _is_deeper(value: JSON, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (dict, list))
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def _decode(text: str) -> tuple[object, str]:

@@ -179,8 +179,8 @@ def _change(block: CallBlock, event: Event) -> None:
         case CallFinished():
             block.value, block.source, block.age_s = event.value, event.source, event.age_s
             _end(block, "finished", "", event.t if event.ended_s is None else event.ended_s)
-        case CallFailed(error=error):
-            _end(block, "failed", error, event.t)
+        case CallFailed(error=error, ended_s=ended_s):
+            _end(block, "failed", error, event.t if ended_s is None else ended_s)
         case CallDenied(reason=reason):
             _end(block, "denied", reason, event.t)
         case CallCancelled(reason=reason):

@@ -79,6 +79,10 @@ class Endings(Table):
             self._leave(entry, failure)
         if entry.dependents is None and entry.extra is None and not self._fail_fast:
             return  # nobody waits for it
+        self._let_go_on(entry)
+
+    def _let_go_on(self, entry: Entry) -> None:
+        """Start or skip what waited for it."""
         self._ended.append(entry)
         if not self._is_settling:
             self._settle_all()
@@ -91,6 +95,8 @@ class Endings(Table):
                 entry = self._ended.popleft()
                 if entry.dependents is not None:
                     dependents, entry.dependents = entry.dependents, None
+                    if entry.sealed_s is None and entry.state != "void":
+                        dependents = self._hold_back(entry, dependents)
                     is_usable = entry.is_usable
                     for dependent in dependents:
                         dependent.missing -= 1
@@ -106,6 +112,11 @@ class Endings(Table):
                     self.cancel_all(f"{entry.id} failed")
         finally:
             self._is_settling = False
+
+    def _hold_back(self, entry: Entry, dependents: list[Entry]) -> list[Entry]:
+        """Keep the sealed ones waiting for the seal of an early run: its arguments may still turn out otherwise."""
+        entry.dependents = [dependent for dependent in dependents if dependent.sealed_s is not None] or None
+        return [dependent for dependent in dependents if dependent.sealed_s is None]
 
     def _is_met(self, entry: Entry, producer: Entry) -> bool:
         return producer.is_usable or (entry.extra is not None and producer.id in entry.extra.after)
@@ -165,6 +176,7 @@ class Endings(Table):
         self._tell_sealed(entry, cast(ToolCall, entry.node))
         if entry.has_ended:
             self._tell(entry)
+            self._let_go_on(entry)
 
     def _tell(self, entry: Entry) -> None:
         """Say how it ended, to the log, the journal and whoever waits for it."""
@@ -174,7 +186,7 @@ class Endings(Table):
             case "finished":
                 told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
             case "failed":
-                told_s = note(events.CallFailed, node_id, error)
+                told_s = note(events.CallFailed, node_id, error, entry.ended_s)
             case "skipped":
                 told_s = note(events.CallSkipped, node_id, entry.more.because or error)
             case "denied":
@@ -219,7 +231,6 @@ class Endings(Table):
 
     def _become(self, entry: Entry, state: State, reason: str) -> None:
         """Void what was never sealed; what it found stays for equal calls of this turn."""
-        extra = entry.extra
         if entry.key is not None and entry.state == "finished":
             kept = Entry(entry.id, entry.node, None, None, entry.order)
             kept.phase, kept.state, kept.value = Phase.ENDED, "finished", entry.value
@@ -228,8 +239,7 @@ class Endings(Table):
         entry.sealed_s = None
         self._tell(entry)
         self._leave(entry)
-        if extra is not None:
-            self._let_follow(entry)
+        self._let_go_on(entry)
 
     def _stop(self, entry: Entry, reason: str) -> None:
         if entry.phase >= Phase.FLIGHT:

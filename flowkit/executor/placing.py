@@ -102,6 +102,7 @@ class Placing(Admission):
         """The same call as if it were only announced: its early run, and those it needed, are stopped and forgotten."""
         fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
         self._entries[entry.id] = fresh
+        fresh.dependents, entry.dependents = entry.dependents, None
         for child in self._children(entry):
             self._drop(child)
             again = Entry(child.id, child.node, child.plan, fresh, child.order)
@@ -237,7 +238,7 @@ class Placing(Admission):
         if producers:
             unmet: list[str] = []
             for producer in producers if len(producers) == 1 else dict.fromkeys(producers):
-                if producer.state is None:
+                if producer.state is None or (producer.sealed_s is None and self._is_held_back(entry, producer)):
                     unmet.append(producer.id)
                     # One that is skipped below stays in the list: who has ended isn't counted down.
                     if producer.dependents is None:
@@ -255,6 +256,10 @@ class Placing(Admission):
                     self._release_stuck()
                 return
         self._go_on(entry)
+
+    def _is_held_back(self, entry: Entry, producer: Entry) -> bool:
+        """Whether a sealed call asks for the result of an early run whose arguments may still turn out otherwise."""
+        return producer.state != "void" and entry.sealed_s is not None
 
     def _go_on(self, entry: Entry) -> None:
         """Everything it needs is there."""

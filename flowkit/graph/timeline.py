@@ -224,11 +224,11 @@ def _take_call(timeline: Timeline, kind: str, t: float, call: str, event: Mappin
             span.started_s = t if span.started_s is None else span.started_s
             span.attempts = int(_number(event.get("attempt")))
             span.early = span.early or event.get("early") is True
-        case "call.finished":
+        case "call.finished" | "call.failed":
             ended = event.get("ended_s")
             span.ended_s = t if ended is None else _number(ended)
-            span.state, span.source = "finished", str(event.get("source") or "run")
-        case "call.failed" | "call.skipped" | "call.denied" | "call.cancelled" | "call.void" | "call.in_doubt":
+            span.state, span.source = kind.removeprefix("call."), str(event.get("source") or "run")
+        case "call.skipped" | "call.denied" | "call.cancelled" | "call.void" | "call.in_doubt":
             span.ended_s, span.state = t, kind.removeprefix("call.")
         case _:
             pass
