@@ -193,6 +193,7 @@ def test_app_that_cannot_be_used_is_one_line(flowkit: Command, tmp_path: Path, p
         (("chat", SHOP, "hello", "--user", "nobody"), "no customer 'nobody'"),
         (("run", SHOP, "order=ORD-1"), "has no input 'order'; it has order_id, express"),
         (("run", SHOP), "order_id"),
+        (("tools", f"{SHOP}:nothing"), "has no agent and no tool 'nothing'; it has agent, get_order_status"),
         (("runs", "show", "x"), "no journal at"),
         (("cache", "show", "abc"), "no entry"),
     ],
@@ -213,6 +214,48 @@ def test_tools_are_listed_with_their_promises(flowkit: Command) -> None:
     assert [tool["name"] for tool in listed][:2] == ["get_order_status", "search_products"]
     assert listed[3]["needs"] == ["get_order_status"]
     assert sorted(listed[2]["parameters"]["properties"]) == ["destination", "express", "weight_kg"]
+
+
+TWO_AGENTS = """
+from flowkit import Agent, DefaultModel, Toolset, tool
+
+@tool(effect="read")
+def look(word: str) -> str:
+    "Look a word up."
+    return word
+
+@tool(effect="read")
+def count(word: str) -> int:
+    "Count its letters."
+    return len(word)
+
+@tool(effect="read")
+def spell(word: str) -> list[str]:
+    "Spell it."
+    return [*word]
+
+first = Agent(DefaultModel(), tools=[look, count])
+second = Agent(DefaultModel(), tools=[look])
+chooses = Agent(DefaultModel(), tools=[Toolset.dynamic(lambda _: [spell])])
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "listed"),
+    [
+        ("", ["look", "count", "spell"]),
+        (":first", ["look", "count"]),
+        (":second", ["look"]),
+        (":chooses", ["look", "count", "spell"]),
+        (":spell", ["spell"]),
+    ],
+)
+def test_tools_are_those_of_what_is_named_or_of_all(
+    flowkit: Command, tmp_path: Path, named: str, listed: list[str]
+) -> None:
+    (tmp_path / "two_agents.py").write_text(TWO_AGENTS)
+
+    assert [tool["name"] for tool in json.loads(flowkit("tools", f"two_agents.py{named}", "--json").out)] == listed
 
 
 def test_cache_tells_what_it_holds_and_forgets_it(flowkit: Command, shop_data: tuple[str, ...]) -> None:

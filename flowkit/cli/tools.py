@@ -43,36 +43,44 @@ def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, targ
 
 def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:
     try:
-        findings = {tool.name: tool.lint(target) for tool in found}
+        findings = [(tool.name, tool.lint(target)) for tool in found]
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     if as_json:
         rows: list[codec.JSON] = [
             {"tool": name, "level": each.level, "code": each.code, "path": each.path, "text": each.text}
-            for name, told in findings.items()
+            for name, told in findings
             for each in told
         ]
         print_json(rows)
     else:
         console = make_console()
-        for name, told in findings.items():
+        for name, told in findings:
             console.print(Text(name, style="bold"))
             for each in told:
                 console.print(Text(f"  {each}"), soft_wrap=True)
-    if any(each.level == "error" for told in findings.values() for each in told):
+    if any(each.level == "error" for _, told in findings for each in told):
         raise typer.Exit(1)
 
 
 def _find_tools(app: App) -> list[Tool[..., object]]:
-    """Those of the agent that is meant, or those of the file where it has no agent."""
-    if app.agents:
-        _, agent = app.get_agent()
-        return list(agent.tools)
-    if app.selected is not None:
-        if app.selected not in app.tools:
-            raise ConfigurationError(f"{app.path} has no agent and no tool {app.selected!r}")
+    """The tool or those of the agent that is named, else those of all agents; without an agent those of the file.
+
+    Which tools a dynamic set gives is known only in a run, so the file's are listed in its place.
+    """
+    if app.selected is None:
+        agents = list(app.agents.values())
+    elif app.selected in app.agents:
+        agents = [app.agents[app.selected]]
+    elif app.selected in app.tools:
         return [app.tools[app.selected]]
-    return list(app.tools.values())
+    else:
+        names = ", ".join([*app.agents, *app.tools])
+        raise ConfigurationError(f"{app.path} has no agent and no tool {app.selected!r}; it has {names or 'none'}")
+    found = [tool for agent in agents for tool in agent.tools]
+    if not agents or any(agent.tools.is_dynamic for agent in agents):
+        found += app.tools.values()
+    return list({(tool.name, tool.identity): tool for tool in found}.values())
 
 
 def _say_promises(tool: Tool[..., object]) -> str:
