@@ -285,8 +285,7 @@ def test_a_type_that_is_no_object_travels_wrapped_and_may_come_bare(answer: str)
 
 def test_an_empty_object_is_no_wrapped_value() -> None:
     model = ScriptedModel(["{}", '{"value": null}'])
-    output_type: Any = int | None
-    assert run_virtual(Agent(model, output_type=output_type, cache=False).run("go")).output is None
+    assert run_virtual(Agent(model, output_type=int | None, cache=False).run("go")).output is None
     assert isinstance(asked := model.requests[1].messages[-1], UserMessage)
     assert str(asked.content).endswith('Answer again, only JSON, as {"value": …}.')
 

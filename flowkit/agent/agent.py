@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypedDict, cast
 
 from pydantic import BaseModel
-from typing_extensions import TypeVar, Unpack
+from typing_extensions import TypeForm, TypeVar, Unpack
 
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.driving import Driver
@@ -93,7 +93,7 @@ class Agent(Generic[OutputT]):
         *,
         tools: Iterable[ToolLike] = (),
         instructions: Instructions = "",
-        output_type: type[OutputT] = str,
+        output_type: TypeForm[OutputT] = str,
         prefetch: Prefetch = (),
         limits: Limits | None = None,
         cache: Cache | bool = True,

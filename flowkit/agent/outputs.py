@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from typing_extensions import TypeForm
 
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
@@ -55,7 +56,7 @@ class Output(Generic[OutputT]):
         )
 
 
-def make_output(output_type: type[OutputT]) -> Output[OutputT]:
+def make_output(output_type: TypeForm[OutputT]) -> Output[OutputT]:
     """The way to read `output_type`; raises `DefinitionError` for a type that has no JSON schema."""
     if output_type is str:
         return Output()
