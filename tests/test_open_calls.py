@@ -157,3 +157,29 @@ def test_a_write_that_has_begun_cannot_wait_for_a_person() -> None:
 def test_what_may_begin_again_waits_for_a_person() -> None:
     _, done = decide(agent_of([call("order", won=5)], tool(effect="idempotent")(order)), Approve())
     assert told(done.messages) == ["ordered, paid 5"]
+
+
+def test_a_decision_on_a_call_that_does_not_wait_is_told() -> None:
+    agent = agent_of([call("pay", won=5), call("pay", won=7)], pay)
+
+    async def go() -> AgentResult[str]:
+        waiting = await agent.run("go")
+        return await agent.run(history=waiting.messages, decisions={"turn/1/call/2": Approve()})
+
+    still = run_virtual(go())
+    assert still.status == "waiting"
+    assert str(still.error) == "no call 'turn/1/call/2' waits for a decision, only: 'turn/1/call/0', 'turn/1/call/1'"
+
+
+def test_decisions_of_earlier_turns_may_be_given_again() -> None:
+    agent = Agent(ScriptedModel([[call("pay", won=won)] for won in (1, 2, 3)]), tools=[pay], cache=False)
+
+    async def go() -> list[AgentResult[str]]:
+        results = [await agent.run("go")]
+        decisions: dict[str, Approve | Deny] = {}
+        for _ in range(2):
+            decisions[results[-1].pending[0].id] = Approve()
+            results.append(await agent.run(history=results[-1].messages, decisions=decisions))
+        return results
+
+    assert [(result.status, result.error) for result in run_virtual(go())] == [("waiting", None)] * 3

@@ -9,7 +9,7 @@ from flowkit.agent.answers import make_tool_message
 from flowkit.agent.linking import wrap_literal
 from flowkit.agent.run import Decision, Pending
 from flowkit.codec import JSON, dumps, loads
-from flowkit.errors import ResolutionError, ToolArgumentsError
+from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError
 from flowkit.executor import Executor
 from flowkit.history import NOT_RUN, mend
 from flowkit.messages import AssistantMessage, Message, RequestedCall
@@ -30,12 +30,16 @@ class OpenCalls:
         self, graph: Executor, decisions: Mapping[str, Decision], long: LongResults, *, keeps_ids: bool = False
     ) -> None:
         self.pending: tuple[Pending, ...] = ()
-        self.refused: dict[str, ToolArgumentsError] = {}
-        """Decisions with arguments that their tool doesn't take; their calls still wait."""
         self._graph = graph
         self._keeps_ids = keeps_ids
         self._keys: dict[str, str] = {}
         self._decisions = decisions
+        self._used: set[str] = set()
+        """The keys of the decisions that were applied."""
+        self._is_first = True
+        """No decision was applied before these calls, so all that are given are for them."""
+        self._refused: dict[str, ToolArgumentsError] = {}
+        """Decisions with arguments that their tool doesn't take; their calls still wait."""
         self._long = long
         self._open: dict[str, RequestedCall] = {}
         self._undecided: set[str] = set()
@@ -43,6 +47,7 @@ class OpenCalls:
     def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage) -> None:
         """Wait for these calls of the message, by node."""
         self._open = dict(calls)
+        self._is_first = not self._used
         places = {call.id: place for place, call in enumerate(message.calls)}
         self._keys = {} if self._keeps_ids else {node: _key(node, places[call.id]) for node, call in calls.items()}
 
@@ -54,11 +59,22 @@ class OpenCalls:
                 try:
                     self._graph.decide(node, decision)
                 except ToolArgumentsError as refused:
-                    self.refused[node] = refused
+                    self._refused[node] = refused
             await self._graph.wait(*self._open)
         self._undecided = {node for node in self._open if self._graph.outcome(node) is None}
         if self._undecided:
             self.pending = tuple(Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending)
+
+    def explain_wait(self) -> FlowkitError | None:
+        """What is wrong with the decisions that were given, when calls wait all the same."""
+        if self._refused:
+            return next(iter(self._refused.values()))
+        # One that was applied in an earlier process has an outcome by now.
+        unknown = [key for key in self._decisions if key not in self._used and self._graph.outcome(key) is None]
+        if not unknown or not self._is_first:
+            return None
+        waiting = ", ".join(repr(call.id) for call in self.pending)
+        return RunError(f"no call {unknown[0]!r} waits for a decision, only: {waiting}")
 
     def settle(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
         """The messages with the results that are there, in the order of the calls."""
@@ -81,9 +97,10 @@ class OpenCalls:
         for call in self._graph.pending:
             requested = self._open.get(call.id)
             keys = (self._key(call.id), "" if requested is None else requested.id)
-            decision = next((self._decisions[key] for key in keys if key in self._decisions), None)
-            if decision is not None and call.id not in self.refused:
-                decided[call.id] = decision
+            key = next((key for key in keys if key in self._decisions), None)
+            if key is not None and call.id not in self._refused:
+                self._used.add(key)
+                decided[call.id] = self._decisions[key]
         return decided
 
     def _key(self, node: str) -> str:

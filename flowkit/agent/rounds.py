@@ -241,7 +241,7 @@ class Rounds(Generic[OutputT]):
         await self.calls.wait_ended()
         if self.calls.pending:
             self.graph.cancel_all("the run waits for a person")
-            raise Stopped("waiting", next(iter(self.calls.refused.values()), None))
+            raise Stopped("waiting", self.calls.explain_wait())
         if self._record.journal is not None and any(o.state == "in_doubt" for o in self.graph.outcomes.values()):
             raise Stopped("in_doubt")
         self.settle()
