@@ -40,12 +40,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """`model` is None for a recipe."""
+    """`model` is None for a recipe, `inputs` for an agent."""
 
     name: str
     model: str | None = None
     user: str | None = None
     session: str | None = None
+    inputs: JSON = None
     type: ClassVar[str] = "run.started"
 
 

@@ -3,14 +3,18 @@
 import io
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from flowkit.codec import JSON
+from flowkit.display.lines import say_call
 from flowkit.display.plain import PlainDisplay
 from flowkit.display.steps import Steps
 from flowkit.display.summary import say_summary, summarise
 from flowkit.display.terminal import MANY_CALLS, TerminalDisplay
+from flowkit.display.transcript import Transcript
 from flowkit.display.words import clean, shorten
 from flowkit.events import (
     CallCancelled,
@@ -74,6 +78,19 @@ def show_in_pipe(events: list[Event]) -> tuple[str, str]:
     return answer.getvalue(), notes.getvalue()
 
 
+def say_last_call(events: list[Event]) -> str:
+    """The call that began last, as a person reads it."""
+    transcript = Transcript()
+    for event in events:
+        transcript.apply(event)
+    return say_call([*transcript.calls.values()][-1])
+
+
+def refer(call: str, path: str) -> JSON:
+    """A reference as events hold it."""
+    return {"from_call": call, "path": path}
+
+
 def test_summary_counts_what_ran_at_the_same_time() -> None:
     script = Script()
     script.at(0.0, RunStarted, "shop")
@@ -120,6 +137,33 @@ def test_summary_of_a_recipe_says_nothing_of_tokens() -> None:
     script.call("first", 0.0, 1.0)
 
     assert say_summary(summarise(script.log.events))[1] == "1 call"
+
+
+def test_call_is_shown_with_the_values_that_its_references_stand_for() -> None:
+    script = Script()
+    script.at(0.0, RunStarted, "support", inputs={"express": True})
+    script.call("get_order", 0.0, 0.1)
+    script.at(0.2, CallNew, "ship", "ship")
+    script.at(0.2, CallSealed, "ship", {"fast": refer("inputs", "/express"), "state": refer("get_order", "/status")})
+    before = say_last_call(script.log.events)
+    script.at(0.2, CallStarted, "ship")
+    script.at(0.3, CallFinished, "ship", 1)
+
+    assert before == "ship(fast=inputs/express, state=get_order/status)"
+    assert say_last_call(script.log.events) == 'ship(fast=true, state="shipped")'
+
+
+@pytest.mark.parametrize(
+    "reference", [("get_order", ""), ("get_order", "/nothing"), ("nobody", "/status"), ("inputs", "/x")], ids=str
+)
+def test_reference_to_no_short_value_stays_a_name(reference: tuple[str, str]) -> None:
+    script = Script()
+    script.call("get_order", 0.0, 0.1)
+    script.at(0.2, CallNew, "ship", "ship")
+    script.at(0.2, CallSealed, "ship", {"it": refer(*reference)})
+    script.at(0.2, CallStarted, "ship")
+
+    assert say_last_call(script.log.events) == f"ship(it={''.join(reference)})"
 
 
 def test_terminal_shows_text_calls_and_results_in_the_order_they_began() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from flowkit.codec import JSON
+from flowkit.errors import GraphError, ResolutionError
 from flowkit.events import (
     ApprovalAsked,
     ApprovalDecided,
@@ -21,11 +22,14 @@ from flowkit.events import (
     CallVoid,
     CallWaiting,
     Event,
+    RunStarted,
     TextDelta,
     ThinkingDelta,
     TurnFinished,
     TurnStarted,
 )
+from flowkit.graph import INPUTS
+from flowkit.references import SCALARS, lookup, parse_pointer
 
 State = Literal[
     "new", "sealed", "waiting", "running", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt"
@@ -88,16 +92,20 @@ Block = TextBlock | CallBlock
 
 @dataclass(slots=True)
 class Transcript:
-    """All blocks of a run; `apply` is the only way in."""
+    """All blocks of a run; `apply` is the only way in. `results` are what references may stand for, by call."""
 
     blocks: list[Block] = field(default_factory=list[Block])
     calls: dict[str, CallBlock] = field(default_factory=dict[str, CallBlock])
+    results: dict[str, JSON] = field(default_factory=dict[str, JSON])
     now: float = 0.0
 
     def apply(self, event: Event) -> CallBlock | TextBlock | None:
         """Take one event in; the block it changed."""
         self.now = max(self.now, event.t)
         match event:
+            case RunStarted(inputs=inputs):
+                self.results[INPUTS] = inputs
+                return None
             case TextDelta(text=text, call=call):
                 return self._add_text(text, is_thinking=False, call=call)
             case ThinkingDelta(text=text, call=call):
@@ -118,7 +126,29 @@ class Transcript:
                 block = self.calls.get(str(getattr(event, "call", "")))
                 if block is not None:
                     _change(block, event)
+                    if isinstance(event, CallStarted | CallFinished):
+                        block.arguments = self._fill_in(block.arguments)
+                    if isinstance(event, CallFinished):
+                        self.results[block.call] = event.value
                 return block
+
+    def _fill_in(self, arguments: JSON) -> JSON:
+        """The arguments of a call whose references are known by now."""
+        if not isinstance(arguments, dict):
+            return arguments
+        return {name: self._find_value(argument) for name, argument in arguments.items()}
+
+    def _find_value(self, argument: JSON) -> JSON:
+        """What a reference stands for, where that is one word or number; of a whole result its call's name says more."""
+        match argument:
+            case {"from_call": str(call), "path": str(pointer)} if call in self.results:
+                try:
+                    value = lookup(self.results[call], parse_pointer(pointer))
+                except (GraphError, ResolutionError):
+                    return argument
+                return value if type(value) in SCALARS else argument
+            case _:
+                return argument
 
     def _say_cause(self, because: str) -> str:
         """What became of the call that is named, or the condition as it is."""

@@ -120,7 +120,7 @@ class _Driver(Generic[R]):
 
     async def _run(self, journal: RunJournal | None) -> "_Ending[R]":
         plan, context, timeout_s = self._plan, self._context, self._options.get("timeout_s")
-        self._log.emit(events.RunStarted, plan.name, None, context.user, context.session)
+        self._log.emit(events.RunStarted, plan.name, None, context.user, context.session, self._inputs)
         nodes, agents = lower_agents(plan.body.nodes, self._ask_agent, plan.tools)
         executor = self._executor = Executor(
             _Tools({**plan.tools, **agents}),
