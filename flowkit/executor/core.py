@@ -194,19 +194,11 @@ class Executor(Placing):
         made = tool.call(*args, **kwargs)
         caller = self._entries[parent]
         name = self._name_call(caller, tool.name)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         placed = ToolCall(name, made.name, made.arguments)
         edges = self._find_edges(placed)
         entry = self._open(placed, parent, Plan(tool, remembers=self._remembers))
-        entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
         self._place(entry, placed, edges, early=False, sealed=True)
-        try:
-            await self._runner.lend_slot(caller, future)
-        except asyncio.CancelledError:
-            self.cancel(name, "its caller was stopped")
-            raise
-        if entry.state != "finished":
-            raise ToolError(f"{tool.name}: {entry.error or entry.state}")
+        await self._wait_within(caller, entry)
         raw = entry.more.raw
         return load_result(tool, entry.value) if raw is None else raw
 
@@ -218,19 +210,23 @@ class Executor(Placing):
                 self._plans[name] = Plan(tool, remembers=self._remembers)
             elif known.tool.identity != tool.identity:
                 raise ToolError(f"{group.name}: this run has another tool called {name!r}")
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.add(group, parent=parent)
         entry = self._entries[group.id]
+        await self._wait_within(self._entries[parent], entry)
+        return entry.value
+
+    async def _wait_within(self, caller: Entry, entry: Entry) -> None:
+        """Until what a running tool made has ended; raises `ToolError` when it has no result."""
         if not entry.has_ended:
-            entry.more.tell_end(lambda _: None if future.done() else future.set_result(None))
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry.more.tell_end(lambda _: None if ended.done() else ended.set_result(None))
             try:
-                await self._runner.lend_slot(self._entries[parent], future)
+                await self._runner.lend_slot(caller, ended)
             except asyncio.CancelledError:
-                self.cancel(group.id, "its caller was stopped")
+                self.cancel(entry.id, "its caller was stopped")
                 raise
         if entry.state != "finished":
-            raise ToolError(f"{group.name}: {entry.error or entry.state}")
-        return entry.value
+            raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
 
     def _name_call(self, caller: Entry, tool: str) -> str:
         name = f"{caller.id}/{tool}"

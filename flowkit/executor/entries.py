@@ -103,6 +103,8 @@ class Extra:
     """What a person said about it."""
     followers: "Sequence[Entry]" = ()
     """Equal calls that wait for this one's result."""
+    is_lent: bool = False
+    """Whether others have its slot while it runs."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()
     optional: bool = False
     raw: object = None
@@ -111,6 +113,8 @@ class Extra:
     retries: int | None = None
     ticket: Ticket | None = None
     timeout_s: float | None = None
+    waits: int = 0
+    """How many of its calls a running tool waits for now."""
 
     def add_child(self, child: "Entry") -> None:
         self.children = _add(self.children, child)

@@ -106,15 +106,33 @@ class Runner(Attempts):
             raise asyncio.CancelledError
 
     async def lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
-        """Wait without holding the slot of a running call; it goes on, when there is a slot again, before the rest."""
-        slot = entry.slot
-        self._give_back(slot)
+        """Wait without holding the slot of a running call; it goes on, when there is a slot again, before the rest.
+
+        A tool may wait for many calls at once: its slot is lent with the first of them, and taken again after the last.
+        """
+        more = entry.more
+        more.waits += 1
+        if not more.is_lent:
+            more.is_lent = True
+            self._give_back(entry.slot)
         try:
             return await wait
         finally:
-            waiter = SlotWaiter(slot)
-            if not self._slots.take(waiter, slot, first=True):
-                await self._wait_for_slot(waiter)
+            more.waits -= 1
+            # One that was stopped only has to end, and must not wait for that behind others.
+            if not more.waits and entry.stop is None:
+                await self._take_again(entry)
+
+    async def _take_again(self, entry: Entry) -> None:
+        more = entry.more
+        waiter = SlotWaiter(entry.slot)
+        if not self._slots.take(waiter, entry.slot, first=True):
+            await self._wait_for_slot(waiter)
+        # Meanwhile another of the tool's tasks may have begun to wait, or got the slot, or the tool may have ended.
+        if more.waits or not more.is_lent or entry.has_ended:
+            self._give_back(entry.slot)
+        else:
+            more.is_lent = False
 
     def _spawn(self, entry: Entry) -> None:
         """It has its slot: let a task take it."""
@@ -161,7 +179,8 @@ class Runner(Attempts):
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 self._broken(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
-            following = self._free(entry.slot) if failure is None else self._release(entry, failure)
+            is_simple = failure is None and entry.extra is None
+            following = self._free(entry.slot) if is_simple else self._release(entry, failure)
             self._is_settling = True
             try:
                 self._settle(entry, failure)
@@ -173,6 +192,9 @@ class Runner(Attempts):
                 self._send_for_help()
 
     def _release(self, entry: Entry, failure: Failure | None) -> Entry | None:
+        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `_free`."""
+        if entry.extra is not None and entry.extra.is_lent:
+            return None
         if failure is not None and failure.job is not None and failure.job.is_busy:
             # The thread goes on, so its slot isn't free.
             failure.job.on_free.append(lambda: self._give_back(entry.slot))

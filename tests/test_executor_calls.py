@@ -1,0 +1,103 @@
+"""Calls that a running tool makes: its slot, what they share, circles, and what becomes of them when it is stopped."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from flowkit.context import CONTEXT, Context
+from flowkit.executor import Executor
+from flowkit.references import ToolCall
+from flowkit.tools import tool
+from tests.executing import execute
+
+running = [0, 0]
+"""How many `leaf` run, and the most that did at once."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran_yet() -> None:  # pyright: ignore[reportUnusedFunction]  # pytest finds it
+    running[:] = [0, 0]
+
+
+@tool
+async def leaf(number: int = 0, seconds: float = 1) -> int:
+    """Take a second."""
+    running[0] += 1
+    running[1] = max(running)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        running[0] -= 1
+    return number
+
+
+@tool
+async def fan(count: int, ctx: Context[Any] = CONTEXT) -> int:
+    """Make calls at once."""
+    return sum(await asyncio.gather(*(ctx.call(leaf, number) for number in range(count))))
+
+
+@tool
+async def one(ctx: Context[Any] = CONTEXT) -> int:
+    """Make one call."""
+    return await ctx.call(leaf)
+
+
+def test_tool_that_waits_for_many_calls_lends_its_one_slot() -> None:
+    ran = execute([fan, leaf], [ToolCall("a", "fan", {"count": 5})], slots=2)
+    assert ran["a"].value == 10
+    assert running == [0, 2]
+    assert ran.makespan == 3
+
+
+def test_caller_that_is_stopped_while_it_waits_for_a_slot_gives_none_back() -> None:
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(0.5)
+        executor.add(ToolCall("long", "leaf", {"seconds": 9}))
+        await asyncio.sleep(1)  # the caller's call has ended, and the long one has the slot
+        executor.cancel("caller", "not wanted")
+        for number in range(3):
+            executor.add(ToolCall(f"next {number}", "leaf"))
+
+    ran = execute([one, leaf], [ToolCall("caller", "one")], drive, slots=1)
+    assert running == [0, 1]
+    assert ran["caller"].ended_s == 1.5
+
+
+def test_caller_that_is_stopped_while_its_call_runs_ends_at_once() -> None:
+    @tool
+    async def patient(ctx: Context[Any] = CONTEXT) -> int:
+        return await ctx.call(leaf, seconds=20)
+
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(0.5)
+        executor.add(ToolCall("behind", "leaf", {"seconds": 9}))
+        executor.cancel("caller", "not wanted")
+        await executor.wait()
+        executor.add(ToolCall("next", "leaf"))
+
+    ran = execute([patient, leaf], [ToolCall("caller", "patient")], drive, slots=1)
+    assert ran["caller"].ended_s == 0.5
+    assert running == [0, 1]
+
+
+def test_tool_that_leaves_a_call_behind_keeps_no_slot() -> None:
+    left: list[asyncio.Task[int]] = []
+
+    @tool
+    async def hasty(ctx: Context[Any] = CONTEXT) -> str:
+        left.append(asyncio.create_task(ctx.call(leaf)))
+        await asyncio.sleep(0.5)
+        return "done"
+
+    async def drive(executor: Executor) -> None:
+        await executor.wait("a")
+        await asyncio.sleep(1)
+        executor.add(ToolCall("b", "leaf"))
+        executor.add(ToolCall("c", "leaf"))
+
+    ran = execute([hasty, leaf], [ToolCall("a", "hasty")], drive, slots=1)
+    assert [task.result() for task in left] == [0]
+    assert running == [0, 1]
+    assert ran["c"].ended_s == 3.5
