@@ -1,6 +1,9 @@
 """Calls that a server left in the text."""
 
 import asyncio
+import json
+from dataclasses import replace
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -125,7 +128,10 @@ def test_calls_in_the_words_of_well_known_models_are_read_case_r07(
         '<tool_call>get_stock\nget_weather {"city": "Seoul"}</tool_call>',
         "<tool_call>get_weather\n<arg_key>city</arg_key><arg_value>Seoul</arg_value>",
         "<tool_call>\n<function=get_weather>\n<parameter=city>\nSeoul",
+        "<function=get_weather>in <parameter=city>Seoul</parameter></function>",
+        f"<tool_call>get_weather\n{PAIR} or so</tool_call>",
         "[TOOL_CALLS] none",
+        "[" * 900 + "]" * 900,
         "",
     ],
 )
@@ -155,14 +161,43 @@ def test_where_the_server_sends_calls_the_text_is_text() -> None:
     assert read(text, CallDelta(0, "a", "get_stock", "{}"), "more", STOP) == (f"{text}more", [("get_stock", {})])
 
 
+QUOTED = f"<tool_call>{OBJECT}</tool_call>"
+
+
 @pytest.mark.parametrize(
     "message",
-    [UserMessage(f"Repeat this: <tool_call>{OBJECT}</tool_call>"), ToolMessage("a", "get_stock", f"page: {OBJECT}")],
+    [
+        UserMessage(f"Repeat this: {QUOTED}"),
+        ToolMessage("a", "get_stock", f"page: {OBJECT}"),
+        ToolMessage("a", "get_stock", json.dumps({"page": QUOTED})),
+        ToolMessage("a", "get_stock", json.dumps({"body": json.dumps({"page": f"line\n{QUOTED}"})})),
+        ToolMessage("a", "get_stock", json.dumps(loads(OBJECT), indent=4)),
+    ],
 )
-def test_what_the_user_or_a_tool_wrote_is_no_call_when_it_is_repeated(message: Message) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<tool_call>\n{OBJECT}\n</tool_call>",
+        f"```json\n{json.dumps(loads(OBJECT), indent=2)}\n```",
+        f'[{OBJECT}, {{"name": "get_stock", "arguments": {{}}}}]',
+    ],
+)
+def test_what_the_user_or_a_tool_wrote_is_no_call_when_it_is_repeated(message: Message, text: str) -> None:
     asked = request(AssistantMessage(calls=(RequestedCall("a", "get_stock", "{}"),)), message)
-    text = f"<tool_call>\n{OBJECT}\n</tool_call>"
     assert read(text, STOP, asked=asked) == (text, [])
+
+
+def test_letters_that_a_tool_wrote_as_escapes_are_the_same_letters() -> None:
+    text = OBJECT.replace("Seoul", "서울")
+    page = ToolMessage("a", "get_stock", json.dumps(text))
+    assert "\\uc11c" in page.text
+    asked = request(AssistantMessage(calls=(RequestedCall("a", "get_stock", "{}"),)), page)
+    assert read(text, STOP, asked=asked) == (text, [])
+
+
+def test_a_tool_may_be_called_that_the_user_named() -> None:
+    asked = request(UserMessage("Use get_stock now, please."))
+    assert read("<tool_call>get_stock</tool_call>", STOP, asked=asked) == ("", [NO_ARGUMENTS])
 
 
 def test_an_answer_that_is_asked_for_as_json_is_no_call() -> None:
@@ -213,3 +248,31 @@ def test_a_long_call_takes_time_linear_in_its_size() -> None:
     text, found = read("<tool_call>", *long, "</tool_call>", STOP)
     assert not text
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["<tool_call>get_stock\n" + "<arg_key>" * 20_000 + "</tool_call>"],
+        ["<tool_call>get_stock\n<arg_key>" + "</arg_key><arg_value>" * 10_000 + "</tool_call>"],
+        ["<function=get_stock>" + "<parameter=a>" * 20_000 + "</function>"],
+        ["[TOOL_CALLS]" + "[" * 100_000],
+        [" "] * 20_000,
+    ],
+    ids=["keys", "values", "parameters", "lists", "blanks"],
+)
+def test_a_model_that_repeats_itself_takes_no_longer(pieces: list[str]) -> None:
+    began_s = process_time()
+    assert read(*pieces, STOP) == ("".join(pieces), [])
+    assert process_time() - began_s < 2, "5 to 27 s where each of them was looked for to the end of the text"
+
+
+def test_where_no_tool_may_be_called_the_text_is_text() -> None:
+    with ScriptedServer([chat(QUOTED)]) as server:
+        model = OpenAIModel("m", base_url=server.base_url, text_calls=True)
+
+        async def ask() -> list[Delta]:
+            async with model.stream(replace(request(), tool_choice="none")) as deltas:
+                return [delta async for delta in deltas]
+
+        assert TextDelta(QUOTED) in asyncio.run(ask())

@@ -26,7 +26,7 @@ SIGNS = (
     "functools[",
 )
 """How the calls of well-known models begin."""
-_BARE = re.compile(r"\s*(?:```(?:json)?\s*)?([\[{])|\s*(?:`{1,2}|```[json]*\s*)?\Z")
+_BARE = re.compile(r"\s*(?:```(?:json)?\s*)?([\[{])|\s*(?:`{1,2}|```(?:j|js|jso|json)?\s*)?\Z")
 """What an answer begins with that may be nothing but the JSON of a call."""
 _AROUND = re.compile(
     r"\s+|[,;]|</?tool_calls?>|<\|tool_calls?(?:_[a-z_]+)?\|>|<\|/tool_call\|>|<｜tool▁[^｜]*｜>|</?｜DSML｜\w+>|"
@@ -34,15 +34,18 @@ _AROUND = re.compile(
 )
 """What stands around calls and between them."""
 _NAME = re.compile(r"(?:functions\.)?([\w.-]+)(?::\d+)?(?=\s*[\[<{\n])")
-_PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+# Atomic groups: where the end of a value is missing, the search for it isn't begun again at each end of a key.
+_PAIR = re.compile(r"\s*<arg_key>(?>(.*?)</arg_key>)\s*<arg_value>(?>(.*?)</arg_value>)\s*", re.DOTALL)
 _TAGGED = re.compile(
     r"<function=([^>\s]+)>(.*?)</function>|<｜DSML｜invoke name=\"([^\"]+)\">(.*?)</｜DSML｜invoke>", re.DOTALL
 )
 _PARAMETER = re.compile(
-    r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>|"
-    r"<｜DSML｜parameter name=\"([^\"]+)\"[^>]*>(.*?)</｜DSML｜parameter>",
+    r"\s*(?:<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>|"
+    r"<｜DSML｜parameter name=\"([^\"]+)\"[^>]*>(.*?)</｜DSML｜parameter>)\s*",
     re.DOTALL,
 )
+_WRITTEN_ANEW = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[nrt])?|\s+")
+"""What differs where the same text stands within JSON, or within JSON in JSON, or is indented otherwise."""
 _DECODER = json.JSONDecoder(strict=False)
 
 
@@ -97,7 +100,7 @@ class TextCalls:
 
     def _take(self, text: str) -> list[Delta]:
         self._held.append(text)
-        if self._is_holding:
+        if self._is_holding or (self._may_be_bare and text.isspace()):
             return []
         text = "".join(self._held)
         if self._may_be_bare and (bare := _BARE.match(text)):
@@ -113,7 +116,7 @@ class TextCalls:
 
     def _read_held(self) -> list[Delta]:
         calls = _read("".join(self._held), self._tools)
-        if not calls or any(call.source in said for call in calls for said in self._said):
+        if not calls or self._is_repeated(calls):
             return self.end()
         try:
             deltas: list[Delta] = [
@@ -124,6 +127,11 @@ class TextCalls:
             return self.end()
         self._held = []
         return deltas
+
+    def _is_repeated(self, calls: Sequence[_Call]) -> bool:
+        """Whether the user or a tool has written one of them."""
+        sources = [_squeeze(call.source) for call in calls]
+        return any(source in said for said in map(_squeeze, self._said) for source in sources)
 
 
 def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
@@ -136,18 +144,21 @@ def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
         if around := _AROUND.match(text, place):
             place = around.end()
             if named is not None and around[0] == "</tool_call>":
-                calls.append(_Call(named[0], {}, text[named[1] : start]))
+                # With its end: a name alone is what anybody says.
+                calls.append(_Call(named[0], {}, text[named[1] : place]))
                 named = None
         elif tagged := _TAGGED.match(text, place):
             place = tagged.end()
             name, body = tagged[1] or tagged[3], tagged[2] or tagged[4] or ""
-            pairs = [(found[1] or found[3], found[2] or found[4] or "") for found in _PARAMETER.finditer(body)]
+            pairs = _split_pairs(_PARAMETER, body)
+            if pairs is None:
+                return []
             calls.append(_Call(name, _read_pairs(pairs, tools.get(name)), tagged[0]))
         elif named is not None and text.startswith("<arg_key>", place):
             end = text.find("</tool_call>", place)
-            if end < 0:
+            pairs = None if end < 0 else _split_pairs(_PAIR, text[place:end])
+            if pairs is None:
                 return []
-            pairs = _PAIR.findall(text[place:end])
             calls.append(_Call(named[0], _read_pairs(pairs, tools.get(named[0])), text[named[1] : end]))
             place, named = end, None
         elif text[place] in "{[":
@@ -167,15 +178,36 @@ def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
 
 
 def _read_json(value: JSON, source: str) -> list[_Call]:
-    """The calls in a JSON object or list; one without a name is a call of no tool."""
+    """The calls in a JSON object, or in a list of them."""
     if isinstance(value, list):
-        return [call for item in value for call in _read_json(item, source)]
+        # Each with a text of its own: one of them may have been written by others.
+        return [_read_entry(item, json.dumps(item, ensure_ascii=False)) for item in value]
+    return [_read_entry(value, source)]
+
+
+def _read_entry(value: JSON, source: str) -> _Call:
+    """The call that this is; what is none, is a call of no tool."""
     entry = value if isinstance(value, dict) else {}
     arguments = entry.get("arguments", entry.get("parameters"))
     if isinstance(arguments, str):
         arguments = _read_value(arguments, None)
     is_call = entry.keys() <= {"name", "arguments", "parameters", "id", "type"} and isinstance(arguments, dict)
-    return [_Call(str(entry.get("name")) if is_call else "", cast(dict[str, JSON], arguments), source)]
+    return _Call(str(entry.get("name")) if is_call else "", cast(dict[str, JSON], arguments), source)
+
+
+def _split_pairs(pattern: re.Pattern[str], text: str) -> list[tuple[str, str]] | None:
+    """The names and values that follow each other in the text; None when anything else stands in it."""
+    pairs: list[tuple[str, str]] = []
+    place = 0
+    while place < len(text):
+        found = pattern.match(text, place)
+        if found is None:
+            # Also for blanks alone, which a call without arguments holds.
+            return pairs if text[place:].isspace() else None
+        name, value, *_ = (group for group in found.groups() if group is not None)
+        pairs.append((name, value))
+        place = found.end()
+    return pairs
 
 
 def _read_pairs(pairs: Sequence[tuple[str, str]], tool: ToolSpec | None) -> dict[str, JSON]:
@@ -199,6 +231,11 @@ def _write(arguments: dict[str, JSON]) -> str:
     text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     text.encode()
     return text
+
+
+def _squeeze(text: str) -> str:
+    """The text as it is compared: without blanks and escapes."""
+    return _WRITTEN_ANEW.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
 
 
 def _length_of_beginning(text: str) -> int:

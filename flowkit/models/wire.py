@@ -18,6 +18,9 @@ from flowkit.models.settings import Settings
 from flowkit.models.text_calls import read_text_calls
 from flowkit.models.thinking import Api
 
+MAX_BODY_BYTES = 512 * 1024 * 1024
+"""The longest answer that is read; a model with a runaway loop is stopped long before by its limit of tokens."""
+
 
 class ByteSource(Protocol):
     """Anything that answers a request's body with the bytes of a stream."""
@@ -44,10 +47,6 @@ def build_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
             assert_never(settings.api)
 
 
-MAX_BODY_BYTES = 512 * 1024 * 1024
-"""The longest answer that is read; a model with a runaway loop is stopped long before by its limit of tokens."""
-
-
 @asynccontextmanager
 async def stream_deltas(
     source: ByteSource, request: ModelRequest, silence_s: float = math.inf
@@ -58,7 +57,7 @@ async def stream_deltas(
         source.open(build_body(request, settings)) as chunks,
         aclosing(_read(chunks, _make_reader(settings.api), silence_s)) as deltas,
     ):
-        if settings.text_calls and request.tools:
+        if settings.text_calls and request.tools and request.tool_choice != "none":
             async with aclosing(read_text_calls(deltas, request)) as told:
                 yield told
         else:
