@@ -20,7 +20,7 @@ def _nothing_ran_yet() -> None:  # pyright: ignore[reportUnusedFunction]  # pyte
     running[:] = [0, 0]
 
 
-@tool
+@tool(effect="read")
 async def leaf(number: int = 0, seconds: float = 1) -> int:
     """Take a second."""
     running[0] += 1
@@ -58,7 +58,7 @@ def test_caller_that_is_stopped_while_it_waits_for_a_slot_gives_none_back() -> N
         await asyncio.sleep(1)  # the caller's call has ended, and the long one has the slot
         executor.cancel("caller", "not wanted")
         for number in range(3):
-            executor.add(ToolCall(f"next {number}", "leaf"))
+            executor.add(ToolCall(f"next {number}", "leaf", {"number": number}))
 
     ran = execute([one, leaf], [ToolCall("caller", "one")], drive, slots=1)
     assert running == [0, 1]
@@ -75,7 +75,7 @@ def test_caller_that_is_stopped_while_its_call_runs_ends_at_once() -> None:
         executor.add(ToolCall("behind", "leaf", {"seconds": 9}))
         executor.cancel("caller", "not wanted")
         await executor.wait()
-        executor.add(ToolCall("next", "leaf"))
+        executor.add(ToolCall("next", "leaf", {"number": 1}))
 
     ran = execute([patient, leaf], [ToolCall("caller", "patient")], drive, slots=1)
     assert ran["caller"].ended_s == 0.5
@@ -94,10 +94,31 @@ def test_tool_that_leaves_a_call_behind_keeps_no_slot() -> None:
     async def drive(executor: Executor) -> None:
         await executor.wait("a")
         await asyncio.sleep(1)
-        executor.add(ToolCall("b", "leaf"))
-        executor.add(ToolCall("c", "leaf"))
+        executor.add(ToolCall("b", "leaf", {"number": 1}))
+        executor.add(ToolCall("c", "leaf", {"number": 2}))
 
     ran = execute([hasty, leaf], [ToolCall("a", "hasty")], drive, slots=1)
     assert [task.result() for task in left] == [0]
     assert running == [0, 1]
     assert ran["c"].ended_s == 3.5
+
+
+@tool(effect="read")
+async def ask(number: int, ctx: Context[Any] = CONTEXT) -> int:
+    """Make one call, which may begin early."""
+    return await ctx.call(leaf, number)
+
+
+@pytest.mark.parametrize("sealed", [1, 2])
+@pytest.mark.parametrize("pause_s", [0.5, 3])
+def test_call_of_a_tool_that_ran_early_has_one_end(sealed: int, pause_s: float) -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "ask")
+        assert executor.start_early(ToolCall("a", "ask", {"number": 1}))
+        await asyncio.sleep(pause_s)
+        executor.seal(ToolCall("a", "ask", {"number": sealed}))
+
+    ran = execute([ask, leaf], [], drive)  # it looks at the ends
+    assert ran["a"].value == sealed
+    is_stopped = sealed != 1 and pause_s == 0.5
+    assert ran["a/leaf"].state == ("cancelled" if is_stopped else "finished")

@@ -170,7 +170,8 @@ class Endings(Table):
     def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
         """The early run stands: it, and what it needed, are as good as sealed from the start."""
         for child in self._children(entry):
-            self._seal_early(child, ())
+            if child.sealed_s is None:  # a call that its tool made was sealed then
+                self._seal_early(child, ())
         if repaired:
             entry.more.repaired = repaired
         self._tell_sealed(entry, cast(ToolCall, entry.node))

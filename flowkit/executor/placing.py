@@ -99,11 +99,16 @@ class Placing(Admission):
         return self._open(call, None) if entry is None or entry.state == "void" else entry
 
     def _start_anew(self, entry: Entry) -> Entry:
-        """The same call as if it were only announced: its early run, and those it needed, are stopped and forgotten."""
+        """The same call as if it were only announced: its early run, and those it needed, are stopped and forgotten.
+
+        The calls that its tool made stay, and end with it.
+        """
         fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
         self._entries[entry.id] = fresh
         fresh.dependents, entry.dependents = entry.dependents, None
         for child in self._children(entry):
+            if child.sealed_s is not None:
+                continue
             self._drop(child)
             again = Entry(child.id, child.node, child.plan, fresh, child.order)
             fresh.more.add_child(again)
