@@ -117,6 +117,12 @@ def test_name_of_a_model_is_no_model() -> None:
         Agent(name)
 
 
+def test_path_of_a_journal_is_no_journal(tmp_path: Path) -> None:
+    path: Any = tmp_path / "runs.db"
+    with pytest.raises(ConfigurationError, match=r"such as Journal\('.*runs.db'\), not its path"):
+        Agent(ScriptedModel([]), journal=path)
+
+
 def test_prefetch_takes_calls_and_no_tools() -> None:
     @tool(effect="read")
     def get_order() -> str:
@@ -295,7 +301,7 @@ def answer(request):
         return asked + [call("pay", won=5)] if dies_in == "approval" else asked
     return "It is ordered."
 
-agent = Agent(ScriptedModel(answer), tools=[look, order, pay], cache=False, journal=folder / "runs.db")
+agent = Agent(ScriptedModel(answer), tools=[look, order, pay], cache=False, journal=Journal(folder / "runs.db"))
 result = agent.run_sync("go" if "first" in sys.argv else None, run_id="r1", session="s1", user="Ann")
 print(result.status, result.output, [o.source for o in result.calls], len(result.messages), sep="|")
 """

@@ -76,8 +76,8 @@ class Agent(Generic[OutputT]):
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
     then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. `prefetch` names reads
     that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
-    keeps results with a TTL: True is the user's cache folder, False none. `journal` is a file in which runs survive
-    the process; `allow_changed` lets them go on under changed code. `early=False` starts no call before the model's
+    keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
+    is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before the model's
     turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
     `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request` may trim or guard the messages
     of each request. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
@@ -97,7 +97,7 @@ class Agent(Generic[OutputT]):
         prefetch: Prefetch = (),
         limits: Limits | None = None,
         cache: Cache | bool = True,
-        journal: Journal | str | Path | None = None,
+        journal: Journal | None = None,
         allow_changed: bool = False,
         early: bool = True,
         references: bool = False,
@@ -113,9 +113,12 @@ class Agent(Generic[OutputT]):
             raise ConfigurationError(
                 f"agent {name!r}: a model is expected, such as OpenAIModel({model!r}), not its name"
             )
+        if isinstance(journal, (str, Path)):
+            raise ConfigurationError(
+                f"agent {name!r}: a journal is expected, such as Journal({str(journal)!r}), not its path"
+            )
         self.name = name
         self._cache = cache
-        self._journal = journal
         self._plan: Plan[OutputT] = Plan(
             name=name,
             model=model,
@@ -124,6 +127,7 @@ class Agent(Generic[OutputT]):
             instructions=instructions,
             prefetch=prefetch,
             limits=limits or Limits(),
+            journal=journal,
             allow_changed=allow_changed,
             early=early,
             references=references,
@@ -272,7 +276,11 @@ class Agent(Generic[OutputT]):
 
     def _current_plan(self) -> Plan[OutputT]:
         return replace(
-            self._plan, model=self.model, tools=self.tools, cache=self._open_cache(), journal=self._open_journal()
+            self._plan,
+            model=self.model,
+            tools=self.tools,
+            cache=self._open_cache(),
+            journal=self._overrides.get().get("journal", self._plan.journal),
         )
 
     def _open_cache(self) -> Cache | None:
@@ -280,15 +288,6 @@ class Agent(Generic[OutputT]):
         if isinstance(cache, bool):
             return open_default_cache() if cache else None
         return cast(Cache, cache)
-
-    def _open_journal(self) -> Journal | None:
-        overridden = self._overrides.get().get("journal")
-        if overridden is not None:
-            return cast(Journal, overridden)
-        # A file is opened by the first run, so that making an agent touches no disk.
-        if isinstance(self._journal, (str, Path)):
-            self._journal = Journal(self._journal)
-        return self._journal
 
     def _check_prefetch(self) -> None:
         prefetch = self._plan.prefetch
