@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.server import ScriptedServer, chat
+
 HEAVY = ("openai", "networkx", "diskcache", "jsonschema", "griffe", "typer", "rich", "yaml", "httpx2", "sqlite3")
 
 
@@ -23,6 +25,15 @@ def test_making_a_tool_loads_only_pydantic() -> None:
 
     assert "pydantic" in loaded
     assert loaded & set(HEAVY) == set()
+
+
+def test_asking_a_server_on_this_machine_loads_what_speaks_to_it() -> None:
+    with ScriptedServer([chat("Fine.")]) as server:
+        model = f"OpenAIModel('any', base_url={server.base_url!r}, api_key='any')"
+        loaded = modules_after(f"from flowkit import Agent, OpenAIModel\nAgent({model}, cache=False).run_sync('go')")
+
+    assert "openai" in loaded
+    assert loaded & {"genai_prices", "openai.resources", *HEAVY} == {"openai", "httpx2", "sqlite3"}
 
 
 def test_every_public_name_is_there() -> None:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from flowkit.messages import Usage
 from flowkit.models.base import Model
+from flowkit.models.guard import is_local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,8 @@ def _table_cost(name: str, base_url: str | None, usage: Usage) -> float | None:
 
 @cache
 def _is_in_table(name: str, base_url: str | None) -> bool:
+    if base_url is not None and is_local(base_url):
+        return False  # known without the table, which takes 20 ms to load
     try:
         import genai_prices
     except ModuleNotFoundError:  # the extra `prices` isn't installed: only prices given by hand are known
