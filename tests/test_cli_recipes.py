@@ -71,6 +71,32 @@ def test_denied_refund_fails_the_run(flowkit: Command, shop_data: tuple[str, ...
     assert "ask her first" in ended.err
 
 
+ALERT = """
+from flowkit import recipe, step, tool
+
+@tool(effect="read")
+def write(word: str) -> str:
+    "Write it as a warning."
+    return f"[red]{word}[/red]"
+
+@recipe
+def alert(word: str) -> str:
+    "Write it twice."
+    return step.options(id="again")(write, step.options(id="once")(write, word))
+"""
+
+
+def test_show_tells_the_calls_in_the_order_they_ended_and_results_as_they_are(flowkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "alert.py").write_text(ALERT)
+    flowkit("run", "alert.py", "word=fire", "--run-id", "one")
+    rows = [line.split() for line in flowkit("runs", "show", "one").out.splitlines()[2:]]
+
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("once", "[red]fire[/red]"),
+        ("again", "[red][red]fire[/red][/red]"),
+    ]
+
+
 def test_dry_run_runs_nothing_and_knows_what_is_in_the_cache(flowkit: Command, shop_data: tuple[str, ...]) -> None:
     before = flowkit("run", SHOP, "order_id=ORD-1002", "--dry-run").out.splitlines()
     flowkit("run", SHOP, "order_id=ORD-1002", *shop_data)

@@ -132,11 +132,11 @@ def test_summary_counts_a_call_inside_a_call_once() -> None:
     assert (summary.tools_s, summary.saved_s, summary.calls) == (1.0, 0.0, 1)
 
 
-def test_summary_of_a_recipe_says_nothing_of_tokens() -> None:
+def test_summary_of_a_recipe_says_nothing_of_tokens_and_of_no_time_saved() -> None:
     script = Script()
     script.call("first", 0.0, 1.0)
 
-    assert say_summary(summarise(script.log.events))[1] == "1 call"
+    assert say_summary(summarise(script.log.events)) == ["wall 1.00 s · in tools 1.00 s", "1 call"]
 
 
 def test_call_is_shown_with_the_values_that_its_references_stand_for() -> None:

@@ -1,15 +1,18 @@
 """`flowkit cache`: what the cache holds, and emptying it."""
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from flowkit import codec
 from flowkit.cache import CacheStats, DiskCache, ShownEntry, open_default_cache
 from flowkit.cli.options import AsJson
 from flowkit.cli.output import make_console, print_json, say_bytes
+from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError
 from flowkit.graph.timeline import format_seconds
 
@@ -26,8 +29,8 @@ def stats(as_json: AsJson = False) -> None:
             return
         console = make_console()
         console.print(
-            f"{cache.path}: {found.entries} entries, {say_bytes(found.size_bytes)}, "
-            f"{found.hits} hits, {found.misses} misses",
+            f"{cache.path}: {say_count(found.entries, 'entry', 'entries')}, {say_bytes(found.size_bytes)}, "
+            f"{say_count(found.hits, 'hit')}, {say_count(found.misses, 'miss', 'misses')}",
             soft_wrap=True,
         )
         if found.tools:
@@ -50,7 +53,7 @@ def clear(
     """Forget results: all, or those of a tool, a resource or a user."""
     with _open() as cache:
         cleared = asyncio.run(cache.clear(tool=tool, resource=resource, user=user))
-    print(f"{cleared} {'entry' if cleared == 1 else 'entries'} cleared")
+    print(f"{say_count(cleared, 'entry', 'entries')} cleared")
 
 
 @app.command()
@@ -80,22 +83,21 @@ def path() -> None:
         print(cache.path)
 
 
-class _open:  # used as a context manager, like open()
+@contextmanager
+def _open() -> Generator[DiskCache]:
     """The cache of the environment; raises `ConfigurationError` when it is off."""
-
-    def __enter__(self) -> DiskCache:
-        cache = open_default_cache()
-        if not isinstance(cache, DiskCache):
-            raise ConfigurationError("the cache is off: FLOWKIT_CACHE says so")
-        self._cache = cache
-        return cache
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run(self._cache.close())
+    cache = open_default_cache()
+    if not isinstance(cache, DiskCache):
+        raise ConfigurationError("the cache is off: FLOWKIT_CACHE says so")
+    try:
+        yield cache
+    finally:
+        asyncio.run(cache.close())
 
 
 def _draw_tools(found: CacheStats) -> Table:
-    table = Table("tool", "hits", "misses", "entries", "size", "youngest", "oldest", box=None, pad_edge=False)
+    figures = (Column(name, justify="right") for name in ("hits", "misses", "entries", "size", "youngest", "oldest"))
+    table = Table("tool", *figures, box=None, pad_edge=False)
     for name, tool in sorted(found.tools.items()):
         ages = ("" if age is None else format_seconds(age) for age in (tool.youngest_s, tool.oldest_s))
         table.add_row(name, str(tool.hits), str(tool.misses), str(tool.entries), say_bytes(tool.size_bytes), *ages)

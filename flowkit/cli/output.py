@@ -8,9 +8,9 @@ from flowkit import codec
 
 
 def make_console() -> Console:
-    """Standard output; in a pipe without colours and without wrapping at 80 columns."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    """Standard output, for text as it is: `[red]` is no colour; in a pipe not wrapped at 80 columns."""
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
 
 
 def print_json(value: codec.JSON) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 from flowkit import codec
 from flowkit.apps import load_app
@@ -18,7 +19,7 @@ from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace, read_pairs
 from flowkit.cli.output import make_console, print_json, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
-from flowkit.display.words import say_arguments, say_value, shorten
+from flowkit.display.words import say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
 
@@ -60,8 +61,9 @@ def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) ->
     console.print(f"{summary.run_id}  {summary.name}  {_say_status(summary)}  began {_say_time(summary.began_at)}")
     table = Table(Column("call", no_wrap=True), "tool", "state", "arguments", "result", box=None, pad_edge=False)
     for node in run.nodes.values():
-        result = node.error or ("" if node.value is None else say_value(node.value, 60))
-        table.add_row(node.node, node.tool, node.state, say_arguments(node.arguments, 40), shorten(result, 60))
+        result = node.error or ("" if node.value is None else say_value(node.value))
+        arguments = say_arguments(node.arguments)
+        table.add_row(node.node, node.tool, node.state, _make_cell(arguments, 40), _make_cell(result, 60))
     if run.nodes:
         console.print(table)
     for approval in run.approvals.values():
@@ -125,7 +127,7 @@ def prune(
         removed = opened.prune(age_s, unfinished=unfinished)
         left = opened.get_stats()
     count, size_bytes = sum(left.runs.values()), left.size_bytes + left.blob_bytes
-    print(f"{removed} {'run' if removed == 1 else 'runs'} removed; left: {count}, {say_bytes(size_bytes)}")
+    print(f"{say_count(removed, 'run')} removed; left: {count}, {say_bytes(size_bytes)}")
 
 
 @app.command()
@@ -140,7 +142,9 @@ def stats(as_json: AsJson = False, journal: JournalPath = None) -> None:
         return
     console = make_console()
     began = "" if found.oldest_began_at is None else f", the first of {_say_time(found.oldest_began_at)}"
-    console.print(f"{path}: {sum(found.runs.values())} runs, {say_bytes(size_bytes)}{began}", soft_wrap=True)
+    console.print(
+        f"{path}: {say_count(sum(found.runs.values()), 'run')}, {say_bytes(size_bytes)}{began}", soft_wrap=True
+    )
     for status, count in found.runs.items():
         console.print(f"{count} {status}")
 
@@ -204,6 +208,11 @@ def _read_resolution(done: str | None, retry: bool, fail: str | None) -> Resolut
         return Done(codec.loads(done))
     except ValueError as error:
         raise ConfigurationError(f"--done {done!r} isn't JSON: {error}") from error
+
+
+def _make_cell(text: str, limit: int) -> Text:
+    """One line, cut where the table has no more room for it."""
+    return Text(shorten(text, limit), no_wrap=True, overflow="ellipsis")
 
 
 def _say_status(run: RunSummary) -> str:

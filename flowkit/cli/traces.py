@@ -20,7 +20,7 @@ def show(
 
     console = make_console()
     chart = draw_timeline(open_trace(file), width=console.width, every_call=every_call)
-    console.print(chart, highlight=False, markup=False)
+    console.print(chart)
 
 
 def open_trace(file: Path) -> list[Mapping[str, JSON]]:

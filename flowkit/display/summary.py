@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flowkit.display.words import say_count
 from flowkit.events import CallArguments, Event, RunFinished, TextDelta, ThinkingDelta, UsageReported
 from flowkit.graph.timeline import fold, format_seconds
 from flowkit.messages import Usage
+
+WORTH_SAYING_S = 0.01
+"""What is saved is said from here on; less is within the error of measuring it."""
 
 _TOKENS = (TextDelta, ThinkingDelta, CallArguments)
 
@@ -60,13 +64,14 @@ def say_summary(summary: Summary) -> list[str]:
     times.append(f"wall {format_seconds(summary.wall_s)}")
     if summary.calls:
         times.append(f"in tools {format_seconds(summary.tools_s)}")
+    if summary.saved_s >= WORTH_SAYING_S:
         times.append(f"saved by running at the same time {format_seconds(summary.saved_s)}")
     counts: list[str] = []
     if summary.turns:
-        counts.append(_count(summary.turns, "turn"))
+        counts.append(say_count(summary.turns, "turn"))
     if summary.calls:
         cached = f" ({summary.from_cache} from the cache)" if summary.from_cache else ""
-        counts.append(_count(summary.calls, "call") + cached)
+        counts.append(say_count(summary.calls, "call") + cached)
     if summary.usage.total_tokens:
         counts.append(f"tokens {summary.usage.input_tokens} in, {summary.usage.output_tokens} out")
     if summary.cost_usd or (summary.cost_usd is not None and summary.usage.total_tokens):
@@ -75,10 +80,6 @@ def say_summary(summary: Summary) -> list[str]:
     if counts:
         lines.append(" · ".join(counts))
     return [*lines, *(f"tip: {tip}" for tip in summary.tips)]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _covered_s(spans: list[tuple[float, float]]) -> float:

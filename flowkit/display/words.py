@@ -1,4 +1,4 @@
-"""How values and times are said in one short line."""
+"""How values, arguments and counts are said in one short line."""
 
 import re
 from collections.abc import Mapping
@@ -19,6 +19,15 @@ def shorten(text: str, limit: int) -> str:
     """One line of at most `limit` characters; what is left out shows as `…`."""
     line = " ".join(clean(text).split())
     return line if len(line) <= limit else line[: max(0, limit - 1)] + "…"
+
+
+def say_count(number: int, noun: str, nouns: str | None = None) -> str:
+    """So many of something.
+
+    >>> say_count(1, "entry", "entries"), say_count(0, "run")
+    ('1 entry', '0 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
 
 
 def say_value(value: object, limit: int = 200) -> str:

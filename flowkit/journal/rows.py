@@ -73,11 +73,11 @@ def write_node(
 
 
 def read_nodes(connection: sqlite3.Connection, run_id: str, blobs: BlobFolder) -> dict[str, Recorded]:
-    """Every node of a run. A result whose blob is lost is as if a `read` had never run; of others it is an error."""
+    """Every node of a run, the last to change at the end. A result whose blob is lost is as if a `read` had never run; of others it is an error."""
     nodes: dict[str, Recorded] = {}
     columns = "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources"
     for node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources in connection.execute(
-        f"SELECT {columns} FROM node WHERE run_id = ?", (run_id,)
+        f"SELECT {columns} FROM node WHERE run_id = ? ORDER BY changed", (run_id,)
     ):
         if blob is not None:
             data = blobs.get(blob)
