@@ -38,12 +38,13 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `line` is where it begins."""
+    """A fenced block; `line` is where it begins, `file` what a reader saves it as."""
 
     page: Path
     line: int
     language: str
     text: str
+    file: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -56,7 +57,9 @@ def find_blocks() -> Iterator[Block]:
             indent = len(match["indent"])
             body = "".join(line[indent:] for line in match["body"].splitlines(keepends=True))
             line = text.count("\n", 0, match.start()) + 1
-            yield Block(page, line, match["head"].split()[0] if match["head"].strip() else "", body)
+            title = re.search(r'title="([^"]+)"', match["head"])
+            language = match["head"].split()[0] if match["head"].strip() else ""
+            yield Block(page, line, language, body, title[1] if title else None)
 
 
 def blocks_of(language: str) -> list[Block]:
@@ -100,6 +103,9 @@ def test_python_block_runs(block: Block, surroundings: Path) -> None:
 def test_console_block_runs(block: Block, surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "recipes/knowledge.py" in block.text:
         skip_without_embeddings()
+    for other in find_blocks():
+        if other.page == block.page and other.file is not None:
+            (surroundings / other.file).write_text(other.text, encoding="utf-8")
     for command in read_commands(block.text):
         if command.startswith(SET_UP):
             continue
