@@ -91,6 +91,11 @@ def test_a_model_that_does_not_think_is_not_asked_for_its_thinking() -> None:
     assert "reasoning" not in body
 
 
+def test_a_limit_is_never_smaller_than_the_least_that_is_taken() -> None:
+    body = build_responses_body(ModelRequest((UserMessage("Hi"),), max_tokens=3), GPT)
+    assert body["max_output_tokens"] == 16
+
+
 def test_the_form_of_the_output_stands_in_text() -> None:
     schema: dict[str, JSON] = {"type": "object", "properties": {"a": {"type": "integer"}}}
     body = build_responses_body(ModelRequest((UserMessage("Hi"),), output_schema=schema), GPT)

@@ -28,6 +28,9 @@ from flowkit.models.request_fields import add_settings, is_strict, limit_tokens,
 from flowkit.models.settings import Settings
 from flowkit.models.vendors import family_of, thinks
 
+LEAST_OUTPUT_TOKENS = 16
+"""OpenAI answers 400 to a smaller limit, as it is left at the end of a run with a limit on tokens."""
+
 _CALLS = ("function_call", "custom_tool_call")
 
 
@@ -52,7 +55,7 @@ def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str,
         body["text"] = {"format": {**form, "strict": is_strict(schema)}}
     max_tokens = limit_tokens(request, settings)
     if max_tokens is not None:
-        body["max_output_tokens"] = max_tokens
+        body["max_output_tokens"] = max(max_tokens, LEAST_OUTPUT_TOKENS)
     return add_settings(body, settings, "responses")
 
 
