@@ -122,15 +122,18 @@ def refund(won: int) -> str:
     return f"refunded {won}"
 
 
-def make_old_journal(path: Path) -> None:
-    """The file that a flowkit of the first version wrote: one run is done, one waits for approval."""
+def make_old_journal(path: Path, version: int = 1) -> None:
+    """The file that an older flowkit wrote: one run is done, one waits for approval."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((DATA / "journal_version_1.sql").read_text())
-        connection.execute("PRAGMA user_version = 1")
+        if version == 2:
+            connection.execute("CREATE INDEX run_began ON run (began)")
+        connection.execute(f"PRAGMA user_version = {version}")
 
 
-def test_runs_in_a_journal_of_the_first_version_go_on(tmp_path: Path) -> None:
-    make_old_journal(tmp_path / "j")
+@pytest.mark.parametrize("version", [1, 2])
+def test_runs_in_a_journal_of_an_older_version_go_on(tmp_path: Path, version: int) -> None:
+    make_old_journal(tmp_path / "j", version)
 
     async def go() -> None:
         with opened_journal(tmp_path / "j") as journal:
@@ -144,8 +147,7 @@ def test_runs_in_a_journal_of_the_first_version_go_on(tmp_path: Path) -> None:
 
     run_virtual(go())
     with closing(sqlite3.connect(tmp_path / "j")) as connection:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        assert version == 3
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         plan: Sequence[tuple[object, ...]] = connection.execute(
             "EXPLAIN QUERY PLAN SELECT run_id FROM run ORDER BY began DESC LIMIT 20"
         ).fetchall()
