@@ -47,11 +47,11 @@ class App:
         """How a command line names it."""
         return str(self.path) if self.selected is None else f"{self.path}:{self.selected}"
 
-    def get_agent(self) -> tuple[str, Agent[Any]]:
+    def get_agent(self) -> Agent[Any]:
         """The agent that is meant; raises `ConfigurationError` when that isn't clear."""
         return self._choose("agent", self.agents)
 
-    def get_recipe(self) -> tuple[str, Recipe[..., Any]]:
+    def get_recipe(self) -> Recipe[..., Any]:
         """The recipe that is meant; raises `ConfigurationError` when that isn't clear."""
         return self._choose("recipe", self.recipes)
 
@@ -62,13 +62,13 @@ class App:
         default = _get_default(self.open_data, "user")
         return default if isinstance(default, str) else None
 
-    def _choose(self, kind: str, found: Mapping[str, T]) -> tuple[str, T]:
+    def _choose(self, kind: str, found: Mapping[str, T]) -> T:
         if self.selected is not None:
             if self.selected in found:
-                return self.selected, found[self.selected]
+                return found[self.selected]
             raise ConfigurationError(f"{self.path} has no {kind} {self.selected!r}; {_say_found(kind, found)}")
         if len(found) == 1:
-            return next(iter(found.items()))
+            return next(iter(found.values()))
         if found:
             raise ConfigurationError(
                 f"{self.path} has several {kind}s; name one, {self.path}:{next(iter(found))}: {_say_found(kind, found)}"

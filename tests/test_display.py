@@ -153,6 +153,25 @@ def test_call_is_shown_with_the_values_that_its_references_stand_for() -> None:
     assert say_last_call(script.log.events) == 'ship(fast=true, state="shipped")'
 
 
+def test_call_that_the_model_did_not_ask_for_says_so() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "prefetch/0", "get_order")
+    script.at(0.0, CallSealed, "prefetch/0", {})
+    script.at(0.0, CallStarted, "prefetch/0")
+    script.at(0.5, CallFinished, "prefetch/0", 1)
+
+    assert "✓ get_order()  500 ms, prefetched" in show_on_terminal(script.log.events)
+
+
+def test_text_is_wrapped_between_words_on_a_terminal() -> None:
+    script = Script()
+    script.at(0.1, TextDelta, "Your order is on its way, and arrives tomorrow.", 1)
+
+    lines = show_on_terminal(script.log.events, width=30).splitlines()
+
+    assert [line.rstrip() for line in lines[:2]] == ["Your order is on its way, and", "arrives tomorrow."]
+
+
 @pytest.mark.parametrize(
     "reference", [("get_order", ""), ("get_order", "/nothing"), ("nobody", "/status"), ("inputs", "/x")], ids=str
 )

@@ -259,5 +259,5 @@ def test_svg_of_a_wide_graph_runs_from_left_to_right() -> None:
 def test_picture_in_the_docs_is_what_is_drawn() -> None:
     # To draw it anew: flowkit graph recipes/shop.py -f svg > docs/images/graph.svg
     root = Path(__file__).parent.parent
-    _, recipe = load_app(str(root / "recipes" / "shop.py:order_support")).get_recipe()
+    recipe = load_app(str(root / "recipes" / "shop.py:order_support")).get_recipe()
     assert (root / "docs" / "images" / "graph.svg").read_text(encoding="utf-8") == recipe.graph().to_svg()

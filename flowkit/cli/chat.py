@@ -38,7 +38,7 @@ def chat(
 ) -> None:
     """Talk to an app's agent."""
     loaded = load_app(app)
-    name, agent = loaded.get_agent()
+    agent = loaded.get_agent()
     options = read_pairs(data, "--data")
     is_conversation = message is None and sys.stdin.isatty()
     messages = _read_messages() if message is None else iter([_check_message(message)])
@@ -52,7 +52,7 @@ def chat(
         try:
             runner.run(conversation.open(options, user))
             if is_conversation:
-                note(f"{name}: talk to it; an empty line or Ctrl-D ends.")
+                note(f"{agent.name}: talk to it; an empty line or Ctrl-D ends.")
             status = "done"
             for text in messages:
                 status = _say(runner, conversation, text, is_only=not is_conversation)
@@ -117,7 +117,7 @@ def _read_messages() -> Iterator[str]:
         import_module("readline")  # from here on lines can be edited, and earlier ones called back
     while True:
         try:
-            line = input("> ").strip()
+            line = input("\n> ").strip()
         except EOFError:
             print()
             return

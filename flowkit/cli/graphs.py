@@ -65,8 +65,7 @@ def validate(
 
 
 def _load(app: str, tools: Path | None) -> Recipe[..., Any]:
-    _, recipe = load_app(app, tools=tools).get_recipe()
-    return recipe
+    return load_app(app, tools=tools).get_recipe()
 
 
 def _read(trace: Path | None) -> list[Mapping[str, JSON]] | None:

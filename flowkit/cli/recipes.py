@@ -78,7 +78,7 @@ def run(
 ) -> None:
     """Run a recipe."""
     loaded = load_app(app, tools=tools)
-    _, recipe = loaded.get_recipe()
+    recipe = loaded.get_recipe()
     given = _read_inputs(recipe, inputs, input_file)
     if resume is None:
         _check_inputs(recipe, given)

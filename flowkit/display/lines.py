@@ -44,7 +44,19 @@ def say_call(block: CallBlock) -> str:
 
 
 def say_state(block: CallBlock, now: float) -> str:
-    """Where the call stands: `running 0.3 s`, `0.31 s`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
+    """Where the call stands: `running 0.3 s`, `0.31 s, prefetched`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
+    state = _say_state(block, now)
+    return f"{state}, prefetched" if block.is_prefetched else state
+
+
+def say_result(block: CallBlock, limit: int) -> str:
+    """The result or the reason, shortened; empty while there is none."""
+    if block.state == "finished":
+        return say_value(block.value, limit)
+    return "" if block.is_open and block.ran_t is None else shorten(block.note, limit)
+
+
+def _say_state(block: CallBlock, now: float) -> str:
     match block.state:
         case "finished":
             return _say_finished(block)
@@ -64,13 +76,6 @@ def say_state(block: CallBlock, now: float) -> str:
             return "in doubt: it may have happened"
         case "failed" | "skipped" | "denied" | "cancelled" | "void":
             return block.state
-
-
-def say_result(block: CallBlock, limit: int) -> str:
-    """The result or the reason, shortened; empty while there is none."""
-    if block.state == "finished":
-        return say_value(block.value, limit)
-    return "" if block.is_open and block.ran_t is None else shorten(block.note, limit)
 
 
 def _say_finished(block: CallBlock) -> str:

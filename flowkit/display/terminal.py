@@ -77,13 +77,13 @@ class TerminalDisplay:
                     self._print_whole_lines(block)
                 break
             if self._is_shown(block):
-                self._console.print(self._draw(block), highlight=False, soft_wrap=isinstance(block, TextBlock))
+                self._console.print(self._draw(block), highlight=False)
             self._printed += 1
 
     def _print_whole_lines(self, block: TextBlock) -> None:
         head, newline, tail = block.text.rpartition("\n")
         if newline and not self._counts_only:
-            self._console.print(_draw_text(TextBlock(head, block.is_thinking)), highlight=False, soft_wrap=True)
+            self._console.print(_draw_text(TextBlock(head, block.is_thinking)), highlight=False)
             block.text = tail
 
     def _is_shown(self, block: Block) -> bool:

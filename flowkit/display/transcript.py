@@ -86,6 +86,11 @@ class CallBlock:
     def is_open(self) -> bool:
         return self.state in OPEN
 
+    @property
+    def is_prefetched(self) -> bool:
+        """Whether the agent began it before the model could ask for it."""
+        return self.call.startswith("prefetch/")
+
 
 Block = TextBlock | CallBlock
 
