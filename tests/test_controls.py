@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ToolError
-from flowkit.executor import Executor
+from flowkit.executor import Approve, Executor
 from flowkit.graph import Body, Each, Fallback, Graph, Group, ModelStep, Node, Step, When, index_id, item_id, nest
 from flowkit.graph.conditions import Both, Compare, Condition, Either, IsIn, IsNone, IsTrue, Not
 from flowkit.references import Reference, ToolCall
@@ -361,3 +361,28 @@ def test_graph_looks_as_it_was_made() -> None:
     assert graph.dependents("refund") == ("mail",)
     assert graph.layers() == [["order"], ["refund"], ["mail"]]
     assert graph.critical_path({"order": 5}) == ["order", "refund", "mail"]
+
+
+@tool(approval=True)
+async def sign(value: Any = None) -> str:
+    """Wait for a person."""
+    return f"signed {value}"
+
+
+def test_run_waits_for_a_person_only_when_nothing_else_of_a_control_runs() -> None:
+    steps = (ToolCall("g/sign", "sign"), ToolCall("g/first", "work"), Step("g/then", "save", after=("g/first",)))
+    needs_person = Compare(ITEM, "==", "sign")
+    asks = Body((ToolCall("each/when/sign", "sign", {"value": ITEM}),), Reference("each/when/sign"))
+    works = Body((ToolCall("each/when/save", "save", {"value": ITEM}),), Reference("each/when/save"))
+    body = Body((When("each/when", needs_person, asks, works),), Reference("each/when"))
+
+    async def drive(executor: Executor) -> None:
+        await executor.wait()
+        assert executor.now() == 3
+        for call in executor.pending:
+            executor.decide(call.id, Approve())
+
+    nodes = [Group("g", Body(steps)), Each("each", ["sign", "a", "b", "c", "d", "e", "f"], body, at_once=3)]
+    ran = execute([*TOOLS, sign], nodes, drive)
+    assert ran["each"].value == ["signed sign", *(f"saved {name}" for name in "abcdef")]
+    assert ran["g"].state == "finished"

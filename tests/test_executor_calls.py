@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit.context import CONTEXT, Context
-from flowkit.executor import Executor
+from flowkit.executor import Approve, Executor
 from flowkit.references import ToolCall
 from flowkit.tools import tool
 from tests.executing import execute
@@ -122,3 +122,25 @@ def test_call_of_a_tool_that_ran_early_has_one_end(sealed: int, pause_s: float) 
     assert ran["a"].value == sealed
     is_stopped = sealed != 1 and pause_s == 0.5
     assert ran["a/leaf"].state == ("cancelled" if is_stopped else "finished")
+
+
+def test_run_waits_for_a_person_only_when_no_other_call_of_a_tool_runs() -> None:
+    @tool(approval=True)
+    async def sign() -> str:
+        return "signed"
+
+    @tool(effect="read")
+    async def both(ctx: Context[Any] = CONTEXT) -> str:
+        async def two_in_a_row() -> int:
+            return await ctx.call(leaf, 1) + await ctx.call(leaf, 2)
+
+        word, total = await asyncio.gather(ctx.call(sign), two_in_a_row())
+        return f"{word} {total}"
+
+    async def drive(executor: Executor) -> None:
+        await executor.wait()
+        assert [executor.now(), *(call.id for call in executor.pending)] == [2, "a/sign"]
+        executor.decide("a/sign", Approve())
+
+    ran = execute([both, sign, leaf], [ToolCall("a", "both")], drive)
+    assert ran["a"].value == "signed 3"

@@ -51,7 +51,7 @@ class Admission(Endings):
         self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
         self._log.note(events.CallWaiting, entry.id, "approval")
         if self._journal is None:
-            self._release_stuck()
+            self._look_for_stuck()
         else:
             self._asking.add(entry.id)
             self._runner.start_alone(self._ask_journal(entry, cast(JSON, shown), self._journal))
@@ -63,7 +63,7 @@ class Admission(Endings):
         if entry.id not in self._pending:
             return
         if decided is None:
-            self._release_stuck()
+            self._look_for_stuck()
         else:
             try:
                 self._apply(entry, read_decision(decided))
@@ -71,7 +71,7 @@ class Admission(Endings):
                 # Whoever decided in another process had no tool to check the arguments with.
                 await journal.ask(entry.id, name=entry.node.name, arguments=shown, anew=True)
                 self._log.note(events.CallProgress, entry.id, 0, None, f"the decision can't be carried out: {refused}")
-                self._release_stuck()
+                self._look_for_stuck()
 
     def _apply(self, entry: Entry, decision: Decision) -> None:
         match decision:
@@ -132,8 +132,7 @@ class Admission(Endings):
                     return
                 names = tuple(name for name, _ in ticket.accesses)
                 self._log.note(events.CallWaiting, entry.id, "resource", names)
-                if self._pending and self._waiters:
-                    self._release_stuck()
+                self._look_for_stuck()
                 return
         self._admit(entry)
 

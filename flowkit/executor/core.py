@@ -173,7 +173,7 @@ class Executor(Placing):
         waiter.left = {name for name, entry in asked.items() if entry.state is None or not self._is_told(entry)}
         self._waiters.add(waiter)
         try:
-            self._release_stuck()
+            self._look_for_stuck()
             if waiter.left and not waiter.future.done():
                 await waiter.future
         finally:
@@ -203,16 +203,17 @@ class Executor(Placing):
         return load_result(tool, entry.value) if raw is None else raw
 
     async def run_group(self, group: Group, tools: Mapping[str, AnyTool], parent: str) -> JSON:
-        """The value of nodes that a running tool opens in this graph; the tool holds no slot while it waits."""
-        for name, tool in tools.items():
-            known = self._plan(name)
-            if known is None:
-                self._plans[name] = Plan(tool, remembers=self._remembers)
-            elif known.tool.identity != tool.identity:
-                raise ToolError(f"{group.name}: this run has another tool called {name!r}")
-        self.add(group, parent=parent)
-        entry = self._entries[group.id]
-        await self._wait_within(self._entries[parent], entry)
+        """The value of nodes that a running tool opens in this graph; the tool holds no slot while it waits.
+
+        They call these tools, whatever else the run calls by the same names.
+        """
+        self._brought[group.id] = {name: Plan(tool, remembers=self._remembers) for name, tool in tools.items()}
+        try:
+            self.add(group, parent=parent)
+            entry = self._entries[group.id]
+            await self._wait_within(self._entries[parent], entry)
+        finally:
+            del self._brought[group.id]
         return entry.value
 
     async def _wait_within(self, caller: Entry, entry: Entry) -> None:

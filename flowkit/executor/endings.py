@@ -1,6 +1,8 @@
 """How entries end: one outcome each, told once, and what waited for it goes on or is skipped."""
 
+import asyncio
 from abc import abstractmethod
+from collections.abc import Container
 from typing import cast
 
 from flowkit import events
@@ -206,11 +208,10 @@ class Endings(Table):
             waiter.left.discard(node_id)
             if not waiter.left:
                 waiter.release()
-        if self._pending and self._waiters:
-            self._release_stuck()  # perhaps only those that wait for a person are left
         if entry.extra is not None:
             for told in entry.extra.on_end:
                 told(entry)
+        self._look_for_stuck()  # perhaps only those that wait for a person are left
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
         """Reads, model steps and calls of unknown tools are written down when they are told; effects were before."""
@@ -246,10 +247,15 @@ class Endings(Table):
         if entry.phase >= Phase.FLIGHT:
             self._runner.stop(entry, reason)
 
+    def _look_for_stuck(self) -> None:
+        """Look soon who waits only for a person: a tool or a control may be about to make more calls."""
+        if self._pending and self._waiters and not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_soon(self._release_stuck)
+
     def _release_stuck(self) -> None:
         """Let go of whoever waits only for calls that wait for a person."""
-        if not self._waiters or not self._pending:
-            return
+        self._is_looking = False
         # One that is still being looked up in the journal may have been decided in another process.
         stack = [entry for entry in self._pending.values() if entry.id not in self._asking]
         stuck = {entry.id for entry in stack}
@@ -260,8 +266,9 @@ class Endings(Table):
                 behind += entry.extra.followers
                 if entry.extra.ticket is not None:
                     behind += [self._entries[ticket.owner] for ticket in entry.extra.ticket.followers]
-            if entry.parent is not None and entry.parent.phase == Phase.RUNNING:
-                behind.append(entry.parent)
+            above = entry.parent
+            if above is not None and above.phase == Phase.RUNNING and above.id not in stuck and _is_stuck(above, stuck):
+                behind.append(above)
             for other in behind:
                 if other.id not in stuck and not other.has_ended:
                     stuck.add(other.id)
@@ -292,3 +299,10 @@ class Endings(Table):
     @abstractmethod
     def _free(self, ticket: Ticket) -> None:
         """A ticket waits no more."""
+
+
+def _is_stuck(entry: Entry, stuck: Container[str]) -> bool:
+    """Whether all that it made and that hasn't ended is among these."""
+    # From the last on: those that were made first have most likely ended.
+    children = () if entry.extra is None else reversed(entry.extra.children)
+    return all(child.has_ended or child.id in stuck for child in children)

@@ -84,7 +84,7 @@ class Placing(Admission):
             raise GraphError(f"{node.id!r} is taken: every node needs an id of its own")
         above = None if parent is None else self._entries[parent]
         if plan is None and isinstance(node, ToolCall):
-            plan = self._plans.get(node.name) or self._plan(node.name)
+            plan = self._find_plan(node.name, above) if self._brought else self._plan(node.name)
         self._count += 1
         entry = Entry(node.id, node, plan, above, self._count)
         if above is not None:
@@ -257,8 +257,7 @@ class Placing(Admission):
                 entry.missing = len(unmet)
                 entry.phase = Phase.NEEDS
                 self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
-                if self._pending and self._waiters:
-                    self._release_stuck()
+                self._look_for_stuck()
                 return
         self._go_on(entry)
 

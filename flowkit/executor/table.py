@@ -72,8 +72,11 @@ class Table(ABC):
         self._entries: dict[str, Entry] = {}
         self._count = 0
         self._plans: dict[str, Plan] = {}
+        self._brought: dict[str, Mapping[str, Plan]] = {}
+        """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
         self._pending: dict[str, Entry] = {}
         self._asking: set[str] = set()
+        self._is_looking = False
         self._shared: dict[Hashable, Entry] = {}
         self._resources = Resources()
         self._resource_writes: int = 0
@@ -104,6 +107,15 @@ class Table(ABC):
                 return None
             plan = self._plans[name] = Plan(tool, remembers=self._remembers)
         return plan
+
+    def _find_plan(self, name: str, above: Entry | None) -> Plan | None:
+        """The tool that a node below `above` calls by this name: the nearest group's that brought tools, or the run's."""
+        while above is not None:
+            brought = self._brought.get(above.id)
+            if brought is not None:
+                return brought.get(name)
+            above = above.parent
+        return self._plan(name)
 
     def _value(self, reference: Reference) -> JSON:
         """What a reference points to; raises `ResolutionError`."""
