@@ -13,7 +13,7 @@ from flowkit.errors import ConfigurationError, DefinitionError, ModelError, Tool
 from flowkit.events import CallFinished, CallNew, Event, TextDelta
 from flowkit.executor import Approve
 from flowkit.journal import Journal
-from flowkit.messages import Text, Usage, UserMessage
+from flowkit.messages import Text, ToolMessage, Usage, UserMessage
 from flowkit.models.scripted import ScriptedModel, call
 from flowkit.recipes import Recipe, RecipeResult, ask, each, recipe, step
 from flowkit.recipes.model_steps import write_message
@@ -347,3 +347,31 @@ def test_agents_that_are_tools_of_a_recipe_count_in_what_it_took() -> None:
 
     result = delegate.run_sync()
     assert (result.output, result.usage.total_tokens, result.cost) == ("yes", 7, None)
+
+
+def test_recipes_as_tools_have_tools_and_models_of_their_own_whatever_their_names() -> None:
+    model = ScriptedModel(["first", "second", "third"])
+
+    def make(name: str) -> Recipe[[str], str]:
+        @tool(effect="read")
+        def find(order_id: str) -> str:
+            return f"{name} of {order_id}"
+
+        @recipe(name=name)
+        def tell(order_id: str) -> str:
+            return ask(model, f"Tell the {name} {{found}}.", found=step(find, order_id))
+
+        return tell
+
+    @tool(effect="read")
+    def find(words: str) -> str:
+        return f"found {words}"
+
+    turn = [call("price", order_id="A"), call("price", order_id="B"), call("state", order_id="A")]
+    agent = Agent(
+        ScriptedModel([[*turn, call("find", words="tea")], "Done."]),
+        tools=[find, make("price").as_tool(), make("state").as_tool()],
+        cache=False,
+    )
+    told = [message.text for message in run_virtual(agent.run("go")).messages if isinstance(message, ToolMessage)]
+    assert told == ["first", "second", "third", "found tea"]
