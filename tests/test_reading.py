@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from flowkit.errors import ToolError
 from flowkit.tools.reading import LongResults
 
-_CUT = re.compile(r"\n\[cut: characters \d+ to \d+ of \d+; go on with read_result\(id=\"r1\", offset=(\d+)\)\]\Z")
+_CUT = re.compile(
+    r"\n\[cut: characters \d+ to \d+ of \d+; go on with read_result\(id=\"r1\", offset=(\d+)\), if you have that tool\]\Z"
+)
 
 
 def read_all(results: LongResults, shown: str, limit: int) -> str:

@@ -24,7 +24,7 @@ class LongResults:
     >>> results = LongResults()
     >>> print(results.show("r1", "one two three four", limit=9))
     one two
-    [cut: characters 0 to 8 of 18; go on with read_result(id="r1", offset=8)]
+    [cut: characters 0 to 8 of 18; go on with read_result(id="r1", offset=8), if you have that tool]
     >>> print(results.read("r1", 8, limit=20))
     three four
     """
@@ -88,5 +88,6 @@ def _page(result_id: str, text: str, offset: int, limit: int) -> str:
     space = max(text.rfind(" ", offset, end), text.rfind("\n", offset, end)) + 1
     if space > offset + (end - offset) // 2:
         end = space
-    part = text[offset:end].rstrip()
-    return f'{part}\n[cut: characters {offset} to {end} of {len(text)}; go on with {READ_TOOL}(id="{result_id}", offset={end})]'
+    # The conversation outlives the run, and what the run kept; a later one doesn't offer the tool.
+    how = f'go on with {READ_TOOL}(id="{result_id}", offset={end}), if you have that tool'
+    return f"{text[offset:end].rstrip()}\n[cut: characters {offset} to {end} of {len(text)}; {how}]"
