@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
 
+from flowkit.cli.new import TEMPLATES
 from flowkit.models.weights import SMOLLM2
 from shop_data import open_database
-from tests.command import SHOP, Command, make_command
+from tests.command import ROOT, SHOP, Command, make_command
 from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page
 
 
@@ -277,17 +279,28 @@ def test_cache_that_is_off_says_so(flowkit: Command, monkeypatch: pytest.MonkeyP
     assert flowkit("cache", "stats").err == "flowkit: the cache is off: FLOWKIT_CACHE says so\n"
 
 
-def test_new_app_is_the_shop_and_works(flowkit: Command, tmp_path: Path) -> None:
-    made = flowkit("new", "mine")
-    listed = flowkit("tools", "mine/shop.py")
-    again = flowkit("new", "mine")
+@pytest.mark.parametrize(
+    ("words", "app", "count"),
+    [((), "shop", 3), (("--from", "knowledge"), "knowledge", 3), (("--from", "assistant"), "assistant", 1)],
+    ids=["shop", "knowledge", "assistant"],
+)
+def test_new_app_is_a_whole_copy(
+    flowkit: Command, tmp_path: Path, words: tuple[str, ...], app: str, count: int
+) -> None:
+    made = flowkit("new", "mine", *words)
+    listed = flowkit("tools", f"mine/{app}.py")
+    again = flowkit("new", "mine", *words)
 
     assert (made.code, listed.code, again.code) == (0, 0, 2)
-    assert sorted(path.name for path in (tmp_path / "mine").glob("*.py")) == [
-        "shop.py",
-        "shop_carrier.py",
-        "shop_data.py",
-    ]
+    assert f"mine/{app}.py is an agent" in made.out
+    assert len([*(tmp_path / "mine").glob("*.py")]) == count
+
+
+def test_wheel_holds_the_apps_that_new_copies() -> None:
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copied = [file for template in TEMPLATES.values() for file in template.files]
+
+    assert built["force-include"] == {f"recipes/{file}": f"flowkit/templates/{file}" for file in copied}
 
 
 @pytest.mark.slow
