@@ -355,6 +355,20 @@ def test_a_second_caller_gets_the_result_of_the_first(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_lease_that_was_cancelled_while_it_was_taken_is_free(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as cache:
+            asking = asyncio.create_task(cache.lease("key"))
+            await asyncio.sleep(0)  # the thread has it now
+            asking.cancel()
+            await asyncio.wait([asking])
+            lease = await cache.lease("key", wait_s=1)
+            assert isinstance(lease, Lease)
+            assert lease.owner, "it is held"
+
+    asyncio.run(main())
+
+
 def test_a_released_lease_goes_to_who_waits(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path / "c") as one, opened(tmp_path / "c") as other:

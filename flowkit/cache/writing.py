@@ -3,10 +3,12 @@
 Results that wait at the same time go into one transaction, which also releases the leases of their keys.
 """
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from flowkit.cache.access import Access
@@ -69,18 +71,17 @@ class Writer:
                 self._owners[key] = owner
             return is_ours
 
-        return await self.write(take, True)
+        try:
+            return await self.write(take, True)
+        except asyncio.CancelledError:
+            # The thread takes it all the same, and would renew it for as long as the process lives.
+            self._thread.post(lambda: self._access.write(partial(self._release, key, owner), None), _ignore)
+            raise
 
     async def release_lease(self, key: str, owner: str) -> None:
         """Give it back, where it is still ours."""
-
-        def release(store: Store) -> None:
-            if self._owners.get(key) == owner:
-                del self._owners[key]
-            store.marks.release_leases({key: owner})
-
         if self._owners.get(key) == owner:
-            await self.write(release, None)
+            await self.write(partial(self._release, key, owner), None)
 
     async def close(self) -> None:
         """Write what there is and end the thread; the next write starts it again."""
@@ -125,6 +126,11 @@ class Writer:
         if self._untidy >= TIDY_WRITES:
             self._tidy(store)
 
+    def _release(self, key: str, owner: str, store: Store) -> None:
+        if self._owners.get(key) == owner:
+            del self._owners[key]
+            store.marks.release_leases({key: owner})
+
     def _tidy(self, store: Store) -> None:
         self._untidy = 0
         store.writer.cull()
@@ -141,3 +147,7 @@ class Writer:
     def _flush_counters(self, store: Store) -> None:
         if counts := self._counters.take():
             store.marks.add_counts(counts)
+
+
+def _ignore(_result: object, _error: BaseException | None) -> None:
+    """Nobody waits for it, and what went wrong was counted."""
