@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from flowkit import events
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import GraphError, ToolArgumentsError, ToolError
 from flowkit.executor import Approve, Deny, Executor
+from flowkit.executor.attempts import FIRST_DELAY_S
+from flowkit.executor.running import CALLS_IN_A_ROW
 from flowkit.graph import Step
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Needs, tool
@@ -638,3 +641,162 @@ def test_early_read_that_failed_tells_when_it_did() -> None:
     ran = execute([fail], [], drive)
     (failed,) = [event for event in ran.log.events if event.type == "call.failed"]
     assert (failed.t, failed.to_json()["ended_s"]) == (2, 0)
+
+
+# Slots that are taken when somebody wants one again
+
+
+@tool(effect="read")
+async def outer(ctx: Context[Any] = CONTEXT) -> str:
+    """Look through another tool."""
+    await ctx.call(look)
+    runs.append("outer goes on")
+    return "done"
+
+
+def test_caller_goes_on_when_there_is_a_slot_again_and_before_the_rest() -> None:
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(0.5)
+        executor.add(ToolCall("b", "change", {"name": "b"}))
+        executor.add(ToolCall("c", "change", {"name": "c"}))
+
+    execute([*TOOLS, outer], [ToolCall("o", "outer")], drive, slots=1)
+    assert runs == ["look a", "change b", "outer goes on", "change c"]
+
+
+def test_caller_that_is_cancelled_while_it_waits_for_its_slot_takes_none_along() -> None:
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(0.5)
+        executor.add(ToolCall("b", "change", {"name": "b"}))
+        executor.add(ToolCall("c", "change", {"name": "c"}))
+        await asyncio.sleep(1)
+        executor.cancel("o", "not wanted")
+
+    ran = execute([*TOOLS, outer], [ToolCall("o", "outer")], drive, slots=1)
+    assert runs == ["look a", "change b", "change c"]
+    assert ran.states() == {"o": "cancelled", "o/look": "finished", "b": "finished", "c": "finished"}
+
+
+@pytest.mark.parametrize("rounds", range(5))
+def test_no_slot_is_lost_when_its_waiter_is_cancelled_as_it_gets_it(rounds: int) -> None:
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(0.5)
+        executor.add(ToolCall("b", "change", {"name": "b"}))
+        executor.add(ToolCall("c", "change", {"name": "c"}))
+        await asyncio.sleep(1.5)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        executor.cancel("o", "not wanted")
+
+    ran = execute([*TOOLS, outer], [ToolCall("o", "outer")], drive, slots=1)
+    assert ran["c"].state == "finished"
+
+
+def test_call_that_waits_for_a_named_slot_runs_also_when_its_forerunner_makes_others_ready() -> None:
+    @tool(slot="db")
+    async def query() -> str:
+        await asyncio.sleep(1)
+        return ""
+
+    nodes = [ToolCall("q0", "query"), ToolCall("q1", "query"), ToolCall("c", "change", {"after": Reference("q0")})]
+    ran = execute([*TOOLS, query], nodes, slots={"all": 10, "db": 1})
+    assert ran.started() == {"q0": 0, "q1": 1, "c": 1}
+
+
+def test_loop_gets_its_turn_between_many_calls_that_never_wait() -> None:
+    @tool
+    async def step(after: Any = None) -> int:
+        return rounds
+
+    rounds = 0
+
+    async def drive(executor: Executor) -> None:
+        nonlocal rounds
+        executor.add(ToolCall("s0", "step"))
+        for number in range(1, 300):
+            executor.add(ToolCall(f"s{number}", "step", {"after": Reference(f"s{number - 1}")}))
+        while executor.outcome("s299") is None:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    ran = execute([step], [], drive)
+    seen = [ran[f"s{number}"].value for number in range(300)]
+    assert max(seen.count(value) for value in seen) <= CALLS_IN_A_ROW
+
+
+# How calls end, and what that does to others
+
+
+def test_read_that_failed_runs_again_for_a_later_equal_call() -> None:
+    @tool(effect="read", retries=0)
+    async def flaky() -> str:
+        runs.append("flaky")
+        if len(runs) == 1:
+            raise ToolError("busy")
+        return "there"
+
+    async def drive(executor: Executor) -> None:
+        await executor.wait()
+        executor.add(ToolCall("b", "flaky"))
+
+    ran = execute([flaky], [ToolCall("a", "flaky")], drive)
+    assert ran.states() == {"a": "failed", "b": "finished"}
+
+
+def test_pause_before_a_retry_is_shortened_by_up_to_half() -> None:
+    @tool(effect="read", retries=1)
+    async def broken() -> str:
+        raise ConnectionError("reset")
+
+    ends = [execute([broken], [ToolCall("a", "broken")], random=lambda r=r: r).makespan for r in (0.0, 1.0)]
+    assert ends == pytest.approx([FIRST_DELAY_S, FIRST_DELAY_S / 2])
+
+
+def test_tool_that_cancels_itself_fails_also_after_a_call_was_cancelled() -> None:
+    @tool(effect="read")
+    async def give_up() -> str:
+        raise asyncio.CancelledError
+
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(0.5)
+        executor.cancel("a", "not wanted")
+
+    ran = execute([*TOOLS, give_up], [ToolCall("a", "look"), ToolCall("b", "give_up")], drive, slots=1)
+    assert ran["a"].state == "cancelled"
+    assert (ran["b"].state, ran["b"].error) == ("failed", "the tool cancelled itself")
+
+
+def test_needed_tool_that_the_run_does_not_offer_is_called_all_the_same() -> None:
+    ran = execute([quote], [ToolCall("q", "quote", {"name": "x"})])
+    assert ran.states() == {"q": "finished", "q/order": "finished"}
+
+
+def test_repairs_of_an_early_run_are_told_with_its_seal() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "look")
+        assert executor.start_early(ToolCall("a", "look", {"name": "x"}))
+        await asyncio.sleep(3)
+        executor.seal(ToolCall("a", "look", {"name": "x"}), repaired=("the arguments: a comma too many",))
+
+    ran = execute(TOOLS, [], drive)
+    sealed = [event for event in ran.log.events if isinstance(event, events.CallSealed)]
+    assert [event.repaired for event in sealed] == [("the arguments: a comma too many",)]
+
+
+def test_call_that_waited_for_an_early_run_runs_itself_when_that_is_forgotten() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "look")
+        assert executor.start_early(ToolCall("a", "look", {"name": "x"}))
+        executor.add(ToolCall("b", "look", {"name": "x"}))
+        await asyncio.sleep(0.5)
+        executor.seal(ToolCall("a", "look", {"name": "xy"}))
+
+    ran = execute(TOOLS, [], drive)
+    assert runs == ["look x", "look x", "look xy"]
+    assert ran.states() == {"a": "finished", "b": "finished"}
+
+
+def test_nothing_is_added_to_an_executor_that_was_left() -> None:
+    ran = execute(TOOLS, [])
+    with pytest.raises(GraphError, match="'a': this executor is closed"):
+        ran.executor.add(ToolCall("a", "look"))
