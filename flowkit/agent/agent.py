@@ -77,8 +77,8 @@ class Agent(Generic[OutputT]):
     then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. `prefetch` names reads
     that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
     keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
-    is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before the model's
-    turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
+    is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
+    the model's turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
     `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request` may trim or guard the messages
     of each request. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
     once, in all or by the tools' named slots.

@@ -7,12 +7,13 @@ broke is dropped: its calls are void, what its reads found is kept for the next 
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from flowkit import events
 from flowkit.agent.answer_message import make_message, seal_again
 from flowkit.agent.linking import link, unwrap_literal
+from flowkit.agent.run import Plan
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, ToolArgumentsError
@@ -50,8 +51,12 @@ class FinishedAttempt:
     message: AssistantMessage
     nodes: tuple[str, ...]
     turn: Turn
-    error: ModelError | None
-    ready_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    ready_s: Mapping[str, float]
+
+    @property
+    def error(self) -> ModelError | None:
+        """What broke it off."""
+        return self.turn.error
 
     @property
     def usage(self) -> Usage:
@@ -63,29 +68,27 @@ class Attempt:
 
     def __init__(
         self,
+        plan: Plan[Any],
         executor: Executor,
         log: EventLog,
         tools: Toolset,
         *,
-        source: str,
         turn: int,
         prefix: str,
-        taken: Collection[str] = (),
-        early: bool = True,
-        references: bool = False,
-        calls_left: int | None = None,
-        think_tags: bool = False,
+        taken: Collection[str],
+        calls_left: int | None,
     ) -> None:
+        """`prefix` begins the ids of its calls in the graph; `taken` are ids that a model gave to calls before."""
+        self._source = plan.model.source
+        self._early = plan.early
+        self._references = plan.references
         self._executor = executor
         self._log = log
         self._tools = tools
-        self._source = source
         self._turn = turn
         self._prefix = prefix
-        self._early = early
-        self._references = references
         self._calls_left = calls_left
-        self._assembler = Assembler(known_names=tools.aliases, taken=taken, think_tags=think_tags)
+        self._assembler = Assembler(known_names=tools.aliases, taken=taken, think_tags=plan.think_tags)
         self._calls: dict[int, _Call] = {}
 
     def feed(self, delta: Delta) -> None:
@@ -127,7 +130,6 @@ class Attempt:
             message=make_message(turn, [(call.name, call.sealed) for call in kept if call.sealed], self._source),
             nodes=tuple(call.node for call in kept),
             turn=turn,
-            error=turn.error,
             ready_s={call.node: call.ready_s for call in kept if call.ready_s is not None},
         )
 

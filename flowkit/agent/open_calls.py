@@ -49,7 +49,7 @@ class OpenCalls:
         self._open = dict(calls)
         self._is_first = not self._used
         places = {call.id: place for place, call in enumerate(message.calls)}
-        self._keys = {} if self._keeps_ids else {node: _key(node, places[call.id]) for node, call in calls.items()}
+        self._keys = {} if self._keeps_ids else {node: _make_key(node, places[call.id]) for node, call in calls.items()}
 
     async def wait_ended(self) -> None:
         """Until each has ended, or waits for a person who has not decided yet."""
@@ -138,6 +138,6 @@ def _with_arguments(message: Message, arguments: Mapping[str, str]) -> Message:
     return replace(message, calls=calls)
 
 
-def _key(node: str, place: int) -> str:
+def _make_key(node: str, place: int) -> str:
     """What the call is named by when the run goes on from its history: whatever attempt it came from."""
     return f"turn/{node.split('/')[1]}/call/{place}"

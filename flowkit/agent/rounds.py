@@ -88,7 +88,7 @@ class Rounds(Generic[OutputT]):
         self.messages = self.calls.settle(self.messages, self.tools.now)
 
     async def go(self) -> None:
-        """Until the model has answered. Raises `Stopped`, `LimitReached` and `ModelError` where it can't come to that."""
+        """Until the model has answered; raises `Stopped`, `LimitReached` or `ModelError` when it can't come to that."""
         await self.tools.refresh()
         if not await self._catch_up():
             return
@@ -140,13 +140,13 @@ class Rounds(Generic[OutputT]):
         message = next(message for message in reversed(self.messages) if isinstance(message, AssistantMessage))
         if nodes is None:
             nodes = [f"turn/{self._turn}/call/{position}" for position in range(len(message.calls))]
-        self.calls.open(self._reader(self._turn, "").restore(message.calls, nodes, missing), message)
+        self.calls.open(self._begin_attempt(self._turn, "").restore(message.calls, nodes, missing), message)
 
     async def _take_turn(self) -> FinishedAttempt:
         """One answer of the model, written down; its calls are started when this returns."""
         await self.tools.refresh()
         turn = self._turn + 1
-        reader, finished = await self._ask(turn)
+        attempt, finished = await self._ask(turn)
         message, reason, meter = finished.message, finished.turn.reason, self._meter
         self._turn = turn
         meter.turns += 1
@@ -156,7 +156,7 @@ class Rounds(Generic[OutputT]):
         self.calls.open(dict(zip(finished.nodes, message.calls, strict=True)), message)
         self._log.emit(events.TurnFinished, turn, reason, None, name_answerer(self._plan.model, message))
         await self._record.write_turn(PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd))
-        reader.release()
+        attempt.release()
         return finished
 
     def _say(self, message: AssistantMessage) -> None:
@@ -166,66 +166,62 @@ class Rounds(Generic[OutputT]):
 
     async def _ask(self, turn: int) -> tuple[Attempt, FinishedAttempt]:
         """The first whole answer, after as many attempts as it takes; what it holds back has not started."""
-        attempt = 1
+        number = 1
         while True:
-            reader, finished = await self._attempt(turn, attempt)
+            attempt, finished = await self._attempt(turn, number)
             error = finished.error
             cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None)
             self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
             if error is None:
-                return reader, finished
-            self._dropped += reader.drop(str(error))
+                return attempt, finished
+            self._dropped += attempt.drop(str(error))
             answerer = name_answerer(self._plan.model, finished.message)
             self._log.emit(events.TurnFinished, turn, "error", str(error), answerer)
-            if attempt >= self._plan.attempts or not error.retryable:
+            if number >= self._plan.attempts or not error.retryable:
                 raise error
-            await asyncio.sleep(_delay_s(error, attempt))
-            attempt += 1
+            await asyncio.sleep(_delay_s(error, number))
+            number += 1
 
-    async def _attempt(self, turn: int, attempt: int) -> tuple[Attempt, FinishedAttempt]:
+    async def _attempt(self, turn: int, number: int) -> tuple[Attempt, FinishedAttempt]:
         """Read one answer, to its end or to where it breaks."""
         model = self._plan.model
-        reader = self._reader(turn, self._record.prefix(turn, attempt))
-        request = await self._make_request(turn, attempt)
-        self._log.emit(events.TurnStarted, turn, model.name, attempt)
+        attempt = self._begin_attempt(turn, self._record.prefix(turn, number))
+        request = await self._make_request(turn, number)
+        self._log.emit(events.TurnStarted, turn, model.name, number)
         error: ModelError | None = None
         try:
             async with model.stream(request) as deltas:
                 async for delta in deltas:
-                    reader.feed(delta)
+                    attempt.feed(delta)
         except ModelError as broken:
             error = broken
         except BaseException:  # stopped in the middle: what was said stays, what was being asked for is void
-            said = reader.end(ModelError("the run was stopped")).message.text
-            reader.drop("the run was stopped")
+            said = attempt.end(ModelError("the run was stopped")).message.text
+            attempt.drop("the run was stopped")
             self._say(AssistantMessage(said))
             raise
-        return reader, reader.end(error)
+        return attempt, attempt.end(error)
 
-    def _reader(self, turn: int, prefix: str) -> Attempt:
-        plan = self._plan
+    def _begin_attempt(self, turn: int, prefix: str) -> Attempt:
         return Attempt(
+            self._plan,
             self.graph,
             self._log,
             self.tools.now,
-            source=plan.model.source,
             turn=turn,
             prefix=prefix,
             taken=call_ids(self.messages),
-            early=plan.early,
-            references=plan.references,
-            think_tags=plan.think_tags,
             calls_left=self._meter.calls_left,
         )
 
-    async def _make_request(self, turn: int, attempt: int) -> ModelRequest:
+    async def _make_request(self, turn: int, number: int) -> ModelRequest:
         return await make_request(
             self._plan,
             self._context,
             self.messages,
             self.tools.now,
             turn=turn,
-            attempt=attempt,
+            attempt=number,
             tool_choice=self._choose_tool(),
             max_tokens=self._meter.get_tokens_left(self._plan.model),
         )

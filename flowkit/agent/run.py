@@ -100,7 +100,7 @@ class AgentResult(Generic[OutputT]):
     conversation, ready to be a next run's `history`; `calls` the outcome of every call, needed ones included. `usage`
     and `cost` include what its tools spent by asking agents, and what it spent before a crash; `cost` is in US
     dollars, None where a price isn't known. `prefetched` counts the prefetched calls that the model asked
-    for, and all of them.
+    for, and all of them. `tips` tell, for a person, what tools without a declared effect cost.
     """
 
     output: OutputT | None
