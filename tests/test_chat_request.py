@@ -274,13 +274,6 @@ def test_calls_of_another_model_get_a_signature_that_gemini_3_takes() -> None:
     assert "extra_content" not in call
 
 
-def test_several_fields_of_a_call_go_back_together() -> None:
-    data: JSON = {"extra_content": {"a": 1}, "namespace": "n"}
-    call = RequestedCall("call_1", "f", "{}", ProviderData(LOCAL.source, "item", data))
-    [sent] = tool_calls(AssistantMessage(calls=(call,)), LOCAL)
-    assert (sent["extra_content"], sent["namespace"]) == ({"a": 1}, "n")
-
-
 @given(st.text(min_size=1))
 def test_every_id_becomes_one_that_mistral_takes(call_id: str) -> None:
     """Case T14: nine letters or digits, or the server answers 422."""

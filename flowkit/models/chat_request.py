@@ -160,11 +160,7 @@ def _call(call: RequestedCall, position: int, settings: Settings) -> JSON:
     }
     provider = call.provider
     if provider is not None and provider.source == settings.source:
-        data |= (
-            provider.data
-            if provider.kind == "item" and isinstance(provider.data, dict)
-            else {provider.kind: provider.data}
-        )
+        data[provider.kind] = provider.data
     elif position == 0 and family_of(settings.model) == "gemini" and version_of(settings.model) >= (3, 0):
         # Only the first call of a message carries a signature, and only a foreign message lacks it there.
         data["extra_content"] = {"google": {"thought_signature": FOREIGN_SIGNATURE}}

@@ -97,7 +97,7 @@ def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[s
             case kind if kind in _CALLS:
                 if position in led_to:
                     yield from reasoning
-                    yield _call(led_to[position], settings)
+                    yield _call(led_to[position])
                 reasoning = []
             case _:
                 reasoning.append(data)
@@ -108,7 +108,7 @@ def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[s
     if text:
         yield _said(text)
     for call in rest:
-        yield _call(call, settings)
+        yield _call(call)
 
 
 def _field(mark: ProviderData, name: str) -> str:
@@ -133,17 +133,9 @@ def _pair_calls(marks: Sequence[ProviderData], calls: Sequence[RequestedCall]) -
     return {position: by_id[id] for position, id in wire_ids.items() if id in by_id}
 
 
-def _call(call: RequestedCall, settings: Settings) -> dict[str, JSON]:
-    data: dict[str, JSON] = {
-        "type": "function_call",
-        "call_id": call.id,
-        "name": call.name,
-        "arguments": safe_arguments(call.arguments),
-    }
-    provider = call.provider
-    if provider is not None and provider.source == settings.source and isinstance(provider.data, dict):
-        data = provider.data | data
-    return data
+def _call(call: RequestedCall) -> dict[str, JSON]:
+    arguments = safe_arguments(call.arguments)
+    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
 
 
 def _part(part: Content) -> JSON:
