@@ -402,6 +402,17 @@ def test_the_models_of_openai_that_think_are_asked_over_responses(
     assert OpenAIModel(model, base_url=base_url, api_key="k", **settings).settings.api == api
 
 
+def test_a_gateway_that_the_environment_names_is_asked_over_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert OpenAIModel("gpt-5.6").settings.api == "chat"
+
+
+def test_a_variant_at_a_gateway_is_asked_over_chat() -> None:
+    model = OpenAIModel("gpt-5.6", api_key="k")
+    assert replace(model, base_url="https://gateway.example/v1").settings.api == "chat"
+
+
 def test_a_variant_with_another_model_gets_that_models_interface() -> None:
     model = OpenAIModel("gpt-5.6", api_key="k")
     assert replace(model, model="gpt-4.1").settings.api == "chat"

@@ -34,11 +34,12 @@ class OpenAIModel:
     `base_url` and `api_key` come from `OPENAI_BASE_URL` and `OPENAI_API_KEY` when they aren't given; a server that
     isn't OpenAI's may need no key. Models with the same address, key and headers share one HTTP client. `thinking` is
     True, False, an effort such as `"low"`, or a budget in tokens; what the model's vendor can't be told raises
-    `ConfigurationError` here, not in the middle of a run. `api` is the Responses API for OpenAI's own models that
-    think, which take no tools over Chat Completions any more, and Chat Completions for all others.
-    `json_schema=False` is for servers that can't hold an answer to a schema: it goes into the instructions, and JSON
-    is asked for. `text_calls=True` is for servers that leave their model's calls in the text. Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of
-    known prices. `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
+    `ConfigurationError` here, not in the middle of a run. `api` is the Responses API for models that think at OpenAI's
+    own address, which take no tools over Chat Completions any more, and Chat Completions for all others, also for the
+    same models behind a gateway. `json_schema=False` is for servers that can't hold an answer to a schema: it goes into
+    the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
+    Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
+    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
 
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
     'chat http://127.0.0.1:8080/v1 qwen3'
