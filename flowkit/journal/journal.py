@@ -152,7 +152,8 @@ class Journal:
     def resolve(self, run_id: str, node: str, resolution: Resolution, *, by: str) -> Recorded:
         """Settle a write in doubt, from any process, while nobody drives the run; returns it as it is now.
 
-        The cached reads on its `resources` are as old as before: `cache.bump(…)` ends them. Raises `RunBusy` when somebody does, `RunError` when the node isn't in doubt.
+        Raises `RunBusy` when somebody drives it, `RunError` when the node isn't in doubt. The cached reads on its
+        `resources` stay as they are: `cache.bump(…)` ends them.
         """
 
         def write(connection: sqlite3.Connection) -> Recorded:

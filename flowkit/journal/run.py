@@ -129,8 +129,8 @@ class RunJournal:
     ) -> None:
         """Write down how a node ended: durably for a `write` or `idempotent` one, soon and unwaited for a `read`.
 
-        What the claim said stays unless it is given anew. Raises `ToolResultError` for a
-        value that isn't JSON, `RunBusy` when another driver took over, `StoreError` when it can't be written.
+        What the claim said stays unless it is given anew. Raises `ToolResultError` for a value that isn't JSON,
+        `RunBusy` when another driver took over, `StoreError` when it can't be written.
         """
         data = encode_value(value, node)
         before = self._nodes.get(node)

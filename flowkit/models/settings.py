@@ -21,7 +21,8 @@ class Server:
 
     `timeout_s` bounds the silence before the answer and within it. `max_retries` counts what the `openai` package
     repeats by itself: requests that were refused with 408, 409, 429 or 5xx, or found no connection; never an answer
-    that has begun; with 0 the run repeats them, as attempts that its events show. `api_version` is that of Azure's older addresses.
+    that has begun. With 0 the run repeats them, as attempts that its events show. `api_version` is that of Azure's
+    older addresses.
     """
 
     base_url: str
@@ -37,8 +38,8 @@ class Settings:
     """The settings of one model behind one address; nothing in it is secret but a password in the address.
 
     `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out, and None
-    takes one out. `json_schema` says that the server holds an answer to a schema. `text_calls` looks for
-    calls in the text. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
+    takes one out. `json_schema` says that the server holds an answer to a schema. `text_calls` looks for calls in the
+    text. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
     """
 
     model: str
