@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
 
@@ -34,7 +35,7 @@ MISSING: Any = _Missing()
 """No default."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parameter:
     """One parameter as a caller sees it; `kind` `extra` is `**name`, whose annotation is that of each value."""
 
@@ -48,7 +49,7 @@ class Parameter:
     is_field: bool = False
     """Its default is pydantic's `Field(...)`, which Python would hand over as it is."""
 
-    @property
+    @cached_property
     def wire(self) -> str:
         """What a caller from outside calls it: the alias of a `Field`, such as a word that Python keeps for itself."""
         fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
