@@ -2,19 +2,20 @@
 
     flowkit chat recipes/assistant.py "What is on my calendar on 2026-12-01, and how is the weather in Seoul?"
 
-The calendar is an iCalendar file (RFC 5545) that other programs may read and write too. Only the tools that a request
-needs are told to the model, so that a small request carries few schemas.
+What it shows: tools that are chosen by what was said, so that a small request carries few schemas; reads and writes of
+one resource in their order; a web service with a time limit; writes whose id is the call's own.
+
+The calendar is an iCalendar file (RFC 5545) that other programs may read and write too.
 """
 
 import os
 import sqlite3
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
-from uuid import uuid4
 
 from pydantic import Field
 
@@ -76,9 +77,8 @@ def open_data(
         places_url or os.environ.get("FLOWKIT_PLACES_URL") or PLACES_URL,
     )
     try:
-        with sqlite3.connect(desk.reminders) as database:
-            database.execute("CREATE TABLE IF NOT EXISTS reminders (id TEXT PRIMARY KEY, text TEXT, at TEXT)")
-        database.close()
+        with _open_reminders(desk) as db:
+            db.execute("CREATE TABLE IF NOT EXISTS reminders (id TEXT PRIMARY KEY, text TEXT, at TEXT)")
     except sqlite3.Error as error:
         raise ConfigurationError(f"the reminders {str(desk.reminders)!r} can't be opened: {error}") from error
     yield desk
@@ -113,9 +113,7 @@ def write_calendar(
     As in "Put lunch with Kim into my calendar on 2026-12-01T12:00".
     """
     # The id is the same when this call is repeated, so it can't be written twice.
-    event = Event(
-        ctx.idempotency_key or uuid4().hex, title, _aware(start), _aware(start) + timedelta(minutes=minutes), place
-    )
+    event = Event(ctx.idempotency_key, title, _aware(start), _aware(start) + timedelta(minutes=minutes), place)
     for other in _read_events(ctx.data.calendar):
         if other.id == event.id:
             return other
@@ -173,50 +171,25 @@ def set_reminder(
 
     As in "Remind me to call mother at 2026-12-01T18:00".
     """
-    reminder = Reminder(ctx.idempotency_key or uuid4().hex, text, _aware(at))
-    with sqlite3.connect(ctx.data.reminders) as database:
-        database.execute(
-            "INSERT OR IGNORE INTO reminders VALUES (?, ?, ?)", (reminder.id, text, reminder.at.isoformat())
-        )
-    database.close()
+    reminder = Reminder(ctx.idempotency_key, text, _aware(at))
+    with _open_reminders(ctx.data) as db:
+        db.execute("INSERT OR IGNORE INTO reminders VALUES (?, ?, ?)", (reminder.id, text, reminder.at.isoformat()))
     return reminder
 
 
 TOOLS: tuple[Tool[..., Any], ...] = (read_calendar, write_calendar, check_weather, set_reminder)
-WORDS: dict[str, tuple[str, ...]] = {
-    "calendar.read": (
-        "calendar",
-        "event",
-        "meeting",
-        "appointment",
-        "free",
-        "busy",
-        "schedule",
-        "일정",
-        "캘린더",
-        "약속",
-    ),
-    "calendar.write": (
-        "calendar",
-        "meeting",
-        "appointment",
-        "put",
-        "add",
-        "book",
-        "schedule",
-        "일정",
-        "캘린더",
-        "약속",
-    ),
-    "weather.check": ("weather", "rain", "snow", "warm", "cold", "temperature", "umbrella", "날씨", "비", "우산"),
-    "reminder.set": ("remind", "reminder", "forget", "알림", "알려"),
+WORDS = {
+    "calendar.read": "calendar event meeting appointment free busy schedule 일정 캘린더 약속",
+    "calendar.write": "calendar meeting appointment put add book schedule 일정 캘린더 약속",
+    "weather.check": "weather rain snow warm cold temperature umbrella 날씨 비 우산",
+    "reminder.set": "remind reminder forget 알림 알려",
 }
 
 
 def choose_tools(request: str) -> list[Tool[..., Any]]:
     """The tools whose words stand in the request; all of them when none do."""
     text = request.casefold()
-    chosen = [one for one in TOOLS if any(word in text for word in WORDS[one.name])]
+    chosen = [one for one in TOOLS if any(word in text for word in WORDS[one.name].split())]
     return chosen or list(TOOLS)
 
 
@@ -234,6 +207,13 @@ agent = Agent(
         "several at once when they don't need one another. Answer in the user's language, briefly."
     ),
 )
+
+
+@contextmanager
+def _open_reminders(desk: Desk) -> Generator[sqlite3.Connection]:
+    """A connection of one call: what it changed is committed on leaving."""
+    with closing(sqlite3.connect(desk.reminders)) as connection, connection:
+        yield connection
 
 
 def _aware(moment: datetime) -> datetime:

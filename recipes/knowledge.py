@@ -3,6 +3,9 @@
     flowkit run recipes/knowledge.py:search query="what happens after a crash"
     flowkit chat recipes/knowledge.py "How do I resume a run that was killed?"
 
+What it shows: a recipe whose two searches run at once, the same recipe as a step of another, and a model's answer with
+sources that come from the search and not from the model.
+
 The two searches find different things. Meaning finds what says the same in other words; words find names and codes.
 Their scores can't be added: the results stay apart, or a step of their own ranks them again.
 """

@@ -5,18 +5,20 @@
 
 For each order: read it, ask the carrier where its parcel is, and judge whether someone has to look at it. The report
 is written once, at the end.
+
+What it shows: an `each` with a bound on what runs at once, and a key by which the journal finds an order's steps again;
+retries and a time limit for a service; a step that may be repeated after a crash.
 """
 
-import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from flowkit import CONTEXT, ConfigurationError, Context, ToolError, build, each, recipe, step, tool
+from flowkit import CONTEXT, Context, ToolError, build, each, recipe, step, tool
 from shop_carrier import Carrier, CarrierUnavailable, run_carrier
-from shop_data import create_database, open_database, read_parcels
+from shop_data import open_database, prepare_database, read_parcels
 
 ORDERS_AT_ONCE = 8
 
@@ -79,13 +81,8 @@ def open_data(database: Path | None = None, folder: Path | None = None, latency:
 
     `latency` is what the carrier takes to answer, in seconds.
     """
-    database = database or Path(__file__).with_name("shop.sqlite3")
-    try:
-        create_database(database)
-        parcels = read_parcels(database)
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(f"the database {str(database)!r} can't be opened: {error}") from error
-    with run_carrier(parcels, latency) as carrier:
+    database = prepare_database(database)
+    with run_carrier(read_parcels(database), latency) as carrier:
         yield Night(database, carrier, folder or database.parent)
 
 

@@ -3,6 +3,9 @@
     flowkit chat recipes/shop.py "Where is my order?"
     flowkit run recipes/shop.py order_id=ORD-1002
 
+What it shows: a cache that keeps customers apart, a need that spares the model a turn (`track_parcel`), a write that
+may be repeated and one that a person approves, a prefetch, and a recipe with `each` and `when`.
+
 Whose orders a tool may see comes from the run's context, never from an argument that a model could make up.
 """
 
@@ -32,7 +35,7 @@ from flowkit import (
     when,
 )
 from shop_carrier import Carrier, CarrierUnavailable, run_carrier
-from shop_data import create_database, open_database, read_parcels
+from shop_data import open_database, prepare_database, read_parcels
 
 REFUND_WITHOUT_ASKING_WON = 50_000
 OrderId = Annotated[str, Field(pattern=r"^ORD-\d{4}$", description="As in ORD-1002.")]
@@ -114,16 +117,11 @@ def open_data(user: str = "c-1", database: Path | None = None, latency: float = 
 
     `latency` is what the carrier takes to answer, in seconds.
     """
-    database = database or Path(__file__).with_name("shop.sqlite3")
-    try:
-        create_database(database)
-        with open_database(database) as db:
-            if db.execute("SELECT 1 FROM customers WHERE id = ?", (user,)).fetchone() is None:
-                raise ConfigurationError(f"no customer {user!r}; there are c-1 to c-8")
-        parcels = read_parcels(database)
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(f"the database {str(database)!r} can't be opened: {error}") from error
-    with run_carrier(parcels, latency) as carrier:
+    database = prepare_database(database)
+    with open_database(database) as db:
+        if db.execute("SELECT 1 FROM customers WHERE id = ?", (user,)).fetchone() is None:
+            raise ConfigurationError(f"no customer {user!r}; there are c-1 to c-8")
+    with run_carrier(read_parcels(database), latency) as carrier:
         yield Shop(user, database, carrier)
 
 
@@ -133,15 +131,7 @@ def get_order_status(order_id: OrderId | None = None, ctx: Context[Shop] = CONTE
 
     As in "Where is my order?", "What is the status of my order?" or "When will it arrive?".
     """
-    shop = ctx.data
-    with open_database(shop.database) as db:
-        found = db.execute(
-            "SELECT * FROM orders WHERE customer_id = ? AND (id = ? OR ? IS NULL) ORDER BY placed_on DESC, id DESC LIMIT 1",
-            (shop.customer_id, order_id, order_id),
-        ).fetchone()
-        if found is None:
-            raise ToolError("you have no order yet" if order_id is None else f"you have no order {order_id}")
-        return _read_order(db, found)
+    return _find_order(ctx.data, order_id)
 
 
 @tool(ttl=600, scope="all")
@@ -332,13 +322,15 @@ def _find_zone(destination: str, zones: list[sqlite3.Row]) -> sqlite3.Row | None
     return places[min(places)] if places else None
 
 
-def _find_order(shop: Shop, order_id: str) -> Order:
+def _find_order(shop: Shop, order_id: str | None) -> Order:
+    """This order of the customer, or the latest."""
     with open_database(shop.database) as db:
         found = db.execute(
-            "SELECT * FROM orders WHERE customer_id = ? AND id = ?", (shop.customer_id, order_id)
+            "SELECT * FROM orders WHERE customer_id = ? AND (id = ? OR ? IS NULL) ORDER BY placed_on DESC, id DESC LIMIT 1",
+            (shop.customer_id, order_id, order_id),
         ).fetchone()
         if found is None:
-            raise ToolError(f"you have no order {order_id}")
+            raise ToolError("you have no order yet" if order_id is None else f"you have no order {order_id}")
         return _read_order(db, found)
 
 

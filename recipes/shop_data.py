@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
+from flowkit import ConfigurationError
+
 TABLES = """
 CREATE TABLE customers (id TEXT PRIMARY KEY, name TEXT NOT NULL, english_name TEXT NOT NULL, city TEXT NOT NULL);
 CREATE TABLE zones (city TEXT PRIMARY KEY, english_name TEXT NOT NULL, days INTEGER NOT NULL);
@@ -113,6 +115,21 @@ STATUSES = (
 FIRST_ORDER = 1001
 ORDERS = 72
 FIRST_DAY = date(2026, 9, 1)
+
+
+def prepare_database(path: Path | None) -> Path:
+    """The database at `path`, or beside this file when that is None; it is made when it isn't there.
+
+    Raises `ConfigurationError` when it can't be opened.
+    """
+    path = path or Path(__file__).with_name("shop.sqlite3")
+    try:
+        create_database(path)
+        with open_database(path) as db:
+            db.execute("SELECT 1 FROM orders")
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(f"the database {str(path)!r} can't be opened: {error}") from error
+    return path
 
 
 def create_database(path: Path) -> None:
