@@ -1,8 +1,9 @@
 """A real run in a file, and back: what was asked, the bytes of each answer, and when they came.
 
-The file is JSON lines: a header with the settings, then one line for each request. It holds no key and no header, and
-no text that was named as secret. A replay asks no network: it answers a request that is equal to the recorded one, and
-fails with the difference when it isn't, since an answer to another question proves nothing.
+The file is JSON lines: a header with the settings, then one line for each request. It holds no key and no header. A
+text that was named as secret is left out of requests, and of answers where one piece holds all of it: a model that says
+it again in several pieces isn't seen through. A replay asks no network: it answers a request that is equal to the
+recorded one, and fails with the difference when it isn't, since an answer to another question proves nothing.
 """
 
 import asyncio
