@@ -27,8 +27,8 @@ class Access:
 
     def __init__(self, path: Path, size_limit: int, clock: Clock, counters: Counters) -> None:
         self.store: Store | None = None
-        self.database = path / "cache.db"
-        self.clock = clock
+        self._database = path / "cache.db"
+        self._clock = clock
         self._size_limit = size_limit
         self._counters = counters
         self._opening = RLock()  # what fails to open may have to be moved aside
@@ -37,14 +37,14 @@ class Access:
 
     def ensure(self) -> Store | None:
         """The open store; None while it can't be opened."""
-        if self.store is not None or self.clock.monotonic() < self._reopen_at:
+        if self.store is not None or self._clock.monotonic() < self._reopen_at:
             return self.store
         with self._opening:
             if self.store is None:
                 try:
-                    self.store = open_store(self.database.parent, self._size_limit, self.clock)
+                    self.store = open_store(self._database.parent, self._size_limit, self._clock)
                 except (sqlite3.Error, OSError) as error:
-                    self._reopen_at = self.clock.monotonic() + REOPEN_S
+                    self._reopen_at = self._clock.monotonic() + REOPEN_S
                     self.note_trouble(error)
             return self.store
 
@@ -76,7 +76,7 @@ class Access:
         self._counters.errors += 1
         if not self._has_warned:
             self._has_warned = True
-            logger.warning("the cache in %s is in trouble and answers with misses: %s", self.database.parent, error)
+            logger.warning("the cache in %s is in trouble and answers with misses: %s", self._database.parent, error)
         if is_malformed(error):
             with self._opening:
                 # The connections of other threads end with their threads, or here by the garbage collector.

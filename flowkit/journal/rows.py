@@ -1,4 +1,4 @@
-"""Rows of the journal as values, and values as rows: the one place that knows the columns."""
+"""Rows of the journal as values, and values as rows."""
 
 import sqlite3
 from collections.abc import Iterable
