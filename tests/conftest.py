@@ -1,14 +1,17 @@
-"""What holds for every test: Hypothesis without deadlines, the same examples on the build machine, nothing left behind."""
+"""What every test has: Hypothesis without deadlines, the same examples on the build machine, nothing left behind."""
 
 import asyncio
 import asyncio.runners
 import os
 import threading
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import cast
 
 import pytest
 from hypothesis import settings
+
+from tests.command import Command, make_command
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -18,6 +21,12 @@ GRACE_S = 2.0
 """How long a thread that was told to end may take to do so on a busy machine."""
 
 _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
+
+
+@pytest.fixture
+def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `flowkit …` in an empty folder."""
+    return make_command(tmp_path, monkeypatch)
 
 
 @pytest.hookimpl(wrapper=True)

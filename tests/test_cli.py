@@ -15,13 +15,8 @@ import pytest
 from flowkit.cli.new import TEMPLATES
 from flowkit.models.weights import SMOLLM2
 from shop_data import open_database
-from tests.command import ROOT, SHOP, Command, make_command
+from tests.command import ROOT, SHOP, Command
 from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page
-
-
-@pytest.fixture
-def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return make_command(tmp_path, monkeypatch)
 
 
 @pytest.fixture

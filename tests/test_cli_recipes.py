@@ -14,16 +14,11 @@ import pytest
 
 from flowkit.cache import DiskCache
 from flowkit.journal import Journal
-from tests.command import ROOT, SHOP, Command, make_command
+from tests.command import ROOT, SHOP, Command
 from tests.server import ScriptedServer, chat
 
 NIGHTLY = str(ROOT / "recipes" / "nightly.py")
 CHECK = str(ROOT / "recipes" / "order_check.yaml")
-
-
-@pytest.fixture
-def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return make_command(tmp_path, monkeypatch)
 
 
 @pytest.fixture

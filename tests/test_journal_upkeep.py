@@ -11,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from command import Command, make_command
 from stores import fast_folder, opened_journal
 
 from flowkit.agent import Agent
@@ -21,6 +20,7 @@ from flowkit.journal import Journal
 from flowkit.models.scripted import ScriptedModel
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
+from tests.command import Command
 
 DATA = Path(__file__).parent / "data"
 DAY_S = 86_400.0
@@ -163,11 +163,6 @@ def test_several_may_open_a_journal_that_is_new_or_old_at_once(is_new: bool) -> 
                 make_old_journal(path)
             journals = list(threads.map(Journal, [path] * 12))
             assert {len(journal.runs()) for journal in journals} == {0 if is_new else 2}
-
-
-@pytest.fixture
-def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return make_command(tmp_path, monkeypatch)
 
 
 def test_the_command_line_shows_the_size_and_prunes(flowkit: Command, tmp_path: Path) -> None:
