@@ -54,9 +54,7 @@ def total(quoted: Quote = Needs(quote), insured: float = Needs(insure), gift: bo
 
 
 def names(made: Tool[..., Any]) -> list[str]:
-    properties = made.parameters["properties"]
-    assert isinstance(properties, dict)
-    return list(properties)
+    return list(made.parameters["properties"])
 
 
 def test_needed_parameter_is_hidden_and_its_tools_stand_in_its_place() -> None:

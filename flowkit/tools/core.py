@@ -25,7 +25,6 @@ from flowkit.tools.in_order import run_in_order
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.needs import Need, combine_approvals, find_calls
-from flowkit.tools.schema import Schema
 
 logger = logging.getLogger("flowkit.tools")
 
@@ -163,8 +162,10 @@ class Tool(Generic[P, R_co]):
         """The docstrings' texts on the parameters that a caller sees."""
         return self._callee.parameter_descriptions
 
+    # Schemas are `Any` below their first level where users read or give them: a checker takes no index into `JSON`.
+
     @property
-    def parameters(self) -> Schema:
+    def parameters(self) -> dict[str, Any]:
         """The faithful JSON Schema of the arguments."""
         return self._callee.schema
 
@@ -174,7 +175,7 @@ class Tool(Generic[P, R_co]):
         return self._callee.own_checks
 
     @property
-    def result_schema(self) -> Schema | None:
+    def result_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the result; None when the return annotation doesn't tell."""
         return self._callee.results.schema
 
@@ -183,7 +184,7 @@ class Tool(Generic[P, R_co]):
         """The return annotation."""
         return self._callee.results.annotation
 
-    def for_target(self, target: str = "openai-strict") -> dict[str, JSON]:
+    def for_target(self, target: str = "openai-strict") -> dict[str, Any]:
         """The tool's definition as it stands in a request to this kind of server."""
         kind = parse_target(target)
         return to_wire(make_alias(self.name), self.description, lower(self.parameters, kind, strict=self.strict), kind)
@@ -200,7 +201,7 @@ class Tool(Generic[P, R_co]):
 
     @classmethod
     def from_schema(
-        cls, name: str, description: str, schema: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
+        cls, name: str, description: str, schema: Mapping[str, Any], handler: Callable[..., Any], **options: Any
     ) -> "Tool[..., Any]":
         """A tool with a JSON Schema (draft 2020-12) and no signature; `options` are those of `@tool`.
 
@@ -212,7 +213,7 @@ class Tool(Generic[P, R_co]):
 
     @classmethod
     def from_openai(
-        cls, definition: Mapping[str, JSON], handler: Callable[..., Any], **options: Any
+        cls, definition: Mapping[str, Any], handler: Callable[..., Any], **options: Any
     ) -> "Tool[..., Any]":
         """A tool of a definition as it stands in a request: nested under `function`, or flat."""
         wire = read_definition(definition)

@@ -74,6 +74,14 @@ async def use() -> None:
     await desk.close(Context(Shop("c")), 1)
 
 
+def look() -> None:
+    assert_type(add.parameters["properties"]["a"]["type"], Any)
+    assert_type(add.for_target("openai")["function"]["name"], Any)
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    Tool.from_openai({"type": "function", "function": {"name": "f", "parameters": schema}}, print)
+    Tool.from_schema("f", "", schema, print)
+
+
 anything: Tool[..., object] = add
 wider: Tool[[int, int], object] = Tool.from_schema("f", "", {}, print)
 function: Callable[[int], int] = add
