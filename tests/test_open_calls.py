@@ -10,10 +10,10 @@ from flowkit.agent import Agent
 from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Deny
-from flowkit.messages import Message, ToolMessage
-from flowkit.models.scripted import ScriptedCall, ScriptedModel, call
+from flowkit.messages import AssistantMessage, Message, ToolMessage
+from flowkit.models.scripted import CUT, Script, ScriptedCall, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
-from flowkit.tools import tool
+from flowkit.tools import Needs, tool
 
 
 @tool(effect="read")
@@ -183,3 +183,53 @@ def test_decisions_of_earlier_turns_may_be_given_again() -> None:
         return results
 
     assert [(result.status, result.error) for result in run_virtual(go())] == [("waiting", None)] * 3
+
+
+def test_what_a_call_that_waits_needed_runs_once() -> None:
+    ran: list[str] = []
+
+    @tool
+    def open_ticket(order_id: str) -> str:
+        ran.append(order_id)
+        return f"ticket {order_id}"
+
+    @tool(approval=True)
+    def settle(won: int, ticket: str = Needs(open_ticket)) -> str:
+        return f"paid {won} on {ticket}"
+
+    again: Script = [call("settle", order_id="A", won=5)]
+    agent = Agent(ScriptedModel([["Hm", *again, CUT], again, "Done."]), tools=[settle], cache=False)
+    waiting, done = decide(agent, Approve())
+    assert waiting.pending[0].id == "turn/1/call/0"
+    assert told(done.messages) == ["paid 5 on ticket A"]
+    assert ran == ["A"]
+    assert all(not message.provider for message in done.messages if isinstance(message, AssistantMessage))
+
+
+def test_a_needed_call_that_was_approved_is_not_asked_about_again() -> None:
+    @tool(approval=True)
+    def settle(text: str, paid: str = Needs(pay)) -> str:
+        return f"{text}: {paid}"
+
+    agent = Agent(ScriptedModel([[call("settle", won=5, text="tea")], "Done."]), tools=[settle], cache=False)
+
+    async def go() -> list[AgentResult[str]]:
+        results = [await agent.run("go")]
+        while results[-1].status == "waiting":
+            decisions = {results[-1].pending[0].id: Approve()}
+            results.append(await agent.run(history=results[-1].messages, decisions=decisions))
+        return results
+
+    results = run_virtual(go())
+    assert [pending.name for result in results for pending in result.pending] == ["pay", "settle"]
+    assert told(results[-1].messages) == ["tea: paid 5"]
+
+
+def test_a_call_after_an_empty_answer_is_found_by_its_decision() -> None:
+    agent = Agent(ScriptedModel(["", [call("pay", won=5)], "3"]), tools=[pay], cache=False, output_type=int)
+
+    async def go() -> AgentResult[int]:
+        waiting = await agent.run("go")
+        return await agent.run(history=waiting.messages, decisions={waiting.pending[0].id: Approve()})
+
+    assert run_virtual(go()).output == 3

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from flowkit import events
 from flowkit.agent.answers import make_tips
+from flowkit.agent.carrying import unload
 from flowkit.agent.limits import METER, LimitReached, Meter
 from flowkit.agent.rounds import Rounds, Stopped
 from flowkit.agent.run import AgentResult, Decision, Given, Plan
@@ -82,6 +83,8 @@ class Driver(Generic[OutputT]):
         plan, given = self._plan, self._given
         if plan.journal is not None:
             given = await self._open_record(plan.journal)
+        history, ended = unload(given.history)
+        given = replace(given, history=history)
         context = self._context
         tools = TurnTools(plan.tools, context)
         graph = Executor(
@@ -93,6 +96,7 @@ class Driver(Generic[OutputT]):
             run_id=context.run_id,
             cache=plan.cache,
             journal=self._record.journal,
+            past=ended,
             slots=plan.slots,
         )
         return Rounds(plan, self._log, context, given, graph, tools, self._meter, self._record)

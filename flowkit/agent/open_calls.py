@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import cast
 
 from flowkit.agent.answers import make_tool_message
+from flowkit.agent.carrying import carry
 from flowkit.agent.linking import wrap_literal
 from flowkit.agent.run import Decision, Pending
 from flowkit.codec import JSON, dumps, loads
@@ -44,12 +45,14 @@ class OpenCalls:
         self._open: dict[str, RequestedCall] = {}
         self._undecided: set[str] = set()
 
-    def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage) -> None:
-        """Wait for these calls of the message, by node."""
+    def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage, turn: int) -> None:
+        """Wait for these calls of the message, by node; `turn` counts the messages of the model so far."""
         self._open = dict(calls)
         self._is_first = not self._used
         places = {call.id: place for place, call in enumerate(message.calls)}
-        self._keys = {} if self._keeps_ids else {node: _make_key(node, places[call.id]) for node, call in calls.items()}
+        # What a call is named by when the run goes on from its history: whatever attempt it came from.
+        named = {node: f"turn/{turn}/call/{places[call.id]}" for node, call in calls.items()}
+        self._keys = {} if self._keeps_ids else named
 
     async def wait_ended(self) -> None:
         """Until each has ended, or waits for a person who has not decided yet."""
@@ -87,7 +90,7 @@ class OpenCalls:
             # only of a write that was stopped in the middle nobody knows whether it happened.
             if outcome is not None and (node not in self._undecided or outcome.state == "in_doubt"):
                 settled.append(make_tool_message(requested, outcome, tools.get(requested.name), self._long))
-        settled = self._resolve(settled, tools) if self.pending else list(mend(settled, missing=NOT_RUN))
+        settled = self._keep(settled, tools) if self.pending else list(mend(settled, missing=NOT_RUN))
         self._open = {}
         return settled
 
@@ -110,10 +113,24 @@ class OpenCalls:
                 return key + node[len(opened) :]
         return node
 
-    def _resolve(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
-        """The messages with values for the references to calls that have ended: a later run has only these messages."""
+    def _keep(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
+        """The messages with what has ended for the calls that wait: a run that goes on may have only these messages."""
         resolved = {self._open[node].id: self._arguments(node, tools) for node in self._undecided}
-        return [_with_arguments(message, resolved) for message in messages]
+        ended = {
+            self._key(node): outcome
+            for node, outcome in self._graph.outcomes.items()
+            if outcome.state in ("finished", "failed") and self._is_below(node)
+        }
+        return [
+            carry(_with_arguments(message, resolved), ended)
+            if isinstance(message, AssistantMessage) and any(call.id in resolved for call in message.calls)
+            else message
+            for message in messages
+        ]
+
+    def _is_below(self, node: str) -> bool:
+        """Whether a call that waits needed this one, or made it."""
+        return any(node.startswith(f"{undecided}/") for undecided in self._undecided)
 
     def _arguments(self, node: str, tools: Toolset) -> str:
         """The call's arguments as its model wrote them, with values for the references whose calls have ended."""
@@ -131,13 +148,6 @@ class OpenCalls:
         return dumps(cast(dict[str, JSON], loads(requested.arguments)) | values).decode()
 
 
-def _with_arguments(message: Message, arguments: Mapping[str, str]) -> Message:
-    if not isinstance(message, AssistantMessage):
-        return message
+def _with_arguments(message: AssistantMessage, arguments: Mapping[str, str]) -> AssistantMessage:
     calls = tuple(replace(call, arguments=arguments.get(call.id, call.arguments)) for call in message.calls)
     return replace(message, calls=calls)
-
-
-def _make_key(node: str, place: int) -> str:
-    """What the call is named by when the run goes on from its history: whatever attempt it came from."""
-    return f"turn/{node.split('/')[1]}/call/{place}"

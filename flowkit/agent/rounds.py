@@ -140,7 +140,8 @@ class Rounds(Generic[OutputT]):
         message = next(message for message in reversed(self.messages) if isinstance(message, AssistantMessage))
         if nodes is None:
             nodes = [f"turn/{self._turn}/call/{position}" for position in range(len(message.calls))]
-        self.calls.open(self._begin_attempt(self._turn, "").restore(message.calls, nodes, missing), message)
+        opened = self._begin_attempt(self._turn, "").restore(message.calls, nodes, missing)
+        self.calls.open(opened, message, count_turns(self.messages))
 
     async def _take_turn(self) -> FinishedAttempt:
         """One answer of the model, written down; its calls are started when this returns."""
@@ -153,7 +154,7 @@ class Rounds(Generic[OutputT]):
         meter.calls += len(finished.nodes)
         self.ready_s |= finished.ready_s
         self._say(message)
-        self.calls.open(dict(zip(finished.nodes, message.calls, strict=True)), message)
+        self.calls.open(dict(zip(finished.nodes, message.calls, strict=True)), message, count_turns(self.messages))
         self._log.emit(events.TurnFinished, turn, reason, None, name_answerer(self._plan.model, message))
         await self._record.write_turn(PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd))
         attempt.release()
