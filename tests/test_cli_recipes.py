@@ -97,8 +97,8 @@ def test_dry_run_runs_nothing_and_knows_what_is_in_the_cache(flowkit: Command, s
     flowkit("run", SHOP, "order_id=ORD-1002", *shop_data)
     after = flowkit("run", SHOP, "order_id=ORD-1002", "--dry-run").out.splitlines()
 
-    assert before[0] == 'get_order_status: get_order_status(order_id="ORD-1002"): would run (read)'
-    assert after[0].startswith('get_order_status: get_order_status(order_id="ORD-1002"): in the cache, ')
+    assert before[0] == 'get_order_status(order_id="ORD-1002"): would run (read)'
+    assert after[0].startswith('get_order_status(order_id="ORD-1002"): in the cache, ')
     assert "with what get_order_status gives" in before[2]
     assert 'calculate_shipping(destination="서울"' in after[2]
     assert "in the cache" in after[2]
@@ -127,8 +127,8 @@ def test_dry_run_finds_a_call_in_the_cache_by_what_it_needs(flowkit: Command, tm
     flowkit("run", "needing.py", "order_id=ORD-1")
     after = flowkit("run", "needing.py", "order_id=ORD-1", "--dry-run").out
 
-    assert before == 'quote: quote(order_id="ORD-1"): would run (read)\n'
-    assert after.startswith('quote: quote(order_id="ORD-1"): in the cache, ')
+    assert before == 'quote(order_id="ORD-1"): would run (read)\n'
+    assert after.startswith('quote(order_id="ORD-1"): in the cache, ')
 
 
 @pytest.mark.parametrize(

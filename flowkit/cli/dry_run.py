@@ -45,15 +45,16 @@ class _Walk:
 
     def _say_call(self, call: ToolCall) -> str:
         tool = self._tools[call.name]
+        said = call.id if call.id.rsplit("/", 1)[-1] == call.name else f"{call.id}: {call.name}"
         open_ids = {reference.call_id for reference in find_own_references(call)} - set(self.known)
         if open_ids:
-            return f"{call.id}: {call.name}, with what {', '.join(sorted(open_ids))} gives: {_say_effect(tool)}"
+            return f"{said}, with what {', '.join(sorted(open_ids))} gives: {_say_effect(tool)}"
         try:
             arguments: Any = resolve(dict(call.arguments), self.known.__getitem__)
             hit = self._find(tool, ToolCall(call.id, call.name, arguments))
         except (FlowkitError, ResolutionError) as error:
-            return f"{call.id}: {call.name}: would fail: {error}"
-        said = f"{call.id}: {call.name}({say_arguments(arguments)})"
+            return f"{said}: would fail: {error}"
+        said += f"({say_arguments(arguments)})"
         if hit is None:
             return f"{said}: {_say_effect(tool)}"
         self.known[call.id] = hit.value

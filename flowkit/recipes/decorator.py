@@ -153,17 +153,15 @@ class Recipe(Generic[P, R_co]):
         """The recipe as a tool for agents; its effect and scope are the strongest of its steps."""
         return make_recipe_tool(self.plan)
 
-    # As a step of another recipe
-
     def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:
-        """The inputs by name; raises `DefinitionError` for those it doesn't take."""
+        """The inputs of a step of another recipe, by name; raises `DefinitionError` for those it doesn't take."""
         try:
             return self.plan.interface.call(*args, **kwargs).arguments
         except (TypeError, ToolArgumentsError) as error:
             raise DefinitionError(f"{here()}: {str(error).replace('tool ', 'recipe ', 1)}") from None
 
     def check_output(self, path: tuple[str | int, ...]) -> str | None:
-        """What is wrong with a path in its output."""
+        """What is wrong with a path in its output, as a step of another recipe."""
         schema = self.plan.output.schema
         return None if schema is None else find_problem(schema, path)
 

@@ -110,8 +110,6 @@ class _Loader:
             self._source.fail((), str(error))
         return plan
 
-    # Types
-
     def _read_inputs(self) -> dict[str, JSON]:
         properties: dict[str, JSON] = {
             name: dict(self._read_type(("inputs", name))) for name in self._data.get("inputs", {})
@@ -144,7 +142,7 @@ class _Loader:
     def _read_type(self, path: Path) -> Mapping[str, JSON]:
         held = self._at(path)
         schema = {"type": held} if isinstance(held, str) else cast(Mapping[str, JSON], held)
-        if path != ("returns",) and path[0] == "inputs":
+        if path[0] == "inputs":  # checked with all inputs, by `_read_inputs`
             return schema
         whole = {**schema, "$defs": self._data["$defs"]} if "$defs" in self._data and "$defs" not in schema else schema
         self._check_schema(path, whole)
