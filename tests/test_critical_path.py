@@ -131,3 +131,17 @@ def test_path_of_every_run_reaches_from_its_beginning_to_its_end_without_a_gap(m
     path = find_critical_path(fold(ran.log.events))
     assert all(first.end_s == second.begin_s for first, second in pairwise(path))
     assert sum(link.duration_s for link in path) == ran.makespan
+
+
+def test_who_waited_for_a_slot_follows_nobody_who_had_ended_before() -> None:
+    script = Script()
+    script.call("before", 0, 0, 1)
+    script.call("last", 2, 3, 4, waits={"slot": ()})
+    assert find(script) == [("last", 1)]
+
+
+def test_call_that_took_no_time_follows_who_ended_before_it() -> None:
+    script = Script()
+    script.call("first", 0, 0, 1)
+    script.call("last", 0, 2, 2, waits={"slot": ()})
+    assert find(script) == [("first", 1)]

@@ -71,3 +71,30 @@ def test_line_that_is_no_event_is_named(line: bytes) -> None:
 
 def test_times_read_as_people_write_them() -> None:
     assert [format_seconds(s) for s in (0.34, 1.254, 200)] == ["340 ms", "1.25 s", "3 min 20 s"]
+
+
+def test_turn_and_its_call_have_every_time_that_was_told() -> None:
+    script = Script()
+    script.at(0, events.TurnStarted, 1, "gpt")
+    script.at(1, events.CallNew, "a", "look")
+    script.at(2, events.CallSealed, "a", {"place": "Seoul"})
+    script.at(3, events.CallFailed, "a", "closed")
+    script.at(4, events.TurnFinished, 1, "error", "the stream broke off")
+    timeline = fold(script.log.events)
+    call = timeline.calls["a"]
+    assert (call.new_s, call.sealed_s, call.ended_s, call.describe()) == (1, 2, 3, "failed")
+    turn = timeline.turns[0]
+    assert (turn.started_s, turn.first_s, turn.ended_s, turn.error) == (0, 1, 4, "the stream broke off")
+
+
+def test_trace_without_events_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="the trace holds no events"):
+        read_trace([b"", b"  "])
+
+
+def test_argument_that_only_looks_like_a_reference_is_none() -> None:
+    script = Script()
+    script.call("a", 0, 0, 1)
+    script.at(1, events.CallNew, "b", "look")
+    script.at(1, events.CallSealed, "b", {"tags": {"from_call": "a"}})
+    assert fold(script.log.events).calls["b"].needs == []
