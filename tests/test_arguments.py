@@ -472,3 +472,33 @@ def test_type_that_reads_json_otherwise_isnt_plain() -> None:
     kinds: tuple[Any, ...] = (datetime.date, bytes, set[int], tuple[int, ...], Any, dict[str, Any], int | str, Colour)
     for annotation in kinds:
         assert not is_plain(TypeAdapter[Any](annotation).core_schema)
+
+
+@dataclass
+class Parcel:
+    weight: int
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given_value", "value"),
+    [
+        (tuple[int, Colour], [1, "red"], (1, Colour.RED)),
+        (tuple[Colour, ...], ["red", "green"], (Colour.RED, Colour.GREEN)),
+        (Parcel, {"weight": 1, "note": None}, Parcel(1)),
+    ],
+)
+def test_slips_inside_tuples_and_dataclasses_are_repaired(annotation: Any, given_value: Any, value: Any) -> None:
+    assert taking(annotation).validate({"x": given_value}).values == {"x": value}
+
+
+def test_check_refuses_what_is_wrong_besides_what_it_would_repair() -> None:
+    with pytest.raises(ToolArgumentsError, match="'box'"):
+        buy.check({"item": Reference("c"), "size": "m", "box": 5})
+
+
+def test_value_without_json_is_shown_shortened() -> None:
+    @tool
+    def f(x: Any) -> None: ...
+
+    assert f.validate({"x": {1: object}}).shown == {"x": {"1": "<class 'object'>"}}

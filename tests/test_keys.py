@@ -72,6 +72,8 @@ def test_texts_with_half_a_character_have_keys_of_their_own() -> None:
 
 def test_order_of_dicts_and_sets_makes_no_difference() -> None:
     assert canonicalize({"a": 1, "b": {3, 1, 2}}) == canonicalize({"b": {2, 3, 1}, "a": 1})
+    assert canonicalize({"a", 1, None}) == canonicalize({None, "a", 1})
+    assert canonicalize({"a": 1, 2: None}) == canonicalize({2: None, "a": 1})
 
 
 def test_field_that_was_set_is_equal_to_its_default() -> None:

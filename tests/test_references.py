@@ -46,12 +46,15 @@ def test_pointer_without_end_is_refused() -> None:
         parse_pointer("/" + "9" * 5000)
 
 
-@given(st.lists(st.text(), max_size=4))
+@given(st.lists(st.text() | st.text("~/01"), max_size=4))
 def test_pointer_reads_as_it_was_written(keys: list[str]) -> None:
     assert parse_pointer(format_pointer(tuple(keys))) == tuple(keys)
 
 
-@given(st.text(st.characters(categories=["L"]), min_size=1), st.lists(st.text() | st.integers(), max_size=4))
+@given(
+    st.text(st.characters(categories=["L"]), min_size=1),
+    st.lists(st.text() | st.text("\"'\\]") | st.integers(), max_size=4),
+)
 def test_expression_reads_as_it_was_written(first: str, rest: list[str | int]) -> None:
     path: Path = ("steps", first, *rest)
     assert parse_expression(format_expression(path)) == path
