@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from stores import opened
 
 from flowkit.cache import DiskCache, Hit, HitError, Lease, NullCache, open_default_cache
+from flowkit.cache.marks import MAX_GENERATIONS
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
@@ -655,3 +657,60 @@ def test_no_cache_stores_nothing_and_lets_everybody_compute() -> None:
 def test_diskcache_is_imported_when_a_cache_is_first_used() -> None:
     program = "import sys, flowkit.cache; assert 'diskcache' not in sys.modules; assert 'pickle' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# What only many, or only few, ever see
+
+
+def test_result_of_another_process_that_came_before_the_lease_is_a_hit(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as one, opened(tmp_path / "c") as other:
+            assert one.get("key", tool="t") is None
+            await other.set("key", 7, 60, tool="t")
+            assert value_of(await one.lease("key", tool="t")) == 7  # pyright: ignore[reportArgumentType]  # a Lease would fail here
+            stats = one.get_stats()
+            assert (stats.hits, stats.misses) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_leases_that_ran_out_are_forgotten(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=clock) as one:
+            await one.lease("key")
+            clock.advance(100)
+        async with opened(tmp_path / "c", clock=clock) as other:
+            await other.set("other", 7, 60, tool="t")
+
+    asyncio.run(main())
+    with closing(sqlite3.connect(tmp_path / "c" / "cache.db")) as database:
+        assert database.execute("SELECT key FROM flowkit_lease").fetchall() == []
+
+
+def test_generations_that_are_forgotten_end_the_reads_of_every_resource(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            await cache.bump([f"order:{number}" for number in range(MAX_GENERATIONS)])
+            before = [cache.generation(name) for name in ("order:7", "user:1")]
+            await cache.bump(["rate:usd"])
+            after = [cache.generation(name) for name in ("order:7", "user:1")]
+            assert all(new > old for old, new in zip(before, after, strict=True))
+
+    asyncio.run(main())
+    with closing(sqlite3.connect(tmp_path / "c" / "cache.db")) as database:
+        assert database.execute("SELECT COUNT(*) FROM flowkit_generation").fetchone()[0] < 10
+
+
+def test_a_write_that_could_not_be_told_ends_what_was_read_here_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c") as cache:
+            before = cache.generation("order:1")
+            with closing(sqlite3.connect(tmp_path / "c" / "cache.db")) as database:
+                database.execute("DROP TABLE flowkit_generation")
+                await cache.bump(["order:1"])
+                database.execute("CREATE TABLE flowkit_generation (resource TEXT PRIMARY KEY, number INTEGER)")
+            assert cache.generation("order:1") != before
+
+    asyncio.run(main())
