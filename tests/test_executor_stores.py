@@ -11,9 +11,10 @@ from stores import opened
 from flowkit.cache import Cache, DiskCache
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
+from flowkit.context import CONTEXT, Context
 from flowkit.errors import ToolError
-from flowkit.events import EventLog
-from flowkit.executor import Approve, Executor
+from flowkit.events import CallWaiting, EventLog
+from flowkit.executor import Approve, Deny, Executor
 from flowkit.journal import Fail, Journal, RunJournal
 from flowkit.references import ToolCall
 from flowkit.tools import tool
@@ -271,3 +272,44 @@ def test_decision_is_written_down(tmp_path: Path) -> None:
         assert (decision.approved, decision.by) == (True, "kim")
 
     with_journal(tmp_path, go)
+
+
+def test_denial_made_in_an_earlier_process_holds(tmp_path: Path) -> None:
+    @tool(approval=True)
+    async def buy(won: int) -> str:
+        return "bought"
+
+    async def go(journal: RunJournal) -> None:
+        async def drive(executor: Executor) -> None:
+            await executor.wait()
+            await journal.decide("b", approved=False, reason="too dear", by="kim")
+            executor.cancel_all("the process ends")
+
+        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, run_id="r")
+
+    async def again(journal: RunJournal) -> None:
+        ran = await run([ToolCall("b", "buy", {"won": 1})], [buy], journal=journal, run_id="r")
+        assert (ran["b"].state, ran["b"].error) == ("denied", "too dear")
+        assert ran["b"].decision == Deny("too dear", "kim")
+
+    with_journal(tmp_path, go)
+    with_journal(tmp_path, again)
+
+
+def test_read_that_may_be_shared_waits_for_a_slot_like_any_other(tmp_path: Path) -> None:
+    @tool
+    async def hold(ctx: Context[Any] = CONTEXT) -> str:
+        assert ctx.log is not None
+        async for event in ctx.log.watch():
+            if isinstance(event, CallWaiting) and event.waiting_for == "slot":
+                break
+        runs.append("held")
+        return "done"
+
+    async def go(cache: Cache) -> None:
+        calls = [ToolCall("h", "hold"), ToolCall("r", "get_order", {"order_id": "1"})]
+        ran = await run(calls, [hold, get_order], cache=cache, user="kim", slots=1)
+        assert ran.states() == {"h": "finished", "r": "finished"}
+        assert runs == ["held", "get 1"]
+
+    with_cache(tmp_path, go)

@@ -68,6 +68,7 @@ def tool_texts(messages: Sequence[Message]) -> list[str]:
 def test_a_limit_on_turns_ends_with_a_valid_history() -> None:
     result = run_virtual(agent_of([[call("look", name="a")]] * 9, look, limits=Limits(turns=2)).run("go"))
     assert (result.status, str(result.error)) == ("limit", "the limit of 2 turns is reached")
+    assert tool_texts(result.messages) == ["seen a", "seen a"]
     assert mend(result.messages) == result.messages
 
 
