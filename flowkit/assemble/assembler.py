@@ -33,7 +33,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.text_calls import SIGNS
+from flowkit.models.call_formats import SIGNS
 
 MAX_CALLS = 128
 """The most calls of one turn; a model that loops asks for more."""

@@ -2,57 +2,23 @@
 
 Local servers do that with models they know too little of. Asked for, not guessed: an answer may well speak of calls.
 From the first sign of one the text is held until the answer has ended well. If all that was held is calls of tools that
-the request named, it becomes these calls; if anything else stands in it, it stays the text that it was. What the
-user or a tool has written doesn't become a call by being repeated.
+the request named, it becomes these calls; if anything else stands in it, it stays the text that it was. What the user
+or a tool has written doesn't become a call by being repeated, also where it stood within JSON or was indented otherwise.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from flowkit.codec import JSON, dumps, loads
-from flowkit.messages import ToolMessage, ToolSpec, UserMessage, text_of
+from flowkit.codec import JSON
+from flowkit.messages import ToolMessage, UserMessage, text_of
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
+from flowkit.models.call_formats import SIGNS, WrittenCall, read_calls
 
-SIGNS = (
-    "<tool_call",
-    "<|tool_call",
-    "<｜tool▁call",
-    "<｜DSML｜",
-    "[TOOL_CALLS]",
-    "<function=",
-    "<|python_tag|>",
-    "functools[",
-)
-"""How the calls of well-known models begin."""
 _BARE = re.compile(r"\s*(?:```(?:json)?\s*)?([\[{])|\s*(?:`{1,2}|```(?:j|js|jso|json)?\s*)?\Z")
 """What an answer begins with that may be nothing but the JSON of a call."""
-_AROUND = re.compile(
-    r"\s+|[,;]|</?tool_calls?>|<\|tool_calls?(?:_[a-z_]+)?\|>|<\|/tool_call\|>|<｜tool▁[^｜]*｜>|</?｜DSML｜\w+>|"
-    r"\[/?TOOL_CALLS\]|\[ARGS\]|<\|python_tag\|>|functools(?=\[)|```(?:json)?|<\|(?:eom_id|eot_id|im_end)\|>"
-)
-"""What stands around calls and between them."""
-_NAME = re.compile(r"(?:functions\.)?([\w.-]+)(?::\d+)?(?=\s*[\[<{\n])")
-# Atomic groups: where the end of a value is missing, the search for it isn't begun again at each end of a key.
-_PAIR = re.compile(r"\s*<arg_key>(?>(.*?)</arg_key>)\s*<arg_value>(?>(.*?)</arg_value>)\s*", re.DOTALL)
-_TAGGED = re.compile(
-    r"<function=([^>\s]+)>(.*?)</function>|<｜DSML｜invoke name=\"([^\"]+)\">(.*?)</｜DSML｜invoke>", re.DOTALL
-)
-_PARAMETER = re.compile(
-    r"\s*(?:<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>|"
-    r"<｜DSML｜parameter name=\"([^\"]+)\"[^>]*>(.*?)</｜DSML｜parameter>)\s*",
-    re.DOTALL,
-)
 _WRITTEN_ANEW = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[nrt])?|\s+")
 """What differs where the same text stands within JSON, or within JSON in JSON, or is indented otherwise."""
-_DECODER = json.JSONDecoder(strict=False)
-
-
-class _Call(NamedTuple):
-    name: str
-    arguments: dict[str, JSON]
-    source: str
 
 
 async def read_text_calls(deltas: AsyncIterator[Delta], request: ModelRequest) -> AsyncGenerator[Delta, None]:
@@ -115,7 +81,7 @@ class TextCalls:
         return [TextDelta(text[:start])] if start else []
 
     def _read_held(self) -> list[Delta]:
-        calls = _read("".join(self._held), self._tools)
+        calls = read_calls("".join(self._held), self._tools)
         if not calls or self._is_repeated(calls):
             return self.end()
         try:
@@ -128,102 +94,10 @@ class TextCalls:
         self._held = []
         return deltas
 
-    def _is_repeated(self, calls: Sequence[_Call]) -> bool:
+    def _is_repeated(self, calls: Sequence[WrittenCall]) -> bool:
         """Whether the user or a tool has written one of them."""
         sources = [_squeeze(call.source) for call in calls]
         return any(source in said for said in map(_squeeze, self._said) for source in sources)
-
-
-def _read(text: str, tools: Mapping[str, ToolSpec]) -> list[_Call]:
-    """The calls that this text is; none when anything else stands in it."""
-    calls: list[_Call] = []
-    named: tuple[str, int] | None = None  # a name whose arguments follow, and where it stands
-    place = 0
-    while place < len(text):
-        start = place
-        if around := _AROUND.match(text, place):
-            place = around.end()
-            if named is not None and around[0] == "</tool_call>":
-                # With its end: a name alone is what anybody says.
-                calls.append(_Call(named[0], {}, text[named[1] : place]))
-                named = None
-        elif tagged := _TAGGED.match(text, place):
-            place = tagged.end()
-            name, body = tagged[1] or tagged[3], tagged[2] or tagged[4] or ""
-            pairs = _split_pairs(_PARAMETER, body)
-            if pairs is None:
-                return []
-            calls.append(_Call(name, _read_pairs(pairs, tools.get(name)), tagged[0]))
-        elif named is not None and text.startswith("<arg_key>", place):
-            end = text.find("</tool_call>", place)
-            pairs = None if end < 0 else _split_pairs(_PAIR, text[place:end])
-            if pairs is None:
-                return []
-            calls.append(_Call(named[0], _read_pairs(pairs, tools.get(named[0])), text[named[1] : end]))
-            place, named = end, None
-        elif text[place] in "{[":
-            try:
-                value, place = _DECODER.raw_decode(text, place)
-            except (ValueError, RecursionError):
-                return []
-            if named is not None:
-                value, named, start = {"name": named[0], "arguments": value}, None, named[1]
-            calls += _read_json(value, text[start:place])
-        elif (named is None or named[0] == "function") and (word := _NAME.match(text, place)):
-            # DeepSeek's older models put the kind of the call before its name.
-            named, place = (word[1], start), word.end()
-        else:
-            return []
-    return calls if named is None and all(call.name in tools for call in calls) else []
-
-
-def _read_json(value: JSON, source: str) -> list[_Call]:
-    """The calls in a JSON object, or in a list of them."""
-    if isinstance(value, list):
-        # Each with a text of its own: one of them may have been written by others.
-        return [_read_entry(item, json.dumps(item, ensure_ascii=False)) for item in value]
-    return [_read_entry(value, source)]
-
-
-def _read_entry(value: JSON, source: str) -> _Call:
-    """The call that this is; what is none, is a call of no tool."""
-    entry = value if isinstance(value, dict) else {}
-    arguments = entry.get("arguments", entry.get("parameters"))
-    if isinstance(arguments, str):
-        arguments = _read_value(arguments, None)
-    is_call = entry.keys() <= {"name", "arguments", "parameters", "id", "type"} and isinstance(arguments, dict)
-    return _Call(str(entry.get("name")) if is_call else "", cast(dict[str, JSON], arguments), source)
-
-
-def _split_pairs(pattern: re.Pattern[str], text: str) -> list[tuple[str, str]] | None:
-    """The names and values that follow each other in the text; None when anything else stands in it."""
-    pairs: list[tuple[str, str]] = []
-    place = 0
-    while place < len(text):
-        found = pattern.match(text, place)
-        if found is None:
-            # Also for blanks alone, which a call without arguments holds.
-            return pairs if text[place:].isspace() else None
-        name, value, *_ = (group for group in found.groups() if group is not None)
-        pairs.append((name, value))
-        place = found.end()
-    return pairs
-
-
-def _read_pairs(pairs: Sequence[tuple[str, str]], tool: ToolSpec | None) -> dict[str, JSON]:
-    """Arguments that come as text: JSON, but where the tool takes a text."""
-    properties = None if tool is None else tool.parameters.get("properties")
-    schemas = properties if isinstance(properties, dict) else {}
-    return {name: _read_value(text, schemas.get(name)) for name, text in pairs}
-
-
-def _read_value(text: str, schema: JSON) -> JSON:
-    if b'"string"' in dumps(schema):
-        return text
-    try:
-        return loads(text)
-    except ValueError:
-        return text
 
 
 def _write(arguments: dict[str, JSON]) -> str:
