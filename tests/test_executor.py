@@ -244,6 +244,18 @@ def test_equal_reads_of_another_turn_run_again() -> None:
     assert runs == ["look a", "look a"]
 
 
+def test_equal_reads_around_a_write_share_nothing_also_without_a_resource() -> None:
+    nodes = [
+        ToolCall("before", "look"),
+        Step("w", "change", after=("before",)),
+        Step("after", "look", after=("w",)),
+        Step("at once", "look", after=("w",)),
+    ]
+    ran = execute(TOOLS, nodes)
+    assert runs == ["look a", "change a", "look a"]
+    assert ran["at once"].source == "flight"
+
+
 def test_failed_read_is_tried_again_and_a_write_is_not() -> None:
     attempts: list[str] = []
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from flowkit.context import CONTEXT, Context
+from flowkit.events import CallStarted
 from flowkit.executor import Approve, Executor
 from flowkit.references import ToolCall
-from flowkit.tools import tool
+from flowkit.tools import Needs, tool
 from tests.executing import execute
 
 running = [0, 0]
@@ -32,13 +33,13 @@ async def leaf(number: int = 0, seconds: float = 1) -> int:
     return number
 
 
-@tool
+@tool(effect="read")
 async def fan(count: int, ctx: Context[Any] = CONTEXT) -> int:
     """Make calls at once."""
     return sum(await asyncio.gather(*(ctx.call(leaf, number) for number in range(count))))
 
 
-@tool
+@tool(effect="read")
 async def one(ctx: Context[Any] = CONTEXT) -> int:
     """Make one call."""
     return await ctx.call(leaf)
@@ -144,3 +145,42 @@ def test_run_waits_for_a_person_only_when_no_other_call_of_a_tool_runs() -> None
 
     ran = execute([both, sign, leaf], [ToolCall("a", "both")], drive)
     assert ran["a"].value == "signed 3"
+
+
+def test_tool_that_asks_again_gets_a_new_result() -> None:
+    progress = iter(range(10))
+
+    @tool(effect="read")
+    async def get_progress() -> int:
+        await asyncio.sleep(1)
+        return next(progress)
+
+    @tool(effect="read")
+    async def is_done(progress: int = Needs(get_progress)) -> bool:
+        return progress >= 3
+
+    @tool(effect="read")
+    async def ask_again(ctx: Context[Any] = CONTEXT) -> list[Any]:
+        return [await ctx.call(tool) for tool in (get_progress, get_progress, is_done, is_done)]
+
+    ran = execute([ask_again, is_done, get_progress], [ToolCall("a", "ask_again")])
+    assert ran["a"].value == [0, 1, False, True]
+
+
+def test_tool_takes_what_was_found_before_it_began_and_joins_what_runs() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.add(ToolCall("before", "leaf"))
+        await asyncio.sleep(2)
+        executor.add(ToolCall("one", "one"))
+        executor.add(ToolCall("fan", "fan", {"count": 3}))
+        executor.add(ToolCall("another", "fan", {"count": 2}))
+
+    ran = execute([one, fan, leaf], [], drive)
+    assert [event.call for event in ran.log.events if isinstance(event, CallStarted)] == [
+        "before",
+        "one",
+        "fan",
+        "another",
+        "fan/leaf_2",
+        "fan/leaf_3",
+    ]

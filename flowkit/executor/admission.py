@@ -185,8 +185,6 @@ class Admission(Endings):
             ticket = entry.more.ticket
             assert ticket is not None
             ticket.has_started = True
-            if not plan.is_read:
-                self._resource_writes += 1
         if not plan.is_read or not self._share(entry, plan, entry.arguments):
             self._runner.start(entry)
 
@@ -205,9 +203,8 @@ class Admission(Endings):
             return False
         if stored is not None and self._take_stored(entry, stored):
             return True
-        shared = (key, self._resource_writes) if resources else key
-        leader = self._shared.get(shared)
-        if leader is not None and leader.state == "finished":
+        leader = self._shared.get(key)
+        if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
             entry.value, entry.source, entry.age_s = leader.value, "flight", None
             self._end(entry, "finished")
             return True
@@ -216,8 +213,8 @@ class Admission(Endings):
             entry.phase = Phase.FLIGHT
             self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
             return True
-        self._shared[shared] = entry
-        entry.key = shared
+        self._shared[key] = entry
+        entry.key = key
         if stored is None:
             return False
         self._runner.start_shared(entry, stored, self._user if tool.scope == "user" else None)
@@ -242,6 +239,20 @@ def read_decision(decided: RecordedDecision) -> Decision:
         return Deny(decided.reason, decided.by)
     arguments = decided.arguments
     return Approve(arguments if isinstance(arguments, dict) else None, decided.by)
+
+
+def _may_know(entry: Entry, ended: Entry) -> bool:
+    """Whether a running tool made this call after it may have seen that result: who asks again wants a new one."""
+    made = entry
+    while (caller := made.parent) is not None:
+        if caller.phase == Phase.RUNNING and caller.plan is not None:
+            assert caller.started_s is not None
+            assert ended.ended_s is not None
+            assert made.sealed_s is not None
+            if caller.started_s <= ended.ended_s <= made.sealed_s:
+                return True
+        made = caller
+    return False
 
 
 def _find_write_around(entry: Entry) -> Entry | None:

@@ -71,6 +71,8 @@ class Endings(Table):
             entry.value = None
         # Nobody needs them any more, and a million of them would be in the garbage collector's way.
         entry.arguments = entry.bound = None
+        if self._shared and entry.started_s is not None:
+            self._end_sharing(entry)
         if entry.sealed_s is not None:
             self._tell(entry)
         else:
@@ -82,6 +84,11 @@ class Endings(Table):
         if entry.dependents is None and entry.extra is None and not self._fail_fast:
             return  # nobody waits for it
         self._let_go_on(entry)
+
+    def _end_sharing(self, entry: Entry) -> None:
+        """What was read before a write says nothing of what is there after it."""
+        if entry.plan is not None and not entry.plan.is_read:
+            self._shared.clear()
 
     def _let_go_on(self, entry: Entry) -> None:
         """Start or skip what waited for it."""
@@ -142,8 +149,8 @@ class Endings(Table):
             failure.job.on_free.append(lambda: self._leave(entry))
             return
         ticket, entry.extra.ticket = entry.extra.ticket, None
-        if ticket.has_started and entry.plan is not None and not entry.plan.is_read:
-            self._resource_writes += 1
+        if ticket.has_started:
+            self._end_sharing(entry)  # again: a thread may have gone on writing when its call had ended
         for freed in self._resources.leave(ticket):
             self._free(freed)
 
@@ -233,9 +240,9 @@ class Endings(Table):
 
     def _become(self, entry: Entry, state: State, reason: str) -> None:
         """Void what was never sealed; what it found stays for equal calls of this turn."""
-        if entry.key is not None and entry.state == "finished":
+        if entry.key is not None and entry.state == "finished" and self._shared.get(entry.key) is entry:
             kept = Entry(entry.id, entry.node, None, None, entry.order)
-            kept.phase, kept.state, kept.value = Phase.ENDED, "finished", entry.value
+            kept.phase, kept.state, kept.value, kept.ended_s = Phase.ENDED, "finished", entry.value, entry.ended_s
             self._shared[entry.key] = kept
         entry.phase, entry.state, entry.error, entry.value = Phase.ENDED, state, reason, None
         entry.sealed_s = None

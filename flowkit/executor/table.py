@@ -79,7 +79,6 @@ class Table(ABC):
         self._is_looking = False
         self._shared: dict[Hashable, Entry] = {}
         self._resources = Resources()
-        self._resource_writes: int = 0
         self._mismatches: dict[tuple[AnyTool, Path, AnyTool, str], str | None] = {}
         self._ended: deque[Entry] = deque()
         self._is_settling = False
