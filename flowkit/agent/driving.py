@@ -96,7 +96,8 @@ class Driver(Generic[OutputT]):
             run_id=context.run_id,
             cache=plan.cache,
             journal=self._record.journal,
-            past=ended,
+            # Without a decision a history may be anybody's, a browser's above all, and what is needed is never theirs to say.
+            past=ended if given.decisions else None,
             slots=plan.slots,
         )
         return Rounds(plan, self._log, context, given, graph, tools, self._meter, self._record)
