@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -339,6 +340,28 @@ def test_cancelled_write_that_had_started_is_in_doubt() -> None:
     assert runs == ["change a"]
 
 
+def test_call_behind_one_that_would_not_be_stopped_ends_as_it_would_alone() -> None:
+    @tool
+    async def stubborn() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(9)
+        return "done all the same"
+
+    @tool
+    async def give_up() -> str:
+        raise asyncio.CancelledError
+
+    async def drive(executor: Executor) -> None:
+        await asyncio.sleep(1)
+        executor.cancel("a", "not wanted")
+        async with asyncio.timeout(9):
+            await executor.wait()
+
+    ran = execute([stubborn, give_up], [ToolCall("a", "stubborn"), ToolCall("b", "give_up")], drive, slots=1)
+    assert ran.states() == {"a": "finished", "b": "failed"}
+    assert ran["b"].error == "the tool cancelled itself"
+
+
 def test_fail_fast_cancels_the_rest() -> None:
     @tool
     async def fail_late() -> str:
@@ -474,6 +497,15 @@ def test_approval_holds_only_what_it_is_about() -> None:
     ran = execute([*TOOLS, refund], nodes, drive)
     assert ran["large"].value == "refunded 90000"
     assert ran["behind"].state == "finished"
+
+
+def test_rule_of_a_call_that_was_cancelled_is_not_asked(caplog: pytest.LogCaptureFixture) -> None:
+    async def drive(executor: Executor) -> None:
+        executor.cancel("a", "not wanted")
+
+    ran = execute([refund], [ToolCall("a", "refund", {"won": 10})], drive)
+    assert ran.states() == {"a": "cancelled"}
+    assert not caplog.records
 
 
 def test_denied_call_skips_who_needs_it() -> None:

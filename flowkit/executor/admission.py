@@ -25,6 +25,8 @@ class Admission(Endings):
 
     async def _judge(self, entry: Entry, rule: ApprovalRule) -> None:
         """Ask the tool's rule whether a person has to decide."""
+        if entry.has_ended:
+            return
         failure = await self._runner.ask_rule(entry, rule)
         if entry.has_ended:
             return

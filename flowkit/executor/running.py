@@ -163,11 +163,13 @@ class Runner(Attempts):
         self._send_for_help()
         self._send_for_help()
         in_a_row = 0
+        was_stopped = False
         before = contextvars.copy_context()
         while following is not None:
             entry = following
-            if in_a_row >= CALLS_IN_A_ROW or contextvars.copy_context() != before:
-                # A tool that set a context variable must not be seen by the next call; the loop gets its turn, too.
+            if in_a_row >= CALLS_IN_A_ROW or was_stopped or contextvars.copy_context() != before:
+                # What a tool left in the task, a variable or a cancellation, must not reach the next call; and the
+                # loop gets its turn, too.
                 self._ready.appendleft(entry)
                 self._send_for_help()
                 return
@@ -179,6 +181,7 @@ class Runner(Attempts):
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 self._broken(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
+            was_stopped = entry.stop is not None
             is_simple = failure is None and entry.extra is None
             following = self._free(entry.slot) if is_simple else self._release(entry, failure)
             self._is_settling = True
