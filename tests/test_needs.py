@@ -381,6 +381,17 @@ def test_needed_methods_are_bound_with_the_object() -> None:
     assert fast.price.identity == fast.price.identity != slow.price.identity
 
 
+def test_foreign_tool_whose_property_refers_to_definitions_is_refused_as_a_need() -> None:
+    place = {"type": "object", "properties": {"city": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"place": {"$ref": "#/$defs/Place"}}, "$defs": {"Place": place}}
+    find = Tool.from_schema("find", "Find.", schema, str, effect="read")
+
+    def read(text: str = Needs(find)) -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"'find' can't be needed: the schema of its 'place' refers to others"):
+        tool(read)
+
+
 def test_needs_of_foreign_tools_are_checked_by_their_schema() -> None:
     def twice(arguments: dict[str, str]) -> str:
         return arguments["url"] * 2

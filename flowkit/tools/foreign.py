@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType, MethodType
 from typing import Annotated, Any, cast
 
@@ -118,10 +119,13 @@ def _read_object_schema(tool: str, schema: Mapping[str, JSON]) -> Schema:
 def _foreign_type(tool: str, name: str, schema: Schema) -> Any:
     """The type of one property, for a tool with a signature that needs this one."""
 
+    @cache
+    def make_reader() -> SchemaReader:
+        return SchemaReader(tool, {"type": "object", "properties": {name: schema}}, frozenset())
+
     def check(value: object) -> object:
-        reader = SchemaReader(tool, {"type": "object", "properties": {name: schema}}, frozenset())
         try:
-            return reader.read({name: value}).values[name]
+            return make_reader().read({name: value}).values[name]
         except ToolArgumentsError as error:
             raise ValueError("; ".join(error.problems)) from None
 

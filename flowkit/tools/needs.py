@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.references import Reference, ToolCall
+from flowkit.shapes import find_unknown_reference
 from flowkit.spelling import suggest
 from flowkit.tools.effects import Approval, ApprovalRule
 from flowkit.tools.signatures import Parameter
@@ -130,6 +131,10 @@ def _find_obstacle(needed: Any, parameter: Parameter) -> str | None:
         return f"its **{parameter.name} has no names to stand here; take a dict[str, ...] as one parameter instead"
     if parameter.wire != parameter.name:
         return f"its {parameter.name!r} is called {parameter.wire!r} outside; leave the alias out"
+    if not needed.has_signature and find_unknown_reference(
+        needed.parameters["properties"][parameter.name], allow_ids=True
+    ):
+        return f"the schema of its {parameter.name!r} refers to others beside it; write them out in its place"
     return None
 
 
