@@ -184,3 +184,26 @@ def test_tool_takes_what_was_found_before_it_began_and_joins_what_runs() -> None
         "fan/leaf_2",
         "fan/leaf_3",
     ]
+
+
+@tool(effect="read")
+async def there(ctx: Context[Any] = CONTEXT) -> str:
+    """Ask the other way."""
+    await asyncio.sleep(1)
+    answer: str = await ctx.call(back)
+    return answer
+
+
+@tool(effect="read")
+async def back(ctx: Context[Any] = CONTEXT) -> str:
+    """Ask the one who asks."""
+    await asyncio.sleep(1)
+    answer: str = await ctx.call(there)
+    return answer
+
+
+@pytest.mark.parametrize("names", [["there"], ["there", "back"]])
+def test_read_that_waits_for_its_own_result_is_a_circle_and_no_hang(names: list[str]) -> None:
+    ran = execute([there, back], [ToolCall(name, name) for name in names], timeout_s=9)
+    assert {outcome.state for outcome in ran.executor.outcomes.values()} == {"failed"}
+    assert "a circle: " in (ran["there"].error or "")

@@ -175,6 +175,10 @@ class Admission(Endings):
                     yield self._entries[name]
         elif entry.phase == Phase.RESOURCE and entry.extra is not None and entry.extra.ticket is not None:
             yield from (self._entries[ticket.owner] for ticket in entry.extra.ticket.blockers)
+        elif entry.phase == Phase.FLIGHT and entry.key is not None:
+            leader = self._shared.get(entry.key)
+            if leader is not None and leader is not entry:
+                yield leader
         elif entry.phase == Phase.RUNNING and entry.extra is not None:
             yield from (child for child in entry.extra.children if not child.has_ended)
 
@@ -211,8 +215,13 @@ class Admission(Endings):
             self._end(entry, "finished")
             return True
         if leader is not None and not leader.has_ended:
-            leader.more.add_follower(entry)
             entry.phase = Phase.FLIGHT
+            entry.key = key
+            circle = self._find_circle(entry)
+            if circle:
+                self._end(entry, "failed", error=f"not run: {CycleError(circle)}")
+                return True
+            leader.more.add_follower(entry)
             self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
             return True
         self._shared[key] = entry
