@@ -17,7 +17,7 @@ from flowkit.executor.running import CALLS_IN_A_ROW
 from flowkit.graph import Step
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Needs, tool
-from tests.executing import AnyTool, execute
+from tests.executing import AnyTool, Ran, execute
 
 runs: list[str] = []
 
@@ -480,6 +480,12 @@ async def refund(won: int, after: Any = None) -> str:
     return f"refunded {won}"
 
 
+def waits(ran: Ran, waiting_for: events.WaitingFor) -> list[events.CallWaiting]:
+    return [
+        event for event in ran.log.events if isinstance(event, events.CallWaiting) and event.waiting_for == waiting_for
+    ]
+
+
 def test_approval_holds_only_what_it_is_about() -> None:
     async def drive(executor: Executor) -> None:
         await executor.wait()
@@ -496,6 +502,7 @@ def test_approval_holds_only_what_it_is_about() -> None:
     ]
     ran = execute([*TOOLS, refund], nodes, drive)
     assert ran["large"].value == "refunded 90000"
+    assert [(event.call, event.on) for event in waits(ran, "approval")] == [("large", ())]
     assert ran["behind"].state == "finished"
 
 
@@ -844,3 +851,15 @@ def test_nothing_is_added_to_an_executor_that_was_left() -> None:
     ran = execute(TOOLS, [])
     with pytest.raises(GraphError, match="'a': this executor is closed"):
         ran.executor.add(ToolCall("a", "look"))
+
+
+def test_skipping_goes_down_a_long_chain_without_nesting() -> None:
+    nodes = [ToolCall("c0", "refuse")]
+    nodes += [ToolCall(f"c{n}", "refuse", {"after": Reference(f"c{n - 1}")}) for n in range(1, 400)]
+    ran = execute(TOOLS, nodes)
+    assert ran["c399"].state == "skipped"
+
+
+def test_step_that_comes_after_an_unknown_one_is_refused() -> None:
+    with pytest.raises(GraphError, match="'b' refers to 'a', which isn't there before it"):
+        execute(TOOLS, [Step("b", "look", after=("a",))])

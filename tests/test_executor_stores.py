@@ -313,3 +313,22 @@ def test_read_that_may_be_shared_waits_for_a_slot_like_any_other(tmp_path: Path)
         assert runs == ["held", "get 1"]
 
     with_cache(tmp_path, go)
+
+
+def test_error_that_a_tool_declares_is_remembered_and_no_other(tmp_path: Path) -> None:
+    class SoldOut(ToolError):
+        pass
+
+    @tool(ttl=60, cache_errors=(SoldOut,))
+    async def find(name: str) -> str:
+        runs.append(name)
+        raise SoldOut("sold out") if name == "tea" else ToolError("busy")
+
+    async def go(cache: Cache) -> None:
+        for sources in (("run", "run"), ("cache", "run")):
+            ran = await run([ToolCall(name, "find", {"name": name}) for name in ("tea", "soup")], [find], cache=cache)
+            assert (ran["tea"].state, ran["tea"].error) == ("failed", "sold out")
+            assert (ran["tea"].source, ran["soup"].source) == sources
+        assert sorted(runs) == ["soup", "soup", "tea"]
+
+    with_cache(tmp_path, go)
