@@ -622,3 +622,13 @@ def test_nothing_is_sealed_in_an_answer_that_breaks_off_without_a_hard_signal(de
 
 def test_ping_event_is_no_delta() -> None:
     assert shown(read_chat(event({"type": "ping"}, "ping"), calls(call('{"x":1}', id="a", name="f")))) == [X]
+
+
+def test_name_of_a_call_without_arguments_is_cleaned_too() -> None:
+    _, turn = assemble(CallDelta(0, "a", "functions.f"), FinishDelta("tool_calls"), known=("f", "g"))
+    assert [made.name for made in turn.calls] == ["f"]
+
+
+def test_end_mark_alone_does_not_make_a_call_with_empty_arguments_whole_case_f03() -> None:
+    turn = read_chat(calls(call("{}", id="a", name="f")), finish=None)
+    assert (shown(turn), turn.complete) == ([("f", {}, "sealed")], False)

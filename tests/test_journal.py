@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -734,3 +735,20 @@ def test_the_environment_names_the_journal(monkeypatch: pytest.MonkeyPatch, tmp_
     assert default_journal_path() == tmp_path / "x"
     monkeypatch.delenv("FLOWKIT_JOURNAL")
     assert default_journal_path().name == "journal.sqlite3"
+
+
+def test_a_node_that_is_not_in_doubt_is_not_resolved(tmp_path: Path) -> None:
+    async def ended(run: RunJournal) -> None:
+        await claim(run, "write")
+        await run.record("write", state="finished", value=1, effect="write")
+        with pytest.raises(RunError, match="'write' isn't in doubt"):
+            await run.resolve("write", Retry())
+        found = run.lookup("write")
+        assert found is not None
+        assert (found.state, found.value) == ("finished", 1)
+
+    with_run(tmp_path / "j", ended)
+
+
+def test_a_holder_of_which_the_boot_is_not_known_may_live() -> None:
+    assert not replace(this_process(), boot="").is_gone
