@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flowkit.agent import Agent
-from flowkit.agent.limits import Limits
+from flowkit.agent.limits import Limits, Meter
 from flowkit.agent.run import AgentResult
 from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
@@ -70,6 +70,21 @@ def test_a_limit_on_turns_ends_with_a_valid_history() -> None:
     assert (result.status, str(result.error)) == ("limit", "the limit of 2 turns is reached")
     assert tool_texts(result.messages) == ["seen a", "seen a"]
     assert mend(result.messages) == result.messages
+
+
+def test_an_answer_may_take_what_the_limit_of_the_run_around_leaves() -> None:
+    model = ScriptedModel([], price=Price(input=1.0, output=1.0))
+    outer = Meter(Limits(tokens=100))
+    inner = Meter(Limits(tokens=1000), outer)
+    inner.add(model, Usage(30, 10))
+    assert inner.get_tokens_left(model) == 60
+
+
+def test_an_answer_that_broke_off_costs_what_it_said_it_took() -> None:
+    model = ScriptedModel([], price=Price(input=1.0, output=1.0))
+    meter = Meter(Limits())
+    assert meter.add(model, Usage(400_000, 100_000), broke_off=True) == pytest.approx(0.5)  # pyright: ignore[reportUnknownMemberType]  # pytest's own type
+    assert meter.add(model, Usage(), broke_off=True) == 0.0
 
 
 def test_calls_over_the_limit_are_not_run() -> None:
@@ -361,6 +376,16 @@ def test_a_call_that_was_forced_is_not_forced_again_after_the_decision() -> None
 
     run_virtual(go())
     assert [request.tool_choice for request in model.requests] == [NamedTool("refund"), "auto"]
+
+
+def test_a_call_that_was_forced_is_not_forced_again_after_a_wrong_answer() -> None:
+    class City(BaseModel):
+        name: str
+
+    model = ScriptedModel([[call("look", name="a")], "Seoul, I think.", '{"name": "Seoul"}'])
+    agent = Agent(model, tools=[look], output_type=City, cache=False, tool_choice=NamedTool("look"))
+    assert run_virtual(agent.run("go")).output == City(name="Seoul")
+    assert [request.tool_choice for request in model.requests] == [NamedTool("look"), "auto", "auto"]
 
 
 def test_a_decision_with_wrong_arguments_leaves_the_call_waiting_and_the_others_decided() -> None:

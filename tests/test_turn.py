@@ -110,6 +110,23 @@ def test_a_read_does_not_overtake_an_earlier_write_on_its_resource() -> None:
     assert order == ["take", "count"]
 
 
+def test_a_read_overtakes_an_earlier_write_on_another_resource() -> None:
+    order: list[str] = []
+
+    @tool(resource="stock:{item}")
+    def take(item: str) -> str:
+        order.append("take")
+        return item
+
+    @tool(effect="read", resource="price:{item}")
+    def price(item: str) -> str:
+        order.append("price")
+        return item
+
+    run([[call("take", item="tea"), call("price", item="tea"), 0.4, "…"], "Done."], [take, price])
+    assert order == ["price", "take"]
+
+
 def test_results_stand_in_the_order_of_the_calls_whichever_ended_first() -> None:
     result, _ = run([[call("look", name="a", seconds=0.9), call("look", name="b", seconds=0.1)], "Done."], [look])
     assert [message.text for message in result.messages if isinstance(message, ToolMessage)] == ["seen a", "seen b"]
