@@ -10,7 +10,7 @@ from flowkit import codec
 from flowkit.apps import App, load_app
 from flowkit.cli.options import AppTarget, AsJson
 from flowkit.cli.output import make_console, print_json
-from flowkit.cli.schemas import read_properties
+from flowkit.cli.schemas import read_properties, say_schema
 from flowkit.errors import ConfigurationError
 from flowkit.graph.timeline import format_seconds
 from flowkit.targets import TARGETS
@@ -23,7 +23,7 @@ For = Annotated[str, typer.Option("--target", help=f"For --lint: {', '.join(TARG
 
 
 def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, target: For = "openai-strict") -> None:
-    """Show the tools of an app, and their schemas."""
+    """Show the tools of an app and what they take; with --json their schemas."""
     found = _find_tools(load_app(app))
     if lint:
         _lint(found, target, as_json)
@@ -38,7 +38,7 @@ def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, targ
             console.print(Text(indent(tool.description, "  ")))
         for property in read_properties(tool.parameters).values():
             mark = "" if property.is_required else "?"
-            console.print(Text(f"  {property.name}{mark}: {codec.dumps(property.schema).decode()}"), soft_wrap=True)
+            console.print(Text(f"  {property.name}{mark}: {say_schema(property.schema)}"))
 
 
 def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:
