@@ -10,12 +10,10 @@ from typing import Any, cast, overload
 from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.errors import DefinitionError
-from flowkit.tools.core import Tool, ToolLookup
+from flowkit.tools.core import Tool
 from flowkit.tools.effects import Approval, Effect, Options, Scope
 from flowkit.tools.functions import FunctionCallee
-from flowkit.tools.needs import Need, NeedMarker
-
-__all__ = ["Approval", "Effect", "Need", "Needs", "Scope", "Tool", "ToolLookup", "make_tool", "tool"]
+from flowkit.tools.needs import NeedMarker
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,7 +19,8 @@ from flowkit.spelling import suggest
 from flowkit.targets import Lowered, Target, lower
 from flowkit.targets.offers import describe_result, offer_references
 from flowkit.tools.aliases import make_aliases
-from flowkit.tools.decorator import Tool, make_tool
+from flowkit.tools.core import Tool
+from flowkit.tools.decorator import make_tool
 
 AnyTool = Tool[..., Any]
 Filter = Callable[[AnyTool], bool]
