@@ -54,7 +54,13 @@ class AskMaker(_AskMaker):
         self, target: Model, prompt: str, /, *, output_type: type[T], **values: object
     ) -> T: ...
     @overload
-    def __call__(self, target: Model, prompt: str, /, **values: object) -> str: ...
+    def __call__(  # pyright: ignore[reportOverlappingOverload]  # no value is called output_type
+        self, target: Model, prompt: str, /, *, output_type: object, **values: object
+    ) -> Any: ...
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload]  # as before
+        self, target: Model, prompt: str, /, **values: object
+    ) -> str: ...
     def __call__(self, target: Any, prompt: str, /, *, output_type: Any = str, **values: object) -> Any:
         """The answer to `prompt`, in which `{name}` stands for a value; values go as data, not as text of the prompt.
 
@@ -90,7 +96,13 @@ class FallbackAskMaker(_AskMaker, Generic[F]):
         self, target: Model, prompt: str, /, *, output_type: type[T], **values: object
     ) -> T | F: ...
     @overload
-    def __call__(self, target: Model, prompt: str, /, **values: object) -> str | F: ...
+    def __call__(  # pyright: ignore[reportOverlappingOverload]  # no value is called output_type
+        self, target: Model, prompt: str, /, *, output_type: object, **values: object
+    ) -> Any: ...
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload]  # as before
+        self, target: Model, prompt: str, /, **values: object
+    ) -> str | F: ...
     def __call__(self, target: Any, prompt: str, /, *, output_type: Any = str, **values: object) -> Any:
         """The answer, or what stands in for it."""
         return self._make(target, prompt, output_type, values)

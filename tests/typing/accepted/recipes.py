@@ -124,6 +124,8 @@ def more(order_id: str) -> int | str:
     assert_type(summary, str)
     verdict = ask(model, "Judge {note}.", output_type=Verdict, note=order.note)
     assert_type(verdict, Verdict)
+    unsure: Verdict | None = ask(model, "Judge {note} if you can.", output_type=Verdict | None, note=order.note)
+    assert_type(unsure, Verdict | None)
     decided = ask(clerk, "Handle {order}.", order=order)
     assert_type(decided, Verdict)
     perhaps = ask.options(optional=True)(model, "Judge {note}.", note=order.note)
