@@ -109,10 +109,6 @@ class ArgumentsReader:
             return tuple(problem for problem in error.found if not problem.path or problem.path[0] not in ignored)
         return ()
 
-    def parse(self, text: str | bytes) -> dict[str, object]:
-        """JSON text as a dict of arguments; raises `ToolArgumentsError` for anything else."""
-        return parse_arguments(self.tool, text, [])
-
     def _refuse(self, problems: tuple[Problem, ...], given: object) -> "RefusedArguments":
         return RefusedArguments(self.tool, describe(problems, given, self.names, self.secrets), problems)
 

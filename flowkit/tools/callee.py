@@ -25,8 +25,6 @@ class Reader(Protocol):
         """Like `read`, but what is said of the ignored arguments doesn't count."""
         ...
 
-    def parse(self, text: str | bytes) -> dict[str, object]: ...
-
 
 class Callee(Protocol):
     """What stands behind a `Tool`: a function with a signature, or a handler with a schema."""

@@ -14,7 +14,7 @@ from flowkit.errors import ToolArgumentsError
 from flowkit.references import ToolCall, find_open
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.aliases import make_alias
-from flowkit.tools.arguments import Arguments
+from flowkit.tools.arguments import Arguments, parse_arguments
 from flowkit.tools.callee import Callee
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
@@ -232,9 +232,9 @@ class Tool(Generic[P, R_co]):
         try:
             if not needed:
                 return self._reader.read(arguments)
-            reader = self._callee.reader(frozenset(needed))
-            given = reader.parse(arguments) if isinstance(arguments, (str, bytes)) else arguments
-            return reader.read({**given, **needed})
+            is_text = isinstance(arguments, (str, bytes))
+            given = parse_arguments(self.name, arguments, []) if is_text else arguments
+            return self._callee.reader(frozenset(needed)).read({**given, **needed})
         except ToolArgumentsError:
             raise
         except Exception as error:  # a validator of the author's may raise anything

@@ -83,9 +83,6 @@ class FlatReader:
                     self._inner.tool, describe(left, given, self.names, self._inner.secrets), left
                 ) from None
 
-    def parse(self, text: str | bytes) -> dict[str, object]:
-        return self._inner.parse(text)
-
 
 def _unwrap(problem: Problem) -> Problem:
     return Problem(problem.path[1:], tuple(_unwrap_found(found) for found in problem.found))

@@ -67,9 +67,6 @@ class SchemaReader:
         if not told or self._find_errors(mended, ignored):
             raise RefusedArguments(self.tool, self._describe(errors, given), _problems(errors))
 
-    def parse(self, text: str | bytes) -> dict[str, object]:
-        return parse_arguments(self.tool, text, [])
-
     def _find_errors(self, given: Mapping[str, object], ignored: Collection[str] = frozenset()) -> "list[_Error]":
         errors = _read_errors(self._validator.iter_errors(given))
         return [error for error in errors if not _is_about(error, ignored)] if ignored else list(errors)
