@@ -556,6 +556,38 @@ def test_early_run_with_equal_arguments_stands() -> None:
     assert (ran["a"].early, ran["a"].ended_s, ran["a"].sealed_s) == (True, 1, 3)
 
 
+@pytest.mark.parametrize("end", ["seal", "void"])
+def test_early_run_that_was_cancelled_has_one_end(end: str) -> None:
+    call = ToolCall("a", "quote", {"name": "x"})
+
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "quote")
+        executor.announce("b", "quote")
+        executor.start_early(call)
+        await asyncio.sleep(1.5)  # what it needs has ended
+        executor.cancel("a", "not wanted")
+        executor.cancel("b", "not wanted")
+        await asyncio.sleep(1)
+        executor.void("b", "cut off")
+        executor.seal(call) if end == "seal" else executor.void("a", "cut off")
+
+    execute(TOOLS, [], drive)  # it looks at the ends
+
+
+def test_call_that_was_cancelled_before_its_seal_may_be_sealed() -> None:
+    call = ToolCall("a", "quote", {"name": "x"})
+
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "quote")
+        executor.start_early(call)
+        await asyncio.sleep(3)  # it has ended
+        executor.cancel("a", "not wanted")
+        executor.seal(call)
+
+    ran = execute(TOOLS, [], drive)
+    assert ran["a"].value == "x False"
+
+
 def test_early_run_with_other_arguments_is_forgotten() -> None:
     async def drive(executor: Executor) -> None:
         executor.announce("a", "quote")

@@ -105,7 +105,7 @@ class Executor(Placing):
     def void(self, call_id: str, reason: str) -> None:
         """A call that will never be sealed. What its early run found is kept for an equal call of this turn."""
         entry = self._entries[call_id]
-        if entry.sealed_s is not None:
+        if entry.sealed_s is not None or entry.state == "void":
             return
         for child in self._children(entry):
             self.void(child.id, reason)

@@ -32,11 +32,9 @@ class Endings(Table):
     def cancel(self, call_id: str, reason: str = "") -> None:
         """Stop a call, or drop it before it runs, with all that it made; nothing happens when it has ended."""
         entry = self._entries[call_id]
-        if entry.has_ended:
-            if not self._is_told(entry):
-                self._become(entry, "void", reason)
+        if self._is_told(entry):
             return
-        if entry.phase == Phase.NEW:
+        if entry.has_ended or entry.phase == Phase.NEW:
             self._become(entry, "void", reason)
         elif entry.worker is not None or (entry.phase == Phase.RUNNING and not entry.is_holder):
             self._runner.stop(entry, reason or "cancelled")
@@ -179,7 +177,8 @@ class Endings(Table):
     def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
         """The early run stands: it, and what it needed, are as good as sealed from the start."""
         for child in self._children(entry):
-            if child.sealed_s is None:  # a call that its tool made was sealed then
+            # A call that its tool made was sealed then; one that was cancelled is void.
+            if child.sealed_s is None and child.state != "void":
                 self._seal_early(child, ())
         if repaired:
             entry.more.repaired = repaired
