@@ -392,6 +392,7 @@ def test_the_openai_package_waits_until_a_model_is_made() -> None:
         ("gpt-5.6", "https://api.openai.com/v1", {}, "responses"),
         ("gpt-5.6", "https://api.openai.com/v1", {"api": "chat"}, "chat"),
         ("gpt-4.1", "https://api.openai.com/v1", {}, "chat"),
+        ("gpt-5-search-api", "https://api.openai.com/v1", {}, "chat"),
         ("gpt-5.6", "https://gateway.example/v1", {}, "chat"),
         ("gpt-4.1", "https://gateway.example/v1", {"api": "responses"}, "responses"),
     ],

@@ -67,13 +67,15 @@ def is_openai_host(base_url: str) -> bool:
 
 
 def thinks(model: str) -> bool:
-    """Whether this is one of OpenAI's models that think before they answer.
+    """Whether this is one of OpenAI's models that think before they answer; those for chat and search don't.
 
-    >>> [name for name in ("gpt-4.1", "gpt-5-mini", "o3", "gpt-5-chat-latest") if thinks(name)]
+    >>> [name for name in ("gpt-4.1", "gpt-5-mini", "o3", "gpt-5-chat-latest", "gpt-5-search-api") if thinks(name)]
     ['gpt-5-mini', 'o3']
     """
     name = short_name(model)
-    return bool(re.match(r"(o\d(-|$)|gpt-oss|gpt-([5-9]|\d\d)|codex)", name)) and "-chat" not in name
+    if "-chat" in name or "-search-api" in name:
+        return False
+    return re.match(r"o\d(-|$)|gpt-oss|gpt-([5-9]|\d\d)|codex", name) is not None
 
 
 def version_of(model: str) -> tuple[int, int]:
