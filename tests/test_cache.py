@@ -357,6 +357,16 @@ def test_a_second_caller_gets_the_result_of_the_first(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_cache_without_room_holds_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, size_limit=0) as cache:
+            await cache.set("key", 7, 60, tool="t")
+            assert cache.get("key") is None
+            assert cache.get_stats().errors == 0
+
+    asyncio.run(main())
+
+
 def test_a_lease_that_was_cancelled_while_it_was_taken_is_free(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as cache:

@@ -120,7 +120,7 @@ class Writer:
         with store.writer.transact():
             for entry in entries:
                 store.writer.set(entry.key, entry.data, expire=entry.expire_s, tag=entry.tag)
-                self._untidy += max(1, len(entry.data) * TIDY_WRITES * 20 // self._size_limit)
+                self._untidy += max(1, len(entry.data) * TIDY_WRITES * 20 // max(1, self._size_limit))
         if done := {entry.key: self._owners.pop(entry.key) for entry in entries if entry.key in self._owners}:
             store.marks.release_leases(done)
         if self._untidy >= TIDY_WRITES:
