@@ -19,7 +19,7 @@ from flowkit.assemble import (
     Part,
     Turn,
 )
-from flowkit.assemble.assembler import MAX_CALLS
+from flowkit.assemble.calls import MAX_CALLS
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
 from flowkit.models.base import (
@@ -378,6 +378,23 @@ def test_turn_has_a_bound_on_its_calls() -> None:
     assert len(turn.calls) == MAX_CALLS
     assert isinstance(turn.error, StreamError)
     assert {made.state for made in turn.calls} == {"void"}
+
+
+def test_calls_that_are_done_at_once_have_the_bound_too() -> None:
+    _, turn = assemble(*(CallDone(slot, "{}", "f") for slot in range(MAX_CALLS + 5)), FinishDelta("stop"))
+    assert len(turn.calls) == MAX_CALLS
+    assert isinstance(turn.error, StreamError)
+
+
+@pytest.mark.parametrize("name", ["f", "parallel"])
+def test_calls_found_inside_others_have_the_bound_too(name: str) -> None:
+    glued = "".join(f'{{"x":{number}}}' for number in range(30))
+    use = '{"name":"f","parameters":{}}'
+    text = glued if name == "f" else f'{{"tool_uses":[{",".join([use] * 30)}]}}'
+    deltas = [CallDelta(slot, f"{slot}", name, text) for slot in range(50)]
+    _, turn = assemble(*deltas, FinishDelta("stop"), known=("f",))
+    assert MAX_CALLS - 30 < len(turn.calls) <= MAX_CALLS
+    assert turn.calls[-1].index > 50, "some were told apart"
 
 
 # how a turn ends

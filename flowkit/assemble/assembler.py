@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import assert_never
 
 from flowkit.assemble.arguments_text import read_fragments, read_object
-from flowkit.assemble.calls import CallBook
+from flowkit.assemble.calls import TOO_MANY, CallBook
 from flowkit.assemble.parts import CallFragment, CallReady, Part, Turn
 from flowkit.assemble.reasoning_details import MergedDetails
 from flowkit.assemble.sealing import Sealer, show
@@ -34,9 +34,6 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.call_formats import SIGNS
-
-MAX_CALLS = 128
-"""The most calls of one turn; a model that loops asks for more."""
 
 _GOOD: tuple[FinishReason, ...] = ("stop", "tool_calls")
 
@@ -156,8 +153,8 @@ class Assembler:
         parts: list[Part] = []
         call = self._book.find(delta)
         if call is None:
-            if len(self._book.calls) == MAX_CALLS:
-                return self._break(StreamError(f"more than {MAX_CALLS} calls in one turn"))
+            if not self._book.has_room():
+                return self._break(StreamError(TOO_MANY))
             for other in self._book.calls[-1:]:
                 self._sealer.open(other, parts)  # a call without arguments isn't opened by a fragment
             call = self._book.add(delta.slot)
@@ -180,6 +177,8 @@ class Assembler:
         parts: list[Part] = []
         call = self._book.at(done.slot)
         if call is None and done.name is not None:
+            if not self._book.has_room():
+                return self._break(StreamError(TOO_MANY))
             call = self._book.add(done.slot)
         if call is None or call.state != "open" or self._error is not None:
             return parts

@@ -11,6 +11,10 @@ from flowkit.assemble.parts import CallState
 from flowkit.codec import JSON
 from flowkit.models.base import CallDelta, ProviderDelta
 
+MAX_CALLS = 128
+"""The most calls of one turn; a model that loops asks for more."""
+TOO_MANY = f"more than {MAX_CALLS} calls in one turn"
+
 
 class GrowingCall:
     """A call while it comes; the first id counts, and the name is settled once arguments begin."""
@@ -124,6 +128,10 @@ class CallBook:
             return self._by_id.get(delta.id)
         open_calls = self.open_calls()
         return open_calls[0] if len(open_calls) == 1 else None
+
+    def has_room(self, count: int = 1) -> bool:
+        """Whether so many more calls may come."""
+        return len(self.calls) + count <= MAX_CALLS
 
     def open_calls(self) -> list[GrowingCall]:
         """The calls that aren't sealed or void yet."""

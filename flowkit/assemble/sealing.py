@@ -7,7 +7,7 @@ become calls of their own, behind the ones that are there.
 from collections.abc import Collection
 
 from flowkit.assemble.arguments_text import Reading, read_fragments, read_object
-from flowkit.assemble.calls import CallBook, GrowingCall
+from flowkit.assemble.calls import TOO_MANY, CallBook, GrowingCall
 from flowkit.assemble.names import clean_name, is_wrapper, unwrap
 from flowkit.assemble.parts import CallFragment, CallOpened, CallSealed, CallVoided, Part, TurnCall
 from flowkit.models.base import ProviderDelta
@@ -40,9 +40,11 @@ class Sealer:
             self._finish(call, Reading("".join(call.fragments), None), parts)
             return
         first, *glued = read_fragments(call.fragments)
+        if not self._book.has_room(len(glued)):
+            first, glued = Reading("".join(call.fragments), None, TOO_MANY), []
         if not call.opened and call.name and first.arguments is not None and not glued:
             wrapped = unwrap(first.arguments, self._known)
-            if wrapped:
+            if wrapped and self._book.has_room(len(wrapped) - 1):
                 self._book.calls.remove(call)
                 for position, inner in enumerate(wrapped):
                     provider = call.provider if position == 0 else None
