@@ -198,6 +198,19 @@ def test_all_that_was_spent_before_counts_when_the_run_goes_on(tmp_path: Path) -
     assert in_journal(tmp_path, go).usage == Usage(5320, 53)
 
 
+def test_calls_that_a_run_began_with_are_told_as_they_ended_when_it_goes_on(tmp_path: Path) -> None:
+    script: list[Script] = [[call("pay", won=5)], [call("pay", won=7)], "Done."]
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of(script, pay)
+        began = await agent.run("go")
+        with agent.override(journal=journal):
+            await agent.run(history=began.messages, decisions={"turn/1/call/0": Approve()}, run_id="r")
+            return await agent.run(run_id="r", decisions={"turn/2/call/0": Approve()})
+
+    assert texts(in_journal(tmp_path, go).messages) == ["paid 5", "paid 7"]
+
+
 def test_a_decision_of_another_process_with_wrong_arguments_is_asked_for_again(tmp_path: Path) -> None:
     async def go(journal: Journal) -> AgentResult[str]:
         agent = agent_of([[call("pay", won=5)], "Done."], pay, journal=journal)

@@ -113,11 +113,11 @@ class Rounds(Generic[OutputT]):
         past = tuple(self._record.turns)
         if past:
             self._meter.usage, self._meter.cost_usd = past[-1].spent, past[-1].cost_usd
-        elif self._is_new:
-            self.prefetching.start(self._context)
-        else:
+        if not self._is_new:
             self._restore({call.id for call in unanswered(self.messages)})
             await self._answer_calls()
+        elif not past:
+            self.prefetching.start(self._context)
         for turn in past:
             self._turn = turn.turn
             self._meter.turns += 1
