@@ -354,7 +354,7 @@ def test_recipes_as_tools_have_tools_and_models_of_their_own_whatever_their_name
 
     def make(name: str) -> Recipe[[str], str]:
         @tool(effect="read")
-        def find(order_id: str) -> str:
+        async def find(order_id: str) -> str:  # in a thread the three would end in any order
             return f"{name} of {order_id}"
 
         @recipe(name=name)

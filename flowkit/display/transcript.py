@@ -108,7 +108,7 @@ class Transcript:
         """Take one event in; the block it changed."""
         self.now = max(self.now, event.t)
         match event:
-            case RunStarted(inputs=inputs):
+            case RunStarted(inputs=dict() as inputs):
                 self.results[INPUTS] = inputs
                 return None
             case TextDelta(text=text, call=call):
