@@ -649,3 +649,17 @@ def test_name_of_a_call_without_arguments_is_cleaned_too() -> None:
 def test_end_mark_alone_does_not_make_a_call_with_empty_arguments_whole_case_f03() -> None:
     turn = read_chat(calls(call("{}", id="a", name="f")), finish=None)
     assert (shown(turn), turn.complete) == ([("f", {}, "sealed")], False)
+
+
+def test_wrapper_that_says_name_and_arguments_is_opened_too() -> None:
+    text = json.dumps({"tool_uses": [{"name": "f", "arguments": {"x": 1}}, {"name": "g"}]})
+    _, turn = assemble(CallDelta(0, "w", "parallel", text), FinishDelta("stop"), known=("f", "g"))
+    assert shown(turn) == [X, ("g", {}, "sealed")]
+
+
+def test_name_again_without_index_and_id_goes_on_with_the_call_and_another_begins_one() -> None:
+    deltas = (CallDelta(name="f", arguments='{"x":'), CallDelta(name="f", arguments="1}"))
+    _, turn = assemble(*deltas, CallDelta(name="g", arguments='{"y":2}'), FinishDelta("tool_calls"))
+    assert shown(turn) == [X, Y]
+    _, turn = assemble(deltas[0], CallDelta(name="g", arguments='{"y":2}'), FinishDelta("tool_calls"))
+    assert [made.name for made in turn.calls] == ["f", "g"]

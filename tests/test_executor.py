@@ -3,21 +3,25 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from flowkit import events
+from flowkit.cache import NullCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import GraphError, ToolArgumentsError, ToolError
+from flowkit.events import EventLog
 from flowkit.executor import Approve, Deny, Executor
 from flowkit.executor.attempts import FIRST_DELAY_S
 from flowkit.executor.running import CALLS_IN_A_ROW
 from flowkit.graph import Step
 from flowkit.references import Reference, ToolCall
+from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
-from tests.executing import AnyTool, Ran, execute
+from tests.executing import AnyTool, Ran, Shelf, execute
 
 runs: list[str] = []
 
@@ -895,3 +899,55 @@ def test_skipping_goes_down_a_long_chain_without_nesting() -> None:
 def test_step_that_comes_after_an_unknown_one_is_refused() -> None:
     with pytest.raises(GraphError, match="'b' refers to 'a', which isn't there before it"):
         execute(TOOLS, [Step("b", "look", after=("a",))])
+
+
+def test_early_run_that_is_forgotten_is_stopped_and_gives_its_slot_back() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "look")
+        assert executor.start_early(ToolCall("a", "look", {"name": "x", "seconds": 9}))
+        await asyncio.sleep(0.5)
+        executor.seal(ToolCall("a", "look", {"name": "xy"}))
+
+    ran = execute(TOOLS, [], drive, slots=1)
+    assert (ran["a"].started_s, ran["a"].ended_s) == (0.5, 1.5)
+
+
+def test_write_that_is_cancelled_before_it_runs_does_not_run() -> None:
+    @tool(resource="order:{name}")
+    async def write(name: str) -> None:
+        runs.append("write")
+
+    class CancellingCache(NullCache):
+        async def bump(self, resources: Sequence[str]) -> None:
+            executors[0].cancel("w", "not wanted")
+
+    executors: list[Executor] = []
+
+    async def drive(executor: Executor) -> None:
+        executors.append(executor)
+        executor.add(ToolCall("w", "write", {"name": "a"}))
+
+    ran = execute([write], [], drive, cache=CancellingCache())
+    assert runs == []
+    assert (ran["w"].state, ran["w"].error) == ("cancelled", "not wanted")
+
+
+def test_call_that_waits_for_the_flight_of_another_run_can_be_cancelled() -> None:
+    @tool(ttl=60, scope="all")
+    async def rate() -> int:
+        await asyncio.sleep(1)
+        return 1400
+
+    async def go() -> tuple[str, str]:
+        cache = NullCache()
+        log = EventLog("r", asyncio.get_running_loop().time)
+        async with Executor(Shelf([rate]), log, cache=cache) as one, Executor(Shelf([rate]), log, cache=cache) as other:
+            one.add(ToolCall("a", "rate"))
+            other.add(ToolCall("b", "rate"))
+            await asyncio.sleep(0.5)
+            other.cancel("b", "not wanted")
+            await one.wait()
+            await other.wait()
+            return one.outcomes["a"].state, other.outcomes["b"].state
+
+    assert run_virtual(go()) == ("finished", "cancelled")
