@@ -134,7 +134,8 @@ class Admission(Endings):
                     return
                 names = tuple(name for name, _ in ticket.accesses)
                 self._log.note(events.CallWaiting, entry.id, "resource", names)
-                self._look_for_stuck()
+                if self._pending:
+                    self._look_for_stuck()
                 return
         self._admit(entry)
 

@@ -9,8 +9,8 @@ What a call takes, always in this order, so that nobody holds what another waits
 place on its resources, the cache, the flight of an equal call, a slot; then its time-out starts.
 
 State: `_entries` (every node, by id), the queues of slots and resources, `_shared` (reads of this turn that equal
-ones may share). True at every moment: an entry has at most one outcome; the end of an early run is told when its call
-is sealed.
+ones may share, until a write ends). True at every moment: an entry has at most one outcome; the end of an early run is
+told when its call is sealed; a tool that waits for its own calls holds no slot.
 """
 
 import asyncio
@@ -173,7 +173,8 @@ class Executor(Placing):
         waiter.left = {name for name, entry in asked.items() if entry.state is None or not self._is_told(entry)}
         self._waiters.add(waiter)
         try:
-            self._look_for_stuck()
+            if self._pending:
+                self._look_for_stuck()
             if waiter.left and not waiter.future.done():
                 await waiter.future
         finally:

@@ -217,7 +217,8 @@ class Endings(Table):
         if entry.extra is not None:
             for told in entry.extra.on_end:
                 told(entry)
-        self._look_for_stuck()  # perhaps only those that wait for a person are left
+        if self._pending:
+            self._look_for_stuck()  # perhaps only those that wait for a person are left
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
         """Reads, model steps and calls of unknown tools are written down when they are told; effects were before."""
@@ -255,7 +256,7 @@ class Endings(Table):
 
     def _look_for_stuck(self) -> None:
         """Look soon who waits only for a person: a tool or a control may be about to make more calls."""
-        if self._pending and self._waiters and not self._is_looking:
+        if self._waiters and not self._is_looking:
             self._is_looking = True
             asyncio.get_running_loop().call_soon(self._release_stuck)
 

@@ -1,4 +1,9 @@
-"""How nodes come into the graph: with what their tools need, and counted by what they wait for."""
+"""From a node that is put in to its start: what its tool needs, what it waits for, and the values that take their places.
+
+A node comes in by `add` (or, announced first, by what `Executor` offers): its edges are found, then its entry is
+opened, then it is placed. It goes on when its count of what it waits for is zero: recorded already, or resolved and
+handed to `Admission`, or begun, where it is a control or a step that asks a model.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -257,7 +262,8 @@ class Placing(Admission):
                 entry.missing = len(unmet)
                 entry.phase = Phase.NEEDS
                 self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
-                self._look_for_stuck()
+                if self._pending:
+                    self._look_for_stuck()
                 return
         self._go_on(entry)
 
