@@ -18,7 +18,7 @@ from flowkit.journal import Journal
 from flowkit.messages import Message, ToolMessage, Usage
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual
-from flowkit.tools import tool
+from flowkit.tools import Needs, tool
 from flowkit.tools.toolsets import Toolset
 
 Go = Callable[[Journal], Awaitable[AgentResult[str]]]
@@ -209,6 +209,30 @@ def test_calls_that_a_run_began_with_are_told_as_they_ended_when_it_goes_on(tmp_
             return await agent.run(run_id="r", decisions={"turn/2/call/0": Approve()})
 
     assert texts(in_journal(tmp_path, go).messages) == ["paid 5", "paid 7"]
+
+
+def test_what_was_needed_before_a_run_began_does_not_run_again_when_it_goes_on(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    @tool
+    def open_ticket(order_id: str) -> str:
+        ran.append(order_id)
+        return f"ticket {order_id}"
+
+    @tool(approval=True)
+    def refund(ticket: str = Needs(open_ticket)) -> str:
+        return f"refunded on {ticket}"
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        agent = agent_of([[call("refund", order_id="A")], [call("pay", won=7)], "Done."], refund, pay)
+        began = await agent.run("go")
+        with agent.override(journal=journal):
+            await agent.run(history=began.messages, decisions={"turn/1/call/0": Approve()}, run_id="r")
+            journal.decide("r", "turn/2/call/0", approved=True, by="Kim")
+            return await agent.run(run_id="r")
+
+    assert texts(in_journal(tmp_path, go).messages) == ["refunded on ticket A", "paid 7"]
+    assert ran == ["A"]
 
 
 def test_a_decision_of_another_process_with_wrong_arguments_is_asked_for_again(tmp_path: Path) -> None:

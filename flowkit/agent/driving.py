@@ -35,7 +35,8 @@ class Driver(Generic[OutputT]):
         self._plan = plan
         self._log = log
         self._context = context
-        self._given = given
+        # Without a decision a history may be anybody's, a browser's above all, and what is needed isn't theirs to say.
+        self._given = given if given.decisions else replace(given, history=unload(given.history)[0])
         self._meter = Meter(plan.limits, METER.get())
         self._record = RunRecord(None, log)
         self._rounds: Rounds[OutputT] | None = None
@@ -96,8 +97,7 @@ class Driver(Generic[OutputT]):
             run_id=context.run_id,
             cache=plan.cache,
             journal=self._record.journal,
-            # Without a decision a history may be anybody's, a browser's above all, and what is needed is never theirs to say.
-            past=ended if given.decisions else None,
+            past=ended,
             slots=plan.slots,
         )
         return Rounds(plan, self._log, context, given, graph, tools, self._meter, self._record)
