@@ -1,8 +1,8 @@
 """What has ended below calls that wait for a person, carried by the message that asked for them.
 
 Such a call may need others, a write among them, which mustn't run again when it is decided. A run that goes on from the
-history alone has nothing but messages, and none of theirs is a result that the model asked for. So they travel as data
-of the assistant's message, from a source that no model has: nothing of it is ever sent.
+history alone has nothing but messages, and there is none for a call that the model didn't make. So their ends travel as
+data of the assistant's message, from a source that no model has: nothing of it is ever sent.
 """
 
 from collections.abc import Mapping, Sequence
