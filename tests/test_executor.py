@@ -951,3 +951,13 @@ def test_call_that_waits_for_the_flight_of_another_run_can_be_cancelled() -> Non
             return one.outcomes["a"].state, other.outcomes["b"].state
 
     assert run_virtual(go()) == ("finished", "cancelled")
+
+
+def test_early_run_that_ended_and_was_never_sealed_is_void_when_all_is_cancelled() -> None:
+    async def drive(executor: Executor) -> None:
+        executor.announce("a", "look")
+        assert executor.start_early(ToolCall("a", "look", {"name": "x"}))
+        await asyncio.sleep(2)
+        executor.cancel_all("the run is over")
+
+    assert execute(TOOLS, [], drive).states() == {"a": "void"}

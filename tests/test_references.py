@@ -166,6 +166,12 @@ def test_rule_1_prices_in_results_are_prices(price: str) -> None:
     assert ran["b"].value == price
 
 
+@pytest.mark.parametrize("path", [None, 0, ["city"]])
+def test_path_that_is_no_text_is_refused_in_words_for_the_model(path: JSON) -> None:
+    with pytest.raises(ToolArgumentsError, match="'to': path is .*, expected a JSON pointer such as '/address/city'"):
+        read_model_references("ship", {"to": {"from_call": "get", "path": path}}, {"get": "call-1"})
+
+
 def test_rule_2_literal_that_looks_like_a_reference_is_written_so() -> None:
     read = read_model_references(
         "t", {"x": {"literal": {"from_call": "get", "path": ""}}, "y": {"literal": 1, "z": 2}}, {}

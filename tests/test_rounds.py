@@ -87,6 +87,12 @@ def test_an_answer_that_broke_off_costs_what_it_said_it_took() -> None:
     assert meter.add(model, Usage(), broke_off=True) == 0.0
 
 
+def test_without_a_limit_on_calls_all_are_run() -> None:
+    turns: list[Script] = [[call("look", name=str(n)) for n in range(70)], "Done."]
+    result = run_virtual(agent_of(turns, look, limits=Limits(calls=None)).run("go"))
+    assert tool_texts(result.messages) == [f"seen {n}" for n in range(70)]
+
+
 def test_calls_over_the_limit_are_not_run() -> None:
     turns: list[Script] = [[call("look", name="a"), call("look", name="b"), call("look", name="c")], "Done."]
     result = run_virtual(agent_of(turns, look, limits=Limits(calls=2)).run("go"))
