@@ -97,38 +97,10 @@ def test_text_that_only_looks_like_a_section_stays() -> None:
     assert read_docstring(text).description == text
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        "Note:\n    Slow:\n\n        as code",
-        "Notes\n-----\nSlow.\n\nSee Also\n--------\nget",
-        ":note: Slow.",
-    ],
-)
-def test_other_sections_stay_as_they_were_written(note: str) -> None:
-    read = read_docstring(f"Find things.\n\nArgs:\n    word: What.\n\n{note}")
-    assert read == Documentation(f"Find things.\n\n{note}", {"word": "What."})
-
-
-def test_line_that_stands_further_out_ends_no_list() -> None:
-    read = read_docstring("Find.\n\nArgs:\n    word (dict[str, int]): What\n  to find.\n    limit: How many.\n")
-    assert read == Documentation("Find.", {"word": "What to find.", "limit": "How many."})
-
-
-NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
-TEXTS = st.from_regex(r"[a-z]{1,5}:?( [(a-z.,)]{1,6}){0,5}", fullmatch=True)
-
-
-@pytest.mark.parametrize(
-    ("heading", "item"),
-    [("Args:", "    {} (str): {}"), ("Parameters\n----------", "{} : str\n    {}"), ("", ":param {}: {}")],
-    ids=["google", "numpy", "sphinx"],
-)
-@given(said=st.dictionaries(NAMES, TEXTS, min_size=1, max_size=4), prose=st.lists(TEXTS, max_size=3))
-def test_what_is_written_in_a_style_is_read(heading: str, item: str, said: dict[str, str], prose: list[str]) -> None:
-    text = "\n\n".join(prose)
-    items = "\n".join(item.format(*pair) for pair in said.items())
-    assert read_docstring(f"{text}\n\n{heading}\n{items}") == Documentation(text, said)
+def test_notes_stay_in_the_description() -> None:
+    read = read_docstring("Find things.\n\nNote:\n    Slow.\n\nArgs:\n    word: What.")
+    assert read.description == "Find things.\n\nNote: Slow."
+    assert read.parameters == {"word": "What."}
 
 
 def test_annotation_goes_before_the_docstring() -> None:
@@ -170,3 +142,19 @@ def test_inherited_docstring_of_a_callable_object_is_not_that_of_object() -> Non
 
     assert tool(Plain()).description == ""
     assert tool(Described).description == "Finds things."
+
+
+NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
+TEXTS = st.from_regex(r"[a-z]{1,5}:?( [(a-z.,)]{1,6}){0,5}", fullmatch=True)
+
+
+@pytest.mark.parametrize(
+    ("heading", "item"),
+    [("Args:", "    {} (str): {}"), ("Parameters\n----------", "{} : str\n    {}"), ("", ":param {}: {}")],
+    ids=["google", "numpy", "sphinx"],
+)
+@given(said=st.dictionaries(NAMES, TEXTS, min_size=1, max_size=4), prose=st.lists(TEXTS, max_size=3))
+def test_what_is_written_in_a_style_is_read(heading: str, item: str, said: dict[str, str], prose: list[str]) -> None:
+    text = "\n\n".join(prose)
+    items = "\n".join(item.format(*pair) for pair in said.items())
+    assert read_docstring(f"{text}\n\n{heading}\n{items}") == Documentation(text, said)

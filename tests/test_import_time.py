@@ -5,7 +5,7 @@ import sys
 
 from tests.server import ScriptedServer, chat
 
-HEAVY = ("openai", "networkx", "diskcache", "jsonschema", "typer", "rich", "yaml", "httpx2", "sqlite3")
+HEAVY = ("openai", "networkx", "diskcache", "jsonschema", "griffe", "typer", "rich", "yaml", "httpx2", "sqlite3")
 
 
 def modules_after(program: str) -> set[str]:

@@ -1,15 +1,11 @@
-"""What a docstring says of a function and of each parameter: in Google, NumPy or Sphinx style.
-
-The lists are cut out; those of parameters are read, the others (of results, errors, examples) say nothing that a model
-needs in order to call. What is left is prose, and stays as it was written.
-"""
+"""What a docstring says of a function and of each parameter: Google, NumPy and Sphinx styles, read by griffe."""
 
 import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from textwrap import indent
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +18,59 @@ class Documentation:
 
 @lru_cache(maxsize=1024)
 def read_docstring(docstring: str) -> Documentation:
-    """Read a docstring of any of the three styles, which are told by the headings of their lists."""
+    """Read a docstring of any of the three styles; the style is found by its section marks."""
+    import griffe
+
     text = inspect.cleandoc(docstring)
-    first, _, rest = text.partition("\n")
-    if _GOOGLE_LIST.fullmatch(first) and not rest.startswith((" ", "\n")):
-        # A list on the first line: its items' indentation was taken for that of the docstring.
-        text = f"{first}\n{indent(rest, ' ')}"
+    style = _find_style(text)
+    if style is None:
+        return Documentation(text)
+    if style == "google":
+        text = _part_sections(text)
+    parsed = griffe.Docstring(text, lineno=1).parse(style, warnings=False)
+    description: list[str] = []
     parameters: dict[str, str] = {}
-    for list_pattern, item_pattern in _STYLES:
-        for heading, body in list_pattern.findall(text):
-            if _OF_PARAMETERS.fullmatch(heading):
-                for names, said in item_pattern.findall(_dedent(body)):
-                    for name in names.split(","):
-                        parameters.setdefault(name.strip().lstrip("*"), " ".join(said.split()))
-        text = list_pattern.sub("\n", text)
-    return Documentation(re.sub(r"\n{3,}", "\n\n", text).strip(), parameters)
+    for section in parsed:
+        match section.kind:
+            case griffe.DocstringSectionKind.text:
+                description.append(str(section.value).strip())
+            case griffe.DocstringSectionKind.parameters | griffe.DocstringSectionKind.other_parameters:
+                for item in section.value:
+                    parameters.setdefault(item.name.lstrip("*"), _join_lines(item.description))
+            case griffe.DocstringSectionKind.admonition:
+                description.append(f"{section.title}: {section.value.contents}".strip())
+            case _:
+                pass
+    return Documentation("\n\n".join(part for part in description if part), parameters)
 
 
-def _dedent(body: str) -> str:
-    """A list's body with its items at the margin, even where a line stands further out than the first."""
-    body = body.lstrip("\n")
-    margin = body[: len(body) - len(body.lstrip(" \t"))]
-    return body.removeprefix(margin).replace(f"\n{margin}", "\n")
-
-
-_OF_PARAMETERS = re.compile(r"(?:(?:keyword|other) )?(?:arg(?:ument)?s?|param(?:eter)?s?)|keyword", re.I)
-_OF_OTHERS = "returns?|yields?|receives|raises?|exceptions|warns|attributes|examples"
-_BELOW = r"(?:[ \t].*\n?|\n)*"
-"""The lines that belong to the one above: they are indented, or blank."""
-
-# The first group of a list is its heading, the second its body; those of an item are its names and what it says.
-_GOOGLE_LIST = re.compile(rf"^#?[ ]?({_OF_PARAMETERS.pattern}|{_OF_OTHERS}):[ \t]*(?:\n|\Z)({_BELOW})", re.M | re.I)
-_GOOGLE_ITEM = re.compile(rf"^(\**\w+)(?:[ \t]*\(.*?\))?[ \t]*:(.*\n?{_BELOW})", re.M)
-_NUMPY_LIST = re.compile(
-    rf"^({_OF_PARAMETERS.pattern}|{_OF_OTHERS})[ \t]*\n-{{3,}}[ \t]*\n((?s:.*?))(?=^.+\n-{{3,}}[ \t]*$|\Z)", re.M | re.I
+_SPHINX = re.compile(
+    r"^:(param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|yields?)\b[^:\n]*:", re.M
 )
-_NUMPY_ITEM = re.compile(rf"^(\**\w+(?:[ \t]*,[ \t]*\**\w+)*)[ \t]*(?::.*)?\n({_BELOW})", re.M)
-_SPHINX_LIST = re.compile(rf"^:({_OF_PARAMETERS.pattern}|{_OF_OTHERS}|type|rtype)\b([^:\n]*:.*\n?{_BELOW})", re.M)
-_SPHINX_ITEM = re.compile(r"(\**\w+):((?s:.*))")
-_STYLES = ((_NUMPY_LIST, _NUMPY_ITEM), (_GOOGLE_LIST, _GOOGLE_ITEM), (_SPHINX_LIST, _SPHINX_ITEM))
+_NUMPY = re.compile(r"^(Parameters|Other Parameters|Returns|Yields|Raises|Attributes|Examples|Notes)\n-{3,}$", re.M)
+_SECTIONS = (
+    "args|arguments|params|parameters|keyword args|keyword arguments|keyword parameters|other args|other arguments|"
+    "other params|other parameters|returns|yields|receives|raises|exceptions|warns|warnings|attributes|examples?|notes?"
+)
+_GOOGLE = re.compile(rf"^#?\s?({_SECTIONS}):\s*$", re.M | re.I)
+
+
+def _find_style(text: str) -> Literal["google", "numpy", "sphinx"] | None:
+    if _NUMPY.search(text):
+        return "numpy"
+    if _SPHINX.search(text):
+        return "sphinx"
+    return "google" if _GOOGLE.search(text) else None
+
+
+def _part_sections(text: str) -> str:
+    header = _GOOGLE.match(text)
+    if header and not text[header.end() :].startswith("\n "):
+        # A list on the first line: its items' indentation was taken for that of the docstring.
+        text = text[: header.end()] + text[header.end() :].replace("\n", "\n    ")
+    # griffe takes a section only behind a blank line; people often leave it out, or write `#Args:`.
+    return _GOOGLE.sub(lambda match: f"\n{match[1]}:", text)
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
