@@ -168,7 +168,7 @@ def test_rule_1_prices_in_results_are_prices(price: str) -> None:
 
 @pytest.mark.parametrize("path", [None, 0, ["city"]])
 def test_path_that_is_no_text_is_refused_in_words_for_the_model(path: JSON) -> None:
-    with pytest.raises(ToolArgumentsError, match="'to': path is .*, expected a JSON pointer such as '/address/city'"):
+    with pytest.raises(ToolArgumentsError, match=r"'to': path is .*, expected a JSON pointer such as '/address/city'"):
         read_model_references("ship", {"to": {"from_call": "get", "path": path}}, {"get": "call-1"})
 
 
