@@ -231,12 +231,13 @@ class Executor(Placing):
             raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
 
     def _name_call(self, caller: Entry, tool: str) -> str:
-        name = f"{caller.id}/{tool}"
-        count = 1
-        while name in self._entries:
-            count += 1
-            name = f"{caller.id}/{tool}_{count}"
-        return name
+        """An id for one more call of this tool; a need of the caller, or an early run of it, may have taken the first."""
+        counts = caller.more.counts = caller.more.counts or {}
+        while True:
+            counts[tool] = counts.get(tool, 0) + 1
+            name = f"{caller.id}/{tool}" if counts[tool] == 1 else f"{caller.id}/{tool}_{counts[tool]}"
+            if name not in self._entries:
+                return name
 
 
 class _Outcomes(Mapping[str, Outcome]):

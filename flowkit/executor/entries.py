@@ -99,6 +99,8 @@ class Extra:
     """The ancestor that failed."""
     children: "Sequence[Entry]" = ()
     context: Context[Any] | None = None
+    counts: dict[str, int] | None = None
+    """How many calls of each tool it has made while it ran."""
     decision: Decision | None = None
     """What a person said about it."""
     followers: "Sequence[Entry]" = ()
