@@ -9,7 +9,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.events import CallStarted
 from flowkit.executor import Approve, Executor
 from flowkit.references import ToolCall
-from flowkit.tools import Needs, tool
+from flowkit.tools import Effect, Needs, tool
 from tests.executing import execute
 
 running = [0, 0]
@@ -207,3 +207,25 @@ def test_read_that_waits_for_its_own_result_is_a_circle_and_no_hang(names: list[
     ran = execute([there, back], [ToolCall(name, name) for name in names], timeout_s=9)
     assert {outcome.state for outcome in ran.executor.outcomes.values()} == {"failed"}
     assert "a circle: " in (ran["there"].error or "")
+
+
+@pytest.mark.parametrize(("inner", "attempts"), [("write", 1), ("idempotent", 3), ("read", 3)])
+def test_tool_that_fails_after_a_write_of_its_own_is_not_tried_again(inner: Effect, attempts: int) -> None:
+    ran: list[str] = []
+
+    @tool(effect=inner)
+    async def step_inside(name: str) -> str:
+        ran.append(name)
+        return name
+
+    @tool(effect="read")
+    async def through(name: str, ctx: Context[None] = CONTEXT) -> str:
+        return await ctx.call(step_inside, name)
+
+    @tool(effect="idempotent", retries=2)
+    async def outer(ctx: Context[None] = CONTEXT) -> str:
+        await ctx.call(through, "a")
+        raise RuntimeError("the line broke")
+
+    result = execute([outer, through, step_inside], [ToolCall("o", "outer")])["o"]
+    assert (result.state, result.attempt, len(ran)) == ("failed", attempts, attempts)

@@ -175,9 +175,12 @@ class Attempts(ABC):
             started_s = self._log.note(events.CallStarted, entry.id, entry.attempt, entry.early)
             if entry.started_s is None:
                 entry.started_s = started_s
+            made_before = 0 if entry.extra is None else len(entry.extra.children)
             failure = await self._attempt(entry, context, timeout_s)
             if failure is None or not failure.may_pass or left <= 0:
                 return failure
+            if entry.extra is not None and any(map(_has_written, entry.extra.children[made_before:])):
+                return failure  # trying again would write again
             left -= 1
             pause_s = delay_s * (1 - self._random() / 2)
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
@@ -271,6 +274,12 @@ class Attempts(ABC):
         if entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"no answer within {timeout_s:g} s: {MAY_HAVE_HAPPENED}")
         return Failure("failed", f"no answer within {timeout_s:g} s", may_pass=True)
+
+
+def _has_written(entry: Entry) -> bool:
+    """Whether this call is a write that has begun, or made one."""
+    is_write = entry.plan is not None and entry.plan.tool.effect == "write" and entry.started_s is not None
+    return is_write or (entry.extra is not None and any(map(_has_written, entry.extra.children)))
 
 
 class _Doubt:
