@@ -203,7 +203,7 @@ def is_of(value: Any, annotation: Any) -> bool:
     if origin in (list, set):
         return type(value) is origin and all(is_of(item, arguments[0]) for item in typing.cast(list[Any], value))
     if annotation is Movie:
-        return type(value) is dict and is_of(typing.cast(dict[str, Any], value)["title"], str)
+        return type(value) is dict and is_of(typing.cast(dict[str, Any], value).get("title"), str)
     if annotation is pathlib.Path:
         return isinstance(value, pathlib.Path)
     return type(value) is (NoneType if annotation is None else annotation)
