@@ -386,3 +386,15 @@ def test_run_waits_for_a_person_only_when_nothing_else_of_a_control_runs() -> No
     ran = execute([*TOOLS, sign], nodes, drive)
     assert ran["each"].value == ["signed sign", *(f"saved {name}" for name in "abcdef")]
     assert ran["g"].state == "finished"
+
+
+def test_followers_of_a_failed_read_end_once_when_the_first_of_them_stops_the_rest() -> None:
+    inner = Each("o/i", [0, 0], Body((ToolCall("o/i/w", "work", {"value": "bad"}),), []))
+    ran = execute(TOOLS, [Each("o", [0, 0], Body((inner,), []), on_error="stop")], slots=1)
+    assert ran["o"].state == "failed"
+    assert [ran[f"o/{item}/i/{place}/w"].state for item in (0, 1) for place in (0, 1)] == [
+        "failed",
+        "failed",
+        "cancelled",
+        "cancelled",
+    ]

@@ -157,16 +157,18 @@ class Endings(Table):
         if entry.extra is None:
             return
         followers, entry.extra.followers = entry.extra.followers, ()
-        followers = [follower for follower in followers if not follower.has_ended]
-        if entry.state in ("finished", "failed"):
-            for follower in followers:
-                follower.value, follower.source = entry.value, "flight"
-                self._end(follower, entry.state, error=entry.error)
-            return
-        if entry.key is not None and self._shared.get(entry.key) is entry:
+        has_result = entry.state in ("finished", "failed")
+        if not has_result and entry.key is not None and self._shared.get(entry.key) is entry:
             del self._shared[entry.key]
         for follower in followers:
-            self._admit(follower)
+            if follower.has_ended:
+                continue  # cancelled before, or by what the one before it ended
+            if has_result:
+                assert entry.state is not None
+                follower.value, follower.source = entry.value, "flight"
+                self._end(follower, entry.state, error=entry.error)
+            else:
+                self._admit(follower)
 
     def _tell_sealed(self, entry: Entry, call: ToolCall) -> None:
         secrets = () if entry.plan is None else entry.plan.tool.secrets
