@@ -387,6 +387,7 @@ class EventLog:
                 await waker
             finally:
                 self._wakers.discard(waker)
+                self._is_followed = bool(self._listeners or self._wakers)  # a watcher may leave while it waits
 
     def _wake(self) -> None:
         for waker in self._wakers:
