@@ -55,7 +55,7 @@ _HOME = {
     "load_recipe": "recipes.files",
     "not_": "recipes",
     "recipe": "recipes",
-    "sse": "sse_response",
+    "sse": "web.sse_response",
     "step": "recipes",
     "tool": "tools",
     "when": "recipes",

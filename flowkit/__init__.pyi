@@ -48,11 +48,11 @@ from flowkit.recipes import when as when
 from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
-from flowkit.sse_response import sse as sse
 from flowkit.tools import Needs as Needs
 from flowkit.tools import Tool as Tool
 from flowkit.tools import tool as tool
 from flowkit.tools.toolsets import Toolset as Toolset
+from flowkit.web.sse_response import sse as sse
 
 __all__: list[str]
 __version__: str

@@ -13,9 +13,9 @@ from itertools import islice
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from flowkit.codec import JSON
+from flowkit.masking import show_arguments
 from flowkit.messages import FinishReason, Usage
 from flowkit.references import ToolCall
-from flowkit.showing import show_arguments
 
 RunStatus = Literal["done", "waiting", "limit", "cancelled", "in_doubt", "failed"]
 WaitingFor = Literal["calls", "approval", "resource", "slot"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ResolutionError, ToolArgumentsError
-from flowkit.spelling import suggest
+from flowkit.suggestions import suggest
 
 Path = tuple[str | int, ...]
 

@@ -92,7 +92,7 @@ def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
 
     Raises `ConfigurationError` where it can't be opened, or sentence embeddings aren't installed.
     """
-    from flowkit.models.embeddings import SentenceEmbedder
+    from flowkit.models.offline.embeddings import SentenceEmbedder
 
     try:
         index = Index(database, SentenceEmbedder())

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowkit.assemble import Turn
 from flowkit.models.base import Delta, ErrorDelta
-from flowkit.models.reading import Reader
+from flowkit.models.wire.reading import Reader
 from flowkit.testing.streams import read_turn
 
 DONE = b"data: [DONE]\n\n"

@@ -20,7 +20,7 @@ from flowkit.errors import ConfigurationError, DefinitionError
 from flowkit.events import RunStarted
 from flowkit.executor import Approve
 from flowkit.journal import Done, Journal
-from flowkit.journal.recall import NOT_KNOWN
+from flowkit.journal.unfinished_messages import NOT_KNOWN
 from flowkit.messages import AssistantMessage, Image, Message, SystemMessage, Text, ToolMessage, UserMessage
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.testing.loop import run_virtual

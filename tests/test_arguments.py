@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from flowkit import Agent, Reference, ScriptedModel, Tool, ToolArgumentsError, tool
-from flowkit.showing import MASK
+from flowkit.masking import MASK
 from flowkit.testing import call
-from flowkit.tools.arguments import is_plain
+from flowkit.tools.schema.arguments import is_plain
 
 
 class Colour(enum.Enum):

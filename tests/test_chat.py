@@ -7,7 +7,7 @@ import pytest
 from flowkit.errors import StreamError, StreamTruncated
 from flowkit.messages import Usage
 from flowkit.models.base import ErrorDelta, ProviderDelta, TextDelta, ThinkingDelta
-from flowkit.models.chat import ChatReader
+from flowkit.models.wire.chat import ChatReader
 from flowkit.testing.streams import read_turn
 from tests.bodies import DONE, call, calls, chat, chunk, event, read_chat, read_deltas, shown
 

@@ -22,9 +22,9 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.chat_request import build_chat_body, mistral_id
-from flowkit.models.request_fields import is_strict, safe_arguments
-from flowkit.models.settings import Settings
+from flowkit.models.wire.chat_request import build_chat_body, mistral_id
+from flowkit.models.wire.request_fields import is_strict, safe_arguments
+from flowkit.models.wire.settings import Settings
 
 ORDER = ToolSpec("get_order", "An order.", {"type": "object", "properties": {"id": {"type": "string"}}})
 CALL = RequestedCall("call_1", "get_order", '{"id": "7"}')

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.cli.new import TEMPLATES
-from flowkit.models.weights import SMOLLM2
+from flowkit.models.offline.weights import SMOLLM2
 from shop_data import open_database
 from tests.command import ROOT, SHOP, Command
 from tests.server import Reply, ScriptedServer, Thinking, call, chat, error, page

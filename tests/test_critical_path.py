@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 
 from flowkit import events
-from flowkit.graph.critical_path import find_critical_path
-from flowkit.graph.timeline import fold
+from flowkit.graph.pictures.critical_path import find_critical_path
+from flowkit.graph.pictures.timeline import fold
 from tests.runs import Script, two_turns
 from tests.test_executor_properties import Made, graphs, run
 

@@ -24,7 +24,7 @@ import flowkit.testing
 from flowkit.cache import open_default_cache
 from flowkit.cli import main
 from flowkit.errors import ConfigurationError
-from flowkit.models.embeddings import SentenceEmbedder
+from flowkit.models.offline.embeddings import SentenceEmbedder
 from tests.server import ScriptedServer, chat
 
 ROOT = Path(__file__).parent.parent

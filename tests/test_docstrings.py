@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit import tool
-from flowkit.tools.docstrings import Documentation, read_docstring
+from flowkit.tools.schema.docstrings import Documentation, read_docstring
 
 GOOGLE = """Find things.
 

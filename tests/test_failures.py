@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.models.failures import explain_break, explain_refusal, read_retry_after
-from flowkit.models.settings import Server
+from flowkit.models.wire.failures import explain_break, explain_refusal, read_retry_after
+from flowkit.models.wire.settings import Server
 
 SERVER = Server("https://me:secret@gateway.example/v1?key=1", "sk-secret", max_retries=0)
 

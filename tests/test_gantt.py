@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 
 from flowkit import events
-from flowkit.graph.gantt import MANY, draw_timeline
+from flowkit.graph.pictures.gantt import MANY, draw_timeline
 from tests.runs import Script, two_turns
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.models.grounding import ground
+from flowkit.models.offline.grounding import ground
 
 SHIPPING: dict[str, Any] = {
     "type": "object",

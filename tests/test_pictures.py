@@ -14,8 +14,8 @@ from flowkit.errors import ToolError
 from flowkit.events import Event
 from flowkit.graph import Body, Each, Fallback, Graph, ModelStep, Step, When, item_id
 from flowkit.graph.conditions import Compare
-from flowkit.graph.pictures import Box, make_picture
-from flowkit.graph.timeline import fold
+from flowkit.graph.pictures.picture import Box, make_picture
+from flowkit.graph.pictures.timeline import fold
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from tests.executing import execute

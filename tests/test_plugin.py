@@ -9,8 +9,8 @@ import pytest
 
 from flowkit.clock import ManualClock
 from flowkit.errors import ConfigurationError
-from flowkit.models.guard import check_server_allowed, is_local
 from flowkit.models.openai import OpenAIModel
+from flowkit.models.wire.network_guard import check_server_allowed, is_local
 
 pytest_plugins = ["pytester"]
 
@@ -88,7 +88,7 @@ def test_marked_test_may_ask_a_real_model() -> None:
 def test_option_lets_every_test_ask_real_models(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         f"""
-        from flowkit.models.guard import check_server_allowed
+        from flowkit.models.wire.network_guard import check_server_allowed
 
         def test_it():
             check_server_allowed({REAL!r}, "gpt-4.1")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.errors import ToolError
-from flowkit.tools.reading import LongResults
+from flowkit.tools.long_results import LongResults
 
 _CUT = re.compile(
     r"\n\[cut: characters \d+ to \d+ of \d+; go on with read_result\(id=\"r1\", offset=(\d+)\), if you have that tool\]\Z"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from flowkit.assemble import Assembler, CallSealed, Turn
 from flowkit.errors import StreamTruncated
-from flowkit.models.chat import ChatReader
-from flowkit.models.reading import Reader
-from flowkit.models.responses import ResponsesReader
+from flowkit.models.wire.chat import ChatReader
+from flowkit.models.wire.reading import Reader
+from flowkit.models.wire.responses import ResponsesReader
 from flowkit.testing.streams import read_turn
 from tests.bodies import read_deltas
 from tests.data_folder import RecordedBody, handmade_bodies, recorded_bodies

@@ -29,7 +29,7 @@ from flowkit.references import (
     read_model_references,
     resolve,
 )
-from flowkit.shapes import find_subschemas
+from flowkit.schema_paths import find_subschemas
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 from tests.executing import AnyTool, Shelf, execute

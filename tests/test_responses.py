@@ -8,7 +8,7 @@ from flowkit.assemble import Assembler, CallSealed, Turn
 from flowkit.errors import StreamError, StreamTruncated
 from flowkit.messages import Usage
 from flowkit.models.base import CallDone, ProviderDelta
-from flowkit.models.responses import ResponsesReader
+from flowkit.models.wire.responses import ResponsesReader
 from flowkit.testing.streams import read_turn
 from tests.bodies import event, read_deltas, responses, shown
 

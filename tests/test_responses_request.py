@@ -15,8 +15,8 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.responses_request import build_responses_body
-from flowkit.models.settings import Settings
+from flowkit.models.wire.responses_request import build_responses_body
+from flowkit.models.wire.settings import Settings
 
 GPT = Settings(model="gpt-5", api="responses", thinking="low", max_tokens=900)
 SOURCE = GPT.source

@@ -37,9 +37,9 @@ from flowkit.models.pricing import Price
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.references import ToolCall
-from flowkit.sse_response import sse
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
+from flowkit.web.sse_response import sse
 
 
 @dataclass(frozen=True)

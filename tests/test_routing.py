@@ -16,11 +16,11 @@ from flowkit.models.base import (
     TextDelta,
     UsageDelta,
 )
-from flowkit.models.chat_request import build_chat_body
 from flowkit.models.pricing import Price
 from flowkit.models.routing import ANSWERED_BY, FallbackModel, Router, answered_by, restore_sources
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
-from flowkit.models.settings import Settings
+from flowkit.models.wire.chat_request import build_chat_body
+from flowkit.models.wire.settings import Settings
 from flowkit.testing import run_virtual
 
 REQUEST = ModelRequest((UserMessage("hi"),))

@@ -4,7 +4,7 @@ import pytest
 
 from flowkit.codec import JSON
 from flowkit.references import Path
-from flowkit.shapes import find_mismatch, find_problem, find_subschemas, find_unknown_reference, resolve
+from flowkit.schema_paths import find_mismatch, find_problem, find_subschemas, find_unknown_reference, resolve
 
 ORDER: dict[str, JSON] = {
     "type": "object",

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from flowkit import Tool, tool
 from flowkit.codec import JSON
 from flowkit.testing import arguments
-from flowkit.tools.results import ResultType
+from flowkit.tools.schema.results import ResultType
 from tests.signatures import Generated, Kind, functions, is_of, kinds, spell
 
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.models.spans import find_pieces
+from flowkit.models.offline.request_phrases import find_pieces
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit.errors import StreamError
-from flowkit.models import sse
-from flowkit.models.sse import Event, EventDecoder, looks_like_events
+from flowkit.models.wire import sse
+from flowkit.models.wire.sse import Event, EventDecoder, looks_like_events
 
 
 def decode(body: bytes, *cuts: int) -> list[Event]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowkit import codec
 from flowkit.events import EventLog, RunFinished, RunStarted, TextDelta, TurnStarted
-from flowkit.sse_response import EventStream, sse
+from flowkit.web.sse_response import EventStream, sse
 
 
 def make_log() -> EventLog:

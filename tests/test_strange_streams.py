@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flowkit.assemble import Assembler, CallFragment
 from flowkit.models.base import RefusalDelta, TextDelta, ThinkingDelta
-from flowkit.models.chat import ChatReader
-from flowkit.models.responses import ResponsesReader
+from flowkit.models.wire.chat import ChatReader
+from flowkit.models.wire.responses import ResponsesReader
 from tests.bodies import call, calls, chat, chunk, responses
 
 CHAT = chat(

@@ -13,7 +13,7 @@ from flowkit.targets.strict import FORMATS
 from flowkit.testing import arguments
 from flowkit.testing.strategies import instances
 from flowkit.tools import Tool, tool
-from flowkit.tools.arguments import Arguments
+from flowkit.tools.schema.arguments import Arguments
 from tests.signatures import Generated, functions
 
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)

@@ -4,7 +4,7 @@ import pytest
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
-from flowkit.models.thinking import Api, Dialect, Thinking, thinking_fields
+from flowkit.models.wire.thinking import Api, Dialect, Thinking, thinking_fields
 
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com/v1"

@@ -4,7 +4,7 @@ import pytest
 
 from flowkit import events
 from flowkit.errors import ConfigurationError
-from flowkit.graph.timeline import Timeline, fold, format_seconds, read_trace
+from flowkit.graph.pictures.timeline import Timeline, fold, format_seconds, read_trace
 from tests.runs import Script, two_turns
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.errors import ToolResultError
 from flowkit.tools import make_tool
-from flowkit.tools.effects import Options
+from flowkit.tools.options import Options
 
 
 @tool

@@ -15,7 +15,7 @@ from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.targets import find_violations
 from flowkit.testing import ScriptedModel, call, run_virtual
 from flowkit.tools import Tool, tool
-from flowkit.tools.aliases import make_alias, make_aliases
+from flowkit.tools.schema.aliases import make_alias, make_aliases
 from flowkit.tools.toolsets import ToolLike, Toolset
 
 

@@ -42,7 +42,7 @@ from flowkit.history import read_history, unanswered
 from flowkit.journal import Journal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, ToolChoice
-from flowkit.spelling import check_option_names
+from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 

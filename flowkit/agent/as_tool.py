@@ -15,7 +15,7 @@ from flowkit.agent.run import Run
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError, ToolError
 from flowkit.tools import Tool, make_tool
-from flowkit.tools.effects import Effect, Options, Scope, narrowest, strongest
+from flowkit.tools.options import Effect, Options, Scope, narrowest, strongest
 from flowkit.tools.toolsets import Toolset
 
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.answers import make_tips
-from flowkit.agent.carrying import unload
+from flowkit.agent.carried_outcomes import unload
 from flowkit.agent.limits import METER, LimitReached, Meter
 from flowkit.agent.rounds import Rounds, Stopped
 from flowkit.agent.run import AgentResult, Decision, Given, Plan
 from flowkit.agent.run_record import RunRecord
+from flowkit.agent.tool_messages import make_tips
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
 from flowkit.errors import FlowkitError, RunError, StoreError

@@ -5,17 +5,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
-from flowkit.agent.answers import make_tool_message
-from flowkit.agent.carrying import carry
-from flowkit.agent.linking import wrap_literal
+from flowkit.agent.carried_outcomes import carry
+from flowkit.agent.model_references import wrap_literal
 from flowkit.agent.run import Decision, Pending
+from flowkit.agent.tool_messages import make_tool_message
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError
 from flowkit.executor import Executor
 from flowkit.history import NOT_RUN, mend
 from flowkit.messages import AssistantMessage, Message, RequestedCall
 from flowkit.references import lookup
-from flowkit.tools.reading import LongResults
+from flowkit.tools.long_results import LongResults
 from flowkit.tools.toolsets import Toolset
 
 

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.attempt import Attempt, FinishedAttempt
 from flowkit.agent.limits import LimitReached, Meter
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
@@ -19,6 +18,7 @@ from flowkit.agent.prefetching import Prefetching
 from flowkit.agent.requests import make_request
 from flowkit.agent.run import Given, Plan
 from flowkit.agent.run_record import PastTurn, RunRecord
+from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
 from flowkit.errors import FlowkitError, ModelError

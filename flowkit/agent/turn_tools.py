@@ -4,7 +4,7 @@ from typing import Any
 
 from flowkit.context import Context
 from flowkit.tools import Tool, tool
-from flowkit.tools.reading import LongResults
+from flowkit.tools.long_results import LongResults
 from flowkit.tools.toolsets import Toolset
 
 

@@ -33,7 +33,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.call_formats import SIGNS
+from flowkit.models.wire.call_formats import SIGNS
 
 _GOOD: tuple[FinishReason, ...] = ("stop", "tool_calls")
 

@@ -14,7 +14,7 @@ from flowkit.cli.options import AsJson
 from flowkit.cli.output import make_console, print_json, say_bytes
 from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError
-from flowkit.graph.timeline import format_seconds
+from flowkit.graph.pictures.timeline import format_seconds
 
 app = typer.Typer(help="What is kept of tools' results, and emptying it.", no_args_is_help=True)
 

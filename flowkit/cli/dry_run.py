@@ -12,7 +12,7 @@ from flowkit.codec import JSON
 from flowkit.display.words import say_arguments
 from flowkit.errors import FlowkitError, ResolutionError
 from flowkit.graph import INPUTS, Node, describe, find_own_references, get_bodies
-from flowkit.graph.timeline import format_seconds
+from flowkit.graph.pictures.timeline import format_seconds
 from flowkit.recipes import Recipe
 from flowkit.references import ToolCall, resolve
 from flowkit.tools import Tool

@@ -60,7 +60,7 @@ async def close_models(*models: Model) -> None:
 
 def offer_local_servers() -> None:
     """Tell of a server on this machine that would answer better."""
-    from flowkit.models.local_servers import find_local_servers
+    from flowkit.models.offline.local_servers import find_local_servers
 
     for server in find_local_servers():
         note(
@@ -76,7 +76,7 @@ def _has_server() -> bool:
 @contextmanager
 def _start_local() -> Generator[Model]:
     """The embedded model; says what has to be fetched, and how far that is."""
-    from flowkit.models.local import describe_download, start_local_model
+    from flowkit.models.offline.local import describe_download, start_local_model
 
     download = describe_download()
     if download is not None:

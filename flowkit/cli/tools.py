@@ -12,7 +12,7 @@ from flowkit.cli.options import AppTarget, AsJson
 from flowkit.cli.output import make_console, print_json
 from flowkit.cli.schemas import read_properties, say_schema
 from flowkit.errors import ConfigurationError
-from flowkit.graph.timeline import format_seconds
+from flowkit.graph.pictures.timeline import format_seconds
 from flowkit.targets import TARGETS
 from flowkit.tools import Tool
 

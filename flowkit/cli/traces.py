@@ -16,7 +16,7 @@ def show(
     every_call: Annotated[bool, typer.Option("--every-call", help="A row for each call, however many.")] = False,
 ) -> None:
     """Draw a recorded run: turns above, calls below."""
-    from flowkit.graph.gantt import draw_timeline
+    from flowkit.graph.pictures.gantt import draw_timeline
 
     console = make_console()
     chart = draw_timeline(open_trace(file), width=console.width, every_call=every_call)
@@ -25,7 +25,7 @@ def show(
 
 def open_trace(file: Path) -> list[Mapping[str, JSON]]:
     """The events in this file; raises `ConfigurationError`."""
-    from flowkit.graph.timeline import read_trace
+    from flowkit.graph.pictures.timeline import read_trace
 
     try:
         lines = file.read_bytes().splitlines()

@@ -2,7 +2,7 @@
 
 from flowkit.display.transcript import CallBlock, State
 from flowkit.display.words import say_arguments, say_value, shorten
-from flowkit.graph.timeline import format_seconds
+from flowkit.graph.pictures.timeline import format_seconds
 
 MARKS: dict[State, str] = {
     "new": "○",

@@ -8,7 +8,7 @@ from flowkit.codec import JSON
 from flowkit.errors import ResolutionError
 from flowkit.events import CallFinished, CallNew, CallStarted, Event
 from flowkit.graph import Each, Graph, Node, get_bodies
-from flowkit.graph.timeline import format_seconds
+from flowkit.graph.pictures.timeline import format_seconds
 from flowkit.references import Reference, lookup
 
 _FAILED = frozenset(("call.failed", "call.denied", "call.in_doubt"))

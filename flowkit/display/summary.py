@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flowkit.display.words import say_count
 from flowkit.events import CallArguments, Event, RunFinished, TextDelta, ThinkingDelta, UsageReported
-from flowkit.graph.timeline import fold, format_seconds
+from flowkit.graph.pictures.timeline import fold, format_seconds
 from flowkit.messages import Usage
 
 WORTH_SAYING_S = 0.01

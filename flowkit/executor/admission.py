@@ -16,8 +16,8 @@ from flowkit.graph import find_own_references, get_after
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
 from flowkit.references import Reference, ToolCall
-from flowkit.tools.arguments import Arguments
-from flowkit.tools.effects import ApprovalRule
+from flowkit.tools.options import ApprovalRule
+from flowkit.tools.schema.arguments import Arguments
 
 
 class Admission(Endings):

@@ -25,8 +25,8 @@ from flowkit.executor.inside import load_result
 from flowkit.executor.outcomes import Approve, Decision, Outcome
 from flowkit.executor.placing import Placing
 from flowkit.graph import Group
+from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references
-from flowkit.showing import show_arguments
 
 
 class Executor(Placing):

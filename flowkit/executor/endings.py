@@ -12,8 +12,8 @@ from flowkit.executor.resources import Ticket
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import RunJournal
+from flowkit.masking import show_arguments, show_note
 from flowkit.references import ToolCall
-from flowkit.showing import show_arguments, show_note
 
 _SAID = {
     "failed": "failed",

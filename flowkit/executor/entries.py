@@ -12,8 +12,8 @@ from flowkit.executor.threads import ThreadJob
 from flowkit.graph import ModelStep, Node
 from flowkit.references import ToolCall
 from flowkit.tools import Tool
-from flowkit.tools.arguments import Arguments
-from flowkit.tools.effects import Approval
+from flowkit.tools.options import Approval
+from flowkit.tools.schema.arguments import Arguments
 
 T = TypeVar("T")
 AnyTool = Tool[..., Any]

@@ -19,7 +19,7 @@ from flowkit.executor.outcomes import Approve
 from flowkit.executor.table import LookAtReference
 from flowkit.graph import Control, ModelStep, Node, Step, find_own_references, get_after
 from flowkit.references import SCALARS, Reference, ToolCall, find_open, find_references, format_pointer, substitute
-from flowkit.shapes import find_mismatch, find_subschemas
+from flowkit.schema_paths import find_mismatch, find_subschemas
 
 Edges = tuple[list[Reference], list[Entry], tuple[str, ...]]
 """A node's references; the entry that each points to, and after them those it must only come after; the arguments that

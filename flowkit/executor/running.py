@@ -19,9 +19,9 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import RunError, StoreError
 from flowkit.events import EventLog
-from flowkit.executor.attempts import MAY_HAVE_HAPPENED, Attempts
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.slots import Slots
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts
 from flowkit.journal import RunJournal
 
 CALLS_IN_A_ROW = 64

@@ -23,8 +23,8 @@ from flowkit.executor.running import Runner, SlotWaiter
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots
 from flowkit.graph import Group, ModelStep
 from flowkit.journal import RunJournal
+from flowkit.masking import show_arguments
 from flowkit.references import Path, Reference, ToolCall, find_references, lookup, substitute
-from flowkit.showing import show_arguments
 from flowkit.tools import ToolLookup
 
 RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]

@@ -18,9 +18,9 @@ from flowkit.graph.nodes import (
     index_id,
     item_id,
 )
-from flowkit.graph.timeline import AnyEvent, Timeline, fold
+from flowkit.graph.pictures.timeline import AnyEvent, Timeline, fold
 from flowkit.references import find_references
-from flowkit.spelling import suggest
+from flowkit.suggestions import suggest
 
 
 class Graph(Mapping[str, Node]):
@@ -100,28 +100,28 @@ class Graph(Mapping[str, Node]):
 
     def explain(self, events: Iterable[AnyEvent] | None = None) -> str:
         """The graph in words: layers, critical path, what waits for what; with a run's events also how each ended."""
-        from flowkit.graph.explaining import write_explanation
+        from flowkit.graph.pictures.explaining import write_explanation
 
         return write_explanation(self, self.layers(), self.critical_path(), self.inputs, _fold(events))
 
     def to_mermaid(self, events: Iterable[AnyEvent] | None = None) -> str:
         """A Mermaid flowchart; with a run's events it shows how each node ended, its time, and the critical path."""
-        from flowkit.graph.mermaid import write_mermaid
-        from flowkit.graph.pictures import make_picture
+        from flowkit.graph.pictures.mermaid import write_mermaid
+        from flowkit.graph.pictures.picture import make_picture
 
         return write_mermaid(make_picture(self.values(), _fold(events)))
 
     def to_dot(self, events: Iterable[AnyEvent] | None = None) -> str:
         """A Graphviz digraph; with a run's events as in `to_mermaid`."""
-        from flowkit.graph.dot import write_dot
-        from flowkit.graph.pictures import make_picture
+        from flowkit.graph.pictures.dot import write_dot
+        from flowkit.graph.pictures.picture import make_picture
 
         return write_dot(make_picture(self.values(), _fold(events)))
 
     def to_svg(self, events: Iterable[AnyEvent] | None = None) -> str:
         """An SVG document that needs nothing else; with a run's events as in `to_mermaid`."""
-        from flowkit.graph.pictures import make_picture
-        from flowkit.graph.svg import write_svg
+        from flowkit.graph.pictures.picture import make_picture
+        from flowkit.graph.pictures.svg import write_svg
 
         return write_svg(make_picture(self.values(), _fold(events)))
 
@@ -132,7 +132,7 @@ class Graph(Mapping[str, Node]):
         in the first one's result that the second takes, and none for a bare "after". With a run's events a node also
         has `states`, one for each time that it ran or was left out, and `duration_s`, the sum of those times.
         """
-        from flowkit.graph.analysis import make_networkx
+        from flowkit.graph.pictures.networkx_graph import make_networkx
 
         return make_networkx(self.values(), _fold(events))
 

@@ -26,7 +26,7 @@ from flowkit.journal.rows import (
     write_node,
 )
 from flowkit.journal.run import RunJournal
-from flowkit.journal.taking import Wanted, take_run
+from flowkit.journal.takeover import Wanted, take_run
 from flowkit.journal.upkeep import delete_run, get_stats, prune
 from flowkit.journal.views import read_conversation, read_details, show_run
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from flowkit.clock import Clock
 from flowkit.errors import StoreError
 from flowkit.journal.blobs import BlobFolder
-from flowkit.journal.holder import Holder, RunLease, lease_until, this_process
+from flowkit.journal.driver_lease import Holder, RunLease, lease_until, this_process
 from flowkit.journal.schema import connect, create_tables, is_current
 from flowkit.stores.folders import hold_folder, make_private_file, refuse_network
 from flowkit.stores.thread import Job, StoreThread

@@ -8,7 +8,7 @@ from flowkit.clock import Clock
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import StoreError, ToolResultError
 from flowkit.journal.blobs import BlobFolder
-from flowkit.journal.holder import RunLease
+from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import (
     Approval,
     Decision,

@@ -9,10 +9,10 @@ from collections import Counter
 from contextlib import suppress
 
 from flowkit.errors import RunBusy
-from flowkit.journal.holder import RunLease
+from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import JournalStats
-from flowkit.journal.taking import OVER
+from flowkit.journal.takeover import OVER
 
 UNUSED_BLOB_S = 3600.0
 """How old a result that no run names must be to be removed."""

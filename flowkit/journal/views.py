@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.journal.log import JournalLog
-from flowkit.journal.recall import recall
 from flowkit.journal.records import RunDetails
 from flowkit.journal.rows import (
     SUMMARY_COLUMNS,
@@ -15,6 +14,7 @@ from flowkit.journal.rows import (
     read_summaries,
     read_turns,
 )
+from flowkit.journal.unfinished_messages import recall
 
 
 def read_details(connection: sqlite3.Connection, run_id: str, log: JournalLog) -> RunDetails | None:

@@ -13,9 +13,10 @@ from importlib import import_module
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.models.base import Delta, ModelRequest
-from flowkit.models.guard import check_server_allowed
 from flowkit.models.pricing import Price
-from flowkit.models.settings import (
+from flowkit.models.wire.bytes_to_deltas import stream_deltas
+from flowkit.models.wire.network_guard import check_server_allowed
+from flowkit.models.wire.settings import (
     DEFAULT_BASE_URL,
     PLACEHOLDER_KEY,
     Server,
@@ -23,8 +24,7 @@ from flowkit.models.settings import (
     takes_json_schema,
     usual_api,
 )
-from flowkit.models.thinking import Api, Dialect, Thinking, thinking_fields
-from flowkit.models.wire import stream_deltas
+from flowkit.models.wire.thinking import Api, Dialect, Thinking, thinking_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class OpenAIModel:
         for name, value in (("base_url", base_url), ("server", server), ("settings", settings)):
             object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
         # The `openai` package takes a quarter of a second to import: here, not within the first request of a server.
-        import_module("flowkit.models.transport")
+        import_module("flowkit.models.wire.transport")
 
     @property
     def name(self) -> str:
@@ -110,14 +110,14 @@ class OpenAIModel:
 
     def open(self, body: Mapping[str, JSON]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of the answer to a request's body."""
-        from flowkit.models.transport import open_bytes
+        from flowkit.models.wire.transport import open_bytes
 
         check_server_allowed(self.server.base_url, self.model)
         return open_bytes(self.server, self.settings.api, self.model, body)
 
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""
-        from flowkit.models.clients import close_clients
+        from flowkit.models.wire.clients import close_clients
 
         await close_clients(self.server)
 

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from flowkit.messages import Usage
 from flowkit.models.base import Model
-from flowkit.models.guard import is_local
+from flowkit.models.wire.network_guard import is_local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.pricing import Price
-from flowkit.models.settings import PLACEHOLDER_KEY, Settings, plain_url
-from flowkit.models.wire import stream_deltas
+from flowkit.models.wire.bytes_to_deltas import stream_deltas
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, Settings, plain_url
 
 VERSION = 1
 HIDDEN = "[hidden]"

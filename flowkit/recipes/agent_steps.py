@@ -13,7 +13,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.graph import Body, Each, Fallback, Group, ModelStep, Node, Step, ToolCall, When
 from flowkit.recipes.model_steps import AskRequest
 from flowkit.tools import Tool
-from flowkit.tools.effects import strongest
+from flowkit.tools.options import strongest
 
 Ask = Callable[[AskRequest, Mapping[str, JSON], Context[Any]], Awaitable[JSON]]
 """Asks, with these values, for the step that the context is of."""

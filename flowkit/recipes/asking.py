@@ -12,7 +12,7 @@ from flowkit.models.base import Model
 from flowkit.recipes.model_steps import find_placeholders, make_request
 from flowkit.recipes.ref import here, operand
 from flowkit.recipes.tracing import CommonOptions, StepOptions, current_scope, place
-from flowkit.tools.effects import to_seconds
+from flowkit.tools.options import to_seconds
 
 T = TypeVar("T")
 F = TypeVar("F")

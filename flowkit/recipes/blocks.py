@@ -17,7 +17,7 @@ from flowkit.recipes.plan import AnyTool, Nesting, RecipePlan
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path
 from flowkit.references import Reference
-from flowkit.spelling import suggest
+from flowkit.suggestions import suggest
 
 AnyTarget = Model | Agent[Any]
 ReadType = Callable[[Path], Mapping[str, JSON]]

@@ -28,13 +28,13 @@ from flowkit.recipes.run import RecipeRun
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
-from flowkit.shapes import find_problem
-from flowkit.spelling import check_option_names
+from flowkit.schema_paths import find_problem
+from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool, make_tool
-from flowkit.tools.effects import Effect, Options
 from flowkit.tools.needs import NeedMarker
-from flowkit.tools.schema import Schema
-from flowkit.tools.signatures import MISSING, Signature, read_signature
+from flowkit.tools.options import Effect, Options
+from flowkit.tools.schema.arguments_schema import Schema
+from flowkit.tools.schema.signatures import MISSING, Signature, read_signature
 
 P = ParamSpec("P")
 R = TypeVar("R")

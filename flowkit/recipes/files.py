@@ -22,7 +22,7 @@ from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path, YamlSource, read_yaml
 from flowkit.references import Reference
-from flowkit.shapes import find_unknown_reference
+from flowkit.schema_paths import find_unknown_reference
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator, ValidationError
 
 from flowkit.recipes.yaml_source import Path, YamlSource
-from flowkit.spelling import suggest
+from flowkit.suggestions import suggest
 
 _KINDS = ("tool", "ask", "recipe", "each", "when")
 

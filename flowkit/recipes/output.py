@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from flowkit.codec import JSON, dumps
 from flowkit.errors import DefinitionError, ToolResultError
-from flowkit.tools.results import ResultType
-from flowkit.tools.signatures import MISSING
+from flowkit.tools.schema.results import ResultType
+from flowkit.tools.schema.signatures import MISSING
 
 R_co = TypeVar("R_co", covariant=True)
 

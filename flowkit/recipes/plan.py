@@ -9,8 +9,8 @@ from flowkit.graph import INPUTS, Body, Graph, Group, nest
 from flowkit.recipes.model_steps import AskRequest
 from flowkit.recipes.output import RecipeOutput
 from flowkit.tools import Tool
-from flowkit.tools.effects import Effect, Scope, narrowest, strongest
-from flowkit.tools.schema import Schema
+from flowkit.tools.options import Effect, Scope, narrowest, strongest
+from flowkit.tools.schema.arguments_schema import Schema
 
 AnyTool = Tool[..., Any]
 R_co = TypeVar("R_co", covariant=True)

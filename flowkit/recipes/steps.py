@@ -17,9 +17,9 @@ from flowkit.graph import AT_MOST, Each, Step, When, item_id
 from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.recipes.ref import Built, Check, Ref, Symbol, Test, as_test, here, open_scopes, operand
 from flowkit.recipes.tracing import CommonOptions, Scope, StepOptions, check_of, current_scope, ids_of, place
-from flowkit.shapes import find_problem
+from flowkit.schema_paths import find_problem
 from flowkit.tools import Tool
-from flowkit.tools.effects import to_seconds
+from flowkit.tools.options import to_seconds
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from flowkit.recipes.model_steps import AskRequest
 from flowkit.recipes.plan import AnyTool, Nesting, RecipePlan
 from flowkit.recipes.ref import Check, Ref, Symbol, here, open_scopes, operand, symbol_of
 from flowkit.references import Reference
-from flowkit.spelling import check_option_names
+from flowkit.suggestions import check_option_names
 
 Seconds = float | timedelta
 

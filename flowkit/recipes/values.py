@@ -10,8 +10,8 @@ from flowkit.graph.conditions import Both, Compare, Condition, Either, IsIn, IsN
 from flowkit.recipes.data import COMPARISONS
 from flowkit.recipes.yaml_source import Path, YamlSource
 from flowkit.references import Reference, parse_expression
-from flowkit.shapes import Schema, find_mismatch, find_problem
-from flowkit.spelling import suggest
+from flowkit.schema_paths import Schema, find_mismatch, find_problem
+from flowkit.suggestions import suggest
 
 _OPERATORS: dict[str, Operator] = {word: cast(Operator, operator) for operator, word in COMPARISONS.items()}
 

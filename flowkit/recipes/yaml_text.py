@@ -13,8 +13,8 @@ from flowkit.graph import get_bodies
 from flowkit.recipes.data import write_recipe
 from flowkit.recipes.plan import RecipePlan
 from flowkit.recipes.yaml_source import NAME, add_resolvers
-from flowkit.tools.annotations import Adapter
-from flowkit.tools.signatures import MISSING
+from flowkit.tools.schema.annotations import Adapter
+from flowkit.tools.schema.signatures import MISSING
 
 _WIDTH = 120
 

@@ -14,7 +14,7 @@ strict, with a note that says why.
 from typing import Literal, assert_never
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema
+from flowkit.schema_paths import Schema
 from flowkit.targets.conversions import SAME
 from flowkit.targets.definitions import NotStrict
 from flowkit.targets.lowered import Lowered, Note, NoteKind

@@ -12,7 +12,7 @@ from itertools import permutations
 from typing import Protocol
 
 from flowkit.codec import JSON
-from flowkit.shapes import types_of_value
+from flowkit.schema_paths import types_of_value
 
 
 class Conversion(Protocol):

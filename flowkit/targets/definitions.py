@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema, alternatives, resolve, types_within
+from flowkit.schema_paths import Schema, alternatives, resolve, types_within
 
 
 class NotStrict(Exception):

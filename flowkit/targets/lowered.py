@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema
+from flowkit.schema_paths import Schema
 from flowkit.targets.conversions import SAME, Conversion
 
 NoteKind = Literal["lowered", "dropped", "refused", "default", "references"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema, alternatives, types_of
+from flowkit.schema_paths import Schema, alternatives, types_of
 from flowkit.targets.conversions import (
     SAME,
     Branch,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema, alternatives, resolve, subschemas, types_of
+from flowkit.schema_paths import Schema, alternatives, resolve, subschemas, types_of
 from flowkit.targets.lowered import Lowered, Note
 from flowkit.targets.strict import find_violations
 

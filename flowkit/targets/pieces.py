@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema, types_of_value, values_of
+from flowkit.schema_paths import Schema, types_of_value, values_of
 from flowkit.targets.strict import KEYWORDS
 
 SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from flowkit.codec import dumps
-from flowkit.shapes import TYPES, Schema, alternatives, subschemas, types_of, values_of
+from flowkit.schema_paths import TYPES, Schema, alternatives, subschemas, types_of, values_of
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 KEYWORDS: Mapping[str, frozenset[str]] = {

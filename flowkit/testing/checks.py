@@ -21,7 +21,7 @@ from flowkit.errors import ToolArgumentsError
 from flowkit.targets import Lowered, find_violations, lower
 from flowkit.testing.strategies import arguments
 from flowkit.tools import Tool, make_tool
-from flowkit.tools.arguments import Arguments
+from flowkit.tools.schema.arguments import Arguments
 
 _SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
 Allowed = Callable[[Mapping[str, JSON]], bool]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from flowkit.codec import JSON
-from flowkit.shapes import Schema, resolve
+from flowkit.schema_paths import Schema, resolve
 from flowkit.testing.formats import FORMATS
 
 Values = SearchStrategy[JSON]

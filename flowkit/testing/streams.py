@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from flowkit.assemble import Assembler, Turn
-from flowkit.models.chat import ChatReader
-from flowkit.models.responses import ResponsesReader
+from flowkit.models.wire.chat import ChatReader
+from flowkit.models.wire.responses import ResponsesReader
 
 
 def read_turn(body: bytes, *, api: str, cuts: Sequence[int] = ()) -> Turn:

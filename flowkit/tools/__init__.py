@@ -2,8 +2,8 @@
 
 from flowkit.tools.core import Tool, ToolLookup
 from flowkit.tools.decorator import Needs, make_tool, tool
-from flowkit.tools.effects import Approval, Effect, Scope
 from flowkit.tools.needs import Need
+from flowkit.tools.options import Approval, Effect, Scope
 
 __all__ = [
     "Approval",

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flowkit.errors import DefinitionError
-from flowkit.tools.callee import Callee
-from flowkit.tools.effects import Effect, Options, Scope, narrowest, placeholders, strongest
+from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import find_unkeyable
 from flowkit.tools.needs import Need
-from flowkit.tools.signatures import MISSING
+from flowkit.tools.options import Effect, Options, Scope, narrowest, placeholders, strongest
+from flowkit.tools.schema.signatures import MISSING
 
 
 def find_effect(options: Options, needs: Sequence[Need[Any]]) -> Effect:

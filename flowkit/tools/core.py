@@ -13,18 +13,18 @@ from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.references import ToolCall, find_open
 from flowkit.targets import lower, parse_target, to_wire
-from flowkit.tools.aliases import make_alias
-from flowkit.tools.arguments import Arguments, parse_arguments
-from flowkit.tools.callee import Callee
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
-from flowkit.tools.effects import READ_RETRIES, Approval, Effect, Options, Scope, fill
-from flowkit.tools.foreign import SchemaCallee, read_definition
 from flowkit.tools.functions import FunctionCallee
 from flowkit.tools.identity import find_source, identify
-from flowkit.tools.in_order import run_in_order
+from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.needs import Need, combine_approvals, find_calls
+from flowkit.tools.options import READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.tools.schema.aliases import make_alias
+from flowkit.tools.schema.arguments import Arguments, parse_arguments
+from flowkit.tools.schema.foreign import SchemaCallee, read_definition
+from flowkit.tools.standalone import run_in_order
 
 logger = logging.getLogger("flowkit.tools")
 

@@ -11,9 +11,9 @@ from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.errors import DefinitionError
 from flowkit.tools.core import Tool
-from flowkit.tools.effects import Approval, Effect, Options, Scope
 from flowkit.tools.functions import FunctionCallee
 from flowkit.tools.needs import NeedMarker
+from flowkit.tools.options import Approval, Effect, Options, Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")

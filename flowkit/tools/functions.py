@@ -9,16 +9,16 @@ from typing import Any, cast, get_args, get_origin
 
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
-from flowkit.tools.arguments import Arguments, ArgumentsReader
-from flowkit.tools.callee import Reader
-from flowkit.tools.docstrings import Documentation, read_docstring
-from flowkit.tools.flat import FlatReader, flatten_schema, open_flat
+from flowkit.tools.implementation import Reader
 from flowkit.tools.needs import Need, NeedMarker, merge
-from flowkit.tools.own_checks import find_own_checks
-from flowkit.tools.repair import Repairer
-from flowkit.tools.results import ResultType
-from flowkit.tools.schema import Schema, build_adapter, build_parameters_schema
-from flowkit.tools.signatures import MISSING, Factory, Parameter, holds_secret, read_signature, unwrap
+from flowkit.tools.schema.arguments import Arguments, ArgumentsReader
+from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_parameters_schema
+from flowkit.tools.schema.docstrings import Documentation, read_docstring
+from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
+from flowkit.tools.schema.python_checks import find_own_checks
+from flowkit.tools.schema.repair import Repairer
+from flowkit.tools.schema.results import ResultType
+from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, holds_secret, read_signature, unwrap
 
 
 class FunctionCallee:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from flowkit.codec import JSON
 from flowkit.tools.keys import NotKeyable, canonicalize
-from flowkit.tools.signatures import unwrap
+from flowkit.tools.schema.signatures import unwrap
 
 _tokens: dict[int, str] = {}
 

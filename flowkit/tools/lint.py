@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from flowkit.codec import dumps
-from flowkit.shapes import Schema, subschemas
+from flowkit.schema_paths import Schema, subschemas
 from flowkit.targets import Note, NoteKind, Target, lower, to_wire
 from flowkit.targets.offers import offer_references
-from flowkit.tools.aliases import make_alias
+from flowkit.tools.schema.aliases import make_alias
 
 Level = Literal["info", "warning", "error"]
 

@@ -14,10 +14,10 @@ from typing_extensions import TypeVar
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.references import Reference, ToolCall
-from flowkit.shapes import find_unknown_reference
-from flowkit.spelling import suggest
-from flowkit.tools.effects import Approval, ApprovalRule
-from flowkit.tools.signatures import Parameter
+from flowkit.schema_paths import find_unknown_reference
+from flowkit.suggestions import suggest
+from flowkit.tools.options import Approval, ApprovalRule
+from flowkit.tools.schema.signatures import Parameter
 
 
 class Needable(Protocol):

@@ -15,12 +15,12 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.messages import ToolSpec
-from flowkit.spelling import suggest
+from flowkit.suggestions import suggest
 from flowkit.targets import Lowered, Target, lower
 from flowkit.targets.offers import describe_result, offer_references
-from flowkit.tools.aliases import make_aliases
 from flowkit.tools.core import Tool
 from flowkit.tools.decorator import make_tool
+from flowkit.tools.schema.aliases import make_aliases
 
 AnyTool = Tool[..., Any]
 Filter = Callable[[AnyTool], bool]

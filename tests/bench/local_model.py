@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "recipes"))
 from flowkit.codec import JSON, loads
 from flowkit.messages import UserMessage
 from flowkit.models.base import CallDelta, ModelRequest
-from flowkit.models.local import LocalModel, start_local_model
+from flowkit.models.offline.local import LocalModel, start_local_model
 from tests.bench.report import Report, wants_json
 from tests.evaluation import PARTS, TOOLS, Call, Case, are_calls_right, are_tools_right, load_cases
 

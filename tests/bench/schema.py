@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from flowkit import Tool, tool
-from flowkit.tools.docstrings import read_docstring
+from flowkit.tools.schema.docstrings import read_docstring
 from tests.bench.peers.found import AgentPeer, find_agents
 from tests.bench.report import Report, compare, wants_json
 

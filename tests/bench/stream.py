@@ -24,9 +24,9 @@ import orjson
 from flowkit.assemble import Assembler, CallReady, CallSealed
 from flowkit.messages import UserMessage
 from flowkit.models.base import ModelRequest
-from flowkit.models.chat import ChatReader
 from flowkit.models.openai import OpenAIModel
-from flowkit.models.responses import ResponsesReader
+from flowkit.models.wire.chat import ChatReader
+from flowkit.models.wire.responses import ResponsesReader
 from tests.bench.peers.found import AgentPeer, find_agents, load_agent
 from tests.bench.report import Report, compare, measure, wants_json
 from tests.bodies import call, calls, chat, chunk

@@ -1,0 +1,251 @@
+"""One attempt at a turn: the model's stream is read while the calls in it already run.
+
+What the model says is shown as it arrives. A `read` starts as soon as its arguments look complete; everything else
+is held until the turn has ended well and its message is in the journal, then `release` starts it. An attempt that
+broke is dropped: its calls are void, what its reads found is kept for the next attempt.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from flowkit import events
+from flowkit.agent.answer_message import make_message, seal_again
+from flowkit.agent.model_references import link, unwrap_literal
+from flowkit.agent.run import Plan
+from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
+from flowkit.codec import JSON
+from flowkit.errors import ModelError, ToolArgumentsError
+from flowkit.events import EventLog
+from flowkit.executor import Executor
+from flowkit.messages import AssistantMessage, RequestedCall, Usage
+from flowkit.models.base import Delta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
+from flowkit.references import ToolCall
+from flowkit.suggestions import suggest
+from flowkit.tools import Tool
+from flowkit.tools.schema.aliases import make_alias
+from flowkit.tools.toolsets import Toolset, takes_references
+
+AnyTool = Tool[..., Any]
+logger = logging.getLogger("flowkit.agent")
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of this attempt, from its first fragment on; `held` until the turn has ended well."""
+
+    node: str
+    name: str
+    tool: AnyTool | None
+    label: str
+    sealed: CallSealed | None = None
+    held: ToolCall | None = None
+    ready_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedAttempt:
+    """What an attempt came to; `nodes` are the graph's ids of the message's calls, in their order."""
+
+    message: AssistantMessage
+    nodes: tuple[str, ...]
+    turn: Turn
+    ready_s: Mapping[str, float]
+
+    @property
+    def error(self) -> ModelError | None:
+        """What broke it off."""
+        return self.turn.error
+
+    @property
+    def usage(self) -> Usage:
+        return self.turn.usage or Usage()
+
+
+class Attempt:
+    """Turns one answer's deltas into text events, and into calls of the graph."""
+
+    def __init__(
+        self,
+        plan: Plan[Any],
+        executor: Executor,
+        log: EventLog,
+        tools: Toolset,
+        *,
+        turn: int,
+        prefix: str,
+        taken: Collection[str],
+        calls_left: int | None,
+    ) -> None:
+        """`prefix` begins the ids of its calls in the graph; `taken` are ids that a model gave to calls before."""
+        self._source = plan.model.source
+        self._early = plan.early
+        self._references = plan.references
+        self._executor = executor
+        self._log = log
+        self._tools = tools
+        self._turn = turn
+        self._prefix = prefix
+        self._calls_left = calls_left
+        self._assembler = Assembler(known_names=tools.aliases, taken=taken, think_tags=plan.think_tags)
+        self._calls: dict[int, _Call] = {}
+
+    def feed(self, delta: Delta) -> None:
+        """Take what arrived; starts what may start."""
+        for part in self._assembler.feed(delta):
+            self._take(part)
+
+    def restore(
+        self, calls: Sequence[RequestedCall], nodes: Sequence[str], missing: Collection[str]
+    ) -> dict[str, RequestedCall]:
+        """Start again the calls of a message that have no result yet, by their ids; gives them by node.
+
+        The turn is over, so nothing is held.
+        """
+        opened: dict[str, RequestedCall] = {}
+        for index, (requested, node) in enumerate(zip(calls, nodes, strict=True)):
+            call = self._add(index, requested.name, node)
+            if requested.id in missing:
+                self._executor.announce(node, call.name)
+                self._seal(call, seal_again(requested, index))
+                opened[node] = requested
+        self.release()
+        return opened
+
+    def end(self, error: ModelError | None = None) -> FinishedAttempt:
+        """The body has ended, or broke with `error`; nothing that was held is started yet."""
+        for part in self._assembler.end(error):
+            self._take(part)
+        turn = self._assembler.turn
+        if turn.leaked is not None and self._tools.aliases:
+            logger.warning(
+                "the answer of %r holds %r: its server doesn't know how the model writes calls; "
+                "OpenAIModel(..., text_calls=True) reads them from the text",
+                self._source,
+                turn.leaked,
+            )
+        kept = [call for _, call in sorted(self._calls.items()) if call.sealed is not None]
+        return FinishedAttempt(
+            message=make_message(turn, [(call.name, call.sealed) for call in kept if call.sealed], self._source),
+            nodes=tuple(call.node for call in kept),
+            turn=turn,
+            ready_s={call.node: call.ready_s for call in kept if call.ready_s is not None},
+        )
+
+    def release(self) -> None:
+        """Start what was held, in the order of the calls."""
+        for _, call in sorted(self._calls.items()):
+            if call.held is not None:
+                self._executor.seal(call.held)
+                call.held = None
+
+    def drop(self, reason: str) -> list[str]:
+        """Void the calls of this attempt that aren't sealed; gives those that are and go on, for a next attempt."""
+        going = [call.node for call in self._calls.values() if self._executor.outcome(call.node) is None]
+        for node in going:
+            self._executor.void(node, reason)
+        return [node for node in going if self._executor.outcome(node) is None]
+
+    def _take(self, part: Part) -> None:
+        match part:
+            case TextDelta(text=text) | RefusalDelta(text=text):
+                self._log.note(events.TextDelta, text, self._turn)
+            case ThinkingDelta(text=text):
+                self._log.note(events.ThinkingDelta, text, self._turn)
+            case UsageDelta():
+                pass
+            case CallOpened(index=index, name=name):
+                call = self._add(index, name, f"{self._prefix}/call/{index}")
+                self._executor.announce(call.node, call.name)
+            case CallFragment(index=index, fragment=fragment):
+                self._log.note(events.CallArguments, self._calls[index].node, fragment)
+            case CallReady(index=index, arguments=arguments):
+                self._begin(self._calls[index], arguments)
+            case CallSealed(index=index):
+                self._seal(self._calls[index], part)
+            case CallVoided(index=index, reason=reason):
+                self._executor.void(self._calls.pop(index).node, reason)
+            case _:
+                assert_never(part)
+
+    def _add(self, index: int, wire_name: str, node: str) -> _Call:
+        tool = self._tools.resolve(wire_name)
+        name = wire_name if tool is None else tool.name
+        alias = make_alias(name)
+        count = sum(call.name == name for call in self._calls.values()) + 1
+        label = alias if count == 1 else f"{alias}_{count}"
+        call = self._calls[index] = _Call(node, name, tool, label)
+        return call
+
+    def _begin(self, call: _Call, arguments: Mapping[str, JSON]) -> None:
+        """The soft signal: only a read starts on it, and only if no write that was asked for before could matter."""
+        call.ready_s = self._executor.now()
+        if self._early and call.tool is not None and not self._must_hold(call):
+            raised = self._tools.raise_arguments(call.tool.name, arguments)
+            self._executor.start_early(ToolCall(call.node, call.tool.name, raised))
+
+    def _seal(self, call: _Call, sealed: CallSealed) -> None:
+        call.sealed = sealed
+        if call.ready_s is None:
+            call.ready_s = self._executor.now()
+        made = ToolCall(call.node, call.name, sealed.arguments or {})
+        if call.tool is None:
+            self._executor.fail(made, f"there is no tool {call.name!r}; {suggest(call.name, self._tools.aliases)}")
+        elif sealed.arguments is None:
+            self._executor.fail(made, f"not run: {sealed.error or 'its arguments are not a JSON object'}")
+        elif self._calls_left is not None and self._sealed_count() > self._calls_left:
+            self._executor.fail(made, "not run: this run's limit on calls is reached")
+        else:
+            self._place(call, call.tool, sealed.arguments)
+
+    def _place(self, call: _Call, tool: AnyTool, arguments: Mapping[str, JSON]) -> None:
+        made = ToolCall(call.node, tool.name, self._tools.raise_arguments(tool.name, arguments))
+        if self._references and takes_references(tool):
+            try:
+                made = ToolCall(call.node, tool.name, self._linked(call, tool, arguments))
+            except ToolArgumentsError as error:
+                self._executor.fail(made, str(error))
+                return
+        if self._early and tool.effect == "read" and not tool.approval and not self._must_hold(call):
+            self._executor.seal(made)
+        else:
+            call.held = made
+
+    def _linked(self, call: _Call, tool: AnyTool, arguments: Mapping[str, JSON]) -> dict[str, object]:
+        """The arguments with the model's references as `Reference` values; only earlier calls are known by name."""
+        earlier = {other.label: other.node for other in self._before(call)}
+        references = link(tool.name, call.label, arguments, earlier)
+        plain = {name: unwrap_literal(value) for name, value in arguments.items() if name not in references}
+        raised = self._tools.raise_arguments(tool.name, plain)
+        return {**raised, **references}
+
+    def _must_hold(self, call: _Call) -> bool:
+        """Whether an earlier call of this turn may write what this one reads, so that it must not overtake it."""
+        families = _families(call.tool)
+        return bool(families) and any(
+            other.tool is not None and other.tool.effect != "read" and not families.isdisjoint(_families(other.tool))
+            for other in self._before(call)
+        )
+
+    def _before(self, call: _Call) -> list[_Call]:
+        earlier: list[_Call] = []
+        for _, other in sorted(self._calls.items()):
+            if other is call:
+                break
+            earlier.append(other)
+        return earlier
+
+    def _sealed_count(self) -> int:
+        return sum(call.sealed is not None for call in self._calls.values())
+
+
+def _families(tool: AnyTool | None) -> frozenset[str]:
+    """What the tool, and all that it needs, may touch, whatever the arguments: `order:` of `order:{order_id}`."""
+    if tool is None:
+        return frozenset()
+    return frozenset(
+        template.partition("{")[0]
+        for part in (tool, *tool.needed_tools.values())
+        for template in part.options.resources
+    )

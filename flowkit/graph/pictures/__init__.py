@@ -1,0 +1,1 @@
+"""Draw a graph, before and after its run."""

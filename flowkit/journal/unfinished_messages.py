@@ -1,0 +1,56 @@
+"""What was said in a run that was stopped before it could write its messages down: put together from its rows.
+
+A run that ends writes its messages with its end. One that was killed, or still goes on elsewhere, has left its first
+message among its inputs, the model's messages among its turns, and the results among its nodes; that is enough for
+the next thing said in its session to come after it.
+"""
+
+from collections.abc import Iterator
+
+from flowkit.codec import JSON, dumps
+from flowkit.history import mend
+from flowkit.journal.records import Recorded, RunDetails
+from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, message_from_json
+from flowkit.tools.long_results import LongResults
+
+NOT_KNOWN = "its result isn't known: the run was stopped before it ended, or still goes on"
+IN_DOUBT = "the run was stopped in the middle of it: it may have happened; don't repeat it"
+
+
+def recall(run: RunDetails) -> list[JSON]:
+    """Its messages so far, each call with one result; none for a run that isn't an agent's."""
+    return [message.to_json() for message in mend(tuple(_list_messages(run)), missing=NOT_KNOWN)]
+
+
+def _list_messages(run: RunDetails) -> Iterator[Message]:
+    match run.inputs:
+        case {"message": {"role": "user"} as said}:
+            yield message_from_json(said)
+        case _:
+            return
+    for turn in run.turns:
+        match turn.message:
+            case {"message": {"role": "assistant"} as said, "nodes": list(nodes)}:
+                message = message_from_json(said)
+                assert isinstance(message, AssistantMessage), "its role says so"
+                yield message
+                for call, node in zip(message.calls, nodes, strict=True):
+                    yield from _read_result(call, run.nodes.get(str(node)))
+            case _:
+                return
+
+
+def _read_result(call: RequestedCall, found: Recorded | None) -> Iterator[ToolMessage]:
+    """The call's result, where it had one or may have one."""
+    if found is None:
+        return
+    match found.state:
+        case "finished":
+            text = found.value if isinstance(found.value, str) else dumps(found.value).decode()
+            yield ToolMessage(call.id, call.name, LongResults().show(call.id, text))
+        case "in_doubt":
+            yield ToolMessage(call.id, call.name, IN_DOUBT, is_error=True)
+        case "claimed" | "retry":
+            return
+        case "failed" | "skipped" | "denied" | "cancelled" | "void":
+            yield ToolMessage(call.id, call.name, found.error or found.state, is_error=True)

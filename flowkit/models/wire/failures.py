@@ -1,0 +1,154 @@
+"""What went wrong with a request, as one sentence that a user understands and a `ModelError` that a run can act on."""
+
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import cast
+
+import httpx2
+import openai
+
+from flowkit.errors import ModelError, StreamError, StreamTruncated
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server, plain_url
+from flowkit.models.wire.vendors import host_of
+
+_SHOWN = 300
+"""How many characters of a server's own words are shown."""
+
+_WAYS_OUT = (
+    (r"/responses\b", "give the model api='responses'"),
+    (r"stream_options|include_usage", "give the model include_usage=False"),
+    (r"max_completion_tokens", "name the limit in extra_body=, where None takes a field out"),
+    (r"response_format|json_schema|json_object", "give the model json_schema=False"),
+    (r"\bstrict\b", "give the tools strict=False"),
+    (
+        r"reasoning_effort|enable_thinking|chat_template_kwargs|budget_tokens|thinking\.|['\"]thinking['\"]",
+        "leave thinking= out, or choose its words by thinking_dialect=",
+    ),
+    (r"\btemperature\b", "leave temperature= out"),
+    (r"tool_choice", "leave tool_choice= out"),
+    (r"context.?(length|size|window)|prompt is too long", "shorten what is sent by the agent's before_request="),
+    (r"No connected db", "LiteLLM says so of a key that it doesn't know: check api_key="),
+)
+"""What servers say when they refuse a field of a request, and the setting that helps; the first that fits is told."""
+
+
+def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> ModelError:
+    """Why no answer began.
+
+    What the `openai` package has repeated in vain isn't `retryable`: repeats of repeats would multiply.
+    """
+    host = host_of(server.base_url)
+    retryable = not server.max_retries
+    if isinstance(error, openai.APITimeoutError):
+        return ModelError(f"{host} didn't answer within {server.timeout_s:g} s", retryable=retryable)
+    if isinstance(error, openai.APIConnectionError):
+        cause = str(error.__cause__ or error).rstrip(".")
+        return ModelError(f"can't reach {host} ({cause}): check the network and the base URL", retryable=retryable)
+    if isinstance(error, openai.APIStatusError):
+        return _explain_status(error, server, model)
+    return ModelError(f"{host}: {_shorten(str(error))}")
+
+
+def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: Server) -> StreamError:
+    """Why an answer that had begun can't be read on."""
+    host = host_of(server.base_url)
+    if isinstance(error, httpx2.TimeoutException):
+        return StreamError(
+            f"{host} said nothing for {server.timeout_s:g} s in the middle of its answer", retryable=True
+        )
+    if isinstance(error, httpx2.DecodingError):
+        return StreamError(f"{host} sent a body that can't be decompressed: {error}", retryable=True)
+    return StreamTruncated(f"the connection to {host} broke in the middle of the answer: {error}", retryable=True)
+
+
+def explain_body(content_type: str, text: str, server: Server) -> StreamError:
+    """Why a body that isn't a stream of events is no answer."""
+    what = "a web page" if "html" in content_type else f"{content_type or 'something'}: {_shorten(text)!r}"
+    url = plain_url(server.base_url)
+    return StreamError(f"{url} answered with {what} instead of a stream: check the base URL", body=text)
+
+
+def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
+    """The seconds that a server asks to wait, from a number or a date; never below zero.
+
+    A date is compared with the server's own `Date`, since the two clocks may differ (RFC 9110, section 10.2.3).
+
+    >>> read_retry_after({"retry-after": "1.5"})
+    1.5
+    >>> read_retry_after({"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT", "date": "Fri, 31 Dec 1999 23:59:49 GMT"})
+    10.0
+    """
+    for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            return max(0.0, float(headers.get(name, "")) / divisor)
+        except ValueError:
+            continue
+    try:
+        until = parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    try:
+        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError):
+        now = time.time() if now_s is None else now_s
+    return max(0.0, until - now)
+
+
+def _explain_status(error: openai.APIStatusError, server: Server, model: str) -> ModelError:
+    status = error.status_code
+    said = _message(error)
+    host = host_of(server.base_url)
+    retryable = not server.max_retries and (status in (408, 409, 429) or status >= 500)
+    match status:
+        case 401 if server.api_key == PLACEHOLDER_KEY:
+            sentence = f"{host} needs a key (401): set OPENAI_API_KEY or give api_key="
+        case 401:
+            sentence = f"{host} refused the key (401): check OPENAI_API_KEY or api_key="
+        case 403:
+            sentence = f"{host} doesn't let this key use {model!r} (403): {said}"
+        case 404 if "model" in said.lower() or error.code == "model_not_found":
+            sentence = f"{host} has no model {model!r} (404): {said}"
+        case 404:
+            sentence = f"{plain_url(server.base_url)} isn't there (404): check the base URL, which often ends in /v1"
+        case 429 if error.code == "insufficient_quota":
+            sentence, retryable = f"the account at {host} has no credit left (429): {said}", False
+        case 429:
+            sentence = f"{host} got too many requests (429): {said}"
+        case _ if status >= 500:
+            sentence = f"{host} failed ({status}): {said}"
+        case _:
+            sentence = f"{host} refused the request ({status}): {said}{_way_out(said)}"
+            # The model wrote a call that Groq couldn't read; asked again, it often writes a better one.
+            retryable = retryable or error.code == "tool_use_failed"
+    return ModelError(
+        sentence,
+        status=status,
+        retryable=retryable,
+        retry_after_s=read_retry_after(error.response.headers),
+        body=error.body,
+    )
+
+
+def _way_out(said: str) -> str:
+    return next((f"; {advice}" for words, advice in _WAYS_OUT if re.search(words, said, re.IGNORECASE)), "")
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """The server's own words, whichever field they stand in."""
+    body = error.body
+    if isinstance(body, dict):
+        fields = cast(dict[str, object], body)
+        for name in ("message", "error", "detail", "msg"):
+            if isinstance(value := fields.get(name), str) and value:
+                return _shorten(value)
+    content_type = error.response.headers.get("content-type", "")
+    if isinstance(body, str) and body and "html" not in content_type:
+        return _shorten(body)
+    return "no reason given"
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"

@@ -1,0 +1,201 @@
+"""What the readers of both interfaces share: events to JSON, `[DONE]`, and what to do when a body can't be read."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from math import isfinite
+from typing import cast
+
+import orjson
+
+from flowkit.codec import JSON
+from flowkit.errors import StreamError
+from flowkit.messages import Usage
+from flowkit.models.base import CallDelta, CallDone, Delta, EndDelta, ErrorDelta, ProviderDelta
+from flowkit.models.wire.half_characters import HalfCharacters
+from flowkit.models.wire.sse import EventDecoder, looks_like_events
+
+_SHOWN = 200
+"""How many characters of something unreadable an error shows."""
+
+
+class Reader(ABC):
+    """Bytes in, deltas out; wherever the bytes are cut, the deltas are the same.
+
+    Whatever can't be read becomes an `ErrorDelta`: a reader raises nothing. What comes behind `[DONE]` is ignored.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = EventDecoder()
+        self._halves = HalfCharacters()
+        self._ended = False
+
+    def feed(self, chunk: bytes) -> list[Delta]:
+        """The deltas that these bytes complete."""
+        if self._ended:
+            return []
+        deltas: list[Delta] = []
+        try:
+            events = self._decoder.feed(chunk)
+        except StreamError as error:
+            self._ended = True
+            return [ErrorDelta(error)]
+        for data, event_type in events:
+            if self._ended:
+                break
+            try:
+                value = cast(JSON, orjson.loads(data))
+            except orjson.JSONDecodeError:
+                self._read_unusual(data, event_type, deltas)
+                continue
+            if isinstance(value, dict):
+                if self._halves:
+                    self._mend(value, event_type, deltas)
+                else:
+                    self.read_event(value, event_type, deltas)
+        return deltas
+
+    def end(self) -> list[Delta]:
+        """The deltas of a last event without its empty line; one that was cut in its middle is dropped."""
+        deltas: list[Delta] = []
+        head, is_stream = self._decoder.head, self._decoder.is_stream
+        event = self._decoder.end()
+        if self._ended:
+            return deltas
+        self._ended = True
+        if event is not None:
+            self._read_unusual(event.data, event.type, deltas, is_cut=True)
+        elif not is_stream and not looks_like_events(head):
+            deltas.append(ErrorDelta(_explain_body(head)))
+        deltas += self._halves.end()
+        return deltas
+
+    @abstractmethod
+    def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        """Add what this event says."""
+
+    def _read_unusual(self, data: bytes, event_type: bytes, deltas: list[Delta], is_cut: bool = False) -> None:
+        """Read what orjson didn't: `[DONE]`, nothing, NaN, raw control characters, half characters, broken JSON."""
+        stripped = data.strip()
+        if stripped == b"[DONE]":
+            self._ended = True
+            deltas += (*self._halves.end(), EndDelta())
+            return
+        if not stripped:
+            return
+        text = data.decode(errors="replace")
+        try:
+            value = cast(JSON, json.loads(text, strict=False))
+        except (ValueError, RecursionError):
+            if not is_cut:
+                deltas.append(ErrorDelta(StreamError(f"an event isn't JSON: {text[:_SHOWN]!r}", retryable=True)))
+            return
+        if not isinstance(value, dict):
+            return
+        found: list[Delta] = []
+        self._mend(value, event_type, found)
+        if not _is_utf8(data) and any(isinstance(delta, CallDelta | CallDone | ProviderDelta) for delta in found):
+            # The standard puts U+FFFD for what isn't UTF-8. In a text that is a blemish; arguments would be others.
+            found = [ErrorDelta(StreamError(f"invalid UTF-8 in a tool call: {text[:_SHOWN]!r}", retryable=True))]
+        deltas.extend(found)
+
+    def _mend(self, value: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        """Read an event that may hold half characters, or follow one that did."""
+        found: list[Delta] = []
+        self.read_event(value, event_type, found)
+        for delta in found:
+            deltas += self._halves.mend(delta)
+
+
+def read_error(value: JSON, status: JSON = None) -> StreamError:
+    """The error that a server sent in the middle of an answer; a string, or an object with `message` and `code`."""
+    if isinstance(value, dict):
+        message = value.get("message") or value.get("error") or value.get("detail") or json.dumps(value)
+        for code in (value.get("status_code"), value.get("code"), status):
+            if isinstance(code, str) and len(code) == 3 and code.isdecimal():
+                code = int(code)
+            if isinstance(code, int) and 400 <= code <= 599:
+                status = code
+                break
+        else:
+            status = None
+        words = f"{value.get('type')} {value.get('code')}"
+    else:
+        message, words = value, ""
+    number = status if isinstance(status, int) else None
+    temporary = ("overloaded", "server_error", "rate_limit", "timeout", "unavailable", "tool_use_failed")
+    return StreamError(
+        str(message).encode(errors="replace").decode(),
+        status=number,
+        retryable=number in (408, 409, 429) or (number or 0) >= 500 or any(word in words for word in temporary),
+        body=value,
+    )
+
+
+def read_usage(value: Mapping[str, JSON]) -> Usage:
+    """The tokens that a server counted, in the words of either interface."""
+    input_details = _object(value.get("prompt_tokens_details") or value.get("input_tokens_details"))
+    output_details = _object(value.get("completion_tokens_details") or value.get("output_tokens_details"))
+    input_tokens = _count(value.get("prompt_tokens", value.get("input_tokens")))
+    output_tokens = _count(value.get("completion_tokens", value.get("output_tokens")))
+    thinking_tokens = _count(output_details.get("reasoning_tokens") or value.get("reasoning_tokens"))
+    if _count(value.get("total_tokens")) == input_tokens + output_tokens + thinking_tokens:
+        output_tokens += thinking_tokens  # xAI counts thinking beside the output; its own total tells
+    cost = value.get("cost")
+    if isinstance(cost, dict):
+        cost = cost.get("total_cost")
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=_count(
+            input_details.get("cached_tokens") or value.get("prompt_cache_hit_tokens") or value.get("cached_tokens")
+        ),
+        thinking_tokens=thinking_tokens,
+        cost_usd=_number(cost),
+    )
+
+
+def as_arguments(value: JSON) -> str | None:
+    """Arguments as text; some servers send the object itself. NaN stays NaN, for the seal to refuse."""
+    if value is None or isinstance(value, str):
+        return as_text(value)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def as_text(value: JSON) -> str | None:
+    """The text, or None when it is missing, null, empty or no text."""
+    return value if isinstance(value, str) and value else None
+
+
+def _object(value: JSON) -> Mapping[str, JSON]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: JSON) -> int:
+    return int(_number(value) or 0)
+
+
+def _number(value: JSON) -> float | None:
+    return value if isinstance(value, int) or (isinstance(value, float) and isfinite(value)) else None
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _explain_body(head: bytes) -> StreamError:
+    text = head.decode(errors="replace").strip()
+    try:
+        value = cast(JSON, json.loads(text))
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and value.get("error"):
+        error = read_error(value["error"], value.get("status"))
+        return StreamError(
+            f"not an event stream: {error}", status=error.status, retryable=error.retryable, body=error.body
+        )
+    return StreamError(f"not an event stream: {text[:_SHOWN]!r}", body=text)

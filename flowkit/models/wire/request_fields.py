@@ -1,0 +1,62 @@
+"""Fields of a request that both interfaces say alike: what the settings ask for, schemas, the text of arguments."""
+
+from collections.abc import Mapping
+
+from flowkit.codec import JSON, loads
+from flowkit.models.base import ModelRequest
+from flowkit.models.wire.settings import Settings
+from flowkit.models.wire.thinking import Api, thinking_fields
+
+
+def add_settings(body: dict[str, JSON], settings: Settings, api: Api) -> dict[str, JSON]:
+    """The body with temperature, thinking and the user's own fields, which stand over all others; None takes one out."""
+    if settings.temperature is not None:
+        body["temperature"] = settings.temperature
+    body |= thinking_fields(
+        settings.thinking,
+        model=settings.model,
+        base_url=settings.base_url,
+        api=api,
+        dialect=settings.thinking_dialect,
+    )
+    body |= settings.extra_body
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
+    """The smaller of what the request and the settings allow."""
+    limits = [limit for limit in (request.max_tokens, settings.max_tokens) if limit is not None]
+    return min(limits, default=None)
+
+
+def is_strict(schema: JSON) -> bool:
+    """Whether a schema is one that servers can hold a model to: each object closed, each of its properties required.
+
+    https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+    """
+    if isinstance(schema, list):
+        return all(map(is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties, required = schema.get("properties", {}), schema.get("required", [])
+        if not (isinstance(properties, dict) and isinstance(required, list)):
+            return False
+        if schema.get("additionalProperties") is not False or set(properties) != set(map(str, required)):
+            return False
+        return all(map(is_strict, [*properties.values(), schema.get("$defs", {})]))
+    return all(map(is_strict, schema.values()))
+
+
+def safe_arguments(arguments: str) -> str:
+    """The JSON text of a call's arguments; `{}` when it isn't an object, which servers refuse."""
+    try:
+        value = loads(arguments)
+    except ValueError:
+        return "{}"
+    return arguments if isinstance(value, dict) else "{}"
+
+
+def object_schema(parameters: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A tool's schema as servers take it: several refuse one without `properties`, also where a tool takes nothing."""
+    return {"type": "object", "properties": {}} | dict(parameters)

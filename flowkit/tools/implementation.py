@@ -1,0 +1,84 @@
+"""What stands behind a `Tool`: what it takes, how its arguments are read, how it is called, what it gives.
+
+There are two: a function with a signature (`functions`), and a handler with a JSON Schema (`foreign`).
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+from flowkit.context import Context
+from flowkit.tools.needs import Need
+from flowkit.tools.schema.arguments import Arguments
+from flowkit.tools.schema.arguments_schema import Schema
+from flowkit.tools.schema.docstrings import Documentation
+from flowkit.tools.schema.results import ResultType
+from flowkit.tools.schema.signatures import Parameter
+
+
+class Reader(Protocol):
+    """Reads the arguments of a tool; raises `ToolArgumentsError`."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
+        """Like `read`, but what is said of the ignored arguments doesn't count."""
+        ...
+
+
+class Callee(Protocol):
+    """What stands behind a `Tool`: a function with a signature, or a handler with a schema."""
+
+    name: str
+    function: Callable[..., Any]
+    visible: tuple[Parameter, ...]
+    own_names: frozenset[str]
+    needs: "tuple[Need[Any], ...]"
+    results: ResultType
+    is_async: bool
+    takes_context: bool
+    secrets: frozenset[str]
+
+    @property
+    def documentation(self) -> Documentation:
+        """The function's own docstring."""
+        ...
+
+    @property
+    def parameter_descriptions(self) -> Mapping[str, str]:
+        """Docstrings' texts on the parameters that a caller sees."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """The faithful schema of the arguments."""
+        ...
+
+    @property
+    def own_checks(self) -> Mapping[str, tuple[str, ...]]:
+        """What checks each argument beyond the schema, by the functions' names."""
+        ...
+
+    def reader(self, given: frozenset[str]) -> Reader:
+        """Reads arguments as a caller writes them, when these `Needs` parameters are given."""
+        ...
+
+    def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
+        """Call the function: its result, or what gives it when it is awaited."""
+        ...
+
+    def bind(self, receiver: object) -> "Callee":
+        """The same as a method of this object."""
+        ...
+
+    def renamed(self, name: str) -> "Callee":
+        """The same under another name, which its errors tell."""
+        ...
+
+    def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call in Python, by name."""
+        ...
+
+    def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call in Python, with defaults that Python can't fill itself."""
+        ...

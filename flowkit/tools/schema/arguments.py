@@ -1,0 +1,205 @@
+"""Arguments from outside as the function's values: validated, repaired only when plain validation failed.
+
+Arguments are read as JSON, also when they come as a dict: a strict date or an enum in a strict model takes its JSON
+form in text only. A dict that holds Python values (`tool.call(when=date.today())`) is read as Python; so is one for a
+tool of plain types (numbers, texts, lists and dicts of them), which have one form only, since it takes a third of the time.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+from typing import Any, NamedTuple, cast
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_jsonable_python
+from pydantic_core.core_schema import CoreSchema, TypedDictField
+
+from flowkit.codec import JSON
+from flowkit.errors import ToolArgumentsError
+from flowkit.masking import MASK
+from flowkit.tools.schema.problems import Problem, describe, group, shorten
+from flowkit.tools.schema.repair import Repairer
+
+
+class Arguments(NamedTuple):
+    """What a function is called with; a named tuple, since one is made for each call and a frozen dataclass takes twice as long.
+
+    `values` have the annotated types, defaults filled in, without the `Context`. `repaired` tells what was read
+    otherwise than it was written, a short line each; `source` is the input after that, as text or as a dict.
+    """
+
+    values: dict[str, Any]
+    source: Mapping[str, object] | str | bytes
+    repaired: tuple[str, ...] = ()
+    secrets: frozenset[str] = frozenset()
+
+    @property
+    def given(self) -> Mapping[str, object]:
+        """The arguments as a dict of JSON, as they were given and repaired."""
+        source = self.source
+        # Read here and not before: most calls run without anybody looking.
+        return cast(Mapping[str, object], from_json(source)) if isinstance(source, (str, bytes)) else source
+
+    @property
+    def shown(self) -> JSON:
+        """The values as JSON for people and logs, secrets masked."""
+        return {
+            name: MASK if name in self.secrets else to_jsonable_python(value, bytes_mode="base64", fallback=shorten)
+            for name, value in self.values.items()
+        }
+
+
+class ArgumentsReader:
+    """Reads the arguments of one tool; `names` are the parameters, `secrets` those never shown."""
+
+    def __init__(
+        self,
+        tool: str,
+        adapter: TypeAdapter[dict[str, Any]],
+        names: tuple[str, ...],
+        repairer: Repairer,
+        secrets: frozenset[str] = frozenset(),
+    ) -> None:
+        self.tool = tool
+        self.names = names
+        self.secrets = secrets
+        self._repairer = repairer
+        self.adapter = adapter
+        self._read_text = adapter.validator.validate_json
+        self._read_python = adapter.validator.validate_python
+        self._is_plain = is_plain(adapter.core_schema)
+
+    def renamed(self, tool: str) -> "ArgumentsReader":
+        """The same for this tool under another name."""
+        reader = copy(self)
+        reader.tool = tool
+        return reader
+
+    def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
+        """The function's values; raises `ToolArgumentsError` with a line for each wrong argument."""
+        try:
+            if isinstance(given, (str, bytes)):
+                return Arguments(self._read_text(given), given, (), self.secrets)
+            return Arguments(self._read_mapping(given), given, (), self.secrets)
+        except ValidationError as error:
+            return self._read_repaired(given, error)
+
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
+        """Like `read`, but what is said of the ignored arguments doesn't count."""
+        try:
+            self._read_mapping(given)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            if all(one["type"] == "missing" and one["loc"][0] in ignored and len(one["loc"]) == 1 for one in found):
+                return  # what is usual of a call with references, told without the words for a person
+        else:
+            return
+        left = self._find_problems(given, ignored)
+        if not left:
+            return
+        # Repaired here, since reading repairs nothing as long as an argument is missing.
+        mended, told = self._repairer.repair(given, left)
+        if not told or self._find_problems(mended, ignored):
+            raise self._refuse(left, given)
+
+    def _find_problems(self, given: Mapping[str, object], ignored: Collection[str]) -> tuple[Problem, ...]:
+        try:
+            self.read(given)
+        except RefusedArguments as error:
+            return tuple(problem for problem in error.found if not problem.path or problem.path[0] not in ignored)
+        return ()
+
+    def _refuse(self, problems: tuple[Problem, ...], given: object) -> "RefusedArguments":
+        return RefusedArguments(self.tool, describe(problems, given, self.names, self.secrets), problems)
+
+    def _read_mapping(self, given: Mapping[str, object]) -> dict[str, Any]:
+        if self._is_plain:
+            try:
+                return self._read_python(given)
+            except ValidationError:
+                pass  # a Python value may still have a form in JSON that is right, such as a UUID for a text
+        try:
+            text = orjson.dumps(given, option=_PASS)
+        except TypeError:
+            return self._read_python(dict(given))  # Python values that aren't JSON
+        # NaN is written as null, too; the walk happens only for a text that holds a null.
+        if b"null" in text and not _is_json(given):
+            return self._read_python(dict(given))
+        return self._read_text(text)
+
+    def _read_repaired(self, given: Mapping[str, object] | str | bytes, error: ValidationError) -> Arguments:
+        repaired: list[str] = []
+        if isinstance(given, (str, bytes)):
+            parsed = parse_arguments(self.tool, given, repaired)
+            if repaired:
+                try:
+                    return Arguments(self._read_mapping(parsed), parsed, tuple(repaired), self.secrets)
+                except ValidationError as second:
+                    error = second
+        else:
+            parsed = dict(given)
+        problems = group(error.errors(include_url=False, include_context=True, include_input=False), parsed)
+        mended, told = self._repairer.repair(parsed, problems)
+        if told:
+            try:
+                return Arguments(self._read_mapping(mended), mended, (*repaired, *told), self.secrets)
+            except ValidationError:
+                pass
+        raise self._refuse(problems, parsed) from None
+
+
+def is_plain(schema: CoreSchema | TypedDictField) -> bool:
+    """Whether pydantic reads a value of JSON as such a type alike from Python and from JSON, and gives a new one."""
+    match schema:
+        case {"strict": True}:
+            return False
+        case {"type": "int" | "float" | "bool" | "str" | "none"}:
+            return True
+        case {"type": "nullable" | "default" | "typed-dict-field", "schema": inner}:
+            return is_plain(inner)
+        case {"type": "list", "items_schema": items}:
+            return is_plain(items)
+        case {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": values}:
+            return is_plain(values)
+        case {"type": "typed-dict", "fields": fields, "extra_behavior": "forbid"}:
+            return all(map(is_plain, fields.values()))
+        case _:
+            return False
+
+
+def parse_arguments(tool: str, text: str | bytes, repaired: list[str]) -> dict[str, object]:
+    """JSON text as a dict; what had to be repaired for it is added to `repaired`. Raises `ToolArgumentsError`."""
+    try:
+        parsed: object = orjson.loads(text) if text.strip() else None
+        if isinstance(parsed, str):
+            repaired.append("the arguments: read from JSON text inside a JSON string")
+            parsed = orjson.loads(parsed) if parsed.strip() else None
+    except orjson.JSONDecodeError as error:
+        raise ToolArgumentsError(tool, [f"the arguments aren't JSON: {error}"]) from None
+    if parsed is None:
+        repaired.append("the arguments: nothing read as {}")
+        return {}
+    if not isinstance(parsed, dict):
+        raise ToolArgumentsError(tool, [f"the arguments are {shorten(parsed)}, expected an object"])
+    return cast(dict[str, object], parsed)
+
+
+class RefusedArguments(ToolArgumentsError):
+    """Keeps what was found, for a check that leaves some of it out."""
+
+    def __init__(self, tool: str, lines: Collection[str], found: tuple[Problem, ...]) -> None:
+        super().__init__(tool, tuple(lines))
+        self.found = found
+
+
+_PASS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, float):
+        return value - value == 0
+    if isinstance(value, Mapping):
+        return all(_is_json(item) for item in cast(Mapping[str, object], value).values())
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(item) for item in cast(Sequence[object], value))
+    return True

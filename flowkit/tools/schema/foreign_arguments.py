@@ -1,0 +1,168 @@
+"""Arguments checked by a JSON Schema (draft 2020-12), for tools that have no signature."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+from flowkit.codec import JSON
+from flowkit.errors import DefinitionError
+from flowkit.schema_paths import find_unknown_reference, types_of
+from flowkit.suggestions import suggest
+from flowkit.tools.schema.arguments import Arguments, RefusedArguments, parse_arguments
+from flowkit.tools.schema.arguments_schema import Schema
+from flowkit.tools.schema.problems import MAX_LINE, Problem, format_path, shorten, value_at
+from flowkit.tools.schema.repair import Wanted, mend
+
+
+class SchemaReader:
+    """Reads arguments by a schema: validates, repairs when that failed, fills in the defaults of the schema."""
+
+    def __init__(self, tool: str, schema: Schema, secrets: frozenset[str]) -> None:
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+
+        self.tool = tool
+        self.schema = schema
+        self.secrets = secrets
+        self.properties = cast(dict[str, Schema], schema.get("properties", {}))
+        self.names = tuple(self.properties)
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            where = format_path(list(error.absolute_path)) or "the schema"
+            raise DefinitionError.about(tool, f"{where}: {error.message}") from error
+        unknown = find_unknown_reference(schema, allow_ids=True)
+        if unknown is not None:
+            raise DefinitionError.about(tool, f"the schema's {unknown} points nowhere in it")
+        self._validator: Any = Draft202012Validator(schema)
+
+    def renamed(self, tool: str) -> "SchemaReader":
+        """The same for this tool under another name."""
+        reader = copy(self)
+        reader.tool = tool
+        return reader
+
+    def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
+        repaired: list[str] = []
+        arguments = parse_arguments(self.tool, given, repaired) if isinstance(given, (str, bytes)) else dict(given)
+        errors = self._find_errors(arguments)
+        if errors:
+            mended, told = _mend(arguments, errors)
+            if not told or self._find_errors(mended):
+                raise RefusedArguments(self.tool, self._describe(errors, arguments), _problems(errors))
+            arguments, repaired = mended, [*repaired, *told]
+        values = dict(arguments)
+        for name, schema in self.properties.items():
+            if name not in values and "default" in schema:
+                values[name] = deepcopy(schema["default"])
+        return Arguments(values, arguments, tuple(repaired), self.secrets)
+
+    def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
+        errors = self._find_errors(given, ignored)
+        if not errors:
+            return
+        mended, told = _mend(given, errors)
+        if not told or self._find_errors(mended, ignored):
+            raise RefusedArguments(self.tool, self._describe(errors, given), _problems(errors))
+
+    def _find_errors(self, given: Mapping[str, object], ignored: Collection[str] = frozenset()) -> "list[_Error]":
+        errors = _read_errors(self._validator.iter_errors(given))
+        return [error for error in errors if not _is_about(error, ignored)] if ignored else list(errors)
+
+    def _describe(self, errors: "Sequence[_Error]", given: Mapping[str, object]) -> tuple[str, ...]:
+        lines: dict[object, str] = {}
+        for error in errors:
+            for key, line in _describe(error, given, self.names, self.secrets):
+                lines.setdefault(key, line[:MAX_LINE])
+        return tuple(lines.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """jsonschema's error as plain values; `schema` is the part that was broken, by its keyword."""
+
+    path: tuple[str | int, ...]
+    keyword: str
+    message: str
+    schema: Schema
+    missing: frozenset[str] = frozenset()
+    unexpected: tuple[str, ...] = ()
+
+
+def _read_errors(found: Iterable[Any]) -> Iterator[_Error]:
+    for error in found:
+        instance: Any = error.instance
+        schema: Any = error.schema
+        keyword = str(error.validator)
+        missing: tuple[str, ...] = ()
+        unexpected: tuple[str, ...] = ()
+        if keyword == "required":
+            # One error for each name, which only its message tells.
+            names: list[str] = [name for name in error.validator_value if name not in instance]
+            missing = tuple(name for name in names if error.message.startswith(repr(name)))
+        elif keyword in ("additionalProperties", "unevaluatedProperties"):
+            patterns: Iterable[str] = schema.get("patternProperties", ())
+            others: list[str] = [name for name in instance if name not in schema.get("properties", {})]
+            unexpected = tuple(name for name in others if not any(re.search(pattern, name) for pattern in patterns))
+        yield _Error(
+            tuple(error.absolute_path),
+            keyword,
+            error.message,
+            cast(Schema, schema) if isinstance(schema, dict) else {},
+            frozenset(missing),
+            unexpected,
+        )
+
+
+def _describe(
+    error: _Error, given: Mapping[str, object], names: tuple[str, ...], secrets: frozenset[str]
+) -> Iterator[tuple[object, str]]:
+    where = format_path(error.path)
+    if error.missing:
+        for name in sorted(error.missing):
+            yield (*error.path, name), f"{format_path((*error.path, name))!r} is missing"
+    elif error.unexpected:
+        for name in error.unexpected:
+            hint = "; " + suggest(name, names) if not error.path else ""
+            yield (*error.path, name), f"unexpected argument {format_path((*error.path, name))!r}{hint}"
+    else:
+        value = value_at(given, error.path)
+        is_secret = bool(error.path) and error.path[0] in secrets
+        said = error.message.removeprefix(f"{value!r} ")
+        text = f"breaks {error.keyword!r}" if is_secret else f"is {shorten(value)}: {said}"
+        yield error.path[:1], f"{where or 'the arguments'!r} {text}"
+
+
+def _problems(errors: Sequence[_Error]) -> tuple[Problem, ...]:
+    return tuple(Problem(error.path, ()) for error in errors)
+
+
+def _is_about(error: _Error, names: Collection[str]) -> bool:
+    """Whether an error is about these arguments and no others."""
+    return error.path[0] in names if error.path else bool(error.missing) and error.missing.issubset(names)
+
+
+def _mend(given: Mapping[str, object], errors: Sequence[_Error]) -> tuple[dict[str, object], list[str]]:
+    """The arguments with what could be repaired, and a line for each."""
+    mended = deepcopy(dict(given))
+    told = [_repair(mended, error) for error in errors]
+    return mended, [line for line in told if line is not None]
+
+
+def _repair(mended: dict[str, object], error: _Error) -> str | None:
+    """The same repairs as for a signature, by the schema that was broken."""
+    if not error.path:
+        return None
+    *outer, key = error.path
+    kinds = set(types_of(error.schema))
+    is_choice = error.keyword == "enum"
+    wanted = Wanted(
+        has_default="default" in error.schema,
+        takes_null="null" in kinds and "string" not in kinds,
+        takes_container=bool(kinds & {"object", "array"}) and (is_choice or "string" not in kinds),
+        choices=[(str(choice), choice) for choice in cast(list[JSON], error.schema["enum"])] if is_choice else (),
+    )
+    line = mend(value_at(mended, outer), key, wanted)
+    return None if line is None else f"{format_path(error.path)}: {line}"

@@ -1,0 +1,210 @@
+"""Small slips of a model put right, after plain validation has failed, and told.
+
+None of them a guess: JSON text, or Python's, where an object or a list belongs; `null` where a default stands; "null",
+"None" or nothing where null may stand and text may not; a choice by its name or in another spelling. A text that belongs
+to a `str` parameter is never touched.
+"""
+
+import ast
+import copy
+import enum
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+import orjson
+from pydantic import BaseModel
+from typing_extensions import TypeIs, get_type_hints
+
+from flowkit.tools.schema.problems import Problem, format_path, shorten, value_at
+
+
+@dataclass(frozen=True, slots=True)
+class Repairer:
+    """Repairs by the types of the parameters; `defaulted` are those that may be left out."""
+
+    annotations: Mapping[str, Any]
+    defaulted: frozenset[str]
+
+    def repair(self, given: Mapping[str, object], problems: Sequence[Problem]) -> tuple[dict[str, object], list[str]]:
+        """The arguments with what could be repaired, and a line for each; the caller validates them again."""
+        mended = copy.deepcopy(dict(given))
+        told: list[str] = []
+        for problem in problems:
+            if problem.path:
+                line = self._repair_one(mended, problem)
+                if line is not None:
+                    told.append(f"{format_path(problem.path)}: {line}")
+        return mended, told
+
+    def _repair_one(self, mended: dict[str, object], problem: Problem) -> str | None:
+        *outer, key = problem.path
+        kinds = problem.kinds
+        types = self._types_at(problem.path)
+        has_default = self._has_default(problem.path)
+        if any(kind.startswith("string_") or kind in _REFUSALS for kind in kinds):
+            # Text may stand here, or a check of the author's own read it: only null can be a slip.
+            wanted = Wanted(has_default)
+        else:
+            choices = tuple(_list_choices(types)) if kinds & _CHOICES else ()
+            wanted = Wanted(has_default, type(None) in types, bool(kinds & _CONTAINERS), choices)
+        return mend(value_at(mended, outer), key, wanted)
+
+    def _has_default(self, path: Sequence[str | int]) -> bool:
+        if len(path) == 1:
+            return path[0] in self.defaulted
+        return any(_field_has_default(holder, path[-1]) for holder in self._types_at(path[:-1]))
+
+    def _types_at(self, path: Sequence[str | int]) -> list[Any]:
+        types: list[Any] = list(_members(self.annotations.get(str(path[0]), Any)))
+        for step in path[1:]:
+            types = [member for holder in types for inner in _inner(holder, step) for member in _members(inner)]
+        return types
+
+
+_CONTAINERS = frozenset(
+    f"{kind}_type"
+    for kind in ("list", "dict", "model", "dataclass", "tuple", "set", "frozen_set", "mapping", "iterable")
+) | {"model_attributes_type"}
+
+
+_CHOICES = frozenset({"enum", "literal_error"})
+_REFUSALS = frozenset({"value_error", "assertion_error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What may stand at a place, as far as the slips need it; `choices` with the name of each."""
+
+    has_default: bool
+    takes_null: bool = False
+    takes_container: bool = False
+    choices: Sequence[tuple[str, object]] = ()
+
+
+def mend(holder: object, key: str | int, wanted: Wanted) -> str | None:
+    """Repair what stands under `key`, in place; what was done, None when it is none of the slips."""
+    value = value_at(holder, (key,))
+    if not isinstance(holder, (dict, list)):
+        return None
+    place = cast(dict[object, object], holder)
+    if value is None and wanted.has_default and isinstance(holder, dict) and key in place:
+        del place[key]
+        return "null read as its default"
+    if not isinstance(value, str):
+        return None
+    if wanted.takes_null and value.strip().casefold() in _NOTHING:
+        place[key] = None
+        return f"{shorten(value)} read as null"
+    read = _read_container(value) if wanted.takes_container else None
+    if read is not None:
+        place[key], told = read
+        return told
+    choice = find_choice(value, wanted.choices)
+    if choice is None:
+        return None
+    place[key] = choice
+    return f"{shorten(value)} read as {shorten(choice)}"
+
+
+_NOTHING = ("", "null", "none")
+
+
+def _read_container(text: str) -> tuple[object, str] | None:
+    """The object or list that a text holds, and how it was read."""
+    readers: tuple[tuple[Callable[[str], object], str], ...] = ((orjson.loads, "JSON"), (ast.literal_eval, "Python"))
+    for read, language in readers:
+        try:
+            value = read(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, (dict, list)):
+            return cast(object, value), f"read from {language} text"
+    return None
+
+
+def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
+    """The one value that this text means, by name or spelling; None when there is none, or several."""
+    found = [
+        choice
+        for name, choice in choices
+        if isinstance(choice, (str, int, float)) and _plain(text) in (_plain(name), _plain(str(choice)))
+    ]
+    return found[0] if found and all(choice == found[0] for choice in found) else None
+
+
+def _plain(text: str) -> str:
+    """`Dark Blue`, `dark_blue` and `DARK-BLUE` are one spelling."""
+    return re.sub(r"[\s_-]+", "_", text.strip()).casefold()
+
+
+def _list_choices(types: Sequence[Any]) -> Iterator[tuple[str, object]]:
+    for kind in types:
+        yield from _choices(kind)
+
+
+def _choices(kind: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        for name, member in kind.__members__.items():
+            yield name, member.value
+    elif get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if isinstance(choice, enum.Enum):
+                yield choice.name, choice.value
+            elif isinstance(choice, (str, int)):
+                yield str(choice), choice
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The branches of a union, without Annotated and alias around them."""
+    if get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif hasattr(annotation, "__value__"):
+        yield from _members(annotation.__value__)
+    elif get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _inner(holder: Any, step: str | int) -> Iterator[Any]:
+    """The type of a field, key or item of a type."""
+    if _is_model(holder):
+        for name, field in holder.model_fields.items():
+            if step in (name, field.alias):
+                yield field.annotation
+    elif inspect.isclass(holder) and hasattr(cast(Any, holder), "__annotations__"):
+        hints = _hints(holder)
+        if isinstance(step, str) and step in hints:
+            yield hints[step]
+    else:
+        arguments: tuple[Any, ...] = get_args(holder)
+        origin = get_origin(holder)
+        if origin is tuple and isinstance(step, int) and arguments[-1:] != (...,):
+            yield from arguments[step : step + 1]
+        else:
+            yield from arguments[-1:] if isinstance(step, str) else arguments[:1]
+
+
+def _is_model(holder: Any) -> TypeIs[type[BaseModel]]:
+    return isinstance(holder, type) and issubclass(holder, BaseModel)
+
+
+def _hints(holder: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(holder)
+    except NameError:
+        return {}
+
+
+def _field_has_default(holder: Any, step: str | int) -> bool:
+    if _is_model(holder):
+        return any(step in (name, f.alias) and not f.is_required() for name, f in holder.model_fields.items())
+    if is_dataclass(holder):
+        return any(
+            f.name == step and (f.default is not MISSING or f.default_factory is not MISSING) for f in fields(holder)
+        )
+    return step in getattr(holder, "_field_defaults", ()) or step in getattr(holder, "__optional_keys__", ())

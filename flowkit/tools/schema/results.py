@@ -1,0 +1,101 @@
+"""A tool's result as JSON, and the schema of it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from pydantic import PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
+from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
+
+from flowkit.codec import JSON, dumps
+from flowkit.errors import ToolResultError
+from flowkit.tools.schema.annotations import Adapter
+from flowkit.tools.schema.arguments_schema import Schema, generate
+from flowkit.tools.schema.signatures import MISSING
+
+_ITSELF = frozenset({int, bool, str, type(None)})
+
+
+class ResultType:
+    """A return annotation; its adapter and schema are made when they are first asked for."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self._adapter: TypeAdapter[Any] | None = None
+        self._schema: Schema | None = None
+        self._is_read = False
+
+    @property
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """None for a result that pydantic knows nothing of."""
+        self._read()
+        return self._adapter
+
+    @property
+    def schema(self) -> Schema | None:
+        """The schema of the JSON that `dump` gives; None when the annotation doesn't tell."""
+        self._read()
+        return self._schema
+
+    def dump(self, tool: str, result: object) -> JSON:
+        """The result as JSON; raises `ToolResultError` naming the type that can't be."""
+        if type(result) is self.annotation and self.annotation in _ITSELF:
+            # A whole number or plain text is its own JSON, and most often what a tool gives.
+            plain = cast("int | str | None", result)
+            if not isinstance(plain, str) or plain.isascii():
+                return plain
+        try:
+            value = self._dump(result)
+            text = dumps(value)
+            # pydantic writes NaN as null, so only a result that holds a null needs the look.
+            if (
+                b"null" in text
+                and self.adapter is not None
+                and not _is_finite(self.adapter.dump_python(result, warnings=False))
+            ):
+                raise ValueError("a number in it is not finite")
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise ToolResultError(
+                f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
+            ) from error
+        return value
+
+    def _dump(self, result: object) -> JSON:
+        if self.adapter is not None:
+            try:
+                return self.adapter.dump_python(result, mode="json", by_alias=True, warnings="error")
+            except (PydanticSerializationError, UnicodeDecodeError):
+                # Not what the annotation says: taken for what it is.
+                pass
+        return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants", fallback=_to_plain)
+
+    def _read(self) -> None:
+        if self._is_read:
+            return
+        self._is_read = True
+        if self.annotation is MISSING or self.annotation is Any:
+            return
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
+            self._schema = generate(adapter, "serialization")
+            self._adapter = adapter
+        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError):
+            # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
+            return
+
+
+def _to_plain(value: Any) -> object:
+    """What `tolist` gives, by which numpy's numbers and arrays, and those of its kin, become Python's."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is unknown")
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(_is_finite(item) for item in cast(Mapping[object, object], value).values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(_is_finite(item) for item in cast(Iterable[object], value))
+    return True

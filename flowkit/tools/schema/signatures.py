@@ -1,0 +1,290 @@
+"""What a function takes and gives: its parameters with resolved types, in their order.
+
+Strings are resolved where the function was written: its module, its closure, and the functions around it whose
+frames are still running when it is decorated. A name that can't be resolved is an error that names the parameter.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import FrameType, SimpleNamespace, UnionType
+from typing import Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
+
+import typing_extensions
+from pydantic import AliasChoices, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typing_extensions import get_type_hints, is_typeddict
+
+from flowkit.context import CONTEXT, Context
+from flowkit.errors import DefinitionError
+from flowkit.tools.schema.annotations import read_typed_dict
+
+Kind = Literal["positional", "plain", "star", "keyword", "extra"]
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Any = _Missing()
+"""No default."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter as a caller sees it; `kind` `extra` is `**name`, whose annotation is that of each value."""
+
+    name: str
+    annotation: Any
+    default: Any = MISSING
+    kind: Kind = "plain"
+
+    is_optional: bool = False
+    """A `Context | None = None`, which may be left out."""
+    is_field: bool = False
+    """Its default is pydantic's `Field(...)`, which Python would hand over as it is."""
+
+    @cached_property
+    def wire(self) -> str:
+        """What a caller from outside calls it: the alias of a `Field`, such as a word that Python keeps for itself."""
+        fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
+        aliases = [field.validation_alias or field.alias for field in fields]
+        names = [alias.choices[0] if isinstance(alias, AliasChoices) else alias for alias in aliases]
+        return next((name for name in names if isinstance(name, str)), self.name)
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is MISSING and self.kind not in ("star", "extra")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function's parameters; `context` names the one that takes the `Context`."""
+
+    parameters: tuple[Parameter, ...]
+    context: str | None
+    returns: Any
+
+    def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The values, by name, as they are passed to the function."""
+        positional: list[Any] = []
+        named = dict(values)
+        has_star = any(parameter.kind == "star" and named.get(parameter.name) for parameter in self.parameters)
+        for parameter in self.parameters:
+            match parameter.kind:
+                case "positional":
+                    positional.append(named.pop(parameter.name))
+                case "plain":
+                    if has_star:
+                        positional.append(named.pop(parameter.name))
+                case "star":
+                    positional.extend(named.pop(parameter.name, ()))
+                case _:
+                    pass
+        return positional, named
+
+    @property
+    def is_plain(self) -> bool:
+        """All parameters can be passed by name."""
+        return all(parameter.kind in ("plain", "keyword", "extra") for parameter in self.parameters)
+
+
+def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str) -> Signature:
+    """Read a function's parameters; raises `DefinitionError` naming the parameter that can't be one."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError.about(name, f"{function!r} has no signature ({error})") from error
+    hints = _resolve_hints(function, name)
+    context: str | None = None
+    parameters: list[Parameter] = []
+    declared = list(signature.parameters.values())
+    for declaration in declared[1:] if skip_first else declared:
+        annotation = hints.get(declaration.name, Any)
+        kind = _KINDS[declaration.kind]
+        if _is_context(annotation) or declaration.default is CONTEXT:
+            _check_context(name, declaration, annotation, kind, context)
+            context = declaration.name
+            may_be_left = declaration.default not in (CONTEXT, inspect.Parameter.empty)
+            parameters.append(Parameter(declaration.name, Context, CONTEXT, kind, may_be_left))
+            continue
+        if _holds_context(annotation):
+            raise DefinitionError.about(
+                name,
+                f"parameter {declaration.name!r} holds a Context inside another type; annotate it Context[Data] itself",
+                declaration.name,
+            )
+        if kind == "extra" and get_origin(annotation) in _UNPACKS:
+            parameters.extend(_unpack_typed_dict(get_args(annotation)[0]))
+            continue
+        parameters.append(_read_parameter(declaration.name, annotation, declaration.default, kind))
+    return Signature(tuple(parameters), context, hints.get("return", MISSING))
+
+
+def holds_secret(annotation: Any) -> bool:
+    """Whether a value of this type is, or directly holds, a secret."""
+    return annotation in (SecretStr, SecretBytes) or any(holds_secret(part) for part in get_args(annotation))
+
+
+def unwrap(function: Any) -> Any:
+    """The plain function below partials, wrappers and callable objects."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = cast(Any, function).func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
+            return function
+        else:
+            function = type(function).__call__
+
+
+_UNPACKS = (Unpack, typing_extensions.Unpack)
+"""Two different ones before Python 3.12."""
+
+_KINDS: dict[Any, Kind] = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "plain",
+    inspect.Parameter.VAR_POSITIONAL: "star",
+    inspect.Parameter.KEYWORD_ONLY: "keyword",
+    inspect.Parameter.VAR_KEYWORD: "extra",
+}
+
+
+def _read_parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Parameter:
+    if kind == "star":
+        return Parameter(name, list[annotation], [], kind)
+    if isinstance(default, FieldInfo):
+        # `= Field(...)`: what it says belongs to the type, and its default is the default.
+        return Parameter(name, Annotated[annotation, default], _default_of(default), kind, is_field=True)
+    if default is inspect.Parameter.empty:
+        fields = [item for item in _metadata(annotation) if isinstance(item, FieldInfo)]
+        found = [_default_of(item) for item in fields if _default_of(item) is not MISSING]
+        return Parameter(name, annotation, found[-1] if found else MISSING, kind)
+    return Parameter(name, annotation, default, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """A default that is made anew for each call."""
+
+    make: Callable[..., Any]
+
+
+def _default_of(field: FieldInfo) -> Any:
+    if field.default_factory is not None:
+        return Factory(cast(Callable[..., Any], field.default_factory))
+    return MISSING if field.default is PydanticUndefined or field.default is ... else field.default
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+
+
+def _unpack_typed_dict(typed_dict: Any) -> list[Parameter]:
+    if not is_typeddict(typed_dict):
+        raise DefinitionError(f"Unpack[{typed_dict!r}] is not of a TypedDict")
+    hints, required = read_typed_dict(typed_dict)
+    return [Parameter(name, hint, MISSING if name in required else OMIT, "keyword") for name, hint in hints.items()]
+
+
+class _Omit:
+    def __repr__(self) -> str:
+        return "OMIT"
+
+
+OMIT: Any = _Omit()
+"""The default of a key that isn't passed at all when it wasn't given."""
+
+
+def _is_context(annotation: Any) -> bool:
+    if annotation is Context or get_origin(annotation) is Context:
+        return True
+    if get_origin(annotation) is Annotated:
+        return _is_context(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return len(members) == 1 and _is_context(members[0])
+    return False
+
+
+def _holds_context(annotation: Any) -> bool:
+    return any(_is_context(part) or _holds_context(part) for part in get_args(annotation))
+
+
+def _check_context(tool: str, declaration: inspect.Parameter, annotation: Any, kind: Kind, earlier: str | None) -> None:
+    problem = None
+    if earlier is not None:
+        problem = f"takes a second Context; {earlier!r} is one already"
+    elif kind in ("star", "extra"):
+        problem = "can't take a Context: it collects many values"
+    elif declaration.default is CONTEXT and annotation is not Any and not _is_context(annotation):
+        problem = f"has the default CONTEXT, but its type is {annotation!r}, not Context[Data]"
+    if problem is not None:
+        raise DefinitionError.about(tool, f"parameter {declaration.name!r} {problem}", declaration.name)
+
+
+def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
+    target = unwrap(function)
+    if inspect.isclass(target):
+        return {**_resolve_class_hints(target, tool), "return": target}
+    annotations: dict[str, Any] = getattr(target, "__annotations__", {})
+    if not annotations:
+        return {}
+    names = _local_names(target) if "<locals>" in getattr(target, "__qualname__", "") else {}
+    try:
+        return get_type_hints(target, localns=names or None, include_extras=True)
+    except Exception:  # noqa: BLE001  # whatever an annotation raises, it is told below with its parameter
+        pass
+    namespace = {**getattr(target, "__globals__", {}), **names}
+    for parameter, annotation in annotations.items():
+        holder = SimpleNamespace(__annotations__={parameter: annotation})
+        try:
+            get_type_hints(cast(Any, holder), globalns=namespace, include_extras=True)
+        except Exception as error:  # as above
+            where = "the return annotation" if parameter == "return" else f"parameter {parameter!r}: annotation"
+            raise DefinitionError.about(
+                tool, f"{where} {annotation!r} can't be resolved: {error}", parameter
+            ) from error
+    return get_type_hints(target, globalns=namespace, include_extras=True)
+
+
+def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
+    """What making an object of a class takes; a pydantic model says it by its signature alone."""
+    written = {parameter.name: parameter.annotation for parameter in inspect.signature(cls).parameters.values()}
+    written = {name: annotation for name, annotation in written.items() if not isinstance(annotation, str)}
+    known = {name: annotation for name, annotation in written.items() if annotation is not inspect.Parameter.empty}
+    return known | _resolve_hints(cls.__init__, tool)
+
+
+def _local_names(function: Any) -> dict[str, Any]:
+    """Names of the functions around this one: from their running frames, then from its closure."""
+    around = [part for part in function.__qualname__.split(".")[:-1] if part != "<locals>"]
+    names: dict[str, Any] = {}
+    frame = _user_frame()
+    for part in reversed(around):
+        if frame is None or frame.f_code.co_name != part:
+            break
+        names = {**frame.f_locals, **names}
+        frame = frame.f_back
+    if hasattr(function, "__code__"):
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                names[name] = cell.cell_contents
+            except ValueError:  # not filled yet: defined after this function
+                continue
+    return names
+
+
+def _user_frame() -> FrameType | None:
+    """The nearest frame outside flowkit's own modules."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # what logging and typing do
+    package = __name__.partition(".")[0] + "."
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):
+        frame = frame.f_back
+    return frame
