@@ -38,7 +38,10 @@ def to_yaml(plan: RecipePlan[Any]) -> str:
     problems = list(_find_unsayable(plan))
     if problems:
         raise DefinitionError(f"recipe {plan.name!r} can't be written as YAML: {'; '.join(problems)}")
-    return yaml.dump(write_recipe(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    # types-PyYAML of November 2026 leaves the type of `width` open
+    return yaml.dump(  # pyright: ignore[reportUnknownMemberType]
+        write_recipe(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH
+    )
 
 
 def _find_unsayable(plan: RecipePlan[Any]) -> Iterator[str]:
