@@ -15,8 +15,6 @@ INTERLEAVED_BETA = "interleaved-thinking-2025-05-14"
 PAUSES = ("pause_turn", "compaction")
 """Reasons to stop that want the answer back as it is, without a word of the user, to go on with it."""
 
-BLOCK_KINDS = frozenset(("text", "thinking", "redacted_thinking", "tool_use"))
-
 _STATUS = {
     "invalid_request_error": 400,
     "authentication_error": 401,
