@@ -110,7 +110,7 @@ def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> 
 
 
 def _explain_status(error: openai.APIStatusError, server: Server, model: str) -> ModelError:
-    status = error.status_code
+    status, headers = error.status_code, error.response.headers
     said = _message(error)
     host = host_of(server.base_url)
     retryable = not server.max_retries and (status in (408, 409, 429) or status >= 500)
@@ -139,8 +139,10 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         sentence,
         status=status,
         retryable=retryable,
-        retry_after_s=read_retry_after(error.response.headers),
+        retry_after_s=read_retry_after(headers),
         body=error.body,
+        request_id=headers.get("request-id") or headers.get("x-request-id"),
+        limits={name: value for name, value in headers.items() if "ratelimit" in name},
     )
 
 
