@@ -18,7 +18,7 @@ from flowkit.messages import UserMessage
 from flowkit.models.base import CallDelta, ModelRequest
 from flowkit.models.offline.local import LocalModel, start_local_model
 from tests.bench.report import Report, wants_json
-from tests.evaluation import PARTS, TOOLS, Call, Case, are_calls_right, are_tools_right, load_cases
+from tests.evaluation import NOW, PARTS, TOOLS, Call, Case, are_calls_right, are_tools_right, load_cases
 
 SAID = {
     "first": "written against",
@@ -73,7 +73,7 @@ def main() -> None:
             results.append((case, await ask(model, case)))
         await model.aclose()
 
-    with start_local_model() as model:
+    with start_local_model(now=lambda: NOW) as model:
         began = time.perf_counter()
         asyncio.run(go(model))
         each_s = (time.perf_counter() - began) / len(results)
