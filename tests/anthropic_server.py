@@ -138,6 +138,7 @@ class AnthropicServer:
         yield _event("message_start", message={**message, "model": body["model"], "usage": usage})
         for index, block in enumerate(answer.blocks):
             deltas: list[Block] = []
+            start: Block
             match block["type"]:
                 case "text":
                     start = {"type": "text", "text": ""}
@@ -182,7 +183,7 @@ def check(body: dict[str, Any], headers: dict[str, str], sign: Any) -> None:
         _want(name in FIELDS, f"{name}: Extra inputs are not permitted")
     model, messages = body["model"], body["messages"]
     _want(isinstance(body.get("max_tokens"), int), "max_tokens: Field required")
-    thinking = body.get("thinking") or {}
+    thinking: Block = body.get("thinking") or {}
     is_manual = thinking.get("type") == "enabled"
     if NEW.search(model):
         for name in ("temperature", "top_p", "top_k"):

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from flowkit import (
 from flowkit.messages import AssistantMessage, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.models.default import make_model
-from flowkit.models.scripted import ScriptedCall
+from flowkit.models.scripted import call as scripted_call
 from tests.anthropic_server import Answer, AnthropicServer, Refusal, says, thinks, uses
 from tests.server import ScriptedServer, call, chat
 
@@ -125,7 +125,7 @@ def test_thinking_of_another_model_stays_behind() -> None:
 
 def test_a_loop_that_began_without_thinking_goes_on_without_it() -> None:
     """A server that thinks within a budget refuses to begin thinking in the middle of a loop."""
-    asked = ScriptedModel([[ScriptedCall("get_time", {})]], name="other")
+    asked = ScriptedModel([[scripted_call("get_time")]], name="other")
     with AnthropicServer([[says("Noon.")]]) as server:
         claude = make(server, "claude-sonnet-4-5", thinking=2000)
         model = Router(lambda messages, _: claude if isinstance(messages[-1], ToolMessage) else asked)
@@ -325,7 +325,7 @@ def test_a_setting_that_the_model_does_not_take_is_named_at_once(
     model: str, settings: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        AnthropicModel(model, **{"api_key": "k", **settings})
+        AnthropicModel(model, api_key="k", **settings)
 
 
 def test_a_forced_call_with_a_budget_names_the_settings() -> None:
@@ -351,7 +351,7 @@ async def count(model: AnthropicModel, request: ModelRequest) -> int:
 
 
 @contextmanager
-def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[None]:
+def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Generator[None]:
     for name in (
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",

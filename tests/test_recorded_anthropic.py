@@ -75,7 +75,8 @@ def describe(turn: Turn) -> dict[str, Any]:
 
 def expect(body: RecordedBody) -> dict[str, Any]:
     expected = body.expected
-    total, billed = expected["usage_total"] or {}, expected.get("billed")
+    total: dict[str, int] = expected["usage_total"] or {}
+    billed: dict[str, int] | None = expected.get("billed")
     names = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "thinking_tokens")
     return {
         "text": expected["text"],
