@@ -37,7 +37,8 @@ from flowkit.journal.views import read_conversation, read_details, show_run
 class Journal:
     """Runs that survive the process; raises `StoreError` when the file can't be opened.
 
-    In a running event loop nothing waits here for another process: the first use does, in a thread. The file and its blobs are readable for their owner only. Arguments arrive with their secrets masked.
+    In a running event loop nothing waits here for another process: the first use does, in a thread. The file and its
+    blobs are readable for their owner only. Arguments arrive with their secrets masked.
     """
 
     def __init__(
@@ -177,6 +178,41 @@ class Journal:
 
         return self._log.read(read)
 
+    def find(
+        self, run_id: str, *, user: str | None | EllipsisType = ..., session: str | None | EllipsisType = ...
+    ) -> RunSummary | None:
+        """A run as `runs` lists it; None when there is no such run."""
+
+        def read(connection: sqlite3.Connection) -> list[RunSummary]:
+            number = find_run(connection, run_id, user=user, session=session)
+            rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE id = ?", (number,))
+            return read_summaries(rows, self._log.is_held)
+
+        found = self._log.read(read)
+        return found[0] if found else None
+
+    def event_rows(
+        self,
+        run_id: str,
+        after: int = -1,
+        before: int | None = None,
+        limit: int = 1000,
+        *,
+        user: str | None | EllipsisType = ...,
+        session: str | None | EllipsisType = ...,
+    ) -> list[tuple[int, str]]:
+        """The next events of a run after one of them, each with its JSON as it was written, its type first."""
+
+        def read(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            number = find_run(connection, run_id, user=user, session=session)
+            return connection.execute(
+                "SELECT seq, body FROM event WHERE run = ?1 AND seq > ?2 AND (?3 IS NULL OR seq < ?3)"
+                " ORDER BY seq LIMIT ?4",
+                (number, after, before, limit),
+            ).fetchall()
+
+        return self._log.read(read)
+
     def conversation(
         self, session: str, *, user: str | None = None, before: str | None = None, limit: int = 1000
     ) -> list[JSON]:
@@ -274,6 +310,10 @@ class Journal:
         """
         older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         return prune(self._log, older_than_s, unfinished=unfinished)
+
+    def leave(self) -> None:
+        """Say that this process ends: runs that are cancelled from now on are only let go of, and can go on elsewhere."""
+        self._log.is_leaving = True
 
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""

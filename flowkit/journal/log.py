@@ -51,6 +51,8 @@ class JournalLog:
         """Of each run held here, by its number."""
         self._unreleased: dict[int, int] = {}
         """Of each run that was let go of when that couldn't be written."""
+        self.is_leaving = False
+        """Whether runs that are cancelled here are let go of, for others to go on with."""
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._current: sqlite3.Connection | None = None

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, RunStatus, merge
+from flowkit.events import Event, RunFinished, RunStatus, merge
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -295,6 +295,8 @@ class RunJournal:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
         if self.is_over:
             return
+        if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
+            return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:
             self._is_writing_events = True
@@ -324,8 +326,14 @@ class RunJournal:
     async def finish(
         self, status: RunStatus, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
     ) -> None:
-        """Write down how the run ended, with the messages that it adds to its session, and let go of it."""
+        """Write down how the run ended, with the messages that it adds to its session, and let go of it.
+
+        One that is cancelled because its process leaves hasn't ended: another goes on with it.
+        """
         if self.is_over:
+            return
+        if self._log.is_leaving and status == "cancelled":
+            await self.close()
             return
         texts = (to_text(output), to_text(list(messages)))
 
