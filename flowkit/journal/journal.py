@@ -179,7 +179,7 @@ class Journal:
         return self._log.read(read)
 
     def find(
-        self, run_id: str, *, user: str | None | EllipsisType = ..., session: str | None | EllipsisType = ...
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunSummary | None:
         """A run as `runs` lists it; None when there is no such run."""
 
@@ -198,8 +198,8 @@ class Journal:
         before: int | None = None,
         limit: int = 1000,
         *,
-        user: str | None | EllipsisType = ...,
-        session: str | None | EllipsisType = ...,
+        user: str | EllipsisType | None = ...,
+        session: str | EllipsisType | None = ...,
     ) -> list[tuple[int, str]]:
         """The next events of a run after one of them, each with its JSON as it was written, its type first."""
 

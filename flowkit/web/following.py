@@ -108,7 +108,7 @@ class Follower:
         find_log: Callable[[], EventLog | None],
         *,
         journal: Journal | None = None,
-        user: str | None | EllipsisType = ...,
+        user: str | EllipsisType | None = ...,
         after: int = -1,
         keep_alive_s: float = KEEP_ALIVE_S,
         poll_s: float = POLL_S,
