@@ -39,6 +39,8 @@ def write_types() -> str:
 
 def _interface(kind: type[Any], name: str, first: list[str]) -> str:
     lines = [*first, *(f"{field.name}: {_translate(field.type)}" for field in fields(kind))]
+    if getattr(kind, "long", None) is not None:
+        lines.append("truncated?: number")  # the size of a value that was cut
     doc = inspect.cleandoc(kind.__doc__ or "").replace("`", "").splitlines()
     comment = "\n".join(["/**", *(f" * {line}".rstrip() for line in doc), " */"])
     return f"{comment}\nexport interface {name} {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n"

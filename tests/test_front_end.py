@@ -8,6 +8,7 @@ import pytest
 
 from scripts import web_types
 from tests.node import JS, need_packages, run_node
+from tests.test_docs import find_blocks
 from tests.web_runs import write_logs
 
 PAGE = JS.parent / "flowkit" / "web" / "page"
@@ -60,6 +61,25 @@ def test_example_app_has_no_type_errors() -> None:
     need_packages("example")
 
     run_node("node_modules/typescript/bin/tsc", "-p", "example/tsconfig.json")
+
+
+@pytest.mark.slow
+def test_code_in_the_docs_has_no_type_errors(tmp_path: Path) -> None:
+    need_packages("example")
+    blocks = [block for block in find_blocks() if block.language in ("ts", "tsx")]
+    for number, block in enumerate(blocks):
+        (tmp_path / f"block{number}.{block.language}").write_text(block.text, encoding="utf-8")
+    modules = JS / "example" / "node_modules"
+    types = {"react": "@types/react", "react/jsx-runtime": "@types/react/jsx-runtime"}
+    ours = {"flowkit-agents": "index.d.ts", "flowkit-agents/core": "core/index.d.ts"}
+    paths = {name: [str(modules / path)] for name, path in types.items()}
+    paths |= {name: [str(JS / "dist" / path)] for name, path in ours.items()}
+    settings = {"extends": str(JS / "example" / "tsconfig.json"), "compilerOptions": {"paths": paths}, "include": ["."]}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
+
+    run_node("node_modules/typescript/bin/tsc", "-p", tmp_path)
+
+    assert blocks
 
 
 @pytest.mark.slow

@@ -93,6 +93,15 @@ test("pieces say where they belong, counted in code points", () => {
   assert.equal(folded.snapshot().turns[0].text, "🙂abc🙃d")
 })
 
+test("an agent inside a call counts each of its turns from 0", () => {
+  const folded = new Fold()
+  const inner = (seq, at, turn, piece) => text(seq, piece, { at, turn, call: "turn/1/call/0" })
+  const call = event(2, "call.new", { call: "turn/1/call/0", name: "clerk", parent: null })
+  for (const told of [started(0), turn(1), call, inner(3, 0, 1, "One"), inner(6, 0, 1, "One."), inner(7, 0, 2, "Two"), inner(9, 3, 2, ".")])
+    folded.take(told)
+  assert.equal(folded.snapshot().calls[0].text, "One.Two.")
+})
+
 test("seconds go on from where the segment before ended", () => {
   const run = fold([started(0), event(5, "run.finished", { status: "waiting", tips: [] }), { ...started(6), t: 0 }, { ...turn(7), t: 2 }])
   assert.equal(run.turns[0].tStart, 7)

@@ -26,6 +26,7 @@ export interface RunStarted {
     user: string | null;
     session: string | null;
     inputs: Json;
+    truncated?: number;
 }
 /**
  * A request goes out; attempt counts from 1 within the turn.
@@ -43,6 +44,8 @@ export interface TurnStarted {
 }
 /**
  * call names the step whose model speaks; None for the agent's own.
+ *
+ * at is how many characters (code points) of this turn came before: text[:at] + piece may be done twice.
  */
 export interface ThinkingDelta {
     type: "thinking.delta";
@@ -52,9 +55,12 @@ export interface ThinkingDelta {
     text: string;
     turn: number;
     call: string | null;
+    at: number;
 }
 /**
  * call names the step whose model speaks; None for the agent's own.
+ *
+ * at is how many characters (code points) of this turn came before: text[:at] + piece may be done twice.
  */
 export interface TextDelta {
     type: "text.delta";
@@ -64,6 +70,7 @@ export interface TextDelta {
     text: string;
     turn: number;
     call: string | null;
+    at: number;
 }
 /**
  * A call has begun to exist; parent is the call or step that made it.
@@ -99,6 +106,7 @@ export interface CallSealed {
     call: string;
     arguments: Json;
     repaired: string[];
+    truncated?: number;
 }
 /**
  * on names the calls or the resource it waits for.
@@ -165,6 +173,7 @@ export interface CallFinished {
     source: "run" | "cache" | "flight" | "journal";
     age_s: number | null;
     ended_s: number | null;
+    truncated?: number;
 }
 /**
  * error is what the model reads; ended_s is as in CallFinished.
@@ -244,6 +253,7 @@ export interface ApprovalAsked {
     call: string;
     name: string;
     arguments: Json;
+    truncated?: number;
 }
 /**
  * What the person decided, and who; arguments are those it runs with when the person changed them.
@@ -303,6 +313,7 @@ export interface RunFinished {
     output: Json;
     error: string | null;
     tips: string[];
+    truncated?: number;
 }
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */
 export type RunEvent = RunStarted | TurnStarted | ThinkingDelta | TextDelta | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | RunFinished;

@@ -58,7 +58,7 @@ var Fold = class {
       case "thinking.delta": {
         let kind = event.type === "text.delta" ? "text" : "thinking", target = event.call == null ? turn : this.#calls.get(event.call);
         if (!target) break;
-        put(target, kind, event.at, event.text), event.call != null ? this.#changed.add(event.call) : (turn.tFirst ??= t, kind === "thinking" && (turn.tThought = t));
+        put(target, kind, event.text, event.at, event.turn), event.call != null ? this.#changed.add(event.call) : (turn.tFirst ??= t, kind === "thinking" && (turn.tThought = t));
         break;
       }
       case "usage": {
@@ -145,7 +145,7 @@ var Fold = class {
         known && (call.raw = "", call.points = {}, state("new"));
         break;
       case "call.arguments":
-        put(call, "raw", event.at, event.fragment);
+        put(call, "raw", event.fragment);
         break;
       case "call.sealed":
         call.arguments = event.arguments, call.repaired = event.repaired, call.state === "new" && state("sealed"), this.#link(call, [...references(event.arguments)]);
@@ -163,7 +163,7 @@ var Fold = class {
         end("waiting", event.error), call.tEnd = void 0;
         break;
       case "call.finished":
-        if (call.result = event.value, call.truncated = event.truncated ?? void 0, event.source === "journal" && call.tEnd !== void 0 && call.source) {
+        if (call.result = event.value, call.truncated = event.truncated, event.source === "journal" && call.tEnd !== void 0 && call.source) {
           call.error = void 0, state("finished");
           break;
         }
@@ -199,9 +199,9 @@ function fold(events) {
   for (let event of events) folded.take(event);
   return folded.snapshot();
 }
-function put(target, kind, at, piece) {
+function put(target, kind, piece, at, turn) {
   let old = target[kind], points = target.points[kind] ?? 0;
-  at != null && at < points && (old = [...old].slice(0, at).join(""), points = at), target.points[kind] = points + [...piece].length, target[kind] = old + piece;
+  at != null && (at += target.points[kind + turn] ??= points, at < points && (old = [...old].slice(0, at).join(""), points = at)), target.points[kind] = points + [...piece].length, target[kind] = old + piece;
 }
 function* references(value) {
   if (!(!value || typeof value != "object"))

@@ -28,6 +28,7 @@ export interface RunStarted {
   user: string | null
   session: string | null
   inputs: Json
+  truncated?: number
 }
 
 /**
@@ -47,6 +48,8 @@ export interface TurnStarted {
 
 /**
  * call names the step whose model speaks; None for the agent's own.
+ *
+ * at is how many characters (code points) of this turn came before: text[:at] + piece may be done twice.
  */
 export interface ThinkingDelta {
   type: "thinking.delta"
@@ -56,10 +59,13 @@ export interface ThinkingDelta {
   text: string
   turn: number
   call: string | null
+  at: number
 }
 
 /**
  * call names the step whose model speaks; None for the agent's own.
+ *
+ * at is how many characters (code points) of this turn came before: text[:at] + piece may be done twice.
  */
 export interface TextDelta {
   type: "text.delta"
@@ -69,6 +75,7 @@ export interface TextDelta {
   text: string
   turn: number
   call: string | null
+  at: number
 }
 
 /**
@@ -107,6 +114,7 @@ export interface CallSealed {
   call: string
   arguments: Json
   repaired: string[]
+  truncated?: number
 }
 
 /**
@@ -178,6 +186,7 @@ export interface CallFinished {
   source: "run" | "cache" | "flight" | "journal"
   age_s: number | null
   ended_s: number | null
+  truncated?: number
 }
 
 /**
@@ -264,6 +273,7 @@ export interface ApprovalAsked {
   call: string
   name: string
   arguments: Json
+  truncated?: number
 }
 
 /**
@@ -327,6 +337,7 @@ export interface RunFinished {
   output: Json
   error: string | null
   tips: string[]
+  truncated?: number
 }
 
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */

@@ -119,7 +119,7 @@ interface Placed extends Growing {
   place: number
 }
 
-type Told = RunEvent & { at?: number; message?: string | null; at_wall?: number | null; truncated?: number | null }
+type Told = RunEvent & { message?: string | null; at_wall?: number | null }
 
 export class Fold {
   seq = -1
@@ -187,7 +187,7 @@ export class Fold {
         const kind = event.type === "text.delta" ? "text" : "thinking"
         const target = event.call == null ? turn : this.#calls.get(event.call)
         if (!target) break
-        put(target, kind, event.at, event.text)
+        put(target, kind, event.text, event.at, event.turn)
         if (event.call != null) this.#changed.add(event.call)
         else {
           turn!.tFirst ??= t
@@ -297,7 +297,7 @@ export class Fold {
         }
         break
       case "call.arguments":
-        put(call, "raw", event.at, event.fragment)
+        put(call, "raw", event.fragment)
         break
       case "call.sealed":
         call.arguments = event.arguments
@@ -327,7 +327,7 @@ export class Fold {
         break
       case "call.finished":
         call.result = event.value
-        call.truncated = event.truncated ?? undefined
+        call.truncated = event.truncated
         if (event.source === "journal" && call.tEnd !== undefined && call.source) {
           // It is told again: what is known of its run stands.
           call.error = undefined
@@ -377,13 +377,17 @@ export function fold(events: Iterable<RunEvent>): Run {
 }
 
 function put<K extends "text" | "thinking" | "raw">(
-  target: Growing & { [key in K]: string }, kind: K, at: number | null | undefined, piece: string,
+  target: Growing & { [key in K]: string }, kind: K, piece: string, at?: number, turn?: number,
 ) {
   let old: string = target[kind]
   let points = target.points[kind] ?? 0
-  if (at != null && at < points) {
-    old = [...old].slice(0, at).join("")
-    points = at
+  if (at != null) {
+    // A call may hold an agent of several turns, each of which counts from 0.
+    at += target.points[kind + turn] ??= points
+    if (at < points) {
+      old = [...old].slice(0, at).join("")
+      points = at
+    }
   }
   target.points[kind] = points + [...piece].length
   target[kind] = (old + piece) as typeof target[K]
