@@ -48,8 +48,7 @@ async def open_vendor_bytes(
             ),
         )
     except anthropic.APIStatusError as error:
-        said = cast(dict[str, object], error.body) if isinstance(error.body, dict) else {}
-        inner = said.get("error", error.body)
+        inner = _unwrap(error.body)
         same = openai.APIStatusError(str(error), response=cast(Any, error.response), body=inner)
         raise explain_refusal(same, server, model) from error
     except anthropic.APITimeoutError as error:
@@ -66,6 +65,11 @@ async def open_vendor_bytes(
                 yield chunks
     finally:
         await response.aclose()
+
+
+def _unwrap(body: object) -> object:
+    """What a refusal says, without the envelope that the `openai` package takes off by itself."""
+    return cast(dict[str, object], body).get("error", cast(object, body)) if isinstance(body, dict) else body
 
 
 async def _decode(chunks: AsyncIterator[bytes], decoder: AwsEventDecoder) -> AsyncGenerator[bytes, None]:
