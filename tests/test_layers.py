@@ -13,6 +13,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "words": (
         "errors",
         "codec",
+        "identity",
         "clock",
         "references",
         "masking",
