@@ -16,6 +16,8 @@ Scope = Literal["run", "session", "user", "all"]
 """Who shares a result."""
 SCOPES: tuple[Scope, ...] = ("run", "session", "user", "all")
 """From the narrowest to the widest."""
+HERE = "here-"
+"""How a key begins that means something in this process only, so that nothing is stored under it outside."""
 
 
 @dataclass(frozen=True)  # no slots: its key is made once

@@ -14,6 +14,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "codec",
         "identity",
+        "resource_names",
         "clock",
         "references",
         "masking",
