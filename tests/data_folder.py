@@ -58,7 +58,13 @@ def recorded_bodies(*tiers: str) -> tuple[RecordedBody, ...]:
 @cache
 def handmade_bodies() -> tuple[RecordedBody, ...]:
     """The bodies made by hand; empty where there is no data."""
-    return tuple(_read("handmade"))
+    return (*_read("handmade"), *_read("handmade2"))
+
+
+@cache
+def anthropic_bodies() -> tuple[RecordedBody, ...]:
+    """The bodies of the Messages API, recorded ones and those made by hand; empty where there is no data."""
+    return (*_read("anthropic"), *_read("anthropic_handmade"))
 
 
 def _read(kind: str) -> Iterator[RecordedBody]:

@@ -1,26 +1,15 @@
 """What a running tool is given to know of its run, and to tell it."""
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from flowkit import events
 from flowkit.context import Context
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """Whose run it is."""
-
-    run_id: str = ""
-    user: str | None = None
-    session: str | None = None
-    data: object = None
+from flowkit.identity import RunIdentity
 
 
 class Progress:
@@ -46,20 +35,21 @@ class Progress:
 
 def make_context(
     entry: Entry,
-    facts: RunFacts,
+    identity: RunIdentity,
+    data: object,
     log: EventLog,
     call: Callable[..., Awaitable[Any]],
     open_group: Callable[..., Awaitable[Any]],
 ) -> Context[Any]:
     """Make the context of one attempt; `call` and `open_group` are what the tool may ask of its run."""
     context = Context[Any](
-        facts.data,
-        user=facts.user,
-        session=facts.session,
-        run_id=facts.run_id,
+        data,
+        user=identity.user,
+        session=identity.session,
+        run_id=identity.run_id,
         call_id=entry.id,
         attempt=max(1, entry.attempt),
-        idempotency_key=hashlib.sha256(f"{facts.run_id}\0{entry.id}".encode()).hexdigest()[:32],
+        idempotency_key=identity.idempotency_key(entry.id),
         log=log,
         _progress=Progress(log, entry),
         _call=call,

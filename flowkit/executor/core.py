@@ -29,7 +29,6 @@ from flowkit.codec import JSON, dump_sorted
 from flowkit.errors import GraphError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor.approvals import Approval
-from flowkit.executor.contexts import RunFacts
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase, Waiter
 from flowkit.executor.gates import Gates, Opened, Remembered, Resolved, Resource
@@ -42,10 +41,13 @@ from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node
+from flowkit.identity import RunIdentity
 from flowkit.journal import RunJournal
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references
 from flowkit.tools import ToolLookup
+
+NOBODY = RunIdentity()
 
 
 class Executor:
@@ -63,9 +65,7 @@ class Executor:
         log: EventLog,
         *,
         data: object = None,
-        user: str | None = None,
-        session: str | None = None,
-        run_id: str = "",
+        identity: RunIdentity = NOBODY,
         cache: Cache | None = None,
         journal: RunJournal | None = None,
         past: Past | None = None,
@@ -77,7 +77,6 @@ class Executor:
         random: Callable[[], float] = random.random,
     ) -> None:
         cache = NullCache() if cache is None else cache
-        facts = RunFacts(run_id, user, session, data)
         shared_slots = Slots[Entry | SlotWaiter](slots)
         self._log = log
         self._timeout_s = timeout_s
@@ -96,7 +95,7 @@ class Executor:
             resolved=Resolved(intake),
             approval=self._approval,
             resource=Resource(table, log, settler),
-            share=Share(table, log, settler, cache, facts),
+            share=Share(table, log, settler, cache, identity),
             opened=Opened(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
@@ -110,7 +109,8 @@ class Executor:
             attempts,
             slots=shared_slots,
             cache=cache,
-            facts=facts,
+            identity=identity,
+            data=data,
             random=random,
         )
 

@@ -1,33 +1,32 @@
 """The gate at which a read finds somebody else's result: the cache's, an equal call's of this turn, or a coming one."""
 
+from secrets import token_hex
+
 from flowkit import events
 from flowkit.cache import Cache, HitError
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
 from flowkit.executor.circles import find_circle
-from flowkit.executor.contexts import RunFacts
 from flowkit.executor.entries import Entry, Phase
 from flowkit.executor.plan import Plan
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
+from flowkit.identity import SCOPES, RunIdentity
 
 
 class Share:
     """Lets a read on when it has to run itself; others of its key then share its result."""
 
-    def __init__(self, table: Table, log: EventLog, settler: Settler, cache: Cache, facts: RunFacts) -> None:
+    def __init__(self, table: Table, log: EventLog, settler: Settler, cache: Cache, identity: RunIdentity) -> None:
         self._table = table
         self._log = log
         self._settler = settler
         self._cache = cache
-        self._run_id = facts.run_id
         # Results are shared among those of one identity; None where the run doesn't have it.
-        self._scope_ids: dict[str, str | None] = {
-            "run": facts.run_id or None,
-            "session": facts.session,
-            "user": facts.user,
-            "all": "",
-        }
+        self._scope_keys = {scope: identity.scope_key(scope) for scope in SCOPES}
+        if not identity.can_be_joined:
+            # Nobody knows whether another run of this id is the same person's.
+            self._scope_keys["run"] = token_hex(16)
 
     def applies(self, plan: Plan) -> bool:
         """Whether calls of this tool come by here: a write shares nothing, since each of two has to happen."""
@@ -45,16 +44,16 @@ class Share:
         ):
             return False
         tool = plan.tool
-        scope_id = self._scope_ids[tool.scope]
+        scope_key = self._scope_keys[tool.scope]
         # A key holds the generation of each resource, so a write, which raises it, ends all keys before it.
         generations = (
             [self._cache.generation(resource) for resource in tool.resources(arguments)] if plan.touches else ()
         )
         stored: str | None = None
-        if tool.ttl_s is not None and scope_id is not None:
-            key = stored = tool.key(arguments, scope_id, generations)
+        if tool.ttl_s is not None and scope_key is not None:
+            key = stored = tool.key(arguments, scope_key, generations)
         else:
-            key = tool.process_key(arguments, self._run_id if scope_id is None else scope_id, generations)
+            key = tool.process_key(arguments, scope_key or "", generations)
         if key is None:
             return True
         if stored is not None and self._take_stored(entry, stored):

@@ -20,7 +20,7 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import RunError, StoreError, ToolError
 from flowkit.events import EventLog
-from flowkit.executor.contexts import RunFacts, make_context
+from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
@@ -30,6 +30,7 @@ from flowkit.executor.slots import Slots, SlotWaiter
 from flowkit.executor.table import Table
 from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries
 from flowkit.graph import Group, ModelStep
+from flowkit.identity import RunIdentity
 
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
@@ -49,7 +50,8 @@ class Workers:
         *,
         slots: Slots[Entry | SlotWaiter],
         cache: Cache,
-        facts: RunFacts,
+        identity: RunIdentity,
+        data: object,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._table = table
@@ -60,7 +62,8 @@ class Workers:
         self._attempts = attempts
         self._slots = slots
         self._cache = cache
-        self._facts = facts
+        self._identity = identity
+        self._data = data
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -347,7 +350,7 @@ class Workers:
 
     def _make_context(self, entry: Entry) -> Context[Any]:
         call, open_group = partial(self._call, entry), partial(self._open_group, entry)
-        return make_context(entry, self._facts, self._log, call, open_group)
+        return make_context(entry, self._identity, self._data, self._log, call, open_group)
 
     async def _call(self, caller: Entry, tool: AnyTool, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Run a call that a tool makes, as a node of this graph; its caller holds no slot while it waits."""
@@ -423,7 +426,7 @@ class Workers:
     async def _lead(self, entry: Entry, key: str) -> "_Landed":
         assert entry.plan is not None
         tool = entry.plan.tool
-        user = self._facts.user if tool.scope == "user" else None
+        user = None if tool.scope == "all" else self._identity.user
         resources = () if entry.arguments is None else tool.resources(entry.arguments)
         lease = await self._cache.lease(key, tool=tool.name)
         match lease:
@@ -450,7 +453,7 @@ class Workers:
                 assert tool.ttl_s is not None
                 await self._cache.set(key, entry.value, tool.ttl_s, tool=tool.name, user=user, resources=resources)
             elif failure.is_remembered(tool):
-                await self._cache.set_error(key, failure.error, tool=tool.name, user=user)
+                await self._cache.set_error(key, failure.error, tool=tool.name, user=user, resources=resources)
         finally:
             await lease.release()
         if failure is not None and failure.state == "cancelled":
