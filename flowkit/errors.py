@@ -104,7 +104,8 @@ class ModelError(FlowkitError):
     """The model's server refused, failed or broke off.
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
-    long the server asked to wait, `.body` what it said (parsed JSON or text).
+    long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
+    settings allow to ask again where a run has fewer attempts.
     """
 
     def __init__(
@@ -115,9 +116,11 @@ class ModelError(FlowkitError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         body: object = None,
+        max_retries: int = 0,
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.max_retries = max_retries
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.body = body

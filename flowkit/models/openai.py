@@ -1,6 +1,6 @@
 """A model behind any OpenAI-compatible server: OpenAI, a gateway, or one on this machine.
 
-The request goes out through the `openai` package (keys, retries, Azure); the bytes of the answer are read by our own
+The request goes out through the `openai` package (keys, Azure); the bytes of the answer are read by our own
 reader, which takes a tenth of the time of the package's stream objects and follows what servers really send.
 """
 
@@ -39,7 +39,8 @@ class OpenAIModel:
     same models behind a gateway. `json_schema=False` is for servers that can't hold an answer to a schema: it goes into
     the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
     Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
-    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
+    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`). `max_retries` is how often a run
+    asks again after a refusal that passes, where its own `attempts` are fewer.
 
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
     'chat http://127.0.0.1:8080/v1 qwen3'

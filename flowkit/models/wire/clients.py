@@ -71,7 +71,7 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
             api_key=server.api_key,
             default_headers=headers,
             timeout=timeout,
-            max_retries=server.max_retries,
+            max_retries=0,  # repeats are the run's: it tells of each wait
             http_client=http_client,
         )
     return openai.AsyncOpenAI(
@@ -79,7 +79,7 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
         api_key=server.api_key,
         default_headers=headers,
         timeout=timeout,
-        max_retries=server.max_retries,
+        max_retries=0,  # repeats are the run's: it tells of each wait
         http_client=http_client,
     )
 
