@@ -8,6 +8,7 @@ from importlib import import_module
 _HOME = {
     "Agent": "agent",
     "AgentResult": "agent.run",
+    "AnthropicModel": "models.anthropic",
     "Approve": "executor",
     "CONTEXT": "context",
     "Cache": "cache",
@@ -40,6 +41,7 @@ _HOME = {
     "Run": "agent.run",
     "ScriptedModel": "models.scripted",
     "Text": "messages",
+    "Timeout": "models.wire.settings",
     "Tool": "tools",
     "ToolArgumentsError": "errors",
     "ToolCall": "references",
@@ -55,6 +57,7 @@ _HOME = {
     "load_recipe": "recipes.files",
     "not_": "recipes",
     "recipe": "recipes",
+    "serve_app": "web.serving",
     "sse": "web.sse_response",
     "step": "recipes",
     "tool": "tools",

@@ -20,7 +20,7 @@ FlowkitError
 └── StoreError                the cache or the journal can't be opened or written
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class FlowkitError(Exception):
@@ -104,8 +104,13 @@ class ModelError(FlowkitError):
     """The model's server refused, failed or broke off.
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
+<<<<<<< HEAD
     long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
     settings allow to ask again where a run has fewer attempts.
+=======
+    long the server asked to wait, `.body` what it said (parsed JSON or text). `.request_id` is the number under which
+    its people find the request, `.limits` are the headers that tell of rate limits.
+>>>>>>> main
     """
 
     def __init__(
@@ -116,9 +121,16 @@ class ModelError(FlowkitError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         body: object = None,
+<<<<<<< HEAD
         max_retries: int = 0,
+=======
+        request_id: str | None = None,
+        limits: Mapping[str, str] | None = None,
+>>>>>>> main
     ) -> None:
         super().__init__(message)
+        self.request_id = request_id
+        self.limits = dict(limits or {})
         self.status = status
         self.max_retries = max_retries
         self.retryable = retryable
