@@ -104,13 +104,9 @@ class ModelError(FlowkitError):
     """The model's server refused, failed or broke off.
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
-<<<<<<< HEAD
     long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
-    settings allow to ask again where a run has fewer attempts.
-=======
-    long the server asked to wait, `.body` what it said (parsed JSON or text). `.request_id` is the number under which
-    its people find the request, `.limits` are the headers that tell of rate limits.
->>>>>>> main
+    settings allow to ask again where a run has fewer attempts. `.request_id` is the number under which the server's
+    people find the request, `.limits` are the headers that tell of rate limits.
     """
 
     def __init__(
@@ -121,12 +117,9 @@ class ModelError(FlowkitError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         body: object = None,
-<<<<<<< HEAD
         max_retries: int = 0,
-=======
         request_id: str | None = None,
         limits: Mapping[str, str] | None = None,
->>>>>>> main
     ) -> None:
         super().__init__(message)
         self.request_id = request_id

@@ -44,14 +44,10 @@ def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> Mo
     """Why no answer began."""
     host, retries = host_of(server.base_url), server.max_retries
     if isinstance(error, openai.APITimeoutError):
-<<<<<<< HEAD
-        said = f"{host} didn't answer within {server.timeout_s:g} s"
-        return ModelError(said, retryable=True, max_retries=retries)
-=======
+        said = f"{host} didn't answer within {server.timeout.first_byte:g} s"
         if isinstance(error.__cause__, httpx2.ConnectTimeout):
-            return ModelError(f"{host} accepted no connection within {server.timeout.connect:g} s", retryable=retryable)
-        return ModelError(f"{host} didn't answer within {server.timeout.first_byte:g} s", retryable=retryable)
->>>>>>> main
+            said = f"{host} accepted no connection within {server.timeout.connect:g} s"
+        return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIConnectionError):
         cause = str(error.__cause__ or error).rstrip(".")
         said = f"can't reach {host} ({cause}): check the network and the base URL"
@@ -147,12 +143,9 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         retryable=retryable,
         retry_after_s=read_retry_after(headers),
         body=error.body,
-<<<<<<< HEAD
         max_retries=server.max_retries,
-=======
         request_id=headers.get("request-id") or headers.get("x-request-id"),
         limits={name: value for name, value in headers.items() if "ratelimit" in name},
->>>>>>> main
     )
 
 

@@ -85,16 +85,10 @@ async def headers_of(headers: Headers, request: ModelRequest) -> Mapping[str, st
 class Server:
     """Where requests go and as whom; equal servers share a client.
 
-<<<<<<< HEAD
-    `timeout_s` bounds the silence before the answer and within it. `max_retries` is how often a run asks again when a
-    request was refused with 408, 409, 429 or 5xx or found no connection, where its own attempts are fewer; the `openai`
-    package repeats nothing, so that there is one place that waits and tells of it. `api_version` is that of
-    Azure's older addresses.
-=======
-    `max_retries` counts what the `openai` package repeats by itself: requests that were refused with 408, 409, 429 or
-    5xx, or found no connection; never an answer that has begun. With 0 the run repeats them, as attempts that its
-    events show. `api_version` is that of Azure's older addresses. `key_setting` is the variable that errors name.
->>>>>>> main
+    `max_retries` is how often a run asks again when a request was refused with 408, 409, 429 or 5xx or found no
+    connection, where its own attempts are fewer; the `openai` package repeats nothing, so that there is one place that
+    waits and tells of it. `api_version` is that of Azure's older addresses. `key_setting` is the variable that errors
+    name.
     """
 
     base_url: str
