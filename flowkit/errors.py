@@ -105,7 +105,7 @@ class ModelError(FlowkitError):
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
     long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
-    settings allow to ask again where a run has fewer attempts. `.request_id` is the number under which the server's
+    settings allow to ask again, 0 where they leave that to the run's attempts. `.request_id` is the number under which the server's
     people find the request, `.limits` are the headers that tell of rate limits.
     """
 

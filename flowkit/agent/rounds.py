@@ -184,7 +184,8 @@ class Rounds(Generic[OutputT]):
             self._dropped += attempt.drop(str(error))
             answerer = name_answerer(self._plan.model, finished.message)
             self._log.emit(events.TurnFinished, turn, "error", str(error), answerer)
-            if number >= max(self._plan.attempts, 1 + error.max_retries) or not error.retryable:
+            attempts = 1 + error.max_retries if error.max_retries else self._plan.attempts
+            if number >= attempts or not error.retryable:
                 raise error
             delay_s = _delay_s(error, number)
             self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)

@@ -49,7 +49,7 @@ class OpenAIModel:
     the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
     Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
     `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`). `max_retries` is how often a run
-    asks again after a refusal that passes, where its own `attempts` are fewer.
+    asks again after a refusal that passes; with 0 its own `attempts` decide.
 
     `api_key` may be a function, also an `async` one, that is asked before each request, and `headers` a function of the
     request. `timeout` is seconds, or a `Timeout`. `http_client` is an `httpx2.AsyncClient` of yours, or a function that

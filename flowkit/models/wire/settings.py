@@ -86,7 +86,7 @@ class Server:
     """Where requests go and as whom; equal servers share a client.
 
     `max_retries` is how often a run asks again when a request was refused with 408, 409, 429 or 5xx or found no
-    connection, where its own attempts are fewer; the `openai` package repeats nothing, so that there is one place that
+    connection, 0 for as often as its own attempts allow; the `openai` package repeats nothing, so that there is one place that
     waits and tells of it. `api_version` is that of Azure's older addresses. `key_setting` is the variable that errors
     name.
     """
