@@ -7,7 +7,7 @@ from importlib import import_module
 
 _HOME = {
     "Agent": "agent",
-    "AgentResult": "agent.run",
+    "AgentResult": "agent.plan",
     "Approve": "executor",
     "CONTEXT": "context",
     "Cache": "cache",
@@ -23,7 +23,7 @@ _HOME = {
     "Graph": "graph",
     "Image": "messages",
     "Journal": "journal",
-    "Limits": "agent.limits",
+    "Limits": "runs.limits",
     "Message": "messages",
     "ModelError": "errors",
     "Needs": "tools",
@@ -37,7 +37,7 @@ _HOME = {
     "Reference": "references",
     "Replayer": "models.recording",
     "Router": "models.routing",
-    "Run": "agent.run",
+    "Run": "agent.plan",
     "ScriptedModel": "models.scripted",
     "Text": "messages",
     "Tool": "tools",

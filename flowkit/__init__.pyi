@@ -1,9 +1,8 @@
 """The public names of flowkit, for type checkers; `__init__.py` imports them when they are first used."""
 
 from flowkit.agent import Agent as Agent
-from flowkit.agent.limits import Limits as Limits
-from flowkit.agent.run import AgentResult as AgentResult
-from flowkit.agent.run import Run as Run
+from flowkit.agent.plan import AgentResult as AgentResult
+from flowkit.agent.plan import Run as Run
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
@@ -48,6 +47,7 @@ from flowkit.recipes import when as when
 from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
+from flowkit.runs.limits import Limits as Limits
 from flowkit.tools import Needs as Needs
 from flowkit.tools import Tool as Tool
 from flowkit.tools import tool as tool

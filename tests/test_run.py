@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit.agent import Agent
-from flowkit.agent.run import AgentResult
+from flowkit.agent.plan import AgentResult
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, RunError
 from flowkit.events import CallCancelled, CallStarted, RunFinished

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.agent import Agent
-from flowkit.agent.run import AgentResult
+from flowkit.agent.plan import AgentResult
 from flowkit.errors import ModelError, StreamTruncated, ToolError
 from flowkit.events import CallFinished, CallNew, CallSealed, Event
 from flowkit.history import mend

@@ -17,12 +17,10 @@ from typing import Any, Generic, TypedDict, cast
 from pydantic import BaseModel
 from typing_extensions import TypeForm, TypeVar, Unpack
 
+from flowkit.agent.agent_run import Driver
 from flowkit.agent.as_tool import make_agent_tool
-from flowkit.agent.driving import Driver
-from flowkit.agent.limits import Limits
 from flowkit.agent.outputs import make_output
-from flowkit.agent.prefetching import check_prefetch
-from flowkit.agent.run import (
+from flowkit.agent.plan import (
     AgentResult,
     BeforeRequest,
     Decision,
@@ -33,6 +31,7 @@ from flowkit.agent.run import (
     Run,
     is_loop_running,
 )
+from flowkit.agent.prefetching import check_prefetch
 from flowkit.cache import Cache, open_default_cache
 from flowkit.codec import JSON
 from flowkit.context import Context
@@ -42,6 +41,7 @@ from flowkit.history import read_history, unanswered
 from flowkit.journal import Journal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, ToolChoice
+from flowkit.runs.limits import Limits
 from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset

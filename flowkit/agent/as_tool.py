@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from flowkit.agent.nested import follow
-from flowkit.agent.run import Run
+from flowkit.agent.plan import Run
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError, ToolError
 from flowkit.tools import Tool, make_tool

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from flowkit import events
-from flowkit.agent.run import AgentResult, Run
+from flowkit.agent.plan import AgentResult, Run
 from flowkit.events import Event, EventLog
 
 OutputT = TypeVar("OutputT")

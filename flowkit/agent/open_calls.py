@@ -7,7 +7,7 @@ from typing import cast
 
 from flowkit.agent.carried_outcomes import carry
 from flowkit.agent.model_references import wrap_literal
-from flowkit.agent.run import Decision, Pending
+from flowkit.agent.plan import Decision, Pending
 from flowkit.agent.tool_messages import make_tool_message
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from inspect import isawaitable
 from typing import Any
 
-from flowkit.agent.run import Plan
+from flowkit.agent.plan import Plan
 from flowkit.context import Context
 from flowkit.history import NOT_RUN, mend, rename_calls
 from flowkit.messages import Message, SystemMessage, make_writable

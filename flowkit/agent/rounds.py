@@ -11,12 +11,11 @@ from collections.abc import Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.limits import LimitReached, Meter
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
+from flowkit.agent.plan import Given, Plan
 from flowkit.agent.prefetching import Prefetching
 from flowkit.agent.requests import make_request
-from flowkit.agent.run import Given, Plan
 from flowkit.agent.run_record import PastTurn, RunRecord
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
@@ -28,6 +27,7 @@ from flowkit.history import call_ids, count_turns, mend, unanswered
 from flowkit.messages import AssistantMessage, Message, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.routing import name_answerer
+from flowkit.runs.limits import LimitReached, Meter
 
 OutputT = TypeVar("OutputT")
 

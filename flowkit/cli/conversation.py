@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from flowkit.agent import Agent, RunOptions
-from flowkit.agent.run import AgentResult, Decision, Pending
+from flowkit.agent.plan import AgentResult, Decision, Pending
 from flowkit.apps import App
 from flowkit.cache import open_default_cache
 from flowkit.cli.model_choice import close_models

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from pydantic_core import to_jsonable_python
 from typing_extensions import ParamSpec, Unpack
 
-from flowkit.agent.run import is_loop_running
+from flowkit.agent.plan import is_loop_running
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
@@ -23,8 +23,8 @@ from flowkit.recipes.asking import ask
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options
 from flowkit.recipes.output import output_of_type
 from flowkit.recipes.plan import RecipePlan
+from flowkit.recipes.recipe_run import RecipeRun
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
-from flowkit.recipes.run import RecipeRun
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope

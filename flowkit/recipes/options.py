@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar
 
-from flowkit.agent.run import Pending
+from flowkit.agent.plan import Pending
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, FlowkitError

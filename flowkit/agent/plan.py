@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from flowkit.agent.limits import Limits
 from flowkit.agent.outputs import Output
 from flowkit.cache import Cache
 from flowkit.codec import JSON
@@ -17,6 +16,7 @@ from flowkit.journal import Journal
 from flowkit.messages import Content, Message, Usage, UserMessage, message_from_json
 from flowkit.models.base import Model, ToolChoice
 from flowkit.references import ToolCall
+from flowkit.runs.limits import Limits
 from flowkit.tools.toolsets import Toolset
 
 OutputT = TypeVar("OutputT")

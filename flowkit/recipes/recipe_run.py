@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
 from flowkit import events
-from flowkit.agent.limits import METER, Limits, Meter
-from flowkit.agent.run import Pending
+from flowkit.agent.plan import Pending
 from flowkit.cache import Cache, open_default_cache
 from flowkit.codec import JSON
 from flowkit.context import Context
@@ -31,6 +30,7 @@ from flowkit.recipes.model_steps import AskRequest, run_request
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, read_past
 from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.references import resolve
+from flowkit.runs.limits import METER, Limits, Meter
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

@@ -11,9 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from flowkit import events
 from flowkit.agent.carried_outcomes import unload
-from flowkit.agent.limits import METER, LimitReached, Meter
+from flowkit.agent.plan import AgentResult, Decision, Given, Plan
 from flowkit.agent.rounds import Rounds, Stopped
-from flowkit.agent.run import AgentResult, Decision, Given, Plan
 from flowkit.agent.run_record import RunRecord
 from flowkit.agent.tool_messages import make_tips
 from flowkit.agent.turn_tools import TurnTools
@@ -24,6 +23,7 @@ from flowkit.executor import Executor
 from flowkit.history import unanswered
 from flowkit.journal import Journal
 from flowkit.messages import text_of
+from flowkit.runs.limits import METER, LimitReached, Meter
 
 OutputT = TypeVar("OutputT")
 
