@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.agent import Agent
-from flowkit.agent.plan import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
 from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished, UsageReported

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.agent import Agent
-from flowkit.agent.plan import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.agent.run_record import RunRecord
 from flowkit.context import Context
 from flowkit.events import EventLog

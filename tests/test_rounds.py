@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from flowkit.agent import Agent
-from flowkit.agent.plan import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
