@@ -55,6 +55,7 @@ _HOME = {
     "load_recipe": "recipes.files",
     "not_": "recipes",
     "recipe": "recipes",
+    "serve_app": "web.serving",
     "sse": "web.sse_response",
     "step": "recipes",
     "tool": "tools",

@@ -52,6 +52,7 @@ from flowkit.tools import Needs as Needs
 from flowkit.tools import Tool as Tool
 from flowkit.tools import tool as tool
 from flowkit.tools.toolsets import Toolset as Toolset
+from flowkit.web.serving import serve_app as serve_app
 from flowkit.web.sse_response import sse as sse
 
 __all__: list[str]

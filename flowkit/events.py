@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from flowkit.codec import JSON
+from flowkit.long_values import cut_value
 from flowkit.masking import show_arguments
 from flowkit.messages import FinishReason, Usage
 from flowkit.references import ToolCall
@@ -29,12 +30,18 @@ class Event:
     seq: int
     t: float
     type: ClassVar[str] = "event"
+    long: ClassVar[str | None] = None
+    """The field whose value may be long."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A flat object; `type` first."""
+        """A flat object; `type` first. Of a value above 64 KiB it has the beginning, and its size as `truncated`."""
         data: dict[str, JSON] = {"type": self.type}
         for name in _field_names(type(self)):
             data[name] = _plain(getattr(self, name))
+        if self.long is not None:
+            data[self.long], size = cut_value(data[self.long])
+            if size is not None:
+                data["truncated"] = size
         return data
 
 
@@ -48,6 +55,7 @@ class RunStarted(Event):
     session: str | None = None
     inputs: JSON = None
     type: ClassVar[str] = "run.started"
+    long: ClassVar[str | None] = "inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +73,29 @@ class TurnStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta(Event):
-    """`call` names the step whose model speaks; None for the agent's own."""
+    """`call` names the step whose model speaks; None for the agent's own.
+
+    `at` is how many characters (code points) of this turn came before: `text[:at] + piece` may be done twice.
+    """
 
     text: str
     turn: int = 0
     call: str | None = None
+    at: int = 0
     type: ClassVar[str] = "thinking.delta"
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta(Event):
-    """`call` names the step whose model speaks; None for the agent's own."""
+    """`call` names the step whose model speaks; None for the agent's own.
+
+    `at` is how many characters (code points) of this turn came before: `text[:at] + piece` may be done twice.
+    """
 
     text: str
     turn: int = 0
     call: str | None = None
+    at: int = 0
     type: ClassVar[str] = "text.delta"
 
 
@@ -110,6 +126,7 @@ class CallSealed(Event):
     arguments: JSON
     repaired: tuple[str, ...] = ()
     type: ClassVar[str] = "call.sealed"
+    long: ClassVar[str | None] = "arguments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +184,7 @@ class CallFinished(Event):
     age_s: float | None = None
     ended_s: float | None = None
     type: ClassVar[str] = "call.finished"
+    long: ClassVar[str | None] = "value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +250,7 @@ class ApprovalAsked(Event):
     name: str
     arguments: JSON
     type: ClassVar[str] = "approval.asked"
+    long: ClassVar[str | None] = "arguments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +305,7 @@ class RunFinished(Event):
     error: str | None = None
     tips: tuple[str, ...] = ()
     type: ClassVar[str] = "run.finished"
+    long: ClassVar[str | None] = "output"
 
 
 E = TypeVar("E", bound=Event)
@@ -380,14 +400,23 @@ class EventLog:
                 after = self.first_seq + end - 1
             if self.is_closed:
                 return
-            waker = asyncio.get_running_loop().create_future()
-            self._wakers.add(waker)
-            self._is_followed = True
+            waker = self.make_waker()
             try:
                 await waker
             finally:
-                self._wakers.discard(waker)
-                self._is_followed = bool(self._listeners or self._wakers)  # a watcher may leave while it waits
+                self.drop_waker(waker)
+
+    def make_waker(self) -> asyncio.Future[None]:
+        """A future that the next event, or the end, makes done; for a reader that has read everything."""
+        waker = asyncio.get_running_loop().create_future()
+        self._wakers.add(waker)
+        self._is_followed = True
+        return waker
+
+    def drop_waker(self, waker: asyncio.Future[None]) -> None:
+        """Forget a waker that nobody waits for any more."""
+        self._wakers.discard(waker)
+        self._is_followed = bool(self._listeners or self._wakers)  # a watcher may leave while it waits
 
     def _wake(self) -> None:
         for waker in self._wakers:
@@ -416,7 +445,7 @@ def _join(first: Event, second: Event) -> Event | None:
     match first, second:
         case (TextDelta(), TextDelta()) | (ThinkingDelta(), ThinkingDelta()):
             if (first.turn, first.call) == (second.turn, second.call):
-                return replace(second, text=first.text + second.text)
+                return replace(second, text=first.text + second.text, at=first.at)
         case CallArguments(), CallArguments():
             if first.call == second.call:
                 return replace(second, fragment=first.fragment + second.fragment)

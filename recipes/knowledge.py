@@ -28,6 +28,8 @@ CANDIDATES = 10
 """Passages that each search gives to the ranking."""
 EXACT_WORD_BONUS = 0.5
 """What a passage gains that holds all names and codes of the query; likeness seldom differs by more."""
+COVER_BONUS = 0.25
+"""What a passage gains that holds all words of the query."""
 
 _QUOTED = r"[\"'`“]([^\"'`”]+)[\"'`”]"
 _NAME = r"(\S*(?:[A-Za-z][._/:]+\w|\w[_(]|[a-z][A-Z]|[A-Za-z]-?\d|\d[A-Za-z]|--\w)\S*)"
@@ -41,6 +43,7 @@ class Searches(Protocol):
     def search_meaning(self, query: str, limit: int) -> list[Passage]: ...
     def search_words(self, query: str, limit: int) -> list[Passage]: ...
     def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]: ...
+    def cover(self, query: str, ids: Sequence[int]) -> dict[int, float]: ...
     def list_files(self) -> dict[str, int]: ...
     def read(self, file: str) -> list[Passage]: ...
 
@@ -163,12 +166,18 @@ def rank_passages(
     limit: Limit = 5,
     ctx: Context[Library] = CONTEXT,
 ) -> list[Passage]:
-    """Merge the results of both searches: by likeness, with a bonus for the names and codes of the query."""
+    """Merge the results of both searches: by likeness, with a bonus for the words, names and codes of the query."""
     candidates = {passage.id: passage for passage in (*by_meaning, *by_words)}
     likeness = ctx.data.index.compare(query, list(candidates))
+    covered = ctx.data.index.cover(query, list(candidates))
     exact = find_exact_words(query)
     scored = [
-        replace(passage, score=likeness.get(passage.id, 0.0) + EXACT_WORD_BONUS * _share_of(exact, passage))
+        replace(
+            passage,
+            score=likeness.get(passage.id, 0.0)
+            + COVER_BONUS * covered[passage.id]
+            + EXACT_WORD_BONUS * _share_of(exact, passage),
+        )
         for passage in candidates.values()
     ]
     return sorted(scored, key=lambda passage: -passage.score)[:limit]

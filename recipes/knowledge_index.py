@@ -1,30 +1,36 @@
 """An index over a folder of documents, in one SQLite file: by meaning and by words.
 
-Each passage has a sentence embedding, and its words stand in a full-text table. An update reads only files whose time
+Each passage has an embedding of the whole and one of each of its sentences, and its words stand in a full-text table:
+Korean ones as pairs of syllables, since particles are joined to them ("연차는" holds "연차"). An update reads only files whose time
 or size changed, and embeds only those whose content did; a file that is gone goes from the index too. The vectors are
 read into memory once: a search by meaning is one product of a matrix with a vector.
 """
 
 import hashlib
+import math
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from flowkit.models.offline.korean import find_nouns, is_korean
 from knowledge_passages import SUFFIXES, Section, Unreadable, read_sections
 
-VERSION = 1
+VERSION = 2
 """Of the tables, and of how documents are cut; an index of another version is made anew."""
-DIMENSIONS = 384
+DIMENSIONS = 512
 
 _TABLES = """
 CREATE TABLE files (path TEXT PRIMARY KEY, modified_ns INTEGER, size INTEGER, digest TEXT);
-CREATE TABLE passages (id INTEGER PRIMARY KEY, path TEXT, vector BLOB);
+CREATE TABLE passages (id INTEGER PRIMARY KEY, path TEXT, heading TEXT, text TEXT, vector BLOB);
 CREATE INDEX passages_by_path ON passages (path);
-CREATE VIRTUAL TABLE words USING fts5 (path UNINDEXED, heading, text, tokenize = 'porter unicode61');
+CREATE TABLE sentences (passage INTEGER, vector BLOB);
+CREATE INDEX sentences_by_passage ON sentences (passage);
+CREATE VIRTUAL TABLE words USING fts5 (terms, tokenize = 'porter unicode61');
 """
 
 
@@ -66,7 +72,7 @@ class Index:
         self._embedder = embedder
         with self._open() as db:
             if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                for table in ("files", "passages", "words"):
+                for table in ("files", "passages", "sentences", "words"):
                     db.execute(f"DROP TABLE IF EXISTS {table}")
                 db.executescript(_TABLES)
                 db.execute(f"PRAGMA user_version = {VERSION}")
@@ -103,19 +109,18 @@ class Index:
             return _read_passages(db, {row["id"]: 0.0 for row in ids})
 
     def search_meaning(self, query: str, limit: int) -> list[Passage]:
-        """The passages most like the query; the score is the cosine of the angle, from -1 to 1."""
-        likeness = self._vectors @ self._embedder.embed([query])[0]
+        """Find the passages most like the query; the score is a mean of two cosines, from -1 to 1."""
+        likeness = self._compare(query)
         best: list[int] = likeness.argsort()[::-1][:limit].tolist()
         with self._open() as db:
             return _read_passages(db, {self._ids[place]: float(likeness[place]) for place in best})
 
     def search_words(self, query: str, limit: int) -> list[Passage]:
         """The passages that hold words of the query; the score is BM25, higher for rarer words."""
-        words = [word.replace('"', "") for word in re.findall(r"\w[^\s\0]*\w|\w", query)]
+        words = find_terms(query)
         if not words:
             return []
-        # Quoted, a word can't be read as the full-text language, which a NUL would end; "call.sealed" is then a phrase
-        # of two words.
+        # "call.sealed" is a phrase of two words.
         expression = " OR ".join(f'"{word}"' for word in words)
         with self._open() as db:
             rows = db.execute(
@@ -125,10 +130,36 @@ class Index:
             return _read_passages(db, {row["rowid"]: -row["badness"] for row in rows})
 
     def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]:
-        """How much each of these passages is like the query."""
-        places = [place for place in map(self._places.get, ids) if place is not None]
-        likeness: list[float] = (self._vectors[places] @ self._embedder.embed([query])[0]).tolist()
-        return {self._ids[place]: value for place, value in zip(places, likeness, strict=True)}
+        """Compare each of these passages with the query, as `search_meaning` does."""
+        likeness = self._compare(query)
+        return {
+            identifier: float(likeness[place])
+            for identifier in ids
+            if (place := self._places.get(identifier)) is not None
+        }
+
+    def cover(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+        """Return how much of the query's words each of these passages holds, from 0 to 1; rare words weigh more."""
+        covered = dict.fromkeys(ids, 0.0)
+        total = 0.0
+        with self._open() as db:
+            for word in find_terms(query):
+                found = {row[0] for row in db.execute("SELECT rowid FROM words WHERE words MATCH ?", (f'"{word}"',))}
+                # The weight of a word in BM25 (Robertson and Spärck Jones)
+                weight = math.log(1 + (len(self) - len(found) + 0.5) / (len(found) + 0.5))
+                total += weight
+                for identifier in covered.keys() & found:
+                    covered[identifier] += weight
+        return {identifier: weight / total if total else 0.0 for identifier, weight in covered.items()}
+
+    def _compare(self, query: str) -> Any:
+        """The mean of a passage's likeness as a whole and that of its likeliest sentence, for all passages."""
+        import numpy
+
+        (vector,) = self._embedder.embed([query])
+        best = numpy.full(len(self._ids), -1.0, dtype="float32")
+        numpy.maximum.at(best, self._sentence_places, self._sentences @ vector)
+        return (self._vectors @ vector + best) / 2
 
     def _update_file(
         self, db: sqlite3.Connection, name: str, path: Path, known: sqlite3.Row | None, update: Update
@@ -149,8 +180,16 @@ class Index:
             update.unreadable[name] = str(error)
             return
         vectors = self._embedder.embed([f"{section.heading}\n{section.text}" for section in sections])
-        for section, vector in zip(sections, vectors, strict=True):
-            _add(db, name, section, vector)
+        said = [
+            [
+                f"{section.heading.rpartition(' › ')[-1]}: {one}".removeprefix(": ")
+                for one in split_sentences(section.text)
+            ]
+            for section in sections
+        ]
+        sentences = iter(self._embedder.embed([one for group in said for one in group]))
+        for section, vector, group in zip(sections, vectors, said, strict=True):
+            _add(db, name, section, vector, [next(sentences) for _ in group])
         db.execute("INSERT INTO files VALUES (?, ?, ?, ?)", (name, status.st_mtime_ns, status.st_size, digest))
         (update.added if known is None else update.changed).append(name)
 
@@ -159,10 +198,12 @@ class Index:
 
         with self._open() as db:
             rows = db.execute("SELECT id, vector FROM passages ORDER BY id").fetchall()
+            parts = db.execute("SELECT passage, vector FROM sentences ORDER BY passage").fetchall()
         self._ids: list[int] = [row["id"] for row in rows]
         self._places = {identifier: place for place, identifier in enumerate(self._ids)}
-        joined = b"".join(row["vector"] for row in rows)
-        self._vectors: Any = numpy.frombuffer(joined, dtype="<f4").reshape(-1, DIMENSIONS)
+        self._vectors: Any = _join_vectors(rows)
+        self._sentences: Any = _join_vectors(parts)
+        self._sentence_places: Any = numpy.array([self._places[row["passage"]] for row in parts], dtype="int64")
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
@@ -180,18 +221,63 @@ def _is_ours(path: Path) -> bool:
     return path.suffix in SUFFIXES and path.is_file()
 
 
-def _add(db: sqlite3.Connection, name: str, section: Section, vector: Any) -> None:
+def find_terms(query: str) -> list[str]:
+    """Find the words to look for, once each; of a Korean query without the words that ask.
+
+    >>> find_terms("연차는 며칠인가요?"), find_terms("what is call.sealed?")
+    (['연차'], ['what', 'is', 'call.sealed'])
+    """
+    asked = " ".join(find_nouns(query)) if is_korean(query) else query
+    # Quoted, a word can't be read as the full-text language, which a NUL would end.
+    words = re.findall(r"\w[^\s\0]*\w|\w", write_terms(asked or query))
+    return list(dict.fromkeys(word.replace('"', "") for word in words))
+
+
+def write_terms(text: str) -> str:
+    """Write a text as the index holds it: composed (NFC), and each Hangul word as its pairs of syllables.
+
+    >>> write_terms("연차는 15일")
+    '연차 차는 15 일'
+    """
+    composed = unicodedata.normalize("NFC", text)
+    return re.sub(r"[가-힣]+", lambda match: f" {_pair(match.group())} ", composed).replace("  ", " ").strip()
+
+
+def _pair(word: str) -> str:
+    return " ".join(word[place : place + 2] for place in range(max(1, len(word) - 1)))
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split at the ends of sentences and lines; pieces of a few characters say nothing by themselves.
+
+    >>> split_sentences("One is here. Two is there.")
+    ['One is here.', 'Two is there.']
+    """
+    return [one.strip() for one in re.split(r"(?<=[.?!。])\s+|\n+", text) if len(one.strip()) > 3]
+
+
+def _join_vectors(rows: Sequence[sqlite3.Row]) -> Any:
+    import numpy
+
+    return numpy.frombuffer(b"".join(row["vector"] for row in rows), dtype="<f4").reshape(-1, DIMENSIONS)
+
+
+def _add(db: sqlite3.Connection, name: str, section: Section, vector: Any, sentences: Sequence[Any]) -> None:
     identifier = db.execute(
-        "INSERT INTO passages (path, vector) VALUES (?, ?)", (name, vector.astype("<f4").tobytes())
+        "INSERT INTO passages (path, heading, text, vector) VALUES (?, ?, ?, ?)",
+        (name, section.heading, section.text, vector.astype("<f4").tobytes()),
     ).lastrowid
-    db.execute(
-        "INSERT INTO words (rowid, path, heading, text) VALUES (?, ?, ?, ?)",
-        (identifier, name, section.heading, section.text),
+    db.executemany(
+        "INSERT INTO sentences (passage, vector) VALUES (?, ?)",
+        [(identifier, one.astype("<f4").tobytes()) for one in sentences],
     )
+    terms = write_terms(f"{section.heading}\n{section.text}")
+    db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (identifier, terms))
 
 
 def _remove(db: sqlite3.Connection, name: str) -> None:
     db.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM passages WHERE path = ?)", (name,))
+    db.execute("DELETE FROM sentences WHERE passage IN (SELECT id FROM passages WHERE path = ?)", (name,))
     db.execute("DELETE FROM passages WHERE path = ?", (name,))
     db.execute("DELETE FROM files WHERE path = ?", (name,))
 
@@ -199,8 +285,8 @@ def _remove(db: sqlite3.Connection, name: str) -> None:
 def _read_passages(db: sqlite3.Connection, scores: Mapping[int, float]) -> list[Passage]:
     """The passages with these scores, in the order given."""
     marks = ", ".join("?" * len(scores))
-    rows = db.execute(f"SELECT rowid, path, heading, text FROM words WHERE rowid IN ({marks})", list(scores)).fetchall()
-    found = {row["rowid"]: row for row in rows}
+    rows = db.execute(f"SELECT id, path, heading, text FROM passages WHERE id IN ({marks})", list(scores)).fetchall()
+    found = {row["id"]: row for row in rows}
     return [
         Passage(identifier, found[identifier]["path"], found[identifier]["heading"], found[identifier]["text"], score)
         for identifier, score in scores.items()

@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from flowkit import ConfigurationError
 
 SUFFIXES = (".md", ".txt", ".pdf")
 LONGEST_CHARACTERS = 900
-"""About 220 tokens of English; MiniLM reads 256 and drops the rest."""
+"""About 220 tokens of English: what one vector can stand for."""
 
 _HEADING = re.compile(r"#{1,6}\s+(?P<words>.+?)\s*#*$")
 _FENCE = re.compile(r"\s*(```|~~~)")
@@ -111,6 +112,28 @@ def _read_pdf(path: Path) -> list[Section]:
         raise ConfigurationError(f"{path.name} needs the package pypdf: pip install 'flowkit-agents[apps]'") from error
     try:
         pages = PdfReader(path).pages
+        unknown = sorted({name for page in pages for name in _find_unknown_encodings(cast(Any, page))})
+        if unknown:
+            # pypdf would read other words, and tell nobody but its log.
+            raise Unreadable(f"its text is written in {', '.join(unknown)}, which can't be read: save it as PDF anew")
         return [Section(f"page {number}", page.extract_text()) for number, page in enumerate(pages, start=1)]
     except (PyPdfError, ValueError, KeyError) as error:
         raise Unreadable(str(error)) from error
+
+
+_KNOWN = re.compile(r"/(?:Identity-[HV]|Uni\w+-UTF16-[HV]|Uni\w+-UCS2(?:-HW)?-[HV])$")
+
+
+def _find_unknown_encodings(page: Any) -> Iterator[str]:
+    """Find the encodings of a page's composite fonts that need a table that pypdf doesn't have (ISO 32000-1, 9.7.5.2)."""
+    fonts = _resolve(_resolve(page.get("/Resources")).get("/Font"))
+    for font in fonts.values():
+        described = _resolve(font)
+        encoding = str(described.get("/Encoding"))
+        if described.get("/Subtype") == "/Type0" and "/ToUnicode" not in described and not _KNOWN.match(encoding):
+            yield encoding.removeprefix("/")
+
+
+def _resolve(value: Any) -> Any:
+    """What an indirect reference points to; nothing where there is none."""
+    return {} if value is None else value.get_object()

@@ -58,7 +58,7 @@ def recorded_bodies(*tiers: str) -> tuple[RecordedBody, ...]:
 @cache
 def handmade_bodies() -> tuple[RecordedBody, ...]:
     """The bodies made by hand; empty where there is no data."""
-    return tuple(_read("handmade"))
+    return (*_read("handmade"), *_read("handmade2"))
 
 
 def _read(kind: str) -> Iterator[RecordedBody]:

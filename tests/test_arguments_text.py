@@ -84,7 +84,8 @@ def test_raw_line_ends_in_strings_are_read_and_written_properly_case_t28() -> No
         ('{"x": 1e999}', "1e999 is too large"),
         ("[1]", "are list, expected an object"),
         ("12", "are int, expected an object"),
-        ("null", "are NoneType, expected an object"),
+        ("[null]", "are list, expected an object"),
+        ('null {"x"', "aren't JSON"),
         ('"text"', "aren't JSON"),
         ('{"x": 1', "aren't JSON"),
         ('{"x": 1}}', "aren't JSON"),
@@ -161,3 +162,18 @@ def test_arguments_that_are_nested_too_deep_are_refused() -> None:
     assert read_object(deepest.replace("[]", "[[]]")) is None
     wide = '{"v":[' + ",".join(["[]"] * 500) + "]}"
     assert read_object(wide) is not None
+
+
+@pytest.mark.parametrize(
+    "fragments", [["null"], [" null\n"], ["nu", "ll"], ['"null"'], ['""'], ["null", "null"], ["null", "{}"]]
+)
+def test_null_is_no_arguments(fragments: list[str]) -> None:
+    (reading,) = read_fragments(fragments)
+    assert (reading.raw, reading.arguments) == ("{}", {})
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(), max_size=3), st.integers(1, 3))
+def test_for_every_object_a_null_in_front_of_it_is_dropped(value: dict[str, Any], times: int) -> None:
+    text = json.dumps(value)
+    readings = read_fragments([*["null"] * times, text[:1], text[1:]])
+    assert [reading.arguments for reading in readings] == [value]

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit import Agent, ModelError, OpenAIModel
 from flowkit.models.wire.failures import explain_break, explain_refusal, read_retry_after
 from flowkit.models.wire.settings import Server
+from tests.server import Reply, ScriptedServer
 
 SERVER = Server("https://me:secret@gateway.example/v1?key=1", "sk-secret", max_retries=0)
 
@@ -106,3 +108,24 @@ def test_a_call_that_groq_could_not_read_is_asked_for_again() -> None:
     response = httpx2.Response(400, request=httpx2.Request("POST", SERVER.base_url))
     body = {"message": "Failed to call a function.", "code": "tool_use_failed"}
     assert explain_refusal(openai.BadRequestError("no", response=response, body=body), SERVER, "m").retryable
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "too long"}}',
+        b'[{"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}}]',
+        b'{"detail": [{"loc": ["body"], "msg": "too long"}]}',
+        b'{"error": {"message": "Provider returned error", "metadata": {"raw": "{\\"message\\": \\"too long\\"}"}}}',
+        b'{"success": false, "errors": [{"code": 7, "message": "too long"}]}',
+        b'{"Message": "too long"}',
+        b'{"error": "Bad Request", "message": "too long"}',
+        b'{"error": {"message": {"error": {"message": "too long"}}}}',
+        b"too long",
+    ],
+)
+def test_the_reason_of_a_refusal_is_found_in_any_body(body: bytes) -> None:
+    with ScriptedServer([Reply((body,), 400, {"content-type": "application/json"})]) as server:
+        model = OpenAIModel("m", base_url=server.base_url, api_key="any")
+        with pytest.raises(ModelError, match="too long"):
+            Agent(model).run_sync("hi")

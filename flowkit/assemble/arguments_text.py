@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from math import isfinite
 from typing import cast
 
@@ -20,6 +20,9 @@ MAX_GLUED = 32
 
 MAX_DEPTH = 100
 """How deep arguments may be nested: what goes on with them walks through them, and Python's stack has an end."""
+
+_NOTHING = ("", "null", '"null"', '""')
+"""How servers write that a call has no arguments; one writes it as JSON text that holds JSON text."""
 
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+("|\\?\Z)', re.DOTALL)
 _REST_OF_STRING = re.compile(r'(?:[^"\\]++|\\.)*+("|\\?\Z)', re.DOTALL)
@@ -83,15 +86,20 @@ def read_fragments(fragments: Sequence[str]) -> tuple[Reading, ...]:
     """What the fragments of one call mean: one reading, or several where calls were glued together.
 
     Their concatenation, if it is JSON; else the last of a growing chain; else what follows a placeholder `{}`; else
-    the objects that follow each other, one if they are equal. No text at all is an empty object.
+    the objects that follow each other, one if they are equal. No text at all is an empty object, and so is `null`.
     """
     text = "".join(fragments)
-    if not text.strip():
+    if text.strip() in _NOTHING:
         return (Reading("{}", {}),)
     reading = _read(text)
     if reading.arguments is not None:
         return (reading,)
     pieces = [fragment for fragment in fragments if fragment.strip()]
+    if pieces[0].strip() == "null":
+        pieces = list(dropwhile(lambda piece: piece.strip() == "null", pieces))
+        text = "".join(pieces)
+        if not pieces or (reading := _read(text)).arguments is not None:
+            return (Reading(text or "{}", reading.arguments if pieces else {}),)
     if len(pieces) > 1 and pieces[0].strip() == "{}":
         pieces = pieces[1:]
     if len(pieces) > 1 and all(after.startswith(before) for before, after in pairwise(pieces)):

@@ -1,9 +1,10 @@
 """Deltas in, sealed calls out: the one place that decides when a call may run.
 
-Hard signals seal a call: the wire's own done event, and an end of turn that is `stop`, `tool_calls` or `function_call`.
-The body's end mark seals the calls whose JSON is valid. After any other end (`length`, `content_filter`, an
-error, a reason that isn't known, a body that just ends) the calls that aren't sealed are void, whatever they parse to.
-`CallReady` is a soft signal and seals nothing.
+Hard signals seal a call: the wire's own word that it is whole, and an end of turn that is `stop` or `tool_calls`, in
+the words of any interface. The end of a call's arguments seals it if they are an object that isn't empty. The body's end
+mark seals the calls whose JSON is valid. After any other end (`length`, `content_filter`, an error, a body that just
+ends) the calls that aren't sealed are void, whatever they parse to; a reason that isn't known is an error where a call is
+open. `CallReady` is a soft signal and seals nothing.
 
 Always true: a call that was opened is sealed or voided once, and nothing changes it afterwards; cutting the same body
 elsewhere gives the same turn; time is linear in the body. Pure: no clock, no tasks, nothing waits.
@@ -64,6 +65,7 @@ class Assembler:
         self._finish: FinishDelta | None = None
         self._error: ModelError | None = None
         self._has_end_mark = False
+        self._has_bare_error = False  # a reason may come behind the word `error`
 
     def feed(self, delta: Delta) -> list[Part]:
         """What this delta tells."""
@@ -110,8 +112,11 @@ class Assembler:
         parts: list[Part] = []
         if self._tags is not None:
             parts += self._take_pieces(self._tags.end())
-        if error is None and self._finish is None and not self._has_end_mark:
-            error = StreamTruncated("the answer ended with neither a finish reason nor an end mark", retryable=True)
+        if error is None and self._finish is None:
+            if not self._has_end_mark:
+                error = StreamTruncated("the answer ended with neither a finish reason nor an end mark", retryable=True)
+            elif not (self._book.calls or self._refusal or "".join(self._text).strip()):
+                error = StreamTruncated("the answer ended with neither a finish reason nor a word", retryable=True)
         if error is not None:
             parts += self._break(error)
         return parts + self._sealer.void_all(self._say_why())
@@ -131,7 +136,7 @@ class Assembler:
             refusal="".join(self._refusal),
             calls=calls,
             finish_reason=None if finish is None else finish.wire or finish.reason,
-            reason="error" if self._error is not None else "unknown" if finish is None else finish.reason,
+            reason=self._reason,
             usage=self._usage,
             error=self._error,
             complete=self._is_complete,
@@ -139,6 +144,13 @@ class Assembler:
             thinking_field=self._thinking_field if self._thinking_field in _REPLAYED else None,
             leaked=leaked,
         )
+
+    @property
+    def _reason(self) -> FinishReason:
+        finish = self._finish
+        if self._error is not None and (finish is None or finish.reason != "unknown"):
+            return "error"
+        return "unknown" if finish is None else finish.reason
 
     @property
     def _is_complete(self) -> bool:
@@ -190,13 +202,22 @@ class Assembler:
             elif call.custom or read_object(done.arguments) is not None:
                 self._sealer.open(call, parts)
                 call.fragments = [done.arguments]
-        self._sealer.seal(call, parts)
+        if done.ending == "cut":
+            self._sealer.void(call, "the answer was cut off inside this call", parts)
+        elif done.ending == "completed" or (not call.custom and read_object("".join(call.fragments))):
+            self._sealer.seal(call, parts)
         return parts
 
     def _take_finish(self, finish: FinishDelta) -> list[Part]:
         """The first reason counts; one that is repeated seals or voids what has come since."""
         if self._finish is None:
             self._finish = finish
+            word = finish.wire or finish.reason
+            if finish.reason == "error" and self._error is None:
+                self._has_bare_error = True
+                return self._break(StreamError(f"the server ended the answer with {word!r}", retryable=True))
+            if finish.reason == "unknown" and word != "incomplete" and self._book.open_calls():
+                return self._break(StreamError(f"the answer ended inside a tool call, with a word not known: {word!r}"))
         is_good = self._error is None and finish.reason in _GOOD and self._finish.reason in _GOOD
         return self._sealer.seal_all() if is_good else self._sealer.void_all(self._say_why())
 
@@ -214,8 +235,11 @@ class Assembler:
 
     def _break(self, error: ModelError) -> list[Part]:
         """The answer is broken; one that had already ended well isn't, whatever follows."""
-        if self._error is not None or (self._finish is not None and self._finish.reason in _GOOD):
+        if (self._error is not None and not self._has_bare_error) or (
+            self._finish is not None and self._finish.reason in _GOOD
+        ):
             return []
+        self._has_bare_error = self._has_bare_error and self._error is None
         self._error = error
         return self._sealer.void_all(str(error))
 

@@ -1,6 +1,6 @@
 """`reasoning_details`, which come in pieces and must go back whole (OpenRouter, Vercel).
 
-Pieces of one index and type are one detail: its texts are joined, its other fields are the last that was said. Pieces
+Pieces of one index and type are one detail: its texts are joined, its other fields are the last that was said; empty is not said. Pieces
 without an index are details of their own.
 """
 
@@ -46,5 +46,5 @@ class MergedDetails:
         for field, value in piece.items():
             if field in _JOINED and isinstance(value, str):
                 texts.setdefault(field, []).append(value)
-            elif value is not None or field not in detail:
+            elif value not in (None, "") or field not in detail:
                 detail[field] = value

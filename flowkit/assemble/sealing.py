@@ -66,12 +66,16 @@ class Sealer:
         """Void every call that is open."""
         parts: list[Part] = []
         for call in self._book.open_calls():
-            call.state = "void"
-            call.error = reason
-            call.id = self._make_id(call)
-            if call.opened:
-                parts.append(CallVoided(call.index, reason))
+            self.void(call, reason, parts)
         return parts
+
+    def void(self, call: GrowingCall, reason: str, parts: list[Part]) -> None:
+        """The call never came to its end."""
+        call.state = "void"
+        call.error = reason
+        call.id = self._make_id(call)
+        if call.opened:
+            parts.append(CallVoided(call.index, reason))
 
     def _add(
         self,

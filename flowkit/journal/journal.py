@@ -125,6 +125,28 @@ class Journal:
 
         return self._log.read(read)
 
+    def find(self, run_id: str) -> RunSummary | None:
+        """A run as `runs` lists it; None when there is no such run."""
+
+        def read(connection: sqlite3.Connection) -> list[RunSummary]:
+            rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE run_id = ?", (run_id,))
+            return read_summaries(rows, self._log.clock)
+
+        found = self._log.read(read)
+        return found[0] if found else None
+
+    def event_rows(
+        self, run_id: str, after: int = -1, before: int | None = None, limit: int = 1000
+    ) -> list[tuple[int, str]]:
+        """The next events of a run after one of them, each with its JSON as it was written, its type first."""
+        return self._log.read(
+            lambda connection: connection.execute(
+                "SELECT seq, body FROM event WHERE run_id = ?1 AND seq > ?2 AND (?3 IS NULL OR seq < ?3)"
+                " ORDER BY seq LIMIT ?4",
+                (run_id, after, before, limit),
+            ).fetchall()
+        )
+
     def conversation(
         self, session: str, *, user: str | None = None, before: str | None = None, limit: int = 1000
     ) -> list[JSON]:
@@ -188,6 +210,10 @@ class Journal:
         """
         older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         return prune(self._log, older_than_s, unfinished=unfinished)
+
+    def leave(self) -> None:
+        """Say that this process ends: runs that are cancelled from now on are only let go of, and can go on elsewhere."""
+        self._log.is_leaving = True
 
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""

@@ -51,6 +51,8 @@ class JournalLog:
         self.commits = Commits()
         self._fences: dict[str, int] = {}
         """Of each run held here."""
+        self.is_leaving = False
+        """Whether runs that are cancelled here are let go of, for others to go on with."""
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._connections: dict[tuple[int, bool], sqlite3.Connection] = {}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError
-from flowkit.events import Event, RunStatus, merge
+from flowkit.events import Event, RunFinished, RunStatus, merge
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
     Approval,
@@ -210,6 +210,8 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
+        if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
+            return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:
             self._is_writing_events = True
@@ -218,7 +220,13 @@ class RunJournal:
     async def finish(
         self, status: RunStatus, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
     ) -> None:
-        """Write down how the run ended, with the messages that it adds to its session, and let go of it."""
+        """Write down how the run ended, with the messages that it adds to its session, and let go of it.
+
+        One that is cancelled because its process leaves hasn't ended: another goes on with it.
+        """
+        if self._log.is_leaving and status == "cancelled":
+            await self.close()
+            return
         texts = (to_text(output), to_text(list(messages)))
 
         def write(connection: sqlite3.Connection) -> None:

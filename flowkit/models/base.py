@@ -77,12 +77,18 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class CallDone:
-    """The wire's own word that the call in this slot is complete; `arguments` are all of them, when it says them."""
+    """The wire's own word that nothing more comes for the call in this slot.
+
+    `arguments` are all of them, when it says them. `ending` is `completed` where the wire says that the call is whole,
+    `cut` where it says that it isn't, and `arguments` where only its arguments have come to an end: they end too where
+    the answer was cut off, so they show a whole call only as an object that isn't empty.
+    """
 
     slot: int
     arguments: str | None = None
     name: str | None = None
     id: str | None = None
+    ending: Literal["completed", "arguments", "cut"] = "arguments"
 
 
 @dataclass(frozen=True, slots=True)

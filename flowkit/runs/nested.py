@@ -1,5 +1,6 @@
 """A run inside another one's call: its events are told under the call's name, and it ends with the call."""
 
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from flowkit import events
@@ -36,9 +37,9 @@ def _show(event: Event, step: str, log: EventLog) -> None:
     """Tell in `log` what the step's own run told; its calls are called after the step."""
     match event:
         case events.TextDelta():
-            log.emit(events.TextDelta, event.text, event.turn, step)
+            log.emit(events.TextDelta, event.text, event.turn, step, event.at)
         case events.ThinkingDelta():
-            log.emit(events.ThinkingDelta, event.text, event.turn, step)
+            log.emit(events.ThinkingDelta, event.text, event.turn, step, event.at)
         case events.UsageReported():
             log.emit(events.UsageReported, event.turn, event.usage, event.cost_usd, step)
         case events.CallNew():
@@ -51,9 +52,10 @@ def _show(event: Event, step: str, log: EventLog) -> None:
 
 
 def _copy_call_event(event: Event, step: str, log: EventLog) -> None:
-    data = event.to_json()
-    call = data.pop("call", None)
+    # Field by field: `to_json` cuts long values.
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    call = values.pop("call", None)
     if isinstance(call, str):
-        for name in ("type", "run", "seq", "t"):
-            del data[name]
-        log.emit(type(event), call=f"{step}/{call}", **data)
+        for name in ("run", "seq", "t"):
+            del values[name]
+        log.emit(type(event), call=f"{step}/{call}", **values)

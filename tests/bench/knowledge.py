@@ -68,6 +68,9 @@ class RemoteIndex:
     def compare(self, query: str, ids: Sequence[int]) -> dict[int, float]:
         return self.here.compare(query, ids)
 
+    def cover(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+        return self.here.cover(query, ids)
+
     def list_files(self) -> dict[str, int]:
         return self.here.list_files()
 

@@ -1,6 +1,7 @@
 """Which search has the right page first: `python -m tests.bench.search_quality [--json]`.
 
-The project's own documentation, asked in other words than its own and by names and codes. Four ways: by meaning, by
+The project's own documentation, asked in other words than its own and by names and codes; and a handbook in Korean and
+English, asked in other words, by its sections. Four ways: by meaning, by
 words, both in equal parts (reciprocal ranks, as hybrid searches do), and as the company search ranks them.
 """
 
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "recipes"))
 
 from knowledge import CANDIDATES, Library, rank_passages, update_index
 from knowledge_index import Index, Passage
+from tests.evaluation.handbook import count_right
 
 DOCUMENTS = Path(__file__).parent.parent.parent / "docs"
 OTHER_WORDS = (
@@ -82,6 +84,11 @@ def main() -> None:
             for way, search in WAYS.items():
                 right = sum([one.file for one in search(index, query)[:1]] == [file] for query, file in questions)
                 report.row(f"{kind}, {way}", 1 - right / len(questions), None, right=f"{right} of {len(questions)}")
+        for language, right in count_right(Path(folder)).items():
+            for first in (1, 3):
+                goal = 0.15 if (language, first) == ("ko", 3) else None
+                wrong = 1 - right[first] / right[0]
+                report.row(f"handbook, {language}, first {first}", wrong, goal, right=f"{right[first]} of {right[0]}")
     report.print()
 
 

@@ -1,13 +1,14 @@
 """Requests to the apps in plain language, and the calls that they ask for, to judge the embedded model by.
 
-Each file has three parts: `first`, which the model's words and rules were written against; `held`, which nobody looked
-at while writing them; and `korean`. An expected text is exact but for case, or one of `any`, or holds each of `has`.
+Each file has four parts: `first` and `korean`, which the model's words and rules were written against; `held` and
+`korean_held`, which nobody looked at while writing them. Days without a date are counted from `NOW`. An expected text is exact but for case, or one of `any`, or holds each of `has`.
 A request with no calls lacks something that has to be asked for.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, cast
 
@@ -18,8 +19,8 @@ from flowkit.codec import JSON
 from flowkit.messages import ToolSpec
 from flowkit.tools.toolsets import Toolset
 
-Part = Literal["first", "held", "korean"]
-PARTS: tuple[Part, ...] = ("first", "held", "korean")
+Part = Literal["first", "held", "korean", "korean_held"]
+PARTS: tuple[Part, ...] = ("first", "held", "korean", "korean_held")
 TOOLS: Mapping[str, Toolset] = {
     "shop": Toolset(
         shop.get_order_status,
@@ -35,6 +36,10 @@ TOOLS: Mapping[str, Toolset] = {
         knowledge.search_by_meaning, knowledge.search_by_words, knowledge.list_documents, knowledge.read_document
     ),
 }
+
+
+NOW = datetime(2026, 12, 1, 9, 0)
+"""A Tuesday; the moment at which every request is made."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,20 @@ less likely, one that has a use for its numbers and codes is likelier.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from flowkit.messages import ToolSpec
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.grounding import Grounded, Rank, ground
+from flowkit.models.offline.korean import count_called_for, is_korean, normalise, split_korean
 from flowkit.models.offline.request_phrases import VERBS
 
 LACKING = 0.12
 """How much likelier a tool must be that lacks something that the request doesn't say."""
 VALUE = 0.08
 """How much a tool gains that has a use for a number, a code or a date of the request, for each up to two."""
+CALLED_FOR = 0.12
+"""How much a tool gains for each word of its name that a Korean request calls for, up to three."""
 _SPLIT = re.compile(
     r"\s*(?:[,;.?!]\s+|\s)(?:and then|and also|and|then|also)\s+|\s*[;.?!,]+(?:\s+|\Z)|\n+", re.IGNORECASE
 )
@@ -48,9 +52,14 @@ class Choice:
 
 
 def choose_calls(
-    embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec]
+    embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec], now: datetime
 ) -> tuple[list[Choice], list[Choice]]:
-    """A tool for each part of the request, and those that were meant but lack something."""
+    """Choose a tool for each part of the request, and name those that were meant but lack something.
+
+    Days and hours that a Korean request names are counted from `now`.
+    """
+    if is_korean(request):
+        request = normalise(request, now)
     told = [describe(spec) for spec in tools]
     chosen: dict[tuple[str, str], Choice] = {}
     missing: dict[str, Choice] = {}
@@ -76,6 +85,8 @@ def split(request: str) -> list[str]:
     >>> split("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
     ['Where is my order ORD-1002', 'what does it cost to send 2 kg to Busan']
     """
+    if is_korean(request):
+        return split_korean(request)
     parts: list[str] = []
     position = 0
     for match in _SPLIT.finditer(request + "\n"):
@@ -127,9 +138,12 @@ def choose_tool(
     """
     choices = [_grounded(part, request, tool, rank) for tool in tools]
 
+    called_for = [count_called_for(part, tool.name) if is_korean(part) else 0 for tool in tools]
+
     def score(place: int) -> float:
         grounded = choices[place].grounded
-        return likeness[place] + VALUE * min(grounded.values, 2) - LACKING * bool(grounded.missing)
+        told = likeness[place] + CALLED_FOR * min(called_for[place], 3)
+        return told + VALUE * min(grounded.values, 2) - LACKING * bool(grounded.missing)
 
     return choices[max(range(len(tools)), key=score)]
 

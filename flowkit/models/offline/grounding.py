@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from flowkit.codec import JSON
+from flowkit.models.offline.korean import find_statement, is_korean
 from flowkit.models.offline.request_phrases import find_pieces, stem
 
 Schema = Mapping[str, JSON]
@@ -18,6 +19,15 @@ Schema = Mapping[str, JSON]
 _NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w:-]*\d)")
 _ASKS_FOR_ALL = re.compile(r"\b(?:question|sentence)s?\b", re.IGNORECASE)
 """What the description of an argument says that takes the whole request."""
+_STATES_WHY = re.compile(r"(?:\A|_)(?:reason|why|comment|note)s?(?:_|\Z)")
+"""The name of an argument that takes a clause as it was said."""
+_UNITS = {"원": "won", "일": "day", "시간": "hour", "분": "minute", "개": "item"}
+"""Korean units, as the names and descriptions of arguments say them."""
+_LIMITS_AFTER = {
+    "max": re.compile(r"\s*원?\s*(?:이하|미만|이내|까지|안쪽|밑)"),
+    "min": re.compile(r"\s*원?\s*(?:이상|초과|넘는)"),
+}
+"""What stands behind a number that is a limit in Korean."""
 _LIMITS = {
     "max": re.compile(
         r"\b(?:under|below|less than|at most|up to|cheaper than|no more than|maximum)\s*$", re.IGNORECASE
@@ -88,6 +98,9 @@ def _ground_text(
     described = str(argument.get("description", ""))
     if _ASKS_FOR_ALL.search(described):
         return _choice([request.strip(" ?.!")]) if request.strip() else None
+    if is_korean(request) and _STATES_WHY.search(name):
+        statement = find_statement(request)
+        return _choice([statement] if statement else [])
     pieces = find_pieces(request, known)
     if described and rank is not None and len(pieces) > 1:
         pieces = list(rank(f"{name.replace('_', ' ')}: {described}", pieces))
@@ -157,8 +170,13 @@ def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[fl
         if not _is_in_range(number, schema):
             continue
         unit = re.match(r"\s*([^\W\d_]+)", request[match.end() :])
-        is_limit = any(kind in words and before.search(request, 0, match.start()) for kind, before in _LIMITS.items())
-        is_fitting = is_limit or (unit is not None and stem(unit.group(1)) in words)
+        is_limit = any(
+            kind in words
+            and (before.search(request, 0, match.start()) or _LIMITS_AFTER[kind].match(request, match.end()))
+            for kind, before in _LIMITS.items()
+        )
+        named = None if unit is None else stem(unit.group(1))
+        is_fitting = is_limit or _UNITS.get(named or "", named) in words
         (fitting if is_fitting else others).append(number)
     return list(dict.fromkeys(fitting or (others if required else [])))
 

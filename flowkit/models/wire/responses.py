@@ -1,10 +1,12 @@
 """The answer of the Responses API, bytes to deltas.
 
-Everything is keyed by `output_index`: some servers give another id in every event. The snapshot in the terminal event
-is never used, for some send it empty. Events of a kind that isn't known are passed over.
+Everything is keyed by `output_index`: some servers give another id in every event; where an event has none, the item's
+id leads to it. The snapshot in the terminal event counts only where nothing was said before, for some send it empty.
+Events of a kind that isn't known are passed over.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from flowkit.codec import JSON
 from flowkit.messages import FinishReason
@@ -21,13 +23,23 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_usage
+from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reasons import says_error
 
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
     "max_tokens": "length",
     "content_filter": "content_filter",
 }
+
+_ENDINGS: Mapping[JSON, Literal["completed", "arguments", "cut"]] = {
+    "completed": "completed",
+    # Not every server names a status, and one ends cut calls with this.
+    None: "arguments",
+    "": "arguments",
+    "in_progress": "arguments",
+}
+"""What the status of an item that is done says of its call; any other says that it was cut off."""
 
 
 class ResponsesReader(Reader):
@@ -37,15 +49,20 @@ class ResponsesReader(Reader):
         super().__init__()
         self._said: set[tuple[int | None, str]] = set()  # which items have spoken in deltas, and in which kind
         self._thinking_part: tuple[JSON, JSON] | None = None
+        self._slots: dict[str, int] = {}  # where an item stands, by its ids
+        self._has_items = False
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
         index = event.get("output_index")
-        slot = index if isinstance(index, int) else None
+        slot = index if isinstance(index, int) else self._find_slot(event)
         match kind:
             case "response.output_text.delta":
+                if (slot, "text") not in self._said:
+                    self._note(slot, event.get("item_id"))
                 self._say(TextDelta, slot, "text", event.get("delta"), deltas)
             case "response.refusal.delta":
+                self._note(slot, event.get("item_id"))
                 self._say(RefusalDelta, slot, "refusal", event.get("delta"), deltas)
             case "response.function_call_arguments.delta":
                 deltas.append(CallDelta(slot=slot, arguments=as_text(event.get("delta"))))
@@ -54,12 +71,13 @@ class ResponsesReader(Reader):
             case "response.reasoning_text.delta":
                 self._think((index, event.get("content_index")), "reasoning_text", event.get("delta"), deltas)
             case "response.output_item.added":
-                _open_call(slot, event.get("item"), deltas)
+                self._open_item(slot, event.get("item"), deltas)
             case "response.output_item.done":
                 self._end_item(slot, event.get("item"), deltas)
             case "response.function_call_arguments.done":
                 if slot is not None:
-                    deltas.append(CallDone(slot, as_arguments(event.get("arguments")), as_text(event.get("name"))))
+                    arguments, name = as_arguments(event.get("arguments")), as_text(event.get("name"))
+                    deltas.append(CallDone(slot, arguments, name))
             case "response.custom_tool_call_input.delta":
                 deltas.append(CallDelta(slot=slot, arguments=as_text(event.get("delta")), custom=True))
             case "response.custom_tool_call_input.done":
@@ -70,12 +88,38 @@ class ResponsesReader(Reader):
             case "response.refusal.done":
                 self._say_if_silent(RefusalDelta, slot, "refusal", event.get("refusal"), deltas)
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                _end_response(str(kind), event.get("response"), deltas)
-            case "error":
-                deltas.append(ErrorDelta(read_error(event.get("error") or dict(event))))
+                response = event.get("response")
+                if not (self._said or self._has_items) and isinstance(response, dict):
+                    self._read_snapshot(response.get("output"), deltas)
+                _end_response(str(kind), response, deltas)
+            case "error" | "response.error":
+                deltas.append(ErrorDelta(read_error_event(event)))
             case _:
-                if event.get("error") and not isinstance(event.get("type"), str):
-                    deltas.append(ErrorDelta(read_error(event["error"])))
+                if not str(kind).startswith("response.") and says_error(event):
+                    deltas.append(ErrorDelta(read_error_event(event)))
+
+    def _note(self, slot: int | None, *ids: JSON) -> None:
+        """Remember where the item with these ids stands, for events that lack the index."""
+        if slot is not None:
+            self._slots |= {id: slot for id in ids if isinstance(id, str) and id}
+
+    def _find_slot(self, event: Mapping[str, JSON]) -> int | None:
+        """Where an event without an index belongs, by the ids of its item; one of its own for an item not met before."""
+        item = event.get("item")
+        ids = (event.get("item_id"), *_ids(item))
+        known = next((self._slots[id] for id in ids if isinstance(id, str) and id in self._slots), None)
+        if known is not None:
+            return known
+        slot = -1 - len(self._slots)
+        named = [id for id in ids if isinstance(id, str) and id]
+        self._slots |= dict.fromkeys(named, slot)
+        return slot if named else None
+
+    def _read_snapshot(self, output: JSON, deltas: list[Delta]) -> None:
+        """Read the whole output from where only the last event says anything."""
+        for position, item in enumerate(output if isinstance(output, list) else ()):
+            self._open_item(position, item, deltas)
+            self._end_item(position, item, deltas)
 
     def _say(
         self,
@@ -88,6 +132,20 @@ class ResponsesReader(Reader):
         if isinstance(text, str) and text:
             self._said.add((slot, kind))
             deltas.append(delta(text))
+
+    def _open_item(self, slot: int | None, item: JSON, deltas: list[Delta]) -> None:
+        if isinstance(item, dict):
+            self._note(slot, *_ids(item))
+            if item.get("type") in ("function_call", "custom_tool_call"):
+                self._has_items = True
+                deltas.append(
+                    CallDelta(
+                        slot=slot,
+                        id=as_text(item.get("call_id")) or as_text(item.get("id")),
+                        name=as_text(item.get("name")),
+                        custom=item.get("type") == "custom_tool_call",
+                    )
+                )
 
     def _say_if_silent(
         self,
@@ -117,9 +175,8 @@ class ResponsesReader(Reader):
             case "function_call" | "custom_tool_call":
                 if slot is not None:
                     text = item.get("arguments" if kind == "function_call" else "input")
-                    deltas.append(
-                        CallDone(slot, as_arguments(text), as_text(item.get("name")), as_text(item.get("call_id")))
-                    )
+                    name, id = as_text(item.get("name")), as_text(item.get("call_id"))
+                    deltas.append(CallDone(slot, as_arguments(text), name, id, _ENDINGS.get(item.get("status"), "cut")))
                 deltas.append(ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}))
             case "message":
                 texts: list[str] = []
@@ -137,16 +194,8 @@ class ResponsesReader(Reader):
                     deltas.append(ProviderDelta(kind, item))
 
 
-def _open_call(slot: int | None, item: JSON, deltas: list[Delta]) -> None:
-    if isinstance(item, dict) and item.get("type") in ("function_call", "custom_tool_call"):
-        deltas.append(
-            CallDelta(
-                slot=slot,
-                id=as_text(item.get("call_id")) or as_text(item.get("id")),
-                name=as_text(item.get("name")),
-                custom=item.get("type") == "custom_tool_call",
-            )
-        )
+def _ids(item: JSON) -> tuple[JSON, ...]:
+    return (item.get("id"), item.get("call_id")) if isinstance(item, dict) else ()
 
 
 def _end_response(kind: str, response: JSON, deltas: list[Delta]) -> None:

@@ -1,7 +1,8 @@
 """Server-sent events: bytes in, events out, however the bytes are cut.
 
-Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, with one exception: an event whose empty line
-never came is given at the end, for servers leave it out behind the one that holds their finish reason.
+Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, with two exceptions. An event whose
+empty line never came is given at the end, for servers leave it out behind the one that holds their finish reason. A line
+`error: …` (llama.cpp) is an event of the type `error`.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ HEAD_BYTES = 2_000
 """How much of a body is kept to say what it was, when it isn't an event stream."""
 
 _MARK = b"\xef\xbb\xbf"
-_FIELDS = (b"data", b"event", b"id", b"retry", b":")
+_FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
 
 
 class Event(NamedTuple):
@@ -62,11 +63,13 @@ class EventDecoder:
 
     def end(self) -> Event | None:
         """The last event, when the body ended without its empty line."""
+        events: list[Event] = []
         if self._partial:
             line = b"".join(self._partial)
             self._partial = []
-            self._read_line(line.removeprefix(_MARK) if not self._started else line)
-        return self._dispatch()
+            self._read_line(line.removeprefix(_MARK) if not self._started else line, events)
+        self._dispatch(events)
+        return events[-1] if events else None
 
     def _read(self, chunk: bytes) -> list[Event]:
         if not self.is_stream and len(self.head) < HEAD_BYTES:
@@ -104,31 +107,32 @@ class EventDecoder:
             if line.startswith(b"data: "):
                 self._data.append(line[6:])
             elif line:
-                self._read_line(line)
+                self._read_line(line, events)
             else:
-                event = self._dispatch()
-                if event is not None:
-                    events.append(event)
+                self._dispatch(events)
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
         return events
 
-    def _read_line(self, line: bytes) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value[1:] if value[:1] == b" " else value)
         elif field == b"event":
             self._type = value[1:] if value[:1] == b" " else value
+        elif field == b"error" and value:
+            self._dispatch(events)
+            self._data, self._type = [value], b"error"
+            self._dispatch(events)
 
-    def _dispatch(self) -> Event | None:
+    def _dispatch(self, events: list[Event]) -> None:
+        """Add the event that has been read, if it holds data."""
         self._size = 0
         event_type, self._type = self._type, b""
-        if not self._data:
-            return None
-        event = Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type)
-        self._data = []
-        self.is_stream = True
-        self.head = b""
-        return event
+        if self._data:
+            events.append(Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type))
+            self._data = []
+            self.is_stream = True
+            self.head = b""
 
 
 def looks_like_events(head: bytes) -> bool:

@@ -1,0 +1,115 @@
+"""`flowkit serve`: an app's agents and recipes in the browser, and for programs that speak to it."""
+
+import asyncio
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from flowkit.apps import load_app
+from flowkit.cache import open_default_cache
+from flowkit.cli.journals import open_journal
+from flowkit.cli.model_choice import choose_model, close_models
+from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalPath, Model, ToolsFile, User, read_pairs
+from flowkit.cli.output import note
+from flowkit.errors import ConfigurationError
+
+LOOPBACK = ("localhost", "localhost.", "127.0.0.1", "[::1]")
+PORT = 8000
+
+
+def serve(
+    app: AppTarget,
+    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = PORT,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="FLOWKIT_TOKEN", help="What clients must know; a new one for each start when left out."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="A host name, as shop.example, by which clients call it.")
+    ] = None,
+    behind_proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded-For and X-Forwarded-Proto are believed."),
+    ] = None,
+    user: User = None,
+    tools: ToolsFile = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    data: Data = None,
+    journal: JournalPath = None,
+) -> None:
+    """Serve an app: a page to talk to it and watch its runs, and the routes behind it."""
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise ConfigurationError("serve needs two packages more: pip install 'flowkit-agents[serve]'")
+    if not _is_loopback(host) and token is None:
+        raise ConfigurationError(f"--host {host} is reached from other machines: give a --token, or FLOWKIT_TOKEN")
+    if token is not None and len(token) < 16:
+        raise ConfigurationError("--token is too short to be a secret: 16 characters at least")
+    from flowkit.web.served import make_served
+    from flowkit.web.server import bind, make_server
+    from flowkit.web.serving import Token, WebApp
+
+    served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))
+    chosen_token = token or secrets.token_urlsafe(24)
+    is_named = model is not None or base_url is not None
+    with open_journal(journal) as opened, choose_model(served.models, model, base_url) as chosen:
+        served = replace(served, model=chosen, replaces_all=is_named)
+        try:
+            listening = bind(host, port)
+        except OSError as error:
+            raise ConfigurationError(f"{host}:{port} can't be listened on: {error.strerror or error}") from error
+        port = listening.getsockname()[1]
+        web = WebApp(
+            served,
+            opened,
+            Token(chosen_token, served.find_user(user)),
+            hosts=list_hosts(host, port, name or ()),
+            origins=[f"https://{one}" for one in name or () if behind_proxy],
+        )
+        server = make_server(web, forwarded=behind_proxy or ())
+        shown = f"[{host}]" if ":" in host else host
+        note(f"serving {', '.join(served.targets)}; Ctrl-C ends it")
+        print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)
+        runner = asyncio.Runner()
+
+        async def run() -> None:
+            await server.serve([listening])
+            await close_models(*served.models, *([] if chosen is None else [chosen]))
+            await open_default_cache().close()
+
+        try:
+            runner.run(run())
+        except KeyboardInterrupt:
+            pass
+        finally:
+            opened.close()
+        _leave(runner)
+
+
+def list_hosts(host: str, port: int, names: Iterable[str]) -> Collection[str]:
+    """The values of `Host` that are answered: this machine's names for itself, where it listens, and those given."""
+    own = [f"[{host}]" if ":" in host else host] if host not in ("0.0.0.0", "::") else []
+    known = {f"{name}:{port}" for name in (*LOOPBACK, *own)}
+    if port == 80:
+        known |= {*LOOPBACK, *own}
+    return known | {name.lower() for name in names}
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "127.0.0.1", "::1")
+
+
+def _leave(runner: asyncio.Runner) -> None:
+    """End the process, also where a tool's thread hangs: a thread can't be stopped, and would be waited for."""
+    sys.stdout.flush()
+    if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+        os._exit(0)
+    runner.close()

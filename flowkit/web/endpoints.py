@@ -1,0 +1,81 @@
+"""What a route is: its method and path, what its body must be, and the function that answers."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from flowkit.codec import JSON
+
+
+class Refused(Exception):
+    """A request that isn't answered; `error` is what the client is told, `details` stand beside it."""
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, JSON] | None = None,
+    ) -> None:
+        super().__init__(error)
+        self.status = status
+        self.headers = headers
+        self.details = details
+
+    def answer(self) -> Response:
+        """The response."""
+        return JSONResponse({"error": str(self), **(self.details or {})}, self.status, self.headers)
+
+
+class Body(BaseModel):
+    """The JSON object of a POST; a field that isn't known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Loose(BaseModel):
+    """The JSON object of another protocol's POST, whose other fields are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Nothing(Body):
+    """A POST that says all by its path: `{}`."""
+
+
+Answer = Response | Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that has passed the guard."""
+
+    user: str | None
+    path: Mapping[str, str]
+    query: QueryParams
+    headers: Headers
+    body: Any = None
+
+    @property
+    def run(self) -> str:
+        """The run in the path."""
+        return self.path["run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route. `is_page` is for files without secrets, which a browser opens before it knows a token."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    answer: Callable[[Asked], Awaitable[Answer]]
+    body: type[BaseModel] | None = None
+    is_page: bool = False
+    example: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    """A body that passes, for tests that walk all routes."""

@@ -1,0 +1,230 @@
+"""A run's events from any point: first what its journal has, then what happens here, or in another process.
+
+A run may have had several drivers, one after the other: each wrote a segment of one log. The log in memory has the
+last one; those before it are in the journal. A run that another process drives is read from the journal as it grows.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from flowkit import codec
+from flowkit.codec import JSON
+from flowkit.events import Event, EventLog, RunFinished, merge
+from flowkit.journal import Journal
+from flowkit.web.frames import KEEP_ALIVE, end_block, write_chunk, write_row
+
+POLL_S = 0.25
+"""How often the journal is asked for what another process wrote."""
+KEEP_ALIVE_S = 15.0
+"""Proxies close a response that is silent for long; 15 s is what the WHATWG text advises."""
+
+
+class HasLog(Protocol):
+    """A run of an agent or a recipe."""
+
+    @property
+    def log(self) -> EventLog: ...
+
+
+Followed = EventLog | HasLog | str
+"""A run, its log, or the id of one in a journal."""
+
+
+class Batch(Protocol):
+    """Events that were ready together."""
+
+    @property
+    def last(self) -> int:
+        """The `seq` of the last one."""
+        ...
+
+    def write(self) -> bytes:
+        """They as `text/event-stream`."""
+        ...
+
+    def read(self) -> Sequence[Mapping[str, JSON]]:
+        """They as `Event.to_json` gives them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBatch:
+    """A part of the log in memory."""
+
+    log: EventLog
+    start: int
+    stop: int
+
+    @property
+    def last(self) -> int:
+        return self.log.first_seq + self.stop - 1
+
+    def write(self) -> bytes:
+        return write_chunk(self.log, self.start, self.stop)
+
+    def read(self) -> Sequence[Mapping[str, JSON]]:
+        return [event.to_json() for event in merge(self.log.events[self.start : self.stop])]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedBatch:
+    """Rows of the journal."""
+
+    rows: Sequence[tuple[int, str]]
+
+    @property
+    def last(self) -> int:
+        return self.rows[-1][0]
+
+    def write(self) -> bytes:
+        return b"".join(write_row(seq, body) for seq, body in self.rows)
+
+    def read(self) -> Sequence[Mapping[str, JSON]]:
+        return [cast(Mapping[str, JSON], codec.loads(body)) for _, body in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing happened for the time after which a response needs a sign of life."""
+
+    last: int
+
+    def write(self) -> bytes:
+        return KEEP_ALIVE
+
+    def read(self) -> Sequence[Mapping[str, JSON]]:
+        return ()
+
+
+class Follower:
+    """One reader's way through a run's events; it owns no task, and may be closed while another task reads."""
+
+    def __init__(
+        self,
+        run_id: str,
+        find_log: Callable[[], EventLog | None],
+        *,
+        journal: Journal | None = None,
+        after: int = -1,
+        keep_alive_s: float = KEEP_ALIVE_S,
+        poll_s: float = POLL_S,
+        is_leaving: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_leaving = is_leaving
+        self._run_id = run_id
+        self._find_log = find_log
+        self._journal = journal
+        self._after = after
+        self._keep_alive_s = keep_alive_s
+        self._poll_s = poll_s
+        self._log: EventLog | None = None
+        self._is_closed = False
+        self._waker: asyncio.Future[None] | None = None
+        self._silent_s = 0.0
+
+    async def read(self) -> Batch | None:
+        """What is ready; waits until something is, and gives None at the end."""
+        while not self._is_closed:
+            batch, is_over = await self._look()
+            if batch is not None:
+                self._after = batch.last
+                self._silent_s = 0.0
+                return batch
+            if is_over or self._is_closed:
+                return None
+            await self._wait()
+            if self._silent_s >= self._keep_alive_s:
+                self._silent_s = 0.0
+                return Silence(self._after)
+        return None
+
+    def close(self) -> None:
+        """Read no more; a `read` that waits gives None."""
+        self._is_closed = True
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
+
+    async def _look(self) -> tuple[Batch | None, bool]:
+        """What is there now, and whether no more will come."""
+        if self._log is None:
+            self._log = self._find_log()
+        log = self._log
+        if log is None:
+            return await self._look_elsewhere()
+        if not log.events:
+            return None, log.is_closed  # its place in the run's log isn't known before its first event
+        position = self._after + 1 - log.first_seq
+        if position < 0 and self._journal is not None:
+            earlier = await self._read_rows(self._journal, log.first_seq)
+            if earlier is not None:
+                return earlier, False
+        position = max(0, position)
+        end = len(log.events)
+        if self._is_leaving() and _is_let_go(log.events[-1]):
+            end -= 1  # the run hasn't ended: another process can go on with it
+        if position >= end:
+            return None, log.is_closed
+        return LiveBatch(log, position, end_block(position, end)), False
+
+    async def _look_elsewhere(self) -> tuple[Batch | None, bool]:
+        if self._journal is None:
+            return None, True
+        # The state first: what is written between the two questions is then read, or asked for again.
+        found = await asyncio.to_thread(self._journal.find, self._run_id)
+        rows = await self._read_rows(self._journal, None)
+        return rows, found is None or not found.is_held
+
+    async def _read_rows(self, journal: Journal, before: int | None) -> RecordedBatch | None:
+        rows = await asyncio.to_thread(journal.event_rows, self._run_id, self._after, before)
+        return RecordedBatch(rows) if rows else None
+
+    async def _wait(self) -> None:
+        """Wait for an event, for the time to ask the journal again, or for the time of a sign of life."""
+        loop, log = asyncio.get_running_loop(), self._log
+        waker = self._waker = loop.create_future() if log is None else log.make_waker()
+        timer = loop.call_later(self._keep_alive_s if log is not None else self._poll_s, self._wake_in_silence, waker)
+        try:
+            await waker
+        finally:
+            timer.cancel()
+            self._waker = None
+            if log is not None:
+                log.drop_waker(waker)
+
+    def _wake_in_silence(self, waker: asyncio.Future[None]) -> None:
+        if not waker.done():
+            self._silent_s += self._poll_s if self._log is None else self._keep_alive_s
+            waker.set_result(None)
+
+
+def _is_let_go(event: Event) -> bool:
+    return isinstance(event, RunFinished) and event.status == "cancelled"
+
+
+def follow(
+    run: Followed,
+    *,
+    journal: Journal | None = None,
+    after: int = -1,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    poll_s: float = POLL_S,
+) -> Follower:
+    """A reader of this run's events after one of them; a run's id needs the `journal` that holds it."""
+    log = run if isinstance(run, EventLog) else None if isinstance(run, str) else run.log
+    run_id = run if isinstance(run, str) else run.run if isinstance(run, EventLog) else run.log.run
+    return Follower(run_id, lambda: log, journal=journal, after=after, keep_alive_s=keep_alive_s, poll_s=poll_s)
+
+
+async def read_events(
+    run: Followed, *, journal: Journal | None = None, after: int = -1
+) -> AsyncIterator[Mapping[str, JSON]]:
+    """A run's events after one of them, as `Event.to_json` gives them: the journal's, then those that happen.
+
+    `run` is a run, or the id of one in the `journal`, which another process may drive.
+    """
+    follower = follow(run, journal=journal, after=after)
+    while (batch := await follower.read()) is not None:
+        for event in batch.read():
+            yield event

@@ -1,0 +1,61 @@
+"""Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), made once for all who read them.
+
+Viewers of a live run mostly stand at the same place, so what one of them was sent is kept for a moment for the
+others. A viewer that is behind reads in blocks that begin at the same places for everybody.
+"""
+
+from collections import OrderedDict
+from weakref import WeakKeyDictionary
+
+from flowkit import codec
+from flowkit.events import Event, EventLog, merge
+
+BLOCK_EVENTS = 256
+"""A chunk ends where a block of so many events does."""
+KEPT_BYTES = 2**18
+"""How much of each log's bytes is kept for other viewers."""
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_chunks: WeakKeyDictionary[EventLog, "_Chunks"] = WeakKeyDictionary()
+
+
+def write_event(event: Event) -> bytes:
+    """One event: its `seq` as id, its type, its JSON in one line."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), codec.dumps(event.to_json()))
+
+
+def write_row(seq: int, body: str) -> bytes:
+    """An event of the journal, whose JSON begins with its type."""
+    kind = body[9 : body.index('"', 9)]
+    return f"id: {seq}\nevent: {kind}\ndata: {body}\n\n".encode()
+
+
+def write_chunk(log: EventLog, start: int, stop: int) -> bytes:
+    """The events of a log from one place in its list to another, neighbouring pieces joined."""
+    kept = _chunks.get(log)
+    if kept is None:
+        kept = _chunks[log] = _Chunks()
+    return kept.write(log, start, stop)
+
+
+def end_block(start: int, end: int) -> int:
+    """Where a chunk from `start` on ends, of `end` events."""
+    return min(end, (start // BLOCK_EVENTS + 1) * BLOCK_EVENTS)
+
+
+class _Chunks:
+    """The chunks of one log that were written last, up to a bound."""
+
+    def __init__(self) -> None:
+        self._by_place: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._size_bytes = 0
+
+    def write(self, log: EventLog, start: int, stop: int) -> bytes:
+        chunk = self._by_place.get((start, stop))
+        if chunk is None:
+            chunk = self._by_place[start, stop] = b"".join(map(write_event, merge(log.events[start:stop])))
+            self._size_bytes += len(chunk)
+            while self._size_bytes > KEPT_BYTES:
+                _, dropped = self._by_place.popitem(last=False)
+                self._size_bytes -= len(dropped)
+        return chunk

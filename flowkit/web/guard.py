@@ -1,0 +1,210 @@
+"""Who may ask what: every request passes here before a route sees it.
+
+The order is Host, origin, route and method, user, type, body: what is checked first costs least and tells least. A page
+of another site, or of another port of this machine, can make a browser send requests here; what tells them apart are
+`Origin` and the `Sec-Fetch-` headers, which no page can forge (W3C, Fetch Metadata). That an `Origin` is missing
+proves nothing: a browser sends none with a GET to its own site.
+"""
+
+import asyncio
+import hmac
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import cast
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from flowkit import codec
+from flowkit.web.bounds import Bounds
+from flowkit.web.endpoints import Answer, Asked, Endpoint, Refused
+
+GetUser = Callable[[Request], "str | Awaitable[str | None] | None"]
+"""Gives the user of a request, None where nobody is logged in."""
+
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A user who is known by a token in `Authorization: Bearer`; there is no cookie, since ports share those."""
+
+    token: str
+    user: str | None
+
+    def find(self, headers: Headers) -> str | None:
+        """The user; raises `Refused` for another token, and for none."""
+        given = headers.getlist("authorization")
+        if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {self.token}".encode()):
+            raise _not_known()
+        return self.user
+
+
+class Guard:
+    """Finds the route of a request, and refuses what isn't for it.
+
+    `hosts` are the values of `Host` that are answered, None for every one; `origins` are those of other sites whose
+    pages may ask, as `https://shop.example`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        access: Token | GetUser,
+        bounds: Bounds,
+        *,
+        hosts: Collection[str] | None,
+        origins: Collection[str] = (),
+    ) -> None:
+        self._routes = [(compile_path(endpoint.path)[0], endpoint) for endpoint in endpoints]
+        self._access = access
+        self._bounds = bounds
+        self._hosts = hosts
+        self._origins = frozenset(origins)
+
+    async def admit(self, scope: Scope, receive: Receive, send: Send) -> Answer:
+        """The answer to a request, from its route; raises `Refused`."""
+        headers = Headers(scope=scope)
+        self._check_head(scope)
+        host = self._check_host(scope, headers)
+        path = _get_path(scope)
+        is_api = path == "/api" or path.startswith("/api/")
+        self._check_origin(scope, headers, host, is_api=is_api)
+        endpoint, found = self._find(scope["method"], path)
+        user = None if endpoint.is_page else await self._find_user(scope, headers)
+        body = None if endpoint.body is None else await self._read_body(endpoint.body, headers, receive)
+        return await endpoint.answer(Asked(user, found, QueryParams(scope["query_string"]), headers, body))
+
+    def _check_head(self, scope: Scope) -> None:
+        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size > self._bounds.head_bytes:
+            raise _refuse(431, "the head of the request is too long")
+
+    def _check_host(self, scope: Scope, headers: Headers) -> str:
+        given = headers.getlist("host")
+        if len(given) != 1 or not given[0] or not scope["path"].startswith("/"):
+            raise _refuse(421, "one Host is expected, and a path")
+        host = given[0].lower()
+        if self._hosts is not None and host not in self._hosts:
+            raise _refuse(421, "this server doesn't answer for that Host")
+        return host
+
+    def _check_origin(self, scope: Scope, headers: Headers, host: str, *, is_api: bool) -> None:
+        given = headers.getlist("origin")
+        if len(given) == 1 and given[0] in self._origins:
+            return
+        if given and given != [f"{scope['scheme']}://{host}"]:
+            raise _refuse(403, "pages of another origin may not ask this server")
+        mode, target = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+        if target in ("iframe", "frame", "embed", "object") or (is_api and mode == "navigate"):
+            raise _refuse(403, "this is not for looking at in a browser's window")
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (
+            mode == "navigate" and target == "document"
+        ):
+            raise _refuse(403, "pages of another site may not ask this server")
+
+    def _find(self, method: str, path: str) -> tuple[Endpoint, Mapping[str, str]]:
+        allowed: set[str] = set()
+        for pattern, endpoint in self._routes:
+            match = pattern.match(path)
+            if match is None:
+                continue
+            if endpoint.method == method or (endpoint.is_page and method == "HEAD"):
+                return endpoint, match.groupdict()
+            allowed.add(endpoint.method)
+        if allowed:
+            raise Refused(405, "that method isn't allowed here", headers={"allow": ", ".join(sorted(allowed))})
+        raise Refused(404, "there is nothing here")
+
+    async def _find_user(self, scope: Scope, headers: Headers) -> str | None:
+        if isinstance(self._access, Token):
+            return self._access.find(headers)
+        try:
+            user = self._access(Request(scope))
+            if inspect.isawaitable(user):
+                user = await user
+        except HTTPException as error:
+            raise Refused(error.status_code, str(error.detail), headers=error.headers) from error
+        if not user:
+            raise _not_known()
+        return user
+
+    async def _read_body(self, kind: type[BaseModel], headers: Headers, receive: Receive) -> BaseModel:
+        _check_type(headers)
+        declared = headers.get("content-length")
+        if declared is not None and int(declared) > self._bounds.body_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._bounds.body_s):
+                data = await self._receive(receive)
+        except TimeoutError:
+            raise _refuse(408, "the body took too long") from None
+        try:
+            value = codec.loads(data)
+        except ValueError:
+            raise Refused(400, "the body isn't JSON") from None
+        if not isinstance(value, dict):
+            raise Refused(422, "the body must be a JSON object")
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise Refused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
+
+    async def _receive(self, receive: Receive) -> bytes:
+        """The body, counted as it comes: a chunked one declares no length."""
+        data = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the client has left")
+            data += cast(bytes, message.get("body", b""))
+            if len(data) > self._bounds.body_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return bytes(data)
+
+    def _too_large(self) -> Refused:
+        return _refuse(413, f"a body may have {self._bounds.body_bytes} bytes")
+
+
+def _get_path(scope: Scope) -> str:
+    """The path below the place where the app is mounted."""
+    path, root = cast(str, scope["path"]), cast(str, scope.get("root_path", ""))
+    return (path.removeprefix(root) if root and path.startswith(root) else path) or "/"
+
+
+def _check_type(headers: Headers) -> None:
+    """JSON and nothing else: forms and plain text are what a page may send to another site unasked."""
+    kind, _, parameters = headers.get("content-type", "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise _refuse(415, "the body must be application/json")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise _refuse(415, "a compressed body isn't read")
+
+
+def _refuse(status: int, error: str) -> Refused:
+    """What ends the connection too: the rest of such a request isn't read."""
+    return Refused(status, error, headers={"connection": "close"})
+
+
+def _not_known() -> Refused:
+    return Refused(HTTPStatus.UNAUTHORIZED, "log in first", headers={"www-authenticate": "Bearer"})

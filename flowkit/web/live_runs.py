@@ -1,0 +1,135 @@
+"""The runs that this process drives for its users: each in a task of its own, which no viewer owns.
+
+A run holds its app's data from before its first event to after its last. Whoever starts a run that is live joins it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from flowkit.errors import FlowkitError
+from flowkit.events import EventLog
+from flowkit.executor import Decision
+from flowkit.journal import Journal
+from flowkit.web.endpoints import Refused
+from flowkit.web.served import Served, Wanted
+
+logger = logging.getLogger("flowkit.web")
+Key = tuple[str | None, str]
+
+
+class Handle(Protocol):
+    """What is done with a run, of whichever kind."""
+
+    @property
+    def log(self) -> EventLog: ...
+    async def wait(self) -> object: ...
+    def cancel(self) -> None: ...
+    def decide(self, call: str, decision: Decision) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Live:
+    """A run from the moment that it is asked for; `started` gives its handle, or why there is none."""
+
+    started: asyncio.Future[Handle]
+    task: asyncio.Task[None] | None = None
+    viewers: int = 0
+    decided: dict[str, Decision] = field(default_factory=dict[str, Decision])
+
+    @property
+    def handle(self) -> Handle | None:
+        """The run, once it has begun."""
+        is_there = self.started.done() and not self.started.cancelled() and self.started.exception() is None
+        return self.started.result() if is_there else None
+
+
+class LiveRuns:
+    """Starts runs, finds them, and lets go of them when the server ends."""
+
+    def __init__(self, served: Served, journal: Journal, most: int) -> None:
+        self._served = served
+        self._journal = journal
+        self._most = most
+        self._runs: dict[Key, Live] = {}
+        self.is_leaving = False
+
+    def find(self, user: str | None, run_id: str) -> Live | None:
+        """This user's run, if it is live here."""
+        return self._runs.get((user, run_id))
+
+    def find_log(self, user: str | None, run_id: str) -> EventLog | None:
+        """Its events, once it has begun."""
+        live = self.find(user, run_id)
+        handle = None if live is None else live.handle
+        return None if handle is None else handle.log
+
+    async def start(self, wanted: Wanted) -> Live:
+        """Start or join the run and wait until it has begun; raises what kept it from that."""
+        key = (wanted.user, wanted.run_id)
+        live = self._runs.get(key)
+        if live is None:
+            self._check_room(wanted.user)
+            live = self._runs[key] = Live(asyncio.get_running_loop().create_future())
+            # Nobody may be left who asks for the reason.
+            live.started.add_done_callback(lambda started: started.cancelled() or started.exception())
+            live.task = asyncio.create_task(self._drive(wanted, live), name=f"serve {wanted.run_id}")
+            live.task.add_done_callback(lambda _: self._runs.pop(key, None))
+        await asyncio.shield(live.started)
+        return live
+
+    async def leave(self, grace_s: float) -> None:
+        """Let go of all runs, so that another process can go on with them; those that end in time, end."""
+        self.is_leaving = True
+        tasks = [live.task for live in self._runs.values() if live.task is not None]
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=grace_s)
+        self._journal.leave()
+        for live in self._runs.values():
+            if live.handle is not None:
+                live.handle.cancel()
+            elif live.task is not None:
+                live.task.cancel()
+        await asyncio.wait(tasks, timeout=grace_s)
+
+    def watch(self, live: Live, unwatched_s: float | None) -> Callable[[], None]:
+        """Count a viewer; call what this returns when it leaves. The last one's leaving cancels the run after a time."""
+        live.viewers += 1
+
+        def leave() -> None:
+            live.viewers -= 1
+            if unwatched_s is not None and not self.is_leaving:
+                asyncio.get_running_loop().call_later(unwatched_s, _cancel_unwatched, live)
+
+        return leave
+
+    def _check_room(self, user: str | None) -> None:
+        if self.is_leaving:
+            raise Refused(503, "the server is ending", headers={"retry-after": "2"})
+        if sum(1 for owner, _ in self._runs if owner == user) >= self._most:
+            raise Refused(429, f"{self._most} runs are live; wait for one to end", headers={"retry-after": "5"})
+
+    async def _drive(self, wanted: Wanted, live: Live) -> None:
+        try:
+            async with self._served.open(wanted.user) as data:
+                handle = cast(Handle, self._served.start(wanted, data, self._journal))
+                live.started.set_result(handle)
+                await handle.wait()
+        except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything
+            if not live.started.done():
+                live.started.set_exception(
+                    error if isinstance(error, Exception) else Refused(503, "the server is ending")
+                )
+                return
+            if isinstance(error, FlowkitError):
+                logger.warning("run %s: %s", wanted.run_id, error)
+            elif isinstance(error, Exception):
+                logger.exception("run %s failed in the app's own code", wanted.run_id)
+
+
+def _cancel_unwatched(live: Live) -> None:
+    if live.viewers == 0 and live.handle is not None:
+        live.handle.cancel()

@@ -1,0 +1,171 @@
+"""Runs of the journal as a server shows them: one user's, and no other's."""
+
+import secrets
+from collections.abc import Collection, Mapping
+from typing import cast
+
+from flowkit import codec
+from flowkit.codec import JSON
+from flowkit.journal import Approval, Journal, RunDetails, RunSummary
+from flowkit.long_values import cut_value
+from flowkit.web.endpoints import Refused
+
+OVER = ("done", "failed", "cancelled", "limit")
+WORDS = 80
+"""How much of a run's first message, or of its inputs, its line in a list shows."""
+LISTED = 50
+
+
+def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | None:
+    """This user's run; None also for another's, so that nobody learns that it is there."""
+    found = journal.find(run_id)
+    return found if found is not None and found.user == user else None
+
+
+def get_run(journal: Journal, user: str | None, run_id: str) -> RunDetails:
+    """This user's run in full; raises `Refused` with 404."""
+    if find_run(journal, user, run_id) is None or (details := journal.show(run_id)) is None:
+        raise no_run()
+    return details
+
+
+def no_run() -> Refused:
+    """The answer about a run that isn't there, or is another's."""
+    return Refused(404, "there is no such run")
+
+
+def say_status(run: RunSummary) -> str:
+    """Its status; `stopped` for one whose process has ended before it did."""
+    return "stopped" if run.status == "running" and not run.is_held else run.status
+
+
+def list_runs(
+    journal: Journal,
+    user: str | None,
+    names: Collection[str],
+    *,
+    status: str | None,
+    session: str | None,
+    before: float | None,
+) -> dict[str, JSON]:
+    """The user's runs that began last, newest first, and where the next ones begin."""
+    asked = "running" if status == "stopped" else status
+    found = [
+        run
+        for run in journal.runs(status=asked, session=session, limit=1000)
+        if run.user == user
+        and run.name in names
+        and (before is None or run.began_at < before)
+        and (status is None or say_status(run) == status)
+    ]
+    page = found[:LISTED]
+    runs: list[JSON] = [{**summary_to_json(run), "title": _say_first(journal, run)} for run in page]
+    return {"runs": runs, "next": page[-1].began_at if len(found) > LISTED else None}
+
+
+def summary_to_json(run: RunSummary) -> dict[str, JSON]:
+    """A run in a list."""
+    return {
+        "run": run.run_id,
+        "name": run.name,
+        "status": say_status(run),
+        "user": run.user,
+        "session": run.session,
+        "began_at": run.began_at,
+        "changed_at": run.changed_at,
+        "error": run.error,
+    }
+
+
+def details_to_json(run: RunDetails) -> dict[str, JSON]:
+    """One run: what it began with, what waits for a person, what is in doubt, its output."""
+    inputs, _ = cut_value(run.inputs)
+    output, size = cut_value(run.output)
+    told: dict[str, JSON] = {
+        **summary_to_json(run.summary),
+        "title": _say_inputs(run.inputs),
+        "inputs": inputs,
+        "output": output,
+        "waiting": [approval_to_json(approval) for approval in run.approvals.values() if approval.decision is None],
+        "decided": [approval_to_json(approval) for approval in run.approvals.values() if approval.decision is not None],
+        "in_doubt": [
+            {"call": node.node, "name": node.tool, "arguments": node.arguments}
+            for node in run.nodes.values()
+            if node.state == "in_doubt"
+        ],
+    }
+    return told if size is None else {**told, "truncated": size}
+
+
+def approval_to_json(approval: Approval) -> dict[str, JSON]:
+    """A question to a person, with its answer."""
+    told: dict[str, JSON] = {
+        "call": approval.node,
+        "name": approval.name,
+        "arguments": approval.arguments,
+        "asked_at": approval.asked_at,
+    }
+    decision = approval.decision
+    if decision is None:
+        return told
+    return {**told, "approved": decision.approved, "by": decision.by, "reason": decision.reason, "at": decision.at}
+
+
+def call_to_json(run: RunDetails, name: str) -> dict[str, JSON]:
+    """One call with its whole result; raises `Refused` with 404."""
+    node = run.nodes.get(name)
+    if node is None:
+        raise Refused(404, "there is no such call")
+    return {
+        "call": node.node,
+        "name": node.tool,
+        "state": node.state,
+        "attempt": node.attempt,
+        "effect": node.effect,
+        "arguments": node.arguments,
+        "value": node.value,
+        "error": node.error,
+    }
+
+
+def make_run_id() -> str:
+    """An id that no other run has, as clients make it."""
+    return f"run-{secrets.token_hex(16)}"
+
+
+def as_json(values: Mapping[str, object]) -> dict[str, JSON]:
+    """What came out of a JSON body, as what it is."""
+    return cast(dict[str, JSON], dict(values))
+
+
+def _say_first(journal: Journal, run: RunSummary) -> str:
+    rows = journal.event_rows(run.run_id, -1, None, 1)
+    match codec.loads(rows[0][1]) if rows else None:
+        case {"message": str(text)}:
+            return _shorten(text)
+        case {"inputs": inputs} if inputs is not None:
+            return _say_inputs(inputs)
+        case _:
+            return ""
+
+
+def _say_inputs(inputs: JSON) -> str:
+    match inputs:
+        case {"message": {"content": str(text)}}:
+            return _shorten(text)
+        case {"message": {"content": [*parts]}}:
+            texts = (cast(Mapping[str, JSON], part).get("text", "") for part in parts if isinstance(part, dict))
+            return _shorten(" ".join(str(text) for text in texts))
+        case dict():
+            return _shorten(", ".join(f"{name}={_say_value(value)}" for name, value in inputs.items()))
+        case _:
+            return ""
+
+
+def _say_value(value: JSON) -> str:
+    return value if isinstance(value, str) else codec.dumps(value).decode()
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= WORDS else line[: WORDS - 1] + "…"

@@ -1,0 +1,376 @@
+"""The routes of runs: start, watch, list, decide, stop, go on."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+
+from flowkit.cache import open_default_cache
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, ToolArgumentsError
+from flowkit.executor import Approve, Deny
+from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails
+from flowkit.web import records
+from flowkit.web.answering import ByteStream, StreamAnswer
+from flowkit.web.bounds import Bounds
+from flowkit.web.endpoints import Answer, Asked, Body, Endpoint, Nothing, Refused
+from flowkit.web.following import Follower
+from flowkit.web.live_runs import Live, LiveRuns
+from flowkit.web.served import Served, Wanted, go_on_with
+from flowkit.web.sse_response import EventStream, read_event_id
+
+RUN_ID = r"^run-[0-9a-f]{32}$"
+"""Made by the client, so that a POST that is repeated joins its run instead of starting another."""
+Words = Annotated[str, Field(max_length=200)]
+
+
+class Start(Body):
+    app: Words | None = None
+    message: str | None = None
+    inputs: dict[str, object] | None = None
+    session: Words | None = None
+    run: Annotated[str, Field(pattern=RUN_ID)] | None = None
+
+
+class Decide(Body):
+    call: str
+    approved: object = None
+    reason: str | None = None
+    changes: dict[str, object] | None = None
+
+
+class Resolve(Body):
+    call: str
+    resolution: Literal["done", "retry", "fail"]
+    value: object = None
+    error: str | None = None
+
+
+class RunRoutes:
+    """What the routes share: what is served, its journal, the runs that are live here, the streams of each user."""
+
+    def __init__(self, served: Served, journal: Journal, runs: LiveRuns, bounds: Bounds) -> None:
+        self._served = served
+        self._journal = journal
+        self._runs = runs
+        self._bounds = bounds
+        self._streams: dict[object, ByteStream] = {}
+        self._owners: dict[object, str | None] = {}
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """The routes, each with a body that passes."""
+        run, call = "run-" + "0" * 32, "turn/1/call/0"
+        return [
+            Endpoint("POST", "/api/runs", self.start, Start, example={"message": "Hi", "run": run}),
+            Endpoint("GET", "/api/runs", self.list_runs),
+            Endpoint("GET", "/api/runs/{run}", self.show),
+            Endpoint("GET", "/api/runs/{run}/events", self.watch),
+            Endpoint("GET", "/api/runs/{run}/call", self.show_call),
+            Endpoint(
+                "POST", "/api/runs/{run}/decisions", self.decide, Decide, example={"call": call, "approved": True}
+            ),
+            Endpoint("POST", "/api/runs/{run}/cancel", self.cancel, Nothing),
+            Endpoint("POST", "/api/runs/{run}/resume", self.resume, Nothing),
+            Endpoint(
+                "POST", "/api/runs/{run}/resolve", self.resolve, Resolve, example={"call": call, "resolution": "retry"}
+            ),
+        ]
+
+    async def start(self, asked: Asked) -> Answer:
+        """Start a run and stream its events; a run that the journal knows is only watched."""
+        body: Start = asked.body
+        wanted = self.make_wanted(asked, body.app, body.message, body.inputs, body.session, body.run)
+        await self.begin(wanted)
+        return self.stream_events(asked, wanted.run_id, -1, status=201)
+
+    def make_wanted(
+        self,
+        asked: Asked,
+        app: str | None,
+        message: str | None,
+        inputs: Mapping[str, object] | None,
+        session: str | None,
+        run_id: str | None,
+    ) -> Wanted:
+        """The run that is asked for; raises `Refused` with 422 for what isn't served."""
+        try:
+            target = self._served.choose(app)
+        except KeyError:
+            raise Refused(422, f"there is no {app!r}; there are {', '.join(self._served.targets)}") from None
+        run_id = run_id or records.make_run_id()
+        return Wanted(target, asked.user, run_id, message, records.as_json(inputs or {}), session)
+
+    async def begin(self, wanted: Wanted) -> Live | None:
+        """The run, started or joined; None where the journal has it and nobody drives it here."""
+        live = self._runs.find(wanted.user, wanted.run_id)
+        if live is None and (known := await asyncio.to_thread(self._journal.find, wanted.run_id)) is not None:
+            if known.user != wanted.user:
+                raise records.no_run()
+            return None
+        try:
+            if live is None:
+                self._served.check(wanted)
+            return await self._runs.start(wanted)
+        except (ToolArgumentsError, ConfigurationError) as error:
+            raise Refused(422, str(error)) from error
+        except RunBusy as error:
+            raise Refused(409, str(error)) from error
+        except (RunError, ValueError) as error:
+            raise Refused(422, str(error)) from error
+
+    async def watch(self, asked: Asked) -> Answer:
+        """The events after those that the viewer has."""
+        after = read_event_id(asked.headers.get("last-event-id") or asked.query.get("after"))
+        if self._runs.find_log(asked.user, asked.run) is not None:
+            return self.stream_events(asked, asked.run, after)
+        found = await asyncio.to_thread(records.find_run, self._journal, asked.user, asked.run)
+        if found is None:
+            raise records.no_run()
+        status = records.say_status(found)
+        if status != "running" and not await asyncio.to_thread(self._journal.event_rows, asked.run, after, None, 1):
+            return Response(status_code=204, headers={"flowkit-run": asked.run, "flowkit-run-status": status})
+        return self.stream_events(asked, asked.run, after, run_status=status)
+
+    def stream_events(
+        self, asked: Asked, run_id: str, after: int, *, status: int = 200, run_status: str = "running"
+    ) -> Answer:
+        """A response with the run's events."""
+        follower = self.make_follower(asked.user, run_id, after)
+        headers = {"flowkit-run-status": run_status}
+        return self.stream(asked, run_id, EventStream(follower), headers, status=status)
+
+    def make_follower(self, user: str | None, run_id: str, after: int = -1) -> Follower:
+        """A reader of this user's run, live here or not."""
+        return Follower(
+            run_id,
+            lambda: self._runs.find_log(user, run_id),
+            journal=self._journal,
+            after=after,
+            keep_alive_s=self._bounds.keep_alive_s,
+            poll_s=self._bounds.poll_s,
+            is_leaving=lambda: self._runs.is_leaving,
+        )
+
+    def stream(
+        self,
+        asked: Asked,
+        run_id: str,
+        stream: ByteStream,
+        headers: Mapping[str, str],
+        *,
+        status: int = 200,
+        on_end: Callable[[], None] | None = None,
+    ) -> Answer:
+        """A response that counts among the user's streams until it ends; raises `Refused` with 429 for one too many."""
+        if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
+            raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
+        key = object()
+        self._owners[key], self._streams[key] = asked.user, stream
+
+        def end() -> None:
+            del self._owners[key], self._streams[key]
+            if on_end is not None:
+                on_end()
+
+        return StreamAnswer(stream, {"flowkit-run": run_id, **headers}, end, status)
+
+    async def close_streams(self) -> None:
+        """End every stream after what it has been given."""
+        for stream in list(self._streams.values()):
+            await stream.aclose()
+
+    async def list_runs(self, asked: Asked) -> Answer:
+        """The user's runs, newest first."""
+        try:
+            before = float(asked.query["before"]) if "before" in asked.query else None
+        except ValueError:
+            raise Refused(422, "before: expected the `next` of a list") from None
+        status, session = asked.query.get("status"), asked.query.get("session")
+        found = await asyncio.to_thread(
+            records.list_runs,
+            self._journal,
+            asked.user,
+            self._served.targets.keys(),
+            status=status,
+            session=session,
+            before=before,
+        )
+        return JSONResponse(found)
+
+    async def show(self, asked: Asked) -> Answer:
+        """One run."""
+        return JSONResponse(records.details_to_json(await self._get(asked)))
+
+    async def show_call(self, asked: Asked) -> Answer:
+        """One call with its whole result; its name is a query parameter, since names hold slashes."""
+        details = await self._get(asked)
+        return JSONResponse(records.call_to_json(details, asked.query.get("name", "")))
+
+    async def decide(self, asked: Asked) -> Answer:
+        """Decide on a call that waits; when nothing else waits, the run goes on by itself."""
+        body: Decide = asked.body
+        await self.decide_on(
+            asked, asked.run, body.call, approved=body.approved is True, reason=body.reason, changes=body.changes
+        )
+        return JSONResponse({"run": asked.run}, 202)
+
+    async def decide_on(
+        self,
+        asked: Asked,
+        run_id: str,
+        call: str,
+        *,
+        approved: bool,
+        reason: str | None = None,
+        changes: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write down the decision, and go on where all is decided; raises `Refused`: 404, 409, 422."""
+        details = await self._get(asked, run_id)
+        approval = details.approvals.get(call)
+        if approval is None:
+            raise Refused(404, "nothing is asked about that call")
+        if approval.decision is not None:
+            raise Refused(409, "it was decided already", details={"decided": records.approval_to_json(approval)})
+        arguments: JSON = None
+        if approved and changes:
+            asked_for = approval.arguments if isinstance(approval.arguments, dict) else {}
+            arguments = {**asked_for, **records.as_json(changes)}
+            try:
+                self._served.check_arguments(details.summary.name, approval.name, arguments)
+            except ToolArgumentsError as error:
+                raise Refused(422, str(error)) from error
+        live = self._runs.find(asked.user, run_id)
+        changed = arguments if isinstance(arguments, dict) else None
+        decision = Approve(changed, asked.user) if approved else Deny(reason or "", asked.user)
+        if live is not None and await self._decide_live(live, call, decision):
+            return
+        if details.summary.status in records.OVER:
+            raise Refused(409, f"the run is {details.summary.status}")
+        try:
+            await asyncio.to_thread(
+                self._journal.decide,
+                run_id,
+                call,
+                approved=approved,
+                by=asked.user or "",
+                reason=reason or "",
+                arguments=arguments,
+            )
+        except RunError:
+            approval = (await self._get(asked, run_id)).approvals[call]
+            raise Refused(
+                409, "it was decided already", details={"decided": records.approval_to_json(approval)}
+            ) from None
+        await self._go_on_if_decided(asked, run_id)
+
+    async def _decide_live(self, live: Live, call: str, decision: Approve | Deny) -> bool:
+        """Tell the run itself; False when it has just ended to wait, so that the journal takes the decision."""
+        if call in live.decided:
+            raise Refused(409, "it was decided already", details={"decided": _say_decision(call, live.decided[call])})
+        if live.handle is None:
+            return False
+        try:
+            live.handle.decide(call, decision)
+        except KeyError:
+            if live.task is not None:
+                await asyncio.wait([live.task], timeout=self._bounds.body_s)
+            if live.task is None or not live.task.done():
+                raise Refused(409, "it doesn't wait now") from None
+            return False
+        except ToolArgumentsError as error:
+            raise Refused(422, str(error)) from error
+        live.decided[call] = decision
+        return True
+
+    async def cancel(self, asked: Asked) -> Answer:
+        """Stop the run; its stream tells how each call ended."""
+        live = self._runs.find(asked.user, asked.run)
+        if live is not None and live.handle is not None:
+            live.handle.cancel()
+            return JSONResponse({"run": asked.run}, 202)
+        details = await self._get(asked)
+        self._check_goes_on(details)
+        try:
+            held = await self._journal.open_run(
+                asked.run,
+                name=details.summary.name,
+                code=details.code,
+                user=asked.user,
+                session=details.summary.session,
+                allow_changed=True,
+            )
+            await held.finish("cancelled", None, "it was cancelled while it stood still", details.messages)
+        except RunBusy as error:
+            raise Refused(409, str(error)) from error
+        return JSONResponse({"run": asked.run}, 202)
+
+    async def resume(self, asked: Asked) -> Answer:
+        """Go on with a run that was stopped, or whose questions are decided."""
+        if self._runs.find(asked.user, asked.run) is None:
+            details = await self._get(asked)
+            self._check_goes_on(details)
+            if any(approval.decision is None for approval in details.approvals.values()):
+                raise Refused(409, "it waits for a person: decide first")
+            await self._go_on(details)
+        return JSONResponse({"run": asked.run}, 202)
+
+    async def resolve(self, asked: Asked) -> Answer:
+        """Settle a write in doubt; when no other is, the run goes on by itself."""
+        body: Resolve = asked.body
+        resolution = _read_resolution(body)
+        await self._get(asked)
+        try:
+            settled = await asyncio.to_thread(
+                self._journal.resolve, asked.run, body.call, resolution, by=asked.user or ""
+            )
+        except RunError as error:  # it is driven, or not in doubt
+            raise Refused(409, str(error)) from error
+        if settled.resources:
+            await open_default_cache().bump(settled.resources)
+        await self._go_on_if_decided(asked, asked.run)
+        return JSONResponse({"run": asked.run}, 202)
+
+    async def _get(self, asked: Asked, run_id: str | None = None) -> RunDetails:
+        try:
+            return await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id or asked.run)
+        except StoreError as error:
+            raise Refused(500, str(error)) from error
+
+    async def _go_on_if_decided(self, asked: Asked, run_id: str) -> None:
+        details = await self._get(asked, run_id)
+        is_open = any(approval.decision is None for approval in details.approvals.values())
+        is_in_doubt = any(node.state == "in_doubt" for node in details.nodes.values())
+        if not (is_open or is_in_doubt or details.summary.is_held or details.summary.status in records.OVER):
+            await self._go_on(details)
+
+    async def _go_on(self, details: RunDetails) -> None:
+        if details.summary.name not in self._served.targets:
+            raise Refused(409, f"this server has no {details.summary.name!r}")
+        try:
+            await self._runs.start(go_on_with(details))
+        except (ToolArgumentsError, ConfigurationError, RunError) as error:
+            raise Refused(409, str(error)) from error
+
+    def _check_goes_on(self, details: RunDetails) -> None:
+        status = records.say_status(details.summary)
+        if status in records.OVER:
+            raise Refused(409, f"the run is {status}")
+        if details.summary.is_held:
+            raise Refused(409, "another process drives it")
+
+
+def _say_decision(call: str, decision: Approve | Deny) -> dict[str, JSON]:
+    reason = decision.reason if isinstance(decision, Deny) else ""
+    return {"call": call, "approved": isinstance(decision, Approve), "by": decision.by, "reason": reason}
+
+
+def _read_resolution(body: Resolve) -> Resolution:
+    match body.resolution:
+        case "done":
+            return Done(records.as_json({"value": body.value})["value"])
+        case "retry":
+            return Retry()
+        case "fail":
+            return Fail(body.error or "a person said that it failed")

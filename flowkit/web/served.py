@@ -1,0 +1,172 @@
+"""The agents and recipes that a server runs, by their names, and how a run of one is started.
+
+The one place that knows the two kinds apart.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowkit.agent import Agent
+from flowkit.apps import App, load_app
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError, RunError
+from flowkit.journal import Journal, RunDetails
+from flowkit.models.base import Model
+from flowkit.models.default import DefaultModel
+from flowkit.recipes import Recipe
+from flowkit.web.following import HasLog
+
+Target = Agent[Any] | Recipe[..., Any]
+Servable = App | Target | str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A run to start: what is said to an agent, or the inputs of a recipe; neither, to go on with one."""
+
+    target: str
+    user: str | None
+    run_id: str
+    message: str | None = None
+    inputs: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    session: str | None = None
+    history: tuple[Mapping[str, JSON], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is served. `model` is asked in place of `DefaultModel`s, and of all where `replaces_all`."""
+
+    targets: Mapping[str, Target]
+    app: App | None = None
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    model: Model | None = None
+    replaces_all: bool = False
+
+    def choose(self, name: str | None) -> str:
+        """The name that is meant: the first where none is given. Raises `KeyError`."""
+        if name is None:
+            return next(iter(self.targets))
+        _ = self.targets[name]
+        return name
+
+    def find_user(self, user: str | None) -> str | None:
+        """Whose runs they are where nobody logs in: who is named, or the app's default."""
+        return user if self.app is None else self.app.find_user(user)
+
+    @asynccontextmanager
+    async def open(self, user: str | None) -> AsyncGenerator[object]:
+        """The data of one run; raises `ConfigurationError` when it can't be had."""
+        if self.app is None:
+            yield None
+            return
+        async with self.app.open(self.options, user) as (data, _):
+            yield data
+
+    def check(self, wanted: Wanted) -> None:
+        """Raise `ToolArgumentsError` for inputs that the recipe doesn't take, `RunError` for a message to a recipe."""
+        target = self.targets[wanted.target]
+        if isinstance(target, Recipe):
+            if wanted.message is not None:
+                raise RunError(f"recipe {wanted.target!r} takes inputs, no message")
+            target.read_inputs(wanted.inputs)
+        elif not (wanted.message or "").strip():
+            raise RunError(f"agent {wanted.target!r} takes a message")
+
+    def start(self, wanted: Wanted, data: object, journal: Journal) -> HasLog:
+        """Start the run in the loop that runs here."""
+        target = self.targets[wanted.target]
+        if isinstance(target, Recipe):
+            return target.start(
+                wanted.inputs,
+                data=data,
+                user=wanted.user,
+                session=wanted.session,
+                run_id=wanted.run_id,
+                journal=journal,
+                model=self._replace_models(target),
+            )
+        with target.override(model=self._replace_model(target.model), journal=journal):
+            return target.start(
+                wanted.message,
+                data=data,
+                user=wanted.user,
+                session=wanted.session,
+                run_id=wanted.run_id,
+                history=wanted.history,
+            )
+
+    def check_arguments(self, target: str, tool: str, arguments: Mapping[str, JSON]) -> None:
+        """Raise `ToolArgumentsError` for arguments that the tool of a call doesn't take."""
+        found = self._find_tool(target, tool)
+        # What fills its needs isn't among them, and a secret only as its mask: the run itself checks those.
+        if found is not None and not found.needs and not found.secrets:
+            found.validate(arguments)
+
+    def name_model(self, target: Agent[Any]) -> str:
+        """Who answers for this agent."""
+        return (self._replace_model(target.model) or target.model).name
+
+    def _find_tool(self, target: str, tool: str) -> Any:
+        owner = self.targets.get(target)
+        if isinstance(owner, Recipe):
+            return owner.plan.tools.get(tool)
+        return None if owner is None else owner.tools.get(tool)
+
+    def _replace_model(self, own: Model) -> Model | None:
+        is_replaced = self.replaces_all or isinstance(own, DefaultModel)
+        return self.model if is_replaced else None
+
+    def _replace_models(self, target: Recipe[..., Any]) -> Mapping[str, Model]:
+        models = {name: self._replace_model(request.agent.model) for name, request in target.plan.requests.items()}
+        return {name: model for name, model in models.items() if model is not None}
+
+    @property
+    def models(self) -> list[Model]:
+        """All models that are asked."""
+        found: list[Model] = []
+        for target in self.targets.values():
+            if isinstance(target, Recipe):
+                found += [request.agent.model for request in target.plan.requests.values()]
+            else:
+                found.append(target.model)
+        return found
+
+
+def go_on_with(details: RunDetails) -> Wanted:
+    """What starts a run of the journal again."""
+    summary = details.summary
+    inputs = details.inputs if isinstance(details.inputs, dict) else {}
+    return Wanted(summary.name, summary.user, summary.run_id, inputs=inputs, session=summary.session)
+
+
+def make_served(servable: Servable | Iterable[Target], options: Mapping[str, str] | None = None) -> Served:
+    """What an app, a path of one, an agent, a recipe or several of these offer, by name.
+
+    Raises `ConfigurationError` where two have one name, or there is none.
+    """
+    app = None
+    if isinstance(servable, (str, Path)):
+        servable = load_app(str(servable))
+    if isinstance(servable, App):
+        app = servable
+        chosen = {**app.agents, **app.recipes}
+        if app.selected is not None:
+            if app.selected not in chosen:
+                raise ConfigurationError(f"{app.path} has no agent and no recipe {app.selected!r}")
+            chosen = {app.selected: chosen[app.selected]}
+        targets = list(dict.fromkeys(chosen.values()))
+    elif isinstance(servable, (Agent, Recipe)):
+        targets: list[Target] = [servable]
+    else:
+        targets = list(servable)
+    names = [target.name for target in targets]
+    if not targets:
+        raise ConfigurationError(f"{'it' if app is None else app.path} has no agent and no recipe to serve")
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ConfigurationError(f"two agents or recipes are called {double!r}; name them apart, Agent(…, name=…)")
+    return Served(dict(zip(names, targets, strict=True)), app, options or {})

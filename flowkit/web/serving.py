@@ -1,0 +1,132 @@
+"""`serve_app`: agents and recipes as an ASGI app, alone or mounted in another."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Self, cast
+
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from flowkit.errors import ConfigurationError
+from flowkit.journal import Journal, default_journal_path
+from flowkit.web.app_routes import AppRoutes
+from flowkit.web.bounds import Bounds
+from flowkit.web.endpoints import Endpoint, Refused
+from flowkit.web.guard import SECURITY_HEADERS, GetUser, Guard, Token
+from flowkit.web.live_runs import LiveRuns
+from flowkit.web.run_routes import RunRoutes
+from flowkit.web.served import Servable, Served, Target, make_served
+
+logger = logging.getLogger("flowkit.web")
+
+
+class WebApp:
+    """The ASGI app; `aclose` lets go of its runs, which its host calls when it ends."""
+
+    def __init__(
+        self,
+        served: Served,
+        journal: Journal,
+        access: Token | GetUser,
+        *,
+        hosts: Collection[str] | None = None,
+        origins: Collection[str] = (),
+        bounds: Bounds | None = None,
+        owns_journal: bool = False,
+    ) -> None:
+        self.bounds = bounds or Bounds()
+        self.journal = journal
+        self.runs = LiveRuns(served, journal, self.bounds.runs)
+        self._routes = RunRoutes(served, journal, self.runs, self.bounds)
+        self.endpoints: list[Endpoint] = [*self._routes.list_endpoints(), *AppRoutes(served).list_endpoints()]
+        self._guard = Guard(self.endpoints, access, self.bounds, hosts=hosts, origins=origins)
+        self._owns_journal = owns_journal
+        self._is_closed = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "lifespan":
+                await self._live(receive, send)
+            case "http":
+                await self._answer(scope, receive, _add_headers(send))
+            case _:
+                await send({"type": "websocket.close", "code": 1008})
+
+    async def aclose(self) -> None:
+        """Let go of the runs and end the streams; other processes can go on with what has not ended."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self.runs.leave(self.bounds.grace_s)
+        await self._routes.close_streams()
+        if self._owns_journal:
+            self.journal.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._guard.admit(scope, receive, send)
+        except Refused as refused:
+            answer = refused.answer()
+        except Exception:  # whatever it is, its text is for the log and not for the client
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            answer = JSONResponse({"error": "it failed; the server's log says why"}, 500)
+        await answer(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The beginning and the end, where a server runs this app itself and doesn't mount it."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def serve_app(
+    app: Servable | Iterable[Target],
+    *,
+    get_user: GetUser,
+    journal: Journal | str | Path | None = None,
+    data: Mapping[str, str] | None = None,
+    hosts: Collection[str] | None = None,
+    origins: Collection[str] = (),
+    bounds: Bounds | None = None,
+) -> WebApp:
+    """An ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
+
+    `app` is an agent, a recipe, several of them, or a file with them, whose `open_data` takes the user and `data`.
+    `get_user` gives the user of a Starlette `Request`, None where nobody is logged in; nobody sees another's runs.
+    `journal` keeps the runs, in the usual place unless named. `hosts` are the values of the `Host` header that are
+    answered, all where left out; `origins` are those of other sites whose pages may ask. Call `aclose` when your app
+    ends, or let the server's lifespan do it where this app stands alone.
+
+    Raises `ConfigurationError` for an app with nothing to serve.
+    """
+    if not callable(get_user):
+        raise ConfigurationError("serve_app(…, get_user=…) takes a function that gives a request's user")
+    served = make_served(app, data)
+    owns = not isinstance(journal, Journal)
+    opened = Journal(journal or default_journal_path()) if not isinstance(journal, Journal) else journal
+    return WebApp(served, opened, get_user, hosts=hosts, origins=origins, bounds=bounds, owns_journal=owns)
+
+
+def _add_headers(send: Send) -> Send:
+    """Every response says what a browser may do with it."""
+    added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = cast("list[tuple[bytes, bytes]]", message.get("headers", []))
+            message = {**message, "headers": [*headers, *added]}
+        await send(message)
+
+    return send_with_headers

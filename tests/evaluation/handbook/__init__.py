@@ -1,0 +1,29 @@
+"""A company's handbook in Korean and English, with a question for each section, in other words than the section's."""
+
+import json
+from pathlib import Path
+
+from flowkit.context import Context
+from knowledge import CANDIDATES, Library, rank_passages, update_index
+
+FOLDER = Path(__file__).parent
+
+
+def count_right(folder: Path) -> dict[str, dict[int, int]]:
+    """Count, by language, for how many questions the right section is among the first 1 and 3; under 0 all questions.
+
+    The indexes are made in `folder`.
+    """
+    questions = json.loads((FOLDER / "questions.json").read_text(encoding="utf-8"))
+    counted: dict[str, dict[int, int]] = {}
+    for language, rows in questions.items():
+        index, _ = update_index(FOLDER / language, folder / f"{language}.sqlite3")
+        counted[language] = {0: len(rows), 1: 0, 3: 0}
+        for row in rows:
+            query = row["question"]
+            found = index.search_meaning(query, CANDIDATES), index.search_words(query, CANDIDATES)
+            ranked = rank_passages(query, *found, 3, Context(Library(index)))
+            places = [(one.file, one.heading) for one in ranked]
+            for first in (1, 3):
+                counted[language][first] += (row["file"], row["heading"]) in places[:first]
+    return counted
