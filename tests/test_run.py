@@ -371,13 +371,15 @@ def test_decisions_that_come_with_a_second_start_reach_the_run_at_work() -> None
     async def go() -> list[str]:
         script: Script = [call("ask_first", name="tea"), call("look", name="tea")]
         agent = Agent(ScriptedModel([script, "Both."]), tools=[ask_first, look], cache=False)
-        inputs = {"name": "tea"}
         statuses: list[str] = []
-        starts: list[Callable[..., AnyRun]] = [
-            lambda **given: agent.start("go", run_id="a", **given),
-            lambda **given: both.start(inputs, run_id="b", cache=False, **given),
-        ]
-        for start in starts:
+
+        def start_asking(**given: Any) -> AnyRun:
+            return agent.start("go", run_id="a", **given)
+
+        def start_both(**given: Any) -> AnyRun:
+            return both.start({"name": "tea"}, run_id="b", cache=False, **given)
+
+        for start in (start_asking, start_both):
             run = start()
             await asyncio.sleep(1)
             assert start(decisions={run.pending[0].id: Approve()}) is run

@@ -8,10 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from flowkit.recipes.run import RecipeRun
+
 import shop
 from flowkit import CONTEXT, Agent, Context, Journal, Limits, Run, ToolError, codec, recipe, step, tool
 from flowkit.codec import JSON
-from flowkit.recipes.run import RecipeRun
 from flowkit.testing import CUT, ScriptedModel, call, raw_call, thinking
 
 Log = list[dict[str, JSON]]
