@@ -315,10 +315,10 @@ def test_a_recipe_that_is_started_twice_under_one_id_runs_once() -> None:
 
 def test_a_recipe_at_work_is_not_joined_with_other_inputs() -> None:
     async def go() -> None:
-        first = look_twice.start({"name": "tea"}, run_id="r", cache=False)
+        first = look_twice.start({"name": "tea"}, user="Ann", run_id="r", cache=False)
         try:
             with pytest.raises(RunError, match="run 'r' began with other inputs"):
-                look_twice.start({"name": "rice"}, run_id="r")
+                look_twice.start({"name": "rice"}, user="Ann", run_id="r")
         finally:
             first.cancel()
             await first.wait()
@@ -374,10 +374,10 @@ def test_decisions_that_come_with_a_second_start_reach_the_run_at_work() -> None
         statuses: list[str] = []
 
         def start_asking(**given: Any) -> AnyRun:
-            return agent.start("go", run_id="a", **given)
+            return agent.start("go", user="Ann", run_id="a", **given)
 
         def start_both(**given: Any) -> AnyRun:
-            return both.start({"name": "tea"}, run_id="b", cache=False, **given)
+            return both.start({"name": "tea"}, user="Ann", run_id="b", cache=False, **given)
 
         for start in (start_asking, start_both):
             run = start()

@@ -26,6 +26,7 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError
 from flowkit.history import read_history, unanswered
+from flowkit.identity import RunIdentity
 from flowkit.journal import Journal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, ToolChoice
@@ -150,9 +151,9 @@ class Agent(Generic[OutputT]):
         """Start a run that owns its task; needs a running event loop.
 
         With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
-        message denies them. If this user already has a run with this `run_id`, return that run. If the journal knows
-        it, resume it; give the same `data` and `user` then, and no message. Raises `ValueError` for a message or a
-        history that can't be read.
+        message denies them. If this user has a run with this `run_id` at work in this session, return that run; with
+        no `user` nobody joins. If the journal knows it, resume it; give the same `data` and `user` then, and no
+        message. Raises `ValueError` for a message or a history that can't be read.
         """
         check_option_names(options, AgentRunOptions, "a run")
         chosen = cast(AgentRunOptions, {**self._options, **options})
@@ -163,7 +164,7 @@ class Agent(Generic[OutputT]):
             # As chat clients send it: the whole conversation, its last message the new one.
             message, messages = last.content, messages[:-1]
         said = None if message is None else read_content(message)
-        at_work = self._at_work.find(run_id, user)
+        at_work = self._at_work.find(RunIdentity(user, session, run_id or ""))
         if at_work is not None:
             at_work.add_decisions(decisions)
             return at_work
@@ -251,7 +252,7 @@ class Agent(Generic[OutputT]):
     def _launch(self, plan: AgentPlan[OutputT], context: Context[Any], given: Given) -> Run[AgentResult[OutputT]]:
         check_identity(plan.tools, context.user, context.session)
         work = AgentWork(plan, open_log(context.run_id), context, given)
-        return self._at_work.start(work, context.user)
+        return self._at_work.start(work, context.identity)
 
     def _make_plan(self, options: AgentRunOptions) -> AgentPlan[OutputT]:
         """The plan of a run: what the agent was made with, the run's options, and above all what is overridden."""

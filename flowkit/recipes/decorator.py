@@ -17,6 +17,7 @@ from typing_extensions import ParamSpec, Unpack
 from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
+from flowkit.identity import RunIdentity
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options
@@ -105,22 +106,23 @@ class Recipe(Generic[P, R_co]):
     ) -> Run[RecipeResult[R_co]]:
         """Start a run that owns its task; needs a running event loop.
 
-        If this user already has a run with this `run_id`, return that run. If the journal knows it, resume it. Raises
-        `ToolArgumentsError` for inputs that don't fit, `RunError` for others than the run at work began with,
+        If this user has a run with this `run_id` at work in this session, return that run; with no `user` nobody
+        joins. If the journal knows it, resume it. Raises `ToolArgumentsError` for inputs that don't fit, `RunError` for others than the run at work began with,
         `ConfigurationError` for a run without the identity that a tool's scope needs.
         """
         check_option_names(options, RecipeRunOptions, "a run of a recipe")
         chosen = cast(RecipeRunOptions, {**self._options, **options})
         values = self.read_inputs({} if inputs is None else inputs)
-        resumed, user = chosen.get("resume"), chosen.get("user")
-        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id)
-        at_work = self._at_work.find(run_id, user, values)
+        resumed = chosen.get("resume")
+        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id) or make_run_id()
+        identity = RunIdentity(chosen.get("user"), chosen.get("session"), run_id)
+        at_work = self._at_work.find(identity, values)
         if at_work is not None:
             at_work.add_decisions(chosen.get("decisions", {}))
             return at_work
         check_options(self.plan, chosen, values)
-        work = RecipeWork(self.plan, values, chosen, open_log(run_id or make_run_id()))
-        return self._at_work.start(work, user, values)
+        work = RecipeWork(self.plan, values, chosen, open_log(run_id))
+        return self._at_work.start(work, identity, values)
 
     def stream(
         self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 from flowkit.errors import ConfigurationError, RunError
 from flowkit.events import Event, RunStatus
 from flowkit.executor import Decision
+from flowkit.identity import RunIdentity
 from flowkit.runs.driving import Work, drive
 from flowkit.runs.results import Pending, RunResult
 
@@ -82,23 +83,23 @@ class RunsAtWork(Generic[ResultT]):
     """The runs of one agent or recipe that go on in this process: a second start under a `run_id` joins the first."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[str | None, str], tuple[Run[ResultT], object]] = {}
+        self._runs: dict[RunIdentity, tuple[Run[ResultT], object]] = {}
 
-    def find(self, run_id: str | None, user: str | None, inputs: object = None) -> Run[ResultT] | None:
-        """This user's run of this id, if it goes on; raises `RunError` for one that began with other inputs."""
-        found = None if run_id is None else self._runs.get((user, run_id))
+    def find(self, identity: RunIdentity, inputs: object = None) -> Run[ResultT] | None:
+        """The run of this identity, if it goes on; raises `RunError` for one that began with other inputs."""
+        found = self._runs.get(identity)
         if found is None:
             return None
         run, began_with = found
         if inputs != began_with:
-            raise RunError(f"run {run_id!r} began with other inputs")
+            raise RunError(f"run {identity.run_id!r} began with other inputs")
         return run
 
-    def start(self, work: Work[ResultT], user: str | None, inputs: object = None) -> Run[ResultT]:
-        """Start a run, which others find until it has ended."""
-        key = (user, work.log.run_id)
-        run = Run(work, on_end=lambda: self._runs.pop(key, None))
-        self._runs[key] = run, inputs
+    def start(self, work: Work[ResultT], identity: RunIdentity, inputs: object = None) -> Run[ResultT]:
+        """Start a run; others find it until it has ended, where it is known to be the same user's."""
+        run = Run(work, on_end=lambda: self._runs.pop(identity, None))
+        if identity.can_be_joined:
+            self._runs[identity] = run, inputs
         return run
 
 
