@@ -16,7 +16,8 @@ FlowkitError
 ├── RunError                  a run that can't start or go on
 │   ├── RunBusy               another process drives it
 │   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
-│   └── InDoubt               a write may have happened; a person or its probe decides
+│   ├── InDoubt               a write may have happened; a person or its probe decides
+│   └── RunNotDone            the output of a run that isn't done; `.status`
 └── StoreError                the cache or the journal can't be opened or written
 """
 
@@ -153,6 +154,18 @@ class CodeChanged(RunError):
 
 class InDoubt(RunError):
     """A write may or may not have happened; its probe or a person decides."""
+
+
+class RunNotDone(RunError):
+    """The output was asked of a run that ended without one; `.status` is how it ended."""
+
+    def __init__(self, run_id: str, status: str, why: str = "") -> None:
+        super().__init__(
+            f"run {run_id!r} has no output, its status is {status!r}{f': {why}' if why else ''}"
+            " (look at result.status first, or take result.output_or_none)"
+        )
+        self.run_id = run_id
+        self.status = status
 
 
 class StoreError(FlowkitError):

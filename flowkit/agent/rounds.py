@@ -13,23 +13,24 @@ from typing import Any, Generic, TypeVar
 
 from flowkit import events
 from flowkit.agent.answer_message import explain_stop
-from flowkit.agent.limits import LimitReached, Meter
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
+from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
 from flowkit.agent.requests import make_request
-from flowkit.agent.run import Given, Plan
 from flowkit.agent.run_record import PastTurn, RunRecord
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, ModelError
-from flowkit.events import EventLog, RunStatus
+from flowkit.errors import ModelError
+from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.history import call_ids, count_turns, mend, unanswered
 from flowkit.messages import AssistantMessage, Message, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.routing import name_answerer
+from flowkit.runs.driving import Stopped
+from flowkit.runs.limits import LimitReached, Meter
 
 OutputT = TypeVar("OutputT")
 
@@ -37,20 +38,12 @@ LONGEST_WAIT_S = 60.0
 """A server that asks to wait longer than this before the next attempt ends the run instead."""
 
 
-class Stopped(Exception):
-    """The rounds can't go on by themselves; `status` says why."""
-
-    def __init__(self, status: RunStatus, error: FlowkitError | None = None) -> None:
-        self.status: RunStatus = status
-        self.error = error
-
-
 class Rounds(Generic[OutputT]):
     """One run's conversation with its model; `messages` is all that was said, the history included."""
 
     def __init__(
         self,
-        plan: Plan[OutputT],
+        plan: AgentPlan[OutputT],
         log: EventLog,
         context: Context[Any],
         given: Given,

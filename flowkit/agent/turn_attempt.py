@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from flowkit import events
 from flowkit.agent.answer_message import make_message, seal_again
 from flowkit.agent.model_references import link, unwrap_literal
-from flowkit.agent.run import Plan
+from flowkit.agent.plan import AgentPlan
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, ToolArgumentsError
@@ -84,7 +84,7 @@ class Attempt:
 
     def __init__(
         self,
-        plan: Plan[Any],
+        plan: AgentPlan[Any],
         executor: Executor,
         log: EventLog,
         tools: Toolset,
