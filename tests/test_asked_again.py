@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from flowkit import Agent, FallbackModel, ModelError, OpenAIModel, ScriptedModel, tool
-from flowkit.agent.run import AgentResult
+from flowkit import Agent, AgentResult, FallbackModel, ModelError, OpenAIModel, ScriptedModel, tool
 from flowkit.events import Event, TurnFinished, TurnRetried
 from flowkit.messages import Usage
 from flowkit.models.base import CallDelta, Delta, FinishDelta, ProviderDelta, ThinkingDelta
