@@ -16,11 +16,12 @@ FlowkitError
 ├── RunError                  a run that can't start or go on
 │   ├── RunBusy               another process drives it
 │   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
-│   └── InDoubt               a write may have happened; a person or its probe decides
+│   ├── InDoubt               a write may have happened; a person or its probe decides
+│   └── RunNotDone            the output of a run that isn't done; `.status`
 └── StoreError                the cache or the journal can't be opened or written
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class FlowkitError(Exception):
@@ -104,7 +105,8 @@ class ModelError(FlowkitError):
     """The model's server refused, failed or broke off.
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
-    long the server asked to wait, `.body` what it said (parsed JSON or text).
+    long the server asked to wait, `.body` what it said (parsed JSON or text). `.request_id` is the number under which
+    its people find the request, `.limits` are the headers that tell of rate limits.
     """
 
     def __init__(
@@ -115,8 +117,12 @@ class ModelError(FlowkitError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         body: object = None,
+        request_id: str | None = None,
+        limits: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        self.request_id = request_id
+        self.limits = dict(limits or {})
         self.status = status
         self.retryable = retryable
         self.retry_after_s = retry_after_s
@@ -145,6 +151,18 @@ class CodeChanged(RunError):
 
 class InDoubt(RunError):
     """A write may or may not have happened; its probe or a person decides."""
+
+
+class RunNotDone(RunError):
+    """The output was asked of a run that ended without one; `.status` is how it ended."""
+
+    def __init__(self, run_id: str, status: str, why: str = "") -> None:
+        super().__init__(
+            f"run {run_id!r} has no output, its status is {status!r}{f': {why}' if why else ''}"
+            " (look at result.status first, or take result.output_or_none)"
+        )
+        self.run_id = run_id
+        self.status = status
 
 
 class StoreError(FlowkitError):

@@ -29,6 +29,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.errors import RunBusy, StoreError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
+from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry, RunJournal
 from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
@@ -199,7 +200,9 @@ def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **o
             log.first_seq = run.first_seq
             log.listen(run.append_event)
             try:
-                async with Executor(tools, log, data=world, run_id="r", journal=dying, slots=2) as executor:
+                async with Executor(
+                    tools, log, data=world, identity=RunIdentity(run_id="r"), journal=dying, slots=2
+                ) as executor:
                     for call in calls:
                         executor.add(call)
                     await executor.wait()

@@ -8,26 +8,29 @@ puts its turns back, and the graph gives what is recorded.
 import asyncio
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.limits import LimitReached, Meter
+from flowkit.agent.answer_message import explain_stop
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
+from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
 from flowkit.agent.requests import make_request
-from flowkit.agent.run import Given, Plan
 from flowkit.agent.run_record import PastTurn, RunRecord
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, ModelError
-from flowkit.events import EventLog, RunStatus
+from flowkit.errors import ModelError
+from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.history import call_ids, count_turns, mend, unanswered
 from flowkit.messages import AssistantMessage, Message, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.routing import name_answerer
+from flowkit.runs.driving import Stopped
+from flowkit.runs.limits import LimitReached, Meter
 
 OutputT = TypeVar("OutputT")
 
@@ -35,20 +38,12 @@ LONGEST_WAIT_S = 60.0
 """A server that asks to wait longer than this before the next attempt ends the run instead."""
 
 
-class Stopped(Exception):
-    """The rounds can't go on by themselves; `status` says why."""
-
-    def __init__(self, status: RunStatus, error: FlowkitError | None = None) -> None:
-        self.status: RunStatus = status
-        self.error = error
-
-
 class Rounds(Generic[OutputT]):
     """One run's conversation with its model; `messages` is all that was said, the history included."""
 
     def __init__(
         self,
-        plan: Plan[OutputT],
+        plan: AgentPlan[OutputT],
         log: EventLog,
         context: Context[Any],
         given: Given,
@@ -148,6 +143,10 @@ class Rounds(Generic[OutputT]):
         await self.tools.refresh()
         turn = self._turn + 1
         attempt, finished = await self._ask(turn)
+        if finished.turn.reason == "content_filter" and finished.nodes:
+            # Nothing of a refused answer counts, also not the calls that were whole before it was refused.
+            self._dropped += attempt.withdraw("the answer was refused")
+            finished = replace(finished, message=replace(finished.message, calls=()), nodes=())
         message, reason, meter = finished.message, finished.turn.reason, self._meter
         self._turn = turn
         meter.turns += 1
@@ -256,7 +255,7 @@ class Rounds(Generic[OutputT]):
         if reason == "length":
             raise LimitReached("the model's answer was cut off at its limit of tokens")
         if reason == "content_filter":
-            raise ModelError("the server's content filter ended the answer")
+            raise ModelError(f"the server's content filter ended the answer{explain_stop(message)}")
         output = self._plan.output
         if output.schema is not None and message.refusal and not message.text:
             # Asked again, it would refuse again.

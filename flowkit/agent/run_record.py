@@ -79,6 +79,11 @@ class RunRecord:
         if self.journal is not None:
             await self.journal.finish(status, output, error, [message.to_json() for message in messages])
 
+    async def close(self) -> None:
+        """Let go of it without an end, for a run that could not begin."""
+        if self.journal is not None:
+            await self.journal.close()
+
 
 def _read_turn(recorded: RecordedTurn) -> PastTurn:
     fields = cast(Mapping[str, JSON], recorded.message)
@@ -86,6 +91,6 @@ def _read_turn(recorded: RecordedTurn) -> PastTurn:
     assert isinstance(message, AssistantMessage)
     nodes = tuple(cast(Sequence[str], fields["nodes"]))
     # A journal of version 1 has what the turn alone used, and no cost.
-    spent = Usage(**cast(Mapping[str, int], fields["spent"] if "spent" in fields else fields["usage"]))
+    spent = Usage.from_json(cast(Mapping[str, JSON], fields["spent"] if "spent" in fields else fields["usage"]))
     cost_usd = cast(float | None, fields.get("cost_usd"))
     return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cost_usd)

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from flowkit import events
 from flowkit.agent.answer_message import make_message, seal_again
 from flowkit.agent.model_references import link, unwrap_literal
-from flowkit.agent.run import Plan
+from flowkit.agent.plan import AgentPlan
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, ToolArgumentsError
@@ -68,7 +68,7 @@ class Attempt:
 
     def __init__(
         self,
-        plan: Plan[Any],
+        plan: AgentPlan[Any],
         executor: Executor,
         log: EventLog,
         tools: Toolset,
@@ -148,6 +148,12 @@ class Attempt:
         for node in going:
             self._executor.void(node, reason)
         return [node for node in going if self._executor.outcome(node) is None]
+
+    def withdraw(self, reason: str) -> list[str]:
+        """Void all of its calls, also those that wait for `release`; gives those that go on, to be cancelled."""
+        for call in self._calls.values():
+            call.held = None
+        return self.drop(reason)
 
     def _take(self, part: Part) -> None:
         match part:
