@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "models": ("models", "assemble"),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("cli", "display", "web", "apps"),
+    "edges": ("cli", "display", "web", "mcp", "apps"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 

@@ -60,7 +60,7 @@ class Driver(Generic[OutputT]):
             rounds = self._rounds = await self._begin()
             user, session = self._context.user, self._context.session
             self._log.emit(events.RunStarted, plan.name, plan.model.name, user, session)
-            async with limit, rounds.graph, rounds.prefetching:
+            async with limit, plan.tools.opened(self._context), rounds.graph, rounds.prefetching:
                 await rounds.go()
             status = "done"
         except Stopped as stopped:

@@ -19,11 +19,12 @@ _ITSELF = frozenset({int, bool, str, type(None)})
 class ResultType:
     """A return annotation; its adapter and schema are made when they are first asked for."""
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: Any, *, schema: Mapping[str, JSON] | None = None) -> None:
+        """Take a schema that is given in place of the annotation's."""
         self.annotation = annotation
         self._adapter: TypeAdapter[Any] | None = None
-        self._schema: Schema | None = None
-        self._is_read = False
+        self._schema: Schema | None = None if schema is None else dict(schema)
+        self._is_read = schema is not None
 
     @property
     def adapter(self) -> TypeAdapter[Any] | None:
