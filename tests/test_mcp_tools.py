@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,7 +21,7 @@ SERVER = Path(__file__).with_name("mcp_server.py")
 
 
 def make_tools(folder: Path, *words: str, **options: Any) -> MCPTools:
-    return MCPTools.stdio(sys.executable, str(SERVER), str(folder), *words, **{"name": "small", **options})
+    return MCPTools.stdio(sys.executable, str(SERVER), str(folder), *words, **cast(Any, {"name": "small", **options}))
 
 
 def read_lines(folder: Path, name: str) -> list[str]:

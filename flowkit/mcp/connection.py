@@ -194,7 +194,8 @@ class Connection:
 
     async def _connected(self) -> Any:
         """The client, after connecting again where the connection broke; one attempt serves all who wait."""
-        if self._loop is not asyncio.get_running_loop():
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
             raise ConfigurationError(f"the MCP server {self.name!r} was opened in another event loop")
         if self._is_closing:
             raise ToolError(f"{self.name} is closed")
@@ -203,9 +204,9 @@ class Connection:
         if self._client is None:
             if self._clock() < self._rest_until:
                 raise ToolError(f"{self.name} is not reachable")
-            self._client = self._loop.create_future()
+            self._client = loop.create_future()
             self._broken = asyncio.Event()
-            self._owner = self._loop.create_task(self._own(self._client, self._broken), name=f"MCP server {self.name}")
+            self._owner = loop.create_task(self._own(self._client, self._broken), name=f"MCP server {self.name}")
         client = self._client
         try:
             return await asyncio.shield(client)

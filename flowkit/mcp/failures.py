@@ -1,5 +1,7 @@
 """Failures of MCP calls, by what they mean: did the call run, may it have run, did it not."""
 
+from typing import cast
+
 from flowkit.errors import FlowkitError
 
 CONNECTION_CLOSED = -32000
@@ -46,16 +48,22 @@ def read_failure(error: BaseException) -> FlowkitError | None:
 
 def unwrap(error: BaseException) -> BaseException:
     """Take an error out of groups that hold nothing else."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    inner = _members(error)
+    while len(inner) == 1:
+        error = inner[0]
+        inner = _members(error)
     return error
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    return cast(tuple[BaseException, ...], error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
 
 
 def explain(error: BaseException) -> str:
     """Say an error in one line; of a group its first."""
     error = unwrap(error)
-    while isinstance(error, BaseExceptionGroup):
-        error = unwrap(error.exceptions[0])
+    while members := _members(error):
+        error = unwrap(members[0])
     text = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError):
         return f"there is no command {error.filename!r}" if error.filename else "there is no such command"

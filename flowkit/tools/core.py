@@ -226,7 +226,7 @@ class Tool(Generic[P, R_co]):
         """A tool of a definition as it stands in a request: nested under `function`, or flat."""
         wire = read_definition(definition)
         return cls.from_schema(
-            wire.name, wire.description, wire.parameters, handler, **{"strict": wire.strict} | options
+            wire.name, wire.description, wire.parameters, handler, **cast(Any, {"strict": wire.strict} | options)
         )
 
     def validate(
