@@ -62,7 +62,13 @@ def responses(*events: tuple[str, dict[str, Any]], end: str | None = "completed"
 
 def anthropic(*deltas: dict[str, Any], stop: str | None = "end_turn", start: dict[str, Any] | None = None) -> bytes:
     """A body of the Messages API with one block: text, or what `start` says."""
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 9}}
+    message: dict[str, Any] = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "usage": {"input_tokens": 9},
+    }
     sent = [event({"type": "message_start", "message": message})]
     block = start or {"type": "text", "text": ""}
     sent.append(event({"type": "content_block_start", "index": 0, "content_block": block}))

@@ -34,8 +34,12 @@ MARK = {"type": "ephemeral"}
 
 def build(*messages: Message, settings: Settings = SETTINGS, **fields: Any) -> dict[str, Any]:
     body = build_anthropic_body(ModelRequest(messages, **fields), settings)
-    check(body, HEADERS, lambda thinking, body: f"signed {thinking}")
+    check(body, HEADERS, sign)
     return cast(dict[str, Any], body)
+
+
+def sign(thinking: str, body: dict[str, Any]) -> str:
+    return f"signed {thinking}"
 
 
 def mine(kind: str, data: Any, source: str = SETTINGS.source) -> ProviderData:
@@ -155,8 +159,8 @@ def test_a_call_keeps_who_called_it_and_its_container_goes_on() -> None:
 
 
 def test_a_server_tool_without_its_result_stays_behind() -> None:
-    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
-    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    search: dict[str, Any] = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    found: dict[str, Any] = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
     cited = {"type": "text", "text": "Sun.", "citations": [{"type": "web_search_result_location"}]}
     marks = (mine("server_tool_use", search), mine("web_search_tool_result", found), mine("text", cited))
     whole = build(HI, AssistantMessage("Sun.", provider=marks), HI)["messages"][1]["content"]
@@ -278,7 +282,7 @@ def answers(draw: st.DrawFn) -> AssistantMessage:
             said += (text := draw(texts))
             marks.append(mine("text", {"type": "text", "text": text}, source))
         if draw(st.booleans()):
-            search = {"type": "server_tool_use", "id": f"srv_{id}", "name": "web_search", "input": {}}
+            search: dict[str, Any] = {"type": "server_tool_use", "id": f"srv_{id}", "name": "web_search", "input": {}}
             marks.append(mine("server_tool_use", search, source))
         if draw(st.booleans()):
             calls.append(RequestedCall(id, draw(names), draw(st.sampled_from(["{}", '{"id": "a"}', "{", "[]", ""]))))

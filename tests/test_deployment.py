@@ -20,7 +20,8 @@ Make = Callable[..., OpenAIModel | AnthropicModel]
 
 
 def chat_model(base_url: str, **settings: Any) -> OpenAIModel:
-    return OpenAIModel("m", **{"base_url": base_url, "api_key": "sk-1", "max_retries": 0, **settings})
+    settings = {"api_key": "sk-1", "max_retries": 0, **settings}
+    return OpenAIModel("m", base_url=base_url, **settings)
 
 
 def responses_model(base_url: str, **settings: Any) -> OpenAIModel:
@@ -28,10 +29,11 @@ def responses_model(base_url: str, **settings: Any) -> OpenAIModel:
 
 
 def anthropic_model(base_url: str, **settings: Any) -> AnthropicModel:
-    return AnthropicModel("claude-x", **{"base_url": base_url, "api_key": "sk-1", "max_retries": 0, **settings})
+    settings = {"api_key": "sk-1", "max_retries": 0, **settings}
+    return AnthropicModel("claude-x", base_url=base_url, **settings)
 
 
-HELLO = {
+HELLO: dict[Make, bytes] = {
     chat_model: chat({"content": "Hello"}, finish="stop"),
     responses_model: responses(("output_text.delta", {"output_index": 0, "delta": "Hello"})),
     anthropic_model: anthropic({"type": "text_delta", "text": "Hello"}),
