@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "stores": ("stores", "cache", "journal"),
     "engine": ("executor",),
     "models": ("models", "assemble"),
+    "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
     "edges": ("cli", "display", "web", "mcp", "apps"),

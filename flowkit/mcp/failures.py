@@ -1,7 +1,5 @@
 """Failures of MCP calls, by what they mean: did the call run, may it have run, did it not."""
 
-from typing import cast
-
 from flowkit.errors import FlowkitError
 
 CONNECTION_CLOSED = -32000
@@ -56,7 +54,7 @@ def unwrap(error: BaseException) -> BaseException:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    return cast(tuple[BaseException, ...], error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
+    return getattr(error, "exceptions", ())
 
 
 def explain(error: BaseException) -> str:

@@ -85,20 +85,21 @@ class Meter:
             raise LimitReached(f"the limit of {limits.turns} turns is reached")
         if limits.calls is not None and self.calls > limits.calls:
             raise LimitReached(f"the limit of {limits.calls} calls is reached")
-        self._check_spent()
+        if (reached := self.find_limit()) is not None:
+            raise reached
 
-    def _check_spent(self) -> None:
+    def find_limit(self) -> LimitReached | None:
+        """The limit on what may be spent that is reached, its own or an outer one."""
         limits = self.limits
         if limits.tokens is not None and self.usage.total_tokens >= limits.tokens:
-            raise LimitReached(f"the limit of {limits.tokens} tokens is reached")
+            return LimitReached(f"the limit of {limits.tokens} tokens is reached")
         if limits.cost_usd is not None and self.cost_usd is None:
-            raise LimitReached(
+            return LimitReached(
                 f"the limit of {limits.cost_usd} US dollars can't be kept any longer: an answer didn't say what it took"
             )
         if limits.cost_usd is not None and self.cost_usd is not None and self.cost_usd >= limits.cost_usd:
-            raise LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
-        if self.outer is not None:
-            self.outer._check_spent()
+            return LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
+        return None if self.outer is None else self.outer.find_limit()
 
     @property
     def calls_left(self) -> int | None:

@@ -1,0 +1,69 @@
+"""What a run of an agent or a recipe may be started with; the same names in the same places for both."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from flowkit.cache import Cache, open_default_cache
+from flowkit.errors import ConfigurationError
+from flowkit.events import EventLog
+from flowkit.executor import Decision
+from flowkit.journal import Journal
+from flowkit.runs.limits import Limits
+from flowkit.tools import Tool
+from flowkit.tools.options import to_seconds
+
+
+class RunOptions(TypedDict, total=False):
+    """What every run may be started with, or an agent or a recipe by its `options(…)`.
+
+    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `run_id` names the
+    run. `decisions` answer calls that wait for a person, by the ids of `result.pending`. `cache` keeps results with a
+    TTL: True is the user's cache folder, False none. With a `journal` a run can go on after a crash, under its
+    `run_id`; `allow_changed` lets it although its code changed. `limits` bound what it may spend, and `timeout`, in
+    seconds or as a `timedelta`, how long it may take. `slots` says how many calls run at once, in all or by name.
+    """
+
+    data: object
+    user: str | None
+    session: str | None
+    run_id: str | None
+    decisions: Mapping[str, Decision]
+    cache: Cache | bool
+    journal: Journal | None
+    allow_changed: bool
+    limits: Limits | None
+    timeout: float | timedelta | None
+    slots: int | Mapping[str, int]
+
+
+def find_limits(limits: Limits | None, timeout: float | timedelta | None) -> Limits:
+    """The limits with the time-out among them."""
+    limits = Limits() if limits is None else limits
+    return limits if timeout is None else replace(limits, seconds=to_seconds(timeout))
+
+
+def open_cache(cache: Cache | bool, tools: Iterable[Tool[..., Any]] | None = None) -> Cache | None:
+    """The cache that an option stands for; the user's own is opened only for tools that keep results, if these are given."""
+    if not isinstance(cache, bool):
+        return cache
+    is_needed = tools is None or any(tool.ttl_s is not None for tool in tools)
+    return open_default_cache() if cache and is_needed else None
+
+
+def open_log(run_id: str) -> EventLog:
+    """The log of a run that begins now, in the event loop that runs here."""
+    return EventLog(run_id, asyncio.get_running_loop().time)
+
+
+def check_identity(tools: Iterable[Tool[..., Any]], user: str | None, session: str | None) -> None:
+    """Refuse a run that lacks the identity by which its tools' results are kept apart."""
+    for tool in tools:
+        if tool.ttl_s is None:
+            continue
+        if (tool.scope == "user" and user is None) or (tool.scope == "session" and session is None):
+            raise ConfigurationError(
+                f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
+            )
