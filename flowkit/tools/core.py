@@ -13,6 +13,7 @@ from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.references import ToolCall, find_open
+from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.functions import FunctionCallee
@@ -209,7 +210,9 @@ class Tool(Generic[P, R_co]):
         `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
         if it takes one. Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
         """
+        check_option_names(options, Options, "a tool")
         chosen = Options(name=name, description=description, **options)
+        chosen.check(name)
         return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret)), chosen)
 
     @classmethod
