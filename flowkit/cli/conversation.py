@@ -11,7 +11,7 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.model_choice import close_models
 from flowkit.cli.output import note
 from flowkit.cli.running import watch
-from flowkit.display.words import say_arguments
+from flowkit.display.words import clean, say_arguments
 from flowkit.events import RunStatus
 from flowkit.executor import Approve, Decision, Deny
 from flowkit.journal import Journal
@@ -106,7 +106,7 @@ class Conversation:
 
 def _ask(pending: Pending) -> Decision:
     """Ask the person at the terminal; anything but yes is no."""
-    print(f"approve {pending.name}({say_arguments(dict(pending.arguments), 400)})? [y/N] ", end="", flush=True)
+    print(f"approve {clean(pending.name)}({say_arguments(dict(pending.arguments), 400)})? [y/N] ", end="", flush=True)
     return Approve() if sys.stdin.readline().strip().lower() in ("y", "yes", "예", "네") else Deny("the person said no")
 
 
