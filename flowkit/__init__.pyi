@@ -40,10 +40,6 @@ from flowkit.recipes import Ref as Ref
 from flowkit.recipes import ask as ask
 from flowkit.recipes import build as build
 from flowkit.recipes import each as each
-from flowkit.recipes import finally_ as finally_
-from flowkit.recipes import is_in as is_in
-from flowkit.recipes import is_none as is_none
-from flowkit.recipes import not_ as not_
 from flowkit.recipes import recipe as recipe
 from flowkit.recipes import step as step
 from flowkit.recipes import when as when

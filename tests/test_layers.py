@@ -20,6 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "masking",
         "suggestions",
         "schema_paths",
+        "option_checks",
         "long_values",
         "messages",
         "events",
