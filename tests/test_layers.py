@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "masking",
         "suggestions",
         "schema_paths",
+        "option_checks",
         "long_values",
         "messages",
         "events",
@@ -39,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("cli", "display", "web", "apps"),
+    "edges": ("cli", "display", "web", "mcp", "apps"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 

@@ -205,8 +205,12 @@ class Attempts:
             failure = self.explain_cancellation(entry)
         except Unshown as unshown:
             return _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown)
+        except InDoubt as error:
+            # A read changes nothing, so what may have happened may happen again.
+            is_read = plan is not None and plan.is_read
+            failure = Failure("failed" if is_read else "in_doubt", str(error), error, may_pass=is_read)
         except ToolError as error:
-            failure = Failure("failed", str(error), error)
+            failure = Failure("failed", str(error), error, may_pass=error.retryable)
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
