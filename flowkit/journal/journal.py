@@ -135,6 +135,15 @@ class Journal:
         found = self._log.read(read)
         return found[0] if found else None
 
+    def last_seq(self, run_id: str) -> int:
+        """The number of a run's last event; -1 where it has none."""
+
+        def read(connection: sqlite3.Connection) -> int | None:
+            return connection.execute("SELECT MAX(seq) FROM event WHERE run_id = ?", (run_id,)).fetchone()[0]
+
+        last = self._log.read(read)
+        return -1 if last is None else last
+
     def event_rows(
         self, run_id: str, after: int = -1, before: int | None = None, limit: int = 1000
     ) -> list[tuple[int, str]]:

@@ -80,6 +80,7 @@ class RunRoutes:
 
     async def start(self, asked: Asked) -> Answer:
         """Start a run and stream its events; a run that the journal knows is only watched."""
+        self.check_streams(asked)
         body: Start = asked.body
         wanted = self.make_wanted(asked, body.app, body.message, body.inputs, body.session, body.run)
         await self.begin(wanted)
@@ -163,9 +164,8 @@ class RunRoutes:
         status: int = 200,
         on_end: Callable[[], None] | None = None,
     ) -> Answer:
-        """A response that counts among the user's streams until it ends; raises `Refused` with 429 for one too many."""
-        if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
-            raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
+        """A response that counts among the user's streams until it ends."""
+        self.check_streams(asked)
         key = object()
         self._owners[key], self._streams[key] = asked.user, stream
 
@@ -175,6 +175,11 @@ class RunRoutes:
                 on_end()
 
         return StreamAnswer(stream, {"flowkit-run": run_id, **headers}, end, status)
+
+    def check_streams(self, asked: Asked) -> None:
+        """Raise `Refused` with 429 for one stream too many, before a run is started for it."""
+        if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
+            raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
 
     async def close_streams(self) -> None:
         """End every stream after what it has been given."""

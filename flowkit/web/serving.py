@@ -17,6 +17,7 @@ from flowkit.web.guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.run_routes import RunRoutes
 from flowkit.web.served import Servable, Served, Target, make_served
+from flowkit.web.wire_routes import WireRoutes
 
 logger = logging.getLogger("flowkit.web")
 
@@ -39,7 +40,12 @@ class WebApp:
         self.journal = journal
         self.runs = LiveRuns(served, journal, self.bounds.runs)
         self._routes = RunRoutes(served, journal, self.runs, self.bounds)
-        self.endpoints: list[Endpoint] = [*self._routes.list_endpoints(), *AppRoutes(served).list_endpoints()]
+        wires = WireRoutes(self._routes, self.runs, journal, self.bounds)
+        self.endpoints: list[Endpoint] = [
+            *self._routes.list_endpoints(),
+            *wires.list_endpoints(),
+            *AppRoutes(served).list_endpoints(),
+        ]
         self._guard = Guard(self.endpoints, access, self.bounds, hosts=hosts, origins=origins)
         self._owns_journal = owns_journal
         self._is_closed = False
