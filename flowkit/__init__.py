@@ -8,6 +8,7 @@ from importlib import import_module
 _HOME = {
     "Agent": "agent",
     "AgentResult": "agent.run",
+    "AnthropicModel": "models.anthropic",
     "Approve": "executor",
     "CONTEXT": "context",
     "Cache": "cache",
@@ -40,6 +41,7 @@ _HOME = {
     "Run": "agent.run",
     "ScriptedModel": "models.scripted",
     "Text": "messages",
+    "Timeout": "models.wire.settings",
     "Tool": "tools",
     "ToolArgumentsError": "errors",
     "ToolCall": "references",

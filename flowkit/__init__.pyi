@@ -23,6 +23,7 @@ from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message
 from flowkit.messages import Text as Text
 from flowkit.messages import Usage as Usage
+from flowkit.models.anthropic import AnthropicModel as AnthropicModel
 from flowkit.models.default import DefaultModel as DefaultModel
 from flowkit.models.openai import OpenAIModel as OpenAIModel
 from flowkit.models.pricing import Price as Price
@@ -31,6 +32,7 @@ from flowkit.models.recording import Replayer as Replayer
 from flowkit.models.routing import FallbackModel as FallbackModel
 from flowkit.models.routing import Router as Router
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
+from flowkit.models.wire.settings import Timeout as Timeout
 from flowkit.recipes import Recipe as Recipe
 from flowkit.recipes import RecipeResult as RecipeResult
 from flowkit.recipes import RecipeRun as RecipeRun

@@ -12,6 +12,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.errors import ToolError
 from flowkit.events import EventLog
+from flowkit.identity import RunIdentity
 
 D = TypeVar("D", default=Any)
 P = ParamSpec("P")
@@ -42,6 +43,11 @@ class Context(Generic[D]):
     _progress: Callable[[float, float | None, str], None] | None = None
     _call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]] | None = None
     _open: Callable[[Any, Any], Awaitable[Any]] | None = None
+
+    @property
+    def identity(self) -> RunIdentity:
+        """The place of the run: what tells it from every other."""
+        return RunIdentity(self.user, self.session, self.run_id)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Tell watchers how far this call is; never waits, safe from a thread."""

@@ -1,9 +1,10 @@
 """Caches and journals that tests open, and close again whatever happens."""
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,12 @@ def opened_journal(path: Path, *, clock: Clock | None = None, **options: Any) ->
         yield journal
     finally:
         journal.close()
+
+
+def pretend_another_machine(path: Path) -> None:
+    """Let who drives or has claimed anything in this journal be a process that can't be asked from here."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in ("run", "node"):
+            connection.execute(
+                f"UPDATE {table} SET holder = 'elsewhere|another-boot|pid:[1]|17|4711|00' WHERE holder IS NOT NULL"
+            )

@@ -66,8 +66,8 @@ def test_a_run_goes_on_without_watchers_and_can_be_watched_again() -> None:
 def test_a_running_run_is_joined_by_its_id() -> None:
     async def go() -> bool:
         agent = Agent(ScriptedModel([["One. ", 1.0, "Two."]]), cache=False)
-        first = agent.start("go", run_id="r1")
-        second = agent.start("go", run_id="r1")
+        first = agent.start("go", user="Ann", run_id="r1")
+        second = agent.start("go", user="Ann", run_id="r1")
         await first.wait()
         return first is second
 
@@ -88,9 +88,9 @@ def test_another_user_does_not_join_a_running_run() -> None:
 def test_cancelling_the_caller_cancels_the_run() -> None:
     async def go() -> bool:
         agent = Agent(ScriptedModel([["One. ", 99.0, "Two."]]), cache=False)
-        task = asyncio.create_task(agent.run("go", run_id="r1"))
+        task = asyncio.create_task(agent.run("go", user="Ann", run_id="r1"))
         await asyncio.sleep(1)
-        run = agent.start(run_id="r1", history=[UserMessage("x")], message="x")
+        run = agent.start(user="Ann", run_id="r1", history=[UserMessage("x")], message="x")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -121,7 +121,7 @@ def test_data_block_can_be_read(block: Block) -> None:
 
 
 def test_every_block_says_its_language() -> None:
-    known = {"python", "console", "yaml", "json", "javascript", "text", "toml"}
+    known = {"python", "console", "yaml", "json", "javascript", "ts", "tsx", "text", "toml"}
     assert [str(block) for block in find_blocks() if block.language not in known] == []
 
 

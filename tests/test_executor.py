@@ -18,6 +18,7 @@ from flowkit.executor import Approve, Deny, Executor
 from flowkit.executor.running import CALLS_IN_A_ROW
 from flowkit.executor.tool_attempts import FIRST_DELAY_S
 from flowkit.graph import Step
+from flowkit.identity import RunIdentity
 from flowkit.references import Reference, ToolCall
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
@@ -453,7 +454,7 @@ def test_context_of_a_call() -> None:
         return f"{ctx.data} {ctx.user} {ctx.call_id} {ctx.attempt}"
 
     nodes = [ToolCall("a", "peek", {"n": 1}), ToolCall("b", "peek", {"n": 2})]
-    ran = execute([peek], nodes, data="shop", user="c-17", run_id="r1", slots=1)
+    ran = execute([peek], nodes, data="shop", identity=RunIdentity("c-17", run_id="r1"), slots=1)
     assert ran["a"].value == "shop c-17 a 2"
     assert len(set(keys)) == 2, "one key for all attempts of a call, another for each call"
     assert "call.progress" in ran.kinds("a")

@@ -15,6 +15,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.errors import ToolError
 from flowkit.events import CallWaiting, EventLog
 from flowkit.executor import Approve, Deny, Executor
+from flowkit.identity import RunIdentity
 from flowkit.journal import Fail, Journal, RunJournal
 from flowkit.references import ToolCall
 from flowkit.tools import tool
@@ -75,11 +76,11 @@ def with_cache(folder: Path, test: Callable[[Cache], Any]) -> None:
 def test_result_is_found_again_and_not_by_another_user(tmp_path: Path) -> None:
     async def go(cache: Cache) -> None:
         call = [ToolCall("a", "get_order", {"order_id": "1"})]
-        assert (await run(call, cache=cache, user="kim"))["a"].source == "run"
-        found = (await run(call, cache=cache, user="kim"))["a"]
+        assert (await run(call, cache=cache, identity=RunIdentity("kim")))["a"].source == "run"
+        found = (await run(call, cache=cache, identity=RunIdentity("kim")))["a"]
         assert found.source == "cache"
         assert found.age_s is not None
-        assert (await run(call, cache=cache, user="lee"))["a"].source == "run"
+        assert (await run(call, cache=cache, identity=RunIdentity("lee")))["a"].source == "run"
         for _ in range(2):
             assert (await run(call, cache=cache))["a"].source == "run", "a run without a user shares nothing"
 
@@ -89,9 +90,9 @@ def test_result_is_found_again_and_not_by_another_user(tmp_path: Path) -> None:
 def test_write_ends_the_cached_reads_on_its_resource(tmp_path: Path) -> None:
     async def go(cache: Cache) -> None:
         reads = [ToolCall(f"r{name}", "get_order", {"order_id": name}) for name in "12"]
-        await run(reads, cache=cache, user="kim")
-        await run([ToolCall("w", "refund", {"order_id": "1"})], cache=cache, user="kim")
-        ran = await run(reads, cache=cache, user="kim")
+        await run(reads, cache=cache, identity=RunIdentity("kim"))
+        await run([ToolCall("w", "refund", {"order_id": "1"})], cache=cache, identity=RunIdentity("kim"))
+        ran = await run(reads, cache=cache, identity=RunIdentity("kim"))
         assert (ran["r1"].source, ran["r2"].source) == ("run", "cache")
 
     with_cache(tmp_path, go)
@@ -110,11 +111,11 @@ def test_result_without_a_resource_outlives_a_reboot_and_one_with_a_resource_doe
         calls = [ToolCall("rate", "get_rate", {"currency": "usd"}), ToolCall("order", "get_order", {"order_id": "1"})]
         for sources in (("run", "run"), ("cache", "cache")):
             async with opened(tmp_path / "cache", clock=clock) as cache:
-                ran = await run(calls, [get_rate, get_order], cache=cache, user="kim")
+                ran = await run(calls, [get_rate, get_order], cache=cache, identity=RunIdentity("kim"))
                 assert (ran["rate"].source, ran["order"].source) == sources
         clock.reboot()
         async with opened(tmp_path / "cache", clock=clock) as cache:
-            ran = await run(calls, [get_rate, get_order], cache=cache, user="kim")
+            ran = await run(calls, [get_rate, get_order], cache=cache, identity=RunIdentity("kim"))
             assert (ran["rate"].source, ran["order"].source) == ("cache", "run")
 
     asyncio.run(go())
@@ -123,7 +124,7 @@ def test_result_without_a_resource_outlives_a_reboot_and_one_with_a_resource_doe
 def test_equal_reads_of_two_runs_share_a_flight(tmp_path: Path) -> None:
     async def go(cache: Cache) -> None:
         call = [ToolCall("a", "get_order", {"order_id": "1"})]
-        both = await asyncio.gather(*(run(call, cache=cache, user="kim") for _ in range(2)))
+        both = await asyncio.gather(*(run(call, cache=cache, identity=RunIdentity("kim")) for _ in range(2)))
         assert sorted(ran["a"].source for ran in both) == ["flight", "run"]
         assert runs == ["get 1"]
 
@@ -147,13 +148,13 @@ def test_recorded_calls_never_run_again(tmp_path: Path) -> None:
     calls = [ToolCall("a", "get_order", {"order_id": "1"}), ToolCall("w", "refund", {"order_id": "2"})]
 
     async def go(journal: RunJournal) -> None:
-        await run(calls, journal=journal, run_id="r")
+        await run(calls, journal=journal, identity=RunIdentity(run_id="r"))
 
     with_journal(tmp_path, go)
     first = list(runs)
 
     async def again(journal: RunJournal) -> None:
-        ran = await run(calls, journal=journal, run_id="r")
+        ran = await run(calls, journal=journal, identity=RunIdentity(run_id="r"))
         assert {ran["a"].source, ran["w"].source} == {"journal"}
         assert ran["w"].value == "done"
         assert journal.nodes["w"].resources == ("order:2",)
@@ -169,7 +170,9 @@ def test_write_whose_result_cannot_be_shown_reads_as_done(tmp_path: Path) -> Non
         return object()
 
     async def go(journal: RunJournal) -> None:
-        outcome = (await run([ToolCall("p", "pay", {"won": 1})], [pay], journal=journal, run_id="r"))["p"]
+        outcome = (
+            await run([ToolCall("p", "pay", {"won": 1})], [pay], journal=journal, identity=RunIdentity(run_id="r"))
+        )["p"]
         assert outcome.state == "failed"
         assert "it was done, but its result can't be shown" in (outcome.error or "")
         assert (outcome.error or "").endswith("don't repeat it")
@@ -211,7 +214,9 @@ def test_probe_decides_on_a_write_that_was_interrupted(
         await journal.claim("p", tool="pay", code=pay.code(), effect="write", arguments={"won": 1})
 
     async def again(journal: RunJournal) -> None:
-        outcome = (await run([ToolCall("p", "pay", {"won": 1})], [pay], journal=journal, run_id="r"))["p"]
+        outcome = (
+            await run([ToolCall("p", "pay", {"won": 1})], [pay], journal=journal, identity=RunIdentity(run_id="r"))
+        )["p"]
         assert (outcome.state, outcome.value) == (state, value)
         assert bool(runs) == ran_again
 
@@ -224,7 +229,7 @@ def test_write_in_doubt_without_a_probe_does_not_run(tmp_path: Path) -> None:
         await journal.claim("w", tool="refund", code=refund.code(), effect="write", arguments={"order_id": "1"})
 
     async def again(journal: RunJournal) -> None:
-        ran = await run([ToolCall("w", "refund", {"order_id": "1"})], journal=journal, run_id="r")
+        ran = await run([ToolCall("w", "refund", {"order_id": "1"})], journal=journal, identity=RunIdentity(run_id="r"))
         assert ran["w"].state == "in_doubt"
         assert "don't repeat it" in (ran["w"].error or "")
 
@@ -245,10 +250,10 @@ def test_decision_made_in_an_earlier_process_holds(tmp_path: Path) -> None:
             await journal.decide("b", approved=True, by="kim")
             executor.cancel_all("the process ends")
 
-        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, run_id="r")
+        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, identity=RunIdentity(run_id="r"))
 
     async def again(journal: RunJournal) -> None:
-        ran = await run([ToolCall("b", "buy", {"won": 1})], [buy], journal=journal, run_id="r")
+        ran = await run([ToolCall("b", "buy", {"won": 1})], [buy], journal=journal, identity=RunIdentity(run_id="r"))
         assert ran["b"].value == "bought"
         assert "approval.decided" in ran.kinds("b")
 
@@ -266,7 +271,7 @@ def test_decision_is_written_down(tmp_path: Path) -> None:
             await executor.wait()
             executor.decide("b", Approve(by="kim"))
 
-        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, run_id="r")
+        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, identity=RunIdentity(run_id="r"))
         decision = journal.approvals["b"].decision
         assert decision is not None
         assert (decision.approved, decision.by) == (True, "kim")
@@ -285,10 +290,10 @@ def test_denial_made_in_an_earlier_process_holds(tmp_path: Path) -> None:
             await journal.decide("b", approved=False, reason="too dear", by="kim")
             executor.cancel_all("the process ends")
 
-        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, run_id="r")
+        await run([ToolCall("b", "buy", {"won": 1})], [buy], drive, journal=journal, identity=RunIdentity(run_id="r"))
 
     async def again(journal: RunJournal) -> None:
-        ran = await run([ToolCall("b", "buy", {"won": 1})], [buy], journal=journal, run_id="r")
+        ran = await run([ToolCall("b", "buy", {"won": 1})], [buy], journal=journal, identity=RunIdentity(run_id="r"))
         assert (ran["b"].state, ran["b"].error) == ("denied", "too dear")
         assert ran["b"].decision == Deny("too dear", "kim")
 
@@ -308,7 +313,7 @@ def test_read_that_may_be_shared_waits_for_a_slot_like_any_other(tmp_path: Path)
 
     async def go(cache: Cache) -> None:
         calls = [ToolCall("h", "hold"), ToolCall("r", "get_order", {"order_id": "1"})]
-        ran = await run(calls, [hold, get_order], cache=cache, user="kim", slots=1)
+        ran = await run(calls, [hold, get_order], cache=cache, identity=RunIdentity("kim"), slots=1)
         assert ran.states() == {"h": "finished", "r": "finished"}
         assert runs == ["held", "get 1"]
 

@@ -22,14 +22,16 @@ from typing import Any, cast
 
 import pytest
 from forking import Child, Forks, say
-from stores import fast_folder, opened_journal
+from stores import fast_folder, opened_journal, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import RunBusy, StoreError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
+from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry, RunJournal
+from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from flowkit.tools.toolsets import Toolset
@@ -173,12 +175,13 @@ def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **o
     """Start the run or go on with it, and say how it ended.
 
     Options: `stop_at` which call of the journal it stops itself (SIGSTOP), `dies_in` which kind of effect it dies in,
-    `lease_s` of the run, `disk_bytes` how large a file may grow from then on, `tools` which version of them.
+    `lease_s` of the run, `start_within_s` of a claim, `disk_bytes` how large a file may grow from then on, `tools` which version of them.
     """
     path = Path(folder)
     os.environ["EFFECTS"] = str(path / "effects")
     world = World(str(path / "effects"), die_at, options.get("stop_at"), options.get("dies_in"))
     calls = make_calls(count, names)
+    journal_run.START_WITHIN_S = options.get("start_within_s", journal_run.START_WITHIN_S)
     tools = CHANGED_TOOLS if options.get("tools") == "changed" else TOOLS
 
     async def main() -> None:
@@ -197,7 +200,9 @@ def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **o
             log.first_seq = run.first_seq
             log.listen(run.append_event)
             try:
-                async with Executor(tools, log, data=world, run_id="r", journal=dying, slots=2) as executor:
+                async with Executor(
+                    tools, log, data=world, identity=RunIdentity(run_id="r"), journal=dying, slots=2
+                ) as executor:
                     for call in calls:
                         executor.add(call)
                     await executor.wait()
@@ -410,24 +415,42 @@ def test_row_7_a_second_driver_is_refused(place: Path, forks: Forks) -> None:
     story.check()
 
 
-def test_row_6_a_driver_that_was_stopped_past_its_lease_can_change_nothing(place: Path, forks: Forks) -> None:
-    """Stopped before a call of the journal, as when a machine sleeps or swaps; it wakes when another has taken over."""
+@pytest.mark.parametrize("is_known", [True, False])
+def test_row_6_a_driver_that_was_stopped_past_its_lease_starts_nothing_and_repeats_nothing(
+    place: Path, forks: Forks, is_known: bool
+) -> None:
+    """Stopped before a call of the journal, as when a machine sleeps or swaps.
+
+    Where it is known to live it keeps its run; where it can't be asked, as on another machine, it wakes when another
+    has taken over.
+    """
     for stop_at in itertools.count(1):
         story = Story(forks, place / str(stop_at), 5)
         story.folder.mkdir()
-        first = story.start(stop_at=stop_at, lease_s=0.02)
+        first = story.start(stop_at=stop_at, lease_s=0.02, start_within_s=0.02)
         assert first.hear() == "driving"
         if not first.has_stopped():
             assert stop_at > 8, "there are more calls of the journal than that"
             break
-        time.sleep(0.03)  # its lease runs out
-        second = story.hear_end(story.start())
-        assert second is not None
+        if not is_known:
+            pretend_another_machine(story.folder / "j")
+        time.sleep(0.05)  # its lease runs out, and what it claimed is over
+        second = story.start()
+        if is_known:
+            assert second.hear() == "busy"
+            second.wait()
+            first.go_on()
+            assert json.loads(first.hear())["values"] == expected_values(5, NAMES)
+            first.wait()
+            story.check()
+            continue
+        ended = story.hear_end(second)
+        assert ended is not None
         first.go_on()
         assert first.hear().startswith("stopped: run 'r': another process took over")
         first.wait()
         story.check()
-        if "in_doubt" in second["states"].values():
+        if "in_doubt" in ended["states"].values():
             story.decide()
         story.finish()
 

@@ -17,6 +17,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.errors import RunError
 from flowkit.events import EventLog
 from flowkit.executor import Executor, Outcome
+from flowkit.identity import RunIdentity
 from flowkit.models.scripted import ScriptedModel, call
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Tool, tool
@@ -48,7 +49,9 @@ async def drive(
         log.first_seq = run.first_seq
         log.listen(run.append_event)
         try:
-            async with Executor(Toolset(*tools), log, run_id="r", journal=run, **options) as executor:
+            async with Executor(
+                Toolset(*tools), log, identity=RunIdentity(run_id="r"), journal=run, **options
+            ) as executor:
                 for node in calls:
                     executor.add(node)
                 if act is not None:
@@ -191,7 +194,9 @@ def test_secrets_are_nowhere_in_clear(tmp_path: Path) -> None:
                 run = await journal.open_run("r", name="n")
                 log = EventLog("r", time.monotonic)
                 log.listen(run.append_event)
-                async with Executor(Toolset(log_in, pay), log, run_id="r", journal=run, cache=cache) as executor:
+                async with Executor(
+                    Toolset(log_in, pay), log, identity=RunIdentity(run_id="r"), journal=run, cache=cache
+                ) as executor:
                     executor.add(calls[1])
                     await executor.wait()
                     assert [waiting.id for waiting in executor.pending] == ["b"]

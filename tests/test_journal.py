@@ -9,18 +9,19 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stores import opened_journal
+from hypothesis import given
+from hypothesis import strategies as st
+from stores import opened_journal, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError, ToolResultError
 from flowkit.events import CallFinished, EventLog, TextDelta
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal, default_journal_path
-from flowkit.journal.driver_lease import RunLease, this_process
+from flowkit.journal.driver_lease import Holder, RunLease, this_process
 from flowkit.messages import AssistantMessage, UserMessage
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
@@ -399,6 +400,7 @@ def test_a_driver_that_lost_its_lease_can_change_nothing(tmp_path: Path) -> None
         ):
             old = await one.open_run("r", name="n")
             await claim(old, "started")
+            pretend_another_machine(tmp_path / "j")
             clock.advance(11)
             new = await other.open_run("r", name="n")
             with pytest.raises(RunBusy, match="took over"):
@@ -420,40 +422,99 @@ def test_a_driver_that_lost_its_lease_can_change_nothing(tmp_path: Path) -> None
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("jump_s", "is_held"), [(3600, True), (-3600, True)])
-def test_a_wall_clock_that_jumps_doesnt_end_a_drivers_lease(tmp_path: Path, jump_s: float, is_held: bool) -> None:
+def test_a_driver_that_certainly_lives_keeps_its_run_however_long_it_is_silent(tmp_path: Path) -> None:
+    """It may have been stopped, and would go on in the middle of a write when it wakes."""
     clock = ManualClock()
-    lease = RunLease(this_process().to_text(), "boot-1", clock.elapsed + 10, clock.now + 10)
+
+    async def main() -> None:
+        with (
+            opened_journal(tmp_path / "j", clock=clock, lease_s=10) as one,
+            opened_journal(tmp_path / "j", clock=clock, lease_s=10) as other,
+        ):
+            run = await one.open_run("r", name="n")
+            await claim(run, "w")
+            clock.advance(1e6)
+            with pytest.raises(RunBusy):
+                await other.open_run("r", name="n")
+            with pytest.raises(RunBusy):
+                other.resolve("r", "w", Retry(), by="ada")
+            with pytest.raises(RunBusy):
+                other.delete("r")
+            assert other.prune(0, unfinished=True) == 0
+            await run.record("w", state="finished", value=1, effect="write")
+
+    asyncio.run(main())
+
+
+OTHER = "elsewhere|boot-9|pid:[1]|7|99|ab"
+"""A process that can't be asked from here."""
+
+
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_a_wall_clock_that_jumps_doesnt_end_a_drivers_lease(jump_s: float) -> None:
+    clock = ManualClock()
+    lease = RunLease(OTHER, "boot-1", clock.elapsed + 10, clock.now + 10)
     clock.jump(jump_s)
-    assert lease.is_held(clock) == is_held
-    clock.advance(10)
-    assert not lease.is_held(clock)
-
-
-def test_a_lease_of_another_machine_ends_by_the_wall_clock(tmp_path: Path) -> None:
-    clock = ManualClock()
-    lease = RunLease("elsewhere|boot-9|pid:[1]|7|99|ab", "boot-9", 5.0, clock.now + 10)
     assert lease.is_held(clock)
     clock.advance(10)
     assert not lease.is_held(clock)
 
 
-def test_the_lease_of_a_dead_process_is_over_at_once(tmp_path: Path) -> None:
+def test_a_lease_of_another_machine_ends_by_the_wall_clock() -> None:
+    clock = ManualClock()
+    lease = RunLease(OTHER, "boot-9", 5.0, clock.now + 10)
+    assert lease.is_held(clock)
+    clock.advance(10)
+    assert not lease.is_held(clock)
+
+
+def test_the_lease_of_a_dead_process_is_over_at_once() -> None:
     clock = ManualClock()
     holder = this_process()
     text = holder.to_text().replace(f"|{holder.pid}|", f"|{2**22 + 1}|")
     assert not RunLease(text, "boot-1", clock.elapsed + 10, clock.now + 10).is_held(clock)
 
 
-def test_another_user_gets_neither_the_run_nor_the_conversation(tmp_path: Path) -> None:
+@given(
+    host=st.sampled_from([this_process().host, "other"]),
+    boot=st.sampled_from(["", "3f2a", "another"]),
+    namespace=st.sampled_from([this_process().namespace, "", "pid:[2]"]),
+    pid=st.integers(1, 2**22),
+)
+def test_a_process_of_another_boot_is_never_known_to_be_gone_or_alive(
+    host: str, boot: str, namespace: str, pid: int
+) -> None:
+    """For every name, namespace and number: two machines may share all of these, but no boot."""
+    other = Holder(host, boot, namespace, pid, "4711", "00")
+    assert not other.is_gone
+    assert not other.is_alive
+
+
+def test_a_run_is_known_by_its_user_and_its_session_and_its_id(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j") as journal:
-            run = await journal.open_run("r", name="n", user="ada", session="s")
-            await run.finish("done", messages=[{"role": "user", "content": "my secret"}])
-            for user in ("bob", None):
-                with pytest.raises(RunError, match="another user's"):
-                    await journal.open_run("r", name="n", user=user)
-                assert journal.conversation("s", user=user) == []
+            places = [("ada", "s"), ("bob", "s"), (None, "s"), ("ada", "t"), ("", "s"), ("ada", None)]
+            for user, session in places[:5]:
+                run = await journal.open_run("r", name="n", user=user, session=session)
+                assert run.is_new
+                await run.record("n", state="finished", value=[user, session], effect="read")
+                await run.finish("done", messages=[{"role": "user", "content": f"I am {user} in {session}"}])
+            for user, session in places[:5]:
+                shown = journal.show("r", user=user, session=session)
+                assert shown is not None
+                assert shown.nodes["n"].value == [user, session]
+                assert [run.user for run in journal.runs(user=user)] == [user] * (2 if user == "ada" else 1)
+            said = journal.conversation("s", user="ada")
+            assert said == [{"role": "user", "content": "I am ada in s"}]
+            with pytest.raises(RunError, match="there are 5 runs 'r'"):
+                journal.show("r")
+            with pytest.raises(RunError, match="there are 2 runs 'r'"):
+                await journal.open_run("r", name="n", user="ada")
+            assert not (await journal.open_run("r", name="n", user="bob")).is_new, "its session is known by then"
+            assert journal.delete("r", user="bob", session="s")
+            assert journal.show("r", user="bob") is None
+            with pytest.raises(RunError, match="there is no run 'r'"):
+                await journal.open_run("r", name="n", user="bob", must_exist=True)
 
     asyncio.run(main())
 
@@ -748,7 +809,3 @@ def test_a_node_that_is_not_in_doubt_is_not_resolved(tmp_path: Path) -> None:
         assert (found.state, found.value) == ("finished", 1)
 
     with_run(tmp_path / "j", ended)
-
-
-def test_a_holder_of_which_the_boot_is_not_known_may_live() -> None:
-    assert not replace(this_process(), boot="").is_gone

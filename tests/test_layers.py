@@ -13,6 +13,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "words": (
         "errors",
         "codec",
+        "identity",
+        "resource_names",
         "clock",
         "references",
         "masking",

@@ -22,6 +22,7 @@ from stores import fast_folder, opened_journal
 
 from flowkit.events import CallFinished, Event, EventLog
 from flowkit.executor import Executor
+from flowkit.identity import RunIdentity
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from flowkit.tools.toolsets import Toolset
@@ -57,7 +58,7 @@ def drive(folder: Path) -> None:
             log = EventLog("r", time.monotonic)
             log.listen(run.append_event)
             log.listen(tell)
-            async with Executor(Toolset(pay, look), log, run_id="r", journal=run) as executor:
+            async with Executor(Toolset(pay, look), log, identity=RunIdentity(run_id="r"), journal=run) as executor:
                 for number in range(STEPS):
                     before = {"before": Reference(f"step-{number - 2}")} if number >= 2 else {}
                     name = "look" if is_read(f"step-{number}") else "pay"

@@ -16,6 +16,7 @@ from flowkit.errors import CycleError, GraphError, ResolutionError, ToolArgument
 from flowkit.events import EventLog
 from flowkit.executor import Executor, Outcome
 from flowkit.graph import Graph, Step, sort_nodes
+from flowkit.identity import RunIdentity
 from flowkit.references import (
     Path,
     Reference,
@@ -323,7 +324,7 @@ def test_reference_to_a_cached_call_takes_its_value_at_once(tmp_path: pathlib.Pa
         outcomes: list[Outcome] = []
         for _ in range(2):
             log = EventLog("r", asyncio.get_running_loop().time)
-            async with Executor(Shelf([*TOOLS, find]), log, cache=cache, run_id="r") as executor:
+            async with Executor(Shelf([*TOOLS, find]), log, cache=cache, identity=RunIdentity(run_id="r")) as executor:
                 for node in nodes:
                     executor.add(node)
                 await executor.wait()

@@ -39,6 +39,7 @@ from flowkit.context import Context
 from flowkit.errors import ConfigurationError
 from flowkit.events import EventLog
 from flowkit.history import read_history, unanswered
+from flowkit.identity import RunIdentity
 from flowkit.journal import Journal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, ToolChoice
@@ -139,7 +140,7 @@ class Agent(Generic[OutputT]):
             slots=slots,
         )
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
-        self._running: dict[tuple[str, str | None], Run[OutputT]] = {}
+        self._running: dict[RunIdentity, Run[OutputT]] = {}
         self._check_prefetch()
 
     @property
@@ -157,14 +158,16 @@ class Agent(Generic[OutputT]):
         """Start a run that owns its task; needs a running event loop.
 
         With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
-        message denies them. A `run_id` that is running for this user is joined, not started again. With a journal a
+        message denies them. A `run_id` that is running for this user in this session is joined, not started again; with no
+        `user` nobody is joined. With a journal a
         `run_id` that it knows goes on; give the same `data` and `user` then, and no message. Raises `ValueError` for a
         message or a history that can't be read.
         """
         check_option_names(options, RunOptions, "a run")
         run_id, user, session = options.get("run_id"), options.get("user"), options.get("session")
-        if run_id is not None and (run_id, user) in self._running:
-            return self._running[run_id, user]
+        identity = RunIdentity(user, session, run_id or "")
+        if identity.can_be_joined and identity in self._running:
+            return self._running[identity]
         messages = read_history(options.get("history", ()))
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
@@ -270,8 +273,10 @@ class Agent(Generic[OutputT]):
         self._check_identity(plan, context.user, context.session)
         log = EventLog(context.run_id, asyncio.get_running_loop().time)
         driver = Driver(plan, log, context, given)
-        key = (log.run, context.user)
-        run = self._running[key] = Run(log, driver.decide, driver.drive(), on_end=lambda: self._running.pop(key, None))
+        identity = context.identity
+        run = Run(log, driver.decide, driver.drive(), on_end=lambda: self._running.pop(identity, None))
+        if identity.can_be_joined:
+            self._running[identity] = run
         return run
 
     def _current_plan(self) -> Plan[OutputT]:

@@ -92,9 +92,7 @@ class Driver(Generic[OutputT]):
             tools,
             self._log,
             data=context.data,
-            user=context.user,
-            session=context.session,
-            run_id=context.run_id,
+            identity=context.identity,
             cache=plan.cache,
             journal=self._record.journal,
             past=ended,
@@ -105,25 +103,23 @@ class Driver(Generic[OutputT]):
     async def _open_record(self, journal: Journal) -> Given:
         """Start or go on with the run in its journal; gives what it began with, its session's conversation included."""
         context, given = self._context, self._given
-        is_known = journal.show(context.run_id) is not None
-        if not is_known and given.message is None and not unanswered(given.history):
-            raise RunError(f"there is no run {context.run_id!r} to go on with; give a message to start it")
         held = await journal.open_run(
             context.run_id,
             name=self._plan.name,
-            inputs=None if is_known else given.to_json(),
+            inputs=given.to_json(),
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
+            must_exist=given.message is None and not unanswered(given.history),
+            ignores_inputs=True,
         )
         self._record = RunRecord(held, self._log)
         began = replace(Given.from_json(held.inputs), decisions=given.decisions)
         session = held.details.summary.session
         if session is not None and not began.history:
             # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
-            said = journal.conversation(session, user=context.user, before=held.run_id)
-            began = replace(began, history=Given.read_messages(said))
-        if is_known and given.message not in (None, began.message):
+            began = replace(began, history=Given.read_messages(await held.conversation()))
+        if not held.is_new and given.message not in (None, began.message):
             await held.close()
             self._record = RunRecord(None, self._log)
             raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")

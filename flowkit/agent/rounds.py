@@ -8,9 +8,11 @@ puts its turns back, and the graph gives what is recorded.
 import asyncio
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
+from flowkit.agent.answer_message import explain_stop
 from flowkit.agent.limits import LimitReached, Meter
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
@@ -148,6 +150,10 @@ class Rounds(Generic[OutputT]):
         await self.tools.refresh()
         turn = self._turn + 1
         attempt, finished = await self._ask(turn)
+        if finished.turn.reason == "content_filter" and finished.nodes:
+            # Nothing of a refused answer counts, also not the calls that were whole before it was refused.
+            self._dropped += attempt.withdraw("the answer was refused")
+            finished = replace(finished, message=replace(finished.message, calls=()), nodes=())
         message, reason, meter = finished.message, finished.turn.reason, self._meter
         self._turn = turn
         meter.turns += 1
@@ -256,7 +262,7 @@ class Rounds(Generic[OutputT]):
         if reason == "length":
             raise LimitReached("the model's answer was cut off at its limit of tokens")
         if reason == "content_filter":
-            raise ModelError("the server's content filter ended the answer")
+            raise ModelError(f"the server's content filter ended the answer{explain_stop(message)}")
         output = self._plan.output
         if output.schema is not None and message.refusal and not message.text:
             # Asked again, it would refuse again.

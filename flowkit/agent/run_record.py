@@ -86,6 +86,6 @@ def _read_turn(recorded: RecordedTurn) -> PastTurn:
     assert isinstance(message, AssistantMessage)
     nodes = tuple(cast(Sequence[str], fields["nodes"]))
     # A journal of version 1 has what the turn alone used, and no cost.
-    spent = Usage(**cast(Mapping[str, int], fields["spent"] if "spent" in fields else fields["usage"]))
+    spent = Usage.from_json(cast(Mapping[str, JSON], fields["spent"] if "spent" in fields else fields["usage"]))
     cost_usd = cast(float | None, fields.get("cost_usd"))
     return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cost_usd)

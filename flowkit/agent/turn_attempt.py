@@ -149,6 +149,12 @@ class Attempt:
             self._executor.void(node, reason)
         return [node for node in going if self._executor.outcome(node) is None]
 
+    def withdraw(self, reason: str) -> list[str]:
+        """Void all of its calls, also those that wait for `release`; gives those that go on, to be cancelled."""
+        for call in self._calls.values():
+            call.held = None
+        return self.drop(reason)
+
     def _take(self, part: Part) -> None:
         match part:
             case TextDelta(text=text) | RefusalDelta(text=text):

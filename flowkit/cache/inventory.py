@@ -18,6 +18,7 @@ from flowkit.cache.entries import (
     label_from_text,
     read_stamp,
 )
+from flowkit.cache.memory import fits
 from flowkit.clock import Clock
 from flowkit.codec import loads
 
@@ -98,22 +99,7 @@ def read_entry(database: Path, key: str, clock: Clock) -> ShownEntry | None:
 
 def find_keys(database: Path, tool: str | None, resource: str | None, user: str | None) -> list[str]:
     """The keys of the entries that fit all that is given."""
-    return [
-        item.key
-        for item in list_items(database)
-        if (tool is None or item.label.tool == tool)
-        and (user is None or item.label.user == user)
-        and (resource is None or _touches(item.label, resource))
-    ]
-
-
-def _touches(label: Label, resource: str) -> bool:
-    """Whether a write on `resource` would end this entry: the same one, or the whole family on either side."""
-    name, _, member = resource.partition(":")
-    return any(
-        found == resource or (found.partition(":")[0] == name and "*" in (member, found.partition(":")[2]))
-        for found in label.resources
-    )
+    return [item.key for item in list_items(database) if fits(item.label, tool, resource, user)]
 
 
 def _open(database: Path) -> sqlite3.Connection:

@@ -3,9 +3,11 @@
 One file, so that whatever happens to the results (cleared, broken, moved aside) happens to what guards them. All of
 it is by the boot clock where there is one, so a wall clock that jumps neither frees a lease nor holds it.
 
-A generation grows with every write on its resource and is part of the key of every read of it. A write on
-`order:ORD-1` also ends the reads of the whole family `order:*`; a write on the family ends those of each member.
-When there are too many rows they are dropped and a floor takes their place, which ends every read of any resource.
+A generation grows with every write that overlaps with its resource (`flowkit.resource_names`) and is part of the key of
+every read of it. A row `order:\\0` tells of writes on that family, which end the reads of all that lies in it;
+`order:*` tells of writes on anything in it, which end the reads of the family. The family of all names is the floor: its
+row ends every read of any resource. It begins at random, so that no two databases of a folder ever share a generation, and
+takes the place of all rows when there are too many.
 """
 
 import os
@@ -13,10 +15,12 @@ import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import randbits
 from threading import local
 from typing import cast
 
 from flowkit.clock import Clock
+from flowkit.resource_names import find_family, list_edges
 
 MAX_GENERATIONS = 100_000
 """The most resources whose generations are remembered one by one."""
@@ -29,7 +33,9 @@ CREATE TABLE IF NOT EXISTS flowkit_lease (key TEXT PRIMARY KEY, owner TEXT, boot
 CREATE TABLE IF NOT EXISTS flowkit_counter (tool TEXT PRIMARY KEY, hits INTEGER, misses INTEGER) WITHOUT ROWID;
 """
 
-_FLOOR = ""
+_IN = "\0"
+"""Behind a family: what was written on all of it."""
+_FLOOR = _IN
 
 
 class Marks:
@@ -43,20 +49,24 @@ class Marks:
         connection = self._connect(busy_timeout_s)
         try:
             connection.executescript(_TABLES)
+            # Looked for first: to write takes the lock, which another process may hold for long.
+            if connection.execute("SELECT 1 FROM flowkit_generation WHERE resource = ?", (_FLOOR,)).fetchone() is None:
+                connection.execute("INSERT OR IGNORE INTO flowkit_generation VALUES (?, ?)", (_FLOOR, randbits(48)))
         finally:
             connection.close()
 
     def read_generation(self, resource: str) -> int:
         """The number that stands for everything that was written on the resource so far; it only grows."""
+        rows = _rows_of_a_read(resource)
+        marks = ", ".join("?" * len(rows))
         row = self._reader.execute(
-            "SELECT MAX(number) FROM flowkit_generation WHERE resource IN (?, ?, ?)",
-            (resource, _whole_family(resource), _FLOOR),
+            f"SELECT MAX(number) FROM flowkit_generation WHERE resource IN ({marks})", rows
         ).fetchone()
         return row[0] or 0
 
     def bump(self, resources: Iterable[str]) -> None:
         """Make every cached read of these resources unreachable."""
-        names = {name for resource in resources for name in _ended_by_a_write_on(resource)}
+        names = {name for resource in resources for name in _rows_of_a_write(resource)}
         with self._transaction() as writer:
             last, count = writer.execute("SELECT MAX(number), COUNT(*) FROM flowkit_generation").fetchone()
             if count + len(names) > MAX_GENERATIONS:
@@ -161,21 +171,23 @@ class Marks:
         return self._clock.boot() or ("", self._clock.wall())
 
 
-def _whole_family(resource: str) -> str:
-    """The row that tells of writes on the family: for `order:ORD-1` those on all of it, for `order:*` any in it.
+def _rows_of_a_read(resource: str) -> tuple[str, ...]:
+    """The rows whose numbers make up the generation of a read: of writes on it, in it, and on families around it.
 
-    >>> _whole_family("order:ORD-1"), _whole_family("order:*")
-    ('order:', 'order:*')
+    >>> _rows_of_a_read("order:ORD"), _rows_of_a_read("order:*")
+    (('order:ORD', '\\x00', 'order:\\x00'), ('order:*', '\\x00', 'order:\\x00'))
     """
-    name, _, member = resource.partition(":")
-    return f"{name}:*" if member == "*" else f"{name}:"
+    family = find_family(resource)
+    own = resource if family is None else f"{family}*"
+    return (own, *(edge + _IN for edge in list_edges(resource if family is None else family)))
 
 
-def _ended_by_a_write_on(resource: str) -> tuple[str, str]:
-    """The rows that such a write raises: its own, and the one that readers of the whole family look at.
+def _rows_of_a_write(resource: str) -> tuple[str, ...]:
+    """The rows that a write raises: its own, and one for each family that it lies in.
 
-    >>> _ended_by_a_write_on("order:ORD-1"), _ended_by_a_write_on("order:*")
-    (('order:ORD-1', 'order:*'), ('order:', 'order:*'))
+    >>> _rows_of_a_write("order:ORD"), _rows_of_a_write("order:*")
+    (('order:ORD', '*', 'order:*'), ('order:\\x00', '*', 'order:*'))
     """
-    name, _, member = resource.partition(":")
-    return (f"{name}:" if member == "*" else resource), f"{name}:*"
+    family = find_family(resource)
+    own = resource if family is None else family + _IN
+    return (own, *(f"{edge}*" for edge in list_edges(resource if family is None else family)))

@@ -199,13 +199,13 @@ class Admission(Endings):
         """Whether somebody else's result serves, now or soon: the cache's, or an equal call's."""
         tool = plan.tool
         resources = tool.resources(arguments) if plan.touches else ()
-        scope_id = self._scope_ids[tool.scope]
+        scope_key = self._scope_keys[tool.scope]
         generations = [self._cache.generation(resource) for resource in resources]
         stored: str | None = None
-        if tool.ttl_s is not None and scope_id is not None:
-            key = stored = tool.key(arguments, scope_id, generations)
+        if tool.ttl_s is not None and scope_key is not None:
+            key = stored = tool.key(arguments, scope_key, generations)
         else:
-            key = tool.process_key(arguments, self._run_id if scope_id is None else scope_id, generations)
+            key = tool.process_key(arguments, scope_key or "", generations)
         if key is None:
             return False
         if stored is not None and self._take_stored(entry, stored):
@@ -229,7 +229,7 @@ class Admission(Endings):
         entry.key = key
         if stored is None:
             return False
-        self._runner.start_shared(entry, stored, self._user if tool.scope == "user" else None)
+        self._runner.start_shared(entry, stored, None if tool.scope == "all" else self._identity.user)
         return True
 
     def _take_stored(self, entry: Entry, key: str) -> bool:

@@ -1,7 +1,7 @@
 """Order on resources: writes in the order of their calls, a read after the writes before it, reads together.
 
 A call that names a resource gets a ticket. It waits for the tickets before it that conflict: both touch the same
-resource, and one of the two writes. A name that ends in `*` stands for all that begin as it does. The place of a
+resource (`flowkit.resource_names`), and one of the two writes. The place of a
 ticket is that of its call; one that a running call makes stands just before the next call of its caller's rank, so it
 can get ahead of tickets that wait, never of those that have started.
 
@@ -11,6 +11,8 @@ before those is waited for by them. So when a ticket leaves that never ran, thos
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
+
+from flowkit.resource_names import find_family
 
 Position = tuple[float, float]
 Access = tuple[str, bool]
@@ -125,14 +127,13 @@ class Resources:
                     yield from queue.reads[bisect_right(queue.reads, ticket) :]
 
     def _overlapping(self, name: str) -> list[_Queue]:
-        family = name.find("*")
-        if family < 0:
+        prefix = find_family(name)
+        if prefix is None:
             own = self._queues.get(name)
             found = [] if own is None else [own]
             if self._families:
-                found += [queue for prefix, queue in self._families.items() if name.startswith(prefix)]
+                found += [queue for family, queue in self._families.items() if name.startswith(family)]
             return found
-        prefix = name[:family]
         found = [queue for other, queue in self._queues.items() if other.startswith(prefix)]
         return found + [
             queue for other, queue in self._families.items() if other.startswith(prefix) or prefix.startswith(other)
@@ -154,15 +155,16 @@ class Resources:
                 del queues[key]
 
     def _home(self, name: str) -> tuple[dict[str, _Queue], str]:
-        family = name.find("*")
-        return (self._queues, name) if family < 0 else (self._families, name[:family])
+        family = find_family(name)
+        return (self._queues, name) if family is None else (self._families, family)
 
 
 def _strongest(accesses: Iterable[Access]) -> Iterable[Access]:
     """Each name once, written if any of the accesses writes it."""
     names: dict[str, bool] = {}
     for name, is_write in accesses:
-        key = name[: name.find("*") + 1] if "*" in name else name
+        family = find_family(name)
+        key = name if family is None else f"{family}*"
         names[key] = names.get(key, False) or is_write
     return names.items()
 

@@ -286,7 +286,7 @@ class Runner(Attempts):
                 assert tool.ttl_s is not None
                 await self._cache.set(key, entry.value, tool.ttl_s, tool=tool.name, user=user, resources=resources)
             elif failure.is_remembered(tool):
-                await self._cache.set_error(key, failure.error, tool=tool.name, user=user)
+                await self._cache.set_error(key, failure.error, tool=tool.name, user=user, resources=resources)
         finally:
             await lease.release()
         if failure is not None and failure.state == "cancelled":

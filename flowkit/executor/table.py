@@ -1,13 +1,13 @@
 """What an executor knows: its entries by id, and how they look to others."""
 
 import asyncio
-import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from secrets import token_hex
 from typing import Any, cast
 
 from flowkit.cache import Cache, NullCache
@@ -22,12 +22,14 @@ from flowkit.executor.resources import Resources
 from flowkit.executor.running import Runner, SlotWaiter
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots
 from flowkit.graph import Group, ModelStep
+from flowkit.identity import SCOPES, RunIdentity
 from flowkit.journal import RunJournal
 from flowkit.masking import show_arguments
 from flowkit.references import Path, Reference, ToolCall, find_references, lookup, substitute
 from flowkit.tools import ToolLookup
 
 RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]
+NOBODY = RunIdentity()
 LookAtReference = Callable[[ToolCall, Reference, JSON], None]
 
 
@@ -40,9 +42,7 @@ class Table(ABC):
         log: EventLog,
         *,
         data: object = None,
-        user: str | None = None,
-        session: str | None = None,
-        run_id: str = "",
+        identity: RunIdentity = NOBODY,
         cache: Cache | None = None,
         journal: RunJournal | None = None,
         past: Mapping[str, Outcome] | None = None,
@@ -56,9 +56,7 @@ class Table(ABC):
         self._tools = tools
         self._log = log
         self._data = data
-        self._user = user
-        self._session = session
-        self._run_id = run_id
+        self._identity = identity
         self._cache: Cache = NullCache() if cache is None else cache
         self._journal = journal
         self._past: Mapping[str, Outcome] = {} if past is None else past
@@ -68,7 +66,10 @@ class Table(ABC):
         self._run_model = run_model_step
         self._look_at_reference = look_at_reference
         # Results are shared among those of one identity; None where the run doesn't have it.
-        self._scope_ids: dict[str, str | None] = {"run": run_id or None, "session": session, "user": user, "all": ""}
+        self._scope_keys = {scope: identity.scope_key(scope) for scope in SCOPES}
+        if not identity.can_be_joined:
+            # Nobody knows whether another run of this id is the same person's.
+            self._scope_keys["run"] = token_hex(16)
         self._entries: dict[str, Entry] = {}
         self._count = 0
         self._plans: dict[str, Plan] = {}
@@ -169,12 +170,12 @@ class Table(ABC):
     def _make_context(self, entry: Entry) -> Context[Any]:
         context = Context[Any](
             self._data,
-            user=self._user,
-            session=self._session,
-            run_id=self._run_id,
+            user=self._identity.user,
+            session=self._identity.session,
+            run_id=self._identity.run_id,
             call_id=entry.id,
             attempt=max(1, entry.attempt),
-            idempotency_key=hashlib.sha256(f"{self._run_id}\0{entry.id}".encode()).hexdigest()[:32],
+            idempotency_key=self._identity.idempotency_key(entry.id),
             log=self._log,
             _progress=Progress(self._log, entry),
             _call=partial(self.call, parent=entry.id),

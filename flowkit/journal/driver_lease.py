@@ -1,8 +1,8 @@
 """Who drives a run, and whether that process still lives.
 
-A lease is held by a process and renewed while it lives. After a kill nobody need wait for it to run out: on the same
-machine the system knows whether the process is there. Where it can't be asked (another machine, another container)
-the lease's time decides.
+A lease is held by a process and renewed while it lives. On the same machine the system knows whether the process is
+there: after a kill nobody need wait for the lease to run out, and one that was only stopped keeps its run. Where it
+can't be asked (another machine, another container, before the last boot) the lease's time decides.
 """
 
 import os
@@ -32,12 +32,22 @@ class Holder:
     @property
     def is_gone(self) -> bool:
         """Certainly dead; False also when that can't be known here."""
-        here = _place()
-        if self.host != here[0]:
-            return False
-        if self.boot != here[1]:
-            return bool(self.boot and here[1])
-        return self.namespace == here[2] and _start_of(self.pid) != self.started
+        return self._is_of_this_system and _start_of(self.pid) != self.started
+
+    @property
+    def is_alive(self) -> bool:
+        """Certainly there, if only stopped; False also when that can't be known here."""
+        return self._is_of_this_system and _start_of(self.pid) == self.started
+
+    @property
+    def _is_of_this_system(self) -> bool:
+        """Whether its number means something here.
+
+        Two machines may have one name, and copies of one image one machine id; a boot's random id is of one machine
+        alone. So what another boot began counts as unknown, also when it was this machine's.
+        """
+        _, boot, namespace = _place()
+        return bool(boot) and (self.boot, self.namespace) == (boot, namespace)
 
 
 def this_process() -> Holder:
@@ -56,7 +66,7 @@ def read_holder(text: str) -> Holder | None:
 
 @dataclass(frozen=True, slots=True)
 class RunLease:
-    """The columns that say until when a run is held: by the boot clock and, for other boots, by the wall clock."""
+    """The columns that say until when a run is held, or a call may run: by the boot clock and, for other boots, by the wall clock."""
 
     holder: str | None = None
     boot: str | None = None
@@ -64,22 +74,46 @@ class RunLease:
     until_wall: float | None = None
 
     def is_held(self, clock: Clock) -> bool:
-        """Whether a process that may be alive drives the run."""
-        if self.holder is None or self.until is None or self.until_wall is None:
-            return False
-        known = read_holder(self.holder)
-        if known is not None and known.is_gone:
+        """Whether a process that may be alive drives the run.
+
+        One that certainly lives keeps its run, however long ago it gave its last sign: it may only have been stopped,
+        and would go on in the middle of what it did.
+        """
+        known = self._find_holder()
+        return known is not None and (known.is_alive or (not known.is_gone and self.is_in_time(clock)))
+
+    def may_run(self, clock: Clock) -> bool:
+        """Whether the call that was claimed so may still run: its process isn't known to be dead, and it is in time."""
+        known = self._find_holder()
+        return known is not None and not known.is_gone and self.is_in_time(clock)
+
+    def is_in_time(self, clock: Clock) -> bool:
+        """Whether the time that it was given isn't over."""
+        if self.until is None or self.until_wall is None:
             return False
         boot = clock.boot()
         if boot is not None and boot[0] == self.boot:
             return boot[1] < self.until
         return clock.wall() < self.until_wall
 
+    def _find_holder(self) -> Holder | None:
+        if not self.holder or self.until is None or self.until_wall is None:
+            return None
+        return read_holder(self.holder) or _UNKNOWN
+
+
+NO_LEASE = RunLease()
+"""Nobody's."""
+
 
 def lease_until(clock: Clock, lease_s: float) -> tuple[str, float, float]:
     """The columns `boot`, `until` and `until_wall` of a lease that begins now."""
     boot, now = clock.boot() or ("", 0.0)
     return boot, now + lease_s, clock.wall() + lease_s
+
+
+_UNKNOWN = Holder("", "", "", 0, "", "")
+"""A holder of whom nothing can be read."""
 
 
 @cache
@@ -98,20 +132,8 @@ def _start_of(pid: int) -> str:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return "" if Path("/proc/self/stat").exists() else _is_running(pid)
+        return ""
     # Its name is in brackets and may hold spaces; the 20th field after it is the start in ticks since the boot. A
     # zombie (state Z) has ended, whoever has yet to wait for it.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]
-
-
-def _is_running(pid: int) -> str:
-    if os.name != "posix":
-        return "unknown"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "unknown"

@@ -2,15 +2,18 @@
 
 A journal is one SQLite file, with a folder of large results beside it. Runs, conversations and approvals are views of
 it. `open_run` starts a run or goes on with it; the other methods are for people and other processes: they block, and
-may be used while somebody drives a run.
+may be used while somebody drives a run. A run is known by its user, its session and its id together; where only an id is
+given and several have it, the error says so.
 """
 
 import asyncio
 import os
 import sqlite3
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import EllipsisType
 
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
@@ -25,8 +28,8 @@ from flowkit.journal.rows import (
     write_decision,
     write_node,
 )
-from flowkit.journal.run import RunJournal
-from flowkit.journal.takeover import Wanted, take_run
+from flowkit.journal.run import RunJournal, explain_running, open_run
+from flowkit.journal.takeover import Wanted, find_run
 from flowkit.journal.upkeep import delete_run, get_stats, prune
 from flowkit.journal.views import read_conversation, read_details, show_run
 
@@ -34,7 +37,8 @@ from flowkit.journal.views import read_conversation, read_details, show_run
 class Journal:
     """Runs that survive the process; raises `StoreError` when the file can't be opened.
 
-    The file and its blobs are readable for their owner only. Arguments arrive with their secrets masked.
+    In a running event loop nothing waits here for another process: the first use does, in a thread. The file and its
+    blobs are readable for their owner only. Arguments arrive with their secrets masked.
     """
 
     def __init__(
@@ -72,16 +76,32 @@ class Journal:
         user: str | None = None,
         session: str | None = None,
         allow_changed: bool = False,
+        only_read: Collection[str] = ("done",),
+        must_exist: bool = False,
+        ignores_inputs: bool = False,
     ) -> RunJournal:
-        """Start this run, or go on with it, as its only driver; a run that has ended is opened to be read.
+        """Start this run, or go on with it, as its only driver.
 
-        Raises `RunBusy` while another process (or another open `RunJournal`) drives it, `CodeChanged` when it began
-        with other code and isn't over, `RunError` when it is another user's or began with other inputs (None means
-        "whatever it began with").
+        A run that ended in one of the states `only_read` is opened to be read, and stays as it is. Without a
+        `session` it is this user's run of that id in whatever session it began. Raises `RunBusy` while another process
+        (or another open `RunJournal`) drives it, `CodeChanged` when it began with other code and isn't over,
+        `RunError` when it began with other inputs (None means "whatever it began with", as does `ignores_inputs`) or
+        `must_exist` and doesn't.
         """
 
-        wanted = Wanted(run_id, name, code, inputs, user, session, allow_changed)
-        opening = asyncio.ensure_future(self._take(wanted))
+        wanted = Wanted(
+            run_id,
+            name,
+            code,
+            inputs,
+            user,
+            session,
+            allow_changed,
+            only_read=only_read,
+            must_exist=must_exist,
+            ignores_inputs=ignores_inputs,
+        )
+        opening = asyncio.ensure_future(open_run(self._log, wanted))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -93,44 +113,80 @@ class Journal:
                 await opening.result().close()
             raise
 
-    async def _take(self, wanted: Wanted) -> RunJournal:
-        taken = await self._log.write(lambda connection: take_run(connection, wanted, self._log))
-        return RunJournal(self._log, taken.details, taken.fence, taken.first_seq, allow_changed=wanted.allow_changed)
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        session: str | None = None,
+        user: str | EllipsisType | None = ...,
+        limit: int = 100,
+        cursor: str | None = None,
+        inner: bool = False,
+    ) -> list[RunSummary]:
+        """The runs that began last, newest first; with a `cursor`, a summary's, those that began before that one.
 
-    def runs(self, *, status: str | None = None, session: str | None = None, limit: int = 100) -> list[RunSummary]:
-        """The runs that began last, newest first."""
+        `user=None` lists the runs without a user, leaving it out those of everybody. `inner` lists also the runs that
+        calls of other runs made.
+        """
+        if cursor is not None and not cursor.isdecimal():
+            raise ValueError(f"cursor={cursor!r}: expected the `cursor` of a summary that `runs` gave")
 
         def read(connection: sqlite3.Connection) -> list[RunSummary]:
             rows = connection.execute(
-                f"SELECT {SUMMARY_COLUMNS} FROM run WHERE (?1 IS NULL OR status = ?1)"
-                " AND (?2 IS NULL OR session = ?2) ORDER BY began DESC LIMIT ?3",
-                (status, session, limit),
+                f"SELECT {SUMMARY_COLUMNS} FROM run WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR session = ?2)"
+                " AND (?3 OR user IS ?4) AND (?5 IS NULL OR id < ?5) AND (?6 OR parent IS NULL)"
+                " ORDER BY id DESC LIMIT ?7",
+                (
+                    status,
+                    session,
+                    isinstance(user, EllipsisType),
+                    None if isinstance(user, EllipsisType) else user,
+                    None if cursor is None else int(cursor),
+                    inner,
+                    limit,
+                ),
             )
-            return read_summaries(rows, self._log.clock)
+            return read_summaries(rows, self._log.is_held)
 
         return self._log.read(read)
 
-    def show(self, run_id: str) -> RunDetails | None:
+    def show(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> RunDetails | None:
         """A run in full; None when there is no such run. A claimed write that nobody drives shows as in doubt."""
-        return self._log.read(lambda connection: show_run(connection, run_id, self._log))
 
-    def events(self, run_id: str, after: int = -1) -> list[JSON]:
+        def read(connection: sqlite3.Connection) -> RunDetails | None:
+            number = find_run(connection, run_id, user=user, session=session)
+            return None if number is None else show_run(connection, number, self._log)
+
+        return self._log.read(read)
+
+    def events(
+        self,
+        run_id: str,
+        after: int = -1,
+        *,
+        user: str | EllipsisType | None = ...,
+        session: str | EllipsisType | None = ...,
+    ) -> list[JSON]:
         """The events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
 
         def read(connection: sqlite3.Connection) -> list[JSON]:
-            rows = connection.execute(
-                "SELECT body FROM event WHERE run_id = ? AND seq > ? ORDER BY seq", (run_id, after)
-            )
+            number = find_run(connection, run_id, user=user, session=session)
+            rows = connection.execute("SELECT body FROM event WHERE run = ? AND seq > ? ORDER BY seq", (number, after))
             return [from_text(body) for (body,) in rows]
 
         return self._log.read(read)
 
-    def find(self, run_id: str) -> RunSummary | None:
+    def find(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> RunSummary | None:
         """A run as `runs` lists it; None when there is no such run."""
 
         def read(connection: sqlite3.Connection) -> list[RunSummary]:
-            rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE run_id = ?", (run_id,))
-            return read_summaries(rows, self._log.clock)
+            number = find_run(connection, run_id, user=user, session=session)
+            rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE id = ?", (number,))
+            return read_summaries(rows, self._log.is_held)
 
         found = self._log.read(read)
         return found[0] if found else None
@@ -145,16 +201,26 @@ class Journal:
         return -1 if last is None else last
 
     def event_rows(
-        self, run_id: str, after: int = -1, before: int | None = None, limit: int = 1000
+        self,
+        run_id: str,
+        after: int = -1,
+        before: int | None = None,
+        limit: int = 1000,
+        *,
+        user: str | EllipsisType | None = ...,
+        session: str | EllipsisType | None = ...,
     ) -> list[tuple[int, str]]:
         """The next events of a run after one of them, each with its JSON as it was written, its type first."""
-        return self._log.read(
-            lambda connection: connection.execute(
-                "SELECT seq, body FROM event WHERE run_id = ?1 AND seq > ?2 AND (?3 IS NULL OR seq < ?3)"
+
+        def read(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            number = find_run(connection, run_id, user=user, session=session)
+            return connection.execute(
+                "SELECT seq, body FROM event WHERE run = ?1 AND seq > ?2 AND (?3 IS NULL OR seq < ?3)"
                 " ORDER BY seq LIMIT ?4",
-                (run_id, after, before, limit),
+                (number, after, before, limit),
             ).fetchall()
-        )
+
+        return self._log.read(read)
 
     def conversation(
         self, session: str, *, user: str | None = None, before: str | None = None, limit: int = 1000
@@ -164,41 +230,73 @@ class Journal:
         Of a run that was killed, or that still goes on, it is what its journal knows of it.
         """
 
-        return self._log.read(
-            lambda connection: read_conversation(connection, session, self._log, user=user, before=before, limit=limit)
-        )
+        def read(connection: sqlite3.Connection) -> list[JSON]:
+            last = None if before is None else find_run(connection, before, user=user, session=session)
+            if before is not None and last is None:
+                return []
+            return read_conversation(connection, session, self._log, user=user, before=last, limit=limit)
+
+        return self._log.read(read)
 
     def decide(
-        self, run_id: str, node: str, *, approved: bool, by: str, reason: str = "", arguments: JSON = None
+        self,
+        run_id: str,
+        node: str,
+        *,
+        approved: bool,
+        by: str,
+        reason: str = "",
+        arguments: JSON = None,
+        user: str | EllipsisType | None = ...,
+        session: str | EllipsisType | None = ...,
     ) -> Decision:
         """Decide on a call that waits, from any process; its driver finds it when the run goes on.
 
         Raises `RunError` when nothing is asked there, or when it was decided already.
         """
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
-        if not self._log.write_now(lambda connection: write_decision(connection, run_id, node, decision)):
+
+        def write(connection: sqlite3.Connection) -> bool:
+            number = find_run(connection, run_id, user=user, session=session)
+            return number is not None and write_decision(connection, number, node, decision)
+
+        if not self._log.write_now(write):
             raise RunError(f"run {run_id!r}: nothing is asked about {node!r}, or it was decided already")
         return decision
 
-    def resolve(self, run_id: str, node: str, resolution: Resolution, *, by: str) -> Recorded:
+    def resolve(
+        self,
+        run_id: str,
+        node: str,
+        resolution: Resolution,
+        *,
+        by: str,
+        user: str | EllipsisType | None = ...,
+        session: str | EllipsisType | None = ...,
+    ) -> Recorded:
         """Settle a write in doubt, from any process, while nobody drives the run; returns it as it is now.
 
-        Raises `RunBusy` when somebody drives it, `RunError` when the node isn't in doubt. The cached reads on its
-        `resources` stay as they are: `cache.bump(…)` ends them.
+        Raises `RunBusy` when somebody drives it, or when the call may still be running, `RunError` when the node
+        isn't in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` ends them.
         """
 
         def write(connection: sqlite3.Connection) -> Recorded:
-            details = read_details(connection, run_id, self._log)
+            number = find_run(connection, run_id, user=user, session=session)
+            details = None if number is None else read_details(connection, number, self._log)
             before = None if details is None else details.nodes.get(node)
             if details is None or before is None or before.state not in ("in_doubt", "claimed"):
                 raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
             if details.summary.is_held:
                 raise RunBusy(f"run {run_id!r} is driven by another process")
+            if before.lease.may_run(self._log.clock):
+                raise RunBusy(f"run {run_id!r}: {explain_running(before)}")
             record = before.settle(resolution, by)
             data = encode_value(record.value, node)
+            number = details.summary.number
             # A driver that was thought dead must not write over this.
-            connection.execute("UPDATE run SET fence = fence + 1 WHERE run_id = ?", (run_id,))
-            write_node(connection, run_id, record, data, self._log.blobs, self._log.clock)
+            connection.execute("UPDATE run SET fence = fence + 1 WHERE id = ?", (number,))
+            position = connection.execute("SELECT MAX(position) FROM node WHERE run = ?", (number,)).fetchone()[0]
+            write_node(connection, number, record, data, position + 1, self._log.blobs, self._log.clock)
             return record
 
         return self._log.write_now(write)
@@ -207,9 +305,11 @@ class Journal:
         """How many runs there are, and how large the journal is."""
         return get_stats(self._log)
 
-    def delete(self, run_id: str) -> bool:
+    def delete(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> bool:
         """Remove a run that nobody drives, and large results that nothing names any more."""
-        return delete_run(self._log, run_id)
+        return delete_run(self._log, run_id, user=user, session=session)
 
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
         """Remove the runs that ended so long ago, in seconds or as a `timedelta`; returns how many.

@@ -6,6 +6,7 @@ from typing import Literal
 
 from flowkit.codec import JSON
 from flowkit.events import RunStatus
+from flowkit.journal.driver_lease import NO_LEASE, RunLease
 
 NodeEffect = Literal["read", "idempotent", "write"]
 NodeState = Literal["claimed", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt", "retry"]
@@ -38,7 +39,8 @@ Resolution = Done | Retry | Fail
 class Recorded:
     """A node as it was recorded; `arguments` are the masked ones, `by` is who resolved it.
 
-    `resources` are those that a write touches.
+    `resources` are those that a write touches. `lease` says until when a claimed call may still be
+    running; before that nobody settles it, unless its process is known to be dead.
     """
 
     node: str
@@ -52,6 +54,7 @@ class Recorded:
     code: str = ""
     by: str | None = None
     resources: tuple[str, ...] = ()
+    lease: RunLease = field(default=NO_LEASE, compare=False, repr=False)
 
     @property
     def is_ended(self) -> bool:
@@ -62,11 +65,11 @@ class Recorded:
         """The node as it is after this decision."""
         match resolution:
             case Done(value):
-                return replace(self, state="finished", value=value, error=None, by=by)
+                return replace(self, state="finished", value=value, error=None, by=by, lease=NO_LEASE)
             case Retry():
-                return replace(self, state="retry", by=by)
+                return replace(self, state="retry", by=by, lease=NO_LEASE)
             case Fail(error):
-                return replace(self, state="failed", error=error, by=by)
+                return replace(self, state="failed", error=error, by=by, lease=NO_LEASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,11 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run in a list; `is_held` while a process drives it, times in seconds since 1970."""
+    """A run in a list; `is_held` while a process drives it, times in seconds since 1970.
+
+    `number` is its own in its journal: a run that began later has a larger one. `parent` is that of the run that
+    called it, of an agent that is a tool or a step.
+    """
 
     run_id: str
     name: str
@@ -112,6 +119,13 @@ class RunSummary:
     changed_at: float
     is_held: bool = False
     error: str | None = None
+    number: int = 0
+    parent: int | None = None
+
+    @property
+    def cursor(self) -> str:
+        """Where the next page begins: `Journal.runs(cursor=…)` lists the runs that began before this one."""
+        return str(self.number)
 
 
 @dataclass(frozen=True, slots=True)

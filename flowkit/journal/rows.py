@@ -1,14 +1,14 @@
 """Rows of the journal as values, and values as rows."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from flowkit.clock import Clock
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import StoreError, ToolResultError
 from flowkit.journal.blobs import BlobFolder
-from flowkit.journal.driver_lease import RunLease
+from flowkit.journal.driver_lease import NO_LEASE, RunLease
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -41,50 +41,67 @@ def encode_value(value: JSON, node: str) -> bytes:
         raise ToolResultError(f"the result of {node!r} can't be recorded: {error}") from error
 
 
+NODE_COLUMNS = (
+    "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources,"
+    " holder, boot, until, until_wall"
+)
+_PUT_NODE = (
+    f"INSERT OR REPLACE INTO node (run, changed, position, {NODE_COLUMNS})"
+    f" VALUES (?, ?, ?{', ?' * (NODE_COLUMNS.count(',') + 1)})"
+)
+
+
 def write_node(
-    connection: sqlite3.Connection, run_id: str, record: Recorded, data: bytes, blobs: BlobFolder, clock: Clock
+    connection: sqlite3.Connection,
+    run: int,
+    record: Recorded,
+    data: bytes,
+    position: int,
+    blobs: BlobFolder,
+    clock: Clock,
 ) -> None:
-    """Insert or replace a node; `data` is its value as JSON."""
+    """Insert or replace a node; `data` is its value as JSON, `position` its place among those that changed."""
     blob = None
     if len(data) > BLOB_BYTES:
         try:
             blob = blobs.put(data)
         except OSError as error:
             raise StoreError(f"the result of {record.node!r} can't be stored beside the journal: {error}") from error
-    connection.execute(
-        "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            run_id,
-            record.node,
-            record.state,
-            record.effect,
-            record.tool,
-            record.code,
-            record.attempt,
-            to_text(record.arguments),
-            None if blob is not None else data.decode(),
-            blob,
-            record.error,
-            record.by,
-            clock.wall(),
-            to_text(list(record.resources)) if record.resources else None,
-        ),
+    values = (
+        run,
+        clock.wall(),
+        position,
+        record.node,
+        record.state,
+        record.effect,
+        record.tool,
+        record.code,
+        record.attempt,
+        to_text(record.arguments),
+        None if blob is not None else data.decode(),
+        blob,
+        record.error,
+        record.by,
+        to_text(list(record.resources)) if record.resources else None,
+        record.lease.holder,
+        record.lease.boot,
+        record.lease.until,
+        record.lease.until_wall,
     )
+    connection.execute(_PUT_NODE, values)
 
 
-def read_nodes(connection: sqlite3.Connection, run_id: str, blobs: BlobFolder) -> dict[str, Recorded]:
+def read_nodes(connection: sqlite3.Connection, run: int, blobs: BlobFolder) -> dict[str, Recorded]:
     """Every node of a run, the last to change at the end. A result whose blob is lost is as if a `read` had never run; of others it is an error."""
     nodes: dict[str, Recorded] = {}
-    columns = "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources"
-    for node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources in connection.execute(
-        f"SELECT {columns} FROM node WHERE run_id = ? ORDER BY changed", (run_id,)
-    ):
+    rows = connection.execute(f"SELECT {NODE_COLUMNS} FROM node WHERE run = ? ORDER BY position", (run,))
+    for node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources, *lease in rows:
         if blob is not None:
             data = blobs.get(blob)
             if data is None and effect == "read":
                 continue
             if data is None:
-                raise StoreError(f"the result of {node!r} in run {run_id!r} is missing from the blob folder ({blob})")
+                raise StoreError(f"the result of {node!r} is missing from the blob folder ({blob})")
             value = data.decode()
         nodes[node] = Recorded(
             node=node,
@@ -98,17 +115,18 @@ def read_nodes(connection: sqlite3.Connection, run_id: str, blobs: BlobFolder) -
             code=code,
             by=by,
             resources=() if resources is None else tuple(cast("list[str]", from_text(resources))),
+            lease=RunLease(*lease) if lease[0] is not None else NO_LEASE,
         )
     return nodes
 
 
-def read_turns(connection: sqlite3.Connection, run_id: str) -> tuple[RecordedTurn, ...]:
+def read_turns(connection: sqlite3.Connection, run: int) -> tuple[RecordedTurn, ...]:
     """The turns of a run, in order."""
-    rows = connection.execute("SELECT turn, message FROM turn WHERE run_id = ? ORDER BY turn", (run_id,))
+    rows = connection.execute("SELECT turn, message FROM turn WHERE run = ? ORDER BY turn", (run,))
     return tuple(RecordedTurn(turn, from_text(message)) for turn, message in rows)
 
 
-def read_approvals(connection: sqlite3.Connection, run_id: str) -> dict[str, Approval]:
+def read_approvals(connection: sqlite3.Connection, run: int) -> dict[str, Approval]:
     """What was asked in a run, decided or not, in the order of asking."""
     return {
         node: Approval(
@@ -120,34 +138,36 @@ def read_approvals(connection: sqlite3.Connection, run_id: str) -> dict[str, App
         )
         for node, name, arguments, asked, approved, by, at, reason, changed in connection.execute(
             "SELECT node, name, arguments, asked, approved, by, at, reason, changed_arguments FROM approval"
-            " WHERE run_id = ? ORDER BY asked",
-            (run_id,),
+            " WHERE run = ? ORDER BY asked",
+            (run,),
         )
     }
 
 
-def write_decision(connection: sqlite3.Connection, run_id: str, node: str, decision: Decision) -> bool:
+def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
     """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
     found = connection.execute(
         "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
-        " WHERE run_id = ? AND node = ? AND approved IS NULL",
+        " WHERE run = ? AND node = ? AND approved IS NULL",
         (
             decision.approved,
             decision.by,
             decision.at,
             decision.reason,
             to_text(decision.arguments),
-            run_id,
+            run,
             node,
         ),
     )
     return found.rowcount == 1
 
 
-SUMMARY_COLUMNS = "run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall"
+SUMMARY_COLUMNS = (
+    "id, parent, run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall"
+)
 
 
-def read_summaries(rows: Iterable[tuple[Any, ...]], clock: Clock) -> list[RunSummary]:
+def read_summaries(rows: Iterable[tuple[Any, ...]], is_held: Callable[[int, RunLease], bool]) -> list[RunSummary]:
     """Runs, from rows of `SUMMARY_COLUMNS`."""
     return [
         RunSummary(
@@ -159,7 +179,9 @@ def read_summaries(rows: Iterable[tuple[Any, ...]], clock: Clock) -> list[RunSum
             began_at=began,
             changed_at=changed,
             error=error,
-            is_held=RunLease(holder, boot, until, until_wall).is_held(clock),
+            is_held=is_held(number, RunLease(*lease)),
+            number=number,
+            parent=parent,
         )
-        for run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall in rows
+        for number, parent, run_id, name, status, user, session, began, changed, error, *lease in rows
     ]

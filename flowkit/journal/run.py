@@ -7,16 +7,23 @@ that its fence is no longer the run's and can change nothing.
 A node's way: a `read` is recorded when it has ended, soon and without waiting. A `write` or `idempotent` node is
 claimed before it starts and recorded when it has ended, each durably. A claimed `write` that was never recorded is in
 doubt.
+
+A claim says by when its call has to start, and until when it may still be running: `START_WITHIN_S` and the tool's
+time-out after it. So a driver that was stopped in between, and wakes when another has the run, starts nothing; and
+nobody settles the call, or makes it again, while it may still be running.
 """
 
 import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from flowkit.codec import JSON
-from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError
+from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
 from flowkit.events import Event, RunFinished, RunStatus, merge
+from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
     Approval,
@@ -26,29 +33,54 @@ from flowkit.journal.records import (
     Recorded,
     RecordedTurn,
     Resolution,
-    RunDetails,
 )
 from flowkit.journal.rows import encode_value, read_approvals, to_text, write_decision, write_node
+from flowkit.journal.takeover import Taken, Wanted, take_run
+from flowkit.journal.views import read_conversation
+
+START_WITHIN_S = 5.0
+"""How long after its claim a call may start; later it is claimed again."""
+
+
+async def open_run(log: JournalLog, wanted: Wanted) -> "RunJournal":
+    """Take hold of a run; the errors are those of `Journal.open_run`."""
+    held: list[tuple[int, int]] = []
+    try:
+        taken = await log.write(lambda connection: take_run(connection, wanted, log, held))
+    except StoreError:
+        for number, fence in held:
+            log.let_go(number, fence)
+        raise
+    return RunJournal(log, taken, allow_changed=wanted.allow_changed)
 
 
 class RunJournal:
-    """A run that this process drives; `Journal.open_run` makes it, `finish` or `close` lets go of it."""
+    """A run that this process drives; `Journal.open_run` makes it, `finish` or `close` lets go of it.
 
-    def __init__(
-        self, log: JournalLog, details: RunDetails, fence: int, first_seq: int, *, allow_changed: bool
-    ) -> None:
+    One that `is_over` is only read: what is recorded of it again is dropped, and it can claim nothing.
+    """
+
+    def __init__(self, log: JournalLog, taken: Taken, *, allow_changed: bool) -> None:
+        details = taken.details
         self.run_id = details.summary.run_id
         self.details = details
-        self.first_seq = first_seq
+        self.first_seq = taken.first_seq
+        self.is_new = taken.is_new
+        self.is_over = taken.fence is None
         self._log = log
-        self._fence = fence
+        self._number = details.summary.number
+        self._fence = taken.fence or 0
         self._allow_changed = allow_changed
         self._nodes = dict(details.nodes)
         self._turns = {turn.turn: turn for turn in details.turns}
         self._approvals = dict(details.approvals)
         self._events: deque[Event] = deque()
         self._is_writing_events = False
-        self._is_held = True
+        self._is_held = not self.is_over
+        self._position = taken.position
+        """That of the node that changed last."""
+        self._start_by: dict[str, float] = {}
+        """Until when each claimed call has to have started, by this process's clock."""
 
     @property
     def inputs(self) -> JSON:
@@ -74,6 +106,11 @@ class RunJournal:
         """What was recorded for this node; None when it has to run."""
         return self._nodes.get(node)
 
+    def may_still_run(self, node: str) -> bool:
+        """Whether what another process claimed may still be running there; nobody settles it or makes it again yet."""
+        found = self._nodes.get(node)
+        return found is not None and not found.is_ended and found.lease.may_run(self._log.clock)
+
     async def claim(
         self,
         node: str,
@@ -83,12 +120,16 @@ class RunJournal:
         effect: NodeEffect,
         arguments: JSON,
         resources: Sequence[str] = (),
+        timeout_s: float | None = None,
     ) -> int:
         """Say durably that this node starts now; returns its attempt, counted from 1. A `read` isn't written down.
 
-        Raises `InDoubt` for a write that may have happened, `CodeChanged` for a node that began with other code,
-        `RunBusy` when another driver took over, `StoreError` when it can't be written: then it must not start.
+        Start it at once, if `may_start` still says so. Raises `InDoubt` for a write that may have happened and for a
+        call that may still be running elsewhere, `CodeChanged` for a node that began with other code, `RunBusy` when
+        another driver took over, `StoreError` when it can't be written: then it must not start.
         """
+        if self.is_over:
+            raise RunError(f"run {self.run_id!r} is over ({self.details.summary.status}): nothing of it starts again")
         before = self._nodes.get(node)
         attempt = 1 if before is None else before.attempt + 1
         if before is not None and not before.is_ended:
@@ -106,13 +147,43 @@ class RunJournal:
             resources=tuple(resources),
         )
         try:
-            await self._log.write(lambda connection: self._put(connection, record, b"null"), is_durable=True)
+            record = await self._write_claim(record, timeout_s)
         except asyncio.CancelledError:
             # It never starts, so it must not be in doubt; the claim is written before this takes it back.
             self._log.post(lambda connection: self._take_back(connection, record, before))
             raise
         self._nodes[node] = record
         return attempt
+
+    def may_start(self, node: str) -> bool:
+        """Whether a call that was claimed may start at this moment; ask right before it does.
+
+        False when this process was stopped for so long since the claim that another may have the run: then `reclaim`.
+        """
+        return node not in self._start_by or self._now() < self._start_by[node]
+
+    async def reclaim(self, node: str, *, timeout_s: float | None = None) -> None:
+        """Say again that a claimed node starts now, for a further attempt or when `may_start` says no.
+
+        The errors are those of `claim`; whoever took over in between has raised the fence.
+        """
+        claimed = self._nodes.get(node)
+        if claimed is not None and claimed.state == "claimed":
+            self._nodes[node] = await self._write_claim(claimed, timeout_s)
+
+    async def _write_claim(self, record: Recorded, timeout_s: float | None) -> Recorded:
+        clock = self._log.clock
+        start_by = self._now() + START_WITHIN_S
+        lease = RunLease(self._log.holder.to_text(), *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
+        record = replace(record, lease=lease)
+        await self._log.write(lambda connection: self._put(connection, record, b"null"), is_durable=True)
+        self._start_by[record.node] = start_by
+        return record
+
+    def _now(self) -> float:
+        """Seconds of a clock that runs on while the machine sleeps, where there is one."""
+        boot = self._log.clock.boot()
+        return self._log.clock.monotonic() if boot is None else boot[1]
 
     async def record(
         self,
@@ -126,19 +197,26 @@ class RunJournal:
         arguments: JSON = None,
         tool: str = "",
         code: str = "",
+        is_running: bool = False,
     ) -> None:
         """Write down how a node ended: durably for a `write` or `idempotent` one, soon and unwaited for a `read`.
 
-        What the claim said stays unless it is given anew. Raises `ToolResultError` for a value that isn't JSON,
+        What the claim said stays unless it is given anew; also until when it may run, if it still `is_running`, in a
+        thread that nobody waits for any more. Raises `ToolResultError` for a value that isn't JSON,
         `RunBusy` when another driver took over, `StoreError` when it can't be written.
         """
         data = encode_value(value, node)
         before = self._nodes.get(node)
-        resources = ()
+        if self.is_over:
+            return
+        resources, lease = (), NO_LEASE
         if before is not None:
             arguments = before.arguments if arguments is None else arguments
             tool, code, resources = tool or before.tool, code or before.code, before.resources
-        record = Recorded(node, state, value, error, attempt, effect, arguments, tool, code, resources=resources)
+            lease = before.lease if is_running else NO_LEASE
+        record = Recorded(
+            node, state, value, error, attempt, effect, arguments, tool, code, resources=resources, lease=lease
+        )
         if effect == "read":
             self._log.post(lambda connection: self._put(connection, record, data))
         else:
@@ -150,6 +228,8 @@ class RunJournal:
 
         Its other calls start after this: their claims are durable, and take this along.
         """
+        if self.is_over:
+            return
         text = to_text(message)
         encoded = [(read, encode_value(read.value, read.node)) for read in reads]
 
@@ -157,7 +237,9 @@ class RunJournal:
             self._check_fence(connection)
             for read, data in encoded:
                 self._put(connection, read, data)
-            connection.execute("INSERT OR REPLACE INTO turn VALUES (?, ?, ?)", (self.run_id, turn, text))
+            connection.execute(
+                "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (self._number, turn, text)
+            )
 
         await self._log.write(write)
         self._turns[turn] = RecordedTurn(turn, message)
@@ -171,13 +253,13 @@ class RunJournal:
 
         def write(connection: sqlite3.Connection) -> dict[str, Approval]:
             self._check_fence(connection)
-            found = read_approvals(connection, self.run_id).get(node)
+            found = read_approvals(connection, self._number).get(node)
             if anew or found is None or found.arguments != arguments or found.name != name:
                 connection.execute(
-                    "INSERT OR REPLACE INTO approval (run_id, node, name, arguments, asked) VALUES (?, ?, ?, ?, ?)",
-                    (self.run_id, node, name, to_text(arguments), self._log.clock.wall()),
+                    "INSERT OR REPLACE INTO approval (run, node, name, arguments, asked) VALUES (?, ?, ?, ?, ?)",
+                    (self._number, node, name, to_text(arguments), self._log.clock.wall()),
                 )
-            return read_approvals(connection, self.run_id)
+            return read_approvals(connection, self._number)
 
         self._approvals = await self._log.write(write)
         return self._approvals[node].decision
@@ -187,14 +269,14 @@ class RunJournal:
     ) -> Decision:
         """Write down a decision made in this process; one that was made before stands, and is returned."""
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
-        await self._log.write(lambda connection: write_decision(connection, self.run_id, node, decision))
+        await self._log.write(lambda connection: write_decision(connection, self._number, node, decision))
         await self.refresh()
         approval = self._approvals.get(node)
         return decision if approval is None or approval.decision is None else approval.decision
 
     async def refresh(self) -> Mapping[str, Approval]:
         """Look for decisions that were made in other processes."""
-        self._approvals = await self._log.write(lambda connection: read_approvals(connection, self.run_id))
+        self._approvals = await self._log.write(lambda connection: read_approvals(connection, self._number))
         return self._approvals
 
     async def resolve(self, node: str, resolution: Resolution, *, by: str = "probe") -> Recorded:
@@ -202,6 +284,7 @@ class RunJournal:
         before = self._nodes.get(node)
         if before is None or before.state not in ("in_doubt", "claimed"):
             raise RunError(f"run {self.run_id!r}: {node!r} isn't in doubt")
+        self._refuse_running(before)
         record = before.settle(resolution, by)
         data = encode_value(record.value, node)
         await self._log.write(lambda connection: self._put(connection, record, data), is_durable=True)
@@ -210,12 +293,35 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
+        if self.is_over:
+            return
         if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
             return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:
             self._is_writing_events = True
             self._log.post(self._write_events)
+
+    async def conversation(self) -> list[JSON]:
+        """What was said in its session before this run, oldest first."""
+        summary = self.details.summary
+        if summary.session is None:
+            return []
+        session, user = summary.session, summary.user
+        return await self._log.write(
+            lambda connection: read_conversation(connection, session, self._log, user=user, before=self._number)
+        )
+
+    async def open_inside(self, run_id: str, *, name: str, inputs: JSON = None) -> "RunJournal":
+        """Start the run of this id that a call of this run makes, or go on with it; the errors are those of `open_run`.
+
+        It is in no session: what is said in it is no part of a conversation.
+        """
+        user = self.details.summary.user
+        wanted = Wanted(
+            run_id, name, "", inputs, user, None, self._allow_changed, parent=self._number, ignores_inputs=True
+        )
+        return await open_run(self._log, wanted)
 
     async def finish(
         self, status: RunStatus, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
@@ -224,6 +330,8 @@ class RunJournal:
 
         One that is cancelled because its process leaves hasn't ended: another goes on with it.
         """
+        if self.is_over:
+            return
         if self._log.is_leaving and status == "cancelled":
             await self.close()
             return
@@ -232,10 +340,11 @@ class RunJournal:
         def write(connection: sqlite3.Connection) -> None:
             self._write_events(connection)
             self._check_fence(connection)
+            self._end_claims(connection)
             connection.execute(
                 "UPDATE run SET status = ?, output = ?, error = ?, messages = ?, changed = ?, holder = NULL"
-                " WHERE run_id = ?",
-                (status, texts[0], error, texts[1], self._log.clock.wall(), self.run_id),
+                " WHERE id = ?",
+                (status, texts[0], error, texts[1], self._log.clock.wall(), self._number),
             )
 
         await self._write_last(write)
@@ -248,10 +357,13 @@ class RunJournal:
         self._is_held = False
 
         def write(connection: sqlite3.Connection) -> None:
+            if not self._has_fence(connection):
+                self._events.clear()
+                return
             self._write_events(connection)
+            self._end_claims(connection)
             connection.execute(
-                "UPDATE run SET holder = NULL, changed = ? WHERE run_id = ? AND fence = ?",
-                (self._log.clock.wall(), self.run_id, self._fence),
+                "UPDATE run SET holder = NULL, changed = ? WHERE id = ?", (self._log.clock.wall(), self._number)
             )
 
         await self._write_last(write)
@@ -260,32 +372,47 @@ class RunJournal:
         """Let go of the run also where that can't be written: who frees the disk goes on with it."""
         try:
             await self._log.write(write)
+        except StoreError:
+            self._log.let_go(self._number, self._fence, is_written=False)
+            raise
         finally:
-            self._log.let_go(self.run_id, self._fence)
+            self._log.let_go(self._number, self._fence)
+
+    def _end_claims(self, connection: sqlite3.Connection) -> None:
+        """Nothing runs any more of what this driver claimed and never recorded: it has waited for all of it."""
+        if any(node.state == "claimed" for node in self._nodes.values()):
+            connection.execute("UPDATE node SET holder = NULL WHERE run = ? AND state = 'claimed'", (self._number,))
 
     def _check_again(self, before: Recorded, code: str) -> None:
+        self._refuse_running(before)
         if before.state == "in_doubt" or (before.state == "claimed" and before.effect == "write"):
             raise InDoubt(f"run {self.run_id!r}: {before.node!r} may have happened; resolve it first")
         if before.code != code and not self._allow_changed:
             raise CodeChanged(f"run {self.run_id!r}: {before.node!r} began with other code of {before.tool!r}")
 
+    def _refuse_running(self, before: Recorded) -> None:
+        if before.lease.may_run(self._log.clock):
+            raise InDoubt(f"run {self.run_id!r}: {explain_running(before)}")
+
     def _put(self, connection: sqlite3.Connection, record: Recorded, data: bytes) -> None:
         self._check_fence(connection)
-        write_node(connection, self.run_id, record, data, self._log.blobs, self._log.clock)
+        self._position += 1
+        write_node(connection, self._number, record, data, self._position, self._log.blobs, self._log.clock)
 
     def _take_back(self, connection: sqlite3.Connection, claimed: Recorded, before: Recorded | None) -> None:
         self._check_fence(connection)
-        where = (self.run_id, claimed.node, claimed.attempt)
-        connection.execute(
-            "DELETE FROM node WHERE run_id = ? AND node = ? AND attempt = ? AND state = 'claimed'", where
-        )
+        where = (self._number, claimed.node, claimed.attempt)
+        connection.execute("DELETE FROM node WHERE run = ? AND node = ? AND attempt = ? AND state = 'claimed'", where)
         if before is not None and connection.execute("SELECT changes()").fetchone()[0]:
             self._put(connection, before, encode_value(before.value, before.node))
 
     def _check_fence(self, connection: sqlite3.Connection) -> None:
-        row = connection.execute("SELECT fence FROM run WHERE run_id = ?", (self.run_id,)).fetchone()
-        if row is None or row[0] != self._fence:
+        if not self._has_fence(connection):
             raise RunBusy(f"run {self.run_id!r}: another process took over; nothing more is recorded from here")
+
+    def _has_fence(self, connection: sqlite3.Connection) -> bool:
+        row = connection.execute("SELECT fence FROM run WHERE id = ?", (self._number,)).fetchone()
+        return row is not None and row[0] == self._fence
 
     def _write_events(self, connection: sqlite3.Connection) -> None:
         # Before the first `popleft`: an event that comes during it is written now or asks for another job.
@@ -297,6 +424,12 @@ class RunJournal:
             return
         self._check_fence(connection)
         connection.executemany(
-            "INSERT OR REPLACE INTO event VALUES (?, ?, ?)",
-            [(self.run_id, event.seq, to_text(event.to_json())) for event in merge(events)],
+            "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
+            [(self._number, event.seq, to_text(event.to_json())) for event in merge(events)],
         )
+
+
+def explain_running(node: Recorded) -> str:
+    """Why nobody settles this node yet."""
+    until = datetime.fromtimestamp(node.lease.until_wall or 0.0, UTC)
+    return f"{node.node!r} may still be running in another process, until {until:%Y-%m-%d %H:%M:%S} UTC at the latest"

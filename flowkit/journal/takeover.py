@@ -1,10 +1,14 @@
 """Taking hold of a run: the first driver writes its row, a later one takes over what an earlier one left.
 
-Each driver has a fence of its own, higher than those before it, and what it writes says so.
+Each driver has a fence of its own, higher than those before it, and what it writes says so. A run's number is never
+used twice, so a driver whose run was deleted meanwhile, and began anew, can change nothing in the new one.
 """
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, RunBusy, RunError
@@ -12,6 +16,7 @@ from flowkit.journal.driver_lease import RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import RunDetails
 from flowkit.journal.rows import from_text, to_text
+from flowkit.journal.schema import place_text
 from flowkit.journal.views import read_details
 
 SEQ_GAP = 10_000
@@ -23,7 +28,11 @@ OVER = ("done", "failed", "cancelled", "limit")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The run that a driver wants to start, or believes that it goes on with; `inputs` None stands for any."""
+    """The run that a driver wants to start, or believes that it goes on with; `inputs` None stands for any.
+
+    So they do where it `ignores_inputs`, but they are kept when it begins. A run that ended in one of the states `only_read` is opened to be read. One that isn't there is begun, unless it
+    `must_exist`. `parent` is the number of the run that calls it.
+    """
 
     run_id: str
     name: str
@@ -32,72 +41,119 @@ class Wanted:
     user: str | None
     session: str | None
     allow_changed: bool
+    only_read: Collection[str] = ("done",)
+    must_exist: bool = False
+    parent: int | None = None
+    ignores_inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The run that it got."""
+    """The run that it got; `fence` is None for one that is only read."""
 
     details: RunDetails
-    fence: int
+    fence: int | None
     first_seq: int
+    position: int
+    is_new: bool
 
 
-def take_run(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog) -> Taken:
-    """Start the run or take it over; the errors are those of `Journal.open_run`."""
+def take_run(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog, held: list[tuple[int, int]]) -> Taken:
+    """Start the run or take it over; the errors are those of `Journal.open_run`. What it holds is added to `held`."""
     run_id = wanted.run_id
-    found = connection.execute(
-        "SELECT user, code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE run_id = ?",
-        (run_id,),
-    ).fetchone()
-    fence = 1
+    number = find_run(connection, run_id, user=wanted.user, session=... if wanted.session is None else wanted.session)
+    fence: int | None = 1
     was_held = False
-    if found is None:
-        _begin(connection, wanted, log)
+    is_new = number is None
+    if number is None:
+        if wanted.must_exist:
+            raise RunError(f"there is no run {run_id!r} to go on with; give a message to start it")
+        number = _begin(connection, wanted, log)
     else:
-        user, code, inputs, status, fence_before, *lease_columns = found
+        code, inputs, status, fence_before, *lease_columns = connection.execute(
+            "SELECT code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE id = ?", (number,)
+        ).fetchone()
         lease = RunLease(*lease_columns)
-        if user != wanted.user:
-            raise RunError(f"run {run_id!r} is another user's")
-        if log.is_held(run_id, lease):
+        if log.is_held(number, lease):
             raise RunBusy(f"run {run_id!r} is driven by another process ({lease.holder})")
         if code != wanted.code and status not in OVER and not wanted.allow_changed:
             raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to go on")
-        if wanted.inputs is not None and from_text(inputs) != wanted.inputs:
+        if not wanted.ignores_inputs and wanted.inputs is not None and from_text(inputs) != wanted.inputs:
             raise RunError(f"run {run_id!r} began with other inputs")
-        fence = fence_before + 1
+        fence = None if status in wanted.only_read else fence_before + 1
         was_held = lease.holder is not None
-        _take_over(connection, wanted, log, is_over=status in OVER)
-    connection.execute(
-        "UPDATE run SET fence = ?, holder = ?, boot = ?, until = ?, until_wall = ? WHERE run_id = ?",
-        (fence, log.holder.to_text(), *lease_until(log.clock, log.lease_s), run_id),
-    )
-    (last_seq,) = connection.execute("SELECT MAX(seq) FROM event WHERE run_id = ?", (run_id,)).fetchone()
+        if fence is not None:
+            _take_over(connection, number, wanted, log, is_over=status in OVER)
+    if fence is not None:
+        connection.execute(
+            "UPDATE run SET fence = ?, holder = ?, boot = ?, until = ?, until_wall = ? WHERE id = ?",
+            (fence, log.holder.to_text(), *lease_until(log.clock, log.lease_s), number),
+        )
+        log.hold(number, fence)
+        held.append((number, fence))
+    (last_seq,) = connection.execute("SELECT MAX(seq) FROM event WHERE run = ?", (number,)).fetchone()
     first_seq = (-1 if last_seq is None else last_seq) + 1 + (SEQ_GAP if was_held else 0)
-    details = read_details(connection, run_id, log)
-    assert details is not None, "its row was written above"
-    log.hold(run_id, fence)
-    return Taken(details, fence, first_seq)
+    (position,) = connection.execute("SELECT MAX(position) FROM node WHERE run = ?", (number,)).fetchone()
+    details = read_details(connection, number, log)
+    assert details is not None, "its row was found or written above"
+    return Taken(details, fence, first_seq, position or 0, is_new)
 
 
-def _begin(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog) -> None:
+def find_run(
+    connection: sqlite3.Connection,
+    run_id: str,
+    *,
+    user: str | EllipsisType | None = ...,
+    session: str | EllipsisType | None = ...,
+) -> int | None:
+    """The number of the run at this place, `...` standing for any user or session; None when there is none.
+
+    Raises `RunError` when there are several: a run id alone says nothing then.
+    """
+    where, values = "run_id = ?", [run_id]
+    for column, value in (("user", user), ("session", session)):
+        if not isinstance(value, EllipsisType):
+            where += f" AND {column} IS ?"
+            values.append(value)  # pyright: ignore[reportArgumentType]  # NULL is found by IS
+    found: list[tuple[Any, ...]] = connection.execute(
+        f"SELECT id, user, session FROM run WHERE {where}", values
+    ).fetchall()
+    if len(found) > 1:
+        places = "; ".join(f"user {owner!r}, session {name!r}" for _, owner, name in found[:5])
+        raise RunError(f"there are {len(found)} runs {run_id!r} ({places}): name the user and the session")
+    return found[0][0] if found else None
+
+
+def _begin(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog) -> int:
     now = log.clock.wall()
-    connection.execute(
-        "INSERT INTO run (run_id, name, code, user, session, inputs, status, began, changed, fence)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?, 1)",
-        (wanted.run_id, wanted.name, wanted.code, wanted.user, wanted.session, to_text(wanted.inputs), now, now),
+    made = connection.execute(
+        "INSERT INTO run (place, run_id, user, session, parent, name, code, inputs, status, began, changed, fence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, 1)",
+        (
+            place_text(wanted.user, wanted.session, wanted.run_id),
+            wanted.run_id,
+            wanted.user,
+            wanted.session,
+            wanted.parent,
+            wanted.name,
+            wanted.code,
+            to_text(wanted.inputs),
+            now,
+            now,
+        ),
     )
+    assert made.lastrowid is not None
+    return made.lastrowid
 
 
-def _take_over(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog, *, is_over: bool) -> None:
+def _take_over(connection: sqlite3.Connection, number: int, wanted: Wanted, log: JournalLog, *, is_over: bool) -> None:
     """Run it on, unless it is over; a write that was claimed may have happened."""
     if not is_over:
         # What it had said when it began to wait isn't all any more.
         connection.execute(
-            "UPDATE run SET status = 'running', messages = NULL, code = ?, changed = ? WHERE run_id = ?",
-            (wanted.code, log.clock.wall(), wanted.run_id),
+            "UPDATE run SET status = 'running', messages = NULL, code = ?, changed = ? WHERE id = ?",
+            (wanted.code, log.clock.wall(), number),
         )
     connection.execute(
-        "UPDATE node SET state = 'in_doubt' WHERE run_id = ? AND state = 'claimed' AND effect = 'write'",
-        (wanted.run_id,),
+        "UPDATE node SET state = 'in_doubt' WHERE run = ? AND state = 'claimed' AND effect = 'write'", (number,)
     )

@@ -6,13 +6,17 @@ none of them long.
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from types import EllipsisType
+from typing import Any
 
 from flowkit.errors import RunBusy
 from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import JournalStats
-from flowkit.journal.takeover import OVER
+from flowkit.journal.schema import OF_A_RUN
+from flowkit.journal.takeover import OVER, find_run
 
 UNUSED_BLOB_S = 3600.0
 """How old a result that no run names must be to be removed."""
@@ -25,9 +29,14 @@ def get_stats(log: JournalLog) -> JournalStats:
     """What the journal holds."""
 
     def read(connection: sqlite3.Connection) -> tuple[Counter[str], float | None]:
-        counts = Counter(dict(connection.execute("SELECT status, COUNT(*) FROM run GROUP BY status")))
-        for lease in connection.execute("SELECT holder, boot, until, until_wall FROM run WHERE status = 'running'"):
-            if not RunLease(*lease).is_held(log.clock):
+        counts = Counter(
+            dict(connection.execute("SELECT status, COUNT(*) FROM run WHERE parent IS NULL GROUP BY status"))
+        )
+        running = connection.execute(
+            "SELECT id, holder, boot, until, until_wall FROM run WHERE status = 'running' AND parent IS NULL"
+        )
+        for number, *lease in running:
+            if not log.is_held(number, RunLease(*lease)):
                 counts["running"] -= 1
                 counts["stopped"] += 1
         (oldest,) = connection.execute("SELECT MIN(began) FROM run").fetchone()
@@ -41,18 +50,19 @@ def get_stats(log: JournalLog) -> JournalStats:
     return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, log.blobs.size_bytes)
 
 
-def delete_run(log: JournalLog, run_id: str) -> bool:
+def delete_run(
+    log: JournalLog, run_id: str, *, user: str | EllipsisType | None, session: str | EllipsisType | None
+) -> bool:
     """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
 
     def write(connection: sqlite3.Connection) -> bool:
-        found = connection.execute(
-            "SELECT holder, boot, until, until_wall FROM run WHERE run_id = ?", (run_id,)
-        ).fetchone()
-        if found is None:
+        number = find_run(connection, run_id, user=user, session=session)
+        if number is None:
             return False
-        if RunLease(*found).is_held(log.clock):
+        lease = connection.execute("SELECT holder, boot, until, until_wall FROM run WHERE id = ?", (number,)).fetchone()
+        if log.is_held(number, RunLease(*lease)):
             raise RunBusy(f"run {run_id!r} is driven by another process")
-        _remove(connection, run_id)
+        _remove(connection, [number])
         return True
 
     is_removed = log.write_now(write)
@@ -63,33 +73,44 @@ def delete_run(log: JournalLog, run_id: str) -> bool:
 def prune(log: JournalLog, older_than_s: float, *, unfinished: bool) -> int:
     """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
     before = log.clock.wall() - older_than_s
-    where = "changed < ? AND run_id > ?" + ("" if unfinished else f" AND status IN {OVER}")
-    last, count = "", 0
-
-    def write(connection: sqlite3.Connection) -> tuple[str | None, int]:
-        """Remove the next ones; the last that was looked at, None when there are no more, and how many went."""
-        found = connection.execute(
-            f"SELECT run_id, holder, boot, until, until_wall FROM run WHERE {where} ORDER BY run_id LIMIT ?",
-            (before, last, RUNS_AT_ONCE),
+    # The runs that a run's calls made go with it.
+    where = "changed < ? AND parent IS NULL" + ("" if unfinished else f" AND status IN {OVER}")
+    old: list[tuple[Any, ...]] = log.read(
+        lambda connection: connection.execute(
+            f"SELECT id, holder, boot, until, until_wall FROM run WHERE {where}", (before,)
         ).fetchall()
-        free = [run_id for run_id, *lease in found if not RunLease(*lease).is_held(log.clock)]
-        for run_id in free:
-            _remove(connection, run_id)
-        return found[-1][0] if found else None, len(free)
+    )
+    free = [number for number, *lease in old if not log.is_held(number, RunLease(*lease))]
+    count = 0
+    while free:
+        some, free = free[:RUNS_AT_ONCE], free[RUNS_AT_ONCE:]
 
-    while True:
-        reached, removed = log.write_now(write)
-        count += removed
-        if reached is None:
-            break
-        last = reached
+        def write(connection: sqlite3.Connection, some: Sequence[int] = some) -> int:
+            """Remove these, unless somebody has begun to drive one meanwhile; how many went."""
+            marks = ", ".join("?" * len(some))
+            rows = connection.execute(
+                f"SELECT id, holder, boot, until, until_wall FROM run WHERE id IN ({marks}) AND {where}",
+                (*some, before),
+            ).fetchall()
+            gone = [number for number, *lease in rows if not log.is_held(number, RunLease(*lease))]
+            _remove(connection, gone)
+            return len(gone)
+
+        count += log.write_now(write)
     _give_back(log)
     return count
 
 
-def _remove(connection: sqlite3.Connection, run_id: str) -> None:
-    for table in ("node", "turn", "approval", "event", "run"):
-        connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
+    """Remove these runs, and those that their calls made."""
+    pending = list(runs)
+    while pending:
+        marks = ", ".join("?" * len(pending))
+        for table in OF_A_RUN:
+            connection.execute(f"DELETE FROM {table} WHERE run IN ({marks})", pending)
+        connection.execute(f"DELETE FROM run WHERE id IN ({marks})", pending)
+        inner = connection.execute(f"SELECT id FROM run WHERE parent IN ({marks})", pending)
+        pending = [number for (number,) in inner]
 
 
 def _give_back(log: JournalLog) -> None:
@@ -100,12 +121,15 @@ def _give_back(log: JournalLog) -> None:
     log.blobs.remove_unused(used, log.clock.wall() - UNUSED_BLOB_S)
 
     def write(connection: sqlite3.Connection) -> int:
-        connection.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        for _ in range(min(free, PAGES_AT_ONCE)):
+            # One page each time: it gives a row without columns for a page, and `sqlite3` asks for the first only.
+            connection.execute("PRAGMA incremental_vacuum(1)")
         return connection.execute("PRAGMA freelist_count").fetchone()[0]
 
     free_before = -1
     # A file that version 1 made can't give pages back; the free ones are used again.
-    while (free := log.write_now(write)) and free != free_before:
+    while (free := log.write_now(write, is_durable=False)) and free != free_before:
         free_before = free
     # All that was removed stands in SQLite's log now, which else keeps its size.
     log.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())

@@ -17,14 +17,14 @@ from flowkit.journal.rows import (
 from flowkit.journal.unfinished_messages import recall
 
 
-def read_details(connection: sqlite3.Connection, run_id: str, log: JournalLog) -> RunDetails | None:
-    """A run as its rows are; None when there is no such run."""
-    rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE run_id = ?", (run_id,)).fetchall()
-    summaries = read_summaries(rows, log.clock)
+def read_details(connection: sqlite3.Connection, run: int, log: JournalLog) -> RunDetails | None:
+    """The run of this number as its rows are; None when there is no such run."""
+    rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE id = ?", (run,)).fetchall()
+    summaries = read_summaries(rows, log.is_held)
     if not summaries:
         return None
     code, inputs, output, messages = connection.execute(
-        "SELECT code, inputs, output, messages FROM run WHERE run_id = ?", (run_id,)
+        "SELECT code, inputs, output, messages FROM run WHERE id = ?", (run,)
     ).fetchone()
     return RunDetails(
         summary=summaries[0],
@@ -32,15 +32,15 @@ def read_details(connection: sqlite3.Connection, run_id: str, log: JournalLog) -
         inputs=from_text(inputs),
         output=from_text(output),
         messages=tuple(_read_list(messages)),
-        nodes=read_nodes(connection, run_id, log.blobs),
-        turns=read_turns(connection, run_id),
-        approvals=read_approvals(connection, run_id),
+        nodes=read_nodes(connection, run, log.blobs),
+        turns=read_turns(connection, run),
+        approvals=read_approvals(connection, run),
     )
 
 
-def show_run(connection: sqlite3.Connection, run_id: str, log: JournalLog) -> RunDetails | None:
+def show_run(connection: sqlite3.Connection, run: int, log: JournalLog) -> RunDetails | None:
     """The same, with a claimed write that nobody drives as what it is: in doubt."""
-    details = read_details(connection, run_id, log)
+    details = read_details(connection, run, log)
     if details is None or details.summary.is_held:
         return details
     nodes = {
@@ -56,20 +56,23 @@ def read_conversation(
     log: JournalLog,
     *,
     user: str | None,
-    before: str | None,
-    limit: int,
+    before: int | None = None,
+    limit: int = 1000,
 ) -> list[JSON]:
-    """The messages of the session's last `limit` runs, or of the last before one of them, oldest first."""
+    """The messages of the session's last `limit` runs, or of the last before one of them, oldest first.
+
+    They stand in the order in which the runs began, which their numbers tell: a clock may be set back.
+    """
     rows = connection.execute(
-        "SELECT run_id, messages FROM run WHERE session = ?1 AND user IS ?2 AND (?3 IS NULL OR"
-        " run_id <> ?3 AND began <= (SELECT began FROM run WHERE run_id = ?3)) ORDER BY began DESC LIMIT ?4",
+        "SELECT id, messages FROM run WHERE session = ?1 AND user IS ?2 AND (?3 IS NULL OR id < ?3)"
+        " ORDER BY id DESC LIMIT ?4",
         (session, user, before, limit),
     ).fetchall()
     messages: list[JSON] = []
-    for run_id, said in reversed(rows):
+    for run, said in reversed(rows):
         if said is not None:
             messages += _read_list(said)
-        elif (details := show_run(connection, run_id, log)) is not None:
+        elif (details := show_run(connection, run, log)) is not None:
             messages += recall(details)
     return messages
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field
+from datetime import timedelta
 from importlib import import_module
 
 from flowkit.codec import JSON
@@ -18,9 +19,17 @@ from flowkit.models.wire.bytes_to_deltas import stream_deltas
 from flowkit.models.wire.network_guard import check_server_allowed
 from flowkit.models.wire.settings import (
     DEFAULT_BASE_URL,
+    NO_HEADERS,
     PLACEHOLDER_KEY,
+    ApiKey,
+    Headers,
+    HttpClient,
     Server,
     Settings,
+    Timeout,
+    as_timeout,
+    fixed_headers,
+    headers_of,
     takes_json_schema,
     usual_api,
 )
@@ -41,6 +50,10 @@ class OpenAIModel:
     Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
     `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
 
+    `api_key` may be a function, also an `async` one, that is asked before each request, and `headers` a function of the
+    request. `timeout` is seconds, or a `Timeout`. `http_client` is an `httpx2.AsyncClient` of yours, or a function that
+    makes one for each event loop, for certificates, proxies and the like.
+
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
     'chat http://127.0.0.1:8080/v1 qwen3'
     """
@@ -48,7 +61,7 @@ class OpenAIModel:
     model: str
     _: KW_ONLY
     base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    api_key: ApiKey | None = field(default=None, repr=False)
     api: Api | None = None
     thinking: Thinking = None
     thinking_dialect: Dialect | None = None
@@ -58,10 +71,11 @@ class OpenAIModel:
     include_usage: bool = True
     json_schema: bool | None = None
     text_calls: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    headers: Headers = field(default_factory=dict[str, str], repr=False)
     api_version: str | None = None
-    timeout: float = 600.0
+    timeout: float | timedelta | Timeout = 600.0
     max_retries: int = 2
+    http_client: HttpClient | None = field(default=None, repr=False)
     price: Price | None = None
     server: Server = field(init=False, repr=False)
     settings: Settings = field(init=False, repr=False)
@@ -72,10 +86,11 @@ class OpenAIModel:
         server = Server(
             base_url=base_url,
             api_key=api_key,
-            headers=tuple(sorted(self.headers.items())),
+            headers=fixed_headers(self.headers),
             api_version=self.api_version,
-            timeout_s=self.timeout,
+            timeout=as_timeout(self.timeout),
             max_retries=self.max_retries,
+            http_client=self.http_client,
         )
         settings = Settings(
             model=self.model,
@@ -106,14 +121,20 @@ class OpenAIModel:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The answer to one request; leaving the context closes it."""
-        return stream_deltas(self, request, self.timeout)
+        return stream_deltas(self, request, self.server.timeout)
 
-    def open(self, body: Mapping[str, JSON]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
+        """The headers of this request that others don't have."""
+        return await headers_of(self.headers, request)
+
+    def open(
+        self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of the answer to a request's body."""
         from flowkit.models.wire.transport import open_bytes
 
         check_server_allowed(self.server.base_url, self.model)
-        return open_bytes(self.server, self.settings.api, self.model, body)
+        return open_bytes(self.server, self.settings.api, self.model, body, headers)
 
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""
@@ -122,7 +143,7 @@ class OpenAIModel:
         await close_clients(self.server)
 
 
-def _find_server(base_url: str | None, api_key: str | None) -> tuple[str, str]:
+def _find_server(base_url: str | None, api_key: ApiKey | None) -> tuple[str, ApiKey]:
     """The address and the key, from the arguments or the environment."""
     found_url = base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or None
     found_key = api_key or os.environ.get("OPENAI_API_KEY", "").strip() or None

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,17 +97,35 @@ def _read_mounts() -> str:
         return ""
 
 
+HOLD_TIMEOUT_S = 10.0
+"""How long a process waits for another one that opens or replaces a database in the same folder."""
+HOLD_POLL_S = 0.02
+
+
 @contextmanager
-def hold_folder(path: Path) -> Generator[None]:
-    """Let one process at a time open or replace the database in this folder; no lock where the platform has none."""
+def hold_folder(path: Path, *, timeout_s: float = HOLD_TIMEOUT_S) -> Generator[None]:
+    """Let one process at a time open or replace the database in this folder; no lock where the platform has none.
+
+    Blocks for `timeout_s` at most, then raises `TimeoutError`: whoever holds the folder may hold it for ever.
+    """
     try:
         import fcntl
     except ImportError:
         yield
         return
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # the folder itself: no file is left behind
+    give_up_at = time.monotonic() + timeout_s
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                # Not blocking: a signal alone ends the other form, so it has no bound.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= give_up_at:
+                    message = f"another process holds the folder {str(path)!r} (flock), for {timeout_s:g} s by now"
+                    raise TimeoutError(message) from None
+                time.sleep(HOLD_POLL_S)
         yield
     finally:
         os.close(handle)

@@ -11,11 +11,12 @@ from typing_extensions import ParamSpec, TypeVar
 from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
+from flowkit.identity import HERE
 from flowkit.references import ToolCall, find_open
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.functions import FunctionCallee
-from flowkit.tools.identity import find_source, identify
+from flowkit.tools.identity import MadeWith, find_source, identify
 from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
@@ -321,7 +322,8 @@ class Tool(Generic[P, R_co]):
     ) -> str | None:
         """The cache key of a call; None when a value has no canonical form, so that it can't be shared.
 
-        Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal.
+        Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal. A key
+        of a tool that only this process can tell from others begins with `HERE`.
         """
         try:
             values: JSON = [
@@ -329,8 +331,10 @@ class Tool(Generic[P, R_co]):
             ]
         except (NotKeyable, RecursionError):
             return None
-        parts: list[JSON] = ["flowkit-1", self.name, self._code_part, self.scope, scope_id, self._made_with, values]
-        return make_key([*parts, list(generations)])
+        made_with = self._made_with
+        parts: list[JSON] = ["flowkit-2", self.name, self.code_parts, self.scope, scope_id, made_with.parts, values]
+        key = make_key([*parts, list(generations)])
+        return key if made_with.is_durable else HERE + key
 
     def process_key(self, arguments: Arguments, scope_id: str, generations: Sequence[int] = ()) -> Hashable | None:
         """Like `key`, for sharing within this process: of plain values it is a tuple, and nothing is hashed for it."""
@@ -352,15 +356,23 @@ class Tool(Generic[P, R_co]):
     @cached_property
     def _key_head(self) -> str:
         """What of a key is the same for all calls."""
-        return make_key([self.name, self._code_part, self.scope, self._made_with])
+        return make_key([self.name, self.code_parts, self.scope, self._made_with.parts])
 
     @property
-    def _code_part(self) -> JSON:
-        return ["version", self.version] if self.version is not None else ["source", self._source]
+    def code_parts(self) -> JSON:
+        """The part of a key that tells this code from another: the version, or a hash of the source."""
+        said = ["source", self._source] if self.version is None else ["version", self.version]
+        return [self.name, *said]
 
     @cached_property
-    def _made_with(self) -> JSON:
-        return identify(self.function)
+    def _made_with(self) -> MadeWith:
+        annotations = [parameter.annotation for parameter in self.visible]
+        return identify(
+            self.function,
+            annotations=annotations,
+            is_versioned=self.version is not None,
+            has_signature=self.has_signature,
+        )
 
     def code(self) -> str:
         """What tells this code from another: the version, or a hash of the source, of it and of all that it needs."""

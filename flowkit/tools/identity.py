@@ -1,88 +1,252 @@
-"""What tells one function from another across processes: its source, and what it was made with.
+"""What tells one function from another: its code, and what it was made with, as deep as that goes.
 
 Two tools of one name can differ in nothing but the object that their methods are bound to, or in what their closures
-hold; their results must not be mixed up in a cache. Values with a canonical form that can't change stand for
-themselves; any other object stands for itself in this process only, so its results are never shared with another.
+hold; their results must not be mixed up in a cache. What can't change stands for itself in every process: plain
+values, classes that can be imported, functions, tools and frozen objects made of such. Anything else, an object with
+a state above all, stands for itself in this process only: a `token` names it, and a key that holds one is no use on
+a disk.
 """
 
 import functools
 import hashlib
 import inspect
 import secrets
+import sys
 import types
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import Any, Protocol, cast, get_args, get_origin, runtime_checkable
 
 from pydantic import BaseModel
 
-from flowkit.codec import JSON
-from flowkit.tools.keys import NotKeyable, canonicalize
+from flowkit.codec import JSON, dump_sorted
+from flowkit.context import CONTEXT
+from flowkit.tools.keys import NotKeyable, canonicalize, find_hidden_state, is_plain_value
 from flowkit.tools.schema.signatures import unwrap
 
 _tokens: dict[int, str] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class MadeWith:
+    """What a function was made with, for a key; `is_durable` when it means the same in every process."""
+
+    parts: JSON
+    is_durable: bool
+
+
+@runtime_checkable
+class IdentifiedTool(Protocol):
+    """A tool, as far as its identity goes; the class itself stands above this module."""
+
+    function: Callable[..., Any]
+    needs: tuple[Any, ...]
+    version: str | None
+
+    @property
+    def code_parts(self) -> JSON: ...
+
+
 def find_source(function: Callable[..., Any]) -> str:
-    """A hash of the function's source; of its compiled code where there is no source to read."""
+    """Hash the function's source; its compiled code where there is no source to read."""
     plain = unwrap(function)
     try:
         text = inspect.getsource(plain)
     except (OSError, TypeError):
         code = getattr(plain, "__code__", None)
-        text = repr(plain) if code is None else f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}"
+        text = repr(plain) if code is None else dump_sorted(_code_form(code)).decode()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def identify(function: Callable[..., Any]) -> JSON:
-    """What the function was made with: its receiver, the arguments of partials, what its closure holds."""
-    parts: list[JSON] = []
-    current: Any = function
-    while isinstance(current, functools.partial):
-        parts.append([_identify_value(value) for value in current.args])
-        current = current.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if isinstance(current, types.MethodType):
-        parts.append(_identify_value(current.__self__))
-        current = current.__func__
-    elif not inspect.isroutine(current) and not inspect.isclass(current):
-        parts.append(_identify_value(current))  # a callable object
-    while current is not None:
-        for cell in getattr(current, "__closure__", None) or ():
-            try:
-                held = cell.cell_contents
-            except ValueError:
-                continue
-            if held is not getattr(current, "__wrapped__", None):
-                parts.append(_identify_value(held))
-        current = getattr(current, "__wrapped__", None)
-    return parts
+def identify(
+    function: Callable[..., Any],
+    *,
+    annotations: Iterable[object] = (),
+    is_versioned: bool = False,
+    has_signature: bool = True,
+) -> MadeWith:
+    """Find what a tool's function was made with: receivers, arguments of partials, closures, all the way down.
 
-
-def _identify_value(value: object) -> JSON:
-    if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
-        return ["named", getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
-    if isinstance(value, types.FunctionType):
-        return ["function", value.__module__, value.__qualname__, find_source(value)]
-    if hasattr(value, "code") and hasattr(value, "needs"):
-        return ["tool", str(getattr(value, "name", ""))]
+    A function with a signature takes its defaults as arguments, which stand in a key of their own. One whose author
+    gives a version stands for its code by that, but not for what it closes over. The classes
+    among the `annotations` of its parameters count where no import finds them.
+    """
+    walk = _Walk()
     try:
-        return canonicalize(value) if _is_frozen(value) else ["object", _token(value)]
-    except (NotKeyable, RecursionError):
+        parts = [walk.identify_top(function, with_code=not is_versioned, with_defaults=not has_signature)]
+        parts += [walk.identify(found) for part in annotations for found in _find_local_classes(part)]
+    except RecursionError:
+        return MadeWith(["deep", secrets.token_hex(16)], False)
+    return MadeWith(parts, walk.is_durable)
+
+
+class _Walk:
+    """One walk over what a function holds; each thing is entered once, so circles end."""
+
+    def __init__(self) -> None:
+        self.is_durable = True
+        self._entered: dict[int, int] = {}
+
+    def identify_top(self, function: Any, *, with_code: bool, with_defaults: bool) -> JSON:
+        """The tool's own function, below what wraps it and binds it."""
+        place = self._entered.get(id(function))
+        if place is not None:
+            return ["again", place]
+        if isinstance(function, types.FunctionType):
+            return self._function(function, with_code=with_code, with_defaults=with_defaults)
+        if isinstance(function, types.MethodType):
+            receiver = self.identify(function.__self__)
+            return [
+                "method",
+                receiver,
+                self.identify_top(function.__func__, with_code=with_code, with_defaults=with_defaults),
+            ]
+        if isinstance(function, functools.partial):
+            partial = cast("functools.partial[Any]", function)
+            held = self._partial_values(partial)
+            return ["partial", held, self.identify_top(partial.func, with_code=with_code, with_defaults=with_defaults)]
+        return self.identify(function)
+
+    def identify(self, value: object) -> JSON:
+        """A form that no different value has."""
+        if value is None or is_plain_value(value):
+            return canonicalize(value)
+        place = self._entered.get(id(value))
+        if place is not None:
+            return ["again", place]
+        self._entered[id(value)] = len(self._entered)
+        try:
+            return self._identify_new(value)
+        except NotKeyable:
+            return self._object(value)
+
+    def _identify_new(self, value: Any) -> JSON:
+        match value:
+            case types.FunctionType():
+                return self._function(value, with_code=True, with_defaults=True)
+            case types.MethodType():
+                return ["method", self.identify(value.__self__), self.identify(value.__func__)]
+            case types.BuiltinFunctionType() | types.MethodWrapperType():
+                return self._builtin(value)
+            case functools.partial():
+                partial = cast("functools.partial[Any]", value)
+                return ["partial", self._partial_values(partial), self.identify(partial.func)]
+            case types.MethodDescriptorType() | types.WrapperDescriptorType() | types.ClassMethodDescriptorType():
+                return ["builtin", self.identify(value.__objclass__), value.__name__]
+            case types.ModuleType():
+                is_known = sys.modules.get(value.__name__) is value
+                return ["module", value.__name__] if is_known else self._object(value)
+            case type():
+                return self._class(cast("type[object]", value))
+            case tuple() | frozenset() if type(cast(object, value)) in (tuple, frozenset):
+                return self._collection(cast("tuple[object, ...] | frozenset[object]", value))
+            case _ if isinstance(value, IdentifiedTool):
+                return self._tool(value)
+            case _ if value is CONTEXT:
+                return ["context"]
+            case _ if get_origin(value) is not None:
+                arguments = [self.identify(argument) for argument in get_args(value)]
+                return ["alias", self.identify(get_origin(value)), arguments]
+            case _:
+                return self._record(value)
+
+    def _function(self, function: types.FunctionType, *, with_code: bool, with_defaults: bool) -> JSON:
+        self._entered.setdefault(id(function), len(self._entered))
+        parts: list[JSON] = ["function", function.__module__, function.__qualname__]
+        if with_code:
+            parts += [find_source(function), _code_form(function.__code__)]
+        for cell in function.__closure__ or ():
+            try:
+                parts.append(self.identify(cell.cell_contents))
+            except ValueError:
+                parts.append(["empty"])
+        wrapped = getattr(function, "__wrapped__", None)
+        if with_defaults or wrapped is not None:
+            named = function.__kwdefaults__ or {}
+            parts.append([self.identify(default) for default in function.__defaults__ or ()])
+            parts.append([[name, self.identify(default)] for name, default in sorted(named.items())])
+        if wrapped is not None:
+            # The innermost has the signature, and so defaults that are filled in.
+            parts.append(self.identify_top(wrapped, with_code=with_code, with_defaults=with_defaults))
+        return parts
+
+    def _partial_values(self, partial: "functools.partial[Any]") -> JSON:
+        named = [[name, self.identify(value)] for name, value in sorted(partial.keywords.items())]
+        return [[self.identify(value) for value in partial.args], cast(JSON, named)]
+
+    def _builtin(self, function: Any) -> JSON:
+        receiver: object = getattr(function, "__self__", None)
+        if receiver is None or isinstance(receiver, types.ModuleType):
+            return ["builtin", getattr(function, "__module__", None) or "", function.__qualname__]
+        return ["builtin", self.identify(receiver), function.__name__]
+
+    def _class(self, found: type[object]) -> JSON:
+        return ["class", found.__module__, found.__qualname__] if _can_be_imported(found) else self._object(found)
+
+    def _collection(self, values: "tuple[object, ...] | frozenset[object]") -> JSON:
+        forms = [self.identify(value) for value in values]
+        return [type(values).__name__, sorted(forms, key=dump_sorted) if isinstance(values, frozenset) else forms]
+
+    def _tool(self, tool: IdentifiedTool) -> JSON:
+        needs = [self.identify(need.tool) for need in tool.needs]
+        top = self.identify_top(tool.function, with_code=tool.version is None, with_defaults=True)
+        return ["tool", tool.code_parts, needs, top]
+
+    def _record(self, value: Any) -> JSON:
+        """A frozen object of a class that is told apart, with nothing in it but its fields; else the object itself."""
+        kind = cast("type[object]", type(value))
+        if find_hidden_state(value):
+            return self._object(value)
+        if isinstance(value, Enum):
+            # Its class is named where it can be imported; else it holds what was made for that class alone.
+            return ["enum", self.identify(kind), value.name]
+        held: Mapping[str, object] | None = None
+        if isinstance(value, BaseModel):
+            if value.model_config.get("frozen", False):
+                held = value.__dict__ | (value.model_extra or {})
+        elif is_dataclass(kind) and cast(Any, kind).__dataclass_params__.frozen:
+            held = {field.name: getattr(value, field.name) for field in fields(kind)}
+        if held is None:
+            return self._object(value)
+        return ["record", self.identify(kind), [[name, self.identify(part)] for name, part in sorted(held.items())]]
+
+    def _object(self, value: object) -> JSON:
+        self.is_durable = False
         return ["object", _token(value)]
 
 
-def _is_frozen(value: Any) -> bool:
-    """Whether the value stays what it is: a list of today tells nothing of the list that the function meets later."""
-    if isinstance(value, (tuple, frozenset)):
-        return all(_is_frozen(item) for item in cast(Iterable[object], value))
-    if isinstance(value, BaseModel):
-        return value.model_config.get("frozen", False) and all(_is_frozen(item) for _, item in value)
-    if is_dataclass(value):
-        is_frozen = bool(cast(Any, type(value)).__dataclass_params__.frozen)
-        return is_frozen and all(_is_frozen(getattr(value, field.name)) for field in fields(value))
-    return not isinstance(value, (list, dict, set, bytearray, deque))
+def _code_form(code: types.CodeType) -> JSON:
+    """A function's compiled code without where it stands: two lambdas of one line share their source, but not this."""
+    constants = [
+        _code_form(part) if isinstance(part, types.CodeType) else _show_constant(part) for part in code.co_consts
+    ]
+    names = [*code.co_names, "", *code.co_varnames, "", *code.co_freevars, "", *code.co_cellvars]
+    return [code.co_code.hex(), cast(JSON, names), constants]
+
+
+def _show_constant(constant: object) -> JSON:
+    if isinstance(constant, frozenset):
+        # A set is written in the order of its hashes, which is another in each process.
+        return ["frozenset", *sorted(map(ascii, cast("frozenset[object]", constant)))]
+    return [type(constant).__name__, ascii(constant)]
+
+
+def _can_be_imported(found: type[object]) -> bool:
+    """Whether the class's name leads back to it, so that it is the only one of this name."""
+    place: Any = sys.modules.get(found.__module__)
+    for name in found.__qualname__.split("."):
+        place = getattr(place, name, None)
+    return place is found
+
+
+def _find_local_classes(annotation: Any) -> Iterable[type[object]]:
+    if get_origin(annotation) is not None:
+        for part in get_args(annotation):
+            yield from _find_local_classes(part)
+    elif inspect.isclass(annotation) and not _can_be_imported(annotation):
+        yield annotation
 
 
 def _token(value: object) -> str:
@@ -90,7 +254,7 @@ def _token(value: object) -> str:
     identity = id(value)
     if identity not in _tokens:
         try:
-            weakref.finalize(value, _tokens.pop, identity, None)
+            weakref.finalize(value, _tokens.pop, identity, None).atexit = False
         except TypeError:
             # It can't say when it is gone, and its id may be given to another: not the same twice.
             return secrets.token_hex(16)

@@ -9,17 +9,15 @@ from typing import Any, Literal, cast
 
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
+from flowkit.identity import SCOPES, Scope
 from flowkit.references import Reference
 
 Effect = Literal["read", "idempotent", "write"]
-Scope = Literal["run", "session", "user", "all"]
 ApprovalRule = Callable[[Mapping[str, Any], Context[Any]], bool]
 Approval = bool | ApprovalRule
 
 EFFECTS: tuple[Effect, ...] = ("read", "idempotent", "write")
 """From the weakest to the strongest."""
-SCOPES: tuple[Scope, ...] = ("run", "session", "user", "all")
-"""From the narrowest to the widest."""
 
 READ_RETRIES = 1
 """How often a failed read is tried again when its author says nothing."""

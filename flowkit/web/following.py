@@ -7,6 +7,7 @@ last one; those before it are in the journal. A run that another process drives 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Protocol, cast
 
 from flowkit import codec
@@ -107,6 +108,7 @@ class Follower:
         find_log: Callable[[], EventLog | None],
         *,
         journal: Journal | None = None,
+        user: str | EllipsisType | None = ...,
         after: int = -1,
         keep_alive_s: float = KEEP_ALIVE_S,
         poll_s: float = POLL_S,
@@ -116,6 +118,7 @@ class Follower:
         self._run_id = run_id
         self._find_log = find_log
         self._journal = journal
+        self._user = user
         self._after = after
         self._keep_alive_s = keep_alive_s
         self._poll_s = poll_s
@@ -172,12 +175,12 @@ class Follower:
         if self._journal is None:
             return None, True
         # The state first: what is written between the two questions is then read, or asked for again.
-        found = await asyncio.to_thread(self._journal.find, self._run_id)
+        found = await asyncio.to_thread(self._journal.find, self._run_id, user=self._user)
         rows = await self._read_rows(self._journal, None)
         return rows, found is None or not found.is_held
 
     async def _read_rows(self, journal: Journal, before: int | None) -> RecordedBatch | None:
-        rows = await asyncio.to_thread(journal.event_rows, self._run_id, self._after, before)
+        rows = await asyncio.to_thread(journal.event_rows, self._run_id, self._after, before, user=self._user)
         return RecordedBatch(rows) if rows else None
 
     async def _wait(self) -> None:

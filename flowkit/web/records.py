@@ -18,13 +18,12 @@ LISTED = 50
 
 def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | None:
     """This user's run; None also for another's, so that nobody learns that it is there."""
-    found = journal.find(run_id)
-    return found if found is not None and found.user == user else None
+    return journal.find(run_id, user=user)
 
 
 def get_run(journal: Journal, user: str | None, run_id: str) -> RunDetails:
     """This user's run in full; raises `Refused` with 404."""
-    if find_run(journal, user, run_id) is None or (details := journal.show(run_id)) is None:
+    if find_run(journal, user, run_id) is None or (details := journal.show(run_id, user=user)) is None:
         raise no_run()
     return details
 
@@ -52,9 +51,8 @@ def list_runs(
     asked = "running" if status == "stopped" else status
     found = [
         run
-        for run in journal.runs(status=asked, session=session, limit=1000)
-        if run.user == user
-        and run.name in names
+        for run in journal.runs(status=asked, session=session, user=user, limit=1000)
+        if run.name in names
         and (before is None or run.began_at < before)
         and (status is None or say_status(run) == status)
     ]
@@ -139,7 +137,7 @@ def as_json(values: Mapping[str, object]) -> dict[str, JSON]:
 
 
 def _say_first(journal: Journal, run: RunSummary) -> str:
-    rows = journal.event_rows(run.run_id, -1, None, 1)
+    rows = journal.event_rows(run.run_id, -1, None, 1, user=run.user, session=run.session)
     match codec.loads(rows[0][1]) if rows else None:
         case {"message": str(text)}:
             return _shorten(text)

@@ -106,9 +106,7 @@ class RunRoutes:
     async def begin(self, wanted: Wanted) -> Live | None:
         """The run, started or joined; None where the journal has it and nobody drives it here."""
         live = self._runs.find(wanted.user, wanted.run_id)
-        if live is None and (known := await asyncio.to_thread(self._journal.find, wanted.run_id)) is not None:
-            if known.user != wanted.user:
-                raise records.no_run()
+        if live is None and await asyncio.to_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
             return None
         try:
             if live is None:
@@ -130,7 +128,9 @@ class RunRoutes:
         if found is None:
             raise records.no_run()
         status = records.say_status(found)
-        if status != "running" and not await asyncio.to_thread(self._journal.event_rows, asked.run, after, None, 1):
+        if status != "running" and not await asyncio.to_thread(
+            self._journal.event_rows, asked.run, after, None, 1, user=asked.user
+        ):
             return Response(status_code=204, headers={"flowkit-run": asked.run, "flowkit-run-status": status})
         return self.stream_events(asked, asked.run, after, run_status=status)
 
@@ -148,6 +148,7 @@ class RunRoutes:
             run_id,
             lambda: self._runs.find_log(user, run_id),
             journal=self._journal,
+            user=user,
             after=after,
             keep_alive_s=self._bounds.keep_alive_s,
             poll_s=self._bounds.poll_s,
@@ -262,6 +263,7 @@ class RunRoutes:
                 by=asked.user or "",
                 reason=reason or "",
                 arguments=arguments,
+                user=asked.user,
             )
         except RunError:
             approval = (await self._get(asked, run_id)).approvals[call]
@@ -328,7 +330,7 @@ class RunRoutes:
         await self._get(asked)
         try:
             settled = await asyncio.to_thread(
-                self._journal.resolve, asked.run, body.call, resolution, by=asked.user or ""
+                self._journal.resolve, asked.run, body.call, resolution, by=asked.user or "", user=asked.user
             )
         except RunError as error:  # it is driven, or not in doubt
             raise Refused(409, str(error)) from error

@@ -1,0 +1,128 @@
+"""The journal's file, opened without waiting where that is possible, and watched: it may be taken away.
+
+SQLite writes on into a file that was removed, and says nothing. So whoever commits looks whether the file still has
+its name, and whether a newer flowkit has changed its tables meanwhile; if not, nothing more is written through this
+journal, since nobody would find it.
+"""
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from flowkit.errors import StoreError
+from flowkit.journal.schema import VERSION, check_not_newer, connect, create_tables, read_version
+from flowkit.stores.folders import hold_folder, make_private_file, refuse_network
+
+OPEN_TIMEOUT_S = 10.0
+"""How long opening waits for another process that opens or changes the file."""
+Inode = tuple[int, int]
+"""A file's device and number."""
+
+
+class JournalFile:
+    """One file and its connections; `check` before and after a commit says whether it is still the one that was opened."""
+
+    def __init__(self, path: Path, *, allow_network: bool) -> None:
+        if not allow_network:
+            refuse_network(path)
+        self.path = path
+        self._is_open = False
+        self._opening = threading.Lock()
+        self._database: Inode | None = None
+        self._wal: Inode | None = None
+        self._known_in: int | None = None
+        """The process that knows them; a forked one looks anew, since its parent may have been the last to hold the log."""
+        self._connections: dict[tuple[int, bool], sqlite3.Connection] = {}
+        self._lost: str | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_file(path)
+        except OSError as error:
+            raise self._explain_unopened(error) from error
+
+    def try_open(self) -> bool:
+        """Open it if nobody holds it and nothing has to be made; raises `StoreError` for what is no journal."""
+        try:
+            with closing(connect(self.path, busy_timeout_s=0)) as connection:
+                self._is_open = check_not_newer(read_version(connection)) == VERSION
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise self._explain_unopened(error) from error
+        except sqlite3.Error as error:
+            raise self._explain_unopened(error) from error
+        return self._is_open
+
+    def open(self) -> None:
+        """Open it, and make its tables if it is new or old; blocks, for a bounded time. Raises `StoreError`."""
+        with self._opening:
+            if self._is_open:
+                return
+            try:
+                with hold_folder(self.path.parent, timeout_s=OPEN_TIMEOUT_S), closing(connect(self.path)) as connection:
+                    if check_not_newer(read_version(connection)) != VERSION:
+                        create_tables(connection)
+            except (sqlite3.Error, OSError) as error:
+                raise self._explain_unopened(error) from error
+            self._is_open = True
+
+    def writer(self, *, is_durable: bool) -> sqlite3.Connection:
+        """The writer thread's connection: one whose commits survive a power loss, or the other."""
+        place = (os.getpid(), is_durable)  # a forked process must not use its parent's
+        if place not in self._connections:
+            if self._known_in != place[0]:
+                self._database = _find_inode(self.path)  # before: it may be replaced while it is opened
+            kind: Literal["FULL", "NORMAL"] = "FULL" if is_durable else "NORMAL"
+            self._connections[place] = connect(self.path, synchronous=kind)
+        return self._connections[place]
+
+    def reader(self) -> sqlite3.Connection:
+        """A connection for the caller's thread, who closes it; sees what is committed."""
+        self.open()
+        self.check()
+        return connect(self.path)
+
+    def check(self) -> None:
+        """Raise `StoreError` once the file was removed or replaced; nothing can be written through it any more."""
+        if self._lost is None and self._known_in == os.getpid() and not self._is_same():
+            self._lost = "it was replaced by another file" if self.path.exists() else "it was removed"
+        if self._lost is not None:
+            raise StoreError(
+                f"the journal {str(self.path)!r} can't be written: {self._lost} while this process used it"
+            )
+
+    def check_version(self, connection: sqlite3.Connection) -> None:
+        """Raise `StoreError` when a newer flowkit has changed the tables; ask inside the transaction that writes."""
+        version = read_version(connection)
+        if version != VERSION:
+            self._lost = f"another flowkit made it version {version} (this one knows {VERSION})"
+            self.check()
+
+    def note(self) -> None:
+        """Remember which file this is; call it when a connection has a transaction, so that its log is there, too."""
+        if self._known_in != os.getpid():
+            self._wal = _find_inode(Path(f"{self.path}-wal"))
+            self._known_in = os.getpid()
+
+    def close(self) -> None:
+        """Close the writer thread's connections."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+        self._known_in = None  # SQLite removes its log with the last connection
+
+    def _is_same(self) -> bool:
+        return (_find_inode(self.path), _find_inode(Path(f"{self.path}-wal"))) == (self._database, self._wal)
+
+    def _explain_unopened(self, error: Exception) -> StoreError:
+        return StoreError(f"the journal {str(self.path)!r} can't be opened: {error}")
+
+
+def _find_inode(path: Path) -> Inode | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

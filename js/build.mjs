@@ -1,0 +1,36 @@
+// Build what is committed: the package in `dist/`, the page in `../flowkit/web/page/`.
+//
+//     npm ci && npm run build
+//
+// The same bytes come out everywhere: versions are exact, and no name, path or time of this machine goes in.
+
+import { build } from "esbuild"
+import { cp, mkdir, rm } from "node:fs/promises"
+import { fileURLToPath } from "node:url"
+import { execFileSync } from "node:child_process"
+
+const here = fileURLToPath(new URL(".", import.meta.url))
+const [dist = "dist", page = "../flowkit/web/page"] = process.argv.slice(2)
+const common = { absWorkingDir: here, bundle: true, format: "esm", target: "es2022", charset: "utf8", legalComments: "none" }
+
+await rm(dist, { recursive: true, force: true })
+await build({ ...common, entryPoints: { index: "src/index.ts" }, outdir: dist, external: ["react"], minifySyntax: true })
+await build({ ...common, entryPoints: { "core/index": "src/core/index.ts" }, outdir: dist, minifySyntax: true })
+execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.types.json", "--outDir", dist], {
+  cwd: here,
+  stdio: "inherit",
+})
+
+await mkdir(page, { recursive: true })
+await build({
+  ...common,
+  entryPoints: { page: "src/page/main.tsx" },
+  outdir: page,
+  minify: true,
+  // Not the automatic runtime: its children are longer to write.
+  jsxFactory: "h",
+  jsxFragment: "Fragment",
+  inject: ["src/page/h.ts"],
+})
+await build({ ...common, entryPoints: { page: "src/page/style.css" }, outdir: page, minify: true })
+await cp("src/page/index.html", `${page}/index.html`)

@@ -1,0 +1,319 @@
+export type Json = null | boolean | number | string | Json[] | {
+    [key: string]: Json;
+};
+/**
+ * Tokens of one request or of many; thinking_tokens are part of the output, cached_tokens of the input.
+ *
+ * cost_usd is what the server itself said it charged; None when it didn't say.
+ */
+export interface Usage {
+    input_tokens: number;
+    output_tokens: number;
+    cached_tokens: number;
+    thinking_tokens: number;
+    cost_usd: number | null;
+}
+/**
+ * model is None for a recipe, inputs for an agent.
+ */
+export interface RunStarted {
+    type: "run.started";
+    run: string;
+    seq: number;
+    t: number;
+    name: string;
+    model: string | null;
+    user: string | null;
+    session: string | null;
+    inputs: Json;
+    truncated?: number;
+}
+/**
+ * A request goes out; attempt counts from 1 within the turn.
+ *
+ * model is who is asked: a router or a fallback by its own name, since who will answer isn't known yet.
+ */
+export interface TurnStarted {
+    type: "turn.started";
+    run: string;
+    seq: number;
+    t: number;
+    turn: number;
+    model: string;
+    attempt: number;
+}
+/**
+ * call names the step whose model speaks; None for the agent's own.
+ *
+ * at is how many characters (code points) of this turn came before: text[:at] + piece may be done twice.
+ */
+export interface ThinkingDelta {
+    type: "thinking.delta";
+    run: string;
+    seq: number;
+    t: number;
+    text: string;
+    turn: number;
+    call: string | null;
+    at: number;
+}
+/**
+ * call names the step whose model speaks; None for the agent's own.
+ *
+ * at is how many characters (code points) of this turn came before: text[:at] + piece may be done twice.
+ */
+export interface TextDelta {
+    type: "text.delta";
+    run: string;
+    seq: number;
+    t: number;
+    text: string;
+    turn: number;
+    call: string | null;
+    at: number;
+}
+/**
+ * A call has begun to exist; parent is the call or step that made it.
+ */
+export interface CallNew {
+    type: "call.new";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    name: string;
+    parent: string | null;
+}
+/**
+ * A fragment of its arguments, as streamed.
+ */
+export interface CallArguments {
+    type: "call.arguments";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    fragment: string;
+}
+/**
+ * Its arguments are final; secrets are masked, repaired tells what was put right.
+ */
+export interface CallSealed {
+    type: "call.sealed";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    arguments: Json;
+    repaired: string[];
+    truncated?: number;
+}
+/**
+ * on names the calls or the resource it waits for.
+ */
+export interface CallWaiting {
+    type: "call.waiting";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    waiting_for: "calls" | "approval" | "resource" | "slot";
+    on: string[];
+}
+/**
+ * It runs; early when the model had not ended its turn.
+ */
+export interface CallStarted {
+    type: "call.started";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    attempt: number;
+    early: boolean;
+}
+/**
+ * What its tool reports; total is None when it isn't known.
+ */
+export interface CallProgress {
+    type: "call.progress";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    done: number;
+    total: number | null;
+    note: string;
+}
+/**
+ * It failed and will be tried again after delay_s.
+ */
+export interface CallRetried {
+    type: "call.retried";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    error: string;
+    delay_s: number;
+}
+/**
+ * Its result; age_s is how old a result from the cache is, None for one from a run.
+ *
+ * source is run, cache, flight (it joined an equal call), or journal (it was recorded before a crash).
+ * ended_s is when it ended, where that was before this event: an early run is told of when its call is sealed.
+ */
+export interface CallFinished {
+    type: "call.finished";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    value: Json;
+    source: "run" | "cache" | "flight" | "journal";
+    age_s: number | null;
+    ended_s: number | null;
+    truncated?: number;
+}
+/**
+ * error is what the model reads; ended_s is as in CallFinished.
+ */
+export interface CallFailed {
+    type: "call.failed";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    error: string;
+    ended_s: number | null;
+}
+/**
+ * What it needed failed: because names that ancestor, or the condition that was not met.
+ */
+export interface CallSkipped {
+    type: "call.skipped";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    because: string;
+}
+/**
+ * A person said no.
+ */
+export interface CallDenied {
+    type: "call.denied";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    reason: string;
+}
+/**
+ * Stopped, or dropped before it ran.
+ */
+export interface CallCancelled {
+    type: "call.cancelled";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    reason: string;
+}
+/**
+ * Never sealed: the turn broke off before the call was complete.
+ */
+export interface CallVoid {
+    type: "call.void";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    reason: string;
+}
+/**
+ * A write that may have happened.
+ */
+export interface CallInDoubt {
+    type: "call.in_doubt";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    reason: string;
+}
+/**
+ * A person has to decide on these arguments.
+ */
+export interface ApprovalAsked {
+    type: "approval.asked";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    name: string;
+    arguments: Json;
+    truncated?: number;
+}
+/**
+ * What the person decided, and who; arguments are those it runs with when the person changed them.
+ */
+export interface ApprovalDecided {
+    type: "approval.decided";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    approved: boolean;
+    reason: string;
+    by: string | null;
+    arguments: Json;
+}
+/**
+ * Tokens of one answer of this turn, and what they cost; None where the price isn't known.
+ *
+ * call names the step whose model answered; None for the agent's own.
+ */
+export interface UsageReported {
+    type: "usage";
+    run: string;
+    seq: number;
+    t: number;
+    turn: number;
+    usage: Usage;
+    cost_usd: number | null;
+    call: string | null;
+}
+/**
+ * The turn's last word; error when it broke.
+ *
+ * model is who answered, which is known only now where a router or a fallback was asked.
+ */
+export interface TurnFinished {
+    type: "turn.finished";
+    run: string;
+    seq: number;
+    t: number;
+    turn: number;
+    reason: "stop" | "tool_calls" | "length" | "content_filter" | "error" | "unknown";
+    error: string | null;
+    model: string | null;
+}
+/**
+ * Always the last event; every call that was opened is closed before it.
+ *
+ * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+ */
+export interface RunFinished {
+    type: "run.finished";
+    run: string;
+    seq: number;
+    t: number;
+    status: "done" | "waiting" | "limit" | "cancelled" | "in_doubt" | "failed";
+    output: Json;
+    error: string | null;
+    tips: string[];
+    truncated?: number;
+}
+/** Every event of this version; a reader passes over types and fields that it doesn't know. */
+export type RunEvent = RunStarted | TurnStarted | ThinkingDelta | TextDelta | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | RunFinished;

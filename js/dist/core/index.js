@@ -1,0 +1,293 @@
+// src/core/fold.ts
+var STATUS = { running: "executing", finished: "completed" };
+for (let state of ["failed", "skipped", "denied", "cancelled", "void", "in_doubt"]) STATUS[state] = "error";
+var Fold = class {
+  seq = -1;
+  #head = {
+    id: "",
+    name: "",
+    model: null,
+    user: null,
+    session: null,
+    inputs: null,
+    status: "running",
+    output: null,
+    tips: [],
+    usage: {},
+    cost: { usd: 0, atLeast: !1 }
+  };
+  #calls = /* @__PURE__ */ new Map();
+  #turns = [];
+  #offset = 0;
+  #seconds = 0;
+  #changed = /* @__PURE__ */ new Set();
+  #views = [];
+  #view;
+  get(id) {
+    return this.#calls.get(id);
+  }
+  /** The thinking of the turn that goes on. */
+  get thinking() {
+    return this.#turns.at(-1)?.thinking ?? "";
+  }
+  /** Take an event; false when it is known already. */
+  take(given) {
+    let event = given;
+    if (!(event.seq > this.seq)) return !1;
+    this.seq = event.seq, this.#view = void 0;
+    let head = this.#head;
+    if (event.type === "run.started") {
+      this.#offset = this.#seconds, head.id ||= event.run;
+      let { name, model, user, session, inputs } = event;
+      return Object.assign(head, { name, model, user, session, status: "running", error: void 0 }), head.inputs ??= inputs, head.message ??= event.message ?? void 0, head.began ??= event.at_wall ?? void 0, !0;
+    }
+    let t = this.#offset + event.t;
+    t > this.#seconds && (this.#seconds = t);
+    let turn = this.#turns.at(-1);
+    switch (event.type) {
+      case "run.finished":
+        head.status = event.status, head.output = event.output, head.error = event.error ?? void 0, head.tips = event.tips ?? [];
+        break;
+      case "turn.started":
+        this.#startTurn(event.turn, event.attempt, event.model, t);
+        break;
+      case "turn.finished":
+        turn && (turn.tEnd = t, turn.reason = event.reason, turn.error = event.error ?? void 0, turn.model = event.model ?? turn.model);
+        break;
+      case "text.delta":
+      case "thinking.delta": {
+        let kind = event.type === "text.delta" ? "text" : "thinking", target = event.call == null ? turn : this.#calls.get(event.call);
+        if (!target) break;
+        put(target, kind, event.text, event.at, event.turn), event.call != null ? this.#changed.add(event.call) : (turn.tFirst ??= t, kind === "thinking" && (turn.tThought = t));
+        break;
+      }
+      case "usage": {
+        let { usage, cost_usd } = event, sum = { ...head.usage };
+        for (let [kind, count] of Object.entries(usage)) sum[kind] = (sum[kind] ?? 0) + (count ?? 0);
+        head.usage = sum, head.cost = { usd: head.cost.usd + (cost_usd ?? 0), atLeast: head.cost.atLeast || cost_usd == null };
+        break;
+      }
+      default:
+        typeof event.call == "string" && this.#takeCall(event, t);
+    }
+    return !0;
+  }
+  /** Nobody drives it any more: said by the server, the log can't know. */
+  stop() {
+    this.#head.status = "stopped", this.#view = void 0;
+  }
+  /** The run as it is now; what didn't change since the last time is the same object. */
+  snapshot() {
+    if (this.#view) return this.#view;
+    if (this.#changed.size) {
+      this.#views = this.#views.slice();
+      for (let id of this.#changed) {
+        let call = this.#calls.get(id);
+        this.#views[call.place] = { ...call };
+      }
+      this.#changed.clear();
+    }
+    return this.#view = { ...this.#head, turns: this.#turns.map((turn) => ({ ...turn })), calls: this.#views, seconds: this.#seconds, seq: this.seq };
+  }
+  #startTurn(number, attempt, model, t) {
+    let last = this.#turns.at(-1);
+    if (last?.turn === number) {
+      last.attempt = attempt, last.model = model, last.text = last.thinking = "", last.points = {}, last.tFirst = last.tThought = last.tEnd = last.error = void 0;
+      return;
+    }
+    this.#turns.push({ turn: number, attempt, model, text: "", thinking: "", calls: [], tStart: t, points: {} });
+  }
+  #open(id, name, parent, t) {
+    let turn = this.#turns.at(-1), call = {
+      id,
+      name,
+      turn: turn?.turn ?? 0,
+      state: "new",
+      status: "pending",
+      raw: "",
+      arguments: {},
+      repaired: [],
+      attempt: 0,
+      early: !1,
+      deps: [],
+      attempts: [],
+      waits: [],
+      text: "",
+      thinking: "",
+      tNew: t,
+      points: {},
+      place: this.#calls.size
+    };
+    if (parent) {
+      call.parent = parent;
+      let maker = this.#calls.get(parent);
+      maker?.tStart !== void 0 ? call.holder = parent : maker && this.#link(maker, [id]);
+    } else turn && id.startsWith("turn/") && (turn.calls.push(id), turn.tFirst ??= t);
+    return this.#calls.set(id, call), call;
+  }
+  #link(call, names) {
+    let more = names.filter((name) => !call.deps.includes(name));
+    more.length && (call.deps = [...call.deps, ...more]), this.#changed.add(call.id);
+  }
+  #takeCall(event, t) {
+    let known = this.#calls.get(event.call), opened = event;
+    if (!known && !/^(call|approval)\./.test(event.type)) return;
+    let call = known ?? this.#open(event.call, opened.name ?? event.call, opened.parent, t);
+    this.#changed.add(call.id);
+    let state = (state2) => {
+      call.waits = close(call.waits, t), call.state = state2, call.status = STATUS[state2] ?? "pending";
+    }, end = (as, error, at = null) => {
+      let ended = at == null ? t : this.#offset + at;
+      call.attempts = close(call.attempts, ended, error), call.tEnd = ended, call.error = error, state(as);
+    };
+    switch (event.type) {
+      case "call.new":
+        known && (call.raw = "", call.points = {}, state("new"));
+        break;
+      case "call.arguments":
+        put(call, "raw", event.fragment);
+        break;
+      case "call.sealed":
+        call.arguments = event.arguments, call.repaired = event.repaired, call.state === "new" && state("sealed"), this.#link(call, [...references(event.arguments)]);
+        break;
+      case "call.waiting":
+        state("waiting"), call.waits = [...call.waits, { for: event.waiting_for, on: event.on, start: t }], event.waiting_for === "calls" && this.#link(call, event.on);
+        break;
+      case "call.started":
+        state("running"), call.attempt = event.attempt, call.early ||= event.early, call.tStart ??= t, call.tEnd = call.error = void 0, call.attempts = [...call.attempts, { start: t }];
+        break;
+      case "call.progress":
+        call.progress = { done: event.done, total: event.total, note: event.note };
+        break;
+      case "call.retried":
+        end("waiting", event.error), call.tEnd = void 0;
+        break;
+      case "call.finished":
+        if (call.result = event.value, call.truncated = event.truncated, event.source === "journal" && call.tEnd !== void 0 && call.source) {
+          call.error = void 0, state("finished");
+          break;
+        }
+        call.source = event.source, call.age = event.age_s ?? void 0, end("finished", void 0, event.ended_s);
+        break;
+      case "approval.asked":
+        call.asked = event.arguments ?? null, call.decision = void 0;
+        break;
+      case "approval.decided": {
+        let { approved, reason, by, arguments: changed } = event;
+        call.decision = { approved, reason, by, arguments: changed };
+        break;
+      }
+      case "call.cancelled":
+        if (call.asked !== void 0 && !call.decision) {
+          state("waiting"), call.tEnd = void 0;
+          break;
+        }
+      // falls through: the other ends are told alike
+      default: {
+        let ended = event.type.slice(5), { error, because, reason, ended_s } = event;
+        STATUS[ended] === "error" && end(ended, error ?? because ?? reason, ended_s);
+      }
+    }
+  }
+};
+function close(spans, end, error) {
+  let last = spans.at(-1);
+  return last && last.end === void 0 ? [...spans.slice(0, -1), { ...last, end, error }] : spans;
+}
+function fold(events) {
+  let folded = new Fold();
+  for (let event of events) folded.take(event);
+  return folded.snapshot();
+}
+function put(target, kind, piece, at, turn) {
+  let old = target[kind], points = target.points[kind] ?? 0;
+  at != null && (at += target.points[kind + turn] ??= points, at < points && (old = [...old].slice(0, at).join(""), points = at)), target.points[kind] = points + [...piece].length, target[kind] = old + piece;
+}
+function* references(value) {
+  if (!(!value || typeof value != "object"))
+    if (!Array.isArray(value) && typeof value.from_call == "string" && "path" in value && Object.keys(value).length === 2)
+      yield value.from_call;
+    else for (let inner of Object.values(value)) yield* references(inner);
+}
+
+// src/core/parser.ts
+var Parser = class {
+  #decoder = new TextDecoder();
+  #rest = "";
+  #endedInCr = !1;
+  #data = [];
+  feed(bytes) {
+    let text = this.#decoder.decode(bytes, { stream: !0 }), found = [];
+    if (!text) return found;
+    let endsInCr = text.endsWith("\r");
+    this.#endedInCr && text[0] === `
+` && (text = text.slice(1)), this.#endedInCr = endsInCr;
+    let lines = (this.#rest + text).split(/\r\n|\r|\n/);
+    this.#rest = lines.pop();
+    for (let line of lines)
+      /^data(:|$)/.test(line) ? this.#data.push(line.slice(5).replace(/^ /, "")) : !line && this.#data.length && (found.push(this.#data.join(`
+`)), this.#data = []);
+    return found;
+  }
+};
+
+// src/core/connection.ts
+var ServerError = class extends Error {
+  constructor(status, message, body) {
+    super(message);
+    this.status = status;
+    this.body = body;
+  }
+  status;
+  body;
+}, TRIES = 6;
+function makeRunId() {
+  let bytes = crypto.getRandomValues(new Uint8Array(16));
+  return "run-" + Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join("");
+}
+async function request(server, path, init = {}, json) {
+  let { api = "/api", headers } = server, response = await fetch(api + path, {
+    ...json && { method: "POST", body: JSON.stringify(json) },
+    ...init,
+    headers: { ...json && { "content-type": "application/json" }, ...typeof headers == "function" ? headers() : headers }
+  });
+  if (response.ok) return response;
+  let body = await response.json().catch(() => null);
+  throw new ServerError(response.status, body?.error ?? response.statusText, body);
+}
+async function follow({ server, run, start, after = -1, signal, onEvent, onCut }) {
+  for (let tries = 0; ; )
+    try {
+      let response = start ? await request(server, "/runs", { signal }, { ...start, run }) : await request(server, `/runs/${run}/events?after=${after}`, { signal });
+      start = void 0;
+      let status = response.headers.get("flowkit-run-status") ?? "running";
+      if (response.status === 204) return status;
+      let isOver = !1, reader = response.body.getReader(), parser = new Parser();
+      for (let read = await reader.read(); !read.done; read = await reader.read())
+        for (let data of parser.feed(read.value)) {
+          let event = JSON.parse(data);
+          typeof event.seq == "number" && (tries = 0, after = Math.max(after, event.seq), event.type === "run.started" && (isOver = !1), event.type === "run.finished" && (isOver = !0), onEvent(event));
+        }
+      if (isOver) return "over";
+      if (status === "stopped") return status;
+      throw new ServerError(0, "the stream was cut");
+    } catch (error) {
+      let status = error instanceof ServerError ? error.status : 0;
+      if (signal.aborted || status >= 400 && status < 500 && status !== 429 || tries >= TRIES) throw error;
+      onCut?.(++tries), await pause(Math.random() * Math.min(8e3, 250 * 2 ** (tries - 1)), signal);
+    }
+}
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, ms), signal.addEventListener("abort", () => reject(signal.reason), { once: !0 });
+  });
+}
+export {
+  Fold,
+  Parser,
+  ServerError,
+  fold,
+  follow,
+  makeRunId,
+  request
+};

@@ -1,0 +1,102 @@
+// JSON as a person reads it: a table where it is a list of objects, else a tree. Values are text, never markup.
+
+import { useState } from "preact/hooks"
+import type { Json } from "../core/index.js"
+import { say } from "./words.js"
+
+const FIRST_ROWS = 20
+const MOST_COLUMNS = 12
+
+export function Value({ value }: { value: Json }) {
+  const columns = findColumns(value)
+  return columns ? <Table rows={value as { [key: string]: Json }[]} columns={columns} /> : <Tree value={value} depth={0} />
+}
+
+/** The keys of a list of objects; undefined for everything else. */
+export function findColumns(value: Json): string[] | undefined {
+  if (!Array.isArray(value) || !value.length) return
+  const columns = new Set<string>()
+  for (const row of value) {
+    if (!row || typeof row !== "object" || Array.isArray(row)) return
+    for (const key of Object.keys(row)) columns.add(key)
+  }
+  return columns.size && columns.size <= MOST_COLUMNS ? [...columns] : undefined
+}
+
+function Table({ rows, columns }: { rows: { [key: string]: Json }[]; columns: string[] }) {
+  const [isWhole, showWhole] = useState(false)
+  const shown = isWhole ? rows : rows.slice(0, FIRST_ROWS)
+  return (
+    <div class="table" tabIndex={0} role="group" aria-label={say("rows", { n: rows.length })}>
+      <table>
+        <thead><tr>{columns.map(column => <th scope="col">{column}</th>)}</tr></thead>
+        <tbody>
+          {shown.map(row => (
+            <tr>{columns.map(column => <td>{column in row && <Cell value={row[column]!} />}</td>)}</tr>
+          ))}
+        </tbody>
+      </table>
+      {shown.length < rows.length && (
+        <button class="link" onClick={() => showWhole(true)}>{say("more", { n: rows.length - shown.length })}</button>
+      )}
+    </div>
+  )
+}
+
+function Cell({ value }: { value: Json }) {
+  return isPlain(value) ? <Plain value={value} /> : <Tree value={value} depth={1} />
+}
+
+function Tree({ value, depth }: { value: Json; depth: number }) {
+  const [isWhole, showWhole] = useState(false)
+  if (isPlain(value)) return <Plain value={value} />
+  const entries = Object.entries(value as object) as [string, Json][]
+  const shown = isWhole ? entries : entries.slice(0, FIRST_ROWS)
+  const list = (
+    <dl>
+      {shown.map(([key, inner]) => (
+        <div>
+          <dt>{key}</dt>
+          <dd>{depth < 1 && findColumns(inner) ? <Value value={inner} /> : <Tree value={inner} depth={depth + 1} />}</dd>
+        </div>
+      ))}
+      {shown.length < entries.length && (
+        <button class="link" onClick={() => showWhole(true)}>{say("more", { n: entries.length - shown.length })}</button>
+      )}
+    </dl>
+  )
+  if (!depth) return list
+  return <Fold title={Array.isArray(value) ? say("items", { n: entries.length }) : shorten(JSON.stringify(value), 60)}>{() => list}</Fold>
+}
+
+/** Details whose inside is made when it is opened. */
+export function Fold({ title, children, isOpen = false }: { title: any; children: () => any; isOpen?: boolean }) {
+  const [opened, setOpened] = useState(isOpen)
+  return (
+    <details open={opened} onToggle={event => setOpened(event.currentTarget.open)}>
+      <summary>{title}</summary>
+      {opened && children()}
+    </details>
+  )
+}
+
+function Plain({ value }: { value: Json }) {
+  if (Array.isArray(value) || (value && typeof value === "object")) return <i>{say("empty")}</i>
+  if (typeof value === "string") return <span class="text">{value}</span>
+  return <code>{String(value)}</code>
+}
+
+const isPlain = (value: Json) => value === null || typeof value !== "object" || !Object.keys(value).length
+
+export const shorten = (text: string, length: number) => (text.length > length ? text.slice(0, length - 1) + "…" : text)
+
+/** Arguments in one line: `order_id: ORD-1, reason: broken`. */
+export function sayArguments(value: Json, length = 120): string {
+  if (!value || typeof value !== "object" || Array.isArray(value)) return shorten(JSON.stringify(value), length)
+  const told = Object.entries(value).map(([key, inner]) => `${key}: ${isReference(inner) ? `→ ${inner.from_call}${inner.path}` : typeof inner === "string" ? inner : JSON.stringify(inner)}`)
+  return shorten(told.join(", "), length)
+}
+
+function isReference(value: Json): value is { from_call: string; path: string } {
+  return !!value && typeof value === "object" && !Array.isArray(value) && typeof value.from_call === "string" && typeof value.path === "string"
+}
