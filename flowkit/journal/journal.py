@@ -191,11 +191,12 @@ class Journal:
         found = self._log.read(read)
         return found[0] if found else None
 
-    def last_seq(self, run_id: str) -> int:
+    def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
         """The number of a run's last event; -1 where it has none."""
 
         def read(connection: sqlite3.Connection) -> int | None:
-            return connection.execute("SELECT MAX(seq) FROM event WHERE run_id = ?", (run_id,)).fetchone()[0]
+            number = find_run(connection, run_id, user=user)
+            return connection.execute("SELECT MAX(seq) FROM event WHERE run = ?", (number,)).fetchone()[0]
 
         last = self._log.read(read)
         return -1 if last is None else last

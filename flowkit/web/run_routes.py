@@ -177,6 +177,11 @@ class RunRoutes:
 
         return StreamAnswer(stream, {"flowkit-run": run_id, **headers}, end, status)
 
+    @property
+    def streams_open(self) -> int:
+        """How many streams are being sent."""
+        return len(self._streams)
+
     def check_streams(self, asked: Asked) -> None:
         """Raise `Refused` with 429 for one stream too many, before a run is started for it."""
         if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
@@ -189,20 +194,19 @@ class RunRoutes:
 
     async def list_runs(self, asked: Asked) -> Answer:
         """The user's runs, newest first."""
+        query = asked.query
         try:
-            before = float(asked.query["before"]) if "before" in asked.query else None
+            found = await asyncio.to_thread(
+                records.list_runs,
+                self._journal,
+                asked.user,
+                self._served.targets.keys(),
+                status=query.get("status"),
+                session=query.get("session"),
+                before=query.get("before"),
+            )
         except ValueError:
             raise Refused(422, "before: expected the `next` of a list") from None
-        status, session = asked.query.get("status"), asked.query.get("session")
-        found = await asyncio.to_thread(
-            records.list_runs,
-            self._journal,
-            asked.user,
-            self._served.targets.keys(),
-            status=status,
-            session=session,
-            before=before,
-        )
         return JSONResponse(found)
 
     async def show(self, asked: Asked) -> Answer:

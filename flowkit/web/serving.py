@@ -8,7 +8,7 @@ from typing import Self, cast
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, RunError
 from flowkit.journal import Journal, default_journal_path
 from flowkit.web.app_routes import AppRoutes
 from flowkit.web.bounds import Bounds
@@ -59,6 +59,11 @@ class WebApp:
             case _:
                 await send({"type": "websocket.close", "code": 1008})
 
+    @property
+    def streams_open(self) -> int:
+        """How many streams are being sent."""
+        return self._routes.streams_open
+
     async def aclose(self) -> None:
         """Let go of the runs and end the streams; other processes can go on with what has not ended."""
         if self._is_closed:
@@ -80,6 +85,8 @@ class WebApp:
             answer = await self._guard.admit(scope, receive, send)
         except Refused as refused:
             answer = refused.answer()
+        except RunError as error:
+            answer = Refused(409, str(error)).answer()
         except Exception:  # whatever it is, its text is for the log and not for the client
             logger.exception("%s %s failed", scope["method"], scope["path"])
             answer = JSONResponse({"error": "it failed; the server's log says why"}, 500)

@@ -101,7 +101,7 @@ class WireRoutes:
     async def go_on_reading(self, asked: Asked) -> Answer:
         """The stream of the chat's run that is live, from its beginning; 204 when none is."""
         version = _read_version(asked)
-        found = await asyncio.to_thread(self._journal.runs, session=asked.path["chat"], limit=20)
+        found = await asyncio.to_thread(self._journal.runs, session=asked.path["chat"], user=asked.user, limit=20)
         live = next((run for run in found if self._runs.find_log(asked.user, run.run_id) is not None), None)
         if live is None:
             return Response(status_code=204)
@@ -157,7 +157,7 @@ class WireRoutes:
         if log is not None and log.events:
             last = log.events[-1].seq
         else:
-            last = await asyncio.to_thread(self._journal.last_seq, run_id)
+            last = await asyncio.to_thread(self._journal.last_seq, run_id, user=asked.user)
         for verdict in verdicts:
             try:
                 await self._routes.decide_on(

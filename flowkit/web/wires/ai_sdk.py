@@ -173,11 +173,15 @@ class AISDKEncoder:
         if not call.is_shown:  # a call of a call: this client can only be asked about what it has seen
             frames += self._show(call, event)
         frames += self._seal(call, event, event.get("arguments"))
-        if not call.is_asked:
-            name = _name(call, event)
-            frames.append({"type": "tool-approval-request", "approvalId": name, "toolCallId": name})
+        if not call.was_requested:
+            frames.append(_request(call, event))
         call.is_asked = True
         return frames
+
+    def _ask_again(self, event: Told) -> list[Frame]:
+        """What a run that went on still asks: that it tells a question again says nothing, it may be decided next."""
+        asked = [call for call in self._calls.list_asked() if call.is_shown and not call.is_gone and call.was_answered]
+        return [_request(call, event) for call in asked]
 
     def _finish_call(self, event: Told) -> list[Frame]:
         call = self._calls.get(event)
@@ -224,6 +228,8 @@ class AISDKEncoder:
     def _finish(self, event: Told) -> list[Frame]:
         status, output, error = text(event, "status"), event.get("output"), text(event, "error")
         frames = self._close_part()
+        if status == "waiting" and self._version != 5:
+            frames += self._ask_again(event)
         if status == "done" and not self._has_said and output is not None:
             frames += self._say_output(output)
         if self._is_step_open:
@@ -268,6 +274,12 @@ class AISDKEncoder:
 def _name(call: ToldCall, event: Told) -> str:
     """The call's id on the wire; names repeat from run to run."""
     return f"{text(event, 'run')}:{call.id}"
+
+
+def _request(call: ToldCall, event: Told) -> Frame:
+    call.was_requested, call.was_answered = True, False
+    name = _name(call, event)
+    return {"type": "tool-approval-request", "approvalId": name, "toolCallId": name}
 
 
 def _flow(data: Frame) -> Frame:

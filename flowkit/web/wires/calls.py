@@ -43,7 +43,7 @@ class ToldCall:
     """How far a client knows a call.
 
     `is_shown` from when it has been opened there, `has_arguments` when they are complete, `has_ended` with its result;
-    `is_gone` when its turn was taken back, so that nothing may be told of it any more.
+    `was_requested` when the client was asked about it, `was_answered` when the run has gone on since, `is_gone` when its turn was taken back, so that nothing may be told of it any more.
     """
 
     id: str
@@ -55,6 +55,8 @@ class ToldCall:
     has_arguments: bool = False
     has_ended: bool = False
     is_asked: bool = False
+    was_requested: bool = False
+    was_answered: bool = False
     is_gone: bool = False
 
     @property
@@ -75,6 +77,7 @@ class Calls:
         known = self._calls.get(name)
         if known is not None:
             known.is_asked = False
+            known.was_answered = known.was_requested
             return known, False
         parent = event.get("parent")
         call = self._calls[name] = ToldCall(name, text(event, "name"), parent if isinstance(parent, str) else None)
