@@ -1,9 +1,7 @@
 """The public names of flowkit, for type checkers; `__init__.py` imports them when they are first used."""
 
 from flowkit.agent import Agent as Agent
-from flowkit.agent.limits import Limits as Limits
-from flowkit.agent.run import AgentResult as AgentResult
-from flowkit.agent.run import Run as Run
+from flowkit.agent import AgentResult as AgentResult
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
@@ -12,6 +10,7 @@ from flowkit.errors import ConfigurationError as ConfigurationError
 from flowkit.errors import DefinitionError as DefinitionError
 from flowkit.errors import FlowkitError as FlowkitError
 from flowkit.errors import ModelError as ModelError
+from flowkit.errors import RunNotDone as RunNotDone
 from flowkit.errors import ToolArgumentsError as ToolArgumentsError
 from flowkit.errors import ToolError as ToolError
 from flowkit.executor import Approve as Approve
@@ -35,21 +34,18 @@ from flowkit.models.scripted import ScriptedModel as ScriptedModel
 from flowkit.models.wire.settings import Timeout as Timeout
 from flowkit.recipes import Recipe as Recipe
 from flowkit.recipes import RecipeResult as RecipeResult
-from flowkit.recipes import RecipeRun as RecipeRun
 from flowkit.recipes import Ref as Ref
 from flowkit.recipes import ask as ask
 from flowkit.recipes import build as build
 from flowkit.recipes import each as each
-from flowkit.recipes import finally_ as finally_
-from flowkit.recipes import is_in as is_in
-from flowkit.recipes import is_none as is_none
-from flowkit.recipes import not_ as not_
 from flowkit.recipes import recipe as recipe
 from flowkit.recipes import step as step
 from flowkit.recipes import when as when
 from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
+from flowkit.runs.limits import Limits as Limits
+from flowkit.runs.run import Run as Run
 from flowkit.tools import Needs as Needs
 from flowkit.tools import Tool as Tool
 from flowkit.tools import tool as tool

@@ -60,6 +60,26 @@ def responses(*events: tuple[str, dict[str, Any]], end: str | None = "completed"
     return b"".join(sent)
 
 
+def anthropic(*deltas: dict[str, Any], stop: str | None = "end_turn", start: dict[str, Any] | None = None) -> bytes:
+    """A body of the Messages API with one block: text, or what `start` says."""
+    message: dict[str, Any] = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "usage": {"input_tokens": 9},
+    }
+    sent = [event({"type": "message_start", "message": message})]
+    block = start or {"type": "text", "text": ""}
+    sent.append(event({"type": "content_block_start", "index": 0, "content_block": block}))
+    sent += [event({"type": "content_block_delta", "index": 0, "delta": delta}) for delta in deltas]
+    sent.append(event({"type": "content_block_stop", "index": 0}))
+    if stop is not None:
+        sent.append(event({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 5}}))
+        sent.append(event({"type": "message_stop"}))
+    return b"".join(sent)
+
+
 def read_chat(*deltas: dict[str, Any] | bytes, finish: str | None = "tool_calls", done: bool = True) -> Turn:
     """The turn of `chat` with the same arguments."""
     return read_turn(chat(*deltas, finish=finish, done=done), api="chat")

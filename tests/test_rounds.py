@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from flowkit.agent import Agent
-from flowkit.agent.limits import Limits, Meter
-from flowkit.agent.run import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.cache import DiskCache
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
@@ -37,6 +35,7 @@ from flowkit.models.pricing import Price
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
 from flowkit.references import ToolCall
+from flowkit.runs.limits import Limits, Meter
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
 from flowkit.web.sse_response import sse

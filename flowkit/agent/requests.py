@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from inspect import isawaitable
 from typing import Any
 
-from flowkit.agent.run import Plan
+from flowkit.agent.plan import AgentPlan
 from flowkit.context import Context
 from flowkit.history import NOT_RUN, mend, rename_calls
 from flowkit.messages import Message, SystemMessage, make_writable
@@ -13,7 +13,7 @@ from flowkit.tools.toolsets import Toolset
 
 
 async def make_request(
-    plan: Plan[Any],
+    plan: AgentPlan[Any],
     context: Context[Any],
     messages: Sequence[Message],
     tools: Toolset,

@@ -13,23 +13,24 @@ from typing import Any, Generic, TypeVar
 
 from flowkit import events
 from flowkit.agent.answer_message import explain_stop
-from flowkit.agent.limits import LimitReached, Meter
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
+from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
 from flowkit.agent.requests import make_request
-from flowkit.agent.run import Given, Plan
 from flowkit.agent.run_record import PastTurn, RunRecord
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, ModelError
-from flowkit.events import EventLog, RunStatus
+from flowkit.errors import ModelError
+from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.history import call_ids, count_turns, mend, unanswered
 from flowkit.messages import AssistantMessage, Message, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.routing import name_answerer
+from flowkit.runs.driving import Stopped
+from flowkit.runs.limits import LimitReached, Meter
 
 OutputT = TypeVar("OutputT")
 
@@ -37,20 +38,12 @@ LONGEST_WAIT_S = 60.0
 """A server that asks to wait longer than this before the next attempt ends the run instead."""
 
 
-class Stopped(Exception):
-    """The rounds can't go on by themselves; `status` says why."""
-
-    def __init__(self, status: RunStatus, error: FlowkitError | None = None) -> None:
-        self.status: RunStatus = status
-        self.error = error
-
-
 class Rounds(Generic[OutputT]):
     """One run's conversation with its model; `messages` is all that was said, the history included."""
 
     def __init__(
         self,
-        plan: Plan[OutputT],
+        plan: AgentPlan[OutputT],
         log: EventLog,
         context: Context[Any],
         given: Given,
@@ -184,9 +177,12 @@ class Rounds(Generic[OutputT]):
             self._dropped += attempt.drop(str(error))
             answerer = name_answerer(self._plan.model, finished.message)
             self._log.emit(events.TurnFinished, turn, "error", str(error), answerer)
-            if number >= self._plan.attempts or not error.retryable:
+            attempts = 1 + error.max_retries if error.max_retries else self._plan.attempts
+            if number >= attempts or not error.retryable:
                 raise error
-            await asyncio.sleep(_delay_s(error, number))
+            delay_s = _delay_s(error, number)
+            self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
+            await asyncio.sleep(delay_s)
             number += 1
 
     async def _attempt(self, turn: int, number: int) -> tuple[Attempt, FinishedAttempt]:
@@ -278,6 +274,7 @@ def _delay_s(error: ModelError, attempt: int) -> float:
     """What the server asked for, else half a second doubled with each attempt, a random part of it."""
     if error.retry_after_s is not None:
         if error.retry_after_s > LONGEST_WAIT_S:
+            error.args = (f"{error}; it asks to wait {error.retry_after_s:g} s, longer than {LONGEST_WAIT_S:g} s",)
             raise error
         return error.retry_after_s
     return min(LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)

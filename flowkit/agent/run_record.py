@@ -79,6 +79,11 @@ class RunRecord:
         if self.journal is not None:
             await self.journal.finish(status, output, error, [message.to_json() for message in messages])
 
+    async def close(self) -> None:
+        """Let go of it without an end, for a run that could not begin."""
+        if self.journal is not None:
+            await self.journal.close()
+
 
 def _read_turn(recorded: RecordedTurn) -> PastTurn:
     fields = cast(Mapping[str, JSON], recorded.message)

@@ -1,6 +1,6 @@
 """A Claude behind Anthropic's own Messages API, or a server that speaks it.
 
-The request goes out through the `openai` package's client, as those of `OpenAIModel` do: it retries, and gives the bytes.
+The request goes out through the `openai` package's client, as those of `OpenAIModel` do: it gives the bytes, and a run repeats.
 So nothing new has to be installed. Bedrock and Vertex, which sign requests, are reached by a client of the vendor's
 package.
 """
@@ -202,7 +202,11 @@ def _find_server(
     plain = found_url.rstrip("/")
     # The vendor's package adds the version, so addresses are told without it.
     full = plain if plain.endswith("/v1") else f"{plain}/v1"
-    return full, found_key or PLACEHOLDER_KEY, auth or ("bearer" if is_host(full, "amazonaws.com") else "x-api-key")
+    return (
+        full,
+        found_key or PLACEHOLDER_KEY,
+        auth or ("bearer" if is_host(full, "amazonaws.com", "api.aws") else "x-api-key"),
+    )
 
 
 def _read(variable: str) -> str | None:

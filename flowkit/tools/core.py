@@ -13,6 +13,7 @@ from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.references import ToolCall, find_open
+from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.functions import FunctionCallee
@@ -209,7 +210,9 @@ class Tool(Generic[P, R_co]):
         `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
         if it takes one. Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
         """
+        check_option_names(options, Options, "a tool")
         chosen = Options(name=name, description=description, **options)
+        chosen.check(name)
         return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret)), chosen)
 
     @classmethod
@@ -311,6 +314,10 @@ class Tool(Generic[P, R_co]):
     def dump(self, result: object) -> JSON:
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
         return self._callee.results.dump(self.name, result)
+
+    def load(self, value: JSON) -> Any:
+        """Read a result that was kept as JSON, as the tool's own type where its annotation is known."""
+        return self._callee.results.load(value)
 
     def key(
         self,
