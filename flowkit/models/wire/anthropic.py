@@ -88,12 +88,14 @@ class AnthropicReader(Reader):
         self._whole: set[str] = set()  # ids of calls that stood in the message's start
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
-        kind = event.get("type") or event_type.decode(errors="replace")
+        kind = event.get("type")
+        if kind == "content_block_delta":  # nearly every event, so it is the short way
+            delta = event.get("delta")
+            if isinstance(delta, dict):
+                self._read_delta(event.get("index"), delta, deltas)
+            return
+        kind = kind or event_type.decode(errors="replace")
         match kind:
-            case "content_block_delta":
-                delta = event.get("delta")
-                if isinstance(delta, dict):
-                    self._read_delta(event.get("index"), delta, deltas)
             case "content_block_start":
                 block = event.get("content_block")
                 if isinstance(block, dict):
@@ -188,26 +190,22 @@ class AnthropicReader(Reader):
         block.pieces.append(text)
 
     def _read_delta(self, index: JSON, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
-        block = self._blocks.get(index)
+        block = self._blocks.get(index) or self._find_block(index, delta)
         kind = delta.get("type")
-        if block is None:
-            block = self._last if index is None else None
-        if block is None:  # its start is missing
-            kinds = {"thinking_delta": "thinking", "text_delta": "text"}
-            self._start(index, {"type": kinds.get(str(kind), "")}, deltas)
-            block = self._blocks[index]
+        if kind == "input_json_delta":
+            piece = delta.get("partial_json")
+            if piece and isinstance(piece, str):
+                block.pieces.append(piece)
+                if block.slot is not None:
+                    deltas.append(CallDelta(block.slot, None, None, piece))
+            return
+        if kind == "text_delta" and block.kind == "text":
+            text = delta.get("text")
+            if text and isinstance(text, str):
+                block.pieces.append(text)
+                deltas.append(TextDelta(text))
+            return
         match kind:
-            case "text_delta" if block.kind == "text":
-                text = delta.get("text")
-                if text and isinstance(text, str):
-                    block.pieces.append(text)
-                    deltas.append(TextDelta(text))
-            case "input_json_delta":
-                piece = delta.get("partial_json")
-                if piece and isinstance(piece, str):
-                    block.pieces.append(piece)
-                    if block.slot is not None:
-                        deltas.append(CallDelta(block.slot, None, None, piece))
             case "thinking_delta" if block.kind == "thinking":
                 self._say(block, delta.get("thinking"), deltas)
             case "signature_delta":
@@ -222,6 +220,14 @@ class AnthropicReader(Reader):
                     block.more[name] = cast(str, said) + cast(str, value) if both else value
             case _:
                 block.is_strange = True
+
+    def _find_block(self, index: JSON, delta: Mapping[str, JSON]) -> _Block:
+        """The block of a delta that doesn't tell it, or whose start is missing."""
+        if index is None and self._last is not None:
+            return self._last
+        kinds = {"thinking_delta": "thinking", "text_delta": "text"}
+        self._start(index, {"type": kinds.get(str(delta.get("type")), "")}, [])
+        return self._blocks[index]
 
     def _stop(self, block: _Block, deltas: list[Delta]) -> None:
         if block.is_done:
