@@ -1,8 +1,8 @@
 """The answer of Anthropic's Messages API, bytes to deltas.
 
 An answer is a row of blocks: text, thinking, calls, and what the vendor's own tools did. Blocks that have to go back
-are told whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so alone
-it seals only a call whose arguments hold something; the others wait for the next block or the stop reason.
+are told whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so it ends
+a call's arguments, and the next block says that the call is complete.
 Events, blocks and deltas of a kind that isn't known are passed over.
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
@@ -155,7 +155,7 @@ class AnthropicReader(Reader):
 
     def _start(self, index: JSON, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
         # Only the last block of an answer can have been cut.
-        deltas.extend(CallDone(slot) for slot in self._waiting)
+        deltas.extend(CallDone(slot, ending="completed") for slot in self._waiting)
         self._waiting.clear()
         block = _Block(as_text(start.get("type")) or "", start)
         self._blocks[index] = self._last = block
@@ -236,12 +236,9 @@ class AnthropicReader(Reader):
         if block.slot is not None:
             text = block.text
             start = block.start.get("input")
-            if not text.strip() and isinstance(start, dict) and start:
-                deltas.append(CallDone(block.slot, as_arguments(start)))
-            elif _holds_something(text):
-                deltas.append(CallDone(block.slot))
-            else:
-                self._waiting.append(block.slot)
+            is_whole = not text.strip() and isinstance(start, dict) and start
+            deltas.append(CallDone(block.slot, as_arguments(start) if is_whole else None))
+            self._waiting.append(block.slot)
         self._tell_blocks(deltas)
 
     def _tell_blocks(self, deltas: list[Delta], all_of_them: bool = False) -> None:
@@ -272,10 +269,6 @@ def _write(block: _Block) -> dict[str, JSON] | None:
             if block.pieces and "input" in data:
                 data["input"] = _read_object(block.text) or {}
             return data
-
-
-def _holds_something(text: str) -> bool:
-    return bool(_read_object(text))
 
 
 def _read_object(text: str) -> dict[str, JSON] | None:
