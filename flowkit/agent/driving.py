@@ -88,6 +88,7 @@ class Driver(Generic[OutputT]):
         given = replace(given, history=history)
         context = self._context
         tools = TurnTools(plan.tools, context)
+        self._record.tools = tools
         graph = Executor(
             tools,
             self._log,

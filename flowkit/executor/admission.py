@@ -15,7 +15,8 @@ from flowkit.executor.resources import Access, Ticket
 from flowkit.graph import find_own_references, get_after
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
-from flowkit.references import Reference, ToolCall
+from flowkit.masking import MASK, unmask
+from flowkit.references import Reference, ToolCall, find_references, substitute
 from flowkit.tools.options import ApprovalRule
 from flowkit.tools.schema.arguments import Arguments
 
@@ -83,7 +84,7 @@ class Admission(Endings):
                     self._change_arguments(entry, arguments)
                     shown = cast(JSON, dict(self._show_call(entry).arguments))
                 del self._pending[entry.id]
-                entry.more.decision = decision
+                entry.more.decision = decision if shown is None else Approve(cast("Mapping[str, object]", shown), by)
                 self._log.note(events.ApprovalDecided, entry.id, True, "", by, shown)
                 self._queue_on_resources(entry)
             case Deny(reason=reason, by=by):
@@ -101,8 +102,26 @@ class Admission(Endings):
             for name, value in bound.items()
             if isinstance(value, Reference) and name in plan.needs
         }
+        if plan.tool.secrets:
+            arguments = self._unmask(entry, plan, arguments)
         entry.arguments = plan.tool.validate(arguments, needed)
         entry.node = ToolCall(entry.id, entry.node.name, arguments)
+
+    def _unmask(self, entry: Entry, plan: Plan, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """The arguments of a decision, with what its masks stand for: a person saw no more of it."""
+        before: Mapping[str, object] = cast(ToolCall, entry.node).arguments
+        if find_references(before):
+            before = cast("Mapping[str, object]", substitute(before, self._value))
+        shown = plan.tool.secrets.mask(before)
+        unmasked: dict[str, object] = {}
+        for name, value in arguments.items():
+            try:
+                unmasked[name] = (
+                    unmask(value, before.get(name), shown.get(name)) if plan.tool.secrets.touch(name) else value
+                )
+            except ValueError as error:
+                raise ToolArgumentsError(plan.tool.name, [f"{name!r}: the mask {MASK!r} {error}"]) from None
+        return unmasked
 
     def _take_ticket(self, entry: Entry, plan: Plan) -> None:
         """Queue on the resources of the call, or of what it may turn out to touch."""

@@ -12,7 +12,7 @@ from flowkit.executor.resources import Ticket
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import RunJournal
-from flowkit.masking import show_arguments, show_note
+from flowkit.masking import NO_SECRETS, mask_text, show_note
 from flowkit.references import ToolCall
 
 _SAID = {
@@ -171,9 +171,12 @@ class Endings(Table):
                 self._admit(follower)
 
     def _tell_sealed(self, entry: Entry, call: ToolCall) -> None:
-        secrets = () if entry.plan is None else entry.plan.tool.secrets
+        secrets = NO_SECRETS if entry.plan is None else entry.plan.tool.secrets
         repaired = () if entry.extra is None else entry.extra.repaired
-        shown = show_arguments(call.arguments, secrets) if secrets else call
+        shown = call
+        if secrets:
+            shown = secrets.mask(call.arguments)
+            repaired = tuple(mask_text(line, secrets.find(call.arguments)) for line in repaired)
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def _seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from flowkit import events
 from flowkit.codec import JSON, dumps
 from flowkit.events import EventLog
 from flowkit.executor.entries import AnyTool, Entry
+from flowkit.masking import mask_text
 
 
 class Progress:
@@ -18,6 +19,11 @@ class Progress:
     def __init__(self, log: EventLog, entry: Entry) -> None:
         self._log = log
         self._entry = entry
+        tool = None if entry.plan is None else entry.plan.tool
+        given = None if entry.arguments is None else entry.arguments
+        self._secrets = (
+            tool.secrets.find(given.given) if tool is not None and given is not None and tool.secrets else ()
+        )
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -30,7 +36,7 @@ class Progress:
     def _tell(self, done: float, total: float | None, note: str) -> None:
         # A thread that couldn't be stopped may still report when its call has long been closed.
         if not self._entry.has_ended:
-            self._log.note(events.CallProgress, self._entry.id, done, total, note)
+            self._log.note(events.CallProgress, self._entry.id, done, total, mask_text(note, self._secrets))
 
 
 def load_result(tool: AnyTool, value: JSON) -> Any:

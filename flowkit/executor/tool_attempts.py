@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import secrets
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property, partial
@@ -19,6 +20,7 @@ from flowkit.executor.entries import AnyTool, Entry, Failure, Phase
 from flowkit.executor.threads import ThreadJob, Threads
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
+from flowkit.masking import mask_echoes, mask_text
 from flowkit.tools.options import ApprovalRule
 
 logger = logging.getLogger("flowkit.executor")
@@ -234,7 +236,7 @@ class Attempts(ABC):
                 async with asyncio.timeout(timeout_s) as limit:
                     result = await job.future
             try:
-                entry.value = tool.dump(result)
+                entry.value = _hide_echoes(entry, tool.dump(result))
             except ToolResultError as error:
                 # The function has returned: who reads that it failed would do it again.
                 return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
@@ -244,7 +246,7 @@ class Attempts(ABC):
         except asyncio.CancelledError:
             failure = self._explain_cancellation(entry)
         except ToolError as error:
-            failure = Failure("failed", str(error), error)
+            failure = Failure("failed", mask_text(str(error), _find_secrets(entry)), error)
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
@@ -301,8 +303,26 @@ def _explain_unshown(error: ToolResultError) -> str:
     return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
+def _find_secrets(entry: Entry) -> frozenset[str]:
+    """The texts of the secrets that the call was given."""
+    if entry.plan is None or entry.arguments is None or not entry.plan.tool.secrets:
+        return frozenset()
+    return entry.plan.tool.secrets.find(entry.arguments.given)
+
+
+def _hide_echoes(entry: Entry, value: JSON) -> JSON:
+    """The result without the secrets that it repeats from the call's arguments: it is stored, shown and sent on."""
+    return mask_echoes(value, _find_secrets(entry))
+
+
 def _report(entry: Entry, error: Exception) -> Failure:
     """An error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
-    logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error)
+    hidden = _find_secrets(entry)
+    if hidden:
+        # The error's own words, or those of what caused it, may repeat them.
+        told = mask_text("".join(traceback.format_exception(error)), hidden)
+        logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told)
+    else:
+        logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error)
     return Failure("failed", f"failed (ref {reference})", error, may_pass=True)
