@@ -105,8 +105,9 @@ class ModelError(FlowkitError):
     """The model's server refused, failed or broke off.
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
-    long the server asked to wait, `.body` what it said (parsed JSON or text). `.request_id` is the number under which
-    its people find the request, `.limits` are the headers that tell of rate limits.
+    long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
+    settings allow to ask again, 0 where they leave that to the run's attempts. `.request_id` is the number under which the server's
+    people find the request, `.limits` are the headers that tell of rate limits.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class ModelError(FlowkitError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         body: object = None,
+        max_retries: int = 0,
         request_id: str | None = None,
         limits: Mapping[str, str] | None = None,
     ) -> None:
@@ -124,6 +126,7 @@ class ModelError(FlowkitError):
         self.request_id = request_id
         self.limits = dict(limits or {})
         self.status = status
+        self.max_retries = max_retries
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.body = body

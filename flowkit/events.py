@@ -77,6 +77,17 @@ class TurnStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TurnRetried(Event):
+    """Attempt `attempt` of the turn failed by `error`, and the model is asked again after `delay_s`."""
+
+    turn: int
+    error: str
+    delay_s: float
+    attempt: int = 1
+    type: ClassVar[str] = "turn.retried"
+
+
+@dataclass(frozen=True, slots=True)
 class ThinkingDelta(Event):
     """`call` names the step whose model speaks; None for the agent's own.
 

@@ -177,9 +177,12 @@ class Rounds(Generic[OutputT]):
             self._dropped += attempt.drop(str(error))
             answerer = name_answerer(self._plan.model, finished.message)
             self._log.emit(events.TurnFinished, turn, "error", str(error), answerer)
-            if number >= self._plan.attempts or not error.retryable:
+            attempts = 1 + error.max_retries if error.max_retries else self._plan.attempts
+            if number >= attempts or not error.retryable:
                 raise error
-            await asyncio.sleep(_delay_s(error, number))
+            delay_s = _delay_s(error, number)
+            self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
+            await asyncio.sleep(delay_s)
             number += 1
 
     async def _attempt(self, turn: int, number: int) -> tuple[Attempt, FinishedAttempt]:
@@ -271,6 +274,7 @@ def _delay_s(error: ModelError, attempt: int) -> float:
     """What the server asked for, else half a second doubled with each attempt, a random part of it."""
     if error.retry_after_s is not None:
         if error.retry_after_s > LONGEST_WAIT_S:
+            error.args = (f"{error}; it asks to wait {error.retry_after_s:g} s, longer than {LONGEST_WAIT_S:g} s",)
             raise error
         return error.retry_after_s
     return min(LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)

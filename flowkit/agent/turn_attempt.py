@@ -16,7 +16,7 @@ from flowkit.agent.model_references import link, unwrap_literal
 from flowkit.agent.plan import AgentPlan
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
 from flowkit.codec import JSON
-from flowkit.errors import ModelError, ToolArgumentsError
+from flowkit.errors import ModelError, StreamError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.messages import AssistantMessage, RequestedCall, Usage
@@ -55,12 +55,28 @@ class FinishedAttempt:
 
     @property
     def error(self) -> ModelError | None:
-        """What broke it off."""
-        return self.turn.error
+        """What broke it off; also that it said nothing, which is no answer."""
+        return self.turn.error or self._find_silence()
 
     @property
     def usage(self) -> Usage:
         return self.turn.usage or Usage()
+
+    def _find_silence(self) -> ModelError | None:
+        """The error that an answer without a word or a call is: servers end turns so by mistake, and seldom twice.
+
+        Thinking alone counts as nothing. An answer that was cut off has its own end.
+        """
+        message = self.message
+        if self.turn.reason in ("length", "content_filter") or message.calls:
+            return None
+        if any(call.state == "void" for call in self.turn.calls):
+            return StreamError("the answer was cut off inside a tool call", retryable=True)
+        if message.text.strip() or message.refusal.strip():
+            return None
+        return ModelError(
+            "the model said nothing: its turn has neither text nor a call", retryable=True, retry_after_s=0
+        )
 
 
 class Attempt:

@@ -1,6 +1,6 @@
 """A Claude behind Anthropic's own Messages API, or a server that speaks it.
 
-The request goes out through the `openai` package's client, as those of `OpenAIModel` do: it retries, and gives the bytes.
+The request goes out through the `openai` package's client, as those of `OpenAIModel` do: it gives the bytes, and a run repeats.
 So nothing new has to be installed. Bedrock and Vertex, which sign requests, are reached by a client of the vendor's
 package.
 """

@@ -1,6 +1,6 @@
 """A model behind any OpenAI-compatible server: OpenAI, a gateway, or one on this machine.
 
-The request goes out through the `openai` package (keys, retries, Azure); the bytes of the answer are read by our own
+The request goes out through the `openai` package (keys, Azure); the bytes of the answer are read by our own
 reader, which takes a tenth of the time of the package's stream objects and follows what servers really send.
 """
 
@@ -48,7 +48,8 @@ class OpenAIModel:
     same models behind a gateway. `json_schema=False` is for servers that can't hold an answer to a schema: it goes into
     the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
     Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
-    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
+    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`). `max_retries` is how often a run
+    asks again after a refusal that passes; with 0 its own `attempts` decide.
 
     `api_key` may be a function, also an `async` one, that is asked before each request, and `headers` a function of the
     request. `timeout` is seconds, or a `Timeout`. `http_client` is an `httpx2.AsyncClient` of yours, or a function that

@@ -50,7 +50,9 @@ def _show(event: Event, step: str, log: EventLog) -> None:
         case events.CallNew():
             parent = step if event.parent is None else f"{step}/{event.parent}"
             log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)
-        case events.RunStarted() | events.RunFinished() | events.TurnStarted() | events.TurnFinished():
+        case events.RunStarted() | events.RunFinished():
+            pass
+        case events.TurnStarted() | events.TurnFinished() | events.TurnRetried():
             pass
         case _:
             _copy_call_event(event, step, log)

@@ -312,6 +312,10 @@ class Tool(Generic[P, R_co]):
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
         return self._callee.results.dump(self.name, result)
 
+    def load(self, value: JSON) -> Any:
+        """Read a result that was kept as JSON, as the tool's own type where its annotation is known."""
+        return self._callee.results.load(value)
+
     def key(
         self,
         arguments: Arguments,

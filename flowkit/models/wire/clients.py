@@ -72,7 +72,7 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
             api_key=api_key,
             default_headers=headers,
             timeout=timeout,
-            max_retries=server.max_retries,
+            max_retries=0,  # repeats are the run's: it tells of each wait
             http_client=http_client,
         )
     return openai.AsyncOpenAI(
@@ -80,7 +80,7 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
         api_key=api_key,
         default_headers=headers,
         timeout=timeout,
-        max_retries=server.max_retries,
+        max_retries=0,  # repeats are the run's: it tells of each wait
         http_client=http_client,
     )
 

@@ -41,19 +41,17 @@ _WAYS_OUT = (
 
 
 def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> ModelError:
-    """Why no answer began.
-
-    What the `openai` package has repeated in vain isn't `retryable`: repeats of repeats would multiply.
-    """
-    host = host_of(server.base_url)
-    retryable = not server.max_retries
+    """Why no answer began."""
+    host, retries = host_of(server.base_url), server.max_retries
     if isinstance(error, openai.APITimeoutError):
+        said = f"{host} didn't answer within {server.timeout.first_byte:g} s"
         if isinstance(error.__cause__, httpx2.ConnectTimeout):
-            return ModelError(f"{host} accepted no connection within {server.timeout.connect:g} s", retryable=retryable)
-        return ModelError(f"{host} didn't answer within {server.timeout.first_byte:g} s", retryable=retryable)
+            said = f"{host} accepted no connection within {server.timeout.connect:g} s"
+        return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIConnectionError):
         cause = str(error.__cause__ or error).rstrip(".")
-        return ModelError(f"can't reach {host} ({cause}): check the network and the base URL", retryable=retryable)
+        said = f"can't reach {host} ({cause}): check the network and the base URL"
+        return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, server, model)
     return ModelError(f"{host}: {_shorten(str(error))}")
@@ -116,7 +114,8 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
     status, headers = error.status_code, error.response.headers
     said = _message(error)
     host = host_of(server.base_url)
-    retryable = not server.max_retries and (status in (408, 409, 429) or status >= 500)
+    told = error.response.headers.get("x-should-retry", "").lower()  # OpenAI's servers know better
+    retryable = told == "true" or (told != "false" and (status in (408, 409, 429) or status >= 500))
     match status:
         case 401 if server.api_key == PLACEHOLDER_KEY:
             sentence = f"{host} needs a key (401): set {server.key_setting} or give api_key="
@@ -144,6 +143,7 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         retryable=retryable,
         retry_after_s=read_retry_after(headers),
         body=error.body,
+        max_retries=server.max_retries,
         request_id=headers.get("request-id") or headers.get("x-request-id"),
         limits={name: value for name, value in headers.items() if "ratelimit" in name},
     )

@@ -85,9 +85,10 @@ async def headers_of(headers: Headers, request: ModelRequest) -> Mapping[str, st
 class Server:
     """Where requests go and as whom; equal servers share a client.
 
-    `max_retries` counts what the `openai` package repeats by itself: requests that were refused with 408, 409, 429 or
-    5xx, or found no connection; never an answer that has begun. With 0 the run repeats them, as attempts that its
-    events show. `api_version` is that of Azure's older addresses. `key_setting` is the variable that errors name.
+    `max_retries` is how often a run asks again when a request was refused with 408, 409, 429 or 5xx or found no
+    connection, 0 for as often as its own attempts allow; the `openai` package repeats nothing, so that there is one place that
+    waits and tells of it. `api_version` is that of Azure's older addresses. `key_setting` is the variable that errors
+    name.
     """
 
     base_url: str

@@ -22,6 +22,7 @@ class ResultType:
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
         self._adapter: TypeAdapter[Any] | None = None
+        self._loader: TypeAdapter[Any] | None = None
         self._schema: Schema | None = None
         self._is_read = False
 
@@ -59,6 +60,14 @@ class ResultType:
                 f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
             ) from error
         return value
+
+    def load(self, value: JSON) -> Any:
+        """The result that `dump` made this JSON of, as its annotated type; the JSON itself when that doesn't tell."""
+        if self.schema is None:
+            return value
+        if self._loader is None:
+            self._loader = TypeAdapter[Any](self.annotation)
+        return self._loader.validate_json(dumps(value))
 
     def _dump(self, result: object) -> JSON:
         if self.adapter is not None:

@@ -1,15 +1,15 @@
-"""What a running tool uses of its run: progress, and the results of calls that it makes."""
+"""What a running tool is given to know of its run, and to tell it."""
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from flowkit import events
-from flowkit.codec import JSON, dumps
+from flowkit.context import Context
 from flowkit.events import EventLog
-from flowkit.executor.entries import AnyTool, Entry
+from flowkit.executor.entries import Entry
+from flowkit.identity import RunIdentity
 
 
 class Progress:
@@ -33,8 +33,27 @@ class Progress:
             self._log.note(events.CallProgress, self._entry.id, done, total, note)
 
 
-def load_result(tool: AnyTool, value: JSON) -> Any:
-    """A result that was kept as JSON, as the tool's own type where its annotation is known."""
-    if tool.result_schema is None:
-        return value
-    return TypeAdapter[Any](tool.result_annotation).validate_json(dumps(value))
+def make_context(
+    entry: Entry,
+    identity: RunIdentity,
+    data: object,
+    log: EventLog,
+    call: Callable[..., Awaitable[Any]],
+    open_group: Callable[..., Awaitable[Any]],
+) -> Context[Any]:
+    """Make the context of one attempt; `call` and `open_group` are what the tool may ask of its run."""
+    context = Context[Any](
+        data,
+        user=identity.user,
+        session=identity.session,
+        run_id=identity.run_id,
+        call_id=entry.id,
+        attempt=max(1, entry.attempt),
+        idempotency_key=identity.idempotency_key(entry.id),
+        log=log,
+        _progress=Progress(log, entry),
+        _call=call,
+        _open=open_group,
+    )
+    entry.more.context = context
+    return context
