@@ -23,6 +23,7 @@ _HOME = {
     "FlowkitError": "errors",
     "Graph": "graph",
     "Image": "messages",
+    "InDoubt": "errors",
     "Journal": "journal",
     "Limits": "runs.limits",
     "Message": "messages",

@@ -9,6 +9,7 @@ from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
 from flowkit.errors import DefinitionError as DefinitionError
 from flowkit.errors import FlowkitError as FlowkitError
+from flowkit.errors import InDoubt as InDoubt
 from flowkit.errors import ModelError as ModelError
 from flowkit.errors import RunNotDone as RunNotDone
 from flowkit.errors import ToolArgumentsError as ToolArgumentsError

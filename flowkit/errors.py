@@ -77,11 +77,20 @@ class ConfigurationError(FlowkitError):
 class ToolError(FlowkitError):
     """Raise it in a tool to tell the model, word for word, what it can do better.
 
+    If trying again may help by itself, say `retryable=True`: a read is tried again, an `idempotent` call as often as
+    its `retries` say, a write never.
+
     >>> raise ToolError("sold out; offer P002")
     Traceback (most recent call last):
     ...
     flowkit.errors.ToolError: sold out; offer P002
     """
+
+    retryable: bool = False
+
+    def __init__(self, *args: object, retryable: bool = False) -> None:
+        super().__init__(*args)
+        self.retryable = retryable
 
 
 class ToolArgumentsError(ToolError):
@@ -153,7 +162,10 @@ class CodeChanged(RunError):
 
 
 class InDoubt(RunError):
-    """A write may or may not have happened; its probe or a person decides."""
+    """A write may or may not have happened; its probe or a person decides.
+
+    A tool raises it when it can't tell: `raise InDoubt("the bank didn't answer")`.
+    """
 
 
 class RunNotDone(RunError):

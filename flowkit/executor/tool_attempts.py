@@ -11,10 +11,11 @@ from typing import Any, cast
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
+from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool
+from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
 from flowkit.executor.threads import ThreadJob, Threads
 from flowkit.graph import ModelStep
@@ -80,6 +81,7 @@ class Attempts:
                 error=None if failure is None else failure.error,
                 effect=tool.effect,
                 attempt=entry.attempt,
+                is_running=failure is not None and failure.job is not None and failure.job.is_busy,
             )
 
     async def _claim(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
@@ -94,15 +96,28 @@ class Attempts:
                     effect=tool.effect,
                     arguments=entry.arguments.shown,
                     resources=tool.resources(entry.arguments),
+                    timeout_s=find_timeout(entry, tool),
                 )
                 - 1
             )
         except InDoubt as error:
-            if tool.probe is None:
+            if tool.probe is None or journal.may_still_run(entry.id):
                 return Doubt(Failure("in_doubt", f"{error}; {MAY_HAVE_HAPPENED}"))
             return await self._probe(entry, tool, journal)
-        except (RunError, StoreError) as error:
+        except (RunBusy, StoreError) as error:
+            return Doubt(_break(error))
+        except RunError as error:
             return Doubt(Failure("failed", f"not run: {error}"))
+        return None
+
+    async def claim_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
+        """Before a further attempt of what changes something, see that the run is still ours; None when it is."""
+        if self._journal is None or tool.effect == "read":
+            return None
+        try:
+            await self._journal.reclaim(entry.id, timeout_s=find_timeout(entry, tool))
+        except (RunError, StoreError) as error:
+            return _break(error)
         return None
 
     async def _probe(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
@@ -166,8 +181,14 @@ class Attempts:
         instead: Callable[[], Awaitable[None]] | None = None,
     ) -> Failure | None:
         """Call the function once, or `instead`. This is where whatever a tool's author wrote raises becomes a result."""
+        if self._journal is not None and instead is None:
+            late = await self._wait_until_ours(entry, self._journal)
+            if late is not None:
+                return late
         entry.worker = asyncio.current_task(self._loop)
         job: ThreadJob | None = None
+        unsealed = find_unsealed(entry) if entry.parent is not None or entry.sealed_s is None else None
+        token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
         limit: asyncio.Timeout | None = None
         plan = entry.plan
         try:
@@ -186,7 +207,7 @@ class Attempts:
                 async with asyncio.timeout(timeout_s) as limit:
                     result = await tool.invoke(entry.arguments, context)
             else:
-                job = self._threads.run(partial(tool.invoke, entry.arguments, context))
+                job = self._threads.run(partial(self._invoke_in_thread, entry, tool, context))
                 async with asyncio.timeout(timeout_s) as limit:
                     result = await job.future
             try:
@@ -200,7 +221,11 @@ class Attempts:
         except asyncio.CancelledError:
             failure = self.explain_cancellation(entry)
         except ToolError as error:
-            failure = Failure("failed", str(error), error)
+            failure = Failure("failed", str(error), error, may_pass=error.retryable)
+        except InDoubt as error:
+            failure = Failure("in_doubt", f"{error}: {MAY_HAVE_HAPPENED}", error)
+        except _TooLate:
+            failure = None
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
@@ -208,13 +233,36 @@ class Attempts:
                 failure = _report(entry, error)
         finally:
             entry.worker = None
+            if token is not None:
+                INSIDE.reset(token)
+        if failure is None:
+            return await self.attempt(entry, context, timeout_s)  # which claims it again first
         if job is not None and job.is_busy:
             failure.job = job
             if context is not None:
                 context.cancelled.set()
         return failure
 
-    def explain_cancellation(self, entry: Entry) -> Failure:
+    async def _wait_until_ours(self, entry: Entry, journal: RunJournal) -> Failure | None:
+        """If so long has passed since the claim that another driver may have the run, claim again; None when it is ours.
+
+        This process may have been stopped at any moment. So nothing is awaited between this and the call.
+        """
+        if entry.plan is None or entry.plan.is_read:
+            return None
+        while not journal.may_start(entry.id):
+            failure = await self.claim_again(entry, entry.plan.tool)
+            if failure is not None:
+                return failure
+        return None
+
+    def _invoke_in_thread(self, entry: Entry, tool: AnyTool, context: Context[Any] | None) -> object:
+        if self._journal is not None and tool.effect != "read" and not self._journal.may_start(entry.id):
+            raise _TooLate("this process was stopped before the call began, and another may have the run by now")
+        assert entry.arguments is not None
+        return tool.invoke(entry.arguments, context)
+
+    def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
         """Say why a call's task was cancelled; if it was the executor's own end, raise on."""
         task = asyncio.current_task(self._loop)
         if entry.stop is None:
@@ -223,7 +271,7 @@ class Attempts:
             return Failure("failed", "the tool cancelled itself")
         if task is not None:
             task.uncancel()
-        if entry.plan is not None and entry.plan.tool.effect == "write":
+        if has_begun and entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"stopped while it ran ({entry.stop}): {MAY_HAVE_HAPPENED}")
         return Failure("cancelled", entry.stop)
 
@@ -231,6 +279,22 @@ class Attempts:
         if entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"no answer within {timeout_s:g} s: {MAY_HAVE_HAPPENED}")
         return Failure("failed", f"no answer within {timeout_s:g} s", may_pass=True)
+
+
+class _TooLate(Exception):
+    """A thread came to its call when the claim was over."""
+
+
+def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
+    """The seconds that one attempt may take: the step's own, or its tool's."""
+    return entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
+
+
+def _break(error: Exception) -> Failure:
+    """A call that didn't start since its run can't go on here."""
+    failure = Failure("failed", f"not run: {error}")
+    failure.broken = error
+    return failure
 
 
 class Retries:
