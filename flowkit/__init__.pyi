@@ -18,6 +18,7 @@ from flowkit.executor import Approve as Approve
 from flowkit.executor import Deny as Deny
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
+from flowkit.mcp import MCPTools as MCPTools
 from flowkit.messages import File as File
 from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message
@@ -39,10 +40,6 @@ from flowkit.recipes import Ref as Ref
 from flowkit.recipes import ask as ask
 from flowkit.recipes import build as build
 from flowkit.recipes import each as each
-from flowkit.recipes import finally_ as finally_
-from flowkit.recipes import is_in as is_in
-from flowkit.recipes import is_none as is_none
-from flowkit.recipes import not_ as not_
 from flowkit.recipes import recipe as recipe
 from flowkit.recipes import step as step
 from flowkit.recipes import when as when

@@ -77,13 +77,12 @@ class ConfigurationError(FlowkitError):
 class ToolError(FlowkitError):
     """Raise it in a tool to tell the model, word for word, what it can do better.
 
-    If trying again may help by itself, say `retryable=True`: a read is tried again, an `idempotent` call as often as
-    its `retries` say, a write never.
-
     >>> raise ToolError("sold out; offer P002")
     Traceback (most recent call last):
     ...
     flowkit.errors.ToolError: sold out; offer P002
+
+    With `retryable=True` the call is tried again first, as its effect and `retries` allow.
     """
 
     retryable: bool = False
@@ -164,7 +163,7 @@ class CodeChanged(RunError):
 class InDoubt(RunError):
     """A write may or may not have happened; its probe or a person decides.
 
-    A tool raises it when it can't tell: `raise InDoubt("the bank didn't answer")`.
+    Raise it in a tool whose call may have taken effect though its answer was lost: it is never repeated.
     """
 
 

@@ -172,7 +172,7 @@ FIELDS = {
     "temperature", "top_p", "top_k", "stop_sequences", "metadata", "container", "mcp_servers", "service_tier",
 }  # fmt: skip
 NEW = re.compile(r"opus-4-[78]|sonnet-5|fable|opus-5|haiku-5")
-NO_PREFILL = re.compile(r"4-6|4-7|4-8|-5$|-5-\d$|fable")
+NO_PREFILL = re.compile(r"4-[678]|(sonnet|opus|haiku)-5|fable")
 
 
 def check(body: dict[str, Any], headers: dict[str, str], sign: Any) -> None:

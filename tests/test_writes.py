@@ -1,13 +1,13 @@
 """Writes: at most once, never before the turn that asks for them has ended well, and never beside themselves."""
 
 import asyncio
+import inspect
 import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executing import Ran, execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import fast_folder, opened_journal, pretend_another_machine
@@ -27,6 +27,7 @@ from flowkit.testing import call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
+from tests.executing import Ran, execute
 
 AnyTool = Tool[..., Any]
 
@@ -326,7 +327,7 @@ class SteppedJournal:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._run, name)
-        if not asyncio.iscoroutinefunction(found):
+        if not inspect.iscoroutinefunction(found):
             return found
 
         async def between(*args: Any, **named: Any) -> Any:
@@ -352,17 +353,22 @@ def test_whatever_the_schedule_of_two_drivers_each_write_happens_at_most_once(
 ) -> None:
     effects: list[tuple[str, str]] = []
 
-    def probe() -> object:
-        """Tell whether it happened, as an outside service would."""
-        if not tells:
-            return None
-        return Done("paid") if any(name.startswith("pay") for name, _ in effects) else Retry()
+    def make_probe(name: str) -> Any:
+        def probe() -> object:
+            """Tell whether it happened, as an outside service would."""
+            if not tells:
+                return None
+            return Done("paid") if any(done == name for done, _ in effects) else Retry()
+
+        return probe
 
     def make(name: str, effect: Any, **options: Any) -> AnyTool:
         async def act(ctx: Context[Any] = CONTEXT) -> str:
             effects.append((name, ctx.call_id))
             return name
 
+        if effect == "write":
+            options["probe"] = make_probe(name)
         return tool(name=name, effect=effect, **options)(act)
 
     tools = Toolset(

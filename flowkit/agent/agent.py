@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, cast
 
@@ -29,12 +28,12 @@ from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
-from flowkit.models.base import Model, ToolChoice
+from flowkit.models.base import Model, NamedTool, ToolChoice
+from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
 from flowkit.runs.limits import Limits
 from flowkit.runs.nested import AROUND
-from flowkit.runs.options import RunOptions, check_identity, find_limits, open_cache, open_log
+from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
-from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 
@@ -55,6 +54,44 @@ class AgentRunOptions(RunOptions, total=False):
 
     history: Iterable[Message | Mapping[str, JSON] | BaseModel]
     model: Model | None
+
+
+def _say_tools(value: object) -> str:
+    name = getattr(value, "name", None) or getattr(value, "__name__", "…")
+    return f"tools=[{name}]" if callable(value) or isinstance(value, Toolset) else ""
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "model": replace(MODEL, takes_none=False),
+    "tools": Expected(
+        "a list of tools",
+        lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Toolset),
+        _say_tools,
+        takes_none=False,
+    ),
+    "instructions": Expected(
+        "a string, or a function of the context",
+        lambda value: isinstance(value, str) or callable(value),
+        takes_none=False,
+    ),
+    "prefetch": Expected(
+        "a list of calls such as [get_order.call()], or a function that gives it",
+        lambda value: callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)),
+        takes_none=False,
+    ),
+    "early": FLAG,
+    "references": FLAG,
+    "think_tags": FLAG,
+    "tool_choice": Expected(
+        "'auto', 'none', 'required' or NamedTool(name)",
+        lambda value: isinstance(value, NamedTool) or value in ("auto", "none", "required"),
+        takes_none=False,
+    ),
+    "before_request": FUNCTION,
+    "attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
+    "output_attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
+    "name": replace(TEXT, takes_none=False),
+}
 
 
 class Agent(Generic[OutputT]):
@@ -96,14 +133,28 @@ class Agent(Generic[OutputT]):
         slots: int | Mapping[str, int] = 16,
         name: str = "agent",
     ) -> None:
-        if isinstance(model, str):
-            raise ConfigurationError(
-                f"agent {name!r}: a model is expected, such as OpenAIModel({model!r}), not its name"
-            )
-        if isinstance(journal, (str, Path)):
-            raise ConfigurationError(
-                f"agent {name!r}: a journal is expected, such as Journal({str(journal)!r}), not its path"
-            )
+        given = {
+            "model": model,
+            "tools": tools,
+            "instructions": instructions,
+            "prefetch": prefetch,
+            "early": early,
+            "references": references,
+            "think_tags": think_tags,
+            "tool_choice": tool_choice,
+            "before_request": before_request,
+            "attempts": attempts,
+            "output_attempts": output_attempts,
+            "name": name,
+        }
+        misfit = find_misfit(given, _EXPECTED)
+        if misfit is not None:
+            raise ConfigurationError(f"agent {name!r}: {misfit}")
+        check_run_options(
+            {"cache": cache, "journal": journal, "allow_changed": allow_changed, "limits": limits, "slots": slots},
+            RunOptions,
+            f"agent {name!r}",
+        )
         self.name = name
         self._cache = cache
         self._plan: AgentPlan[OutputT] = AgentPlan(
@@ -143,7 +194,7 @@ class Agent(Generic[OutputT]):
 
     def options(self, **options: Unpack[AgentRunOptions]) -> "Agent[OutputT]":
         """Return the same agent, whose runs have these options: `await support.options(user="c-17").run("Hi")`."""
-        check_option_names(options, AgentRunOptions, "a run")
+        check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
         changed = copy(self)
         changed._options = cast(AgentRunOptions, {**self._options, **options})
         return changed
@@ -156,7 +207,7 @@ class Agent(Generic[OutputT]):
         no `user` nobody joins. If the journal knows it, resume it; give the same `data` and `user` then, and no
         message. Raises `ValueError` for a message or a history that can't be read.
         """
-        check_option_names(options, AgentRunOptions, "a run")
+        check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
         chosen = cast(AgentRunOptions, {**self._options, **options})
         run_id, user, session = chosen.get("run_id"), chosen.get("user"), chosen.get("session")
         decisions = chosen.get("decisions", {})

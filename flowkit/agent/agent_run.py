@@ -113,7 +113,7 @@ class AgentWork(Generic[OutputT]):
     async def go(self) -> None:
         """Ask the model and run its calls until it has answered."""
         assert self._rounds is not None, "it has begun"
-        async with self._rounds.graph, self._rounds.prefetching:
+        async with self._plan.tools.opened(self._context), self._rounds.graph, self._rounds.prefetching:
             await self._rounds.go()
 
     @property

@@ -143,6 +143,12 @@ class Attempt:
                 self._source,
                 turn.leaked,
             )
+        if turn.ignored_choices:
+            logger.warning(
+                "%r gave %d answers, and all but the first are ignored: leave 'n' out of extra_body=",
+                self._source,
+                turn.ignored_choices + 1,
+            )
         kept = [call for _, call in sorted(self._calls.items()) if call.sealed is not None]
         return FinishedAttempt(
             message=make_message(turn, [(call.name, call.sealed) for call in kept if call.sealed], self._source),

@@ -39,6 +39,7 @@ from flowkit.executor.sharing import Share
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
+from flowkit.executor.worker import Worker
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node
 from flowkit.identity import RunIdentity
@@ -56,7 +57,8 @@ class Executor:
     `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
     a node that no other node made cancels the rest. `timeout_s` bounds the whole. `look_at_reference` sees each value
     that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models. What
-    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again.
+    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
+    calls of tools with a named slot run, by its name (provisional).
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Executor:
         timeout_s: float | None = None,
         run_model_step: RunModelStep | None = None,
         look_at_reference: LookAtReference | None = None,
+        workers: Mapping[str, Worker] | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         cache = NullCache() if cache is None else cache
@@ -99,7 +102,9 @@ class Executor:
             opened=Opened(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
-        attempts = Attempts(table, log, cache=cache, journal=journal, run_model_step=run_model_step)
+        attempts = Attempts(
+            table, log, cache=cache, journal=journal, run_model_step=run_model_step, workers=workers or {}
+        )
         self._workers = Workers(
             table,
             log,

@@ -14,10 +14,10 @@ from flowkit.context import Context
 from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
-from flowkit.executor.plan import AnyTool
+from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
-from flowkit.executor.threads import ThreadJob, Threads
+from flowkit.executor.worker import InThread, Job, Running, Unshown, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.references import substitute
@@ -45,13 +45,15 @@ class Attempts:
         cache: Cache,
         journal: RunJournal | None,
         run_model_step: RunModelStep | None,
+        workers: Mapping[str, Worker],
     ) -> None:
         self._table = table
         self._log = log
         self._cache = cache
         self._journal = journal
         self._run_model_step = run_model_step
-        self._threads = Threads()
+        self._in_thread = InThread()
+        self._by_slot = workers
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -60,7 +62,7 @@ class Attempts:
 
     def close(self) -> None:
         """End the threads that are free."""
-        self._threads.close()
+        self._in_thread.close()
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
         """Claim a call that changes something, and end reads of its resources; None when it may run."""
@@ -81,7 +83,7 @@ class Attempts:
                 error=None if failure is None else failure.error,
                 effect=tool.effect,
                 attempt=entry.attempt,
-                is_running=failure is not None and failure.job is not None and failure.job.is_busy,
+                is_running=failure is not None and failure.running is not None and failure.running.is_busy,
             )
 
     async def _claim(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
@@ -186,7 +188,7 @@ class Attempts:
             if late is not None:
                 return late
         entry.worker = asyncio.current_task(self._loop)
-        job: ThreadJob | None = None
+        running: Running | None = None
         unsealed = find_unsealed(entry) if entry.parent is not None or entry.sealed_s is None else None
         token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
         limit: asyncio.Timeout | None = None
@@ -201,29 +203,38 @@ class Attempts:
             if instead is not None:
                 await instead()
                 return None
-            if plan.is_async and timeout_s is None:
-                result = await tool.invoke(entry.arguments, context)
-            elif plan.is_async:
-                async with asyncio.timeout(timeout_s) as limit:
+            worker = self._by_slot.get(plan.slot) if self._by_slot and plan.slot is not None else None
+            if worker is None and plan.is_async:
+                if timeout_s is None:
                     result = await tool.invoke(entry.arguments, context)
+                else:
+                    async with asyncio.timeout(timeout_s) as limit:
+                        result = await tool.invoke(entry.arguments, context)
+                try:
+                    entry.value = tool.dump(result)
+                except ToolResultError as error:
+                    return _refuse_result(plan, error)
             else:
-                job = self._threads.run(partial(self._invoke_in_thread, entry, tool, context))
+                running = (worker or self._in_thread).run(
+                    Job(tool, entry.arguments, context, partial(self._check_start, entry, plan))
+                )
                 async with asyncio.timeout(timeout_s) as limit:
-                    result = await job.future
-            try:
-                entry.value = tool.dump(result)
-            except ToolResultError as error:
-                # The function has returned: who reads that it failed would do it again.
-                return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
+                    entry.value = await running.result
+                result = running.raw
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
         except asyncio.CancelledError:
             failure = self.explain_cancellation(entry)
+        except Unshown as unshown:
+            return _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown)
+        except InDoubt as error:
+            # A read changes nothing, so what may have happened may happen again.
+            is_read = plan is not None and plan.is_read
+            said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
+            failure = Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
         except ToolError as error:
             failure = Failure("failed", str(error), error, may_pass=error.retryable)
-        except InDoubt as error:
-            failure = Failure("in_doubt", f"{error}: {MAY_HAVE_HAPPENED}", error)
         except _TooLate:
             failure = None
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
@@ -237,10 +248,9 @@ class Attempts:
                 INSIDE.reset(token)
         if failure is None:
             return await self.attempt(entry, context, timeout_s)  # which claims it again first
-        if job is not None and job.is_busy:
-            failure.job = job
-            if context is not None:
-                context.cancelled.set()
+        if running is not None and running.is_busy:
+            running.stop()
+            failure.running = running
         return failure
 
     async def _wait_until_ours(self, entry: Entry, journal: RunJournal) -> Failure | None:
@@ -256,11 +266,10 @@ class Attempts:
                 return failure
         return None
 
-    def _invoke_in_thread(self, entry: Entry, tool: AnyTool, context: Context[Any] | None) -> object:
-        if self._journal is not None and tool.effect != "read" and not self._journal.may_start(entry.id):
+    def _check_start(self, entry: Entry, plan: Plan) -> None:
+        """Refuse to start, in the thread where it would, what may be another driver's by now."""
+        if self._journal is not None and not plan.is_read and not self._journal.may_start(entry.id):
             raise _TooLate("this process was stopped before the call began, and another may have the run by now")
-        assert entry.arguments is not None
-        return tool.invoke(entry.arguments, context)
 
     def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
         """Say why a call's task was cancelled; if it was the executor's own end, raise on."""
@@ -338,6 +347,11 @@ class Doubt:
 
     def __init__(self, failure: Failure | None) -> None:
         self.failure = failure
+
+
+def _refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+    # The function has returned: who reads that it failed would do it again.
+    return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
 
 
 def _explain_unshown(error: ToolResultError) -> str:

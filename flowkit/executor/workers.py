@@ -29,8 +29,8 @@ from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
 from flowkit.executor.slots import Slots, SlotWaiter
 from flowkit.executor.table import Table
-from flowkit.executor.threads import ThreadJob
 from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries, find_timeout
+from flowkit.executor.worker import Running
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 
@@ -195,8 +195,8 @@ class Workers:
     def _settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went, and let those behind it go on; the caller looks at what is ready then."""
         self._settler.settle(entry, failure)
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            failure.job.on_free.append(self.drain)  # after what the settler does then
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            failure.running.on_free.append(self.drain)  # after what the settler does then
         self._gates.drain()
 
     # Slots
@@ -205,9 +205,9 @@ class Workers:
         """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `_free`."""
         if entry.extra is not None and entry.extra.is_lent:
             return None
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            # The thread goes on, so its slot isn't free.
-            failure.job.on_free.append(lambda: self._give_back(entry.slot))
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # A thread, say, goes on when its call was stopped, so its slot isn't free.
+            failure.running.on_free.append(lambda: self._give_back(entry.slot))
             return None
         return self._free(entry.slot)
 
@@ -342,9 +342,9 @@ class Workers:
             pause_s = retries.pause_after(entry, failure, self._random)
             if pause_s is None:
                 return failure
-            if failure.job is not None:
-                failure = await self._wait_for_thread(entry, failure, failure.job)
-                if failure.job is not None:
+            if failure.running is not None:
+                failure = await self._wait_until_free(entry, failure, failure.running)
+                if failure.running is not None:
                     return failure
             self._log.note(events.CallRetried, entry.id, failure.error, pause_s)
             stopped = await self._pause(entry, pause_s)
@@ -353,7 +353,7 @@ class Workers:
             if stopped is not None:
                 return stopped
 
-    async def _wait_for_thread(self, entry: Entry, failure: Failure, job: ThreadJob) -> Failure:
+    async def _wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
         """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
 
         A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
@@ -361,17 +361,17 @@ class Workers:
         """
         entry.worker = asyncio.current_task(self._loop)
         ended = asyncio.Event()
-        job.on_free.append(ended.set)
+        running.on_free.append(ended.set)
         try:
             async with asyncio.timeout(THREAD_WAIT_S):
-                if job.is_busy:
+                if running.is_busy:
                     await ended.wait()
-            failure.job = None
+            failure.running = None
         except TimeoutError:
             pass
         except asyncio.CancelledError:
             failure = self._attempts.explain_cancellation(entry)
-            failure.job = job
+            failure.running = running
         finally:
             entry.worker = None
         return failure

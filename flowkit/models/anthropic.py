@@ -202,7 +202,11 @@ def _find_server(
     plain = found_url.rstrip("/")
     # The vendor's package adds the version, so addresses are told without it.
     full = plain if plain.endswith("/v1") else f"{plain}/v1"
-    return full, found_key or PLACEHOLDER_KEY, auth or ("bearer" if is_host(full, "amazonaws.com") else "x-api-key")
+    return (
+        full,
+        found_key or PLACEHOLDER_KEY,
+        auth or ("bearer" if is_host(full, "amazonaws.com", "api.aws") else "x-api-key"),
+    )
 
 
 def _read(variable: str) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from copy import copy
 from dataclasses import replace
 from inspect import getdoc, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Never, TypeVar, cast, overload
 
 from pydantic_core import to_jsonable_python
 from typing_extensions import ParamSpec, Unpack
@@ -18,9 +18,10 @@ from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
 from flowkit.identity import RunIdentity
+from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
-from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options
+from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
 from flowkit.recipes.output import output_of_type
 from flowkit.recipes.plan import RecipePlan
 from flowkit.recipes.recipe_run import RecipeWork
@@ -31,7 +32,6 @@ from flowkit.recipes.tracing import Scope
 from flowkit.runs.options import open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.schema_paths import find_problem
-from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.needs import NeedMarker
 from flowkit.tools.options import Effect, Options
@@ -76,7 +76,7 @@ class Recipe(Generic[P, R_co]):
         """The strongest effect of its steps."""
         return self.plan.effect
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Never:
         """Not for calling: a recipe is run, or is a step of another one."""
         raise DefinitionError(
             f"{here()}: recipe {self.name!r} isn't called: await {self.name}.run(…), or in a recipe step({self.name}, …)"
@@ -84,7 +84,7 @@ class Recipe(Generic[P, R_co]):
 
     def options(self, **options: Unpack[RecipeRunOptions]) -> "Recipe[P, R_co]":
         """Return the same recipe, whose runs have these options: `await support.options(user="c-17").run("ORD-1")`."""
-        check_option_names(options, RecipeRunOptions, "a run of a recipe")
+        check_recipe_options(options)
         changed = copy(self)
         changed._options = cast(RecipeRunOptions, {**self._options, **options})
         return changed
@@ -110,7 +110,7 @@ class Recipe(Generic[P, R_co]):
         joins. If the journal knows it, resume it. Raises `ToolArgumentsError` for inputs that don't fit, `RunError` for others than the run at work began with,
         `ConfigurationError` for a run without the identity that a tool's scope needs.
         """
-        check_option_names(options, RecipeRunOptions, "a run of a recipe")
+        check_recipe_options(options)
         chosen = cast(RecipeRunOptions, {**self._options, **options})
         values = self.read_inputs({} if inputs is None else inputs)
         resumed = chosen.get("resume")
@@ -177,6 +177,9 @@ def recipe(
     Raises `DefinitionError`, with file and line, for a function that decides something on values that are only known
     in a run, and for steps that don't fit together.
     """
+    misfit = find_misfit({"name": name, "description": description}, {"name": TEXT, "description": TEXT})
+    if misfit is not None:
+        raise DefinitionError(f"@recipe: {misfit}")
     decorator = RecipeDecorator(name, description)
     return decorator if function is None else decorator(function)
 
@@ -189,6 +192,11 @@ class RecipeDecorator:
         self._description = description
 
     def __call__(self, function: Callable[P, R], /) -> Recipe[P, R]:
+        if not callable(function) or isinstance(function, Tool):
+            raise DefinitionError(
+                f"@recipe takes a function that makes steps, not {function!r}; options stand by name, "
+                "as in @recipe(name='night')"
+            )
         name = self._name or function.__name__
         _check_function(name, function)
         check_source(function, _MAKERS)

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.executor import Decision, Outcome
 from flowkit.models.base import Model
+from flowkit.option_checks import Expected
 from flowkit.recipes.plan import RecipePlan
-from flowkit.runs.options import RunOptions, check_identity
+from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options
 from flowkit.runs.results import RunResult
 
 R_co = TypeVar("R_co", covariant=True)
@@ -31,6 +32,25 @@ class RecipeResult(RunResult[R_co]):
     """How a run of a recipe ended, which began with `inputs`; `calls` has those of bodies and needs too."""
 
     inputs: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "model": Expected(
+        "a model, or models by the names that the steps give",
+        lambda value: (
+            all(map(MODEL.fits, cast(Mapping[object, object], value).values()))
+            if isinstance(value, Mapping)
+            else MODEL.fits(value)
+        ),
+        instead=MODEL.instead,
+    ),
+    "resume": Expected("the result of a run that waits", lambda value: isinstance(value, RecipeResult)),
+}
+
+
+def check_recipe_options(given: RecipeRunOptions) -> None:
+    """Refuse options that such a run hasn't, and values that they don't take."""
+    check_run_options(cast(Mapping[str, object], given), RecipeRunOptions, "a run of a recipe", _EXPECTED)
 
 
 def read_past(options: RecipeRunOptions) -> tuple[dict[str, Outcome], dict[str, Decision]]:

@@ -82,14 +82,12 @@ def find_container(messages: Sequence[Message], settings: Settings) -> str | Non
 
 
 def begins_without_thinking(messages: JSON) -> bool:
-    """Whether the calls that the conversation ends with were made without thinking first."""
-    for message in reversed(cast(list[dict[str, JSON]], messages)):
-        blocks = cast(list[Block], message["content"])
-        if message["role"] == "assistant":
-            return blocks[0]["type"] not in _THINKING
-        if any(block["type"] != "tool_result" for block in blocks):
-            return False
-    return False
+    """Whether the last message holds results of calls that were made without thinking first."""
+    *_, before, last = [None, None, *cast(list[Block], messages)]
+    if before is None or last is None:
+        return False
+    is_result = any(block["type"] == "tool_result" for block in cast(list[Block], last["content"]))
+    return is_result and cast(list[Block], before["content"])[0]["type"] not in _THINKING
 
 
 def wire_id(call_id: str) -> str:
