@@ -106,7 +106,7 @@ class AgentWork(Generic[OutputT]):
             plan.model.name,
             context.user,
             context.session,
-            message=context.message,
+            message=context.message or None,
             at_wall=SystemClock().wall(),
         )
 
