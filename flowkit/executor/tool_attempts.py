@@ -5,7 +5,7 @@ import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 from flowkit.cache import Cache
@@ -17,7 +17,7 @@ from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
-from flowkit.executor.worker import InThread, Job, Running, Unshown, Worker
+from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.references import substitute
@@ -216,7 +216,7 @@ class Attempts:
                     return _refuse_result(plan, error)
             else:
                 running = (worker or self._in_thread).run(
-                    Job(tool, entry.arguments, context, partial(self._check_start, entry, plan))
+                    Job(tool, entry.arguments, context, self._find_claim(entry, plan))
                 )
                 async with asyncio.timeout(timeout_s) as limit:
                     entry.value = await running.result
@@ -235,7 +235,7 @@ class Attempts:
             failure = Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
         except ToolError as error:
             failure = Failure("failed", str(error), error, may_pass=error.retryable)
-        except _TooLate:
+        except TooLate:
             failure = None
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
@@ -266,10 +266,8 @@ class Attempts:
                 return failure
         return None
 
-    def _check_start(self, entry: Entry, plan: Plan) -> None:
-        """Refuse to start, in the thread where it would, what may be another driver's by now."""
-        if self._journal is not None and not plan.is_read and not self._journal.may_start(entry.id):
-            raise _TooLate("this process was stopped before the call began, and another may have the run by now")
+    def _find_claim(self, entry: Entry, plan: Plan) -> Claimed | None:
+        return None if self._journal is None or plan.is_read else Claimed(self._journal, entry.id)
 
     def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
         """Say why a call's task was cancelled; if it was the executor's own end, raise on."""
@@ -288,10 +286,6 @@ class Attempts:
         if entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"no answer within {timeout_s:g} s: {MAY_HAVE_HAPPENED}")
         return Failure("failed", f"no answer within {timeout_s:g} s", may_pass=True)
-
-
-class _TooLate(Exception):
-    """A thread came to its call when the claim was over."""
 
 
 def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
