@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "messages",
         "events",
         "context",
+        "message_parts",
         "history",
     ),
     "tools": ("tools", "targets"),

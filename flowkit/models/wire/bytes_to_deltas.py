@@ -9,6 +9,7 @@ from typing import Protocol
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError
 from flowkit.models.base import CallDelta, Delta, ModelRequest, TextDelta, ThinkingDelta
+from flowkit.models.wire.adapting import adapt, learn, recall
 from flowkit.models.wire.anthropic_answer import AnthropicAnswer
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.chat_request import build_chat_body
@@ -61,11 +62,23 @@ async def stream_deltas(
 async def _open(
     source: ByteSource, request: ModelRequest, patience: Timeout, stack: AsyncExitStack
 ) -> AsyncGenerator[Delta, None]:
-    settings = source.settings
+    settings = known = recall(source.settings)
     is_chat = settings.api == "chat"
-    body = build_chat_body(request, settings) if is_chat else build_responses_body(request, settings)
-    chunks = await stack.enter_async_context(source.open(body, await source.make_headers(request)))
-    return _read(chunks, ChatReader() if is_chat else ResponsesReader(), patience)
+    headers = await source.make_headers(request)
+    while True:
+        body = build_chat_body(request, settings) if is_chat else build_responses_body(request, settings)
+        try:
+            chunks = await stack.enter_async_context(source.open(body, headers))
+        except ModelError as error:
+            # Each round takes one form out, so they end.
+            adapted = adapt(settings, request, error)
+            if adapted is None:
+                raise
+            settings = adapted
+        else:
+            if settings is not known:
+                learn(settings)
+            return _read(chunks, ChatReader() if is_chat else ResponsesReader(), patience)
 
 
 async def _open_anthropic(
