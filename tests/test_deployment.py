@@ -188,11 +188,14 @@ def test_leaving_an_answer_closes_its_connection(make: Make) -> None:
 
 @for_each_interface
 def test_two_users_at_once_get_their_own_answers(make: Make) -> None:
+    def name(request: ModelRequest) -> dict[str, str]:
+        return {"x-user": str(request.data)}
+
     async def both(model: OpenAIModel | AnthropicModel) -> list[str]:
-        return list(await asyncio.gather(*(ask(model, name) for name in "abcdef")))
+        return list(await asyncio.gather(*(ask(model, user) for user in "abcdef")))
 
     with ScriptedServer([hello(make, pause=0.01)], cycle=True) as server:
-        model = make(server.base_url, headers=lambda request: {"x-user": str(request.data)})
+        model = make(server.base_url, headers=name)
         assert asyncio.run(both(model)) == ["Hello"] * 6
         assert sorted(request.headers["x-user"] for request in server.requests) == list("abcdef")
 
