@@ -16,11 +16,12 @@ FlowkitError
 ├── RunError                  a run that can't start or go on
 │   ├── RunBusy               another process drives it
 │   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
-│   └── InDoubt               a write may have happened; a person or its probe decides
+│   ├── InDoubt               a write may have happened; a person or its probe decides
+│   └── RunNotDone            the output of a run that isn't done; `.status`
 └── StoreError                the cache or the journal can't be opened or written
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class FlowkitError(Exception):
@@ -80,7 +81,15 @@ class ToolError(FlowkitError):
     Traceback (most recent call last):
     ...
     flowkit.errors.ToolError: sold out; offer P002
+
+    With `retryable=True` the call is tried again first, as its effect and `retries` allow.
     """
+
+    retryable: bool = False
+
+    def __init__(self, *args: object, retryable: bool = False) -> None:
+        super().__init__(*args)
+        self.retryable = retryable
 
 
 class ToolArgumentsError(ToolError):
@@ -104,7 +113,9 @@ class ModelError(FlowkitError):
     """The model's server refused, failed or broke off.
 
     `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
-    long the server asked to wait, `.body` what it said (parsed JSON or text).
+    long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
+    settings allow to ask again, 0 where they leave that to the run's attempts. `.request_id` is the number under which the server's
+    people find the request, `.limits` are the headers that tell of rate limits.
     """
 
     def __init__(
@@ -115,9 +126,15 @@ class ModelError(FlowkitError):
         retryable: bool = False,
         retry_after_s: float | None = None,
         body: object = None,
+        max_retries: int = 0,
+        request_id: str | None = None,
+        limits: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        self.request_id = request_id
+        self.limits = dict(limits or {})
         self.status = status
+        self.max_retries = max_retries
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.body = body
@@ -144,7 +161,22 @@ class CodeChanged(RunError):
 
 
 class InDoubt(RunError):
-    """A write may or may not have happened; its probe or a person decides."""
+    """A write may or may not have happened; its probe or a person decides.
+
+    Raise it in a tool whose call may have taken effect though its answer was lost: it is never repeated.
+    """
+
+
+class RunNotDone(RunError):
+    """The output was asked of a run that ended without one; `.status` is how it ended."""
+
+    def __init__(self, run_id: str, status: str, why: str = "") -> None:
+        super().__init__(
+            f"run {run_id!r} has no output, its status is {status!r}{f': {why}' if why else ''}"
+            " (look at result.status first, or take result.output_or_none)"
+        )
+        self.run_id = run_id
+        self.status = status
 
 
 class StoreError(FlowkitError):

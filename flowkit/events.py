@@ -47,13 +47,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """`model` is None for a recipe, `inputs` for an agent."""
+    """`model` is None for a recipe, `inputs` for an agent; `message` is what the user said to it, as text.
+
+    `at_wall` is when it began, or was gone on with, in seconds since 1970: `t` counts from there.
+    """
 
     name: str
     model: str | None = None
     user: str | None = None
     session: str | None = None
     inputs: JSON = None
+    message: str | None = None
+    at_wall: float | None = None
     type: ClassVar[str] = "run.started"
     long: ClassVar[str | None] = "inputs"
 
@@ -69,6 +74,17 @@ class TurnStarted(Event):
     model: str
     attempt: int = 1
     type: ClassVar[str] = "turn.started"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRetried(Event):
+    """Attempt `attempt` of the turn failed by `error`, and the model is asked again after `delay_s`."""
+
+    turn: int
+    error: str
+    delay_s: float
+    attempt: int = 1
+    type: ClassVar[str] = "turn.retried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +233,11 @@ class CallDenied(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled(Event):
-    """Stopped, or dropped before it ran."""
+    """Stopped, or dropped before it ran; `waits` when it waits for a person, so that the run may go on with it."""
 
     call: str
     reason: str = ""
+    waits: bool = False
     type: ClassVar[str] = "call.cancelled"
 
 
@@ -318,8 +335,8 @@ class EventLog:
     millions. `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
     """
 
-    def __init__(self, run: str, now: Callable[[], float]) -> None:
-        self.run = run
+    def __init__(self, run_id: str, now: Callable[[], float]) -> None:
+        self.run_id = run_id
         self.first_seq = 0
         self.is_closed = False
         self._built: list[Event] = []
@@ -343,7 +360,7 @@ class EventLog:
             for kind in notes:
                 t, count = next(notes), next(notes)
                 values = [_finish(value) for value in islice(notes, count)]
-                self._built.append(kind(self.run, seq, t, *values))
+                self._built.append(kind(self.run_id, seq, t, *values))
                 seq += 1
             self._notes.clear()
         return self._built
@@ -355,7 +372,7 @@ class EventLog:
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
         events = self.events
-        event = kind(self.run, self.first_seq + len(events), self._clock() - self._began, *values, **named)
+        event = kind(self.run_id, self.first_seq + len(events), self._clock() - self._began, *values, **named)
         self._add(event)
         return event
 
@@ -366,7 +383,7 @@ class EventLog:
         """
         t = self._clock() - self._began
         if self._is_followed:
-            self._add(kind(self.run, self.first_seq + len(self.events), t, *map(_finish, values)))
+            self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
             notes = self._notes
             notes += (kind, t, len(values))

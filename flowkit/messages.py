@@ -155,9 +155,12 @@ Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request or of many; `thinking_tokens` are part of the output, `cached_tokens` of the input.
+    """Tokens of one request or of many; parts of a whole are counted in the whole, too.
 
-    `cost_usd` is what the server itself said it charged; None when it didn't say.
+    `thinking_tokens` are part of the output. `cached_tokens`, read from the server's cache, and `cache_write_tokens`,
+    written into it, are part of the input; `cache_write_1h_tokens` are those of the writes that are kept for an hour.
+    `cost_usd` is what the server itself said it charged; None when it didn't say. `billed` is what the server charges
+    where that is more than this answer's tokens: it asked other models, or itself several times.
     """
 
     input_tokens: int = 0
@@ -165,15 +168,24 @@ class Usage:
     cached_tokens: int = 0
     thinking_tokens: int = 0
     cost_usd: float | None = None
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    billed: "Usage | None" = None
 
     def __add__(self, other: "Usage") -> "Usage":
         costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        billed = None
+        if self.billed is not None or other.billed is not None:
+            billed = (self.billed or self) + (other.billed or other)
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             self.thinking_tokens + other.thinking_tokens,
             sum(costs) if costs else None,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            billed,
         )
 
     @property
@@ -181,13 +193,40 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def to_json(self) -> JSON:
-        return {
+        data: dict[str, JSON] = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cached_tokens": self.cached_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
             "thinking_tokens": self.thinking_tokens,
             "cost_usd": self.cost_usd,
         }
+        if self.cache_write_1h_tokens:
+            data["cache_write_1h_tokens"] = self.cache_write_1h_tokens
+        if self.billed is not None:
+            data["billed"] = self.billed.to_json()
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> "Usage":
+        """The usage that `to_json` wrote, also before it knew of a field."""
+        counts = {name: value for name, value in data.items() if isinstance(value, int | float)}
+        cost, billed = counts.pop("cost_usd", None), data.get("billed")
+        return cls(
+            **{name: int(counts.get(name, 0)) for name in _COUNTS},
+            cost_usd=cost,
+            billed=cls.from_json(billed) if isinstance(billed, dict) else None,
+        )
+
+
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "thinking_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+)
 
 
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "error", "unknown"]

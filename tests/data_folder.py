@@ -61,6 +61,12 @@ def handmade_bodies() -> tuple[RecordedBody, ...]:
     return (*_read("handmade"), *_read("handmade2"))
 
 
+@cache
+def anthropic_bodies() -> tuple[RecordedBody, ...]:
+    """The bodies of the Messages API, recorded ones and those made by hand; empty where there is no data."""
+    return (*_read("anthropic"), *_read("anthropic_handmade"))
+
+
 def _read(kind: str) -> Iterator[RecordedBody]:
     data = find_data()
     if data is None:

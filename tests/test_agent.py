@@ -303,7 +303,7 @@ def answer(request):
 
 agent = Agent(ScriptedModel(answer), tools=[look, order, pay], cache=False, journal=Journal(folder / "runs.db"))
 result = agent.run_sync("go" if "first" in sys.argv else None, run_id="r1", session="s1", user="Ann")
-print(result.status, result.output, [o.source for o in result.calls], len(result.messages), sep="|")
+print(result.status, result.output_or_none, [o.source for o in result.calls], len(result.messages), sep="|")
 """
 
 

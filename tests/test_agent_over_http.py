@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from flowkit import Agent, ModelError, OpenAIModel, tool
-from flowkit.agent.run import AgentResult
+from flowkit.agent import AgentResult
 from tests.server import CUT, Reply, ScriptedServer, SentRequest, call, chat, error, responses
 
 RAN: list[str] = []

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.agent import Agent
-from flowkit.agent.limits import Limits
-from flowkit.agent.run import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
 from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished, UsageReported
@@ -18,6 +16,7 @@ from flowkit.messages import ToolMessage, Usage, UserMessage
 from flowkit.models.pricing import Price
 from flowkit.models.scripted import Script, ScriptedModel, call
 from flowkit.recipes import ask, recipe
+from flowkit.runs.limits import Limits
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 

@@ -315,7 +315,7 @@ def test_json_that_is_no_object_is_skipped(data: bytes) -> None:
     assert read_chat(b"data: " + data + b"\n\n", {"content": "Hi"}, finish="stop").complete
 
 
-@pytest.mark.parametrize("data", [b"{", b"ping", b'{"choices": [}', b"{'a': 1}", b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"{", b'{"choices": [}', b"{'a': 1}", b"[" * 100_000])
 def test_bad_json_is_an_error_case_s06(data: bytes) -> None:
     turn = read_chat({"content": "a"}, b"data: " + data + b"\n\n", {"content": "b"}, finish="stop")
     assert isinstance(turn.error, StreamError)

@@ -235,7 +235,7 @@ def test_terminal_shows_why_a_call_failed_and_never_an_escape_sequence() -> None
 
     shown = show_on_terminal(script.log.events)
 
-    assert "✗ get_order()  failed\n  no such order[2J\n" in shown
+    assert "✗ get_order()  failed\n  no such order\\x1b[2J\n" in shown
     assert "\x1b" not in shown
     assert "\x07" not in shown
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from flowkit.agent import Agent
+from flowkit.agent import Agent, AgentResult
 from flowkit.agent.carried_outcomes import carry
-from flowkit.agent.run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Deny, Outcome
 from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, UserMessage

@@ -262,19 +262,20 @@ def test_the_time_that_a_server_asks_for_is_told() -> None:
     assert refusal_of(error(429, "slow down", retry_after=7)).retry_after_s == 7
 
 
-def test_the_package_repeats_what_was_refused_for_a_while() -> None:
-    with ScriptedServer(
-        [error(429, "slow down", retry_after=0.05), error(503, "busy", retry_after=0.05), chat("Hi")]
-    ) as server:
-        deltas = asyncio.run(ask(model_at(server)))
-        assert len(server.requests) == 3
-    assert deltas[0] == TextDelta("Hi")
+def test_a_model_repeats_nothing_by_itself() -> None:
+    """Who waits has to tell of it, and that is the run."""
+    with ScriptedServer([error(429, "slow down", retry_after=0.05), chat("Hi")]) as server:
+        with pytest.raises(ModelError, match="slow down") as failed:
+            asyncio.run(ask(model_at(server, max_retries=5)))
+        assert len(server.requests) == 1
+    assert (failed.value.retryable, failed.value.max_retries) == (True, 5)
 
 
-def test_what_the_package_repeated_in_vain_is_not_worth_repeating() -> None:
-    """A run has attempts of its own, and repeats of repeats would multiply."""
-    refused = refusal_of(*[error(503, "busy", retry_after=0.01)] * 2, max_retries=1)
-    assert (refused.status, refused.retryable) == (503, False)
+@pytest.mark.parametrize(("told", "retryable"), [("false", False), ("true", True)])
+def test_a_server_may_say_whether_asking_again_helps(told: str, retryable: bool) -> None:
+    status = 503 if told == "false" else 400
+    reply = Reply((b'{"message": "no"}',), status, {"content-type": "application/json", "x-should-retry": told})
+    assert refusal_of(reply).retryable is retryable
 
 
 def test_a_begun_answer_is_never_repeated() -> None:

@@ -511,7 +511,7 @@ def test_limit_of_seconds_ends_the_run() -> None:
     def slow() -> None:
         return step(sleep)
 
-    result = run_virtual(slow.options(timeout_s=5).run())
+    result = run_virtual(slow.options(timeout=5).run())
     assert result.status == "limit"
 
 

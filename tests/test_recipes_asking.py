@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.agent import Agent
-from flowkit.agent.run import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.errors import ConfigurationError, DefinitionError, ModelError, ToolError
 from flowkit.events import CallFinished, CallNew, Event, TextDelta
 from flowkit.executor import Approve

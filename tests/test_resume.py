@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.agent import Agent
-from flowkit.agent.limits import Limits
-from flowkit.agent.run import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.agent.run_record import RunRecord
 from flowkit.context import Context
 from flowkit.events import EventLog
@@ -17,6 +15,7 @@ from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.messages import Message, ToolMessage, Usage
 from flowkit.models.scripted import CUT, Script, ScriptedModel, call
+from flowkit.runs.limits import Limits
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
 from flowkit.tools.toolsets import Toolset

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.agent import Agent
-from flowkit.agent.run import AgentResult
+from flowkit.agent import Agent, AgentResult
 from flowkit.errors import ModelError, StreamTruncated, ToolError
 from flowkit.events import CallFinished, CallNew, CallSealed, Event
 from flowkit.history import mend

@@ -11,7 +11,6 @@ from typing import Any
 import shop
 from flowkit import CONTEXT, Agent, Context, Journal, Limits, Run, ToolError, codec, recipe, step, tool
 from flowkit.codec import JSON
-from flowkit.recipes.run import RecipeRun
 from flowkit.testing import CUT, ScriptedModel, call, raw_call, thinking
 
 Log = list[dict[str, JSON]]
@@ -51,7 +50,7 @@ def agent_of(script: list[Any], *tools: Any, **options: Any) -> Agent[str]:
     return Agent(ScriptedModel(script), name="helper", tools=tools or [find, count, pay], cache=False, **options)
 
 
-async def collect(*runs: Run[Any] | RecipeRun[Any]) -> Log:
+async def collect(*runs: Run[Any]) -> Log:
     """All that these runs told, one after the other."""
     log: Log = []
     for run in runs:

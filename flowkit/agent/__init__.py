@@ -1,11 +1,6 @@
 """Agents: the rounds of a model and its tools, from a message to an answer."""
 
-from flowkit.agent.agent import (
-    Agent,
-    RunOptions,
-)
+from flowkit.agent.agent import Agent, AgentRunOptions
+from flowkit.agent.agent_run import AgentResult
 
-__all__ = [
-    "Agent",
-    "RunOptions",
-]
+__all__ = ["Agent", "AgentResult", "AgentRunOptions"]

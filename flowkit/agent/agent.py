@@ -4,46 +4,36 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 `stream` fold it.
 """
 
-import asyncio
-import secrets
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypedDict, cast
+from typing import Any, Generic, cast
 
 from pydantic import BaseModel
 from typing_extensions import TypeForm, TypeVar, Unpack
 
+from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
-from flowkit.agent.driving import Driver
-from flowkit.agent.limits import Limits
 from flowkit.agent.outputs import make_output
+from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
-from flowkit.agent.run import (
-    AgentResult,
-    BeforeRequest,
-    Decision,
-    Given,
-    Instructions,
-    Plan,
-    Prefetch,
-    Run,
-    is_loop_running,
-)
-from flowkit.cache import Cache, open_default_cache
+from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError
-from flowkit.events import EventLog
 from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
-from flowkit.journal import Journal
+from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
-from flowkit.models.base import Model, ToolChoice
-from flowkit.suggestions import check_option_names
+from flowkit.models.base import Model, NamedTool, ToolChoice
+from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
+from flowkit.runs.limits import Limits
+from flowkit.runs.nested import AROUND
+from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
+from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 
@@ -53,22 +43,55 @@ Said = str | Sequence[Content]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class RunOptions(TypedDict, total=False):
-    """What a run may be started with.
+class AgentRunOptions(RunOptions, total=False):
+    """What a run of an agent may be started with: all that every run may, a model, and a conversation.
 
-    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. With a journal a
-    `session` is also a conversation, which each run goes on with and adds to. `run_id` names the run. `history` is what
-    was said before, as messages of flowkit or of Chat Completions; its last message is the new one where that is the
+    With a journal a `session` is also a conversation, which each run goes on with and adds to. `history` is what was
+    said before, as messages of flowkit or of Chat Completions; its last message is the new one where that is the
     user's and none is given besides. System messages in it are left out, since the agent has its own instructions.
-    `decisions` answer the calls that wait for a person, by the ids of `result.pending`.
+    `model` is asked in place of the agent's own.
     """
 
-    data: object
-    user: str | None
-    session: str | None
     history: Iterable[Message | Mapping[str, JSON] | BaseModel]
-    decisions: Mapping[str, Decision]
-    run_id: str | None
+    model: Model | None
+
+
+def _say_tools(value: object) -> str:
+    name = getattr(value, "name", None) or getattr(value, "__name__", "…")
+    return f"tools=[{name}]" if callable(value) or isinstance(value, Toolset) else ""
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "model": replace(MODEL, takes_none=False),
+    "tools": Expected(
+        "a list of tools",
+        lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Toolset),
+        _say_tools,
+        takes_none=False,
+    ),
+    "instructions": Expected(
+        "a string, or a function of the context",
+        lambda value: isinstance(value, str) or callable(value),
+        takes_none=False,
+    ),
+    "prefetch": Expected(
+        "a list of calls such as [get_order.call()], or a function that gives it",
+        lambda value: callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)),
+        takes_none=False,
+    ),
+    "early": FLAG,
+    "references": FLAG,
+    "think_tags": FLAG,
+    "tool_choice": Expected(
+        "'auto', 'none', 'required' or NamedTool(name)",
+        lambda value: isinstance(value, NamedTool) or value in ("auto", "none", "required"),
+        takes_none=False,
+    ),
+    "before_request": FUNCTION,
+    "attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
+    "output_attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
+    "name": replace(TEXT, takes_none=False),
+}
 
 
 class Agent(Generic[OutputT]):
@@ -110,17 +133,31 @@ class Agent(Generic[OutputT]):
         slots: int | Mapping[str, int] = 16,
         name: str = "agent",
     ) -> None:
-        if isinstance(model, str):
-            raise ConfigurationError(
-                f"agent {name!r}: a model is expected, such as OpenAIModel({model!r}), not its name"
-            )
-        if isinstance(journal, (str, Path)):
-            raise ConfigurationError(
-                f"agent {name!r}: a journal is expected, such as Journal({str(journal)!r}), not its path"
-            )
+        given = {
+            "model": model,
+            "tools": tools,
+            "instructions": instructions,
+            "prefetch": prefetch,
+            "early": early,
+            "references": references,
+            "think_tags": think_tags,
+            "tool_choice": tool_choice,
+            "before_request": before_request,
+            "attempts": attempts,
+            "output_attempts": output_attempts,
+            "name": name,
+        }
+        misfit = find_misfit(given, _EXPECTED)
+        if misfit is not None:
+            raise ConfigurationError(f"agent {name!r}: {misfit}")
+        check_run_options(
+            {"cache": cache, "journal": journal, "allow_changed": allow_changed, "limits": limits, "slots": slots},
+            RunOptions,
+            f"agent {name!r}",
+        )
         self.name = name
         self._cache = cache
-        self._plan: Plan[OutputT] = Plan(
+        self._plan: AgentPlan[OutputT] = AgentPlan(
             name=name,
             model=model,
             tools=Toolset(*tools),
@@ -139,14 +176,15 @@ class Agent(Generic[OutputT]):
             output_attempts=output_attempts,
             slots=slots,
         )
+        self._options: AgentRunOptions = {}
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
-        self._running: dict[RunIdentity, Run[OutputT]] = {}
+        self._at_work = RunsAtWork[AgentResult[OutputT]]()
         self._check_prefetch()
 
     @property
     def model(self) -> Model:
         """The model that runs started here would ask."""
-        return self._overrides.get().get("model", self._plan.model)
+        return self._overrides.get().get("model", self._options.get("model") or self._plan.model)
 
     @property
     def tools(self) -> Toolset:
@@ -154,84 +192,85 @@ class Agent(Generic[OutputT]):
         replaced = cast(Mapping[str, ToolLike], self._overrides.get().get("tools", {}))
         return self._plan.tools.replacing(replaced) if replaced else self._plan.tools
 
-    def start(self, message: Said | None = None, **options: Unpack[RunOptions]) -> Run[OutputT]:
+    def options(self, **options: Unpack[AgentRunOptions]) -> "Agent[OutputT]":
+        """Return the same agent, whose runs have these options: `await support.options(user="c-17").run("Hi")`."""
+        check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
+        changed = copy(self)
+        changed._options = cast(AgentRunOptions, {**self._options, **options})
+        return changed
+
+    def start(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> Run[AgentResult[OutputT]]:
         """Start a run that owns its task; needs a running event loop.
 
         With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
-        message denies them. A `run_id` that is running for this user in this session is joined, not started again; with no
-        `user` nobody is joined. With a journal a
-        `run_id` that it knows goes on; give the same `data` and `user` then, and no message. Raises `ValueError` for a
-        message or a history that can't be read.
+        message denies them. If this user has a run with this `run_id` at work in this session, return that run; with
+        no `user` nobody joins. If the journal knows it, resume it; give the same `data` and `user` then, and no
+        message. Raises `ValueError` for a message or a history that can't be read.
         """
-        check_option_names(options, RunOptions, "a run")
-        run_id, user, session = options.get("run_id"), options.get("user"), options.get("session")
-        identity = RunIdentity(user, session, run_id or "")
-        if identity.can_be_joined and identity in self._running:
-            return self._running[identity]
-        messages = read_history(options.get("history", ()))
+        check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
+        chosen = cast(AgentRunOptions, {**self._options, **options})
+        run_id, user, session = chosen.get("run_id"), chosen.get("user"), chosen.get("session")
+        decisions = chosen.get("decisions", {})
+        messages = read_history(chosen.get("history", ()))
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
             message, messages = last.content, messages[:-1]
         said = None if message is None else read_content(message)
-        plan = self._current_plan()
+        at_work = self._at_work.find(RunIdentity(user, session, run_id or ""))
+        if at_work is not None:
+            at_work.add_decisions(decisions)
+            return at_work
+        plan = self._make_plan(chosen)
         if message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
             raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
-        if message is not None and options.get("decisions") and unanswered(messages):
+        if message is not None and decisions and unanswered(messages):
             raise ConfigurationError(
                 "a message denies the calls that wait: go on with the decisions, then say the message"
             )
         context = Context(
-            options.get("data"),
+            chosen.get("data"),
             user=user,
             session=session,
             message=text_of(said),
-            run_id=run_id or _make_run_id(),
+            run_id=run_id or make_run_id(),
         )
-        return self._launch(plan, context, Given(said, messages, options.get("decisions", {})))
+        return self._launch(plan, context, Given(said, messages, decisions))
 
-    def start_inside(self, message: Said, around: Context[Any]) -> Run[OutputT]:
+    def start_inside(self, message: Said, around: Context[Any]) -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.
 
-        It is in no journal: what is said in it is no part of the session's conversation, and it begins anew when the
-        call does.
+        Its id comes from the run and the call, so that it has the same idempotency keys when the call runs again. It
+        is in the journal of the run around it, if that has one, and resumes there; what is said in it is no part of
+        the session's conversation.
         """
         said = read_content(message)
+        is_known = bool(around.run_id and around.call_id)
         context = Context(
-            around.data, user=around.user, session=around.session, message=text_of(said), run_id=_make_run_id()
+            around.data,
+            user=around.user,
+            session=around.session,
+            message=text_of(said),
+            run_id=around.identity.inside(around.call_id).run_id if is_known else make_run_id(),
         )
-        return self._launch(replace(self._current_plan(), journal=None), context, Given(said))
+        plan = replace(self._make_plan(self._options), journal=None)
+        return self._launch(plan, context, Given(said), around=AROUND.get())
 
-    async def run(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:
-        """The result of a run, which is cancelled with its caller; the arguments are those of `start`.
+    async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
+        """Return the result of a run, which is cancelled with its caller; the arguments are those of `start`.
 
         Raises the run's error when its status is `failed`; `error.result` then holds what there is.
         """
-        run = self.start(message, **options)
-        try:
-            result = await run.wait()
-        except asyncio.CancelledError:
-            run.cancel()
-            await run.wait()
-            raise
-        if result.status == "failed" and result.error is not None:
-            raise result.error
-        return result
+        return await wait_with(self.start(message, **options))
 
-    def run_sync(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AgentResult[OutputT]:
+    def run_sync(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
         """`run`, for a program without an event loop."""
-        if is_loop_running():
-            raise ConfigurationError("run_sync would block the event loop that runs here; write `await agent.run(…)`")
-        return asyncio.run(self.run(message, **options))
+        return block_on(lambda: self.run(message, **options), "agent")
 
-    @asynccontextmanager
-    async def stream(self, message: Said | None = None, **options: Unpack[RunOptions]) -> AsyncGenerator[Run[OutputT]]:
+    def stream(
+        self, message: Said | None = None, **options: Unpack[AgentRunOptions]
+    ) -> AbstractAsyncContextManager[Run[AgentResult[OutputT]]]:
         """`start`, and the run is cancelled and waited for on leaving."""
-        run = self.start(message, **options)
-        try:
-            yield run
-        finally:
-            run.cancel()
-            await run.wait()
+        return hold(lambda: self.start(message, **options))
 
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """The agent as a tool of another one: it takes a `task`, and gives the answer.
@@ -269,30 +308,27 @@ class Agent(Generic[OutputT]):
         finally:
             self._overrides.reset(token)
 
-    def _launch(self, plan: Plan[OutputT], context: Context[Any], given: Given) -> Run[OutputT]:
-        self._check_identity(plan, context.user, context.session)
-        log = EventLog(context.run_id, asyncio.get_running_loop().time)
-        driver = Driver(plan, log, context, given)
-        identity = context.identity
-        run = Run(log, driver.decide, driver.drive(), on_end=lambda: self._running.pop(identity, None))
-        if identity.can_be_joined:
-            self._running[identity] = run
-        return run
+    def _launch(
+        self, plan: AgentPlan[OutputT], context: Context[Any], given: Given, around: RunJournal | None = None
+    ) -> Run[AgentResult[OutputT]]:
+        check_identity(plan.tools, context.user, context.session)
+        work = AgentWork(plan, open_log(context.run_id), context, given, around=around)
+        return self._at_work.start(work, context.identity)
 
-    def _current_plan(self) -> Plan[OutputT]:
+    def _make_plan(self, options: AgentRunOptions) -> AgentPlan[OutputT]:
+        """The plan of a run: what the agent was made with, the run's options, and above all what is overridden."""
+        plan = self._plan
+        overrides = self._overrides.get()
         return replace(
-            self._plan,
-            model=self.model,
+            plan,
+            model=overrides.get("model", options.get("model") or plan.model),
             tools=self.tools,
-            cache=self._open_cache(),
-            journal=self._overrides.get().get("journal", self._plan.journal),
+            cache=open_cache(overrides.get("cache", options.get("cache", self._cache))),
+            journal=overrides.get("journal", options.get("journal", plan.journal)),
+            limits=find_limits(options.get("limits") or plan.limits, options.get("timeout")),
+            allow_changed=options.get("allow_changed", plan.allow_changed),
+            slots=options.get("slots", plan.slots),
         )
-
-    def _open_cache(self) -> Cache | None:
-        cache = self._overrides.get().get("cache", self._cache)
-        if isinstance(cache, bool):
-            return open_default_cache() if cache else None
-        return cast(Cache, cache)
 
     def _check_prefetch(self) -> None:
         prefetch = self._plan.prefetch
@@ -300,18 +336,3 @@ class Agent(Generic[OutputT]):
         if not callable(prefetch) and not self._plan.tools.is_dynamic:
             for call in prefetch:
                 check_prefetch(self._plan.tools, call, self.name)
-
-    @staticmethod
-    def _check_identity(plan: Plan[Any], user: str | None, session: str | None) -> None:
-        """Refuse a run that lacks the identity by which its tools' results are kept apart."""
-        for tool in plan.tools:
-            if tool.ttl_s is None:
-                continue
-            if (tool.scope == "user" and user is None) or (tool.scope == "session" and session is None):
-                raise ConfigurationError(
-                    f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
-                )
-
-
-def _make_run_id() -> str:
-    return f"run-{secrets.token_hex(8)}"

@@ -18,6 +18,15 @@ def make_message(turn: Turn, calls: Iterable[tuple[str, CallSealed]], source: st
     )
 
 
+def explain_stop(message: AssistantMessage) -> str:
+    """What the server said of why it stopped, behind a colon; nothing where it said nothing."""
+    for item in message.provider:
+        if item.kind == "stop_details" and isinstance(item.data, dict):
+            said = item.data.get("explanation") or item.data.get("category")
+            return f": {said}" if isinstance(said, str) else ""
+    return ""
+
+
 def seal_again(call: RequestedCall, index: int) -> CallSealed:
     """The call as it was sealed when its message was made."""
     try:

@@ -10,17 +10,18 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from flowkit.agent.nested import follow
-from flowkit.agent.run import Run
+from flowkit.agent.agent_run import AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError, ToolError
+from flowkit.runs.nested import follow
+from flowkit.runs.run import Run
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.options import Effect, Options, Scope, narrowest, strongest
 from flowkit.tools.toolsets import Toolset
 
 
 def make_agent_tool(
-    start: Callable[[str, Context[Any]], Run[Any]], tools: Toolset, *, name: str, description: str
+    start: Callable[[str, Context[Any]], Run[AgentResult[Any]]], tools: Toolset, *, name: str, description: str
 ) -> Tool[..., Any]:
     """The tool; `start` begins a run for a task. Raises `DefinitionError` for tools that always ask a person."""
     asking = [tool.name for tool in tools if tool.approval is True]

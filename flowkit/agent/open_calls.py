@@ -7,14 +7,14 @@ from typing import cast
 
 from flowkit.agent.carried_outcomes import carry
 from flowkit.agent.model_references import wrap_literal
-from flowkit.agent.run import Decision, Pending
 from flowkit.agent.tool_messages import make_tool_message
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError
-from flowkit.executor import Executor
+from flowkit.executor import Decision, Executor
 from flowkit.history import NOT_RUN, mend
 from flowkit.messages import AssistantMessage, Message, RequestedCall
 from flowkit.references import lookup
+from flowkit.runs.results import Pending
 from flowkit.tools.long_results import LongResults
 from flowkit.tools.toolsets import Toolset
 
@@ -66,7 +66,7 @@ class OpenCalls:
             await self._graph.wait(*self._open)
         self._undecided = {node for node in self._open if self._graph.outcome(node) is None}
         if self._undecided:
-            self.pending = tuple(Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending)
+            self.pending = tuple(self.find_waiting().values())
 
     def explain_wait(self) -> FlowkitError | None:
         """What is wrong with the decisions that were given, when calls wait all the same."""
@@ -78,6 +78,10 @@ class OpenCalls:
             return None
         waiting = ", ".join(repr(call.id) for call in self.pending)
         return RunError(f"no call {unknown[0]!r} waits for a decision, only: {waiting}")
+
+    def find_waiting(self) -> dict[str, Pending]:
+        """The calls that wait now, by their ids in the graph."""
+        return {call.id: Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending}
 
     def settle(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
         """The messages with the results that are there, in the order of the calls."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
-from flowkit.agent.run import Prefetch
+from flowkit.agent.plan import Prefetch
 from flowkit.agent.turn_tools import TurnTools, find_tool
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError

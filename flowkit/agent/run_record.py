@@ -41,7 +41,8 @@ class RunRecord:
         self._prefixes = set[str]()
         if journal is not None:
             log.first_seq = journal.first_seq
-            log.listen(journal.append_event)
+            if not journal.is_inner:  # the run around it tells them, too
+                log.listen(journal.append_event)
 
     def prefix(self, turn: int, attempt: int) -> str:
         """The beginning of the ids of an attempt's calls, one that no call in the journal and no other attempt has.
@@ -89,6 +90,11 @@ class RunRecord:
             ]
             await self.journal.finish(status, output, error, [message.to_json() for message in shown])
 
+    async def close(self) -> None:
+        """Let go of it without an end, for a run that could not begin."""
+        if self.journal is not None:
+            await self.journal.close()
+
 
 def _read_turn(recorded: RecordedTurn, kept: Mapping[str, str]) -> PastTurn:
     fields = cast(Mapping[str, JSON], recorded.message)
@@ -96,7 +102,7 @@ def _read_turn(recorded: RecordedTurn, kept: Mapping[str, str]) -> PastTurn:
     assert isinstance(message, AssistantMessage)
     nodes = tuple(cast(Sequence[str], fields["nodes"]))
     # A journal of version 1 has what the turn alone used, and no cost.
-    spent = Usage(**cast(Mapping[str, int], fields["spent"] if "spent" in fields else fields["usage"]))
+    spent = Usage.from_json(cast(Mapping[str, JSON], fields["spent"] if "spent" in fields else fields["usage"]))
     cost_usd = cast(float | None, fields.get("cost_usd"))
     message = restore_secrets(message, kept)
     return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cost_usd)

@@ -13,10 +13,10 @@ from typing import Any, assert_never
 from flowkit import events
 from flowkit.agent.answer_message import make_message, seal_again
 from flowkit.agent.model_references import link, unwrap_literal
-from flowkit.agent.run import Plan
+from flowkit.agent.plan import AgentPlan
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
 from flowkit.codec import JSON
-from flowkit.errors import ModelError, ToolArgumentsError
+from flowkit.errors import ModelError, StreamError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.masking import MASK
@@ -56,12 +56,28 @@ class FinishedAttempt:
 
     @property
     def error(self) -> ModelError | None:
-        """What broke it off."""
-        return self.turn.error
+        """What broke it off; also that it said nothing, which is no answer."""
+        return self.turn.error or self._find_silence()
 
     @property
     def usage(self) -> Usage:
         return self.turn.usage or Usage()
+
+    def _find_silence(self) -> ModelError | None:
+        """The error that an answer without a word or a call is: servers end turns so by mistake, and seldom twice.
+
+        Thinking alone counts as nothing. An answer that was cut off has its own end.
+        """
+        message = self.message
+        if self.turn.reason in ("length", "content_filter") or message.calls:
+            return None
+        if any(call.state == "void" for call in self.turn.calls):
+            return StreamError("the answer was cut off inside a tool call", retryable=True)
+        if message.text.strip() or message.refusal.strip():
+            return None
+        return ModelError(
+            "the model said nothing: its turn has neither text nor a call", retryable=True, retry_after_s=0
+        )
 
 
 class Attempt:
@@ -69,7 +85,7 @@ class Attempt:
 
     def __init__(
         self,
-        plan: Plan[Any],
+        plan: AgentPlan[Any],
         executor: Executor,
         log: EventLog,
         tools: Toolset,
@@ -130,6 +146,12 @@ class Attempt:
                 self._source,
                 turn.leaked,
             )
+        if turn.ignored_choices:
+            logger.warning(
+                "%r gave %d answers, and all but the first are ignored: leave 'n' out of extra_body=",
+                self._source,
+                turn.ignored_choices + 1,
+            )
         kept = [call for _, call in sorted(self._calls.items()) if call.sealed is not None]
         return FinishedAttempt(
             message=make_message(turn, [(call.name, call.sealed) for call in kept if call.sealed], self._source),
@@ -151,6 +173,12 @@ class Attempt:
         for node in going:
             self._executor.void(node, reason)
         return [node for node in going if self._executor.outcome(node) is None]
+
+    def withdraw(self, reason: str) -> list[str]:
+        """Void all of its calls, also those that wait for `release`; gives those that go on, to be cancelled."""
+        for call in self._calls.values():
+            call.held = None
+        return self.drop(reason)
 
     def _take(self, part: Part) -> None:
         match part:

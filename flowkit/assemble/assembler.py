@@ -65,6 +65,7 @@ class Assembler:
         self._finish: FinishDelta | None = None
         self._error: ModelError | None = None
         self._has_end_mark = False
+        self._last_choice = 0
         self._has_bare_error = False  # a reason may come behind the word `error`
 
     def feed(self, delta: Delta) -> list[Part]:
@@ -72,16 +73,16 @@ class Assembler:
         match delta:
             case TextDelta():
                 if delta.choice:
-                    return []
+                    return self._ignore(delta.choice)
                 if self._tags is not None:
                     return self._take_pieces(self._tags.feed(delta.text))
                 self._text.append(delta.text)
                 return [delta]
             case CallDelta():
-                return [] if delta.choice else self._take_call(delta)
+                return self._ignore(delta.choice) if delta.choice else self._take_call(delta)
             case ThinkingDelta():
                 if delta.choice:
-                    return []
+                    return self._ignore(delta.choice)
                 self._thinking_field = self._thinking_field or delta.field
                 self._thinking.append(delta.text)
                 return [delta]
@@ -94,10 +95,10 @@ class Assembler:
                 self._usage = delta.usage
                 return [delta]
             case FinishDelta():
-                return [] if delta.choice else self._take_finish(delta)
+                return self._ignore(delta.choice) if delta.choice else self._take_finish(delta)
             case RefusalDelta():
                 if delta.choice:
-                    return []
+                    return self._ignore(delta.choice)
                 self._refusal.append(delta.text)
                 return [delta]
             case ErrorDelta():
@@ -143,6 +144,7 @@ class Assembler:
             provider=self._list_provider(),
             thinking_field=self._thinking_field if self._thinking_field in _REPLAYED else None,
             leaked=leaked,
+            ignored_choices=self._last_choice,
         )
 
     @property
@@ -160,6 +162,11 @@ class Assembler:
         if self._finish is not None:
             return True
         return self._has_end_mark and bool(calls) and all(call.arguments for call in calls)
+
+    def _ignore(self, choice: int) -> list[Part]:
+        """Only the first choice counts; the turn tells that there were others."""
+        self._last_choice = max(self._last_choice, choice)
+        return []
 
     def _take_call(self, delta: CallDelta) -> list[Part]:
         parts: list[Part] = []

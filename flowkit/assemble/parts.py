@@ -103,7 +103,7 @@ class Turn:
     end and no call is void; where a server gave no reason but only its end mark, that calls with arguments closed.
     `provider` is what has to go back in the next request; so has `thinking` where `thinking_field` names its field.
     `leaked` is the sign of a tool call in the text or thinking of a turn without calls: the server didn't recognise
-    its model's calls.
+    its model's calls. `ignored_choices` counts the other answers that were asked for and not read.
     """
 
     text: str = ""
@@ -118,3 +118,4 @@ class Turn:
     provider: tuple[ProviderDelta, ...] = ()
     thinking_field: str | None = None
     leaked: str | None = None
+    ignored_choices: int = 0

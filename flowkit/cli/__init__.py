@@ -13,7 +13,9 @@ def main() -> None:
     """Run the command of this process and exit; errors are one line, never a traceback."""
     try:
         from flowkit.cli.commands import app  # here, so that Ctrl-C while it imports is no traceback either
+        from flowkit.cli.output import write_any_text
 
+        write_any_text()
         app()
     except KeyboardInterrupt:
         sys.exit(STOPPED)
@@ -24,5 +26,7 @@ def main() -> None:
 
 
 def _exit(error: FlowkitError, code: int) -> None:
-    print(f"flowkit: {' '.join(str(error).split())}", file=sys.stderr)
+    from flowkit.cli.output import note
+
+    note(f"flowkit: {' '.join(str(error).split())}")
     sys.exit(code)

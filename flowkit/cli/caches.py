@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from flowkit import codec
 from flowkit.cache import CacheStats, DiskCache, ShownEntry, open_default_cache
 from flowkit.cli.options import AsJson
-from flowkit.cli.output import make_console, print_json, say_bytes
+from flowkit.cli.output import make_console, print_json, say, say_bytes
 from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError
 from flowkit.graph.pictures.timeline import format_seconds
@@ -72,8 +72,8 @@ def show(
     age = "of unknown age" if entry.age_s is None else f"{format_seconds(entry.age_s)} old"
     fresh = "" if entry.is_fresh else ", no longer fresh"
     user = "" if entry.label.user is None else f", user {entry.label.user}"
-    print(f"{entry.key}\n{entry.label.tool}{user}: {age}, kept for {format_seconds(entry.ttl_s)}{fresh}")
-    print(entry.error if entry.error is not None else codec.dumps(entry.value).decode())
+    say(f"{entry.key}\n{entry.label.tool}{user}: {age}, kept for {format_seconds(entry.ttl_s)}{fresh}")
+    say(entry.error if entry.error is not None else codec.dumps(entry.value).decode())
 
 
 @app.command()

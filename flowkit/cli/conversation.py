@@ -5,19 +5,19 @@ import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from flowkit.agent import Agent, RunOptions
-from flowkit.agent.run import AgentResult, Decision, Pending
+from flowkit.agent import Agent, AgentResult, AgentRunOptions
 from flowkit.apps import App
 from flowkit.cache import open_default_cache
 from flowkit.cli.model_choice import close_models
 from flowkit.cli.output import note
 from flowkit.cli.running import watch
-from flowkit.display.words import say_arguments
+from flowkit.display.words import clean, say_arguments
 from flowkit.events import RunStatus
-from flowkit.executor import Approve, Deny
+from flowkit.executor import Approve, Decision, Deny
 from flowkit.journal import Journal
 from flowkit.messages import Message
 from flowkit.models.base import Model
+from flowkit.runs.results import Pending
 
 
 class Conversation:
@@ -78,7 +78,7 @@ class Conversation:
     async def say(self, text: str) -> RunStatus:
         """Send a message and show the answer; a call that waits for a person is asked about on a terminal."""
         # A session's history is in the journal.
-        history: RunOptions = {} if self._session is not None else {"history": self._history}
+        history: AgentRunOptions = {} if self._session is not None else {"history": self._history}
         return await self._finish(await self._run(text, history))
 
     async def go_on(self, run_id: str) -> RunStatus:
@@ -96,8 +96,8 @@ class Conversation:
         _say_end(result, in_journal=self._journal is not None)
         return result.status
 
-    async def _run(self, text: str | None, options: RunOptions) -> AgentResult[Any]:
-        given: RunOptions = {"data": self._data, "user": self._user, "session": self._session, **options}
+    async def _run(self, text: str | None, options: AgentRunOptions) -> AgentResult[Any]:
+        given: AgentRunOptions = {"data": self._data, "user": self._user, "session": self._session, **options}
         with self._agent.override(model=self._model, journal=self._journal):
             run = self._agent.start(text, **given)
         await watch(run, trace=self._trace)
@@ -106,7 +106,7 @@ class Conversation:
 
 def _ask(pending: Pending) -> Decision:
     """Ask the person at the terminal; anything but yes is no."""
-    print(f"approve {pending.name}({say_arguments(dict(pending.arguments), 400)})? [y/N] ", end="", flush=True)
+    print(f"approve {clean(pending.name)}({say_arguments(dict(pending.arguments), 400)})? [y/N] ", end="", flush=True)
     return Approve() if sys.stdin.readline().strip().lower() in ("y", "yes", "예", "네") else Deny("the person said no")
 
 

@@ -9,7 +9,7 @@ import typer
 from flowkit.apps import load_app
 from flowkit.cli.exit_codes import MISUSED
 from flowkit.cli.options import AppTarget, ToolsFile
-from flowkit.cli.output import note
+from flowkit.cli.output import note, say
 from flowkit.cli.traces import open_trace
 from flowkit.codec import JSON
 from flowkit.errors import FlowkitError
@@ -37,12 +37,12 @@ def draw(
             text = graph.to_dot(events)
         case "svg":
             text = graph.to_svg(events)
-    print(text.rstrip("\n"))
+    say(text.rstrip("\n"))
 
 
 def explain(app: AppTarget, tools: ToolsFile = None, trace: TraceOfRun = None) -> None:
     """Say what waits for what in a recipe, or how a run of it went."""
-    print(_load(app, tools).graph().explain(_read(trace)))
+    say(_load(app, tools).graph().explain(_read(trace)))
 
 
 def validate(
@@ -59,7 +59,7 @@ def validate(
             wrong += 1
         else:
             found = [*app.agents, *app.recipes] or [*app.tools]
-            print(f"{file}: {', '.join(found)}")
+            say(f"{file}: {', '.join(found)}")
     if wrong:
         raise typer.Exit(MISUSED)
 

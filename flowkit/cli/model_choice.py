@@ -1,6 +1,5 @@
 """Which model a command asks: the one that is named, the app's own, or the one that comes with flowkit."""
 
-import os
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -11,8 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from flowkit.cli.output import note, say_bytes
 from flowkit.models.base import Model
-from flowkit.models.default import DefaultModel
-from flowkit.models.openai import OpenAIModel
+from flowkit.models.default import DefaultModel, has_server, make_model
 
 LOCAL = "local"
 
@@ -34,12 +32,14 @@ def choose_model(own: Iterable[Model], name: str | None, base_url: str | None) -
     """
     if is_local(own, name, base_url):
         if name is None:
-            note("no key and no server (OPENAI_API_KEY, OPENAI_BASE_URL): the offline demo model answers")
+            note(
+                "no key and no server (OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY): the offline demo model answers"
+            )
             offer_local_servers()
         with _start_local() as model:
             yield model
     elif name is not None or base_url is not None:
-        yield OpenAIModel(name or DefaultModel().name, base_url=base_url)
+        yield make_model(name or DefaultModel().name, base_url)
     else:
         yield None
 
@@ -48,7 +48,7 @@ def is_local(own: Iterable[Model], name: str | None, base_url: str | None) -> bo
     """Whether the offline demo model will answer: it is named, or nothing else is there."""
     if name is not None or base_url is not None:
         return name == LOCAL
-    return not _has_server() and any(isinstance(model, DefaultModel) for model in own)
+    return not has_server() and any(isinstance(model, DefaultModel) for model in own)
 
 
 async def close_models(*models: Model) -> None:
@@ -66,11 +66,6 @@ def offer_local_servers() -> None:
         note(
             f"{server.name} runs here and would answer better: --base-url {server.base_url} --model {server.models[0]}"
         )
-
-
-def _has_server() -> bool:
-    """Whether the environment names a key or a server."""
-    return any(os.environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))
 
 
 @contextmanager

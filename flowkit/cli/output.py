@@ -1,16 +1,53 @@
-"""Where commands print, and how."""
+"""Where commands print, and how: what a model or a tool said can neither drive the terminal nor end the command."""
 
+import codecs
+import io
 import sys
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from flowkit import codec
+from flowkit.display.words import clean, clean_json
+
+
+class CleanConsole(Console):
+    """A console that shows control characters of what it prints as escapes; its own colours it writes as ever."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(clean(segment.text), segment.style)
 
 
 def make_console() -> Console:
     """Standard output, for text as it is: `[red]` is no colour; in a pipe not wrapped at 80 columns."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+    console = CleanConsole(highlight=False, markup=False)
+    return console if console.is_terminal else CleanConsole(highlight=False, markup=False, width=200)
+
+
+def write_any_text() -> None:
+    """Let standard output and error escape what their encoding lacks, such as Hangul in a Windows console of old.
+
+    Else a command would end in a traceback after its work is done, and whoever tries again does it twice.
+    """
+    codecs.register_error("flowkit.escape", _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="flowkit.escape")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """As in JSON, so that JSON stays JSON: `\\u2713`, and two of them for what is beyond four digits."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    data = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{data[at : at + 2].hex()}" for at in range(0, len(data), 2)), error.end
+
+
+def say(text: str) -> None:
+    """Print a text of which parts may be a model's or a tool's."""
+    print(clean(text))
 
 
 def print_json(value: codec.JSON) -> None:
@@ -18,14 +55,14 @@ def print_json(value: codec.JSON) -> None:
     if sys.stdout.isatty():
         import json
 
-        print(json.dumps(value, ensure_ascii=False, indent=2))
+        print(clean_json(json.dumps(value, ensure_ascii=False, indent=2)))
     else:
-        print(codec.dumps(value).decode())
+        print(clean_json(codec.dumps(value).decode()))
 
 
 def note(text: str) -> None:
     """A word to the person at the terminal that is no part of the output."""
-    print(text, file=sys.stderr, flush=True)
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def say_bytes(size: int) -> str:

@@ -21,12 +21,13 @@ from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.model_choice import choose_model, close_models, is_local, offer_local_servers
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, ToolsFile, Trace, User, read_pairs
 from flowkit.cli.options import Model as ModelName
-from flowkit.cli.output import note, print_json
+from flowkit.cli.output import note, print_json, say
 from flowkit.cli.running import open_trace, watch
 from flowkit.cli.schemas import read_properties
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.journal import Journal, RunDetails
+from flowkit.journal.takeover import OVER
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe, RecipeResult
@@ -84,7 +85,7 @@ def run(
         _check_inputs(recipe, given)
     if dry_run:
         for line in say_dry_run(recipe, given, user=loaded.find_user(user)):
-            print(line)
+            say(line)
         return
     if resume is None:
         job = Job(loaded, recipe, given, user, run_id or f"{recipe.name}-{secrets.token_hex(3)}")
@@ -131,7 +132,7 @@ def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator
         offer_local_servers()
         raise ConfigurationError(
             f"recipe {recipe.name!r} asks a model to write, and the offline demo model only calls tools: "
-            "set OPENAI_API_KEY or OPENAI_BASE_URL, or give --base-url and --model"
+            "set OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY, or give --base-url and --model"
         )
     with choose_model(own.values(), settings.model, settings.base_url) as chosen:
         replaced = [name for name, model in own.items() if is_named or isinstance(model, DefaultModel)]
@@ -142,6 +143,9 @@ async def _run(
     job: Job, settings: RunSettings, journal: Journal, trace: BinaryIO | None, models: Mapping[str, Model]
 ) -> RecipeResult[Any]:
     async with job.app.open(settings.data, job.user) as (data, user):
+        found = journal.find(job.run_id, user=user)
+        if found is not None and found.status in OVER:
+            note(f"run {job.run_id!r} is {found.status} already: nothing ran, this is how it ended")
         run = job.recipe.start(job.inputs, data=data, user=user, run_id=job.run_id, journal=journal, model=models)
         try:
             await watch(run, trace=trace, quiet=settings.as_json, graph=job.recipe.graph())

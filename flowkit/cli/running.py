@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from rich.console import Console
-
 from flowkit import codec
+from flowkit.cli.output import CleanConsole, note
 from flowkit.display.plain import PlainDisplay
 from flowkit.display.summary import say_summary, summarise
 from flowkit.display.terminal import TerminalDisplay
@@ -90,11 +89,11 @@ async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
     finally:
         display.end()
     for line in say_summary(summarise(run.log.events)):
-        print(line, file=sys.stderr)
+        note(line)
 
 
 async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
-    console = Console(highlight=False)
+    console = CleanConsole(highlight=False)
     with TerminalDisplay(console, graph=graph) as display:
         ticking = asyncio.ensure_future(_tick(display, run.log))
         try:

@@ -17,9 +17,9 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.chat import resume_chat
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace, read_pairs
-from flowkit.cli.output import make_console, print_json, say_bytes
+from flowkit.cli.output import make_console, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
-from flowkit.display.words import say_arguments, say_count, say_value, shorten
+from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
 
@@ -44,7 +44,8 @@ def list_runs(
         return
     table = Table(Column("run", no_wrap=True), "what", "state", "user", "began", box=None, pad_edge=False)
     for run in found:
-        table.add_row(run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
+        cells = (run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
+        table.add_row(*map(clean, cells))  # before the widths are measured
     make_console().print(table if found else "no runs")
 
 
@@ -90,7 +91,7 @@ def approve(
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
-    print(f"{node} {'approved' if decision.approved else 'denied'} by {decision.by}")
+    say(f"{node} {'approved' if decision.approved else 'denied'} by {decision.by}")
 
 
 @app.command()
@@ -110,7 +111,7 @@ def resolve(
         settled = opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
     if settled.resources:
         asyncio.run(_end_reads(settled.resources))
-    print(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
+    say(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
 
 
 @app.command()

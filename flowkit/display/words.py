@@ -7,17 +7,31 @@ from typing import cast
 from flowkit import codec
 
 # What a model or a tool says is shown as text: an escape sequence in it must not drive the terminal.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(text: str) -> str:
-    """The text without control characters, except new lines and tabs."""
-    return _CONTROL.sub("", text)
+    r"""Show control characters, except new lines and tabs, and those that turn the direction of writing, as escapes.
+
+    >>> clean("\x1b[2J\u202e")
+    '\\x1b[2J\\u202e'
+    """
+    return _CONTROL.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def clean_json(text: str) -> str:
+    """Show the same in JSON text, where such characters stand in strings only, so that it stays JSON."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def shorten(text: str, limit: int) -> str:
     """One line of at most `limit` characters; what is left out shows as `…`."""
-    line = " ".join(clean(text).split())
+    line = clean(" ".join(text.split()))
     return line if len(line) <= limit else line[: max(0, limit - 1)] + "…"
 
 

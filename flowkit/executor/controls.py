@@ -4,121 +4,129 @@ A control holds no slot and has no task; each node of a body tells it when it ha
 """
 
 from collections.abc import Callable
-from typing import Protocol, assert_never, cast
+from typing import assert_never, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolError
 from flowkit.executor.entries import Entry
-from flowkit.graph import Body, Each, Fallback, Group, Node, When, index_id, item_id, rewrite_body
-from flowkit.references import Reference, lookup, substitute
-
-
-class Host(Protocol):
-    """What controls ask of the executor."""
-
-    def add(self, node: Node, *, parent: str | None = None) -> None: ...
-    def provide(self, node_id: str, value: JSON) -> None: ...
-    def cancel(self, call_id: str, reason: str = "") -> None: ...
-    def get_entry(self, node_id: str) -> Entry: ...
-    def resolve_value(self, value: object) -> object: ...
-    def skip_node(self, node: Node, because: str, parent: str) -> None: ...
-    def finish_control(self, entry: Entry, value: JSON, failure: str | None = None) -> None: ...
-
+from flowkit.executor.intake import Intake
+from flowkit.executor.settling import Settler
+from flowkit.executor.table import Table
+from flowkit.graph import Body, Each, Fallback, Group, ModelStep, When, index_id, item_id, rewrite_body
+from flowkit.references import Reference, ToolCall, lookup, substitute
 
 Ended = Callable[[JSON, str | None], None]
 """Told a body's value, or what went wrong."""
 
 
-def begin_control(host: Host, entry: Entry, node: Group | Each | When | Fallback) -> None:
-    """Open its body; the control ends when that has."""
-    match node:
-        case Group():
-            _run_body(host, entry, node.body, lambda value, failure: host.finish_control(entry, value, failure))
-        case When():
-            _choose(host, entry, node)
-        case Fallback():
-            _try_next(host, entry, node, 0)
-        case Each():
-            _Items(host, entry, node).begin()
-        case _:
-            assert_never(node)
+class Controls:
+    """Opens bodies, and ends a control when its body has."""
 
+    def __init__(self, table: Table, intake: Intake, settler: Settler) -> None:
+        self.settler = settler
+        self.intake = intake
+        self._entries = table.entries
+        self._value = table.value
 
-def _run_body(host: Host, entry: Entry, body: Body, ended: Ended) -> None:
-    """Put in the nodes of a body; when all have ended its value is made of them."""
-    left = len(body.nodes)
-    if not left:
-        _finish_body(host, body, ended)
-        return
+    def begin(self, entry: Entry) -> None:
+        """Open the body of a control; the control ends when that has."""
+        node = entry.node
+        match node:
+            case Group():
+                self.run_body(entry, node.body, lambda value, failure: self.finish(entry, value, failure))
+            case When():
+                self._choose(entry, node)
+            case Fallback():
+                self._try_next(entry, node, 0)
+            case Each():
+                _Items(self, entry, node).begin()
+            case ModelStep() | ToolCall():
+                raise TypeError(f"{entry.id!r} has no body")
+            case _:
+                assert_never(node)
 
-    def one_ended(_: Entry) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            _finish_body(host, body, ended)
-
-    for node in body.nodes:
+    def finish(self, entry: Entry, value: JSON, failure: str | None = None) -> None:
+        """End a control whose body has ended."""
         if entry.has_ended:
             return
-        host.add(node, parent=entry.id)
-        child = host.get_entry(node.id)
-        if child.has_ended:
-            one_ended(child)
-        else:
-            child.more.tell_end(one_ended)
+        entry.value = value
+        self.settler.end(entry, "finished" if failure is None else "failed", error=failure)
 
+    def resolve(self, value: object) -> object:
+        """A control's value with its references replaced."""
+        return substitute(value, self._value)
 
-def _finish_body(host: Host, body: Body, ended: Ended) -> None:
-    for node in body.nodes:
-        child = host.get_entry(node.id)
-        if not child.is_usable:
-            because = host.get_entry(child.extra.because) if child.extra and child.extra.because else child
-            ended(None, f"{because.node.name!r} ({because.id}): {because.error or because.state}")
+    def run_body(self, entry: Entry, body: Body, ended: Ended) -> None:
+        """Put in the nodes of a body; when all have ended its value is made of them."""
+        left = len(body.nodes)
+        if not left:
+            self._finish_body(body, ended)
             return
-    try:
-        value = host.resolve_value(body.value)
-        ended(cast(JSON, value if body.finish is None else body.finish(value)), None)
-    except ToolError as error:
-        ended(None, str(error))
 
+        def one_ended(_: Entry) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self._finish_body(body, ended)
 
-def _choose(host: Host, entry: Entry, node: When) -> None:
-    try:
-        holds = node.condition.evaluate(host.resolve_value)
-    except ToolError as error:
-        host.finish_control(entry, None, str(error))
-        return
-    taken, left_out = (node.then, node.otherwise) if holds else (node.otherwise, node.then)
-    if left_out is not None:
-        because = f"{node.condition} is {'true' if holds else 'false'}"
-        for skipped in left_out.nodes:
-            host.skip_node(skipped, because, entry.id)
-    if taken is None:
-        host.finish_control(entry, None)
-    else:
-        _run_body(host, entry, taken, lambda value, failure: host.finish_control(entry, value, failure))
+        for node in body.nodes:
+            if entry.has_ended:
+                return
+            child = self.intake.add(node, parent=entry)
+            if child.has_ended:
+                one_ended(child)
+            else:
+                child.more.tell_end(one_ended)
 
+    def _finish_body(self, body: Body, ended: Ended) -> None:
+        for node in body.nodes:
+            child = self._entries[node.id]
+            if not child.is_usable:
+                because = self._entries[child.extra.because] if child.extra and child.extra.because else child
+                ended(None, f"{because.node.name!r} ({because.id}): {because.error or because.state}")
+                return
+        try:
+            value = self.resolve(body.value)
+            ended(cast(JSON, value if body.finish is None else body.finish(value)), None)
+        except ToolError as error:
+            ended(None, str(error))
 
-def _try_next(host: Host, entry: Entry, node: Fallback, number: int) -> None:
-    def ended(value: JSON, failure: str | None) -> None:
-        if failure is None or entry.has_ended:
-            host.finish_control(entry, value, failure)
-            for body in node.tries[number + 1 :] if failure is None else ():
-                for skipped in body.nodes:
-                    host.skip_node(skipped, f"{node.id} has a result", entry.id)
-        elif number + 1 < len(node.tries):
-            _try_next(host, entry, node, number + 1)
+    def _choose(self, entry: Entry, node: When) -> None:
+        try:
+            holds = node.condition.evaluate(self.resolve)
+        except ToolError as error:
+            self.finish(entry, None, str(error))
+            return
+        taken, left_out = (node.then, node.otherwise) if holds else (node.otherwise, node.then)
+        if left_out is not None:
+            because = f"{node.condition} is {'true' if holds else 'false'}"
+            for skipped in left_out.nodes:
+                self.intake.skip_node(skipped, because, entry)
+        if taken is None:
+            self.finish(entry, None)
         else:
-            host.finish_control(entry, None, None if node.optional else failure)
+            self.run_body(entry, taken, lambda value, failure: self.finish(entry, value, failure))
 
-    _run_body(host, entry, node.tries[number], ended)
+    def _try_next(self, entry: Entry, node: Fallback, number: int) -> None:
+        def ended(value: JSON, failure: str | None) -> None:
+            if failure is None or entry.has_ended:
+                self.finish(entry, value, failure)
+                for body in node.tries[number + 1 :] if failure is None else ():
+                    for skipped in body.nodes:
+                        self.intake.skip_node(skipped, f"{node.id} has a result", entry)
+            elif number + 1 < len(node.tries):
+                self._try_next(entry, node, number + 1)
+            else:
+                self.finish(entry, None, None if node.optional else failure)
+
+        self.run_body(entry, node.tries[number], ended)
 
 
 class _Items:
     """One `Each` at work: which item comes next, what the others gave."""
 
-    def __init__(self, host: Host, entry: Entry, node: Each) -> None:
-        self._host = host
+    def __init__(self, controls: Controls, entry: Entry, node: Each) -> None:
+        self._controls = controls
         self._entry = entry
         self._node = node
         self._items: list[JSON] = []
@@ -131,16 +139,16 @@ class _Items:
 
     def begin(self) -> None:
         node = self._node
-        items = self._host.resolve_value(node.over)
+        items = self._controls.resolve(node.over)
         problem = self._check(items)
         if problem is not None:
-            self._host.finish_control(self._entry, None, problem)
+            self._controls.finish(self._entry, None, problem)
             return
         self._items = cast(list[JSON], items)
         try:
             self._names = self._name_items()
         except ToolError as error:
-            self._host.finish_control(self._entry, None, str(error))
+            self._controls.finish(self._entry, None, str(error))
             return
         self._start_more()
 
@@ -170,7 +178,7 @@ class _Items:
             return lookup(item, reference.path, f"item {index}")
         if reference.call_id == index_id(self._node.id):
             return index
-        return cast(JSON, self._host.resolve_value(reference))
+        return cast(JSON, self._controls.resolve(reference))
 
     def _start_more(self) -> None:
         """Start items while there is room; items that end at once must not nest."""
@@ -199,10 +207,10 @@ class _Items:
         def refer(reference: Reference) -> Reference:
             return Reference(rename(reference.call_id), reference.path)
 
-        self._host.provide(f"{new}item", self._items[index])
-        self._host.provide(f"{new}index", index)
+        self._controls.intake.provide(f"{new}item", self._items[index])
+        self._controls.intake.provide(f"{new}index", index)
         body = rewrite_body(node.body, rename, refer)
-        _run_body(self._host, self._entry, body, lambda value, failure: self._ended(index, body, value, failure))
+        self._controls.run_body(self._entry, body, lambda value, failure: self._ended(index, body, value, failure))
 
     def _ended(self, index: int, body: Body, value: JSON, failure: str | None) -> None:
         self._at_work -= 1
@@ -211,9 +219,9 @@ class _Items:
         else:
             self._failures[index] = failure
             if self._node.on_error == "stop":
-                self._host.finish_control(self._entry, None, self._describe(index))
+                self._controls.finish(self._entry, None, self._describe(index))
                 for child in list(self._entry.more.children):
-                    self._host.cancel(child.id, f"item {self._names[index]} failed")
+                    self._controls.settler.cancel(child, f"item {self._names[index]} failed")
                 return
         self._start_more()
 
@@ -223,9 +231,9 @@ class _Items:
 
     def _finish(self) -> None:
         if self._failures and self._node.on_error == "fail":
-            self._host.finish_control(self._entry, None, self._describe(min(self._failures)))
+            self._controls.finish(self._entry, None, self._describe(min(self._failures)))
             return
         if self._node.on_error == "null":
-            self._host.finish_control(self._entry, [self._results.get(index) for index in range(len(self._items))])
+            self._controls.finish(self._entry, [self._results.get(index) for index in range(len(self._items))])
         else:
-            self._host.finish_control(self._entry, [self._results[index] for index in sorted(self._results)])
+            self._controls.finish(self._entry, [self._results[index] for index in sorted(self._results)])

@@ -7,16 +7,14 @@ from typing import Any, Final, TypeVar
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.executor.outcomes import Decision, Source, State
+from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.resources import Ticket
-from flowkit.executor.threads import ThreadJob
+from flowkit.executor.worker import Running
 from flowkit.graph import ModelStep, Node
 from flowkit.references import ToolCall
-from flowkit.tools import Tool
-from flowkit.tools.options import Approval
 from flowkit.tools.schema.arguments import Arguments
 
 T = TypeVar("T")
-AnyTool = Tool[..., Any]
 
 
 MODEL_SLOT = "model"
@@ -24,52 +22,43 @@ MODEL_SLOT = "model"
 
 
 class Phase:
-    """Where a call is; it only goes forward. Plain numbers: a dozen are asked for in each call, and an enum's are slow."""
+    """Where a call is; it only goes forward, except that one that waited at a gate is due again.
+
+    Plain numbers: a dozen are asked for in each call, and an enum's are slow.
+    """
 
     NEW: Final = 0
     """Its arguments still stream."""
     NEEDS: Final = 1
     """It waits for other calls."""
-    APPROVAL: Final = 2
-    RESOURCE: Final = 3
-    FLIGHT: Final = 4
+    DUE: Final = 2
+    """It may go on: it stands in the table's `moves`, once."""
+    APPROVAL: Final = 3
+    RESOURCE: Final = 4
+    FLIGHT: Final = 5
     """It waits for an equal call."""
-    SLOT: Final = 5
-    RUNNING: Final = 6
-    ENDED: Final = 7
-    DROPPED: Final = 8
+    SLOT: Final = 6
+    RUNNING: Final = 7
+    ENDED: Final = 8
+    DROPPED: Final = 9
     """An early run with arguments that weren't the final ones; nobody asks for it any more."""
 
 
-class Plan:
-    """What of a tool decides how its calls run; read once for each tool, since tools are asked a million times."""
-
-    __slots__ = ("approval", "is_async", "is_plain", "is_read", "needs", "slot", "tool", "touches", "ungated")
-
-    def __init__(self, tool: AnyTool, *, remembers: bool) -> None:
-        self.tool = tool
-        self.is_async = tool.is_async
-        self.is_read = tool.effect == "read"
-        self.slot = tool.slot
-        self.needs = frozenset(need.parameter for need in tool.needs)
-        self.touches = bool(tool.options.resources)
-        # Nothing to ask, to look up or to wait for once its needs are there; `remembers`: the run may know results.
-        self.approval: Approval = tool.options.approval or False
-        self.ungated = not (self.is_read or self.approval or self.touches or remembers)
-        self.is_plain = self.ungated and tool.is_async and not (tool.takes_context or tool.timeout_s or tool.retries)
-
-
 class Failure:
-    """How a call went wrong; `may_pass` when trying again may help, `job` is a thread that may still be busy."""
+    """How a call went wrong; `may_pass` when trying again may help, `running` is what may still be busy with it.
 
-    __slots__ = ("error", "exception", "job", "may_pass", "state")
+    `broken` is why it didn't start, and why nothing of its run may start any more: its journal is gone, or another's.
+    """
+
+    __slots__ = ("broken", "error", "exception", "may_pass", "running", "state")
 
     def __init__(self, state: State, error: str, exception: Exception | None = None, *, may_pass: bool = False) -> None:
         self.state: State = state
         self.error = error
         self.exception = exception
         self.may_pass = may_pass
-        self.job: ThreadJob | None = None
+        self.running: Running | None = None
+        self.broken: Exception | None = None
 
     def is_remembered(self, tool: AnyTool) -> bool:
         """Whether the tool asked to keep this error in the cache."""
@@ -95,6 +84,8 @@ class Extra:
 
     after: frozenset[str] = frozenset()
     """Nodes that need only have ended."""
+    asks_person: bool | None = None
+    """What the tool's approval rule said; None when it wasn't asked."""
     because: str | None = None
     """The ancestor that failed."""
     children: "Sequence[Entry]" = ()
@@ -103,18 +94,27 @@ class Extra:
     """How many calls of each tool it has made while it ran."""
     decision: Decision | None = None
     """What a person said about it."""
+    flight: str | None = None
+    """The cache key under which it may share its run with other runs and processes."""
     followers: "Sequence[Entry]" = ()
     """Equal calls that wait for this one's result."""
+    gate: int = 0
+    """The place, in the list of its gates, of the one where it waits."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()
+    leader: "Entry | None" = None
+    """The equal call whose result it waits for."""
     optional: bool = False
+    on_seal: "Sequence[Callable[[], None]]" = ()
     raw: object = None
     """What the function returned, for a caller in the same process."""
     repaired: tuple[str, ...] = ()
     retries: int | None = None
     ticket: Ticket | None = None
     timeout_s: float | None = None
+    was_asked: bool = False
+    """Whether it was dropped while a person had to decide on it."""
     waits: int = 0
     """How many of its calls a running tool waits for now."""
 
@@ -123,6 +123,10 @@ class Extra:
 
     def add_follower(self, follower: "Entry") -> None:
         self.followers = _add(self.followers, follower)
+
+    def tell_seal(self, told: "Callable[[], None]") -> None:
+        """Call `told` when the entry is sealed, or when it never will be."""
+        self.on_seal = _add(self.on_seal, told)
 
     def tell_end(self, told: "Callable[[Entry], None]") -> None:
         """Call `told` when the entry's end is told."""
@@ -204,6 +208,12 @@ class Entry:
             self.extra = Extra()
         return self.extra
 
+    def find_secrets(self) -> frozenset[str]:
+        """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
+        if self.plan is None or self.arguments is None or not self.plan.tool.secrets:
+            return frozenset()
+        return self.plan.tool.secrets.find(self.arguments.given)
+
     @property
     def has_ended(self) -> bool:
         return self.phase >= Phase.ENDED
@@ -217,3 +227,16 @@ class Entry:
     def is_usable(self) -> bool:
         """Whether who refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its end is out: it was sealed, or never will be."""
+        return self.phase >= Phase.ENDED and (self.sealed_s is not None or self.state == "void")
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Stop what runs, or waits, in a task; that task then says how it ended."""
+        self.stop = reason
+        if self.extra is not None and self.extra.context is not None:
+            self.extra.context.cancelled.set()
+        if self.worker is not None:
+            self.worker.cancel()

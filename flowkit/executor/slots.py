@@ -4,6 +4,7 @@ A call takes its named slot first and keeps it while it waits for one of the gen
 database never stands in the way of others. Items are handed out in the order in which they asked.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -16,6 +17,16 @@ ALL = "all"
 """The key of the general limit in `slots={"all": 16, "db": 4}`."""
 
 DEFAULT_LIMIT = 16
+
+
+class SlotWaiter:
+    """A task that waits for a slot."""
+
+    __slots__ = ("future", "slot")
+
+    def __init__(self, slot: str | None) -> None:
+        self.slot = slot
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Slots(Generic[T]):

@@ -5,22 +5,24 @@ import inspect
 import logging
 import secrets
 import traceback
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, cast
 
-from flowkit import events
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
+from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
-from flowkit.executor.entries import AnyTool, Entry, Failure, Phase
-from flowkit.executor.threads import ThreadJob, Threads
+from flowkit.executor.entries import Entry, Failure
+from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.seals import INSIDE, Seal, find_unsealed
+from flowkit.executor.table import Table
+from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.masking import mask_echoes, mask_text
+from flowkit.references import substitute
 from flowkit.tools.options import ApprovalRule
 
 logger = logging.getLogger("flowkit.executor")
@@ -29,68 +31,50 @@ RETRIES_AT_MOST = 10
 FIRST_DELAY_S = 0.1
 """The wait before the first retry, doubled for each further one and shortened by up to half at random."""
 LONGEST_DELAY_S = 30.0
+RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]
+
 MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
-class Attempts(ABC):
-    """Runs calls one at a time; who calls it gives the slot."""
+class Attempts:
+    """Runs calls once each; who calls it gives the slot, the context, and the next attempt."""
 
     def __init__(
         self,
+        table: Table,
         log: EventLog,
         *,
         cache: Cache,
         journal: RunJournal | None,
-        make_context: Callable[[Entry], Context[Any]],
-        run_model_step: Callable[[Entry], Awaitable[JSON]],
-        random: Callable[[], float],
+        run_model_step: RunModelStep | None,
+        workers: Mapping[str, Worker],
     ) -> None:
+        self._table = table
         self._log = log
         self._cache = cache
         self._journal = journal
-        self._make_context = make_context
         self._run_model_step = run_model_step
-        self._random = random
-        self._threads = Threads()
+        self._in_thread = InThread()
+        self._by_slot = workers
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
         # Looked up once: in Python 3.11 the look asks the system for the process's id.
         return asyncio.get_running_loop()
 
-    @abstractmethod
-    async def lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
-        """Wait without holding the slot of a running call."""
+    def close(self) -> None:
+        """End the threads that are free."""
+        self._in_thread.close()
 
-    def _run(self, entry: Entry) -> Coroutine[Any, Any, Failure | None]:
-        """Run a call that has its slot; its value is in the entry when nothing is returned."""
-        plan = entry.plan
-        entry.phase = Phase.RUNNING
-        if plan is None:
-            entry.attempt = 1
-            entry.started_s = self._log.note(events.CallStarted, entry.id)
-            return self._attempt(entry, None, entry.node.timeout_s if isinstance(entry.node, ModelStep) else None)
-        if plan.is_plain and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
-            entry.attempt = 1
-            entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
-            return self._attempt(entry, None, None)
-        if plan.is_read:
-            return self._try_again(entry, plan.tool)
-        return self._run_effect(entry, plan.tool)
-
-    async def _run_effect(self, entry: Entry, tool: AnyTool) -> Failure | None:
-        """Run what changes something: claimed before, recorded after, and reads of its resources ended both times."""
-        assert entry.arguments is not None
-        resources = tool.resources(entry.arguments)
+    async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
+        """Claim a call that changes something, and end reads of its resources; None when it may run."""
         if resources:
             # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
             await self._cache.bump(resources)
-        if self._journal is not None and (doubt := await self._claim(entry, tool, self._journal)) is not None:
-            return doubt.failure
-        if entry.stop is not None:
-            failure: Failure | None = Failure("cancelled", entry.stop)
-        else:
-            failure = await self._try_again(entry, tool)
+        return None if self._journal is None else await self._claim(entry, tool, self._journal)
+
+    async def end_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str], failure: Failure | None) -> None:
+        """Record what changed something, and end the reads that began while it ran."""
         if resources:
             await self._cache.bump(resources)
         if self._journal is not None:
@@ -101,10 +85,10 @@ class Attempts(ABC):
                 error=None if failure is None else failure.error,
                 effect=tool.effect,
                 attempt=entry.attempt,
+                is_running=failure is not None and failure.running is not None and failure.running.is_busy,
             )
-        return failure
 
-    async def _claim(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "_Doubt | None":
+    async def _claim(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
         """Say in the journal that it starts; None when it may."""
         assert entry.arguments is not None
         try:
@@ -116,32 +100,51 @@ class Attempts(ABC):
                     effect=tool.effect,
                     arguments=entry.arguments.shown,
                     resources=tool.resources(entry.arguments),
+                    timeout_s=find_timeout(entry, tool),
                 )
                 - 1
             )
         except InDoubt as error:
-            if tool.probe is None:
-                return _Doubt(Failure("in_doubt", f"{error}; {MAY_HAVE_HAPPENED}"))
+            if tool.probe is None or journal.may_still_run(entry.id):
+                return Doubt(Failure("in_doubt", f"{error}; {MAY_HAVE_HAPPENED}"))
             return await self._probe(entry, tool, journal)
-        except (RunError, StoreError) as error:
-            return _Doubt(Failure("failed", f"not run: {error}"))
+        except (RunBusy, StoreError) as error:
+            return Doubt(_break(error))
+        except RunError as error:
+            return Doubt(Failure("failed", f"not run: {error}"))
         return None
 
-    async def _probe(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "_Doubt | None":
+    async def claim_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
+        """Before a further attempt of what changes something, see that the run is still ours; None when it is."""
+        if self._journal is None or tool.effect == "read":
+            return None
+        try:
+            await self._journal.reclaim(entry.id, timeout_s=find_timeout(entry, tool))
+        except (RunError, StoreError) as error:
+            return _break(error)
+        return None
+
+    async def _probe(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
         """Let the tool's own probe say whether a write happened before the run was interrupted."""
-        values = {} if entry.arguments is None else entry.arguments.values
-        failure = await self._attempt(entry, None, None, partial(_call_probe, tool, values))
+        said: list[object] = []
+
+        async def ask() -> None:
+            assert tool.probe is not None
+            result = tool.probe(**({} if entry.arguments is None else entry.arguments.values))
+            said.append(await result if inspect.isawaitable(result) else result)
+
+        failure = await self.attempt(entry, None, None, ask)
         if failure is not None:
-            return _Doubt(Failure("in_doubt", f"its probe failed ({failure.error}): {MAY_HAVE_HAPPENED}"))
-        match entry.more.raw:
+            return Doubt(Failure("in_doubt", f"its probe failed ({failure.error}): {MAY_HAVE_HAPPENED}"))
+        match said[0]:
             case None:
-                return _Doubt(Failure("in_doubt", f"its probe can't tell: {MAY_HAVE_HAPPENED}"))
+                return Doubt(Failure("in_doubt", f"its probe can't tell: {MAY_HAVE_HAPPENED}"))
             case False:
                 resolution: Resolution = Retry()
             case True:
                 resolution = Done(None)
-            case Done() | Retry() | Fail() as said:
-                resolution = said
+            case Done() | Retry() | Fail() as resolved:
+                resolution = resolved
             case answer:
                 try:
                     resolution = Done(tool.dump(answer))
@@ -152,101 +155,91 @@ class Attempts(ABC):
             return await self._claim(entry, tool, journal)
         entry.source = "journal"
         if isinstance(resolution, Fail):
-            return _Doubt(Failure("failed", resolution.error))
+            return Doubt(Failure("failed", resolution.error))
         entry.value = resolution.value
-        return _Doubt(None)
+        return Doubt(None)
 
-    async def ask_rule(self, entry: Entry, rule: ApprovalRule) -> Failure | None:
-        """Whether a person has to decide, left in `raw`; a rule that fails fails the call."""
+    async def ask_rule(self, entry: Entry, rule: ApprovalRule, context: Context[Any]) -> Failure | None:
+        """Ask whether a person has to decide; a rule that fails fails the call."""
 
-        async def ask() -> bool:
+        async def ask() -> None:
             assert entry.arguments is not None
-            return rule(entry.arguments.values, self._make_context(entry))
+            entry.more.asks_person = bool(rule(entry.arguments.values, context))
 
-        return await self._attempt(entry, None, None, ask)
+        return await self.attempt(entry, None, None, ask)
 
-    async def _try_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
-        """Run it, and again where a failure may be a passing one and repeating does no harm."""
-        retries = entry.extra.retries if entry.extra is not None and entry.extra.retries is not None else tool.retries
-        left = min(retries, RETRIES_AT_MOST) if tool.effect != "write" else 0
-        timeout_s = entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
-        delay_s = FIRST_DELAY_S
-        while True:
-            entry.attempt += 1
-            context = self._make_context(entry) if tool.takes_context else None
-            started_s = self._log.note(events.CallStarted, entry.id, entry.attempt, entry.early)
-            if entry.started_s is None:
-                entry.started_s = started_s
-            made_before = 0 if entry.extra is None else len(entry.extra.children)
-            failure = await self._attempt(entry, context, timeout_s)
-            if failure is None or not failure.may_pass or left <= 0:
-                return failure
-            if entry.extra is not None and any(map(_has_written, entry.extra.children[made_before:])):
-                return failure  # trying again would write again
-            left -= 1
-            pause_s = delay_s * (1 - self._random() / 2)
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
-            self._log.note(events.CallRetried, entry.id, failure.error, pause_s)
-            stopped = await self._pause(entry, pause_s)
-            if stopped is not None:
-                return stopped
+    async def ask_model(self, entry: Entry) -> JSON:
+        """Ask the model of a step."""
+        node = entry.node
+        assert isinstance(node, ModelStep)
+        if self._run_model_step is None:
+            raise ToolError("this run has no model to ask")
+        values = substitute(node.arguments, self._table.value)
+        return await self._run_model_step(node, cast("Mapping[str, JSON]", values))
 
-    async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
-        """Wait before the next attempt, with the slot given to others meanwhile."""
-        entry.worker = asyncio.current_task(self._loop)
-        pause = asyncio.ensure_future(asyncio.sleep(pause_s))
-        try:
-            await self.lend_slot(entry, pause)
-        except asyncio.CancelledError:
-            pause.cancel()
-            return self._explain_cancellation(entry)
-        finally:
-            entry.worker = None
-        return None
-
-    async def _attempt(
+    async def attempt(
         self,
         entry: Entry,
         context: Context[Any] | None,
         timeout_s: float | None,
-        instead: Callable[[], Awaitable[object]] | None = None,
+        instead: Callable[[], Awaitable[None]] | None = None,
     ) -> Failure | None:
         """Call the function once, or `instead`. This is where whatever a tool's author wrote raises becomes a result."""
+        if self._journal is not None and instead is None:
+            late = await self._wait_until_ours(entry, self._journal)
+            if late is not None:
+                return late
         entry.worker = asyncio.current_task(self._loop)
-        job: ThreadJob | None = None
+        running: Running | None = None
+        unsealed = find_unsealed(entry) if entry.parent is not None or entry.sealed_s is None else None
+        token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
         limit: asyncio.Timeout | None = None
         plan = entry.plan
         try:
             if plan is None:
                 async with asyncio.timeout(timeout_s) as limit:
-                    entry.value = await self._run_model_step(entry)
+                    entry.value = await self.ask_model(entry)
                 return None
             tool = plan.tool
             assert entry.arguments is not None
             if instead is not None:
-                entry.more.raw = await instead()
+                await instead()
                 return None
-            if plan.is_async and timeout_s is None:
-                result = await tool.invoke(entry.arguments, context)
-            elif plan.is_async:
-                async with asyncio.timeout(timeout_s) as limit:
+            worker = self._by_slot.get(plan.slot) if self._by_slot and plan.slot is not None else None
+            if worker is None and plan.is_async:
+                if timeout_s is None:
                     result = await tool.invoke(entry.arguments, context)
+                else:
+                    async with asyncio.timeout(timeout_s) as limit:
+                        result = await tool.invoke(entry.arguments, context)
+                try:
+                    entry.value = mask_echoes(tool.dump(result), entry.find_secrets())
+                except ToolResultError as error:
+                    return _refuse_result(plan, error)
             else:
-                job = self._threads.run(partial(tool.invoke, entry.arguments, context))
+                running = (worker or self._in_thread).run(
+                    Job(tool, entry.arguments, context, self._find_claim(entry, plan))
+                )
                 async with asyncio.timeout(timeout_s) as limit:
-                    result = await job.future
-            try:
-                entry.value = _hide_echoes(entry, tool.dump(result))
-            except ToolResultError as error:
-                # The function has returned: who reads that it failed would do it again.
-                return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
+                    entry.value = mask_echoes(await running.result, entry.find_secrets())
+                result = running.raw
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
         except asyncio.CancelledError:
-            failure = self._explain_cancellation(entry)
+            failure = self.explain_cancellation(entry)
+        except Unshown as unshown:
+            return _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown)
+        except InDoubt as error:
+            # A read changes nothing, so what may have happened may happen again.
+            is_read = plan is not None and plan.is_read
+            said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
+            failure = Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
         except ToolError as error:
-            failure = Failure("failed", mask_text(str(error), _find_secrets(entry)), error)
+            said = mask_text(str(error), entry.find_secrets())
+            failure = Failure("failed", said, error, may_pass=error.retryable)
+        except TooLate:
+            failure = None
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
@@ -254,13 +247,33 @@ class Attempts(ABC):
                 failure = _report(entry, error)
         finally:
             entry.worker = None
-        if job is not None and job.is_busy:
-            failure.job = job
-            if context is not None:
-                context.cancelled.set()
+            if token is not None:
+                INSIDE.reset(token)
+        if failure is None:
+            return await self.attempt(entry, context, timeout_s)  # which claims it again first
+        if running is not None and running.is_busy:
+            running.stop()
+            failure.running = running
         return failure
 
-    def _explain_cancellation(self, entry: Entry) -> Failure:
+    async def _wait_until_ours(self, entry: Entry, journal: RunJournal) -> Failure | None:
+        """If so long has passed since the claim that another driver may have the run, claim again; None when it is ours.
+
+        This process may have been stopped at any moment. So nothing is awaited between this and the call.
+        """
+        if entry.plan is None or entry.plan.is_read:
+            return None
+        while not journal.may_start(entry.id):
+            failure = await self.claim_again(entry, entry.plan.tool)
+            if failure is not None:
+                return failure
+        return None
+
+    def _find_claim(self, entry: Entry, plan: Plan) -> Claimed | None:
+        return None if self._journal is None or plan.is_read else Claimed(self._journal, entry.id)
+
+    def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
+        """Say why a call's task was cancelled; if it was the executor's own end, raise on."""
         task = asyncio.current_task(self._loop)
         if entry.stop is None:
             if task is not None and task.cancelling():
@@ -268,7 +281,7 @@ class Attempts(ABC):
             return Failure("failed", "the tool cancelled itself")
         if task is not None:
             task.uncancel()
-        if entry.plan is not None and entry.plan.tool.effect == "write":
+        if has_begun and entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"stopped while it ran ({entry.stop}): {MAY_HAVE_HAPPENED}")
         return Failure("cancelled", entry.stop)
 
@@ -278,13 +291,53 @@ class Attempts(ABC):
         return Failure("failed", f"no answer within {timeout_s:g} s", may_pass=True)
 
 
+def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
+    """The seconds that one attempt may take: the step's own, or its tool's."""
+    return entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
+
+
+def _break(error: Exception) -> Failure:
+    """A call that didn't start since its run can't go on here."""
+    failure = Failure("failed", f"not run: {error}")
+    failure.broken = error
+    return failure
+
+
+class Retries:
+    """How often a call is tried again, and after what pause."""
+
+    __slots__ = ("_delay_s", "_left", "_made_before")
+
+    def __init__(self, entry: Entry, tool: AnyTool) -> None:
+        extra = entry.extra
+        retries = extra.retries if extra is not None and extra.retries is not None else tool.retries
+        self._left = min(retries, RETRIES_AT_MOST) if tool.effect != "write" else 0
+        self._delay_s = FIRST_DELAY_S
+        self._made_before = 0
+
+    def begin(self, entry: Entry) -> None:
+        """Take note of what it had made before this attempt."""
+        self._made_before = 0 if entry.extra is None else len(entry.extra.children)
+
+    def pause_after(self, entry: Entry, failure: Failure, random: Callable[[], float]) -> float | None:
+        """The seconds to wait before it is tried again; None when trying again can't help, or would do harm."""
+        if not failure.may_pass or self._left <= 0:
+            return None
+        if entry.extra is not None and any(map(_has_written, entry.extra.children[self._made_before :])):
+            return None  # trying again would write again
+        self._left -= 1
+        pause_s = self._delay_s * (1 - random() / 2)
+        self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
+        return pause_s
+
+
 def _has_written(entry: Entry) -> bool:
     """Whether this call is a write that has begun, or made one."""
     is_write = entry.plan is not None and entry.plan.tool.effect == "write" and entry.started_s is not None
     return is_write or (entry.extra is not None and any(map(_has_written, entry.extra.children)))
 
 
-class _Doubt:
+class Doubt:
     """A call that needn't run: what its probe found, or why nobody knows."""
 
     __slots__ = ("failure",)
@@ -293,32 +346,19 @@ class _Doubt:
         self.failure = failure
 
 
-async def _call_probe(tool: AnyTool, values: Mapping[str, object]) -> object:
-    assert tool.probe is not None
-    result = tool.probe(**values)
-    return await result if inspect.isawaitable(result) else result
+def _refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+    # The function has returned: who reads that it failed would do it again.
+    return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
 
 
 def _explain_unshown(error: ToolResultError) -> str:
     return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
-def _find_secrets(entry: Entry) -> frozenset[str]:
-    """The texts of the secrets that the call was given."""
-    if entry.plan is None or entry.arguments is None or not entry.plan.tool.secrets:
-        return frozenset()
-    return entry.plan.tool.secrets.find(entry.arguments.given)
-
-
-def _hide_echoes(entry: Entry, value: JSON) -> JSON:
-    """The result without the secrets that it repeats from the call's arguments: it is stored, shown and sent on."""
-    return mask_echoes(value, _find_secrets(entry))
-
-
 def _report(entry: Entry, error: Exception) -> Failure:
     """An error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
-    hidden = _find_secrets(entry)
+    hidden = entry.find_secrets()
     if hidden:
         # The error's own words, or those of what caused it, may repeat them.
         told = mask_text("".join(traceback.format_exception(error)), hidden)

@@ -1,27 +1,61 @@
 """The model that the environment names, for apps that leave the choice to whoever runs them."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
+from typing import Protocol
 
-from flowkit.models.base import Delta, ModelRequest
+from flowkit.models.anthropic import AnthropicModel
+from flowkit.models.base import Delta, Model, ModelRequest
 from flowkit.models.openai import OpenAIModel
-from flowkit.models.pricing import Price
+from flowkit.models.pricing import Price, Priced
+from flowkit.models.wire.vendors import family_of
 
 NAME_VARIABLE = "FLOWKIT_MODEL"
 USUAL_NAME = "gpt-4.1-mini"
+USUAL_CLAUDE = "claude-haiku-4-5"
+"""Where only a key of Anthropic's is there."""
+
+_OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+_ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
+
+
+class NamedModel(Priced, Model, Protocol):
+    """A model over HTTP, whichever interface it speaks."""
+
+    async def aclose(self) -> None: ...
+
+
+def make_model(name: str, base_url: str | None = None) -> NamedModel:
+    """The model with this name: a Claude over Anthropic's own API where its key is there, all others as OpenAI's.
+
+    An address given by hand is that of an OpenAI-compatible server, unless it says `anthropic`.
+    """
+    if family_of(name) == "claude" and "/" not in name and base_url is None and _is_set(_ANTHROPIC):
+        return AnthropicModel(name)
+    if base_url is not None and "anthropic" in base_url:
+        return AnthropicModel(name, base_url=base_url)
+    return OpenAIModel(name, base_url=base_url)
+
+
+def has_server() -> bool:
+    """Whether the environment names a key or a server."""
+    return _is_set((*_OPENAI, *_ANTHROPIC))
 
 
 class DefaultModel:
-    """`FLOWKIT_MODEL`, or a usual one, at `OPENAI_BASE_URL` with `OPENAI_API_KEY`, looked up when it is first asked.
+    """`FLOWKIT_MODEL`, or a usual one, looked up when it is first asked.
 
-    So an app can be imported, listed and tested where there is no key. Asking it there raises `ConfigurationError`.
+    It is asked at `OPENAI_BASE_URL` with `OPENAI_API_KEY`; a Claude at Anthropic's own API where `ANTHROPIC_API_KEY` is
+    set. So an app can be imported, listed and tested where there is no key. Asking it there raises
+    `ConfigurationError`.
     """
 
     @property
     def name(self) -> str:
-        return os.environ.get(NAME_VARIABLE) or USUAL_NAME
+        usual = USUAL_CLAUDE if _is_set(_ANTHROPIC) and not _is_set(_OPENAI) else USUAL_NAME
+        return os.environ.get(NAME_VARIABLE) or usual
 
     @property
     def source(self) -> str:
@@ -44,5 +78,9 @@ class DefaultModel:
             await self._model.aclose()
 
     @cached_property
-    def _model(self) -> OpenAIModel:
-        return OpenAIModel(self.name)
+    def _model(self) -> NamedModel:
+        return make_model(self.name)
+
+
+def _is_set(variables: Iterable[str]) -> bool:
+    return any(os.environ.get(name, "").strip() for name in variables)

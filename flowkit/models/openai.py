@@ -1,6 +1,6 @@
 """A model behind any OpenAI-compatible server: OpenAI, a gateway, or one on this machine.
 
-The request goes out through the `openai` package (keys, retries, Azure); the bytes of the answer are read by our own
+The request goes out through the `openai` package (keys, Azure); the bytes of the answer are read by our own
 reader, which takes a tenth of the time of the package's stream objects and follows what servers really send.
 """
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field
+from datetime import timedelta
 from importlib import import_module
 
 from flowkit.codec import JSON
@@ -18,9 +19,17 @@ from flowkit.models.wire.bytes_to_deltas import stream_deltas
 from flowkit.models.wire.network_guard import check_server_allowed
 from flowkit.models.wire.settings import (
     DEFAULT_BASE_URL,
+    NO_HEADERS,
     PLACEHOLDER_KEY,
+    ApiKey,
+    Headers,
+    HttpClient,
     Server,
     Settings,
+    Timeout,
+    as_timeout,
+    fixed_headers,
+    headers_of,
     takes_json_schema,
     usual_api,
 )
@@ -38,8 +47,15 @@ class OpenAIModel:
     own address, which take no tools over Chat Completions any more, and Chat Completions for all others, also for the
     same models behind a gateway. `json_schema=False` is for servers that can't hold an answer to a schema: it goes into
     the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
+    `alternate_roles=True` joins messages of one role in a row, and `schema_with_tools=False` leaves the schema of an
+    answer to the instructions where a request has tools; a server that says so is asked like that without the setting.
     Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
-    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`).
+    `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`). `max_retries` is how often a run
+    asks again after a refusal that passes; with 0 its own `attempts` decide.
+
+    `api_key` may be a function, also an `async` one, that is asked before each request, and `headers` a function of the
+    request. `timeout` is seconds, or a `Timeout`. `http_client` is an `httpx2.AsyncClient` of yours, or a function that
+    makes one for each event loop, for certificates, proxies and the like.
 
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
     'chat http://127.0.0.1:8080/v1 qwen3'
@@ -48,7 +64,7 @@ class OpenAIModel:
     model: str
     _: KW_ONLY
     base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    api_key: ApiKey | None = field(default=None, repr=False)
     api: Api | None = None
     thinking: Thinking = None
     thinking_dialect: Dialect | None = None
@@ -58,10 +74,13 @@ class OpenAIModel:
     include_usage: bool = True
     json_schema: bool | None = None
     text_calls: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    alternate_roles: bool = False
+    schema_with_tools: bool = True
+    headers: Headers = field(default_factory=dict[str, str], repr=False)
     api_version: str | None = None
-    timeout: float = 600.0
+    timeout: float | timedelta | Timeout = 600.0
     max_retries: int = 2
+    http_client: HttpClient | None = field(default=None, repr=False)
     price: Price | None = None
     server: Server = field(init=False, repr=False)
     settings: Settings = field(init=False, repr=False)
@@ -72,10 +91,11 @@ class OpenAIModel:
         server = Server(
             base_url=base_url,
             api_key=api_key,
-            headers=tuple(sorted(self.headers.items())),
+            headers=fixed_headers(self.headers),
             api_version=self.api_version,
-            timeout_s=self.timeout,
+            timeout=as_timeout(self.timeout),
             max_retries=self.max_retries,
+            http_client=self.http_client,
         )
         settings = Settings(
             model=self.model,
@@ -89,6 +109,8 @@ class OpenAIModel:
             include_usage=self.include_usage,
             json_schema=takes_json_schema(base_url, api) if self.json_schema is None else self.json_schema,
             text_calls=self.text_calls,
+            alternate_roles=self.alternate_roles,
+            schema_with_tools=self.schema_with_tools,
         )
         thinking_fields(self.thinking, model=self.model, base_url=base_url, api=api, dialect=self.thinking_dialect)
         for name, value in (("base_url", base_url), ("server", server), ("settings", settings)):
@@ -106,14 +128,20 @@ class OpenAIModel:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The answer to one request; leaving the context closes it."""
-        return stream_deltas(self, request, self.timeout)
+        return stream_deltas(self, request, self.server.timeout)
 
-    def open(self, body: Mapping[str, JSON]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
+        """The headers of this request that others don't have."""
+        return await headers_of(self.headers, request)
+
+    def open(
+        self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of the answer to a request's body."""
         from flowkit.models.wire.transport import open_bytes
 
         check_server_allowed(self.server.base_url, self.model)
-        return open_bytes(self.server, self.settings.api, self.model, body)
+        return open_bytes(self.server, self.settings.api, self.model, body, headers)
 
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""
@@ -122,7 +150,7 @@ class OpenAIModel:
         await close_clients(self.server)
 
 
-def _find_server(base_url: str | None, api_key: str | None) -> tuple[str, str]:
+def _find_server(base_url: str | None, api_key: ApiKey | None) -> tuple[str, ApiKey]:
     """The address and the key, from the arguments or the environment."""
     found_url = base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or None
     found_key = api_key or os.environ.get("OPENAI_API_KEY", "").strip() or None

@@ -18,7 +18,8 @@ from flowkit.models.wire.network_guard import is_local
 class Price:
     """US dollars for a million tokens; cached input costs `cached`, or as much as other input.
 
-    Thinking is output: servers count it there.
+    Input that is written into the server's cache costs `cache_write`, or 1.25 times as much as other input; for an
+    hour `cache_write_1h`, or twice as much. Thinking is output: servers count it there.
 
     >>> Price(input=2.0, output=8.0, cached=0.5).cost(Usage(1_000_000, 100_000, cached_tokens=500_000))
     2.05
@@ -27,13 +28,21 @@ class Price:
     input: float
     output: float
     cached: float | None = None
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
 
     def cost(self, usage: Usage) -> float:
         """What these tokens cost."""
+        usage = usage.billed or usage
         cached = min(usage.cached_tokens, usage.input_tokens)
         cached_price = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - cached
-        return (fresh * self.input + cached * cached_price + usage.output_tokens * self.output) / 1_000_000
+        hour = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
+        hour_price = self.input * 2 if self.cache_write_1h is None else self.cache_write_1h
+        written = min(usage.cache_write_tokens, usage.input_tokens - cached) - hour
+        written_price = self.input * 1.25 if self.cache_write is None else self.cache_write
+        fresh = usage.input_tokens - cached - written - hour
+        sent = fresh * self.input + cached * cached_price + written * written_price + hour * hour_price
+        return (sent + usage.output_tokens * self.output) / 1_000_000
 
 
 @runtime_checkable
@@ -81,10 +90,14 @@ def _table_cost(name: str, base_url: str | None, usage: Usage) -> float | None:
         return None
     import genai_prices
 
+    usage = usage.billed or usage
+    cached = min(usage.cached_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+    writes = {} if not written else {"cache_write_tokens": written}
+    if usage.cache_write_1h_tokens:
+        writes["cache_write_1h_tokens"] = min(usage.cache_write_1h_tokens, written)
     counted = genai_prices.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cache_read_tokens=cached, **writes
     )
     if base_url is None:
         return float(genai_prices.calc_price(counted, name).total_price)

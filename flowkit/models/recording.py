@@ -14,15 +14,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
-from flowkit.models.base import Delta, ModelRequest
-from flowkit.models.openai import OpenAIModel
-from flowkit.models.pricing import Price
-from flowkit.models.wire.bytes_to_deltas import stream_deltas
-from flowkit.models.wire.settings import PLACEHOLDER_KEY, Settings, plain_url
+from flowkit.models.base import Delta, Model, ModelRequest
+from flowkit.models.pricing import Price, Priced
+from flowkit.models.wire.bytes_to_deltas import ByteSource, stream_deltas
+from flowkit.models.wire.settings import NO_HEADERS, PLACEHOLDER_KEY, Server, Settings, plain_url
 
 VERSION = 1
 HIDDEN = "[hidden]"
@@ -63,18 +62,26 @@ class Exchange:
         )
 
 
+class Recordable(Model, Priced, ByteSource, Protocol):
+    """A model over HTTP: its bytes pass through one place."""
+
+    @property
+    def server(self) -> Server: ...
+
+
 class Recorder:
     """Records what passes between a model and its server; each answer is added to the file when it has ended.
 
     The model's key is left out, and so is each text in `hide`. Recording goes on in a file that exists.
     """
 
-    def __init__(self, model: OpenAIModel, path: str | Path, *, hide: Iterable[str] = ()) -> None:
+    def __init__(self, model: Recordable, path: str | Path, *, hide: Iterable[str] = ()) -> None:
         self.model = model
         self.path = Path(path)
         self.price = model.price
         self.base_url = model.base_url
-        keys = () if model.server.api_key == PLACEHOLDER_KEY else (model.server.api_key,)
+        key = model.server.api_key
+        keys = (key,) if isinstance(key, str) and key != PLACEHOLDER_KEY else ()
         self._hidden = tuple(text for text in (*keys, *hide) if text)
         if not self.path.exists() or not self.path.stat().st_size:
             settings = replace(model.settings, base_url=plain_url(model.settings.base_url))
@@ -94,10 +101,16 @@ class Recorder:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The model's answer, recorded as it passes."""
-        return stream_deltas(self, request, self.model.timeout)
+        return stream_deltas(self, request, self.model.server.timeout)
+
+    async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
+        """The model's own; they aren't recorded."""
+        return await self.model.make_headers(request)
 
     @asynccontextmanager
-    async def open(self, body: Mapping[str, JSON]) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+    async def open(
+        self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
         """The bytes of the model's answer, recorded as they pass."""
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -116,7 +129,7 @@ class Recorder:
 
         is_open = False
         try:
-            async with self.model.open(body) as chunks:
+            async with self.model.open(body, headers) as chunks:
                 is_open = True
                 recorded = tee(chunks)
                 try:
@@ -180,8 +193,14 @@ class Replayer:
         """
         return stream_deltas(self, request)
 
+    async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
+        """None: no request leaves the process."""
+        return NO_HEADERS
+
     @asynccontextmanager
-    async def open(self, body: Mapping[str, JSON]) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+    async def open(
+        self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
         """The recorded bytes."""
         exchange = self._take(cast(dict[str, JSON], loads(_hide(dumps(dict(body)), self._hidden))))
         if exchange.refused and exchange.error is not None:

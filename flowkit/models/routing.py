@@ -170,14 +170,15 @@ def _renamed(item: ProviderData, source: str, origin: str) -> ProviderData:
 
 
 def _join(failures: Sequence[tuple[Model, ModelError]]) -> ModelError:
-    """One error for all; waiting helps as soon as the first of them can be asked again."""
+    """One error for all; waiting helps as soon as the first of them can be asked again, at once if one named no time."""
     if len(failures) == 1:
         return failures[0][1]
     told = "; ".join(f"{model.name}: {error}" for model, error in failures)
-    waits = [error.retry_after_s for _, error in failures if error.retryable and error.retry_after_s is not None]
+    waits = [error.retry_after_s for _, error in failures if error.retryable]
     return ModelError(
         f"none of {len(failures)} models answered: {told}",
         status=failures[-1][1].status,
         retryable=any(error.retryable for _, error in failures),
-        retry_after_s=min(waits, default=None),
+        retry_after_s=None if None in waits else min((wait for wait in waits if wait is not None), default=None),
+        max_retries=max(error.max_retries for _, error in failures),
     )

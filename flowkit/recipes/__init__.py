@@ -4,13 +4,11 @@ from flowkit.recipes.asking import ask
 from flowkit.recipes.decorator import Recipe, recipe
 from flowkit.recipes.options import RecipeResult
 from flowkit.recipes.ref import Ref, is_in, is_none, not_
-from flowkit.recipes.run import RecipeRun
 from flowkit.recipes.steps import build, each, finally_, step, when
 
 __all__ = [
     "Recipe",
     "RecipeResult",
-    "RecipeRun",
     "Ref",
     "ask",
     "build",

@@ -4,32 +4,34 @@ The function runs once, at decoration, with a `Ref` for each input; the steps it
 is the output. After that it never runs again: a run, a picture and a file are made of the graph alone.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from copy import copy
 from dataclasses import replace
 from inspect import getdoc, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Never, TypeVar, cast, overload
 
 from pydantic_core import to_jsonable_python
 from typing_extensions import ParamSpec, Unpack
 
-from flowkit.agent.run import is_loop_running
 from flowkit.codec import JSON
-from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsError
+from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
+from flowkit.identity import RunIdentity
+from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
-from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options
+from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
 from flowkit.recipes.output import output_of_type
 from flowkit.recipes.plan import RecipePlan
+from flowkit.recipes.recipe_run import RecipeWork
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
-from flowkit.recipes.run import RecipeRun
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
+from flowkit.runs.options import open_log
+from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.schema_paths import find_problem
-from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.needs import NeedMarker
 from flowkit.tools.options import Effect, Options
@@ -49,6 +51,7 @@ class Recipe(Generic[P, R_co]):
     def __init__(self, plan: RecipePlan[R_co], options: RecipeRunOptions | None = None) -> None:
         self.plan = plan
         self._options: RecipeRunOptions = {} if options is None else options
+        self._at_work = RunsAtWork[RecipeResult[R_co]]()
 
     def __repr__(self) -> str:
         return f"<recipe {self.name}>"
@@ -73,63 +76,59 @@ class Recipe(Generic[P, R_co]):
         """The strongest effect of its steps."""
         return self.plan.effect
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Never:
         """Not for calling: a recipe is run, or is a step of another one."""
         raise DefinitionError(
             f"{here()}: recipe {self.name!r} isn't called: await {self.name}.run(…), or in a recipe step({self.name}, …)"
         )
 
     def options(self, **options: Unpack[RecipeRunOptions]) -> "Recipe[P, R_co]":
-        """The same recipe, whose runs have these options: `await support.options(user="c-17").run("ORD-1")`."""
-        check_option_names(options, RecipeRunOptions, "a run of a recipe")
-        return Recipe(self.plan, cast(RecipeRunOptions, {**self._options, **options}))
+        """Return the same recipe, whose runs have these options: `await support.options(user="c-17").run("ORD-1")`."""
+        check_recipe_options(options)
+        changed = copy(self)
+        changed._options = cast(RecipeRunOptions, {**self._options, **options})
+        return changed
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
-        """The result of a run, which is cancelled with its caller; the arguments are the inputs.
+        """Return the result of a run, which is cancelled with its caller; the arguments are the inputs.
 
         Raises `ToolArgumentsError` for inputs that don't fit, and the run's error when its status is `failed`;
         `error.result` then holds what there is.
         """
-        run = self.start(self.plan.interface.call(*args, **kwargs).arguments)
-        try:
-            result = await run.wait()
-        except asyncio.CancelledError:
-            run.cancel()
-            await run.wait()
-            raise
-        if result.status == "failed" and result.error is not None:
-            raise result.error
-        return result
+        return await wait_with(self.start(self.plan.interface.call(*args, **kwargs).arguments))
 
     def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
         """`run`, for a program without an event loop."""
-        if is_loop_running():
-            raise ConfigurationError("run_sync would block the event loop that runs here; write `await ….run(…)`")
-        return asyncio.run(self.run(*args, **kwargs))
+        return block_on(lambda: self.run(*args, **kwargs), self.name)
 
-    def start(self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]) -> RecipeRun[R_co]:
+    def start(
+        self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]
+    ) -> Run[RecipeResult[R_co]]:
         """Start a run that owns its task; needs a running event loop.
 
-        Raises `ToolArgumentsError` for inputs that don't fit, `ConfigurationError` for a run without the identity
-        that a tool's scope needs.
+        If this user has a run with this `run_id` at work in this session, return that run; with no `user` nobody
+        joins. If the journal knows it, resume it. Raises `ToolArgumentsError` for inputs that don't fit, `RunError` for others than the run at work began with,
+        `ConfigurationError` for a run without the identity that a tool's scope needs.
         """
-        check_option_names(options, RecipeRunOptions, "a run of a recipe")
+        check_recipe_options(options)
         chosen = cast(RecipeRunOptions, {**self._options, **options})
         values = self.read_inputs({} if inputs is None else inputs)
+        resumed = chosen.get("resume")
+        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id) or make_run_id()
+        identity = RunIdentity(chosen.get("user"), chosen.get("session"), run_id)
+        at_work = self._at_work.find(identity, values)
+        if at_work is not None:
+            at_work.add_decisions(chosen.get("decisions", {}))
+            return at_work
         check_options(self.plan, chosen, values)
-        return RecipeRun(self.plan, values, chosen)
+        work = RecipeWork(self.plan, values, chosen, open_log(run_id))
+        return self._at_work.start(work, identity, values)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]
-    ) -> AsyncGenerator[RecipeRun[R_co]]:
+    ) -> AbstractAsyncContextManager[Run[RecipeResult[R_co]]]:
         """`start`, and the run is cancelled and waited for on leaving."""
-        run = self.start(inputs, **options)
-        try:
-            yield run
-        finally:
-            run.cancel()
-            await run.wait()
+        return hold(lambda: self.start(inputs, **options))
 
     def read_inputs(self, inputs: Mapping[str, object]) -> dict[str, JSON]:
         """The inputs as JSON, checked, with defaults; raises `ToolArgumentsError`."""
@@ -178,6 +177,9 @@ def recipe(
     Raises `DefinitionError`, with file and line, for a function that decides something on values that are only known
     in a run, and for steps that don't fit together.
     """
+    misfit = find_misfit({"name": name, "description": description}, {"name": TEXT, "description": TEXT})
+    if misfit is not None:
+        raise DefinitionError(f"@recipe: {misfit}")
     decorator = RecipeDecorator(name, description)
     return decorator if function is None else decorator(function)
 
@@ -190,6 +192,11 @@ class RecipeDecorator:
         self._description = description
 
     def __call__(self, function: Callable[P, R], /) -> Recipe[P, R]:
+        if not callable(function) or isinstance(function, Tool):
+            raise DefinitionError(
+                f"@recipe takes a function that makes steps, not {function!r}; options stand by name, "
+                "as in @recipe(name='night')"
+            )
         name = self._name or function.__name__
         _check_function(name, function)
         check_source(function, _MAKERS)

@@ -20,13 +20,13 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from flowkit.agent import Agent
-from flowkit.agent.nested import follow
 from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolError
 from flowkit.events import EventLog
 from flowkit.messages import Content, Text
 from flowkit.models.base import Model
+from flowkit.runs.nested import follow
 from flowkit.tools.toolsets import Toolset
 
 NOTICE = (

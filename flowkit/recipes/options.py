@@ -1,73 +1,63 @@
-"""What a run of a recipe is started with, and what comes of it."""
+"""What a run of a recipe is started with besides every run's options, and what comes of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
-from flowkit.agent.run import Pending
-from flowkit.cache import Cache
 from flowkit.codec import JSON
-from flowkit.errors import ConfigurationError, FlowkitError
-from flowkit.events import RunStatus
+from flowkit.errors import ConfigurationError
 from flowkit.executor import Decision, Outcome
-from flowkit.journal import Journal
-from flowkit.messages import Usage
 from flowkit.models.base import Model
+from flowkit.option_checks import Expected
 from flowkit.recipes.plan import RecipePlan
+from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options
+from flowkit.runs.results import RunResult
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class RecipeRunOptions(TypedDict, total=False):
-    """What a run may be started with, beside its inputs.
+class RecipeRunOptions(RunOptions, total=False):
+    """What a run of a recipe may be started with, beside its inputs: all that every run may, and two more.
 
-    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `cache` keeps
-    results with a TTL: True is the user's cache folder, False none. With `journal` a run can go on after a crash,
-    under its `run_id`; `allow_changed` lets it although its code changed. `slots` says how many calls run at once, in
-    all or by name. `timeout_s` bounds the whole. `decisions` answer calls that wait for a person, by their ids, in a
-    run that goes on: `resume` is the result of one that waited, where there is no journal. `model` is asked in place of
-    those that the steps name: of all, or by name.
+    `model` is asked in place of those that the steps name: of all, or by name. `resume` is the result of a run that
+    waited for a person, and goes on with `decisions` where there is no journal.
     """
 
-    data: object
-    user: str | None
-    session: str | None
-    run_id: str | None
-    cache: Cache | bool
-    journal: Journal | None
-    allow_changed: bool
-    slots: int | Mapping[str, int]
-    timeout_s: float | None
-    decisions: Mapping[str, Decision]
-    resume: "RecipeResult[Any] | None"
     model: Model | Mapping[str, Model] | None
+    resume: "RecipeResult[Any] | None"
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeResult(Generic[R_co]):
-    """How a run of a recipe ended, which began with `inputs`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeResult(RunResult[R_co]):
+    """How a run of a recipe ended, which began with `inputs`; `calls` has those of bodies and needs too."""
 
-    `output` is None unless `status` is `done`. `calls` has the outcome of every call, those of bodies and needs
-    included. `usage` and `cost` (US dollars, None where a price isn't known) are of all models that were asked. `pending`
-    are the calls that wait for a person.
-    """
-
-    output: R_co | None
-    status: RunStatus
-    calls: tuple[Outcome, ...]
-    usage: Usage
-    cost: float | None
-    pending: tuple[Pending, ...]
-    error: FlowkitError | None
-    run_id: str
-    inputs: Mapping[str, JSON]
+    inputs: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
 
 
-def read_past(options: RecipeRunOptions) -> tuple[Mapping[str, Outcome], Mapping[str, Decision]]:
+_EXPECTED: Mapping[str, Expected] = {
+    "model": Expected(
+        "a model, or models by the names that the steps give",
+        lambda value: (
+            all(map(MODEL.fits, cast(Mapping[object, object], value).values()))
+            if isinstance(value, Mapping)
+            else MODEL.fits(value)
+        ),
+        instead=MODEL.instead,
+    ),
+    "resume": Expected("the result of a run that waits", lambda value: isinstance(value, RecipeResult)),
+}
+
+
+def check_recipe_options(given: RecipeRunOptions) -> None:
+    """Refuse options that such a run hasn't, and values that they don't take."""
+    check_run_options(cast(Mapping[str, object], given), RecipeRunOptions, "a run of a recipe", _EXPECTED)
+
+
+def read_past(options: RecipeRunOptions) -> tuple[dict[str, Outcome], dict[str, Decision]]:
     """What ended before, and what was decided, before and now."""
     decisions, resumed = options.get("decisions", {}), options.get("resume")
     if resumed is None:
-        return {}, decisions
+        return {}, dict(decisions)
     past = {outcome.call.id: outcome for outcome in resumed.calls}
     before = {call_id: outcome.decision for call_id, outcome in past.items() if outcome.decision is not None}
     return past, {**before, **decisions}
@@ -75,11 +65,7 @@ def read_past(options: RecipeRunOptions) -> tuple[Mapping[str, Outcome], Mapping
 
 def check_options(plan: RecipePlan[Any], options: RecipeRunOptions, inputs: Mapping[str, JSON]) -> None:
     """Refuse a run that lacks the identity by which its tools' results are kept apart, or that names a model in vain."""
-    for tool in plan.tools.values():
-        if tool.ttl_s is not None and tool.scope in ("user", "session") and options.get(tool.scope) is None:
-            raise ConfigurationError(
-                f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
-            )
+    check_identity(plan.tools.values(), options.get("user"), options.get("session"))
     model = options.get("model")
     unknown = model.keys() - plan.requests.keys() if isinstance(model, Mapping) else ()
     if unknown:

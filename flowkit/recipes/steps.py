@@ -8,15 +8,25 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Never, Protocol, TypeVar, cast, overload
 
 from typing_extensions import ParamSpec, Unpack, is_typeddict
 
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import AT_MOST, Each, Step, When, item_id
+from flowkit.option_checks import FUNCTION, TEXT, Expected, is_count
 from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.recipes.ref import Built, Check, Ref, Symbol, Test, as_test, here, open_scopes, operand
-from flowkit.recipes.tracing import CommonOptions, Scope, StepOptions, check_of, current_scope, ids_of, place
+from flowkit.recipes.tracing import (
+    CommonOptions,
+    Scope,
+    StepOptions,
+    check_of,
+    check_values,
+    current_scope,
+    ids_of,
+    place,
+)
 from flowkit.schema_paths import find_problem
 from flowkit.tools import Tool
 from flowkit.tools.options import to_seconds
@@ -27,6 +37,25 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 F = TypeVar("F")
 OnError = Literal["fail", "stop", "skip", "null"]
+
+
+_ONE_OR_MORE = Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0)
+_LAMBDA = Expected("a function, such as a lambda", callable, takes_none=False)
+_EACH_EXPECTED: Mapping[str, Expected] = {
+    "do": _LAMBDA,
+    "on_error": Expected(
+        "'fail', 'stop', 'skip' or 'null'", lambda value: value in ("fail", "stop", "skip", "null"), takes_none=False
+    ),
+    "at_once": _ONE_OR_MORE,
+    "at_most": replace(_ONE_OR_MORE, takes_none=False),
+    "key": FUNCTION,
+    "id": TEXT,
+}
+_WHEN_EXPECTED: Mapping[str, Expected] = {
+    "then": _LAMBDA,
+    "otherwise": replace(_LAMBDA, takes_none=True),
+    "id": TEXT,
+}
 
 
 class Nestable(Protocol[P, R_co]):
@@ -45,8 +74,8 @@ class Nestable(Protocol[P, R_co]):
         """What is wrong with a path in its output."""
         ...
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Only its type is used: what it takes and gives."""
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Never:
+        """Only its type is used: what it takes."""
         ...
 
 
@@ -197,6 +226,11 @@ def each(
     left out ("skip"), or is None ("null").
     """
     scope = current_scope("each")
+    check_values(
+        "each",
+        {"do": do, "on_error": on_error, "at_once": at_once, "at_most": at_most, "key": key, "id": id},
+        _EACH_EXPECTED,
+    )
     name = scope.name(id, "each")
     body, check = scope.trace(f"{name}/", lambda: do(_item(name, items)))
     keyed: list[object] = []
@@ -246,6 +280,7 @@ def when(
     Conditions compare values of the run by `== != < <= > >=`, `is_in()` and `is_none()`, joined by `&`, `|` and `~` or `not_()`.
     """
     scope = current_scope("when")
+    check_values("when", {"then": then, "otherwise": otherwise, "id": id}, _WHEN_EXPECTED)
     test = as_test(condition)
     name = scope.name(id, "when")
     then_body, _ = scope.trace(f"{name}/then/", then)

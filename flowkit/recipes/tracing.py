@@ -15,6 +15,7 @@ from typing import Any, TypedDict, cast
 
 from flowkit.errors import DefinitionError
 from flowkit.graph import INPUTS, Body, Fallback, Group, Node
+from flowkit.option_checks import FLAG, FUNCTION, TEXT, TIME, Expected, find_misfit, is_count
 from flowkit.recipes.model_steps import AskRequest
 from flowkit.recipes.plan import AnyTool, Nesting, RecipePlan
 from flowkit.recipes.ref import Check, Ref, Symbol, here, open_scopes, operand, symbol_of
@@ -132,6 +133,7 @@ class StepOptions:
     ) -> "StepOptions":
         """The options as they were given, with the ids of the steps that `after` names; `TypeError` for others."""
         check_option_names(common, CommonOptions, "a step")
+        check_values("a step", {**common, "optional": optional, "fallback": fallback}, _EXPECTED)
         return cls(
             common.get("id"),
             common.get("retries"),
@@ -145,6 +147,27 @@ class StepOptions:
     def has_stand_in(self) -> bool:
         """Whether a failure gives another value."""
         return self.optional or self.fallback is not None
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "id": TEXT,
+    "retries": Expected("0 or more", lambda value: is_count(value) and cast(int, value) >= 0),
+    "timeout": TIME,
+    "after": Expected(
+        "a list of steps",
+        lambda value: isinstance(value, Iterable) and not isinstance(value, str | Ref),
+        takes_none=False,
+    ),
+    "optional": FLAG,
+    "fallback": FUNCTION,
+}
+
+
+def check_values(what: str, given: Mapping[str, object], expected: Mapping[str, Expected]) -> None:
+    """Raise `DefinitionError`, with file and line, for a value that an option of a recipe's word doesn't take."""
+    misfit = find_misfit(given, expected)
+    if misfit is not None:
+        raise DefinitionError(f"{here()}: {what}: {misfit}")
 
 
 def place(

@@ -14,6 +14,7 @@ from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.masking import SecretPlaces
 from flowkit.references import ToolCall, find_open
+from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.functions import FunctionCallee
@@ -204,15 +205,27 @@ class Tool(Generic[P, R_co]):
 
     @classmethod
     def from_schema(
-        cls, name: str, description: str, schema: Mapping[str, Any], handler: Callable[..., Any], **options: Any
+        cls,
+        name: str,
+        description: str,
+        schema: Mapping[str, Any],
+        handler: Callable[..., Any],
+        *,
+        result_schema: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> "Tool[..., Any]":
-        """A tool with a JSON Schema (draft 2020-12) and no signature; `options` are those of `@tool`.
+        """A tool with a JSON Schema and no signature; `options` are those of `@tool`.
+
+        The schema is of the draft that its `$schema` names, else of 2020-12.
 
         `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
-        if it takes one. Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
+        if it takes one. `result_schema` tells what references may lead into; results aren't checked by it. Raises
+        `DefinitionError` for a schema that isn't valid, or isn't of an object.
         """
+        check_option_names(options, Options, "a tool")
         chosen = Options(name=name, description=description, **options)
-        return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret)), chosen)
+        chosen.check(name)
+        return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret), result_schema), chosen)
 
     @classmethod
     def from_openai(
@@ -221,7 +234,7 @@ class Tool(Generic[P, R_co]):
         """A tool of a definition as it stands in a request: nested under `function`, or flat."""
         wire = read_definition(definition)
         return cls.from_schema(
-            wire.name, wire.description, wire.parameters, handler, **{"strict": wire.strict} | options
+            wire.name, wire.description, wire.parameters, handler, **cast(Any, {"strict": wire.strict} | options)
         )
 
     def validate(
@@ -313,6 +326,10 @@ class Tool(Generic[P, R_co]):
     def dump(self, result: object) -> JSON:
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
         return self._callee.results.dump(self.name, result)
+
+    def load(self, value: JSON) -> Any:
+        """Read a result that was kept as JSON, as the tool's own type where its annotation is known."""
+        return self._callee.results.load(value)
 
     def key(
         self,

@@ -10,6 +10,7 @@ from typing import Any, cast, overload
 from typing_extensions import ParamSpec, TypeVar
 
 from flowkit.errors import DefinitionError
+from flowkit.suggestions import check_option_names
 from flowkit.tools.core import Tool
 from flowkit.tools.functions import FunctionCallee
 from flowkit.tools.needs import NeedMarker
@@ -70,6 +71,7 @@ def tool(function: Any = None, /, **options: Any) -> Any:
 
     Raises `DefinitionError`, naming the parameter, for a function that can't be a tool.
     """
+    check_option_names(options, Options, "@tool")
     if function is None:
         return ToolDecorator(Options(**options))
     return make_tool(function, Options(**options))
@@ -104,8 +106,11 @@ def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
     is_class_method = isinstance(function, classmethod)
     plain: Any = cast(Any, function).__func__ if is_class_method or isinstance(function, staticmethod) else function
     if not callable(plain):
-        raise DefinitionError(f"{plain!r} can't be a tool: it can't be called")
-    name = options.name or _find_name(plain)
+        hint = f"; a name is given as @tool(name={plain!r})" if isinstance(plain, str) else ""
+        raise DefinitionError(f"{plain!r} can't be a tool: it can't be called{hint}")
+    name = options.name if isinstance(options.name, str) and options.name else _find_name(plain)
+    # Before they are used: `secret="token"` would mask every parameter that is named by one of its letters.
+    options.check(name)
     callee = FunctionCallee(
         name, plain, skip_first=is_method, secrets=frozenset(options.secret), flatten=options.flatten
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from string import Formatter
 from typing import Any, Literal, cast
@@ -11,6 +11,17 @@ from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.identity import SCOPES, Scope
 from flowkit.masking import NO_SECRETS, SecretPlaces
+from flowkit.option_checks import (
+    COUNT,
+    FLAG,
+    FUNCTION,
+    NAMES,
+    OPTIONAL_FLAG,
+    TEXT,
+    TIME,
+    Expected,
+    find_misfit,
+)
 from flowkit.references import Reference
 
 Effect = Literal["read", "idempotent", "write"]
@@ -22,6 +33,37 @@ EFFECTS: tuple[Effect, ...] = ("read", "idempotent", "write")
 
 READ_RETRIES = 1
 """How often a failed read is tried again when its author says nothing."""
+
+
+def _are_errors(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(kind, type) and issubclass(kind, Exception) for kind in cast(tuple[object, ...], value)
+    )
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "name": TEXT,
+    "description": TEXT,
+    "ttl": TIME,
+    "version": TEXT,
+    "resource": Expected(
+        "a string, or a tuple of them", lambda value: isinstance(value, str) or NAMES.fits(value), takes_none=False
+    ),
+    "slot": TEXT,
+    "timeout": TIME,
+    "retries": COUNT,
+    "approval": Expected(
+        "True, False or a function of the arguments and the context",
+        lambda value: isinstance(value, bool) or callable(value),
+    ),
+    "accepts_references": FLAG,
+    "cache_errors": Expected("a tuple of exception classes", _are_errors, takes_none=False),
+    "probe": FUNCTION,
+    "secret": NAMES,
+    "max_result_chars": COUNT,
+    "strict": OPTIONAL_FLAG,
+    "flatten": FLAG,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +113,9 @@ class Options:
             raise DefinitionError.about(tool, problem)
 
     def _problems(self) -> Iterator[str]:
+        misfit = find_misfit({field.name: getattr(self, field.name) for field in fields(self)}, _EXPECTED)
+        if misfit is not None:
+            yield misfit
         if self.effect is not None and self.effect not in EFFECTS:
             yield f"effect is {self.effect!r}, expected one of {', '.join(map(repr, EFFECTS))}"
         if self.scope is not None and self.scope not in SCOPES:

@@ -216,7 +216,7 @@ def follow(
 ) -> Follower:
     """A reader of this run's events after one of them; a run's id needs the `journal` that holds it."""
     log = run if isinstance(run, EventLog) else None if isinstance(run, str) else run.log
-    run_id = run if isinstance(run, str) else run.run if isinstance(run, EventLog) else run.log.run
+    run_id = run if isinstance(run, str) else run.run_id if isinstance(run, EventLog) else run.log.run_id
     return Follower(run_id, lambda: log, journal=journal, after=after, keep_alive_s=keep_alive_s, poll_s=poll_s)
 
 

@@ -7,40 +7,32 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Any
 
 from flowkit.errors import FlowkitError
 from flowkit.events import EventLog
 from flowkit.executor import Decision
 from flowkit.journal import Journal
+from flowkit.runs.run import Run
 from flowkit.web.endpoints import Refused
 from flowkit.web.served import Served, Wanted
 
 logger = logging.getLogger("flowkit.web")
 Key = tuple[str | None, str]
-
-
-class Handle(Protocol):
-    """What is done with a run, of whichever kind."""
-
-    @property
-    def log(self) -> EventLog: ...
-    async def wait(self) -> object: ...
-    def cancel(self) -> None: ...
-    def decide(self, call: str, decision: Decision) -> None: ...
+AnyRun = Run[Any]
 
 
 @dataclass(eq=False, slots=True)
 class Live:
     """A run from the moment that it is asked for; `started` gives its handle, or why there is none."""
 
-    started: asyncio.Future[Handle]
+    started: asyncio.Future[AnyRun]
     task: asyncio.Task[None] | None = None
     viewers: int = 0
     decided: dict[str, Decision] = field(default_factory=dict[str, Decision])
 
     @property
-    def handle(self) -> Handle | None:
+    def handle(self) -> AnyRun | None:
         """The run, once it has begun."""
         is_there = self.started.done() and not self.started.cancelled() and self.started.exception() is None
         return self.started.result() if is_there else None
@@ -115,7 +107,7 @@ class LiveRuns:
     async def _drive(self, wanted: Wanted, live: Live) -> None:
         try:
             async with self._served.open(wanted.user) as data:
-                handle = cast(Handle, self._served.start(wanted, data, self._journal))
+                handle = self._served.start(wanted, data, self._journal)
                 live.started.set_result(handle)
                 await handle.wait()
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything

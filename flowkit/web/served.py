@@ -17,7 +17,7 @@ from flowkit.journal import Journal, RunDetails
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe
-from flowkit.web.following import HasLog
+from flowkit.runs.run import Run
 
 Target = Agent[Any] | Recipe[..., Any]
 Servable = App | Target | str | Path
@@ -76,7 +76,7 @@ class Served:
         elif not (wanted.message or "").strip():
             raise RunError(f"agent {wanted.target!r} takes a message")
 
-    def start(self, wanted: Wanted, data: object, journal: Journal) -> HasLog:
+    def start(self, wanted: Wanted, data: object, journal: Journal) -> Run[Any]:
         """Start the run in the loop that runs here."""
         target = self.targets[wanted.target]
         if isinstance(target, Recipe):

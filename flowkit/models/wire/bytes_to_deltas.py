@@ -2,24 +2,27 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Protocol, assert_never
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from typing import Protocol
 
 from flowkit.codec import JSON
-from flowkit.errors import StreamError
-from flowkit.models.base import Delta, ModelRequest
+from flowkit.errors import ModelError, StreamError
+from flowkit.models.base import CallDelta, Delta, ModelRequest, TextDelta, ThinkingDelta
+from flowkit.models.wire.adapting import adapt, learn, recall
+from flowkit.models.wire.anthropic_answer import AnthropicAnswer
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.chat_request import build_chat_body
 from flowkit.models.wire.reading import Reader
 from flowkit.models.wire.responses import ResponsesReader
 from flowkit.models.wire.responses_request import build_responses_body
-from flowkit.models.wire.settings import Settings
+from flowkit.models.wire.settings import Settings, Timeout
 from flowkit.models.wire.text_calls import read_text_calls
-from flowkit.models.wire.thinking import Api
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """The longest answer that is read; a model with a runaway loop is stopped long before by its limit of tokens."""
+
+FOREVER = Timeout(math.inf, math.inf, math.inf)
 
 
 class ByteSource(Protocol):
@@ -28,7 +31,13 @@ class ByteSource(Protocol):
     @property
     def settings(self) -> Settings: ...
 
-    def open(self, body: Mapping[str, JSON]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
+        """The headers that this one request has besides those of all."""
+        ...
+
+    def open(
+        self, body: Mapping[str, JSON], headers: Mapping[str, str] = ...
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The answer's body as it arrives; leaving the context closes it.
 
         Raises `ModelError` on entering when there is no answer, and `StreamError` while iterating when it breaks off.
@@ -36,59 +45,122 @@ class ByteSource(Protocol):
         ...
 
 
-def build_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
-    """The body of a request in the words of the interface that the settings name."""
-    match settings.api:
-        case "chat":
-            return build_chat_body(request, settings)
-        case "responses":
-            return build_responses_body(request, settings)
-        case _:
-            assert_never(settings.api)
-
-
 @asynccontextmanager
 async def stream_deltas(
-    source: ByteSource, request: ModelRequest, silence_s: float = math.inf
+    source: ByteSource, request: ModelRequest, patience: Timeout = FOREVER
 ) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
-    """The answer of a byte source as deltas; `silence_s` is how long a body may go on without saying anything."""
+    """The answer of a byte source as deltas; `patience` is how long a body may go on without saying anything."""
     settings = source.settings
-    async with (
-        source.open(build_body(request, settings)) as chunks,
-        aclosing(_read(chunks, _make_reader(settings.api), silence_s)) as deltas,
-    ):
+    async with AsyncExitStack() as stack:
+        opened = _open_anthropic if settings.api == "anthropic" else _open
+        deltas = await stack.enter_async_context(aclosing(await opened(source, request, patience, stack)))
         if settings.text_calls and request.tools and request.tool_choice != "none":
-            async with aclosing(read_text_calls(deltas, request)) as told:
-                yield told
+            deltas = await stack.enter_async_context(aclosing(read_text_calls(deltas, request)))
+        yield deltas
+
+
+async def _open(
+    source: ByteSource, request: ModelRequest, patience: Timeout, stack: AsyncExitStack
+) -> AsyncGenerator[Delta, None]:
+    settings = known = recall(source.settings)
+    is_chat = settings.api == "chat"
+    headers = await source.make_headers(request)
+    while True:
+        body = build_chat_body(request, settings) if is_chat else build_responses_body(request, settings)
+        try:
+            chunks = await stack.enter_async_context(source.open(body, headers))
+        except ModelError as error:
+            # Each round takes one form out, so they end.
+            adapted = adapt(settings, request, error)
+            if adapted is None:
+                raise
+            settings = adapted
         else:
-            yield deltas
+            if settings is not known:
+                learn(settings)
+            return _read(chunks, ChatReader() if is_chat else ResponsesReader(), patience)
 
 
-async def _read(chunks: AsyncIterator[bytes], reader: Reader, silence_s: float) -> AsyncGenerator[Delta, None]:
-    clock = asyncio.get_running_loop().time
-    heard_s = clock()
-    size_bytes = 0
+async def _open_anthropic(
+    source: ByteSource, request: ModelRequest, patience: Timeout, stack: AsyncExitStack
+) -> AsyncGenerator[Delta, None]:
+    answer = AnthropicAnswer(source.settings, request)
+    headers = await source.make_headers(request)
+    try:
+        chunks = await stack.enter_async_context(source.open(answer.make_body(), headers))
+    except ModelError as error:
+        body = answer.make_body_without_thinking(error)
+        if body is None:
+            raise
+        chunks = await stack.enter_async_context(source.open(body, headers))
+    return _read_on(source, answer, chunks, headers, patience)
+
+
+async def _read_on(
+    source: ByteSource,
+    answer: AnthropicAnswer,
+    chunks: AsyncIterator[bytes],
+    headers: Mapping[str, str],
+    patience: Timeout,
+) -> AsyncGenerator[Delta, None]:
+    """The answer, over the pauses that the server makes in it."""
+    async with AsyncExitStack() as stack:
+        while True:
+            reader, watch = answer.make_reader(), _Watch(patience)
+            async for chunk in chunks:
+                deltas = reader.feed(chunk)
+                watch.check(chunk, deltas)
+                for delta in deltas:
+                    if type(delta) in _WORDS:  # nearly all: the short way
+                        yield delta
+                    else:
+                        for told in answer.take(delta):
+                            yield told
+            for delta in reader.end():
+                for told in answer.take(delta):
+                    yield told
+            body = answer.make_next_body()
+            if body is None:
+                return
+            await stack.aclose()
+            chunks = await stack.enter_async_context(source.open(body, headers))
+
+
+async def _read(chunks: AsyncIterator[bytes], reader: Reader, patience: Timeout) -> AsyncGenerator[Delta, None]:
+    watch = _Watch(patience)
     async for chunk in chunks:
-        size_bytes += len(chunk)
-        if size_bytes > MAX_BODY_BYTES:
-            raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
         deltas = reader.feed(chunk)
-        # Gateways send comments while they wait, which keep a connection's own time-out from ever passing.
-        if deltas:
-            heard_s = clock()
-        elif clock() - heard_s > silence_s:
-            raise StreamError(f"the server said nothing for {silence_s:g} s but kept the line open", retryable=True)
+        watch.check(chunk, deltas)
         for delta in deltas:
             yield delta
     for delta in reader.end():
         yield delta
 
 
-def _make_reader(api: Api) -> Reader:
-    match api:
-        case "chat":
-            return ChatReader()
-        case "responses":
-            return ResponsesReader()
-        case _:
-            assert_never(api)
+_WORDS = (TextDelta, CallDelta, ThinkingDelta)
+
+
+class _Watch:
+    """How long a body is, and how long it has said nothing."""
+
+    __slots__ = ("_clock", "_heard_s", "_patience", "_silence_s", "_size_bytes")
+
+    def __init__(self, patience: Timeout) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._patience = patience
+        self._silence_s = patience.first_byte
+        self._heard_s = self._clock()
+        self._size_bytes = 0
+
+    def check(self, chunk: bytes, deltas: Sequence[Delta]) -> None:
+        """Raise `StreamError` for a body that is too long, or goes on without saying anything."""
+        self._size_bytes += len(chunk)
+        if self._size_bytes > MAX_BODY_BYTES:
+            raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+        # Gateways send comments while they wait, which keep a connection's own time-out from ever passing.
+        if deltas:
+            self._heard_s = self._clock()
+            self._silence_s = self._patience.between
+        elif self._clock() - self._heard_s > self._silence_s:
+            silence = f"the server said nothing for {self._silence_s:g} s but kept the line open"
+            raise StreamError(silence, retryable=True)

@@ -15,10 +15,8 @@ from weakref import WeakKeyDictionary
 import httpx2
 import openai
 
-from flowkit.models.wire.settings import Server
-
-CONNECT_TIMEOUT_S = 10.0
-"""How long a connection may take to open; a server that listens answers at once."""
+from flowkit.errors import ConfigurationError
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server
 
 
 @dataclass(slots=True)
@@ -57,31 +55,46 @@ async def _hold(
         yield client
     finally:
         clients.pop(server, None)
-        await client.close()
+        if not isinstance(server.http_client, httpx2.AsyncClient):  # else it is its owner's to close
+            await client.close()
 
 
 def _make_client(server: Server) -> openai.AsyncOpenAI:
-    timeout = httpx2.Timeout(server.timeout_s, connect=min(CONNECT_TIMEOUT_S, server.timeout_s))
+    timeout = httpx2.Timeout(server.timeout.first_byte, connect=server.timeout.connect)
     headers = dict(server.headers)
-    http_client = openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls())
+    # A function gives the key with each request, so that a new one needs no new connection.
+    api_key = server.api_key if isinstance(server.api_key, str) else PLACEHOLDER_KEY
+    http_client = _make_http_client(server, timeout)
     if server.api_version is not None:
         return openai.AsyncAzureOpenAI(
             azure_endpoint=server.base_url,
             api_version=server.api_version,
-            api_key=server.api_key,
+            api_key=api_key,
             default_headers=headers,
             timeout=timeout,
-            max_retries=server.max_retries,
+            max_retries=0,  # repeats are the run's: it tells of each wait
             http_client=http_client,
         )
     return openai.AsyncOpenAI(
         base_url=server.base_url,
-        api_key=server.api_key,
+        api_key=api_key,
         default_headers=headers,
         timeout=timeout,
-        max_retries=server.max_retries,
+        max_retries=0,  # repeats are the run's: it tells of each wait
         http_client=http_client,
     )
+
+
+def _make_http_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+    given = server.http_client
+    if given is None:
+        return openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls())
+    made = given if isinstance(given, httpx2.AsyncClient) else given() if callable(given) else given
+    if not isinstance(made, httpx2.AsyncClient):
+        raise ConfigurationError(
+            f"http_client is {type(made).__name__}, expected an httpx2.AsyncClient or a function that makes one"
+        )
+    return made
 
 
 @cache

@@ -23,6 +23,11 @@ _WAYS_OUT = (
     (r"/responses\b", "give the model api='responses'"),
     (r"stream_options|include_usage", "give the model include_usage=False"),
     (r"max_completion_tokens", "name the limit in extra_body=, where None takes a field out"),
+    (
+        r"response.?mime.?type",
+        "give the model schema_with_tools=False, or json_schema=False and extra_body={'response_format': None}",
+    ),
+    (r"roles? must alternate", "give the model alternate_roles=True"),
     (r"response_format|json_schema|json_object", "give the model json_schema=False"),
     (r"\bstrict\b", "give the tools strict=False"),
     (
@@ -31,6 +36,9 @@ _WAYS_OUT = (
     ),
     (r"\btemperature\b", "leave temperature= out"),
     (r"tool_choice", "leave tool_choice= out"),
+    (r"cache_control", "give the model cache=None"),
+    (r"eager_input_streaming", "give the model eager_input=False"),
+    (r"output_config|output_format", "give the model json_schema=False"),
     (r"context.?(length|size|window)|prompt is too long", "shorten what is sent by the agent's before_request="),
     (r"No connected db", "LiteLLM says so of a key that it doesn't know: check api_key="),
 )
@@ -38,17 +46,17 @@ _WAYS_OUT = (
 
 
 def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> ModelError:
-    """Why no answer began.
-
-    What the `openai` package has repeated in vain isn't `retryable`: repeats of repeats would multiply.
-    """
-    host = host_of(server.base_url)
-    retryable = not server.max_retries
+    """Why no answer began."""
+    host, retries = host_of(server.base_url), server.max_retries
     if isinstance(error, openai.APITimeoutError):
-        return ModelError(f"{host} didn't answer within {server.timeout_s:g} s", retryable=retryable)
+        said = f"{host} didn't answer within {server.timeout.first_byte:g} s"
+        if isinstance(error.__cause__, httpx2.ConnectTimeout):
+            said = f"{host} accepted no connection within {server.timeout.connect:g} s"
+        return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIConnectionError):
         cause = str(error.__cause__ or error).rstrip(".")
-        return ModelError(f"can't reach {host} ({cause}): check the network and the base URL", retryable=retryable)
+        said = f"can't reach {host} ({cause}): check the network and the base URL"
+        return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, server, model)
     return ModelError(f"{host}: {_shorten(str(error))}")
@@ -58,12 +66,20 @@ def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: S
     """Why an answer that had begun can't be read on."""
     host = host_of(server.base_url)
     if isinstance(error, httpx2.TimeoutException):
-        return StreamError(
-            f"{host} said nothing for {server.timeout_s:g} s in the middle of its answer", retryable=True
-        )
+        return explain_silence(server)
     if isinstance(error, httpx2.DecodingError):
         return StreamError(f"{host} sent a body that can't be decompressed: {error}", retryable=True)
     return StreamTruncated(f"the connection to {host} broke in the middle of the answer: {error}", retryable=True)
+
+
+def explain_silence(server: Server, *, is_first: bool = False) -> StreamError:
+    """Why an answer that says nothing any more, or hasn't begun, isn't waited for."""
+    host = host_of(server.base_url)
+    if is_first:
+        return StreamError(f"{host} began no answer within {server.timeout.first_byte:g} s", retryable=True)
+    return StreamError(
+        f"{host} said nothing for {server.timeout.between:g} s in the middle of its answer", retryable=True
+    )
 
 
 def explain_body(content_type: str, text: str, server: Server) -> StreamError:
@@ -100,15 +116,16 @@ def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> 
 
 
 def _explain_status(error: openai.APIStatusError, server: Server, model: str) -> ModelError:
-    status = error.status_code
+    status, headers = error.status_code, error.response.headers
     said = _message(error)
     host = host_of(server.base_url)
-    retryable = not server.max_retries and (status in (408, 409, 429) or status >= 500)
+    told = error.response.headers.get("x-should-retry", "").lower()  # OpenAI's servers know better
+    retryable = told == "true" or (told != "false" and (status in (408, 409, 429) or status >= 500))
     match status:
         case 401 if server.api_key == PLACEHOLDER_KEY:
-            sentence = f"{host} needs a key (401): set OPENAI_API_KEY or give api_key="
+            sentence = f"{host} needs a key (401): set {server.key_setting} or give api_key="
         case 401:
-            sentence = f"{host} refused the key (401): check OPENAI_API_KEY or api_key="
+            sentence = f"{host} refused the key (401): check {server.key_setting} or api_key="
         case 403:
             sentence = f"{host} doesn't let this key use {model!r} (403): {said}"
         case 404 if "model" in said.lower() or error.code == "model_not_found":
@@ -120,7 +137,7 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         case 429:
             sentence = f"{host} got too many requests (429): {said}"
         case _ if status >= 500:
-            sentence = f"{host} failed ({status}): {said}"
+            sentence = f"{host} failed ({status}): {said}{_way_out(said)}"
         case _:
             sentence = f"{host} refused the request ({status}): {said}{_way_out(said)}"
             # The model wrote a call that Groq couldn't read; asked again, it often writes a better one.
@@ -129,8 +146,11 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         sentence,
         status=status,
         retryable=retryable,
-        retry_after_s=read_retry_after(error.response.headers),
+        retry_after_s=read_retry_after(headers),
         body=error.body,
+        max_retries=server.max_retries,
+        request_id=headers.get("request-id") or headers.get("x-request-id"),
+        limits={name: value for name, value in headers.items() if "ratelimit" in name},
     )
 
 

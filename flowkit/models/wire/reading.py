@@ -103,10 +103,11 @@ class Reader(ABC):
         text = data.decode(errors="replace")
         try:
             value = cast(JSON, json.loads(text, strict=False))
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as unreadable:
             if event_type == b"error" or ("{" not in text and text_says_error(text)):
                 deltas.append(ErrorDelta(read_error(text)))
-            elif not is_cut and "{" in text:  # without a brace it is no broken chunk: a comment in the wrong field
+            elif not is_cut and ("{" in text or isinstance(unreadable, RecursionError)):
+                # Without a brace it is no broken chunk: a comment in the wrong field.
                 deltas.append(ErrorDelta(StreamError(f"an event isn't JSON: {text[:_SHOWN]!r}", retryable=True)))
             return
         if not isinstance(value, dict):

@@ -1,11 +1,15 @@
 """What a request over HTTP is made of besides the conversation, and where it goes: plain data, no network."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from datetime import timedelta
+from inspect import isawaitable
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError
+from flowkit.models.base import ModelRequest
 from flowkit.models.wire.thinking import Api, Dialect, Thinking
 from flowkit.models.wire.vendors import is_host, thinks
 
@@ -15,22 +19,87 @@ PLACEHOLDER_KEY = "no-key"
 """Sent to servers for which no key was given: local ones take any, but the header must hold something."""
 
 
+ApiKey = str | Callable[[], str | Awaitable[str]]
+"""A key, or a function that is asked for the one that is valid now, before each request."""
+
+Headers = Mapping[str, str] | Callable[[ModelRequest], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+"""Headers of every request, or a function that gives those of one; `request.data` is the run's."""
+
+NO_HEADERS: Mapping[str, str] = {}
+
+HttpClient = Any
+"""An `httpx2.AsyncClient`, or a function that makes one for the running event loop; typed there."""
+
+Auth = Literal["bearer", "x-api-key"]
+"""The header that carries the key."""
+
+CONNECT_TIMEOUT_S = 10.0
+"""How long a connection may take to open; a server that listens answers at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Seconds that a server may take: to accept a connection, to send the first byte, and from one byte to the next."""
+
+    connect: float = CONNECT_TIMEOUT_S
+    first_byte: float = 600.0
+    between: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "first_byte", "between"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"timeout: {name} is {getattr(self, name)!r}, expected seconds above 0")
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the first byte may take another time than the next."""
+        return self.first_byte != self.between
+
+
+def as_timeout(given: float | timedelta | Timeout) -> Timeout:
+    """The timeout that a user gave, for all three in one number; a connection gets 10 seconds at most.
+
+    >>> as_timeout(60)
+    Timeout(connect=10.0, first_byte=60.0, between=60.0)
+    """
+    if isinstance(given, Timeout):
+        return given
+    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
+    return Timeout(min(CONNECT_TIMEOUT_S, seconds), seconds, seconds)
+
+
+def fixed_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """The headers that all requests have."""
+    return () if callable(headers) else tuple(sorted(headers.items()))
+
+
+async def headers_of(headers: Headers, request: ModelRequest) -> Mapping[str, str]:
+    """The headers that this request has besides those of all."""
+    if not callable(headers):
+        return NO_HEADERS
+    made = headers(request)
+    return await made if isawaitable(made) else made
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where requests go and as whom; equal servers share a client.
 
-    `timeout_s` bounds the silence before the answer and within it. `max_retries` counts what the `openai` package
-    repeats by itself: requests that were refused with 408, 409, 429 or 5xx, or found no connection; never an answer
-    that has begun. With 0 the run repeats them, as attempts that its events show. `api_version` is that of Azure's
-    older addresses.
+    `max_retries` is how often a run asks again when a request was refused with 408, 409, 429 or 5xx or found no
+    connection, 0 for as often as its own attempts allow; the `openai` package repeats nothing, so that there is one place that
+    waits and tells of it. `api_version` is that of Azure's older addresses. `key_setting` is the variable that errors
+    name.
     """
 
     base_url: str
-    api_key: str = field(default=PLACEHOLDER_KEY, repr=False)
+    api_key: ApiKey = field(default=PLACEHOLDER_KEY, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     api_version: str | None = None
-    timeout_s: float = 600.0
+    timeout: Timeout = Timeout()
     max_retries: int = 2
+    auth: Auth = "bearer"
+    key_setting: str = "OPENAI_API_KEY"
+    http_client: HttpClient | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +108,9 @@ class Settings:
 
     `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out, and None
     takes one out. `json_schema` says that the server holds an answer to a schema. `text_calls` looks for calls in the
-    text. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
+    text. `alternate_roles` joins messages of one role in a row; `schema_with_tools` says that a request may have both.
+    `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
+    `cache`, `thinking_display`, `server_tools`, `parallel_calls` and `eager_input` are words of the Messages API alone.
     """
 
     model: str
@@ -53,6 +124,13 @@ class Settings:
     include_usage: bool = True
     json_schema: bool = True
     text_calls: bool = False
+    alternate_roles: bool = False
+    schema_with_tools: bool = True
+    cache: Literal["5m", "1h"] | None = None
+    thinking_display: Literal["summarized", "omitted"] | None = None
+    server_tools: tuple[Mapping[str, JSON], ...] = ()
+    parallel_calls: bool = True
+    eager_input: bool = False
 
     @property
     def source(self) -> str:
@@ -66,7 +144,10 @@ class Settings:
     def from_json(cls, data: Mapping[str, JSON]) -> "Settings":
         """What `to_json` wrote; fields that aren't known are left out."""
         known = {item.name for item in fields(cls)}
-        return cls(**cast(dict[str, Any], {name: value for name, value in data.items() if name in known}))
+        given = cast(dict[str, Any], {name: value for name, value in data.items() if name in known})
+        if "server_tools" in given:
+            given["server_tools"] = tuple(given["server_tools"])
+        return cls(**given)
 
 
 def usual_api(model: str, base_url: str) -> Api:
@@ -86,7 +167,7 @@ def takes_json_schema(base_url: str, api: Api) -> bool:
 
     https://api-docs.deepseek.com/guides/json_mode
     """
-    return api == "responses" or not is_host(base_url, "deepseek.com")
+    return api != "chat" or not is_host(base_url, "deepseek.com")
 
 
 def plain_url(base_url: str) -> str:
@@ -100,4 +181,6 @@ def plain_url(base_url: str) -> str:
 
 
 def _plain(value: Any) -> JSON:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast(tuple[Any, ...], value)]
     return dict(cast(Mapping[str, JSON], value)) if isinstance(value, Mapping) else value

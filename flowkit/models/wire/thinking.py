@@ -13,10 +13,11 @@ from typing import Literal
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
+from flowkit.models.wire.claude_models import claude_rules
 from flowkit.models.wire.vendors import Family, family_of, is_host, short_name, thinks, version_of
 
 Thinking = bool | str | int | None
-Api = Literal["chat", "responses"]
+Api = Literal["chat", "responses", "anthropic"]
 Dialect = Literal["openai", "claude", "gemini", "deepseek", "qwen", "switch", "template", "openrouter"]
 """The spellings: `switch` is `{"thinking": {"type": …}}`, as GLM and Kimi take it, `template` the argument of a chat
 template, as vLLM, SGLang and llama.cpp take it for open models."""
@@ -129,30 +130,31 @@ def _check_openai_effort(ask: _Ask, effort: str) -> None:
 
 
 def _claude(ask: _Ask) -> dict[str, JSON]:
-    """A budget until 4.5, an effort from 4.7 on, either in between; Opus 5.5 and Fable always think.
+    """A budget until 4.5, an effort from 4.7 on, either in between, as the table of models says.
 
     https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
     """
-    name, version = short_name(ask.model), version_of(ask.model)
-    adapts = version >= (4, 6) or version == (0, 0)
+    rules = claude_rules(ask.model)
     if ask.on is False:
-        if "fable" in name or ("opus" in name and version >= (5, 5)):
+        if rules.off is None:
             raise ask.refuse("it can't be turned off; ask for 'low'")
-        # https://platform.claude.com/docs/en/models/sonnet-5-5/overview
-        is_between = "sonnet" in name and version >= (5, 5)
-        return {"thinking": {"type": "between_tools" if is_between else "disabled"}}
+        return {"thinking": {"type": rules.off}} if rules.thinking != "none" else {}
+    if rules.thinking == "none":
+        raise ask.refuse("this model doesn't think")
     if ask.budget is not None:
-        if version >= (4, 7):
+        if rules.thinking == "adaptive":
             raise ask.refuse(f"it takes an effort such as 'low', not {ask.budget} tokens")
         if ask.budget < 1024:
             raise ask.refuse(f"the budget is {ask.budget} tokens, at least 1024")
         return {"thinking": {"type": "enabled", "budget_tokens": ask.budget}}
-    if not adapts:
+    if rules.thinking == "budget":
         if ask.effort is not None:
             raise ask.refuse(f"it takes a number of tokens, at least 1024, not {ask.effort!r}")
         return {"thinking": {"type": "enabled", "budget_tokens": CLAUDE_BUDGET}}
     fields: dict[str, JSON] = {"thinking": {"type": "adaptive"}}
     if ask.effort is not None:
+        if ask.effort not in rules.efforts:
+            raise ask.refuse(f"it takes one of {', '.join(rules.efforts)}, not {ask.effort!r}")
         fields["output_config"] = {"effort": ask.effort}
     return fields
 

@@ -4,47 +4,57 @@ The package's own stream objects are left aside: iterating them costs ten times 
 over what many servers send.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from inspect import isawaitable
 from typing import Any, cast
 
 import httpx2
 import openai
 
-from flowkit.codec import JSON
+from flowkit.codec import JSON, loads
 from flowkit.errors import ModelError
 from flowkit.models.wire.clients import get_client
-from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal
+from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal, explain_silence
 from flowkit.models.wire.settings import Server
 from flowkit.models.wire.thinking import Api
 
-_PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
+_PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "responses": "/responses", "anthropic": "/messages"}
 _PAGE_BYTES = 10_000
 """How much of a body that isn't a stream is read to tell what it was."""
 
 
 @asynccontextmanager
 async def open_bytes(
-    server: Server, api: Api, model: str, body: Mapping[str, JSON]
+    server: Server, api: Api, model: str, body: Mapping[str, JSON], headers: Mapping[str, str] | None = None
 ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
     """The body of the server's answer as it arrives.
 
     Raises `ModelError` on entering when there is none, and `StreamError` while iterating when it breaks off.
     """
     client = await get_client(server)
+    sent = {**await make_auth_headers(server), **(headers or {})}
+    clock = asyncio.get_running_loop().time
+    began_s = clock()
     try:
         # Not by the typed methods: those walk and convert a body that is ready, and their modules take 12 ms to import.
         answer = cast(
             httpx2.Response,
             await client.post(
-                _PATHS[api], body=body, cast_to=httpx2.Response, stream=True, stream_cls=openai.AsyncStream[Any]
+                _PATHS[api],
+                body=body,
+                cast_to=httpx2.Response,
+                stream=True,
+                stream_cls=openai.AsyncStream[Any],
+                options={"headers": sent} if sent else {},
             ),
         )
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:
         content_type = answer.headers.get("content-type", "")
-        async with aclosing(_read(answer, server)) as chunks:
+        async with aclosing(read_bytes(answer, server, clock() - began_s)) as chunks:
             if "html" in content_type:
                 raise explain_body(content_type, await _read_text(chunks), server)
             yield chunks
@@ -52,13 +62,82 @@ async def open_bytes(
         await answer.aclose()
 
 
-async def _read(response: httpx2.Response, server: Server) -> AsyncGenerator[bytes, None]:
+async def ask_json(
+    server: Server, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
+) -> Mapping[str, JSON]:
+    """The JSON object that the server answers with; raises `ModelError` when it refuses."""
+    client = await get_client(server)
+    sent = {**await make_auth_headers(server), **headers}
+    try:
+        answer = await client.post(path, body=body, cast_to=httpx2.Response, options={"headers": sent})
+    except openai.OpenAIError as error:
+        raise explain_refusal(error, server, model) from error
+    try:
+        data = loads(answer.content)
+    except ValueError as error:
+        raise ModelError(f"{path} answered with something that isn't JSON", body=answer.text) from error
+    return data if isinstance(data, dict) else {}
+
+
+async def make_auth_headers(server: Server) -> dict[str, str | openai.Omit]:
+    """The headers that carry the key, where the client doesn't send it by itself."""
+    key = server.api_key
+    if isinstance(key, str):
+        return {} if server.auth == "bearer" else {"Authorization": openai.Omit(), server.auth: key}
+    try:
+        found = key()
+        if isawaitable(found):
+            found = await found
+    except ModelError:
+        raise
+    except Exception as error:  # the user's function
+        raise ModelError(f"api_key= raised {type(error).__name__}: {error}", retryable=True) from error
+    if server.api_version is not None:
+        return {"api-key": found}
+    return (
+        {"Authorization": f"Bearer {found}"}
+        if server.auth == "bearer"
+        else {
+            "Authorization": openai.Omit(),
+            server.auth: found,
+        }
+    )
+
+
+async def read_bytes(response: httpx2.Response, server: Server, taken_s: float) -> AsyncGenerator[bytes, None]:
+    """The bytes of an answer whose headers came after `taken_s` seconds."""
     # The package lets errors in the middle of a body through as they are.
     try:
-        async for chunk in response.aiter_bytes():
-            yield chunk
+        if not server.timeout.is_split:
+            async for chunk in response.aiter_bytes():
+                yield chunk
+            return
+        async with aclosing(_read_by_the_clock(response, server, taken_s)) as chunks:
+            async for chunk in chunks:
+                yield chunk
     except (httpx2.TransportError, httpx2.DecodingError) as error:
         raise explain_break(error, server) from error
+
+
+async def _read_by_the_clock(response: httpx2.Response, server: Server, taken_s: float) -> AsyncGenerator[bytes, None]:
+    """The bytes, where the first may take another time than the next; httpx knows one time for all of them."""
+    times = server.timeout
+    known: object = response.request.extensions.get("timeout")
+    if isinstance(known, dict):
+        cast(dict[str, float], known)["read"] = max(times.first_byte, times.between)
+    # A request that was repeated has taken longer than its last attempt.
+    patience_s = times.first_byte - taken_s if taken_s < times.first_byte else times.first_byte
+    chunks = response.aiter_bytes()
+    while True:
+        try:
+            async with asyncio.timeout(patience_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise explain_silence(server, is_first=patience_s != times.between) from None
+        if chunk is None:
+            return
+        patience_s = times.between
+        yield chunk
 
 
 async def _read_text(chunks: AsyncGenerator[bytes, None]) -> str:

@@ -1,17 +1,26 @@
 """A run inside another one's call: its events are told under the call's name, and it ends with the call."""
 
+from contextvars import ContextVar
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flowkit import events
-from flowkit.agent.run import AgentResult, Run
 from flowkit.events import Event, EventLog
+from flowkit.journal import RunJournal
+from flowkit.runs.results import RunResult
+from flowkit.runs.run import Run
 
-OutputT = TypeVar("OutputT")
+ResultT = TypeVar("ResultT", bound=RunResult[Any])
+
+AROUND: ContextVar[RunJournal | None] = ContextVar("flowkit_around", default=None)
+"""The journal of the run in whose call this task runs: a run that the call starts is recorded there, too."""
 
 
-async def follow(run: Run[OutputT], call_id: str, log: EventLog | None) -> AgentResult[OutputT]:
-    """The result of the run; its events go to `log`, if any. Stopped, it stops the run and tells how its calls ended."""
+async def follow(run: Run[ResultT], call_id: str, log: EventLog | None) -> ResultT:
+    """Return the result of the run, whose events go to `log`, if any.
+
+    If cancelled, cancel the nested run and report how its calls ended.
+    """
     seen = -1
     try:
         async for event in run:
@@ -41,7 +50,9 @@ def _show(event: Event, step: str, log: EventLog) -> None:
         case events.CallNew():
             parent = step if event.parent is None else f"{step}/{event.parent}"
             log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)
-        case events.RunStarted() | events.RunFinished() | events.TurnStarted() | events.TurnFinished():
+        case events.RunStarted() | events.RunFinished():
+            pass
+        case events.TurnStarted() | events.TurnFinished() | events.TurnRetried():
             pass
         case _:
             _copy_call_event(event, step, log)

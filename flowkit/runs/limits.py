@@ -4,15 +4,16 @@ What a tool of the run spends by asking an agent of its own counts too: such a r
 in a context variable, adds to it, and keeps its limits on tokens and cost besides its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from threading import Lock
 
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.messages import Usage
 from flowkit.models.base import Model
 from flowkit.models.pricing import find_unpriced, get_cost
+from flowkit.option_checks import COUNT, Expected, find_misfit, is_number
 
 LONG_ANSWER_TOKENS = 16_384
 """An answer isn't told a bound from here on: servers refuse one that is above the model's own."""
@@ -33,6 +34,20 @@ class Limits:
     tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        misfit = find_misfit({field.name: getattr(self, field.name) for field in fields(self)}, _EXPECTED)
+        if misfit is not None:
+            raise ConfigurationError(f"Limits: {misfit}")
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "turns": COUNT,
+    "calls": COUNT,
+    "tokens": COUNT,
+    "cost_usd": Expected("US dollars as a number", is_number),
+    "seconds": Expected("a number of seconds; timeout= takes a timedelta, too", is_number),
+}
 
 
 class LimitReached(FlowkitError):
@@ -85,20 +100,21 @@ class Meter:
             raise LimitReached(f"the limit of {limits.turns} turns is reached")
         if limits.calls is not None and self.calls > limits.calls:
             raise LimitReached(f"the limit of {limits.calls} calls is reached")
-        self._check_spent()
+        if (reached := self.find_limit()) is not None:
+            raise reached
 
-    def _check_spent(self) -> None:
+    def find_limit(self) -> LimitReached | None:
+        """The limit on what may be spent that is reached, its own or an outer one."""
         limits = self.limits
         if limits.tokens is not None and self.usage.total_tokens >= limits.tokens:
-            raise LimitReached(f"the limit of {limits.tokens} tokens is reached")
+            return LimitReached(f"the limit of {limits.tokens} tokens is reached")
         if limits.cost_usd is not None and self.cost_usd is None:
-            raise LimitReached(
+            return LimitReached(
                 f"the limit of {limits.cost_usd} US dollars can't be kept any longer: an answer didn't say what it took"
             )
         if limits.cost_usd is not None and self.cost_usd is not None and self.cost_usd >= limits.cost_usd:
-            raise LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
-        if self.outer is not None:
-            self.outer._check_spent()
+            return LimitReached(f"the limit of {limits.cost_usd} US dollars is reached")
+        return None if self.outer is None else self.outer.find_limit()
 
     @property
     def calls_left(self) -> int | None:

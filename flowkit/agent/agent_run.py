@@ -1,0 +1,210 @@
+"""An agent's run: what it takes hold of, its rounds, and the result that it leaves.
+
+However it ends, the messages are valid for a next request: each call has one result, except those that wait for a
+person, which decisions or a new message settle later.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from flowkit import events
+from flowkit.agent.carried_outcomes import unload
+from flowkit.agent.plan import AgentPlan, Given
+from flowkit.agent.rounds import Rounds
+from flowkit.agent.run_record import RunRecord
+from flowkit.agent.tool_messages import make_tips
+from flowkit.agent.turn_tools import TurnTools
+from flowkit.clock import SystemClock
+from flowkit.context import Context
+from flowkit.errors import FlowkitError, RunError, StoreError
+from flowkit.events import EventLog, RunStatus
+from flowkit.executor import Decision, Executor
+from flowkit.history import unanswered
+from flowkit.journal import Journal, RunJournal
+from flowkit.messages import Message, text_of
+from flowkit.runs.limits import METER, Meter
+from flowkit.runs.nested import AROUND
+from flowkit.runs.results import Pending, RunResult
+
+OutputT = TypeVar("OutputT")
+OutputT_co = TypeVar("OutputT_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentResult(RunResult[OutputT_co]):
+    """How a run of an agent ended.
+
+    `text` is the last thing the model said. `messages` is the whole conversation, ready to be a next run's `history`.
+    `prefetched` counts the prefetched calls that the model asked for, and all of them. `tips` tell, for a person, what
+    tools without a declared effect cost.
+    """
+
+    text: str = ""
+    messages: tuple[Message, ...] = ()
+    prefetched: tuple[int, int] = (0, 0)
+    tips: tuple[str, ...] = ()
+
+
+class AgentWork(Generic[OutputT]):
+    """What one run of an agent does; lives as long as its task."""
+
+    def __init__(
+        self,
+        plan: AgentPlan[OutputT],
+        log: EventLog,
+        context: Context[Any],
+        given: Given,
+        *,
+        around: RunJournal | None = None,
+    ) -> None:
+        """`around` is the journal of the run whose call this is a part of."""
+        self.log = log
+        self._around = around
+        self.meter = Meter(plan.limits, METER.get())
+        self._plan = plan
+        self._context = context
+        self._decisions = dict(given.decisions)
+        # Without a decision a history may be anybody's, a browser's above all, and what is needed isn't theirs to say.
+        history = given.history if given.decisions else unload(given.history)[0]
+        self._given = replace(given, history=history, decisions=self._decisions)
+        self._record = RunRecord(None, log)
+        self._rounds: Rounds[OutputT] | None = None
+        """None until the run has taken hold of its journal, and for good when it can't."""
+
+    async def begin(self) -> None:
+        """Take hold of the run, and read what there is of it."""
+        plan, given = self._plan, self._given
+        self.meter.check_priced(plan.model)
+        if self._around is not None:
+            given = await self._open_record_inside(self._around)
+        elif plan.journal is not None:
+            given = await self._open_record(plan.journal)
+        AROUND.set(self._record.journal)
+        history, ended = unload(given.history)
+        given = replace(given, history=history)
+        context = self._context
+        tools = TurnTools(plan.tools, context)
+        self._record.tools = tools
+        graph = Executor(
+            tools,
+            self.log,
+            data=context.data,
+            identity=context.identity,
+            cache=plan.cache,
+            journal=self._record.journal,
+            past=ended,
+            slots=plan.slots,
+        )
+        self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record)
+
+    def tell_start(self) -> None:
+        """Emit `run.started`."""
+        plan, context = self._plan, self._context
+        self.log.emit(
+            events.RunStarted,
+            plan.name,
+            plan.model.name,
+            context.user,
+            context.session,
+            message=context.message or None,
+            at_wall=SystemClock().wall(),
+        )
+
+    async def go(self) -> None:
+        """Ask the model and run its calls until it has answered."""
+        assert self._rounds is not None, "it has begun"
+        async with self._plan.tools.opened(self._context), self._rounds.graph, self._rounds.prefetching:
+            await self._rounds.go()
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The calls that wait for a person now."""
+        return () if self._rounds is None else tuple(self._rounds.calls.find_waiting().values())
+
+    def decide(self, call: str, decision: Decision) -> None:
+        """Answer a call that waits, by its id in the events or in `pending`."""
+        if self._rounds is None:
+            raise KeyError(call)
+        waiting = self._rounds.calls.find_waiting()
+        named = next((node for node, pending in waiting.items() if pending.id == call), call)
+        self._rounds.graph.decide(named, decision)
+
+    def add_decisions(self, decisions: Mapping[str, Decision]) -> None:
+        """Keep decisions on calls that wait now or later."""
+        self._decisions |= decisions
+
+    async def finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
+        """Write the last results and the end down, and return what there is."""
+        rounds, meter = self._rounds, self.meter
+        if rounds is None:
+            self.log.emit(events.RunFinished, status, None, None if error is None else str(error))
+            try:
+                await self._record.close()
+            except StoreError as lost:
+                error = error or lost
+            return AgentResult(
+                status=status, usage=meter.usage, cost_usd=meter.cost_usd, error=error, run_id=self._context.run_id
+            )
+        rounds.settle()
+        outcomes = rounds.graph.outcomes
+        if status in ("cancelled", "limit", "failed") and any(o.state == "in_doubt" for o in outcomes.values()):
+            status = "in_doubt"
+        output = None if rounds.output is None else self._plan.output.dump(rounds.output)
+        said = None if error is None else str(error)
+        tips = tuple(make_tips(rounds.tools.now, outcomes, rounds.ready_s))
+        self.log.emit(events.RunFinished, status, output, said, tips)
+        try:
+            await self._record.write_spent(meter.usage, meter.cost_usd)
+            await self._record.finish(status, output, said, rounds.added)
+        except (RunError, StoreError) as lost:
+            # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
+            status, error = "failed", error or lost
+        return AgentResult(
+            output_or_none=rounds.output if status == "done" else None,
+            text=rounds.text,
+            messages=tuple(rounds.messages),
+            calls=tuple(outcomes.values()),
+            usage=meter.usage,
+            cost_usd=meter.cost_usd,
+            status=status,
+            pending=rounds.calls.pending,
+            error=error,
+            run_id=self._context.run_id,
+            prefetched=rounds.prefetching.count(outcomes),
+            tips=tips,
+        )
+
+    async def _open_record_inside(self, around: RunJournal) -> Given:
+        """The same for a run that a call makes: it resumes when the call runs again, with the task that it began with."""
+        held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=self._given.to_json())
+        self._record = RunRecord(held, self.log)
+        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        self._context = replace(self._context, message=text_of(began.message))
+        return began
+
+    async def _open_record(self, journal: Journal) -> Given:
+        """Start or resume the run in its journal; return what it began with, its session's conversation included."""
+        context, given = self._context, self._given
+        held = await journal.open_run(
+            context.run_id,
+            name=self._plan.name,
+            inputs=given.to_json(),
+            user=context.user,
+            session=context.session,
+            allow_changed=self._plan.allow_changed,
+            must_exist=given.message is None and not unanswered(given.history),
+            ignores_inputs=True,
+        )
+        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        if not held.is_new and given.message not in (None, began.message):
+            await held.close()
+            raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")
+        self._record = RunRecord(held, self.log)
+        session = held.details.summary.session
+        if session is not None and not began.history:
+            # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
+            began = replace(began, history=Given.read_messages(await held.conversation()))
+        # A run that goes on is the one that it was, whatever its starter knew of it.
+        self._context = replace(context, session=session, message=text_of(began.message))
+        return began

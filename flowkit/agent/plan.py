@@ -1,0 +1,79 @@
+"""What an agent is made of, and what one run of it begins with."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+from flowkit.agent.outputs import Output
+from flowkit.cache import Cache
+from flowkit.codec import JSON
+from flowkit.context import Context
+from flowkit.executor import Decision
+from flowkit.journal import Journal
+from flowkit.messages import Content, Message, UserMessage, message_from_json
+from flowkit.models.base import Model, ToolChoice
+from flowkit.references import ToolCall
+from flowkit.runs.limits import Limits
+from flowkit.tools.toolsets import Toolset
+
+OutputT = TypeVar("OutputT")
+Instructions = str | Callable[[Context[Any]], str | Awaitable[str]]
+"""What stands before the conversation in every request, or a function that makes it for each."""
+Prefetch = Sequence[ToolCall] | Callable[[Context[Any], str], Sequence[ToolCall] | Awaitable[Sequence[ToolCall]]]
+"""Reads that start beside the first request, or a function of context and message that gives them."""
+BeforeRequest = Callable[[tuple[Message, ...], Context[Any]], Sequence[Message] | Awaitable[Sequence[Message]]]
+"""Gives the messages that a request carries; the run's own history stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlan(Generic[OutputT]):
+    """All that a run is given and doesn't change."""
+
+    name: str
+    model: Model
+    tools: Toolset
+    output: Output[OutputT]
+    instructions: Instructions = ""
+    prefetch: Prefetch = ()
+    limits: Limits = field(default_factory=Limits)
+    cache: Cache | None = None
+    journal: Journal | None = None
+    allow_changed: bool = False
+    early: bool = True
+    references: bool = False
+    think_tags: bool = False
+    tool_choice: ToolChoice = "auto"
+    before_request: BeforeRequest | None = None
+    attempts: int = 3
+    output_attempts: int = 3
+    slots: int | Mapping[str, int] = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What one run begins with, besides its context."""
+
+    message: str | tuple[Content, ...] | None = None
+    history: tuple[Message, ...] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+
+    def to_json(self) -> JSON:
+        """The form in the journal; decisions are its own."""
+        said = None if self.message is None else UserMessage(self.message).to_json()
+        return {"message": said, "history": [message.to_json() for message in self.history]}
+
+    @classmethod
+    def from_json(cls, data: JSON) -> "Given":
+        """What `to_json` wrote."""
+        fields = cast(Mapping[str, JSON], data)
+        said = fields.get("message")
+        message = message_from_json(said) if isinstance(said, dict) else None
+        return cls(
+            message=message.content if isinstance(message, UserMessage) else None,
+            history=cls.read_messages(cast(Sequence[JSON], fields.get("history", []))),
+        )
+
+    @staticmethod
+    def read_messages(data: Sequence[JSON]) -> tuple[Message, ...]:
+        """Messages from their JSON."""
+        return tuple(message_from_json(cast(Mapping[str, JSON], message)) for message in data)

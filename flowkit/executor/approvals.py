@@ -1,0 +1,173 @@
+"""The gate at which a person decides: who is asked, what the journal knows of it, and what a decision changes."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from flowkit import events
+from flowkit.codec import JSON
+from flowkit.errors import ToolArgumentsError
+from flowkit.events import EventLog
+from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.outcomes import Approve, Decision, Deny
+from flowkit.executor.plan import Plan
+from flowkit.executor.settling import Settler
+from flowkit.executor.table import Table
+from flowkit.journal import Decision as RecordedDecision
+from flowkit.journal import RunJournal
+from flowkit.masking import MASK, unmask
+from flowkit.references import Reference, ToolCall, find_references, substitute
+
+
+class Approval:
+    """Lets a call on when nobody has to decide on it, or somebody has approved it."""
+
+    def __init__(self, table: Table, log: EventLog, settler: Settler, journal: RunJournal | None) -> None:
+        self._table = table
+        self._log = log
+        self._settler = settler
+        self._journal = journal
+
+    def applies(self, plan: Plan) -> bool:
+        """Whether calls of this tool come by here."""
+        return bool(plan.approval)
+
+    def enter(self, entry: Entry) -> bool:
+        """Let it on, or ask: first the tool's rule, then a person."""
+        assert entry.plan is not None
+        more = entry.more
+        if more.decision is not None:
+            return True  # one that was denied has ended
+        if callable(entry.plan.approval):
+            if more.asks_person is None:
+                # A rule is its author's code: it gets a task, and a failure of its own fails the call alone.
+                entry.phase = Phase.APPROVAL
+                self._table.apart.append(entry)
+                return False
+            if not more.asks_person:
+                return True
+        self._ask(entry)
+        return False
+
+    def _ask(self, entry: Entry) -> None:
+        caller = _find_write_around(entry)
+        if caller is not None:
+            # A run stops while a person thinks, and a write that was stopped in the middle must not start again.
+            self._settler.end(
+                entry,
+                "failed",
+                error=f"a person has to decide on it, and {caller.node.name!r}, a write that has begun, can't wait for that",
+            )
+            return
+        entry.phase = Phase.APPROVAL
+        shown = dict(self._table.show_call(entry).arguments)
+        self._table.pending[entry.id] = entry
+        self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
+        self._log.note(events.CallWaiting, entry.id, "approval")
+        if self._journal is None:
+            self._settler.look_for_stuck()
+        else:
+            self._table.asking.add(entry.id)
+            self._table.errands.append(self._ask_journal(entry, cast(JSON, shown), self._journal))
+
+    async def _ask_journal(self, entry: Entry, shown: JSON, journal: RunJournal) -> None:
+        """Write down that a person has to decide; one may have decided already, in another process."""
+        decided = await journal.ask(entry.id, name=entry.node.name, arguments=shown)
+        self._table.asking.discard(entry.id)
+        if entry.id not in self._table.pending:
+            return
+        if decided is None:
+            self._settler.look_for_stuck()
+        else:
+            try:
+                self._apply(entry, read_decision(decided))
+            except ToolArgumentsError as refused:
+                # Whoever decided in another process had no tool to check the arguments with.
+                await journal.ask(entry.id, name=entry.node.name, arguments=shown, anew=True)
+                self._log.note(events.CallProgress, entry.id, 0, None, f"the decision can't be carried out: {refused}")
+                self._settler.look_for_stuck()
+
+    def decide(self, call_id: str, decision: Decision) -> None:
+        """Carry out what a person says about a call that waits for approval, and write it down.
+
+        Raises `KeyError` when it doesn't wait, and `ToolArgumentsError` for other arguments that the tool doesn't
+        take; then it still waits.
+        """
+        self._apply(self._table.pending[call_id], decision)
+        if self._journal is not None:
+            approved = isinstance(decision, Approve)
+            reason = "" if isinstance(decision, Approve) else decision.reason
+            arguments = (
+                None if not isinstance(decision, Approve) or decision.arguments is None else dict(decision.arguments)
+            )
+            self._table.errands.append(
+                self._journal.decide(
+                    call_id, approved=approved, by=decision.by, reason=reason, arguments=cast(JSON, arguments)
+                )
+            )
+
+    def _apply(self, entry: Entry, decision: Decision) -> None:
+        match decision:
+            case Approve(arguments=arguments, by=by):
+                shown: JSON = None
+                if arguments is not None:
+                    self._change_arguments(entry, arguments)
+                    shown = cast(JSON, dict(self._table.show_call(entry).arguments))
+                del self._table.pending[entry.id]
+                entry.more.decision = decision if shown is None else Approve(cast("Mapping[str, object]", shown), by)
+                self._log.note(events.ApprovalDecided, entry.id, True, "", by, shown)
+                self._settler.let_go_on(entry)
+            case Deny(reason=reason, by=by):
+                del self._table.pending[entry.id]
+                entry.more.decision = decision
+                self._log.note(events.ApprovalDecided, entry.id, False, reason, by)
+                self._settler.end(entry, "denied", error=reason)
+
+    def _change_arguments(self, entry: Entry, arguments: Mapping[str, object]) -> None:
+        assert entry.plan is not None
+        plan = entry.plan
+        bound: Mapping[str, object] = entry.bound or {}
+        needed = {
+            name: self._table.value(value)
+            for name, value in bound.items()
+            if isinstance(value, Reference) and name in plan.needs
+        }
+        if plan.tool.secrets:
+            arguments = self._unmask(entry, plan, arguments)
+        entry.arguments = plan.tool.validate(arguments, needed)
+        entry.node = ToolCall(entry.id, entry.node.name, arguments)
+
+    def _unmask(self, entry: Entry, plan: Plan, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """Put back what the masks of a decision stand for: a person saw no more of it."""
+        before: Mapping[str, object] = cast(ToolCall, entry.node).arguments
+        if find_references(before):
+            before = cast("Mapping[str, object]", substitute(before, self._table.value))
+        secrets = plan.tool.secrets
+        shown = secrets.mask(before)
+        unmasked: dict[str, object] = {}
+        for name, value in arguments.items():
+            try:
+                is_touched = secrets.touch(name)
+                unmasked[name] = unmask(value, before.get(name), shown.get(name)) if is_touched else value
+            except ValueError as error:
+                raise ToolArgumentsError(plan.tool.name, [f"{name!r}: the mask {MASK!r} {error}"]) from None
+        return unmasked
+
+
+def read_decision(decided: RecordedDecision) -> Decision:
+    """A decision as the journal keeps it."""
+    if not decided.approved:
+        return Deny(decided.reason, decided.by)
+    arguments = decided.arguments
+    return Approve(arguments if isinstance(arguments, dict) else None, decided.by)
+
+
+def _find_write_around(entry: Entry) -> Entry | None:
+    """The write that has begun and that this call is a part of."""
+    around = entry.parent
+    while around is not None and not (around.phase == Phase.RUNNING and _is_write(around)):
+        around = around.parent
+    return around
+
+
+def _is_write(entry: Entry) -> bool:
+    return entry.plan is not None and entry.plan.tool.effect == "write"

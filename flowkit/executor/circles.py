@@ -1,0 +1,53 @@
+"""Circles of waiting that only a running graph can have: a call that waits for its own maker."""
+
+from collections.abc import Iterator
+
+from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.table import Table
+from flowkit.graph import find_own_references, get_after
+
+
+def find_circle(table: Table, entry: Entry) -> list[str]:
+    """The circle in which a call that was made by a running one waits for its own maker; empty when there is none.
+
+    Edges can make none, since a node refers only to earlier ones. But a maker waits for what it made, and that may
+    queue behind it on a resource, or join an equal call that waits for the maker.
+    """
+    if entry.parent is None:
+        return []
+    above = set[str]()
+    parent: Entry | None = entry.parent
+    while parent is not None:
+        above.add(parent.id)
+        parent = parent.parent
+    came_from: dict[str, str] = {entry.id: ""}
+    stack = [entry]
+    while stack:
+        current = stack.pop()
+        for other in _waits_on(table, current):
+            if other.id in above:
+                path = [other.id, current.id]
+                while (before := came_from[path[-1]]) != "":
+                    path.append(before)
+                return path[::-1]
+            if other.id not in came_from:
+                came_from[other.id] = current.id
+                stack.append(other)
+    return []
+
+
+def _waits_on(table: Table, entry: Entry) -> Iterator[Entry]:
+    entries = table.entries
+    if entry.phase == Phase.NEEDS:
+        names = [reference.call_id for reference in find_own_references(entry.node)]
+        for name in (*names, *get_after(entry.node)):
+            if not entries[name].has_ended:
+                yield entries[name]
+    elif entry.phase == Phase.RESOURCE and entry.extra is not None and entry.extra.ticket is not None:
+        yield from (entries[ticket.owner] for ticket in entry.extra.ticket.blockers)
+    elif entry.phase == Phase.FLIGHT and entry.key is not None:
+        leader = table.shared.get(entry.key)
+        if leader is not None and leader is not entry:
+            yield leader
+    elif entry.phase == Phase.RUNNING and entry.extra is not None:
+        yield from (child for child in entry.extra.children if not child.has_ended)

@@ -1,0 +1,237 @@
+"""The gates of a call, in the order in which it takes them, and the one loop that lets calls through."""
+
+from collections import deque
+from typing import Protocol
+
+from flowkit import events
+from flowkit.errors import CycleError
+from flowkit.events import EventLog
+from flowkit.executor.approvals import Approval, read_decision
+from flowkit.executor.circles import find_circle
+from flowkit.executor.controls import Controls
+from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.intake import Intake
+from flowkit.executor.outcomes import Approve
+from flowkit.executor.plan import Plan
+from flowkit.executor.settling import Settler
+from flowkit.executor.sharing import Share
+from flowkit.executor.slots import Slots, SlotWaiter
+from flowkit.executor.table import Past, Table
+from flowkit.graph import ModelStep
+from flowkit.journal import RunJournal
+from flowkit.references import ToolCall
+
+
+class Gate(Protocol):
+    """What a call of some tools has to pass before it runs."""
+
+    def applies(self, plan: Plan) -> bool:
+        """Whether calls of this tool come by here; asked once for each tool."""
+        ...
+
+    def enter(self, entry: Entry) -> bool:
+        """Let it on (True), or make it wait or end. One that waited is asked again, since things may have changed."""
+        ...
+
+
+class Remembered:
+    """Ends what ended before: in the run that this one goes on with, or in an earlier process."""
+
+    def __init__(self, settler: Settler, journal: RunJournal | None, past: Past) -> None:
+        self._settler = settler
+        self._journal = journal
+        self._past = past
+
+    def applies(self, plan: Plan) -> bool:
+        return plan.remembers
+
+    def enter(self, entry: Entry) -> bool:
+        if entry.is_holder:
+            return True  # its body's nodes are looked up one by one
+        ended, decision = self._past.get(entry.id), None
+        if ended is not None:
+            decision = ended.decision
+        elif self._journal is not None:
+            ended = self._journal.lookup(entry.id)
+            approval = self._journal.approvals.get(entry.id)
+            if approval is not None and approval.decision is not None:
+                decision = read_decision(approval.decision)
+        if ended is None or ended.state not in ("finished", "failed"):
+            return True
+        entry.source, entry.attempt, entry.value = "journal", ended.attempt, ended.value
+        if decision is not None:
+            entry.more.decision = decision
+            if isinstance(decision, Approve) and decision.arguments is not None:
+                entry.node = ToolCall(entry.id, entry.node.name, decision.arguments)
+        self._settler.end(entry, ended.state, error=ended.error)
+        return False
+
+
+class Resolved:
+    """Puts in the values that its references point to."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def applies(self, plan: Plan) -> bool:
+        return True
+
+    def enter(self, entry: Entry) -> bool:
+        return self._intake.resolve(entry)
+
+
+class Resource:
+    """Lets a call on when nobody before it reads or writes what it touches."""
+
+    def __init__(self, table: Table, log: EventLog, settler: Settler) -> None:
+        self._table = table
+        self._log = log
+        self._settler = settler
+
+    def applies(self, plan: Plan) -> bool:
+        return plan.touches
+
+    def enter(self, entry: Entry) -> bool:
+        ticket = entry.more.ticket
+        assert ticket is not None
+        assert entry.plan is not None
+        assert entry.arguments is not None
+        for freed in self._table.resources.narrow(ticket, entry.plan.accesses(entry.arguments)):
+            if freed is not ticket:
+                self._settler.free(freed)
+        if not ticket.blockers:
+            ticket.has_started = True
+            return True
+        entry.phase = Phase.RESOURCE
+        circle = find_circle(self._table, entry)
+        if circle:
+            self._settler.end(entry, "failed", error=f"not run: {CycleError(circle)}")
+            return False
+        names = tuple(name for name, _ in ticket.accesses)
+        self._log.note(events.CallWaiting, entry.id, "resource", names)
+        if self._table.pending:
+            self._settler.look_for_stuck()
+        return False
+
+
+class Opened:
+    """Where a control's way ends: its body is opened. A step that asks a model goes on to a slot."""
+
+    def __init__(self, log: EventLog, controls: Controls) -> None:
+        self._log = log
+        self._controls = controls
+
+    def applies(self, plan: Plan) -> bool:
+        return False
+
+    def enter(self, entry: Entry) -> bool:
+        node = entry.node
+        if isinstance(node, ModelStep):
+            if node.timeout_s is not None:
+                entry.more.timeout_s = node.timeout_s
+            return True
+        entry.phase = Phase.RUNNING
+        entry.attempt = 1
+        entry.started_s = self._log.note(events.CallStarted, entry.id)
+        self._controls.begin(entry)
+        return False
+
+
+class Gates:
+    """Takes the table's moves: lets those through that may go on, and those behind who has ended."""
+
+    def __init__(
+        self,
+        table: Table,
+        log: EventLog,
+        settler: Settler,
+        slots: Slots[Entry | SlotWaiter],
+        *,
+        remembered: Remembered,
+        resolved: Resolved,
+        approval: Approval,
+        resource: Resource,
+        share: Share,
+        opened: Opened,
+        fail_fast: bool,
+    ) -> None:
+        self._table = table
+        self._moves: deque[Entry] = table.moves
+        self._ready: deque[Entry] = table.ready
+        self._log = log
+        self._settler = settler
+        self._slots = slots
+        self._fail_fast = fail_fast
+        self._is_draining = False
+        # The order in which a call takes what it needs. Everybody takes it in this order, so nobody holds what
+        # another waits for while it waits for what that one holds.
+        self._order: tuple[Gate, ...] = (
+            # First, since what has happened happens no more, and takes nothing.
+            remembered,
+            # Before a person is asked, who has to see the values; and resources are named by them.
+            resolved,
+            # Before the resources: a person thinks for days, and would keep all others from them.
+            approval,
+            # Before the result is looked up: the writes before it may end what the cache has.
+            resource,
+            # Last: who waits for an equal call or finds a result needs no slot. Then comes the slot, in `_advance`.
+            share,
+        )
+        self._for_controls: tuple[Gate, ...] = (remembered, opened) if table.remembers else (opened,)
+        self._of_tools: dict[Plan, tuple[Gate, ...]] = {}
+        self._of_tools_with_references: dict[Plan, tuple[Gate, ...]] = {}
+        self._resolved = resolved
+
+    def drain(self) -> None:
+        """Take moves until there are none. It never nests: a chain may be a million long."""
+        moves = self._moves
+        if self._is_draining or not moves:
+            return
+        self._is_draining = True
+        try:
+            while moves:
+                entry = moves.popleft()
+                if entry.phase < Phase.ENDED:
+                    self._advance(entry)
+                    continue
+                self._settler.pass_on(entry)
+                if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
+                    self.cancel_all(f"{entry.id} failed")
+        finally:
+            self._is_draining = False
+
+    def cancel_all(self, reason: str) -> None:
+        """Stop everything that hasn't ended; who only waited for one that is cancelled is skipped for that reason."""
+        for entry in list(self._table.entries.values()):
+            if entry.phase < Phase.ENDED or entry.sealed_s is None:
+                self._settler.cancel(entry, reason)
+                self.drain()
+
+    def _advance(self, entry: Entry) -> None:
+        """Take an entry through what is left of its gates, and to its slot."""
+        plan = entry.plan
+        if plan is None:
+            gates = self._for_controls
+        else:
+            known = self._of_tools if entry.bound is None else self._of_tools_with_references
+            if plan not in known:
+                self._choose(plan)
+            gates = known[plan]
+        if gates:
+            first = 0 if entry.extra is None else entry.extra.gate
+            for place in range(first, len(gates)):
+                if not gates[place].enter(entry):
+                    if place and entry.phase < Phase.ENDED:
+                        entry.more.gate = place
+                    return
+        entry.phase = Phase.SLOT
+        if self._slots.take(entry, entry.slot):
+            self._ready.append(entry)
+        else:
+            self._log.note(events.CallWaiting, entry.id, "slot")
+
+    def _choose(self, plan: Plan) -> None:
+        """The gates of a tool: none, for one that changes something and declares nothing else."""
+        chosen = tuple(gate for gate in self._order if gate.applies(plan))
+        self._of_tools_with_references[plan] = chosen
+        self._of_tools[plan] = tuple(gate for gate in chosen if gate is not self._resolved)

@@ -1,0 +1,353 @@
+"""From a node that is put in to where nothing is left to wait for: its edges, its entry, and the values of its references.
+
+A node comes in by `add` (or, announced first, by what `Executor` offers): its edges are found, then its entry is
+opened, then it is placed. It is due when its count of what it waits for is zero; then it stands in the table's `moves`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn, cast
+
+from flowkit import events
+from flowkit.codec import JSON
+from flowkit.errors import GraphError, ToolArgumentsError, ToolError
+from flowkit.events import EventLog
+from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.resources import Ticket
+from flowkit.executor.settling import Settler, is_met
+from flowkit.executor.table import Table
+from flowkit.graph import Control, Node, Step, find_own_references, get_after
+from flowkit.references import (
+    SCALARS,
+    Path,
+    Reference,
+    ToolCall,
+    find_open,
+    find_references,
+    format_pointer,
+    substitute,
+)
+from flowkit.schema_paths import find_mismatch, find_subschemas
+
+Edges = tuple[list[Reference], list[Entry], tuple[str, ...]]
+"""A node's references; the entry that each points to, and after them those it must only come after; the arguments that
+hold references."""
+
+LookAtReference = Callable[[ToolCall, Reference, JSON], None]
+
+
+class Intake:
+    """Puts nodes in, and lets those go on that wait for no other."""
+
+    def __init__(self, table: Table, log: EventLog, settler: Settler, look: LookAtReference | None) -> None:
+        self._table = table
+        self._entries = table.entries
+        self._moves = table.moves
+        self._log = log
+        self._settler = settler
+        self._look = look
+        self._count = 0
+        self._is_closed = False
+        self._mismatches: dict[tuple[AnyTool, Path, AnyTool, str], str | None] = {}
+
+    def close(self) -> None:
+        """Take no more nodes."""
+        self._is_closed = True
+
+    def add(self, node: Node, *, parent: Entry | None = None, early: bool = False, sealed: bool = True) -> Entry:
+        """Put a node into the graph, and what its tool needs before it.
+
+        Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
+        """
+        edges = self.find_edges(node)
+        entry = self.open(node, parent)
+        if isinstance(node, ToolCall):
+            self.place(entry, node, edges, early=early, sealed=sealed)
+        else:
+            self._place_control(entry, node, edges)
+        return entry
+
+    def add_made(self, tool: AnyTool, made: ToolCall, caller: Entry) -> Entry:
+        """Put in a call that a running tool makes, under the caller's name and the tool's."""
+        call = ToolCall(self._name_call(caller, tool.name), made.name, made.arguments)
+        edges = self.find_edges(call)
+        entry = self.open(call, caller, Plan(tool, remembers=self._table.remembers))
+        self.place(entry, call, edges, early=False, sealed=True)
+        return entry
+
+    def _name_call(self, caller: Entry, tool: str) -> str:
+        """An id for one more call of this tool; a need of the caller, or an early run of it, may have taken the first."""
+        counts = caller.more.counts = caller.more.counts or {}
+        while True:
+            counts[tool] = counts.get(tool, 0) + 1
+            name = f"{caller.id}/{tool}" if counts[tool] == 1 else f"{caller.id}/{tool}_{counts[tool]}"
+            if name not in self._entries:
+                return name
+
+    def provide(self, node_id: str, value: JSON) -> None:
+        """Let nodes refer to a value from outside, such as a recipe's inputs."""
+        if node_id in self._entries:
+            raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
+        entry = Entry(node_id, ToolCall(node_id, ""), None, None, 0)
+        entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
+        self._entries[node_id] = entry
+
+    def skip_node(self, node: Node, because: str, parent: Entry) -> None:
+        """Put in a node of a branch that isn't taken: it is told of, and never runs."""
+        entry = self.open(node, parent)
+        entry.more.because = because
+        entry.sealed_s = self._log.now()
+        self._settler.end(entry, "skipped", error=f"not run: {because}")
+
+    def find_edges(self, node: Node) -> Edges:
+        """Find what a node waits for, and by which of its arguments.
+
+        Raises `GraphError` for a reference to what isn't there.
+        """
+        if isinstance(node, ToolCall):
+            references, open_names = find_open(node.arguments)
+        else:
+            references, open_names = find_own_references(node), ()
+        entries = self._entries
+        producers: list[Entry] = []
+        for reference in references:
+            producer = entries.get(reference.call_id)
+            if producer is None:
+                _refuse_reference(node, reference.call_id)
+            producers.append(producer)
+        if type(node) is not ToolCall:
+            for name in get_after(node):
+                producer = entries.get(name)
+                if producer is None:
+                    _refuse_reference(node, name)
+                producers.append(producer)
+        if node.id in entries and entries[node.id] in producers:
+            _refuse_reference(node, node.id)
+        return references, producers, open_names
+
+    def open(self, node: Node, parent: Entry | None, plan: Plan | None = None) -> Entry:
+        """Make a new entry, and tell of it."""
+        node_id = node.id
+        if self._is_closed:
+            raise GraphError(f"{node_id!r}: this executor is closed")
+        before = self._entries.get(node_id)
+        if before is not None and before.state != "void":
+            raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
+        if plan is None and isinstance(node, ToolCall):
+            plan = self._table.plan(node.name, parent)
+        self._count += 1
+        entry = Entry(node_id, node, plan, parent, self._count)
+        if parent is not None:
+            parent.more.add_child(entry)
+        self._entries[node_id] = entry
+        self._log.note(events.CallNew, node_id, node.name, None if parent is None else parent.id)
+        return entry
+
+    def open_again(self, call: ToolCall) -> Entry:
+        """The entry that was announced for this call, or a new one."""
+        entry = self._entries.get(call.id)
+        return self.open(call, None) if entry is None or entry.state == "void" else entry
+
+    def start_anew(self, entry: Entry) -> Entry:
+        """Put the same call in its place, as if it were only announced; its early run, with its needs, is forgotten.
+
+        The calls that its tool made stay, and end with it.
+        """
+        fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
+        self._entries[entry.id] = fresh
+        fresh.dependents, entry.dependents = entry.dependents, None
+        for child in self._table.children(entry):
+            if child.sealed_s is not None:
+                continue
+            self._settler.drop(child)
+            again = Entry(child.id, child.node, child.plan, fresh, child.order)
+            fresh.more.add_child(again)
+            self._entries[child.id] = again
+        self._settler.drop(entry)
+        return fresh
+
+    def place(self, entry: Entry, call: ToolCall, edges: Edges, *, early: bool, sealed: bool) -> None:
+        """Take the arguments, put in what the tool needs, and count what the call waits for."""
+        entry.node = call
+        entry.early = early
+        plan = entry.plan
+        if sealed:
+            self._settler.tell_sealed(entry, call)
+        if plan is None:
+            self._settler.end(entry, "failed", error=f"there is no tool {call.name!r}")
+            return
+        if isinstance(call, Step):
+            _take_options(entry, call)
+        _, producers, open_names = edges
+        try:
+            if plan.needs:
+                self._bind(entry, call, plan, edges)
+                producers = self._place_needs(entry, call, plan, early=early, sealed=sealed)
+            elif open_names:
+                self._bind(entry, call, plan, edges)
+            else:
+                entry.arguments = plan.tool.validate(call.arguments)
+        except ToolError as error:
+            self._settler.end(entry, "failed", error=str(error))
+            return
+        if plan.touches:
+            self._take_ticket(entry, plan)
+        self._wait_for(entry, producers)
+
+    def _place_control(self, entry: Entry, node: Control, edges: Edges) -> None:
+        entry.sealed_s = self._log.note(events.CallSealed, entry.id, {})
+        if node.after:
+            entry.more.after = frozenset(node.after)
+        _, producers, _ = edges
+        self._wait_for(entry, producers)
+
+    def _take_ticket(self, entry: Entry, plan: Plan) -> None:
+        """Queue on the resources of the call, or of what it may turn out to touch.
+
+        Now, and not when its values are there: a later call whose values come sooner must not overtake it.
+        """
+        known = entry.bound if entry.arguments is None else entry.arguments
+        top = entry
+        while top.parent is not None:
+            top = top.parent
+        # A root stands behind all that it made, and before the next root.
+        position = (top.order, entry.order if entry is not top else float("inf"))
+        ticket = entry.more.ticket = Ticket(entry.id, position, plan.accesses(known or {}))
+        self._table.resources.enter(ticket)
+
+    def _bind(self, entry: Entry, call: ToolCall, plan: Plan, edges: Edges) -> None:
+        """Check what can be checked before the values of the references are there."""
+        references, producers, open_names = edges
+        plan.tool.check(call.arguments, open_names)
+        entry.bound = call.arguments
+        for reference, producer in zip(references, producers, strict=False):
+            if reference.path:
+                _check_path(reference, producer)
+        for name in open_names:
+            value = call.arguments[name]
+            if type(value) is Reference:
+                self._check_type(plan, name, value)
+
+    def _place_needs(self, entry: Entry, call: ToolCall, plan: Plan, *, early: bool, sealed: bool) -> list[Entry]:
+        """Put in what the tool needs; all the entries that the call waits for then."""
+        *needed, bound = plan.tool.expand(call)
+        for place, need in enumerate(needed, 1):
+            child = self._open_need(entry, need, plan)
+            # It counts as made just before the call that needs it.
+            child.order = entry.order - 1 + place / (len(needed) + 1)
+            self.place(child, need, self.find_edges(need), early=early, sealed=sealed)
+        entry.bound = bound.arguments
+        names = [reference.call_id for reference in find_references(bound.arguments)]
+        return [self._entries[name] for name in (*names, *get_after(call))]
+
+    def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
+        """The entry of what a call needs; an early run with other arguments may have opened it before."""
+        child = self._entries.get(need.id)
+        if child is not None and child.phase == Phase.NEW and child.parent is entry:
+            return child
+        return self.open(need, entry, self._plan_need(plan, need.name))
+
+    def _plan_need(self, plan: Plan, name: str) -> Plan | None:
+        tool = plan.tool.needed_tools.get(name)
+        known = self._table.plan(name)
+        if tool is None or (known is not None and known.tool is tool):
+            return known
+        return Plan(tool, remembers=self._table.remembers)
+
+    def _check_type(self, plan: Plan, parameter: str, reference: Reference) -> None:
+        """Whether what a reference points to can be this parameter, by the schemas of both tools."""
+        producer = self._entries[reference.call_id].plan
+        if producer is None:
+            return
+        # Asked once for each pair of places: a thousand equal steps have equal schemas.
+        key = (producer.tool, reference.path, plan.tool, parameter)
+        if key not in self._mismatches:
+            result = producer.tool.result_schema
+            self._mismatches[key] = (
+                None if result is None else find_mismatch(result, reference.path, plan.tool.parameters, parameter)
+            )
+        mismatch = self._mismatches[key]
+        if mismatch is not None:
+            what = (
+                f"{producer.tool.name!r} at {format_pointer(reference.path)}"
+                if reference.path
+                else repr(producer.tool.name)
+            )
+            raise ToolArgumentsError(plan.tool.name, [f"{parameter!r}: {what} {mismatch}"])
+
+    def _wait_for(self, entry: Entry, producers: Sequence[Entry]) -> None:
+        """Count the calls that it waits for; it is due at once when there are none."""
+        if producers:
+            unmet: list[str] = []
+            for producer in producers if len(producers) == 1 else dict.fromkeys(producers):
+                if producer.state is None or (producer.sealed_s is None and _is_held_back(entry, producer)):
+                    unmet.append(producer.id)
+                    # One that is skipped below stays in the list: who has ended isn't counted down.
+                    if producer.dependents is None:
+                        producer.dependents = [entry]
+                    else:
+                        producer.dependents.append(entry)
+                elif not is_met(entry, producer):
+                    self._settler.skip(entry, producer)
+                    return
+            if unmet:
+                entry.missing = len(unmet)
+                entry.phase = Phase.NEEDS
+                self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
+                if self._table.pending:
+                    self._settler.look_for_stuck()
+                return
+        entry.phase = Phase.DUE
+        self._moves.append(entry)
+
+    def resolve(self, entry: Entry) -> bool:
+        """Put the values of its references in, and validate them; if that fails, end the call and return False."""
+        bound, plan = entry.bound, entry.plan
+        assert bound is not None
+        assert plan is not None
+        replace = self._table.value if self._look is None else partial(self._show_reference, self._look, entry)
+        try:
+            values: dict[str, object] = {}
+            for name, value in bound.items():
+                values[name] = value if type(value) in SCALARS else substitute(value, replace)
+            if plan.needs:
+                needed = {name: value for name, value in values.items() if name in plan.needs}
+                given = {name: value for name, value in values.items() if name not in plan.needs}
+                entry.arguments = plan.tool.validate(given, needed)
+            else:
+                entry.arguments = plan.tool.validate(values)
+        except ToolError as error:
+            self._settler.end(entry, "failed", error=f"not run: {error}")
+            return False
+        return True
+
+    def _show_reference(self, look: LookAtReference, entry: Entry, reference: Reference) -> JSON:
+        value = self._table.value(reference)
+        look(cast(ToolCall, entry.node), reference, value)
+        return value
+
+
+def _refuse_reference(node: Node, name: str) -> NoReturn:
+    if name == node.id:
+        raise GraphError(f"{node.id!r} refers to itself")
+    raise GraphError(f"{node.id!r} refers to {name!r}, which isn't there before it")
+
+
+def _take_options(entry: Entry, step: Step) -> None:
+    if step.timeout_s is not None or step.retries is not None or step.optional or step.after:
+        more = entry.more
+        more.timeout_s, more.retries, more.optional = step.timeout_s, step.retries, step.optional
+        more.after = frozenset(step.after)
+
+
+def _check_path(reference: Reference, producer: Entry) -> None:
+    """Whether the path can be in what the other call's tool says it gives."""
+    schema = None if producer.plan is None else producer.plan.tool.result_schema
+    if schema is not None:
+        find_subschemas(schema, reference.path, producer.node.name)
+
+
+def _is_held_back(entry: Entry, producer: Entry) -> bool:
+    """Whether a sealed call asks for the result of an early run whose arguments may still turn out otherwise."""
+    return producer.state != "void" and entry.sealed_s is not None

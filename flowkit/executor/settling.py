@@ -1,0 +1,339 @@
+"""How entries end: with one outcome each, told once. What that lets go on is written down, never called."""
+
+import asyncio
+from collections.abc import Container
+from typing import cast
+
+from flowkit import events
+from flowkit.events import EventLog
+from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.outcomes import State
+from flowkit.executor.resources import Ticket
+from flowkit.executor.table import Table
+from flowkit.graph import ModelStep
+from flowkit.journal import RunJournal
+from flowkit.masking import NO_SECRETS, mask_text, show_note
+from flowkit.references import ToolCall
+
+_SAID = {
+    "failed": "failed",
+    "skipped": "did not run",
+    "denied": "a person denied",
+    "cancelled": "was cancelled",
+    "void": "was never complete",
+    "in_doubt": "may or may not have happened",
+    "finished": "finished",
+}
+
+
+class Settler:
+    """Ends entries, and writes into the table's `moves` who has ended and who may go on."""
+
+    def __init__(self, table: Table, log: EventLog, journal: RunJournal | None, *, fail_fast: bool) -> None:
+        self._table = table
+        self._entries = table.entries
+        self._moves = table.moves
+        self._log = log
+        self._journal = journal
+        self._fail_fast = fail_fast
+        self._is_looking = False
+
+    def end(self, entry: Entry, state: State, *, error: str | None = None, failure: Failure | None = None) -> None:
+        """Record the one outcome of an entry, and report it if its call is sealed."""
+        entry.phase = Phase.ENDED
+        entry.state = state
+        entry.error = error
+        if state != "finished":
+            entry.value = None
+        # Nobody needs them any more, and a million of them would be in the garbage collector's way.
+        entry.arguments = entry.bound = None
+        if entry.started_s is not None and self._table.shared:
+            self._end_sharing(entry)
+        if entry.sealed_s is not None:
+            self._tell(entry)
+        else:
+            entry.ended_s = self._log.now()
+            note = show_note(entry.value) if state == "finished" else str(error)
+            self._log.note(events.CallProgress, entry.id, 1, 1, note)
+        if entry.extra is not None:
+            self.leave(entry, failure)
+        elif entry.dependents is None and not self._fail_fast:
+            return  # nobody waits for it
+        self._have_passed_on(entry)
+
+    def settle(self, entry: Entry, failure: Failure | None) -> None:
+        """Record how a call went that ran."""
+        if entry.phase >= Phase.ENDED:
+            # Voided, or dropped for other arguments: only what it held is given back.
+            self.leave(entry, failure)
+        elif failure is None:
+            self.end(entry, "finished")
+        else:
+            self.end(entry, failure.state, error=failure.error, failure=failure)
+
+    def let_go_on(self, entry: Entry) -> None:
+        """Write down that nothing holds it back any more, as far as is known."""
+        entry.phase = Phase.DUE
+        self._moves.append(entry)
+
+    def _have_passed_on(self, entry: Entry) -> None:
+        if entry.extra is not None and entry.extra.on_end:
+            # Before all others that may go on: a control may stop them, or a tool make its next call before them.
+            self._moves.appendleft(entry)
+        else:
+            self._moves.append(entry)
+
+    def pass_on(self, entry: Entry) -> None:
+        """Let what waited for an ended entry go on, or skip it; harmless when that was done before."""
+        if entry.dependents is not None:
+            dependents, entry.dependents = entry.dependents, None
+            if entry.sealed_s is None and entry.state != "void":
+                dependents = self._hold_back(entry, dependents)
+            is_usable = entry.is_usable
+            for dependent in dependents:
+                dependent.missing -= 1
+                # It may have been skipped or cancelled meanwhile.
+                if not is_usable and not is_met(dependent, entry):
+                    if dependent.phase == Phase.NEEDS:
+                        self.skip(dependent, entry)
+                elif not dependent.missing and dependent.phase == Phase.NEEDS:
+                    dependent.phase = Phase.DUE
+                    self._moves.append(dependent)
+        extra = entry.extra
+        if extra is not None:
+            if extra.on_end and entry.is_told:
+                told, extra.on_end = extra.on_end, ()
+                for tell in told:
+                    tell(entry)
+                if self._table.pending:
+                    self.look_for_stuck()  # only now: a tool that waited for this call has to make its next one before
+            self._let_follow(entry)
+
+    def _hold_back(self, entry: Entry, dependents: list[Entry]) -> list[Entry]:
+        """Keep the sealed ones waiting for the seal of an early run: its arguments may still turn out otherwise.
+
+        One that isn't sealed itself goes on at once: it is a part of the same early run, such as the caller of a need,
+        and is stopped and forgotten with it when the arguments change. A sealed one would have told, or done, what
+        followed from arguments that the model never gave.
+        """
+        entry.dependents = [dependent for dependent in dependents if dependent.sealed_s is not None] or None
+        return [dependent for dependent in dependents if dependent.sealed_s is None]
+
+    def skip(self, entry: Entry, producer: Entry) -> None:
+        """End an entry that needs what has no result."""
+        because = producer.extra.because if producer.extra is not None else None
+        root = producer if because is None else self._entries[because]
+        entry.more.because = root.id
+        reason = f": {root.error}" if root.error else ""
+        self.end(
+            entry,
+            "skipped",
+            error=f"not run: it needs {root.node.name or root.id!r} ({root.id}), which {_SAID[root.state or 'failed']}{reason}",
+        )
+
+    def cancel(self, entry: Entry, reason: str = "") -> None:
+        """Stop a call, or drop it before it runs, with all that it made; nothing happens when it has ended."""
+        if entry.is_told:
+            return
+        if entry.has_ended or entry.phase == Phase.NEW:
+            self._become_void(entry, reason)
+        elif entry.worker is not None or (entry.phase == Phase.RUNNING and not entry.is_holder):
+            entry.ask_to_stop(reason or "cancelled")
+        else:
+            if self._table.pending.pop(entry.id, None) is not None:
+                entry.more.was_asked = True
+            self.end(entry, "cancelled", error=reason)
+        for child in self._table.children(entry):
+            self.cancel(child, reason)
+
+    def void(self, entry: Entry, reason: str) -> None:
+        """End a call that will never be sealed. What its early run found is kept for an equal call of this turn."""
+        if entry.sealed_s is not None or entry.state == "void":
+            return
+        for child in self._table.children(entry):
+            self.void(child, reason)
+        if Phase.FLIGHT <= entry.phase < Phase.ENDED:
+            entry.ask_to_stop(reason)
+        self._become_void(entry, reason)
+
+    def drop(self, entry: Entry) -> None:
+        """Stop an early run whose arguments weren't the final ones, and forget it."""
+        if not entry.has_ended:
+            entry.ask_to_stop("its arguments changed")
+            self.leave(entry)
+            entry.phase = Phase.DROPPED
+            _release_writes(entry)
+            self._let_follow(entry)
+
+    def _become_void(self, entry: Entry, reason: str) -> None:
+        shared = self._table.shared
+        if entry.key is not None and entry.state == "finished" and shared.get(entry.key) is entry:
+            kept = Entry(entry.id, entry.node, None, None, entry.order)
+            kept.phase, kept.state, kept.value, kept.ended_s = Phase.ENDED, "finished", entry.value, entry.ended_s
+            shared[entry.key] = kept
+        entry.phase, entry.state, entry.error, entry.value = Phase.ENDED, "void", reason, None
+        entry.sealed_s = None
+        self._tell(entry)
+        self.leave(entry)
+        _release_writes(entry)
+        self._have_passed_on(entry)
+
+    def leave(self, entry: Entry, failure: Failure | None = None) -> None:
+        """Give its place on resources to those behind it, as soon as nothing of it runs any more."""
+        if entry.extra is None or entry.extra.ticket is None:
+            return
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # Its call has ended, but its worker still writes: whoever is behind it must not see half of that.
+            failure.running.on_free.append(lambda: self.leave(entry))
+            return
+        ticket, entry.extra.ticket = entry.extra.ticket, None
+        if ticket.has_started:
+            self._end_sharing(entry)  # again: a worker may have gone on writing when its call had ended
+        for freed in self._table.resources.leave(ticket):
+            self.free(freed)
+
+    def free(self, ticket: Ticket) -> None:
+        """Let the call of a ticket that waits no more go on, if it had come to its resources."""
+        entry = self._entries[ticket.owner]
+        if entry.phase == Phase.RESOURCE and entry.more.ticket is ticket:
+            self.let_go_on(entry)
+
+    def _end_sharing(self, entry: Entry) -> None:
+        """Forget what was read before a write: it says nothing of what is there after it."""
+        if entry.plan is not None and not entry.plan.is_read:
+            self._table.shared.clear()
+
+    def _let_follow(self, entry: Entry) -> None:
+        """Let the equal calls that waited for its result take it; one of them runs when it has none."""
+        if entry.extra is None:
+            return
+        followers, entry.extra.followers = entry.extra.followers, ()
+        shared = self._table.shared
+        if entry.state not in ("finished", "failed") and entry.key is not None and shared.get(entry.key) is entry:
+            del shared[entry.key]
+        for follower in followers:
+            if not follower.has_ended:
+                self.let_go_on(follower)
+
+    def tell_sealed(self, entry: Entry, call: ToolCall) -> None:
+        """Report that a call's arguments are final."""
+        secrets = NO_SECRETS if entry.plan is None else entry.plan.tool.secrets
+        repaired = () if entry.extra is None else entry.extra.repaired
+        shown: object = call
+        if secrets:
+            shown = secrets.mask(call.arguments)
+            repaired = tuple(mask_text(line, secrets.find(call.arguments)) for line in repaired)
+        entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
+
+    def seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
+        """Let an early run stand: it, and what it needed, are as good as sealed from the start."""
+        for child in self._table.children(entry):
+            # A call that its tool made was sealed then; one that was cancelled is void.
+            if child.sealed_s is None and child.state != "void":
+                self.seal_early(child, ())
+        if repaired:
+            entry.more.repaired = repaired
+        self.tell_sealed(entry, cast(ToolCall, entry.node))
+        _release_writes(entry)
+        if entry.has_ended:
+            self._tell(entry)
+            self._have_passed_on(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        """Report how it ended to the log, to the journal and to whoever waits for it."""
+        note, node_id = self._log.note, entry.id
+        error = entry.error or ""
+        match entry.state:
+            case "finished":
+                told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
+            case "failed":
+                told_s = note(events.CallFailed, node_id, error, entry.ended_s)
+            case "skipped":
+                told_s = note(events.CallSkipped, node_id, entry.more.because or error)
+            case "denied":
+                told_s = note(events.CallDenied, node_id, error)
+            case "cancelled":
+                told_s = note(events.CallCancelled, node_id, error, entry.extra is not None and entry.extra.was_asked)
+            case "in_doubt":
+                told_s = note(events.CallInDoubt, node_id, error)
+            case "void" | None:
+                told_s = note(events.CallVoid, node_id, error)
+        if entry.ended_s is None:
+            entry.ended_s = told_s
+        if self._journal is not None and entry.source != "journal" and entry.state in ("finished", "failed"):
+            self._record_read(entry, self._journal)
+        for waiter in self._table.waiters:
+            waiter.left.discard(node_id)
+            if not waiter.left:
+                waiter.release()
+        if self._table.pending and (entry.extra is None or not entry.extra.on_end):
+            self.look_for_stuck()  # perhaps only those that wait for a person are left
+
+    def _record_read(self, entry: Entry, journal: RunJournal) -> None:
+        """Write reads, model steps and calls of unknown tools down when they are told; effects were before."""
+        is_recorded = isinstance(entry.node, (ModelStep, ToolCall)) if entry.plan is None else entry.plan.is_read
+        if not is_recorded:
+            return
+        assert entry.state is not None
+        self._table.errands.append(
+            journal.record(
+                entry.id,
+                state=entry.state,
+                value=entry.value,
+                error=entry.error,
+                effect="read",
+                attempt=max(1, entry.attempt),
+                tool=entry.node.name,
+            )
+        )
+
+    def look_for_stuck(self) -> None:
+        """Look soon for waiters that only a person holds up: a tool or a control may be about to make more calls."""
+        if self._table.waiters and not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_soon(self._release_stuck)
+
+    def _release_stuck(self) -> None:
+        """Let go of whoever waits only for calls that wait for a person."""
+        self._is_looking = False
+        # One that is still being looked up in the journal may have been decided in another process.
+        asking = self._table.asking
+        stack = [entry for entry in self._table.pending.values() if entry.id not in asking]
+        stuck = {entry.id for entry in stack}
+        while stack:
+            entry = stack.pop()
+            behind = list(entry.dependents or ())
+            if entry.extra is not None:
+                behind += entry.extra.followers
+                if entry.extra.ticket is not None:
+                    behind += [self._entries[ticket.owner] for ticket in entry.extra.ticket.followers]
+            above = entry.parent
+            if above is not None and above.phase == Phase.RUNNING and above.id not in stuck and _is_stuck(above, stuck):
+                behind.append(above)
+            for other in behind:
+                if other.id not in stuck and not other.has_ended:
+                    stuck.add(other.id)
+                    stack.append(other)
+        for waiter in self._table.waiters:
+            if stuck.issuperset(waiter.left):
+                waiter.release()
+
+
+def _release_writes(entry: Entry) -> None:
+    """Wake what waits for its seal: to start, or to learn that there will be none."""
+    if entry.extra is not None and entry.extra.on_seal:
+        told, entry.extra.on_seal = entry.extra.on_seal, ()
+        for tell in told:
+            tell()
+
+
+def is_met(entry: Entry, producer: Entry) -> bool:
+    """Whether an ended producer is all that `entry` asks of it: a value, or only its end."""
+    return producer.is_usable or (entry.extra is not None and producer.id in entry.extra.after)
+
+
+def _is_stuck(entry: Entry, stuck: Container[str]) -> bool:
+    """Whether all that it made and that hasn't ended is among these."""
+    # From the last on: those that were made first have most likely ended.
+    children = () if entry.extra is None else reversed(entry.extra.children)
+    return all(child.has_ended or child.id in stuck for child in children)

@@ -1,0 +1,128 @@
+"""The gate at which a read finds somebody else's result: the cache's, an equal call's of this turn, or a coming one."""
+
+from secrets import token_hex
+
+from flowkit import events
+from flowkit.cache import Cache, HitError
+from flowkit.errors import CycleError
+from flowkit.events import EventLog
+from flowkit.executor.circles import find_circle
+from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.plan import Plan
+from flowkit.executor.settling import Settler
+from flowkit.executor.table import Table
+from flowkit.identity import SCOPES, RunIdentity
+
+
+class Share:
+    """Lets a read on when it has to run itself; others of its key then share its result."""
+
+    def __init__(self, table: Table, log: EventLog, settler: Settler, cache: Cache, identity: RunIdentity) -> None:
+        self._table = table
+        self._log = log
+        self._settler = settler
+        self._cache = cache
+        # Results are shared among those of one identity; None where the run doesn't have it.
+        self._scope_keys = {scope: identity.scope_key(scope) for scope in SCOPES}
+        if not identity.can_be_joined:
+            # Nobody knows whether another run of this id is the same person's.
+            self._scope_keys["run"] = token_hex(16)
+
+    def applies(self, plan: Plan) -> bool:
+        """Whether calls of this tool come by here: a write shares nothing, since each of two has to happen."""
+        return plan.is_read
+
+    def enter(self, entry: Entry) -> bool:
+        """Let it on to run, end it with a result that is there, or let it wait for one that is on its way."""
+        plan, arguments = entry.plan, entry.arguments
+        assert plan is not None
+        assert arguments is not None
+        if (
+            entry.extra is not None
+            and entry.extra.leader is not None
+            and self._take_followed(entry, entry.extra.leader)
+        ):
+            return False
+        tool = plan.tool
+        scope_key = self._scope_keys[tool.scope]
+        # A key holds the generation of each resource, so a write, which raises it, ends all keys before it.
+        generations = (
+            [self._cache.generation(resource) for resource in tool.resources(arguments)] if plan.touches else ()
+        )
+        stored: str | None = None
+        if tool.ttl_s is not None and scope_key is not None:
+            key = stored = tool.key(arguments, scope_key, generations)
+        else:
+            key = tool.process_key(arguments, scope_key or "", generations)
+        if key is None:
+            return True
+        if stored is not None and self._take_stored(entry, stored):
+            return False
+        leader = self._table.shared.get(key)
+        if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
+            entry.value, entry.source, entry.age_s = leader.value, "flight", None
+            self._settler.end(entry, "finished")
+            return False
+        if leader is not None and not leader.has_ended:
+            self._follow(entry, leader)
+            return False
+        self._table.shared[key] = entry
+        entry.key = key
+        if stored is None:
+            return True
+        # Other runs and processes may want it, too: it gets a task, since it may wait for the flight of one of them.
+        entry.phase = Phase.FLIGHT
+        entry.more.flight = stored
+        self._table.apart.append(entry)
+        return False
+
+    def _follow(self, entry: Entry, leader: Entry) -> None:
+        entry.phase = Phase.FLIGHT
+        entry.key = leader.key
+        circle = find_circle(self._table, entry)
+        if circle:
+            self._settler.end(entry, "failed", error=f"not run: {CycleError(circle)}")
+            return
+        entry.more.leader = leader
+        leader.more.add_follower(entry)
+        self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
+
+    def _take_followed(self, entry: Entry, leader: Entry) -> bool:
+        """Take the result of the call that this one waited for, its failure too; it looks anew when there is none."""
+        entry.more.leader = None
+        if leader.state not in ("finished", "failed"):
+            return False
+        entry.value, entry.source = leader.value, "flight"
+        self._settler.end(entry, leader.state, error=leader.error)
+        return True
+
+    def _take_stored(self, entry: Entry, key: str) -> bool:
+        hit = self._cache.get(key, tool=entry.node.name)
+        if hit is None:
+            return False
+        entry.source, entry.age_s = "cache", hit.age_s
+        if isinstance(hit, HitError):
+            self._settler.end(entry, "failed", error=hit.error)
+        else:
+            entry.value = hit.value
+            self._settler.end(entry, "finished")
+        return True
+
+
+def _may_know(entry: Entry, ended: Entry) -> bool:
+    """Whether a running tool made this call after it may have seen that result: who asks again wants a new one.
+
+    Two calls of a model's turn are asked for at one moment, so one answer serves both. A tool that polls asks one
+    after another. It may have seen the result if that ended after the tool began and before it made this call; and so
+    for each tool around it, by the call through which that one made this.
+    """
+    made = entry
+    while (caller := made.parent) is not None:
+        if caller.phase == Phase.RUNNING and caller.plan is not None:
+            assert caller.started_s is not None
+            assert ended.ended_s is not None
+            assert made.sealed_s is not None
+            if caller.started_s <= ended.ended_s <= made.sealed_s:
+                return True
+        made = caller
+    return False

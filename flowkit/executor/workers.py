@@ -1,0 +1,539 @@
+"""The tasks that run calls: as many as run at once, each one call after another.
+
+A call that has its slot is ready. A task that has run a call settles it, lets go on who waited for it, and takes the
+next that is ready; it ends when there is none. While calls are ready, a task is on its way to take one, and when it
+begins it sends for two more: so a hundred calls that wait are all begun within a few rounds of the loop, and a hundred
+that don't cost few tasks. A read that can be shared with other runs has a task of its own, since it may wait for
+another's flight.
+"""
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+from flowkit import events
+from flowkit.cache import Cache, Hit, HitError, Lease
+from flowkit.codec import JSON
+from flowkit.context import Context
+from flowkit.errors import RunError, StoreError, ToolError
+from flowkit.events import EventLog
+from flowkit.executor.contexts import make_context
+from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.gates import Gates
+from flowkit.executor.intake import Intake
+from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.seals import INSIDE, Seal, find_unsealed
+from flowkit.executor.settling import Settler
+from flowkit.executor.slots import Slots, SlotWaiter
+from flowkit.executor.table import Table
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries, find_timeout
+from flowkit.executor.worker import Running
+from flowkit.graph import Group, ModelStep
+from flowkit.identity import RunIdentity
+
+THREAD_WAIT_S = 30.0
+"""How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
+CALLS_IN_A_ROW = 64
+"""How many calls a task runs before it lets the loop look at everything else."""
+
+
+class Workers:
+    """Owns the tasks of one executor, and what they do: run calls, settle them, and let the next go on."""
+
+    def __init__(
+        self,
+        table: Table,
+        log: EventLog,
+        settler: Settler,
+        intake: Intake,
+        gates: Gates,
+        attempts: Attempts,
+        *,
+        slots: Slots[Entry | SlotWaiter],
+        cache: Cache,
+        identity: RunIdentity,
+        data: object,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._table = table
+        self._log = log
+        self._settler = settler
+        self._intake = intake
+        self._gates = gates
+        self._attempts = attempts
+        self._slots = slots
+        self._cache = cache
+        self._identity = identity
+        self._data = data
+        self._random = random
+        self._ready = table.ready
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._context = contextvars.copy_context()
+        inside = INSIDE.get()
+        self._inside = inside if inside is not None and inside.is_open else None
+        """The call of another run that this run is a part of, and that wasn't sealed when it began."""
+        self._coming = 0
+        """How many tasks are on their way to take what is ready."""
+        self.broken: BaseException | None = None
+        """What stopped the run from below: the journal can't be written, or another driver has the run."""
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Looked up once: in Python 3.11 the look asks the system for the process's id.
+        return asyncio.get_running_loop()
+
+    def drain(self) -> None:
+        """Let everything go on that may, and see that a task comes for what is ready then.
+
+        Whoever changes something from outside calls this last: a verb of the executor, a tool, a thread.
+        """
+        self._gates.drain()
+        table = self._table
+        if table.apart or table.errands:
+            self._start_apart()
+        if table.ready and not self._coming:
+            self._send_for_help()
+
+    def cancel_all(self, reason: str) -> None:
+        """Stop everything that hasn't ended."""
+        self._gates.cancel_all(reason)
+        self.drain()
+
+    async def wait_closed(self) -> None:
+        """Wait for every task, and end the threads that are free."""
+        cancelled = False
+        while self._tasks:
+            try:
+                await asyncio.wait(tuple(self._tasks))
+            except asyncio.CancelledError:
+                cancelled = True  # a second cancellation must not leave tasks behind
+        self._attempts.close()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    # Tasks
+
+    def _start_apart(self) -> None:
+        """Give a task to each call, and to each errand, that needs one of its own."""
+        apart, errands = self._table.apart, self._table.errands
+        while apart:
+            entry = apart.popleft()
+            self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
+        while errands:
+            self._keep(self._run_errand(errands.popleft()))
+
+    async def _run_errand(self, errand: Coroutine[Any, Any, object]) -> None:
+        await errand
+        self.drain()
+
+    def _send_for_help(self) -> None:
+        if self._coming < len(self._ready):
+            self._coming += 1
+            self._keep(self._work())
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._loop.create_task(work, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._break_off(error)
+
+    def _break_off(self, error: BaseException) -> None:
+        """Stop the run, and tell whoever waits for it, and whoever leaves the executor."""
+        if self.broken is None:
+            self.broken = error
+            self.cancel_all(str(error))
+            for waiter in self._table.waiters:
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
+
+    async def _work(self) -> None:
+        self._coming -= 1
+        if not self._ready:
+            return
+        following: Entry | None = self._ready.popleft()
+        self._send_for_help()
+        self._send_for_help()
+        table = self._table
+        in_a_row = 0
+        was_stopped = False
+        before = contextvars.copy_context()
+        while following is not None:
+            entry = following
+            if in_a_row >= CALLS_IN_A_ROW or was_stopped or contextvars.copy_context() != before:
+                # What a tool left in the task, a variable or a cancellation, must not reach the next call. And calls
+                # that never wait would keep the loop from everything else: 64 of them are a few milliseconds, and
+                # the new task is then a hundredth of their cost.
+                self._ready.appendleft(entry)
+                self._send_for_help()
+                return
+            in_a_row += 1
+            try:
+                # It may have been cancelled between getting its slot and this task's beginning.
+                failure = None if entry.phase >= Phase.ENDED else await self._run(entry)
+            except (RunError, StoreError) as error:
+                # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
+                self._break_off(error)
+                failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
+            was_stopped = entry.stop is not None
+            is_simple = failure is None and entry.extra is None
+            following = self._free(entry.slot) if is_simple else self._release(entry, failure)
+            self._settle(entry, failure)
+            if table.apart or table.errands:
+                self._start_apart()
+            if following is None and self._ready:
+                following = self._ready.popleft()
+            if self._ready and not self._coming:
+                self._send_for_help()
+
+    def _settle(self, entry: Entry, failure: Failure | None) -> None:
+        """Record how a call went, and let those behind it go on; the caller looks at what is ready then."""
+        self._settler.settle(entry, failure)
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            failure.running.on_free.append(self.drain)  # after what the settler does then
+        self._gates.drain()
+
+    # Slots
+
+    def _release(self, entry: Entry, failure: Failure | None) -> Entry | None:
+        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `_free`."""
+        if entry.extra is not None and entry.extra.is_lent:
+            return None
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # A thread, say, goes on when its call was stopped, so its slot isn't free.
+            failure.running.on_free.append(lambda: self._give_back(entry.slot))
+            return None
+        return self._free(entry.slot)
+
+    def _free(self, slot: str | None) -> Entry | None:
+        """Give a slot back; an entry that gets it has to be run by the caller."""
+        while True:
+            item = self._slots.release(slot)
+            if item is None:
+                return None
+            if isinstance(item, SlotWaiter):
+                if not item.future.done():
+                    item.future.set_result(None)
+                    return None
+            elif item.phase == Phase.SLOT:
+                return item
+            slot = item.slot
+
+    def _give_back(self, slot: str | None) -> None:
+        following = self._free(slot)
+        if following is not None:
+            self._ready.append(following)
+            if not self._coming:
+                self._send_for_help()
+
+    async def _lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
+        """Wait without holding the slot of a running call; it goes on, when there is a slot again, before the rest.
+
+        A tool may wait for many calls at once: its slot is lent with the first of them, and taken again after the last.
+        """
+        more = entry.more
+        more.waits += 1
+        if not more.is_lent:
+            more.is_lent = True
+            self._give_back(entry.slot)
+        try:
+            return await wait
+        finally:
+            more.waits -= 1
+            # One that was stopped only has to end, and must not wait for that behind others.
+            if not more.waits and entry.stop is None:
+                await self._take_again(entry)
+
+    async def _take_again(self, entry: Entry) -> None:
+        more = entry.more
+        waiter = SlotWaiter(entry.slot)
+        if not self._slots.take(waiter, entry.slot, first=True):
+            await self._wait_for_slot(waiter)
+        # Meanwhile another of the tool's tasks may have begun to wait, or got the slot, or the tool may have ended.
+        if more.waits or not more.is_lent or entry.has_ended:
+            self._give_back(entry.slot)
+        else:
+            more.is_lent = False
+
+    async def _wait_for_slot(self, waiter: SlotWaiter) -> None:
+        try:
+            await waiter.future
+        except asyncio.CancelledError:
+            if not waiter.future.cancelled():
+                self._give_back(waiter.slot)
+            raise
+
+    # One call
+
+    def _run(self, entry: Entry) -> Coroutine[Any, Any, Failure | None]:
+        """Run a call that has its slot; its value is in the entry when nothing is returned."""
+        plan = entry.plan
+        entry.phase = Phase.RUNNING
+        if self._inside is not None and plan is not None and not plan.is_read:
+            return self._run_when_sealed(entry, self._inside)
+        return self._start(entry, plan)
+
+    async def _run_when_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
+        """Run what may change something, inside a call of another run that may not be sealed yet."""
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            await seal.wait()
+        except asyncio.CancelledError:
+            return self._attempts.explain_cancellation(entry, has_begun=False)
+        except ToolError as error:
+            return Failure("failed", str(error))
+        finally:
+            entry.worker = None
+        return await self._start(entry, entry.plan)
+
+    def _start(self, entry: Entry, plan: Plan | None) -> Coroutine[Any, Any, Failure | None]:
+        if plan is None:
+            entry.attempt = 1
+            entry.started_s = self._log.note(events.CallStarted, entry.id)
+            timeout_s = entry.node.timeout_s if isinstance(entry.node, ModelStep) else None
+            return self._attempts.attempt(entry, None, timeout_s)
+        if plan.runs_once and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
+            entry.attempt = 1
+            entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
+            return self._attempts.attempt(entry, None, None)
+        if plan.is_read:
+            return self._try_again(entry, plan.tool)
+        return self._run_effect(entry, plan.tool)
+
+    async def _run_effect(self, entry: Entry, tool: AnyTool) -> Failure | None:
+        """Run what changes something: claimed before, recorded after, and reads of its resources ended both times."""
+        assert entry.arguments is not None
+        resources = tool.resources(entry.arguments)
+        doubt = await self._attempts.begin_effect(entry, tool, resources)
+        if doubt is not None:
+            if doubt.failure is not None and doubt.failure.broken is not None:
+                self._break_off(doubt.failure.broken)
+            return doubt.failure
+        if entry.stop is not None:
+            failure: Failure | None = Failure("cancelled", entry.stop)
+        else:
+            failure = await self._try_again(entry, tool)
+        if failure is not None and failure.broken is not None:
+            self._break_off(failure.broken)
+            return failure
+        await self._attempts.end_effect(entry, tool, resources, failure)
+        return failure
+
+    async def _try_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
+        """Run it, and again where a failure may be a passing one and repeating does no harm."""
+        retries = Retries(entry, tool)
+        timeout_s = find_timeout(entry, tool)
+        while True:
+            entry.attempt += 1
+            context = self._make_context(entry) if tool.takes_context else None
+            started_s = self._log.note(events.CallStarted, entry.id, entry.attempt, entry.early)
+            if entry.started_s is None:
+                entry.started_s = started_s
+            retries.begin(entry)
+            failure = await self._attempts.attempt(entry, context, timeout_s)
+            if failure is None:
+                return None
+            pause_s = retries.pause_after(entry, failure, self._random)
+            if pause_s is None:
+                return failure
+            if failure.running is not None:
+                failure = await self._wait_until_free(entry, failure, failure.running)
+                if failure.running is not None:
+                    return failure
+            self._log.note(events.CallRetried, entry.id, failure.error, pause_s)
+            stopped = await self._pause(entry, pause_s)
+            if stopped is None:
+                stopped = await self._attempts.claim_again(entry, tool)
+            if stopped is not None:
+                return stopped
+
+    async def _wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
+        """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
+
+        A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
+        without its thread when that has ended, else the one that the call ends with.
+        """
+        entry.worker = asyncio.current_task(self._loop)
+        ended = asyncio.Event()
+        running.on_free.append(ended.set)
+        try:
+            async with asyncio.timeout(THREAD_WAIT_S):
+                if running.is_busy:
+                    await ended.wait()
+            failure.running = None
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            failure = self._attempts.explain_cancellation(entry)
+            failure.running = running
+        finally:
+            entry.worker = None
+        return failure
+
+    async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
+        """Wait before the next attempt, with the slot given to others meanwhile."""
+        entry.worker = asyncio.current_task(self._loop)
+        pause = asyncio.ensure_future(asyncio.sleep(pause_s))
+        try:
+            await self._lend_slot(entry, pause)
+        except asyncio.CancelledError:
+            pause.cancel()
+            return self._attempts.explain_cancellation(entry)
+        finally:
+            entry.worker = None
+        return None
+
+    async def _judge(self, entry: Entry) -> None:
+        """Ask the tool's rule whether a person has to decide."""
+        if entry.has_ended:
+            return
+        assert entry.plan is not None
+        rule = entry.plan.approval
+        assert callable(rule)
+        failure = await self._attempts.ask_rule(entry, rule, self._make_context(entry))
+        if entry.has_ended:
+            return
+        if failure is None:
+            self._settler.let_go_on(entry)
+        else:
+            self._settler.end(entry, failure.state, error=failure.error)
+        self.drain()
+
+    # What a running tool asks of its run
+
+    def _make_context(self, entry: Entry) -> Context[Any]:
+        call, open_group = partial(self._call, entry), partial(self._open_group, entry)
+        return make_context(entry, self._identity, self._data, self._log, call, open_group)
+
+    async def _call(self, caller: Entry, tool: AnyTool, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
+        """Run a call that a tool makes, as a node of this graph; its caller holds no slot while it waits."""
+        if tool.effect != "read":
+            await self._wait_sealed(caller)
+        entry = self._intake.add_made(tool, tool.call(*args, **kwargs), caller)
+        await self._wait_within(caller, entry)
+        raw = entry.more.raw
+        return tool.load(entry.value) if raw is None else raw
+
+    async def _wait_sealed(self, caller: Entry) -> None:
+        """Before a running tool makes a call that changes something, wait until all calls around it are sealed."""
+        while (unsealed := find_unsealed(caller)) is not None:
+            await self._lend_slot(caller, asyncio.ensure_future(Seal(unsealed, None).wait()))
+
+    async def _open_group(self, caller: Entry, group: Group, tools: Mapping[str, AnyTool]) -> JSON:
+        """Give the value of nodes that a tool opens in this graph; the tool holds no slot while it waits.
+
+        They call these tools, whatever else the run calls by the same names.
+        """
+        plans = {name: Plan(tool, remembers=self._table.remembers) for name, tool in tools.items()}
+        self._table.bring(group.id, plans)
+        try:
+            entry = self._intake.add(group, parent=caller)
+            await self._wait_within(caller, entry)
+        finally:
+            self._table.forget_brought(group.id)
+        return entry.value
+
+    async def _wait_within(self, caller: Entry, entry: Entry) -> None:
+        """Wait until what a running tool made has ended; raises `ToolError` when it has no result."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not entry.has_ended:
+            entry.more.tell_end(lambda _: None if ended.done() else ended.set_result(None))
+        self.drain()
+        if not entry.has_ended:
+            try:
+                await self._lend_slot(caller, ended)
+            except asyncio.CancelledError:
+                self._settler.cancel(entry, "its caller was stopped")
+                self.drain()
+                raise
+        if entry.state != "finished":
+            raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
+
+    # Flights
+
+    async def _fly(self, entry: Entry) -> None:
+        """Lead the flight of its key, or wait for whoever leads it."""
+        entry.worker = asyncio.current_task(self._loop)
+        assert entry.extra is not None
+        key = entry.extra.flight
+        assert key is not None
+        try:
+            landed, is_ours = await self._cache.flights.share(
+                key,
+                lambda: self._lead(entry, key),
+                joined=lambda: self._tell_joined(entry),
+            )
+        except asyncio.CancelledError:
+            entry.worker = None
+            if not entry.has_ended:
+                self._settler.settle(entry, Failure("cancelled", entry.stop or "stopped"))
+                self.drain()
+            return
+        entry.worker = None
+        if entry.has_ended:
+            return
+        if landed.age_s is not None:
+            entry.source, entry.age_s = "cache", landed.age_s
+        elif not is_ours:
+            entry.source = "flight"
+        entry.value = landed.value
+        self._settler.settle(entry, landed.failure)
+        self.drain()
+
+    def _tell_joined(self, entry: Entry) -> None:
+        self._log.note(events.CallWaiting, entry.id, "calls")
+
+    async def _lead(self, entry: Entry, key: str) -> "_Landed":
+        assert entry.plan is not None
+        tool = entry.plan.tool
+        user = None if tool.scope == "all" else self._identity.user
+        resources = () if entry.arguments is None else tool.resources(entry.arguments)
+        lease = await self._cache.lease(key, tool=tool.name)
+        match lease:
+            case Hit():
+                return _Landed(lease.value, None, lease.age_s)
+            case HitError():
+                return _Landed(None, Failure("failed", lease.error), lease.age_s)
+            case Lease():
+                pass
+        try:
+            if entry.has_ended:
+                raise asyncio.CancelledError  # dropped while it waited for the lease, and its arguments with it
+            waiter = SlotWaiter(entry.slot)
+            if not self._slots.take(waiter, entry.slot):
+                self._log.note(events.CallWaiting, entry.id, "slot")
+                await self._wait_for_slot(waiter)
+            failure = await self._run(entry)
+            following = self._release(entry, failure)
+            if following is not None:
+                self._ready.append(following)
+            self._settle(entry, failure)
+            self.drain()
+            if failure is None:
+                assert tool.ttl_s is not None
+                await self._cache.set(key, entry.value, tool.ttl_s, tool=tool.name, user=user, resources=resources)
+            elif failure.is_remembered(tool):
+                await self._cache.set_error(key, failure.error, tool=tool.name, user=user, resources=resources)
+        finally:
+            await lease.release()
+        if failure is not None and failure.state == "cancelled":
+            # Whoever waits for this flight leads one of its own.
+            raise asyncio.CancelledError
+        return _Landed(entry.value, failure)
+
+
+class _Landed:
+    """What a flight brings; `age_s` when it came out of the cache."""
+
+    __slots__ = ("age_s", "failure", "value")
+
+    def __init__(self, value: JSON, failure: Failure | None, age_s: float | None = None) -> None:
+        self.value = value
+        self.failure = failure
+        self.age_s = age_s

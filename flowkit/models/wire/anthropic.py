@@ -1,0 +1,289 @@
+"""The answer of Anthropic's Messages API, bytes to deltas.
+
+An answer is a row of blocks: text, thinking, calls, and what the vendor's own tools did. Blocks that have to go back
+are told whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so it ends
+a call's arguments, and the next block says that the call is complete.
+Events, blocks and deltas of a kind that isn't known are passed over.
+https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from flowkit.codec import JSON, loads
+from flowkit.errors import StreamError
+from flowkit.messages import FinishReason
+from flowkit.models.base import (
+    CallDelta,
+    CallDone,
+    Delta,
+    EndDelta,
+    ErrorDelta,
+    FinishDelta,
+    ProviderDelta,
+    TextDelta,
+    ThinkingDelta,
+    UsageDelta,
+)
+from flowkit.models.wire.anthropic_words import PAUSES, read_anthropic_error, read_anthropic_usage
+from flowkit.models.wire.reading import Reader, as_arguments, as_text
+
+_REASONS: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+    # Whoever reads on has to ask on; what was said until then is whole.
+    **dict.fromkeys(PAUSES, cast(FinishReason, "stop")),
+    # Gateways that translate from Chat Completions.
+    "stop": "stop",
+    "tool_calls": "tool_calls",
+    "length": "length",
+    "content_filter": "content_filter",
+}
+
+_MARKED = frozenset(("type", "id", "name", "input"))
+"""The fields of a call that `RequestedCall` holds; others, such as who called it, go back as they came."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block while it comes; `slot` is the place of a call among the calls."""
+
+    kind: str
+    start: Mapping[str, JSON]
+    slot: int | None = None
+    pieces: list[str] = field(default_factory=list[str])
+    signature: list[str] = field(default_factory=list[str])
+    citations: list[JSON] = field(default_factory=list[JSON])
+    more: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    is_strange: bool = False
+    is_done: bool = False
+
+    @property
+    def text(self) -> str:
+        return _join(self.pieces)
+
+
+class AnthropicReader(Reader):
+    """Reads the body of `POST /messages` with `stream: true`.
+
+    `first_slot` and `has_thought` let it read on where an answer paused.
+    """
+
+    def __init__(self, *, first_slot: int = 0, has_thought: bool = False) -> None:
+        super().__init__()
+        self.slots = first_slot
+        self.has_thought = has_thought
+        self._begun = False
+        self._id: str | None = None
+        self._usage: dict[str, JSON] = {}
+        self._blocks: dict[JSON, _Block] = {}
+        self._last: _Block | None = None
+        self._untold: list[_Block] = []  # in the order in which they began
+        self._waiting: list[int] = []  # calls whose block has ended, but may have been cut
+        self._whole: set[str] = set()  # ids of calls that stood in the message's start
+
+    def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        kind = event.get("type")
+        if kind == "content_block_delta":  # nearly every event, so it is the short way
+            delta = event.get("delta")
+            if isinstance(delta, dict):
+                self._read_delta(event.get("index"), delta, deltas)
+            return
+        kind = kind or event_type.decode(errors="replace")
+        match kind:
+            case "content_block_start":
+                block = event.get("content_block")
+                if isinstance(block, dict):
+                    self._start(event.get("index"), block, deltas)
+            case "content_block_stop":
+                block = self._blocks.get(event.get("index"), self._last)
+                if block is not None:
+                    self._stop(block, deltas)
+            case "message_delta":
+                self._read_message(event.get("delta"), event.get("usage"), deltas)
+            case "message_start":
+                self._begin(event.get("message"), deltas)
+            case "message_stop":
+                self._tell_blocks(deltas, all_of_them=True)
+                deltas.append(EndDelta())
+            case _:
+                if kind == "error" or event.get("error"):
+                    deltas.append(ErrorDelta(read_anthropic_error(event)))
+                    self._ended = True
+
+    def _begin(self, message: JSON, deltas: list[Delta]) -> None:
+        if not isinstance(message, dict):
+            return
+        id = as_text(message.get("id"))
+        if self._begun:
+            if id is not None and self._id is not None and id != self._id:
+                # A gateway that asked anew. The two answers have nothing to do with each other.
+                deltas.append(ErrorDelta(StreamError("another message began inside the answer", retryable=True)))
+                self._ended = True
+            return
+        self._begun, self._id = True, id
+        content = message.get("content")
+        if isinstance(content, list):
+            for position, block in enumerate(content):
+                if isinstance(block, dict):
+                    self._start(position, block, deltas)
+                    self._stop(self._blocks[position], deltas)
+                    if isinstance(call_id := block.get("id"), str):
+                        self._whole.add(call_id)
+        self._read_message(message, message.get("usage"), deltas)
+
+    def _read_message(self, message: JSON, usage: JSON, deltas: list[Delta]) -> None:
+        """What stands beside the blocks: tokens, why it stopped, the container that code ran in."""
+        if isinstance(usage, dict):
+            # The tokens so far. The last word on each counts, unless it is null; they aren't added up.
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
+            deltas.append(UsageDelta(read_anthropic_usage(self._usage)))
+        if not isinstance(message, dict):
+            return
+        for name in ("container", "stop_details"):
+            if isinstance(value := message.get(name), dict):
+                deltas.append(ProviderDelta(name, value))
+        reason = as_text(message.get("stop_reason"))
+        if reason is not None:
+            self._tell_blocks(deltas, all_of_them=True)
+            deltas.append(FinishDelta(_REASONS.get(reason, "unknown"), wire=reason))
+
+    def _start(self, index: JSON, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
+        # Only the last block of an answer can have been cut.
+        deltas.extend(CallDone(slot, ending="completed") for slot in self._waiting)
+        self._waiting.clear()
+        block = _Block(as_text(start.get("type")) or "", start)
+        self._blocks[index] = self._last = block
+        match block.kind:
+            case "text" | "thinking":
+                self._untold.append(block)
+                if block.kind == "thinking":
+                    block.is_strange = False
+                    if isinstance(signature := start.get("signature"), str):
+                        block.signature.append(signature)
+                self._say(block, start.get(block.kind), deltas)
+            case "tool_use":
+                id = as_text(start.get("id"))
+                if id is not None and id in self._whole:
+                    return
+                block.slot = self.slots
+                self.slots += 1
+                self._untold.append(block)
+                deltas.append(CallDelta(slot=block.slot, id=id, name=as_text(start.get("name"))))
+            case _:
+                self._untold.append(block)
+
+    def _say(self, block: _Block, text: JSON, deltas: list[Delta]) -> None:
+        if not isinstance(text, str) or not text:
+            return
+        if block.kind == "thinking":
+            shown = f"\n\n{text}" if self.has_thought and not block.pieces else text
+            self.has_thought = True
+            deltas.append(ThinkingDelta(shown, "thinking"))
+        else:
+            deltas.append(TextDelta(text))
+        block.pieces.append(text)
+
+    def _read_delta(self, index: JSON, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
+        block = self._blocks.get(index) or self._find_block(index, delta)
+        kind = delta.get("type")
+        if kind == "input_json_delta":
+            piece = delta.get("partial_json")
+            if piece and isinstance(piece, str):
+                block.pieces.append(piece)
+                if block.slot is not None:
+                    deltas.append(CallDelta(block.slot, None, None, piece))
+            return
+        if kind == "text_delta" and block.kind == "text":
+            text = delta.get("text")
+            if text and isinstance(text, str):
+                block.pieces.append(text)
+                deltas.append(TextDelta(text))
+            return
+        match kind:
+            case "thinking_delta" if block.kind == "thinking":
+                self._say(block, delta.get("thinking"), deltas)
+            case "signature_delta":
+                if isinstance(signature := delta.get("signature"), str):
+                    block.signature.append(signature)
+            case "citations_delta":
+                block.citations.append(delta.get("citation"))
+            case "compaction_delta":
+                for name, value in delta.items():
+                    said = block.more.get(name)
+                    both = isinstance(said, str) and isinstance(value, str) and name != "type"
+                    block.more[name] = cast(str, said) + cast(str, value) if both else value
+            case _:
+                block.is_strange = True
+
+    def _find_block(self, index: JSON, delta: Mapping[str, JSON]) -> _Block:
+        """The block of a delta that doesn't tell it, or whose start is missing."""
+        if index is None and self._last is not None:
+            return self._last
+        kinds = {"thinking_delta": "thinking", "text_delta": "text"}
+        self._start(index, {"type": kinds.get(str(delta.get("type")), "")}, [])
+        return self._blocks[index]
+
+    def _stop(self, block: _Block, deltas: list[Delta]) -> None:
+        if block.is_done:
+            return
+        block.is_done = True
+        if block.slot is not None:
+            text = block.text
+            start = block.start.get("input")
+            is_whole = not text.strip() and isinstance(start, dict) and start
+            deltas.append(CallDone(block.slot, as_arguments(start) if is_whole else None))
+            self._waiting.append(block.slot)
+        self._tell_blocks(deltas)
+
+    def _tell_blocks(self, deltas: list[Delta], all_of_them: bool = False) -> None:
+        """Tell the blocks that have ended; one that began earlier and hasn't holds the others up."""
+        while self._untold and (all_of_them or self._untold[0].is_done):
+            block = self._untold.pop(0)
+            data = _write(block)
+            if data is not None:
+                deltas.append(ProviderDelta(block.kind, data))
+
+
+def _write(block: _Block) -> dict[str, JSON] | None:
+    """The block as it goes back; None when it says nothing or isn't known well enough."""
+    match block.kind:
+        case "text":
+            data: dict[str, JSON] = {"type": "text", "text": block.text}
+            return {**data, "citations": block.citations} if block.citations else data
+        case "thinking":
+            return {"type": "thinking", "thinking": block.text, "signature": "".join(block.signature)}
+        case "tool_use":
+            more = {name: value for name, value in block.start.items() if name not in _MARKED}
+            return {"id": block.start.get("id"), **more}
+        case _ if block.is_strange or not block.kind:
+            return None
+        case _:
+            more = {name: value for name, value in block.more.items() if name != "type"}
+            data = {**block.start, **more}
+            if block.pieces and "input" in data:
+                data["input"] = _read_object(block.text) or {}
+            return data
+
+
+def _read_object(text: str) -> dict[str, JSON] | None:
+    try:
+        value = loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _join(pieces: list[str]) -> str:
+    """The text of these pieces; the halves of a character that was cut stand in two of them."""
+    text = "".join(pieces)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

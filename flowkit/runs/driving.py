@@ -1,0 +1,116 @@
+"""A run from its first step to its result, the same for every kind of work.
+
+Whatever ends it, a limit, a cancellation, an error before it has begun, the result comes and its log is whole: it
+begins with `run.started` and ends with `run.finished`, and each call between them has its end.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from flowkit.errors import FlowkitError, RunError
+from flowkit.events import EventLog, RunStatus
+from flowkit.executor import Decision
+from flowkit.runs.limits import METER, LimitReached, Meter
+from flowkit.runs.results import Pending, RunResult
+
+ResultT_co = TypeVar("ResultT_co", bound=RunResult[object], covariant=True)
+ResultT = TypeVar("ResultT", bound=RunResult[object])
+
+
+class Stopped(Exception):
+    """The work can't go on; `status` says why."""
+
+    def __init__(self, status: RunStatus, error: FlowkitError | None = None) -> None:
+        self.status: RunStatus = status
+        self.error = error
+
+
+class Work(Protocol[ResultT_co]):
+    """What one kind of run does; `drive` calls `begin`, `tell_start`, `go` and `finish`, once each."""
+
+    @property
+    def log(self) -> EventLog:
+        """Where it is told."""
+        ...
+
+    @property
+    def meter(self) -> Meter:
+        """What it has spent, and its limits."""
+        ...
+
+    async def begin(self) -> None:
+        """Take hold of what it needs, such as its place in a journal."""
+        ...
+
+    def tell_start(self) -> None:
+        """Emit `run.started`, also where `begin` has failed."""
+        ...
+
+    async def go(self) -> None:
+        """Do it; returns when it is done, and raises `Stopped`, `LimitReached` or another `FlowkitError` when not."""
+        ...
+
+    async def finish(self, status: RunStatus, error: FlowkitError | None) -> ResultT_co:
+        """Close what is open, emit `run.finished`, write it down, and return the result."""
+        ...
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The calls that wait for a person now."""
+        ...
+
+    def decide(self, call: str, decision: Decision) -> None:
+        """Answer a call that waits; raises `KeyError` when it doesn't."""
+        ...
+
+    def add_decisions(self, decisions: Mapping[str, Decision]) -> None:
+        """Keep decisions on calls that wait now or later."""
+        ...
+
+
+async def drive(work: Work[ResultT]) -> ResultT:
+    """Run the work to its end and return its result; every way to end is a status.
+
+    Raises only what the user's own functions raised, when the log has been ended.
+    """
+    METER.set(work.meter)
+    status: RunStatus = "failed"
+    error: FlowkitError | None = None
+    limit = asyncio.timeout(work.meter.limits.seconds)
+    try:
+        try:
+            await work.begin()
+        finally:
+            work.tell_start()
+        async with limit:
+            await work.go()
+        status = "done"
+    except Stopped as stopped:
+        status, error = stopped.status, stopped.error
+    except LimitReached as reached:
+        status, error = "limit", reached
+    except asyncio.CancelledError:
+        status = "cancelled"
+    except FlowkitError as failure:
+        error = failure
+    except BaseException as failure:
+        if not (isinstance(failure, TimeoutError) and limit.expired()):
+            # An error of the user's own functions (instructions, hooks, sources of tools): theirs to see.
+            await _finish(work, "failed", RunError(f"{type(failure).__name__}: {failure}"))
+            raise
+        status, error = "limit", LimitReached(f"the limit of {work.meter.limits.seconds:g} seconds is reached")
+    return await _finish(work, status, error)
+
+
+async def _finish(work: Work[ResultT], status: RunStatus, error: FlowkitError | None) -> ResultT:
+    """Finish, whoever stops the run meanwhile: its last words are few, and its result always comes."""
+    ending = asyncio.ensure_future(work.finish(status, error))
+    while not ending.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(ending)
+    result = ending.result()
+    if result.error is not None:
+        result.error.result = result
+    return result

@@ -1,0 +1,121 @@
+"""What a run of an agent or a recipe may be started with; the same names in the same places for both."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from flowkit.cache import Cache, open_default_cache
+from flowkit.errors import ConfigurationError
+from flowkit.events import EventLog
+from flowkit.executor import Approve, Decision, Deny
+from flowkit.journal import Journal
+from flowkit.option_checks import FLAG, SLOTS, TEXT, TIME, Expected, find_misfit, has_methods
+from flowkit.runs.limits import Limits
+from flowkit.suggestions import check_option_names
+from flowkit.tools import Tool
+from flowkit.tools.options import to_seconds
+
+
+class RunOptions(TypedDict, total=False):
+    """What every run may be started with, or an agent or a recipe by its `options(…)`.
+
+    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `run_id` names the
+    run. `decisions` answer calls that wait for a person, by the ids of `result.pending`. `cache` keeps results with a
+    TTL: True is the user's cache folder, False none. With a `journal` a run can go on after a crash, under its
+    `run_id`; `allow_changed` lets it although its code changed. `limits` bound what it may spend, and `timeout`, in
+    seconds or as a `timedelta`, how long it may take. `slots` says how many calls run at once, in all or by name.
+    """
+
+    data: object
+    user: str | None
+    session: str | None
+    run_id: str | None
+    decisions: Mapping[str, Decision]
+    cache: Cache | bool
+    journal: Journal | None
+    allow_changed: bool
+    limits: Limits | None
+    timeout: float | timedelta | None
+    slots: int | Mapping[str, int]
+
+
+def _say_name(value: object) -> str:
+    return f"a model is expected, such as OpenAIModel({value!r}), not its name" if isinstance(value, str) else ""
+
+
+def _say_path(value: object) -> str:
+    is_path = isinstance(value, str | Path)
+    return f"a journal is expected, such as Journal({str(value)!r}), not its path" if is_path else ""
+
+
+MODEL = Expected(
+    "a model, such as OpenAIModel('gpt-4.1-mini')",
+    has_methods("stream"),
+    instead=_say_name,
+)
+_EXPECTED: Mapping[str, Expected] = {
+    "user": TEXT,
+    "session": TEXT,
+    "run_id": TEXT,
+    "decisions": Expected(
+        "a dict of Approve(…) or Deny(…) by the ids of calls",
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(isinstance(decision, Approve | Deny) for decision in cast(Mapping[object, object], value).values())
+        ),
+        takes_none=False,
+    ),
+    "cache": Expected(
+        "True, False or a cache, such as DiskCache(folder)",
+        lambda value: isinstance(value, bool) or has_methods("get", "lease")(value),
+        takes_none=False,
+    ),
+    "journal": Expected("a journal", has_methods("open_run"), instead=_say_path),
+    "allow_changed": FLAG,
+    "limits": Expected("Limits(…)", lambda value: isinstance(value, Limits)),
+    "timeout": TIME,
+    "slots": SLOTS,
+}
+
+
+def check_run_options(
+    given: Mapping[str, object], known: type, what: str, more: Mapping[str, Expected] | None = None
+) -> None:
+    """Refuse options that a run hasn't, with `TypeError`, and values they don't take, with `ConfigurationError`."""
+    check_option_names(given, known, what)
+    misfit = find_misfit(given, {**_EXPECTED, **(more or {})})
+    if misfit is not None:
+        raise ConfigurationError(f"{what}: {misfit}")
+
+
+def find_limits(limits: Limits | None, timeout: float | timedelta | None) -> Limits:
+    """The limits with the time-out among them."""
+    limits = Limits() if limits is None else limits
+    return limits if timeout is None else replace(limits, seconds=to_seconds(timeout))
+
+
+def open_cache(cache: Cache | bool, tools: Iterable[Tool[..., Any]] | None = None) -> Cache | None:
+    """The cache that an option stands for; the user's own is opened only for tools that keep results, if these are given."""
+    if not isinstance(cache, bool):
+        return cache
+    is_needed = tools is None or any(tool.ttl_s is not None for tool in tools)
+    return open_default_cache() if cache and is_needed else None
+
+
+def open_log(run_id: str) -> EventLog:
+    """The log of a run that begins now, in the event loop that runs here."""
+    return EventLog(run_id, asyncio.get_running_loop().time)
+
+
+def check_identity(tools: Iterable[Tool[..., Any]], user: str | None, session: str | None) -> None:
+    """Refuse a run that lacks the identity by which its tools' results are kept apart."""
+    for tool in tools:
+        if tool.ttl_s is None:
+            continue
+        if (tool.scope == "user" and user is None) or (tool.scope == "session" and session is None):
+            raise ConfigurationError(
+                f"tool {tool.name!r} keeps its results for each {tool.scope}: start the run with {tool.scope}=…"
+            )

@@ -1,0 +1,57 @@
+"""What comes of a run, whatever its kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from flowkit.errors import FlowkitError, RunNotDone
+from flowkit.events import RunStatus
+from flowkit.executor import Outcome
+from flowkit.messages import Usage
+
+OutputT_co = TypeVar("OutputT_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call that waits for a person; `arguments` are final, references resolved. `id` is the key of its decision."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult(Generic[OutputT_co]):
+    """How a run ended.
+
+    `output_or_none` is None unless `status` is `done`. `calls` has the outcome of every call, needed ones included.
+    `usage` and `cost_usd` count all models that were asked, by tools too, and what was spent before a crash; `cost_usd`
+    is None where a price isn't known. `pending` are the calls that wait for a person.
+    """
+
+    status: RunStatus
+    output_or_none: OutputT_co | None = None
+    calls: tuple[Outcome, ...] = ()
+    usage: Usage
+    cost_usd: float | None
+    pending: tuple[Pending, ...] = ()
+    error: FlowkitError | None = None
+    run_id: str
+
+    @property
+    def output(self) -> OutputT_co:
+        """The output; raises `RunNotDone`, which names the status, where there is none."""
+        if self.status != "done":
+            raise RunNotDone(self.run_id, self.status, self._explain()) from self.error
+        return cast(OutputT_co, self.output_or_none)
+
+    @property
+    def cost(self) -> float | None:
+        """`cost_usd`, in short."""
+        return self.cost_usd
+
+    def _explain(self) -> str:
+        if self.status == "waiting" and self.pending:
+            return "a person has to decide on " + ", ".join(pending.id for pending in self.pending)
+        return "" if self.error is None else str(self.error)

@@ -1,0 +1,144 @@
+"""A run as others hold it: it goes on whether or not anyone watches, can be stopped, and ends once."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Literal, TypeVar
+
+from flowkit.errors import ConfigurationError, RunError
+from flowkit.events import Event, RunStatus
+from flowkit.executor import Decision
+from flowkit.identity import RunIdentity
+from flowkit.runs.driving import Work, drive
+from flowkit.runs.results import Pending, RunResult
+
+ResultT = TypeVar("ResultT", bound=RunResult[Any])
+T = TypeVar("T")
+
+
+class Run(Generic[ResultT]):
+    """A run of an agent or a recipe; it owns its task. Iterate over it for its events. `id` is its `run_id`."""
+
+    def __init__(self, work: Work[ResultT], on_end: Callable[[], object]) -> None:
+        self.log = work.log
+        self.id = work.log.run_id
+        self._work = work
+        self._is_stopping = False
+        self._task = asyncio.create_task(drive(work), name=f"run {self.id}")
+        self._task.add_done_callback(lambda _: (self.log.close(), on_end()))
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}: {self.status}>"
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self.log.watch()
+
+    def watch(self, after: int = -1) -> AsyncIterator[Event]:
+        """The events with a `seq` greater than `after`, for a watcher that comes back."""
+        return self.log.watch(after)
+
+    async def wait(self) -> ResultT:
+        """The result, whatever its status; cancelling the waiter leaves the run alone."""
+        return await asyncio.shield(self._task)
+
+    def cancel(self) -> None:
+        """Stop: running tools are cancelled, a stream is closed; `wait` then gives what there is."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            # Behind the task's first step: a task that is cancelled before it never begins, and has no result.
+            self._task.get_loop().call_soon(self._task.cancel)
+
+    def decide(self, call: str, decision: Decision) -> None:
+        """Answer a call that waits for approval while the run still goes on; `call` is its id in `pending` or events.
+
+        Raises `KeyError` when it doesn't wait, `ToolArgumentsError` for other arguments that its tool doesn't take.
+        """
+        self._work.decide(call, decision)
+
+    def add_decisions(self, decisions: Mapping[str, Decision]) -> None:
+        """Keep decisions for calls that wait now or later, by their ids."""
+        self._work.add_decisions(decisions)
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The calls that wait for a person now."""
+        return self._work.pending
+
+    @property
+    def status(self) -> RunStatus | Literal["running"]:
+        """`running`, or how it ended."""
+        if not self._task.done():
+            return "running"
+        has_result = not self._task.cancelled() and self._task.exception() is None
+        return self._task.result().status if has_result else "failed"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the result is there."""
+        return self._task.done()
+
+
+class RunsAtWork(Generic[ResultT]):
+    """The runs of one agent or recipe that go on in this process: a second start under a `run_id` joins the first."""
+
+    def __init__(self) -> None:
+        self._runs: dict[RunIdentity, tuple[Run[ResultT], object]] = {}
+
+    def find(self, identity: RunIdentity, inputs: object = None) -> Run[ResultT] | None:
+        """The run of this identity, if it goes on; raises `RunError` for one that began with other inputs."""
+        found = self._runs.get(identity)
+        if found is None:
+            return None
+        run, began_with = found
+        if inputs != began_with:
+            raise RunError(f"run {identity.run_id!r} began with other inputs")
+        return run
+
+    def start(self, work: Work[ResultT], identity: RunIdentity, inputs: object = None) -> Run[ResultT]:
+        """Start a run; others find it until it has ended, where it is known to be the same user's."""
+        run = Run(work, on_end=lambda: self._runs.pop(identity, None))
+        if identity.can_be_joined:
+            self._runs[identity] = run, inputs
+        return run
+
+
+def make_run_id() -> str:
+    """An id that no other run has."""
+    return f"run-{secrets.token_hex(8)}"
+
+
+async def wait_with(run: Run[ResultT]) -> ResultT:
+    """The result of a run that is cancelled with its caller.
+
+    Raises the run's error when its status is `failed`; `error.result` then holds what there is.
+    """
+    try:
+        result = await run.wait()
+    except asyncio.CancelledError:
+        run.cancel()
+        await run.wait()
+        raise
+    if result.status == "failed" and result.error is not None:
+        raise result.error
+    return result
+
+
+@asynccontextmanager
+async def hold(start: Callable[[], Run[ResultT]]) -> AsyncGenerator[Run[ResultT]]:
+    """The run that `start` gives, which is cancelled and waited for on leaving."""
+    run = start()
+    try:
+        yield run
+    finally:
+        run.cancel()
+        await run.wait()
+
+
+def block_on(make: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
+    """The result of a coroutine in an event loop of its own; in one that runs, an error says what to write instead."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(make())
+    raise ConfigurationError(f"run_sync would block the event loop that runs here; write `await {instead}.run(…)`")
