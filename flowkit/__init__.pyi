@@ -9,6 +9,7 @@ from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
 from flowkit.errors import DefinitionError as DefinitionError
 from flowkit.errors import FlowkitError as FlowkitError
+from flowkit.errors import InDoubt as InDoubt
 from flowkit.errors import ModelError as ModelError
 from flowkit.errors import RunNotDone as RunNotDone
 from flowkit.errors import ToolArgumentsError as ToolArgumentsError
@@ -20,6 +21,7 @@ from flowkit.executor import Outcome as Outcome
 from flowkit.executor import run_graph as run_graph
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
+from flowkit.mcp import MCPTools as MCPTools
 from flowkit.messages import File as File
 from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message

@@ -81,7 +81,13 @@ class ToolError(FlowkitError):
     Traceback (most recent call last):
     ...
     flowkit.errors.ToolError: sold out; offer P002
+
+    With `retryable=True` the call is tried again first, as its effect and `retries` allow.
     """
+
+    def __init__(self, *args: object, retryable: bool = False) -> None:
+        super().__init__(*args)
+        self.retryable = retryable
 
 
 class ToolArgumentsError(ToolError):
@@ -153,7 +159,10 @@ class CodeChanged(RunError):
 
 
 class InDoubt(RunError):
-    """A write may or may not have happened; its probe or a person decides."""
+    """A write may or may not have happened; its probe or a person decides.
+
+    Raise it in a tool whose call may have taken effect though its answer was lost: it is never repeated.
+    """
 
 
 class RunNotDone(RunError):

@@ -47,13 +47,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """`model` is None for a recipe, `inputs` for an agent."""
+    """`model` is None for a recipe, `inputs` for an agent; `message` is what the user said to it."""
 
     name: str
     model: str | None = None
     user: str | None = None
     session: str | None = None
     inputs: JSON = None
+    message: str | None = None
     type: ClassVar[str] = "run.started"
     long: ClassVar[str | None] = "inputs"
 

@@ -85,12 +85,19 @@ class AgentWork(Generic[OutputT]):
     def tell_start(self) -> None:
         """Emit `run.started`."""
         plan, context = self._plan, self._context
-        self.log.emit(events.RunStarted, plan.name, plan.model.name, context.user, context.session)
+        self.log.emit(
+            events.RunStarted,
+            plan.name,
+            plan.model.name,
+            context.user,
+            context.session,
+            message=context.message or None,
+        )
 
     async def go(self) -> None:
         """Ask the model and run its calls until it has answered."""
         assert self._rounds is not None, "it has begun"
-        async with self._rounds.graph, self._rounds.prefetching:
+        async with self._plan.tools.opened(self._context), self._rounds.graph, self._rounds.prefetching:
             await self._rounds.go()
 
     @property

@@ -42,6 +42,7 @@ from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
 from flowkit.executor.standalone import OwnRun, ToolLike, begin_log, choose_cache, find_tools, name_run
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
+from flowkit.executor.worker import Worker
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node
 from flowkit.identity import RunIdentity
@@ -66,7 +67,8 @@ class Executor:
     `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
     a node that no other node made cancels the rest. `look_at_reference` sees each value
     that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models. What
-    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again.
+    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
+    calls of tools with a named slot run, by its name (provisional).
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Executor:
         timeout_s: float | None = None,
         run_model_step: RunModelStep | None = None,
         look_at_reference: LookAtReference | None = None,
+        workers: Mapping[str, Worker] | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._own: OwnRun | None = None
@@ -113,6 +116,7 @@ class Executor:
             fail_fast=fail_fast,
             run_model_step=run_model_step,
             look_at_reference=look_at_reference,
+            workers=workers,
             random=random,
         )
         # A journal is opened on entering, which takes a while; a run that has opened its own is ready at once.
@@ -135,6 +139,7 @@ class Executor:
         fail_fast: bool,
         run_model_step: RunModelStep | None,
         look_at_reference: LookAtReference | None,
+        workers: Mapping[str, Worker] | None,
         random: Callable[[], float],
     ) -> None:
         """Make the parts, each of which is given those that it calls."""
@@ -157,7 +162,9 @@ class Executor:
             opened=Opened(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
-        attempts = Attempts(table, log, cache=cache, journal=journal, run_model_step=run_model_step)
+        attempts = Attempts(
+            table, log, cache=cache, journal=journal, run_model_step=run_model_step, workers=workers or {}
+        )
         self._workers = Workers(
             table,
             log,

@@ -9,7 +9,7 @@ from flowkit.context import Context
 from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.resources import Ticket
-from flowkit.executor.threads import ThreadJob
+from flowkit.executor.worker import Running
 from flowkit.graph import ModelStep, Node
 from flowkit.references import ToolCall
 from flowkit.tools.schema.arguments import Arguments
@@ -45,16 +45,16 @@ class Phase:
 
 
 class Failure:
-    """How a call went wrong; `may_pass` when trying again may help, `job` is a thread that may still be busy."""
+    """How a call went wrong; `may_pass` when trying again may help, `running` is what may still be busy with it."""
 
-    __slots__ = ("error", "exception", "job", "may_pass", "state")
+    __slots__ = ("error", "exception", "may_pass", "running", "state")
 
     def __init__(self, state: State, error: str, exception: Exception | None = None, *, may_pass: bool = False) -> None:
         self.state: State = state
         self.error = error
         self.exception = exception
         self.may_pass = may_pass
-        self.job: ThreadJob | None = None
+        self.running: Running | None = None
 
     def is_remembered(self, tool: AnyTool) -> bool:
         """Whether the tool asked to keep this error in the cache."""

@@ -179,13 +179,13 @@ class Settler:
         """Give its place on resources to those behind it, as soon as nothing of it runs any more."""
         if entry.extra is None or entry.extra.ticket is None:
             return
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            # Its call has ended, but its thread still writes: whoever is behind it must not see half of that.
-            failure.job.on_free.append(lambda: self.leave(entry))
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # Its call has ended, but its worker still writes: whoever is behind it must not see half of that.
+            failure.running.on_free.append(lambda: self.leave(entry))
             return
         ticket, entry.extra.ticket = entry.extra.ticket, None
         if ticket.has_started:
-            self._end_sharing(entry)  # again: a thread may have gone on writing when its call had ended
+            self._end_sharing(entry)  # again: a worker may have gone on writing when its call had ended
         for freed in self._table.resources.leave(ticket):
             self.free(freed)
 

@@ -5,7 +5,7 @@ import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 from flowkit.cache import Cache
@@ -14,9 +14,9 @@ from flowkit.context import Context
 from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
-from flowkit.executor.plan import AnyTool
+from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.table import Table
-from flowkit.executor.threads import ThreadJob, Threads
+from flowkit.executor.worker import InThread, Job, Running, Unshown, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.references import substitute
@@ -44,13 +44,15 @@ class Attempts:
         cache: Cache,
         journal: RunJournal | None,
         run_model_step: RunModelStep | None,
+        workers: Mapping[str, Worker],
     ) -> None:
         self._table = table
         self._log = log
         self._cache = cache
         self._journal = journal
         self._run_model_step = run_model_step
-        self._threads = Threads()
+        self._in_thread = InThread()
+        self._by_slot = workers
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -59,7 +61,7 @@ class Attempts:
 
     def close(self) -> None:
         """End the threads that are free."""
-        self._threads.close()
+        self._in_thread.close()
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
         """Claim a call that changes something, and end reads of its resources; None when it may run."""
@@ -167,7 +169,7 @@ class Attempts:
     ) -> Failure | None:
         """Call the function once, or `instead`. This is where whatever a tool's author wrote raises becomes a result."""
         entry.worker = asyncio.current_task(self._loop)
-        job: ThreadJob | None = None
+        running: Running | None = None
         limit: asyncio.Timeout | None = None
         plan = entry.plan
         try:
@@ -180,27 +182,35 @@ class Attempts:
             if instead is not None:
                 await instead()
                 return None
-            if plan.is_async and timeout_s is None:
-                result = await tool.invoke(entry.arguments, context)
-            elif plan.is_async:
-                async with asyncio.timeout(timeout_s) as limit:
+            worker = self._by_slot.get(plan.slot) if self._by_slot and plan.slot is not None else None
+            if worker is None and plan.is_async:
+                if timeout_s is None:
                     result = await tool.invoke(entry.arguments, context)
+                else:
+                    async with asyncio.timeout(timeout_s) as limit:
+                        result = await tool.invoke(entry.arguments, context)
+                try:
+                    entry.value = tool.dump(result)
+                except ToolResultError as error:
+                    return _refuse_result(plan, error)
             else:
-                job = self._threads.run(partial(tool.invoke, entry.arguments, context))
+                running = (worker or self._in_thread).run(Job(tool, entry.arguments, context))
                 async with asyncio.timeout(timeout_s) as limit:
-                    result = await job.future
-            try:
-                entry.value = tool.dump(result)
-            except ToolResultError as error:
-                # The function has returned: who reads that it failed would do it again.
-                return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
+                    entry.value = await running.result
+                result = running.raw
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
         except asyncio.CancelledError:
             failure = self.explain_cancellation(entry)
+        except Unshown as unshown:
+            return _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown)
+        except InDoubt as error:
+            # A read changes nothing, so what may have happened may happen again.
+            is_read = plan is not None and plan.is_read
+            failure = Failure("failed" if is_read else "in_doubt", str(error), error, may_pass=is_read)
         except ToolError as error:
-            failure = Failure("failed", str(error), error)
+            failure = Failure("failed", str(error), error, may_pass=error.retryable)
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
@@ -208,10 +218,9 @@ class Attempts:
                 failure = _report(entry, error)
         finally:
             entry.worker = None
-        if job is not None and job.is_busy:
-            failure.job = job
-            if context is not None:
-                context.cancelled.set()
+        if running is not None and running.is_busy:
+            running.stop()
+            failure.running = running
         return failure
 
     def explain_cancellation(self, entry: Entry) -> Failure:
@@ -274,6 +283,11 @@ class Doubt:
 
     def __init__(self, failure: Failure | None) -> None:
         self.failure = failure
+
+
+def _refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+    # The function has returned: who reads that it failed would do it again.
+    return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
 
 
 def _explain_unshown(error: ToolResultError) -> str:

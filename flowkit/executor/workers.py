@@ -188,8 +188,8 @@ class Workers:
     def _settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went, and let those behind it go on; the caller looks at what is ready then."""
         self._settler.settle(entry, failure)
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            failure.job.on_free.append(self.drain)  # after what the settler does then
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            failure.running.on_free.append(self.drain)  # after what the settler does then
         self._gates.drain()
 
     # Slots
@@ -198,9 +198,9 @@ class Workers:
         """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `_free`."""
         if entry.extra is not None and entry.extra.is_lent:
             return None
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            # The thread goes on, so its slot isn't free.
-            failure.job.on_free.append(lambda: self._give_back(entry.slot))
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # A thread, say, goes on when its call was stopped, so its slot isn't free.
+            failure.running.on_free.append(lambda: self._give_back(entry.slot))
             return None
         return self._free(entry.slot)
 

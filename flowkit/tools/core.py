@@ -203,17 +203,27 @@ class Tool(Generic[P, R_co]):
 
     @classmethod
     def from_schema(
-        cls, name: str, description: str, schema: Mapping[str, Any], handler: Callable[..., Any], **options: Any
+        cls,
+        name: str,
+        description: str,
+        schema: Mapping[str, Any],
+        handler: Callable[..., Any],
+        *,
+        result_schema: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> "Tool[..., Any]":
-        """A tool with a JSON Schema (draft 2020-12) and no signature; `options` are those of `@tool`.
+        """A tool with a JSON Schema and no signature; `options` are those of `@tool`.
+
+        The schema is of the draft that its `$schema` names, else of 2020-12.
 
         `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
-        if it takes one. Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
+        if it takes one. `result_schema` tells what references may lead into; results aren't checked by it. Raises
+        `DefinitionError` for a schema that isn't valid, or isn't of an object.
         """
         check_option_names(options, Options, "a tool")
         chosen = Options(name=name, description=description, **options)
         chosen.check(name)
-        return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret)), chosen)
+        return Tool(SchemaCallee(name, handler, schema, frozenset(chosen.secret), result_schema), chosen)
 
     @classmethod
     def from_openai(
@@ -222,7 +232,7 @@ class Tool(Generic[P, R_co]):
         """A tool of a definition as it stands in a request: nested under `function`, or flat."""
         wire = read_definition(definition)
         return cls.from_schema(
-            wire.name, wire.description, wire.parameters, handler, **{"strict": wire.strict} | options
+            wire.name, wire.description, wire.parameters, handler, **cast(Any, {"strict": wire.strict} | options)
         )
 
     def validate(

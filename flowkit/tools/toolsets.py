@@ -4,7 +4,8 @@ A `Toolset` doesn't change; tools that come and go between turns are named by a 
 gives the set for the next turn.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from inspect import isawaitable
 from types import MappingProxyType
@@ -27,12 +28,16 @@ Filter = Callable[[AnyTool], bool]
 Source = Callable[[Context[Any]], "Iterable[ToolLike] | Awaitable[Iterable[ToolLike]]"]
 """Gives the tools of one turn; `Iterable[ToolLike]`, or a coroutine of it."""
 
+Life = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
+"""Holds what the tools need, such as a connection, from a run's start to its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Changing:
     """Tools that are asked for before each turn, and how the sets around them name and choose."""
 
     source: Source
+    life: Life | None = None
     steps: tuple[tuple[str, Filter | None], ...] = ()
 
 
@@ -69,11 +74,23 @@ class Toolset:
         """The name of every tool by the name under which it travels."""
 
     @classmethod
-    def dynamic(cls, source: Source) -> "Toolset":
-        """A set whose tools are asked for before each turn; until then it is empty."""
+    def dynamic(cls, source: Source, *, life: Life | None = None) -> "Toolset":
+        """Make a set whose tools are asked for before each turn; until then it is empty.
+
+        `life` is entered when a run starts and left when it ends, whatever ends it.
+        """
         tools = cls()
-        tools._changing.append(_Changing(source))
+        tools._changing.append(_Changing(source, life))
         return tools
+
+    @asynccontextmanager
+    async def opened(self, context: Context[Any]) -> AsyncGenerator[None]:
+        """Hold what the dynamic sources need for one run."""
+        async with AsyncExitStack() as stack:
+            for life in dict.fromkeys(changing.life for changing in self._changing):
+                if life is not None:
+                    await stack.enter_async_context(life(context))
+            yield
 
     def _add(self, tool: AnyTool) -> None:
         if tool.is_unbound:

@@ -54,7 +54,12 @@ class SchemaCallee:
     own_checks: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def __init__(
-        self, name: str, handler: Callable[..., Any], schema: Mapping[str, JSON], secrets: frozenset[str]
+        self,
+        name: str,
+        handler: Callable[..., Any],
+        schema: Mapping[str, JSON],
+        secrets: frozenset[str],
+        result_schema: Mapping[str, JSON] | None = None,
     ) -> None:
         self.name = name
         self.function = handler
@@ -67,7 +72,7 @@ class SchemaCallee:
         self.visible = tuple(
             Parameter(
                 property_name,
-                _foreign_type(name, property_name, property_schema),
+                _foreign_type(name, property_name, property_schema, self.schema.get("$schema")),
                 MISSING if property_name in required else property_schema.get("default", OMIT),
                 "keyword",
             )
@@ -77,7 +82,7 @@ class SchemaCallee:
         self._context, returns = _read_handler(name, handler)
         self.takes_context = self._context is not None
         self.is_async, returns = read_return(handler, returns)
-        self.results = ResultType(returns)
+        self.results = ResultType(returns, schema=result_schema)
 
     def reader(self, given: frozenset[str]) -> SchemaReader:
         return self._reader
@@ -111,17 +116,23 @@ def _read_object_schema(tool: str, schema: Mapping[str, JSON]) -> Schema:
     if kind != "object":
         raise DefinitionError.about(tool, f"its schema is of type {kind!r}, expected 'object'")
     properties = read.setdefault("properties", {})
+    if isinstance(properties, dict):
+        # `true` is the schema of anything, `false` that of nothing (JSON Schema core, 4.3.2).
+        for name, held in properties.items():
+            if isinstance(held, bool):
+                properties[name] = {} if held else {"not": {}}
     if not isinstance(properties, dict) or not all(isinstance(held, dict) for held in properties.values()):
         raise DefinitionError.about(tool, "its schema's properties aren't an object of schemas")
     return read
 
 
-def _foreign_type(tool: str, name: str, schema: Schema) -> Any:
+def _foreign_type(tool: str, name: str, schema: Schema, draft: JSON) -> Any:
     """The type of one property, for a tool with a signature that needs this one."""
 
     @cache
     def make_reader() -> SchemaReader:
-        return SchemaReader(tool, {"type": "object", "properties": {name: schema}}, frozenset())
+        whole: Schema = {"type": "object", "properties": {name: schema}}
+        return SchemaReader(tool, whole if draft is None else {"$schema": draft, **whole}, frozenset())
 
     def check(value: object) -> object:
         try:

@@ -1,4 +1,4 @@
-"""Arguments checked by a JSON Schema (draft 2020-12), for tools that have no signature."""
+"""Arguments checked by a JSON Schema, for tools that have no signature."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +22,10 @@ class SchemaReader:
     def __init__(self, tool: str, schema: Schema, secrets: frozenset[str]) -> None:
         from jsonschema import Draft202012Validator
         from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import validator_for
+
+        # A schema says by `$schema` in which draft it is written; that of draft-07 has tuples as lists, for one.
+        validator: Any = validator_for(schema, default=Draft202012Validator)
 
         self.tool = tool
         self.schema = schema
@@ -29,14 +33,14 @@ class SchemaReader:
         self.properties = cast(dict[str, Schema], schema.get("properties", {}))
         self.names = tuple(self.properties)
         try:
-            Draft202012Validator.check_schema(schema)
+            validator.check_schema(schema)
         except SchemaError as error:
             where = format_path(list(error.absolute_path)) or "the schema"
             raise DefinitionError.about(tool, f"{where}: {error.message}") from error
         unknown = find_unknown_reference(schema, allow_ids=True)
         if unknown is not None:
             raise DefinitionError.about(tool, f"the schema's {unknown} points nowhere in it")
-        self._validator: Any = Draft202012Validator(schema)
+        self._validator: Any = validator(schema)
 
     def renamed(self, tool: str) -> "SchemaReader":
         """The same for this tool under another name."""

@@ -19,12 +19,13 @@ _ITSELF = frozenset({int, bool, str, type(None)})
 class ResultType:
     """A return annotation; its adapter and schema are made when they are first asked for."""
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: Any, *, schema: Mapping[str, JSON] | None = None) -> None:
+        """Take a schema that is given in place of the annotation's."""
         self.annotation = annotation
         self._adapter: TypeAdapter[Any] | None = None
+        self._schema: Schema | None = None if schema is None else dict(schema)
         self._loader: TypeAdapter[Any] | None = None
-        self._schema: Schema | None = None
-        self._is_read = False
+        self._is_read = schema is not None
 
     @property
     def adapter(self) -> TypeAdapter[Any] | None:
@@ -63,7 +64,7 @@ class ResultType:
 
     def load(self, value: JSON) -> Any:
         """The result that `dump` made this JSON of, as its annotated type; the JSON itself when that doesn't tell."""
-        if self.schema is None:
+        if self.adapter is None:
             return value
         if self._loader is None:
             self._loader = TypeAdapter[Any](self.annotation)
@@ -81,7 +82,11 @@ class ResultType:
     def _read(self) -> None:
         if self._is_read:
             return
+        # Said last: results are dumped in threads, and one that comes meanwhile must not find half of it.
+        self._read_annotation()
         self._is_read = True
+
+    def _read_annotation(self) -> None:
         if self.annotation is MISSING or self.annotation is Any:
             return
         try:

@@ -1,0 +1,68 @@
+"""Failures of MCP calls, by what they mean: did the call run, may it have run, did it not."""
+
+from flowkit.errors import FlowkitError
+
+CONNECTION_CLOSED = -32000
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+
+
+class Broken(FlowkitError):
+    """The connection broke while the call was in flight: it may have run."""
+
+
+class Unanswered(FlowkitError):
+    """No answer came in time: the call may have run, and the server was told to stop."""
+
+
+class NotTaken(FlowkitError):
+    """The server refused the call before it ran, since it doesn't know the session any more."""
+
+
+class WrongResult(FlowkitError):
+    """The call ran, and what came back isn't what the tool promises."""
+
+
+def read_failure(error: BaseException) -> FlowkitError | None:
+    """Read what an error of the `mcp` package means; None for what the server says itself."""
+    from mcp.shared.exceptions import MCPError
+
+    error = unwrap(error)
+    if isinstance(error, TimeoutError):
+        return Unanswered(explain(error))
+    if isinstance(error, MCPError):
+        text = error.message.casefold()
+        if "timed out" in text:
+            return Unanswered(error.message)
+        if error.code == INVALID_REQUEST and "session" in text:
+            return NotTaken(error.message)
+        if error.code == CONNECTION_CLOSED or "stream ended" in text or "connection" in text:
+            return Broken(error.message)
+        return None
+    if isinstance(error, RuntimeError) and "structured content" in str(error).casefold():
+        return WrongResult(str(error))
+    return Broken(explain(error))
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Take an error out of groups that hold nothing else."""
+    inner = _members(error)
+    while len(inner) == 1:
+        error = inner[0]
+        inner = _members(error)
+    return error
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    return getattr(error, "exceptions", ())
+
+
+def explain(error: BaseException) -> str:
+    """Say an error in one line; of a group its first."""
+    error = unwrap(error)
+    while members := _members(error):
+        error = unwrap(members[0])
+    text = " ".join(str(error).split())
+    if isinstance(error, FileNotFoundError):
+        return f"there is no command {error.filename!r}" if error.filename else "there is no such command"
+    return text[:300] or type(error).__name__

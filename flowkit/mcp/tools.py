@@ -1,0 +1,379 @@
+"""`MCPTools`: the tools of an MCP server, as tools of flowkit.
+
+Entered with `async with`, one connection serves every run inside. Not entered, each run that has the tools opens a
+connection of its own and closes it at its end. What a server says of itself is its word: an unmarked tool is a write,
+until `effects=` says otherwise, and hints can only make that stricter, unless `trust_hints=True`.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from flowkit.codec import JSON, dump_sorted, dumps
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
+from flowkit.mcp.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Bounds, Connection, Era
+from flowkit.mcp.failures import Broken, Unanswered, WrongResult
+from flowkit.mcp.results import read_contents, read_result, read_text
+from flowkit.mcp.transports import HttpServer, Server, StdioServer
+from flowkit.tools import Tool, tool
+from flowkit.tools.options import Effect, Scope
+from flowkit.tools.toolsets import Toolset
+
+Headers = Mapping[str, str] | Callable[[Context[Any]], Mapping[str, str]]
+Approve = bool | Literal["destructive"]
+SCHEMA_BYTES_AT_MOST = 50_000
+MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What the user says of a server's tools."""
+
+    effects: Mapping[str, Effect]
+    trust_hints: bool
+    approval: Approve
+    ttl: Mapping[str, float]
+    scope: Scope | None
+    prefix: str
+    in_order: bool
+    max_result_chars: int | None
+    resources: bool
+
+
+class MCPTools:
+    """The tools of one MCP server; made by `stdio` or `http`.
+
+    `name` says which server it is, in errors and before the names of its tools (`prefix=""` leaves that out).
+    `effects` maps patterns over the server's own names to effects, the first that fits wins. `trust_hints` believes
+    what the server says of its tools. `approval="destructive"` asks a person for what isn't known to be harmless.
+    `ttl` keeps results of reads, in seconds by the server's names, and needs a `scope`. `in_order` runs one call after
+    another, for servers with one state. `ask` answers a server that asks a person for input. `resources` adds a tool
+    that reads the server's resources. Times are in seconds.
+    """
+
+    def __init__(
+        self,
+        make_server: Callable[[Context[Any] | None], Server],
+        *,
+        name: str,
+        effects: Mapping[str, Effect] | None = None,
+        trust_hints: bool = False,
+        approval: Approve = False,
+        ttl: Mapping[str, float] | None = None,
+        scope: Scope | None = None,
+        prefix: str | None = None,
+        in_order: bool = False,
+        ask: Ask | None = None,
+        resources: bool = False,
+        connect_timeout: float = CONNECT_S,
+        timeout: float = CALL_S,
+        at_once: int = AT_ONCE,
+        mode: Era = "auto",
+        max_result_chars: int | None = None,
+        per_user: bool = False,
+    ) -> None:
+        wrong = [effect for effect in (effects or {}).values() if effect not in ("read", "idempotent", "write")]
+        if wrong:
+            raise ConfigurationError(f"MCP server {name!r}: effect is {wrong[0]!r}, expected read, idempotent or write")
+        if ttl and scope is None:
+            raise ConfigurationError(
+                f"MCP server {name!r}: a ttl needs a scope, since the connection's login decides what is seen"
+            )
+        if ttl and scope == "all" and per_user:
+            raise ConfigurationError(
+                f"MCP server {name!r}: each user has headers of his own, so scope='all' would share their results"
+            )
+        self.name = name
+        self._make_server = make_server
+        self._per_user = per_user
+        self._rules = _Rules(
+            effects=dict(effects or {}),
+            trust_hints=trust_hints,
+            approval=approval,
+            ttl=dict(ttl or {}),
+            scope=scope,
+            prefix=f"{name}_" if prefix is None else prefix,
+            in_order=in_order,
+            max_result_chars=max_result_chars,
+            resources=resources,
+        )
+        self._bounds = Bounds(connect_timeout, timeout, at_once)
+        self._era: Era = mode
+        self._ask = ask
+        self._logger = logging.getLogger(f"flowkit.mcp.{name}")
+        self._shared: Connection | None = None
+        self._of_runs: dict[str, Connection] = {}
+        self._listings: dict[Connection, _Listing] = {}
+        self._listing: dict[Connection, asyncio.Lock] = {}
+        self._made: dict[str, tuple[str, Tool[..., Any]]] = {}
+        self.tools = Toolset.dynamic(self._list, life=self._live)
+        """The server's tools as a set for an agent; listed anew when the server says that they changed."""
+
+    @classmethod
+    def stdio(
+        cls,
+        command: str,
+        *arguments: str,
+        name: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Use a server that is a command, such as `npx`; further options are those of the class.
+
+        The process gets HOME, PATH and the like, and `env`; keys of this program stay here.
+        """
+        server = StdioServer(
+            command,
+            arguments,
+            logging.getLogger(f"flowkit.mcp.{name}"),
+            dict(env or {}),
+            None if cwd is None else Path(cwd),
+        )
+        return cls(lambda _: server, name=name, **options)
+
+    @classmethod
+    def http(cls, url: str, *, name: str, headers: Headers | None = None, auth: Any = None, **options: Any) -> Self:
+        """Use a server at an address, over streamable HTTP; further options are those of the class.
+
+        `headers` may be a function of the run's context: each run then has a connection of its own. `auth` is an
+        `httpx2` authentication, such as the OAuth provider of the `mcp` package.
+        """
+        if not callable(headers):
+            server = HttpServer(url, dict(headers or {}), auth)
+            return cls(lambda _: server, name=name, **options)
+
+        def make_server(context: Context[Any] | None) -> Server:
+            if context is None:
+                raise ConfigurationError(f"MCP server {name!r}: its headers depend on the run, so runs open it")
+            return HttpServer(url, dict(headers(context)), auth)
+
+        return cls(make_server, name=name, per_user=True, **options)
+
+    async def __aenter__(self) -> Self:
+        """Connect, for all runs inside; raises `ConfigurationError` when that can't be done."""
+        connection = self._connect(None)
+        try:
+            await connection.open()
+        except BaseException:
+            await connection.close()
+            raise
+        self._shared = connection
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        connection, self._shared = self._shared, None
+        if connection is not None:
+            self._forget(connection)
+            await connection.close()
+
+    def __repr__(self) -> str:
+        return f"<MCP server {self.name}>"
+
+    @property
+    def instructions(self) -> str:
+        """What the server says of how it is used: foreign text; empty until it is connected."""
+        return "" if self._shared is None else self._shared.instructions
+
+    def _connect(self, context: Context[Any] | None) -> Connection:
+        server = self._make_server(context)
+        return Connection(self.name, server, bounds=self._bounds, era=self._era, ask=self._ask)
+
+    @asynccontextmanager
+    async def _live(self, context: Context[Any]) -> AsyncGenerator[None]:
+        """Hold a connection for one run, unless one is shared."""
+        if self._shared is not None and not self._per_user:
+            yield
+            return
+        connection = self._of_runs[context.run_id] = self._connect(context)
+        try:
+            await connection.open()
+            yield
+        finally:
+            del self._of_runs[context.run_id]
+            self._forget(connection)
+            await connection.close()
+
+    def _forget(self, connection: Connection) -> None:
+        self._listings.pop(connection, None)
+        self._listing.pop(connection, None)
+
+    def _find(self, context: Context[Any]) -> Connection:
+        connection = self._of_runs.get(context.run_id, self._shared)
+        if connection is None:
+            raise ToolError(f"{self.name} is not connected: use it in an agent's run, or inside `async with`")
+        return connection
+
+    async def _list(self, context: Context[Any]) -> Sequence[Tool[..., Any]]:
+        """The tools for the next turn; nothing is asked when nothing changed."""
+        connection = self._find(context)
+        # One listing at a time: runs that start together share the first one's.
+        async with self._listing.setdefault(connection, asyncio.Lock()):
+            return await self._list_anew(connection)
+
+    async def _list_anew(self, connection: Connection) -> Sequence[Tool[..., Any]]:
+        known = self._listings.get(connection)
+        if known is not None and known.version == connection.version:
+            return known.tools
+        version = connection.version
+        try:
+            listed = await connection.list_tools()
+        except ToolError as error:
+            if known is None:
+                raise ConfigurationError(str(error)) from error
+            self._logger.warning("%s; the tools of before stay", error)
+            return known.tools
+        tools = self._make_tools(listed, [] if known is None else known.tools)
+        # What `list_tools` reconnected for is in this listing; what changed while it ran is not.
+        self._listings[connection] = _Listing(version if known else connection.version, tools)
+        return tools
+
+    def _make_tools(self, listed: Sequence[Any], before: Sequence[Tool[..., Any]]) -> list[Tool[..., Any]]:
+        made: dict[str, Tool[..., Any]] = {}
+        for definition in listed:
+            problem = self._refuse(definition)
+            name = self._rules.prefix + definition.name
+            if problem is None and name in made:
+                problem = "its name stands in the list twice"
+            if problem is None:
+                try:
+                    made[name] = self._make_tool(name, definition)
+                    continue
+                except DefinitionError as error:
+                    problem = str(error)
+            self._logger.warning("tool %r of %s is left out: %s", definition.name, self.name, problem)
+        if self._rules.resources:
+            reader = self._make_resource_reader()
+            made.setdefault(reader.name, reader)
+        # The order of before, new ones at the end: a stable prefix is what a provider's prompt cache keeps.
+        kept = [made.pop(tool.name) for tool in before if tool.name in made]
+        return [*kept, *made.values()]
+
+    @staticmethod
+    def _refuse(definition: Any) -> str | None:
+        execution = definition.execution
+        if execution is not None and getattr(execution, "task_support", None) == "required":
+            return "it needs a task, which flowkit doesn't start"
+        size = len(dumps(definition.input_schema))
+        if size > SCHEMA_BYTES_AT_MOST:
+            return f"its schema has {size:,} bytes, at most {SCHEMA_BYTES_AT_MOST:,}"
+        remote = _find_remote_reference(definition.input_schema)
+        return None if remote is None else f"its schema refers to {remote!r}, which isn't fetched"
+
+    def _make_tool(self, name: str, definition: Any) -> Tool[..., Any]:
+        said = [definition.name, definition.description, definition.input_schema, definition.output_schema]
+        version = hashlib.sha256(dump_sorted(cast(JSON, said))).hexdigest()[:16]
+        known = self._made.get(name)
+        if known is not None:
+            if known[0] == version:
+                return known[1]  # the same object keeps its schema as it was lowered
+            self._logger.warning("tool %s changed its definition", name)
+        rules, hints = self._rules, definition.annotations
+        effect = self._find_effect(definition.name, hints)
+        ttl = next((ttl for pattern, ttl in rules.ttl.items() if fnmatchcase(definition.name, pattern)), None)
+        options: dict[str, Any] = {
+            "effect": effect,
+            "version": version,
+            "approval": self._needs_approval(definition.name, hints),
+            "timeout": None,  # the connection's own, which tells the server to stop
+            "max_result_chars": rules.max_result_chars,
+        }
+        if ttl is not None and effect == "read":
+            options |= {"ttl": ttl, "scope": rules.scope}
+        if rules.in_order:
+            options["resource"] = f"mcp:{self.name}"
+        made = Tool.from_schema(
+            name,
+            definition.description or definition.title or definition.name,
+            definition.input_schema,
+            self._make_handler(definition.name, effect),
+            result_schema=definition.output_schema,
+            **options,
+        )
+        self._made[name] = (version, made)
+        return made
+
+    def _find_effect(self, name: str, hints: Any) -> Effect:
+        for pattern, effect in self._rules.effects.items():
+            if fnmatchcase(name, pattern):
+                return effect
+        if self._rules.trust_hints and hints is not None:
+            if hints.read_only_hint:
+                return "read"
+            if hints.idempotent_hint:
+                return "idempotent"
+        return "write"
+
+    def _needs_approval(self, name: str, hints: Any) -> bool:
+        if self._rules.approval != "destructive":
+            return self._rules.approval
+        if any(effect == "read" and fnmatchcase(name, pattern) for pattern, effect in self._rules.effects.items()):
+            return False
+        is_harmless = hints is not None and (hints.read_only_hint is True or hints.destructive_hint is False)
+        # What an untrusted server says of itself can't spare a person's question.
+        return not (self._rules.trust_hints and is_harmless)
+
+    def _make_handler(self, name: str, effect: Effect) -> Callable[..., Any]:
+        async def call(arguments: dict[str, Any], context: Context[Any]) -> Any:
+            meta: dict[str, JSON] = {}
+            if effect == "idempotent":
+                meta["flowkit/idempotency-key"] = context.idempotency_key
+            try:
+                result = await self._find(context).call(
+                    name, arguments, repeat=effect != "write", progress=context.progress, meta=meta
+                )
+            except (Broken, Unanswered) as error:
+                if effect == "write":
+                    raise InDoubt(f"{self.name}: {error}; {MAY_HAVE_HAPPENED}") from error
+                raise ToolError(f"{self.name}: {error}", retryable=isinstance(error, Unanswered)) from error
+            except WrongResult as error:
+                if effect == "read":
+                    raise ToolError(f"{self.name} gave a result that its schema doesn't allow") from error
+                raise ToolError("it was done, but its result can't be shown; don't repeat it") from error
+            if result.is_error:
+                raise ToolError(read_text(result) or f"{name} failed, and {self.name} doesn't say why")
+            return read_result(result)
+
+        return call
+
+    def _make_resource_reader(self) -> Tool[..., Any]:
+        @tool(name=f"{self._rules.prefix}read_resource", effect="read")
+        async def read_resource(uri: str, context: Context[Any]) -> Any:
+            """Read a resource by its URI, as other results link to it."""
+            result = await self._find(context).read_resource(uri)
+            found = [read_contents(contents) for contents in result.contents]
+            return found[0] if len(found) == 1 else found
+
+        return read_resource
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The tools of one connection, and which of its listings they come from."""
+
+    version: int
+    tools: list[Tool[..., Any]]
+
+
+def _find_remote_reference(schema: object) -> str | None:
+    """Find a `$ref` that leads out of the schema."""
+    if isinstance(schema, Mapping):
+        for name, value in cast(Mapping[str, object], schema).items():
+            if name == "$ref" and isinstance(value, str) and not value.startswith("#"):
+                return value
+            found = _find_remote_reference(value)
+            if found is not None:
+                return found
+    elif isinstance(schema, list):
+        for item in cast(list[object], schema):
+            found = _find_remote_reference(item)
+            if found is not None:
+                return found
+    return None
