@@ -89,7 +89,7 @@ class Settler:
             dependents, entry.dependents = entry.dependents, None
             if entry.sealed_s is None and entry.state != "void":
                 dependents = self._hold_back(entry, dependents)
-            is_usable = entry.is_usable
+            is_usable = entry.state == "finished" or entry.is_usable
             for dependent in dependents:
                 dependent.missing -= 1
                 # It may have been skipped or cancelled meanwhile.
@@ -244,6 +244,9 @@ class Settler:
         note, node_id = self._log.note, entry.id
         error = entry.error or ""
         match entry.state:
+            case "finished" if entry.source == "run" and entry.ended_s is None:
+                # What nearly all ends are; what isn't said has its default.
+                told_s = note(events.CallFinished, node_id, entry.value)
             case "finished":
                 told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
             case "failed":
