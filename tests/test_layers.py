@@ -239,16 +239,17 @@ class High:
 
 EXECUTOR = (
     ("outcomes", "resources", "slots", "threads"),
-    ("plan",),
+    ("plan", "standalone"),
     ("worker",),
     ("entries",),
-    ("contexts", "table"),
+    ("contexts", "seals", "table"),
     ("settling", "circles"),
     ("intake", "approvals", "sharing", "tool_attempts"),
     ("controls",),
     ("gates",),
     ("workers",),
     ("core",),
+    ("graph_runs",),
 )
 """The rows of the executor, from what calls nobody to who calls all."""
 

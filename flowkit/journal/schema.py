@@ -9,11 +9,12 @@ milliseconds), NORMAL survives the process only (some microseconds). Commits go 
 takes every NORMAL one before it along.
 """
 
-import json
 import sqlite3
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
+
+from flowkit.identity import RunIdentity
 
 VERSION = 4
 """2: lists of runs by when they began have an index; pages that become free can be given back. 3: what a write
@@ -51,13 +52,17 @@ CREATE INDEX IF NOT EXISTS run_parent ON run (parent) WHERE parent IS NOT NULL;
 CREATE INDEX IF NOT EXISTS run_changed ON run (changed);
 CREATE INDEX IF NOT EXISTS node_blob ON node (blob) WHERE blob IS NOT NULL;
 """
+KEPT_TABLE = """
+CREATE TABLE IF NOT EXISTS kept (run INTEGER, turn INTEGER, arguments TEXT NOT NULL, PRIMARY KEY (run, turn)) WITHOUT ROWID
+"""
+"""Secrets that a model wrote into its calls, by turn: apart from what is shown, and only while the run may go on."""
 OF_A_RUN = ("node", "turn", "approval", "event")
 """The tables whose rows belong to a run."""
 
 
 def place_text(user: str | None, session: str | None, run_id: str) -> str:
     """A run's place as a column: different places, different texts."""
-    return json.dumps([user, session, run_id], ensure_ascii=False)
+    return RunIdentity(user, session, run_id).key
 
 
 def connect(
@@ -106,6 +111,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         if is_old:
             _take_old_rows(connection, old)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(KEPT_TABLE)
     connection.execute("COMMIT")
 
 
