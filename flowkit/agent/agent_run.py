@@ -22,6 +22,7 @@ from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
 from flowkit.journal import Journal
 from flowkit.messages import Message, text_of
+from flowkit.models.pricing import load_prices
 from flowkit.runs.limits import METER, Meter
 from flowkit.runs.results import Pending, RunResult
 
@@ -63,6 +64,8 @@ class AgentWork(Generic[OutputT]):
     async def begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
         plan, given = self._plan, self._given
+        if plan.limits.cost_usd is not None:
+            await load_prices(plan.model)
         self.meter.check_priced(plan.model)
         if plan.journal is not None:
             given = await self._open_record(plan.journal)

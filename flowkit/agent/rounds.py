@@ -30,6 +30,7 @@ from flowkit.executor import Executor
 from flowkit.history import SHORT_CHARS, call_ids, count_turns, mend, shorten_results, unanswered
 from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
@@ -179,6 +180,7 @@ class Rounds(Generic[OutputT]):
         while True:
             attempt, finished = await self._attempt(turn, number)
             error = finished.error
+            await load_prices(self._plan.model)
             cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None)
             self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
             if error is None:
