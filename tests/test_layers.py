@@ -242,7 +242,7 @@ EXECUTOR = (
     ("plan",),
     ("worker",),
     ("entries",),
-    ("contexts", "table"),
+    ("contexts", "seals", "table"),
     ("settling", "circles"),
     ("intake", "approvals", "sharing", "tool_attempts"),
     ("controls",),

@@ -32,7 +32,7 @@ from flowkit.executor.approvals import Approval
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase, Waiter
 from flowkit.executor.gates import Gates, Opened, Remembered, Resolved, Resource
-from flowkit.executor.intake import Intake, LookAtReference
+from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
 from flowkit.executor.outcomes import Decision, Outcome
 from flowkit.executor.settling import Settler
 from flowkit.executor.sharing import Share
@@ -147,7 +147,8 @@ class Executor:
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
-        self._intake.add(node, parent=self._find(parent), early=early, sealed=sealed)
+        above = None if parent is None else self._table.entries[parent]
+        self._intake.add(node, parent=above, early=early, sealed=sealed)
         self._workers.drain()
 
     def provide(self, node_id: str, value: JSON) -> None:
@@ -171,7 +172,7 @@ class Executor:
         entry = self._intake.open_again(call)
         if entry.phase != Phase.NEW:
             return False
-        self._intake.place(entry, call, ([], [], ()), early=True, sealed=False)
+        self._intake.place(entry, call, NO_EDGES, early=True, sealed=False)
         self._workers.drain()
         return True
 

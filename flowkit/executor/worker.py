@@ -17,7 +17,25 @@ from flowkit.context import Context
 from flowkit.errors import ToolResultError
 from flowkit.executor.plan import AnyTool
 from flowkit.executor.threads import ThreadJob, Threads
+from flowkit.journal import RunJournal
 from flowkit.tools.schema.arguments import Arguments
+
+
+class TooLate(Exception):
+    """A job came to its function when its claim was over: another driver may have the run by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The claim of a call that changes something, in its run's journal."""
+
+    journal: RunJournal
+    call_id: str
+
+    def check(self) -> None:
+        """Raise `TooLate` unless the call may start at this moment."""
+        if not self.journal.may_start(self.call_id):
+            raise TooLate("this process was stopped before the call began")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +44,13 @@ class Job:
 
     `arguments.shown` is their JSON with secrets masked, `arguments.given` as it came. `context` is there for tools
     that take one: its `user`, `session`, `run_id`, `call_id`, `attempt` and `idempotency_key` are plain values; what
-    else it offers works in this process only.
+    else it offers works in this process only. `claim` is looked at where the function is about to start.
     """
 
     tool: AnyTool
     arguments: Arguments
     context: Context[Any] | None = None
+    claim: "Claimed | None" = None
 
 
 class Running(Protocol):
@@ -94,6 +113,8 @@ class _InTask:
         self.result = asyncio.get_running_loop().create_task(self._run(job), context=copy_context())
 
     async def _run(self, job: Job) -> JSON:
+        if job.claim is not None:
+            job.claim.check()
         self.raw = await job.tool.invoke(job.arguments, job.context)
         return _dump(job.tool, self.raw)
 
@@ -122,6 +143,8 @@ class _Threaded:
         self._thread: ThreadJob[JSON] = threads.run(partial(self._run, job))
 
     def _run(self, job: Job) -> JSON:
+        if job.claim is not None:
+            job.claim.check()
         self.raw = job.tool.invoke(job.arguments, job.context)
         return _dump(job.tool, self.raw)
 
