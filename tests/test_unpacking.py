@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 
 import httpx2
@@ -33,20 +33,27 @@ def raw_deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+def two_members(data: bytes) -> bytes:
+    return gzip.compress(data[:9]) + gzip.compress(data[9:])
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "zlib": zlib.compress,
+    "raw": raw_deflate,
+    "two": two_members,
+}
+
+
 @given(
     st.binary(max_size=300) | st.integers(0, 200_000).map(bytes),
     st.lists(st.integers(0, 400), max_size=5),
-    st.sampled_from(["gzip", "zlib", "raw", "two"]),
+    st.sampled_from(sorted(PACKERS)),
 )
 def test_for_every_body_and_cut_what_was_packed_comes_back_in_bounded_pieces(
     data: bytes, cuts: list[int], form: str
 ) -> None:
-    packed = {
-        "gzip": gzip.compress,
-        "zlib": zlib.compress,
-        "raw": raw_deflate,
-        "two": lambda d: gzip.compress(d[:9]) + gzip.compress(d[9:]),
-    }[form](data)
+    packed = PACKERS[form](data)
     places = [0, *sorted(cut for cut in cuts if cut < len(packed)), len(packed)]
     chunks = [packed[start:end] for start, end in pairwise(places)]
     pieces = asyncio.run(collect(chunks, is_raw=form in ("raw", "zlib")))
