@@ -400,6 +400,15 @@ class EventLog:
             notes += values
         return t
 
+    def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
+        """Note a call that is sealed as it begins to exist, as most of a graph's are: two events at one instant."""
+        if self._is_followed:
+            self.note(CallNew, node_id, name, parent)
+            return self.note(CallSealed, node_id, call)
+        t = self._clock() - self._began
+        self._notes += (CallNew, t, 3, node_id, name, parent, CallSealed, t, 2, node_id, call)
+        return t
+
     def _add(self, event: Event) -> None:
         self._built.append(event)
         for listen in self._listeners:

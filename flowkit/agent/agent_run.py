@@ -85,6 +85,7 @@ class AgentWork(Generic[OutputT]):
         given = replace(given, history=history)
         context = self._context
         tools = TurnTools(plan.tools, context)
+        self._record.tools = tools
         graph = Executor(
             tools,
             self.log,

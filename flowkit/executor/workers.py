@@ -90,11 +90,12 @@ class Workers:
 
         Whoever changes something from outside calls this last: a verb of the executor, a tool, a thread.
         """
-        self._gates.drain()
         table = self._table
+        if table.moves:
+            self._gates.drain()
         if table.apart or table.errands:
             self._start_apart()
-        if table.ready and not self._coming:
+        if self._ready and not self._coming:
             self._send_for_help()
 
     def cancel_all(self, reason: str) -> None:
@@ -160,7 +161,7 @@ class Workers:
         following: Entry | None = self._ready.popleft()
         self._send_for_help()
         self._send_for_help()
-        table = self._table
+        table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
         in_a_row = 0
         was_stopped = False
         before = contextvars.copy_context()
@@ -176,15 +177,29 @@ class Workers:
             in_a_row += 1
             try:
                 # It may have been cancelled between getting its slot and this task's beginning.
-                failure = None if entry.phase >= Phase.ENDED else await self._run(entry)
+                if entry.phase >= Phase.ENDED:
+                    failure = None
+                elif entry.plan is not None and entry.plan.runs_once and entry.extra is None:
+                    entry.phase = Phase.RUNNING
+                    entry.attempt = 1
+                    entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
+                    failure = await self._attempts.attempt(entry, None, None)
+                else:
+                    failure = await self._run(entry)
             except (RunError, StoreError) as error:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 self._break_off(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
             was_stopped = entry.stop is not None
-            is_simple = failure is None and entry.extra is None
-            following = self._free(entry.slot) if is_simple else self._release(entry, failure)
-            self._settle(entry, failure)
+            if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
+                # What `_release` and `_settle` come to for nearly all calls.
+                following = self._free(entry.slot)
+                settler.end(entry, "finished")
+                if moves:
+                    gates.drain()
+            else:
+                following = self._release(entry, failure)
+                self._settle(entry, failure)
             if table.apart or table.errands:
                 self._start_apart()
             if following is None and self._ready:
@@ -431,12 +446,12 @@ class Workers:
         They call these tools, whatever else the run calls by the same names.
         """
         plans = {name: Plan(tool, remembers=self._table.remembers) for name, tool in tools.items()}
-        self._table.bring(group.id, plans)
+        self._table.brought[group.id] = plans
         try:
             entry = self._intake.add(group, parent=caller)
             await self._wait_within(caller, entry)
         finally:
-            self._table.forget_brought(group.id)
+            del self._table.brought[group.id]
         return entry.value
 
     async def _wait_within(self, caller: Entry, entry: Entry) -> None:

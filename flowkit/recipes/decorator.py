@@ -223,7 +223,7 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
     _check_inputs(name, signature)
     interface = make_tool(function, Options(name=name, description="", effect="read"))
     if interface.secrets:
-        secret = min(interface.secrets)
+        secret = interface.secrets.list_arguments()[0]
         raise DefinitionError(f"recipe {name!r}: input {secret!r} is a secret; hand it on in the run's data")
     output = output_of_type(name, signature.returns)
     scope = Scope("")
