@@ -21,6 +21,7 @@ from flowkit.agent.forking import read_fork
 from flowkit.agent.outputs import make_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
+from flowkit.agent.tool_messages import find_question
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
@@ -31,6 +32,7 @@ from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
+from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
 from flowkit.runs.nested import AROUND
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
@@ -247,7 +249,15 @@ class Agent(Generic[OutputT]):
             message=text_of(said) or _find_asked(messages if is_fork else ()),
             run_id=run_id or make_run_id(),
         )
-        return self._launch(plan, context, Given(said, messages, decisions, is_fork=is_fork))
+        question = find_question(messages) if decisions and plan.journal is None else None
+        key = None if question is None else (user, session, question)
+        before = None if key is None else DECIDED.find(key, decisions)
+        if before is not None:
+            return before
+        run = self._launch(plan, context, Given(said, messages, decisions, is_fork=is_fork))
+        if key is not None:
+            DECIDED.keep(key, decisions, run)
+        return run
 
     @staticmethod
     def _read_fork(plan: AgentPlan[OutputT], options: AgentRunOptions) -> tuple[Message, ...]:
