@@ -28,6 +28,7 @@ _HOME = {
     "Limits": "runs.limits",
     "MCPTools": "mcp",
     "Message": "messages",
+    "mcp_app": "mcp",
     "ModelError": "errors",
     "Needs": "tools",
     "OpenAIModel": "models.openai",
