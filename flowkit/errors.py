@@ -85,6 +85,8 @@ class ToolError(FlowkitError):
     With `retryable=True` the call is tried again first, as its effect and `retries` allow.
     """
 
+    retryable: bool = False
+
     def __init__(self, *args: object, retryable: bool = False) -> None:
         super().__init__(*args)
         self.retryable = retryable

@@ -47,13 +47,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """`model` is None for a recipe, `inputs` for an agent."""
+    """`model` is None for a recipe, `inputs` for an agent; `message` is what the user said to it, as text.
+
+    `at_wall` is when it began, or was gone on with, in seconds since 1970: `t` counts from there.
+    """
 
     name: str
     model: str | None = None
     user: str | None = None
     session: str | None = None
     inputs: JSON = None
+    message: str | None = None
+    at_wall: float | None = None
     type: ClassVar[str] = "run.started"
     long: ClassVar[str | None] = "inputs"
 
@@ -228,10 +233,11 @@ class CallDenied(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled(Event):
-    """Stopped, or dropped before it ran."""
+    """Stopped, or dropped before it ran; `waits` when it waits for a person, so that the run may go on with it."""
 
     call: str
     reason: str = ""
+    waits: bool = False
     type: ClassVar[str] = "call.cancelled"
 
 
@@ -382,6 +388,15 @@ class EventLog:
             notes = self._notes
             notes += (kind, t, len(values))
             notes += values
+        return t
+
+    def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
+        """Note a call that is sealed as it begins to exist, as most of a graph's are: two events at one instant."""
+        if self._is_followed:
+            self.note(CallNew, node_id, name, parent)
+            return self.note(CallSealed, node_id, call)
+        t = self._clock() - self._began
+        self._notes += (CallNew, t, 3, node_id, name, parent, CallSealed, t, 2, node_id, call)
         return t
 
     def _add(self, event: Event) -> None:

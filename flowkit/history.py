@@ -4,36 +4,40 @@ A server refuses a history in which a call has no result, or a result has no cal
 each call exactly one result, right behind the message that asked for it, and drops what answers nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from pydantic import BaseModel
 
 from flowkit.codec import JSON
-from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, ToolMessage, message_from_json
+from flowkit.message_parts import read_message
+from flowkit.messages import AssistantMessage, Message, RequestedCall, SystemMessage, ToolMessage
 
 NOT_DECIDED = "denied: the user went on without deciding"
 NOT_RUN = "not run: the turn broke off before it started"
+LEFT_OUT = "left out: this result isn't shown any more; call the tool again if it is needed"
+SHORT_CHARS = 1000
+"""How much of a result is left when a server has refused the whole."""
 
 
 def read_history(history: Iterable[Message | Mapping[str, JSON] | BaseModel]) -> tuple[Message, ...]:
-    """Messages of flowkit, their JSON, or those of Chat Completions (dicts, or the openai package's objects), as messages.
+    """Messages of flowkit, their JSON, those of Chat Completions or of a web client in `parts`, as messages.
 
-    Raises `ValueError`, which says where, for anything else.
+    Objects of the openai package are read too. Raises `ValueError`, which says where, for anything else.
     """
-    return tuple(_read(message, f"history[{position}]") for position, message in enumerate(history))
+    return tuple(read for position, message in enumerate(history) for read in _read(message, f"history[{position}]"))
 
 
-def _read(message: object, place: str) -> Message:
+def _read(message: object, place: str) -> Sequence[Message]:
     if isinstance(message, BaseModel):
         message = message.model_dump()
     if isinstance(message, Message):
-        return message
+        return (message,)
     if not isinstance(message, Mapping):
         raise ValueError(f"{place} is {message!r:.100}, expected a message or an object with role and content")
     try:
-        return message_from_json(cast("Mapping[str, JSON]", message))
+        return read_message(cast("Mapping[str, JSON]", message))
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
 
@@ -52,10 +56,41 @@ def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:
     return ()
 
 
+def shorten_results(
+    messages: Sequence[Message], reason: str, *, only: Collection[str] | None = None, limit: int = SHORT_CHARS
+) -> tuple[Message, ...]:
+    """The same conversation with its long results cut to `limit` characters, for a server that refuses the whole ones.
+
+    `reason` is told where something was cut; `only` names the calls whose results may be. Where none of these is long,
+    all of them are left out. The calls stay.
+    """
+    may = [
+        message
+        for message in messages
+        if isinstance(message, ToolMessage) and (only is None or message.call_id in only)
+    ]
+    long = [message for message in may if len(message.text) > limit]
+    changed = {id(message): _shorten(message, reason, limit if long else 0) for message in long or may}
+    return tuple(changed.get(id(message), message) for message in messages)
+
+
+def _shorten(message: ToolMessage, reason: str, limit: int) -> ToolMessage:
+    count = len(message.text)
+    if not limit:
+        return replace(message, text=f"[left out: {reason}]")
+    return replace(message, text=f"{message.text[:limit]}\n[cut: characters {limit} to {count} of {count}; {reason}]")
+
+
 def mend(
-    messages: Sequence[Message], missing: str = NOT_DECIDED, *, keeps_instructions: bool = False
+    messages: Sequence[Message],
+    missing: str = NOT_DECIDED,
+    *,
+    keeps_instructions: bool = False,
+    left_out: Collection[str] = (),
 ) -> tuple[Message, ...]:
     """The same conversation with one result for each call; `missing` is the text of those that had none.
+
+    `left_out` are the ids of calls that had one which was taken out on purpose.
 
     Results stand in the order of their calls. Messages that say nothing are dropped; so are instructions, which a
     run writes anew, unless they are to be kept.
@@ -80,7 +115,8 @@ def mend(
                 if not message.is_empty:
                     mended.append(message)
                 mended.extend(
-                    results.get(call.id) or ToolMessage(call.id, call.name, missing, is_error=True)
+                    results.get(call.id)
+                    or ToolMessage(call.id, call.name, LEFT_OUT if call.id in left_out else missing, is_error=True)
                     for call in message.calls
                 )
             case ToolMessage():

@@ -9,13 +9,16 @@ import inspect
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.messages import Usage
 
 TARGET = Path(__file__).parent.parent / "js" / "src" / "core" / "events.ts"
+
+SELDOM = ("cache_write_1h_tokens", "billed")
+"""Fields of `Usage` that are told only where there is something to tell."""
 
 HEAD = """\
 // Written by scripts/web_types.py from flowkit/events.py; don't edit.
@@ -38,7 +41,12 @@ def write_types() -> str:
 
 
 def _interface(kind: type[Any], name: str, first: list[str]) -> str:
-    lines = [*first, *(f"{field.name}: {_translate(field.type)}" for field in fields(kind))]
+    # A field's own annotation: `get_type_hints` would unfold what JSON is. Only a class's own name is a text.
+    hints = {
+        field.name: get_type_hints(kind)[field.name] if isinstance(field.type, str) else field.type
+        for field in fields(kind)
+    }
+    lines = [*first, *(f"{name}{'?' if name in SELDOM else ''}: {_translate(hint)}" for name, hint in hints.items())]
     if getattr(kind, "long", None) is not None:
         lines.append("truncated?: number")  # the size of a value that was cut
     doc = inspect.cleandoc(kind.__doc__ or "").replace("`", "").splitlines()

@@ -60,24 +60,22 @@ def responses(*events: tuple[str, dict[str, Any]], end: str | None = "completed"
     return b"".join(sent)
 
 
-def anthropic(*deltas: dict[str, Any], stop: str | None = "end_turn", start: dict[str, Any] | None = None) -> bytes:
-    """A body of the Messages API with one block: text, or what `start` says."""
-    message: dict[str, Any] = {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "content": [],
-        "usage": {"input_tokens": 9},
-    }
-    sent = [event({"type": "message_start", "message": message})]
+def anthropic(
+    *deltas: dict[str, Any], stop: str | None = "end_turn", start: dict[str, Any] | None = None, typed: bool = False
+) -> bytes:
+    """A body of the Messages API with one block: text, or what `start` says; `typed` events name their type before."""
+    message: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
     block = start or {"type": "text", "text": ""}
-    sent.append(event({"type": "content_block_start", "index": 0, "content_block": block}))
-    sent += [event({"type": "content_block_delta", "index": 0, "delta": delta}) for delta in deltas]
-    sent.append(event({"type": "content_block_stop", "index": 0}))
+    sent: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {**message, "usage": {"input_tokens": 9}}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": 0},
+    ]
     if stop is not None:
-        sent.append(event({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 5}}))
-        sent.append(event({"type": "message_stop"}))
-    return b"".join(sent)
+        sent.append({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 5}})
+        sent.append({"type": "message_stop"})
+    return b"".join(event(value, value["type"] if typed else "") for value in sent)
 
 
 def read_chat(*deltas: dict[str, Any] | bytes, finish: str | None = "tool_calls", done: bool = True) -> Turn:

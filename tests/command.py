@@ -29,7 +29,7 @@ Command = Callable[..., Ended]
 def make_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A function that runs `flowkit …` in this folder, with a journal of its own and a key that is none."""
     monkeypatch.chdir(folder)
-    for name in ("OPENAI_BASE_URL", "FLOWKIT_MODEL", "FLOWKIT_CACHE"):
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "FLOWKIT_MODEL", "FLOWKIT_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setenv("FLOWKIT_JOURNAL", str(folder / "journal.sqlite3"))

@@ -1,14 +1,17 @@
 """Node for tests of the front end: the one that pyright's wheel brings, else the system's."""
 
+import json
 import shutil
 import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 JS = Path(__file__).parent.parent / "js"
+WIRES = Path(__file__).parent / "wires"
 
 
 @cache
@@ -33,3 +36,10 @@ def need_packages(*folders: str) -> None:
     for folder in (JS, *(JS / name for name in folders)):
         if not (folder / "node_modules" / "esbuild").is_dir():
             pytest.skip(f"no packages of npm: run `npm ci` in {folder.relative_to(JS.parent)}/")
+
+
+def run_client(script: str, *words: str, **job: Any) -> dict[str, Any]:
+    """Run a client of `tests/wires`, a real one of its wire, and return what it ends with."""
+    if not (WIRES / "node_modules" / "ai7").is_dir():
+        pytest.skip("no packages of npm: run `npm ci` in tests/wires/")
+    return json.loads(run_node(WIRES / script, *words, json.dumps(job)))

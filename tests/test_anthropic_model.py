@@ -34,6 +34,7 @@ from flowkit.models.base import ModelRequest
 from flowkit.models.default import make_model
 from flowkit.models.scripted import call as scripted_call
 from tests.anthropic_server import Answer, AnthropicServer, Refusal, says, thinks, uses
+from tests.command import make_command
 from tests.server import ScriptedServer, call, chat
 
 GENERATIONS = ("claude-sonnet-4-5", "claude-opus-4-6", "claude-sonnet-5")
@@ -377,3 +378,22 @@ def test_a_name_and_a_key_choose_the_interface(monkeypatch: pytest.MonkeyPatch) 
         AnthropicModel("claude-sonnet-5")
     with environment(monkeypatch, ANTHROPIC_AUTH_TOKEN="t"):
         assert AnthropicModel("claude-sonnet-5").server.auth == "bearer"
+
+
+def test_the_command_asks_a_claude_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app.py").write_text(
+        "from flowkit import Agent, DefaultModel, tool\n\n"
+        "@tool(effect='read')\ndef get_time() -> str:\n    'Get the time.'\n    return 'noon'\n\n"
+        "agent = Agent(DefaultModel(), tools=[get_time])\n"
+    )
+    flowkit = make_command(tmp_path, monkeypatch)
+    with AnthropicServer([[thinks("Hm."), uses("get_time")], [says("It is noon.")], [says("Hello.")]]) as server:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+        ended = flowkit("chat", "app.py", "What time is it?", "--model", "claude-sonnet-5")
+        monkeypatch.delenv("OPENAI_API_KEY")
+        usual = flowkit("chat", "app.py", "Hello?")
+        assert server.refused == []
+    assert (ended.code, "It is noon." in ended.out) == (0, True)
+    assert (usual.code, "Hello." in usual.out) == (0, True)
+    assert [body["model"] for body in server.bodies] == ["claude-sonnet-5", "claude-sonnet-5", "claude-haiku-4-5"]

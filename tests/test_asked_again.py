@@ -62,7 +62,7 @@ def test_turn_that_says_nothing_behind_a_result_is_asked_for_again(silent: list[
 
 def test_model_that_never_says_anything_fails_the_run() -> None:
     result, events = run([""] * 3)
-    assert (result.status, result.output) == ("failed", None)
+    assert (result.status, result.output_or_none) == ("failed", None)
     assert "said nothing" in str(result.error)
     assert [event.reason for event in events if isinstance(event, TurnFinished)] == ["error"] * 3
 

@@ -12,7 +12,7 @@ from flowkit.models.default import DefaultModel
 
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "FLOWKIT_MODEL"):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "FLOWKIT_MODEL"):
         monkeypatch.delenv(name, raising=False)
 
 

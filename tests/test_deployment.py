@@ -169,6 +169,37 @@ def test_silence_in_the_middle_ends_the_wait(make: Make) -> None:
         assert caught.value.retryable
 
 
+@for_each_interface
+def test_leaving_an_answer_closes_its_connection(make: Make) -> None:
+    async def leave(model: OpenAIModel | AnthropicModel) -> None:
+        async with model.stream(ModelRequest((UserMessage("Hi"),))) as deltas:
+            async for delta in deltas:
+                if isinstance(delta, TextDelta):
+                    return
+
+    begun = HELLO[make].split(b"Hello")[0].count(b"\n\n") + 1
+    events = HELLO[make].split(b"\n\n")
+    reply = Reply((b"\n\n".join(events[:begun]) + b"\n\n", 60.0, b"\n\n".join(events[begun:])))
+    with ScriptedServer([reply]) as server:
+        asyncio.run(leave(make(server.base_url)))
+        [request] = server.wait_ended(1)
+    assert request.outcome == "left"
+
+
+@for_each_interface
+def test_two_users_at_once_get_their_own_answers(make: Make) -> None:
+    def name(request: ModelRequest) -> dict[str, str]:
+        return {"x-user": str(request.data)}
+
+    async def both(model: OpenAIModel | AnthropicModel) -> list[str]:
+        return list(await asyncio.gather(*(ask(model, user) for user in "abcdef")))
+
+    with ScriptedServer([hello(make, pause=0.01)], cycle=True) as server:
+        model = make(server.base_url, headers=name)
+        assert asyncio.run(both(model)) == ["Hello"] * 6
+        assert sorted(request.headers["x-user"] for request in server.requests) == list("abcdef")
+
+
 def test_a_timeout_is_checked_and_may_be_a_timedelta() -> None:
     with pytest.raises(ConfigurationError, match="between is 0, expected seconds above 0"):
         Timeout(between=0)

@@ -154,4 +154,4 @@ def test_a_message_of_the_openai_package_is_read() -> None:
 )
 def test_what_is_no_message_is_refused_with_its_place(wrong: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        read_history([{"role": "user", "content": None}, wrong])
+        read_history([{"role": "user", "content": "hi"}, wrong])

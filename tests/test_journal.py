@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -728,40 +729,60 @@ def test_a_full_disk_refuses_the_claim_and_loses_nothing(tmp_path: Path) -> None
     assert run.stdout == "refused\n", run.stderr
 
 
+WRITES = """
+import asyncio, sys
+from flowkit.journal import Journal
+
+async def main(path):
+    journal = Journal(path)
+    run = await journal.open_run("r", name="n")
+    for number in range(61):
+        await run.claim(f"w{number}", tool="t", code="c", effect="write", arguments={})
+        await run.record(f"w{number}", state="finished", value="x" * 20_000, effect="write")
+        print(f"w{number}", flush=True)
+        if number % 3 == 0:
+            sys.stdin.readline()
+    await run.finish("done")
+    journal.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@posix_only
 def test_a_copy_taken_at_any_moment_holds_every_effect_recorded_before(tmp_path: Path) -> None:
-    """What a power loss leaves: the file and its log as they lie on the disk, at a moment that nobody chose."""
-    recorded: list[str] = []
-    copies: list[tuple[set[str], bytes, bytes]] = []
-    is_over = threading.Event()
+    """What a kill leaves: the file and its log as they lie there, at a moment that nobody chose.
 
-    def copy() -> None:
-        while not is_over.wait(0.001):
-            known = set(recorded)
-            # The log first: a checkpoint moves pages from it into the file.
-            log = (tmp_path / "j-wal").read_bytes() if (tmp_path / "j-wal").exists() else b""
-            copies.append((known, (tmp_path / "j").read_bytes(), log))
-
-    async def act(run: RunJournal) -> None:
-        for number in range(60):
-            await claim(run, f"w{number}")
-            await run.record(f"w{number}", state="finished", value=number, effect="write")
-            recorded.append(f"w{number}")
-
-    thread = threading.Thread(target=copy)
-    thread.start()
-    with_run(tmp_path / "j", act)
-    is_over.set()
-    thread.join()
-    chosen = [item for item in copies if item[0]]
-    assert len(chosen) >= 3
-    for number, (known, file, log) in enumerate(chosen[:: max(1, len(chosen) // 20)]):
-        path = tmp_path / f"copy-{number}"
-        path.write_bytes(file)
-        path.with_name(f"{path.name}-wal").write_bytes(log)
-        with opened_journal(path) as journal:
-            details = journal.show("r")
-            assert details is not None
-            assert known <= {node for node, record in details.nodes.items() if record.state == "finished"}
+    The process stands still while the two are copied. One that went on would move pages between them meanwhile, and
+    the copy would be of no moment at all.
+    """
+    known: set[str] = set()
+    command = [sys.executable, "-c", WRITES, str(tmp_path / "j")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        for number, line in enumerate(run.stdout):
+            known.add(line.strip())
+            if number % 3:
+                continue
+            run.stdin.write("go on\n")
+            run.stdin.flush()
+            if number == 60:
+                continue
+            run.send_signal(signal.SIGSTOP)  # it has gone on since, nobody knows how far
+            _, status = os.waitpid(run.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            path = tmp_path / f"copy-{number}"
+            for end in ("", "-wal"):
+                if (tmp_path / f"j{end}").exists():
+                    shutil.copy(tmp_path / f"j{end}", f"{path}{end}")
+            run.send_signal(signal.SIGCONT)
+            with opened_journal(path) as journal:
+                details = journal.show("r")
+                assert details is not None
+                assert known <= {node for node, record in details.nodes.items() if record.state == "finished"}
+    assert run.returncode == 0
+    assert len(known) == 61
 
 
 def test_a_file_that_is_no_journal_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A module of flowkit imports only from the rows above its own."""
 
 import ast
+import importlib
+import inspect
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "flowkit"
+
+METHODS_AT_MOST = 40
+"""What one reader can hold, a class's bases counted."""
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": (
@@ -25,6 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "messages",
         "events",
         "context",
+        "message_parts",
         "history",
     ),
     "tools": ("tools", "targets"),
@@ -151,3 +157,108 @@ def test_no_module_imports_for_type_checking_only() -> None:
 def test_every_name_stands_in_one_row() -> None:
     names = sorted(name for row in LAYERS.values() for name in row)
     assert all(first != second for first, second in pairwise(names))
+
+
+@pytest.mark.parametrize("path", list_modules(), ids=module_name)
+def test_no_class_has_more_methods_than_a_reader_can_hold(path: Path) -> None:
+    name = ".".join(part for part in ("flowkit", module_name(path)) if part)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as missing:
+        pytest.skip(str(missing))
+    for kind in vars(module).values():
+        if not inspect.isclass(kind) or kind.__module__ != name:
+            continue
+        own = {
+            method
+            for base in kind.__mro__
+            if base.__module__.startswith("flowkit")
+            for method, value in vars(base).items()
+            # An operator says what it is by its sign.
+            if not method.startswith("__")
+            and (inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod)))
+        }
+        assert len(own) <= METHODS_AT_MOST, f"{name}.{kind.__name__} has {len(own)} methods: compose it of objects"
+
+
+def find_classes(package: str) -> dict[str, ast.ClassDef]:
+    """The classes of a package's modules, by name."""
+    return {
+        node.name: node
+        for path in sorted((ROOT / package).glob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def find_handed_up(classes: dict[str, ast.ClassDef]) -> Iterator[str]:
+    """Where an object of the package hands itself, or a method of its own, to one that it makes."""
+    for kind in classes.values():
+        methods = {node.name for node in kind.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+        for call in ast.walk(kind):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in classes:
+                continue
+            for given in [*call.args, *(keyword.value for keyword in call.keywords)]:
+                # A method that is called here hands its result; one in a lambda is called later, from below.
+                called = (
+                    ()
+                    if isinstance(given, ast.Lambda)
+                    else [n.func for n in ast.walk(given) if isinstance(n, ast.Call)]
+                )
+                for node in ast.walk(given):
+                    if node in called:
+                        continue
+                    is_method = (
+                        isinstance(node, ast.Attribute)
+                        and isinstance(node.value, ast.Name)
+                        and node.value.id == "self"
+                        and node.attr in methods
+                    )
+                    if is_method:
+                        yield f"{kind.name} hands {ast.unparse(node)} to {call.func.id}"
+
+
+def test_no_object_of_the_executor_hands_its_methods_to_one_below_it() -> None:
+    classes = find_classes("executor")
+    assert "Gates" in classes
+    assert not list(find_handed_up(classes))
+    assert not [name for name, kind in classes.items() if "abstractmethod" in ast.unparse(kind)]
+
+
+def test_an_object_that_hands_its_method_down_is_found() -> None:
+    source = """
+class Low:
+    def __init__(self, tell): ...
+class High:
+    def __init__(self): self.low = Low(tell=lambda: self.ended())
+    def ended(self): ...
+"""
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    assert list(find_handed_up(classes)) == ["High hands self.ended to Low"]
+
+
+EXECUTOR = (
+    ("outcomes", "resources", "slots", "threads"),
+    ("plan",),
+    ("worker",),
+    ("entries",),
+    ("contexts", "seals", "table"),
+    ("settling", "circles"),
+    ("intake", "approvals", "sharing", "tool_attempts"),
+    ("controls",),
+    ("gates",),
+    ("workers",),
+    ("core",),
+)
+"""The rows of the executor, from what calls nobody to who calls all."""
+
+
+def test_a_module_of_the_executor_imports_only_from_rows_above_its_own() -> None:
+    rows = {name: number for number, row in enumerate(EXECUTOR) for name in row}
+    for path in (ROOT / "executor").glob("*.py"):
+        if path.stem == "__init__":
+            continue
+        for found in find_imports(path):
+            if found.startswith("executor."):
+                other = found.split(".")[1]
+                assert rows[other] < rows[path.stem], f"executor/{path.name} imports {other}, a row below it"

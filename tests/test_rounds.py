@@ -172,11 +172,11 @@ def test_a_server_that_asks_for_too_long_a_wait_ends_the_run() -> None:
         run_virtual(agent_of([[ModelError("slow down", retryable=True, retry_after_s=3600)], "Hi."]).run("go"))
 
 
-def test_an_error_that_will_not_pass_is_raised_at_once_with_what_there_is() -> None:
-    with pytest.raises(ModelError, match="wrong key") as caught:
+def test_an_error_that_will_not_pass_is_raised_at_once_and_leaves_the_conversation_as_it_was() -> None:
+    with pytest.raises(ModelError, match="wrong key; the conversation stays as it was") as caught:
         run_virtual(agent_of([[ModelError("wrong key", status=401)], "Hi."]).run("go"))
     result = cast(AgentResult[str], caught.value.result)
-    assert result.messages == (UserMessage("go"),)
+    assert result.messages == ()
 
 
 def test_the_end_of_a_turn_tells_which_model_answered() -> None:

@@ -33,6 +33,13 @@ async def echo(text: str) -> str:
     return text
 
 
+@tool(effect="read")
+async def echo_often(times: int, ctx: Context[object] = CONTEXT) -> int:
+    """Say many things again."""
+    said = await asyncio.gather(*(ctx.call(echo, text=f"number {number}") for number in range(times)))
+    return len(said)
+
+
 @tool(approval=True, secret=("pin",))
 async def charge(amount_won: int, pin: str, express: bool = False) -> str:
     """Charge a card."""
@@ -71,7 +78,7 @@ def answer(request: ModelRequest) -> Sequence[Piece]:
         case "count", 1:
             return ["I count. ", call("count_slowly", to=100)]
         case "many", 1:
-            return [call("echo", text=f"number {number}") for number in range(500)]
+            return [call("echo_often", times=500)]
         case "fail", 1:
             return [call("calculate_shipping", destination="<img src=x onerror=alert(1)>", weight_kg=1)]
         case "long", 1:
@@ -83,6 +90,6 @@ def answer(request: ModelRequest) -> Sequence[Piece]:
 agent = Agent(
     ScriptedModel(answer, name="scripted-1", price=Price(input=2.0, output=8.0)),
     name="shop",
-    tools=[shop_agent.tools, count_slowly, echo, charge],
+    tools=[shop_agent.tools, count_slowly, echo, echo_often, charge],
     prefetch=[get_order_status.call()],
 )

@@ -26,11 +26,12 @@ from flowkit.context import Context
 from flowkit.errors import ConfigurationError
 from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
-from flowkit.journal import Journal
+from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
 from flowkit.runs.limits import Limits
+from flowkit.runs.nested import AROUND
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.tools import Tool
@@ -245,14 +246,21 @@ class Agent(Generic[OutputT]):
     def start_inside(self, message: Said, around: Context[Any]) -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.
 
-        It is in no journal: what is said in it is no part of the session's conversation, and it begins anew when the
-        call does.
+        Its id comes from the run and the call, so that it has the same idempotency keys when the call runs again. It
+        is in the journal of the run around it, if that has one, and resumes there; what is said in it is no part of
+        the session's conversation.
         """
         said = read_content(message)
+        is_known = bool(around.run_id and around.call_id)
         context = Context(
-            around.data, user=around.user, session=around.session, message=text_of(said), run_id=make_run_id()
+            around.data,
+            user=around.user,
+            session=around.session,
+            message=text_of(said),
+            run_id=around.identity.inside(around.call_id).run_id if is_known else make_run_id(),
         )
-        return self._launch(replace(self._make_plan(self._options), journal=None), context, Given(said))
+        plan = replace(self._make_plan(self._options), journal=None)
+        return self._launch(plan, context, Given(said), around=AROUND.get())
 
     async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
         """Return the result of a run, which is cancelled with its caller; the arguments are those of `start`.
@@ -305,9 +313,11 @@ class Agent(Generic[OutputT]):
         finally:
             self._overrides.reset(token)
 
-    def _launch(self, plan: AgentPlan[OutputT], context: Context[Any], given: Given) -> Run[AgentResult[OutputT]]:
+    def _launch(
+        self, plan: AgentPlan[OutputT], context: Context[Any], given: Given, around: RunJournal | None = None
+    ) -> Run[AgentResult[OutputT]]:
         check_identity(plan.tools, context.user, context.session)
-        work = AgentWork(plan, open_log(context.run_id), context, given)
+        work = AgentWork(plan, open_log(context.run_id), context, given, around=around)
         return self._at_work.start(work, context.identity)
 
     def _make_plan(self, options: AgentRunOptions) -> AgentPlan[OutputT]:

@@ -15,14 +15,16 @@ from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
 from flowkit.agent.tool_messages import make_tips
 from flowkit.agent.turn_tools import TurnTools
+from flowkit.clock import SystemClock
 from flowkit.context import Context
 from flowkit.errors import FlowkitError, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
-from flowkit.journal import Journal
+from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Message, text_of
 from flowkit.runs.limits import METER, Meter
+from flowkit.runs.nested import AROUND
 from flowkit.runs.results import Pending, RunResult
 
 OutputT = TypeVar("OutputT")
@@ -47,8 +49,18 @@ class AgentResult(RunResult[OutputT_co]):
 class AgentWork(Generic[OutputT]):
     """What one run of an agent does; lives as long as its task."""
 
-    def __init__(self, plan: AgentPlan[OutputT], log: EventLog, context: Context[Any], given: Given) -> None:
+    def __init__(
+        self,
+        plan: AgentPlan[OutputT],
+        log: EventLog,
+        context: Context[Any],
+        given: Given,
+        *,
+        around: RunJournal | None = None,
+    ) -> None:
+        """`around` is the journal of the run whose call this is a part of."""
         self.log = log
+        self._around = around
         self.meter = Meter(plan.limits, METER.get())
         self._plan = plan
         self._context = context
@@ -64,8 +76,11 @@ class AgentWork(Generic[OutputT]):
         """Take hold of the run, and read what there is of it."""
         plan, given = self._plan, self._given
         self.meter.check_priced(plan.model)
-        if plan.journal is not None:
+        if self._around is not None:
+            given = await self._open_record_inside(self._around)
+        elif plan.journal is not None:
             given = await self._open_record(plan.journal)
+        AROUND.set(self._record.journal)
         history, ended = unload(given.history)
         given = replace(given, history=history)
         context = self._context
@@ -85,7 +100,15 @@ class AgentWork(Generic[OutputT]):
     def tell_start(self) -> None:
         """Emit `run.started`."""
         plan, context = self._plan, self._context
-        self.log.emit(events.RunStarted, plan.name, plan.model.name, context.user, context.session)
+        self.log.emit(
+            events.RunStarted,
+            plan.name,
+            plan.model.name,
+            context.user,
+            context.session,
+            message=context.message or None,
+            at_wall=SystemClock().wall(),
+        )
 
     async def go(self) -> None:
         """Ask the model and run its calls until it has answered."""
@@ -150,6 +173,14 @@ class AgentWork(Generic[OutputT]):
             prefetched=rounds.prefetching.count(outcomes),
             tips=tips,
         )
+
+    async def _open_record_inside(self, around: RunJournal) -> Given:
+        """The same for a run that a call makes: it resumes when the call runs again, with the task that it began with."""
+        held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=self._given.to_json())
+        self._record = RunRecord(held, self.log)
+        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        self._context = replace(self._context, message=text_of(began.message))
+        return began
 
     async def _open_record(self, journal: Journal) -> Given:
         """Start or resume the run in its journal; return what it began with, its session's conversation included."""

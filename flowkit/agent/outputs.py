@@ -1,6 +1,5 @@
 """The last answer, read as the type that the agent promises."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -9,11 +8,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypeForm
 
+from flowkit.agent.found_json import drop_thinking, find_json
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
 
 OutputT = TypeVar("OutputT")
-_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)\n```", re.DOTALL)
 
 
 class OutputInvalid(ValueError):
@@ -34,20 +33,38 @@ class Output(Generic[OutputT]):
     def read(self, text: str) -> OutputT:
         """The value in an answer; raises `OutputInvalid`.
 
-        Not every server holds its model to the schema: JSON inside a fence of Markdown, with words around it, is
-        taken, and so is a value that should be wrapped and isn't.
+        Not every server holds its model to the schema: the one JSON value that fits is found with words, fences and
+        thinking in tags around it, and taken where it should be wrapped and isn't. What stands in thinking is no answer.
         """
         if self.adapter is None:
             return cast(OutputT, text)
-        text = _take_from_fence(text)
         try:
-            return self.adapter.validate_json(_unwrap(text) if self.wrapped else text)
+            return self._validate(text)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'/'.join(map(str, item['loc'])) or 'the answer'}: {item['msg']}" for item in error.errors()[:5]
-            )
-            form = 'only JSON, as {"value": …}' if self.wrapped else "only JSON"
-            raise OutputInvalid(f"That isn't the JSON that was asked for: {problems}. Answer again, {form}.") from None
+            refused = error
+        found: dict[bytes, OutputT] = {}
+        spoken = drop_thinking(text)
+        for piece in (spoken, *find_json(spoken)):
+            try:
+                value = self._validate(piece)
+            except ValidationError as error:
+                # What is wrong with JSON that is there tells more than that words are no JSON.
+                refused = refused if piece is spoken else error
+            else:
+                found[dumps(self.dump(value))] = value
+        if len(found) == 1:
+            return next(iter(found.values()))
+        form = 'only JSON, as {"value": …}' if self.wrapped else "only JSON"
+        if found:
+            raise OutputInvalid(f"That holds {len(found)} different answers. Answer again with one of them, {form}.")
+        problems = "; ".join(
+            f"{'/'.join(map(str, item['loc'])) or 'the answer'}: {item['msg']}" for item in refused.errors()[:5]
+        )
+        raise OutputInvalid(f"That isn't the JSON that was asked for: {problems}. Answer again, {form}.")
+
+    def _validate(self, text: str) -> OutputT:
+        assert self.adapter is not None, "a text is taken as it is"
+        return self.adapter.validate_json(_unwrap(text) if self.wrapped else text)
 
     def dump(self, value: OutputT) -> JSON:
         """The value as JSON, for events and the journal."""
@@ -72,11 +89,6 @@ def make_output(output_type: TypeForm[OutputT]) -> Output[OutputT]:
     if definitions:
         envelope["$defs"] = definitions
     return Output(adapter, {**envelope, "additionalProperties": False}, wrapped=True)
-
-
-def _take_from_fence(text: str) -> str:
-    fenced = None if text.lstrip().startswith(("{", "[")) else _FENCE.search(text)
-    return fenced.group(1) if fenced else text
 
 
 def _unwrap(text: str) -> str | bytes:

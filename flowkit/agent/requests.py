@@ -7,7 +7,7 @@ from typing import Any
 from flowkit.agent.plan import AgentPlan
 from flowkit.context import Context
 from flowkit.history import NOT_RUN, mend, rename_calls
-from flowkit.messages import Message, SystemMessage, make_writable
+from flowkit.messages import Message, SystemMessage, ToolMessage, make_writable
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.tools.toolsets import Toolset
 
@@ -27,7 +27,13 @@ async def make_request(
     said = tuple(messages)
     if plan.before_request is not None:
         changed = plan.before_request(said, context)
-        said = mend(tuple(await changed if isawaitable(changed) else changed), missing=NOT_RUN, keeps_instructions=True)
+        had_result = {message.call_id for message in said if isinstance(message, ToolMessage)}
+        said = mend(
+            tuple(await changed if isawaitable(changed) else changed),
+            missing=NOT_RUN,
+            keeps_instructions=True,
+            left_out=had_result,
+        )
     made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
     instructions = made if isinstance(made, str) else await made
     wire_names = {name: alias for alias, name in tools.aliases.items()}

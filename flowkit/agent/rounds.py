@@ -7,7 +7,9 @@ puts its turns back, and the graph gives what is recorded.
 
 import asyncio
 import random
+import re
 from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -25,14 +27,19 @@ from flowkit.context import Context
 from flowkit.errors import ModelError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
-from flowkit.history import call_ids, count_turns, mend, unanswered
-from flowkit.messages import AssistantMessage, Message, UserMessage
+from flowkit.history import SHORT_CHARS, call_ids, count_turns, mend, shorten_results, unanswered
+from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.routing import name_answerer
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
 
 OutputT = TypeVar("OutputT")
+
+_TOO_LONG = re.compile(
+    r"context.{0,3}(length|size|window)|too (long|large|many tokens)|maximum.{0,20}tokens|exceeds?\b.{0,40}(tokens|limit|size)",
+    re.IGNORECASE,
+)
 
 LONGEST_WAIT_S = 60.0
 """A server that asks to wait longer than this before the next attempt ends the run instead."""
@@ -72,6 +79,8 @@ class Rounds(Generic[OutputT]):
             self.messages.append(UserMessage(given.message))
         self._turn = count_turns(self.messages)
         self._dropped: list[str] = []
+        self._whole: list[Message] | None = None
+        """The messages before their results were shortened for a server that refused them."""
 
     @property
     def added(self) -> Sequence[Message]:
@@ -148,7 +157,7 @@ class Rounds(Generic[OutputT]):
             self._dropped += attempt.withdraw("the answer was refused")
             finished = replace(finished, message=replace(finished.message, calls=()), nodes=())
         message, reason, meter = finished.message, finished.turn.reason, self._meter
-        self._turn = turn
+        self._turn, self._whole = turn, None
         meter.turns += 1
         meter.calls += len(finished.nodes)
         self.ready_s |= finished.ready_s
@@ -178,12 +187,44 @@ class Rounds(Generic[OutputT]):
             answerer = name_answerer(self._plan.model, finished.message)
             self._log.emit(events.TurnFinished, turn, "error", str(error), answerer)
             attempts = 1 + error.max_retries if error.max_retries else self._plan.attempts
-            if number >= attempts or not error.retryable:
-                raise error
-            delay_s = _delay_s(error, number)
+            if number < attempts and error.retryable:
+                delay_s = _delay_s(error, number)
+            elif self._shorten_refused(error):
+                delay_s = 0.0
+            else:
+                raise self._take_back(error)
             self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
             await asyncio.sleep(delay_s)
             number += 1
+
+    def _shorten_refused(self, error: ModelError) -> bool:
+        """Shorten the results that a server refused, once a turn; put them back when that didn't help."""
+        if self._whole is not None:
+            self.messages, self._whole = self._whole, None
+            return False
+        if error.retryable or error.status not in (400, 413, 422):
+            return False
+        newest: list[str] = []
+        for message in reversed(self.messages):
+            if not isinstance(message, ToolMessage):
+                break
+            newest.append(message.call_id)
+        is_long = _TOO_LONG.search(str(error)) is not None
+        shortened = shorten_results(
+            self.messages, f"the server refused the whole: {error}", only=None if is_long else newest
+        )
+        if not newest and not (is_long and any(_is_long(message) for message in self.messages)):
+            return False
+        self.messages, self._whole = list(shortened), self.messages
+        return True
+
+    def _take_back(self, error: ModelError) -> ModelError:
+        """The error; if it refused the first request for good, the conversation stays as it was before the message."""
+        is_refusal = error.status is not None and 400 <= error.status < 500 and not error.retryable
+        if not (is_refusal and self._is_new and len(self.added) == 1):
+            return error
+        self.messages = self.messages[: self._given_count]
+        return _say_more(error, "the conversation stays as it was")
 
     async def _attempt(self, turn: int, number: int) -> tuple[Attempt, FinishedAttempt]:
         """Read one answer, to its end or to where it breaks."""
@@ -274,7 +315,18 @@ def _delay_s(error: ModelError, attempt: int) -> float:
     """What the server asked for, else half a second doubled with each attempt, a random part of it."""
     if error.retry_after_s is not None:
         if error.retry_after_s > LONGEST_WAIT_S:
-            error.args = (f"{error}; it asks to wait {error.retry_after_s:g} s, longer than {LONGEST_WAIT_S:g} s",)
-            raise error
+            raise _say_more(error, f"it asks to wait {error.retry_after_s:g} s, longer than {LONGEST_WAIT_S:g} s")
         return error.retry_after_s
     return min(LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+
+def _say_more(error: ModelError, words: str) -> ModelError:
+    """The same error with more words; the one that was raised may be raised again."""
+    told = copy(error)
+    told.args = (f"{error}; {words}",)
+    told.__cause__ = error
+    return told
+
+
+def _is_long(message: Message) -> bool:
+    return isinstance(message, ToolMessage) and len(message.text) > SHORT_CHARS

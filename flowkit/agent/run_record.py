@@ -35,7 +35,8 @@ class RunRecord:
         self._prefixes = set[str]()
         if journal is not None:
             log.first_seq = journal.first_seq
-            log.listen(journal.append_event)
+            if not journal.is_inner:  # the run around it tells them, too
+                log.listen(journal.append_event)
 
     def prefix(self, turn: int, attempt: int) -> str:
         """The beginning of the ids of an attempt's calls, one that no call in the journal and no other attempt has.

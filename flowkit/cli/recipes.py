@@ -132,7 +132,7 @@ def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator
         offer_local_servers()
         raise ConfigurationError(
             f"recipe {recipe.name!r} asks a model to write, and the offline demo model only calls tools: "
-            "set OPENAI_API_KEY or OPENAI_BASE_URL, or give --base-url and --model"
+            "set OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY, or give --base-url and --model"
         )
     with choose_model(own.values(), settings.model, settings.base_url) as chosen:
         replaced = [name for name, model in own.items() if is_named or isinstance(model, DefaultModel)]

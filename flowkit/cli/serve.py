@@ -74,7 +74,7 @@ def serve(
             hosts=list_hosts(host, port, name or ()),
             origins=[f"https://{one}" for one in name or () if behind_proxy],
         )
-        server = make_server(web, forwarded=behind_proxy or ())
+        server = make_server(web, web.aclose, forwarded=behind_proxy or ())
         shown = f"[{host}]" if ":" in host else host
         note(f"serving {', '.join(served.targets)}; Ctrl-C ends it")
         print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)

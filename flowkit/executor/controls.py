@@ -12,8 +12,19 @@ from flowkit.executor.entries import Entry
 from flowkit.executor.intake import Intake
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
-from flowkit.graph import Body, Each, Fallback, Group, ModelStep, When, index_id, item_id, rewrite_body
-from flowkit.references import Reference, ToolCall, lookup, substitute
+from flowkit.graph import (
+    Body,
+    Each,
+    Fallback,
+    Group,
+    ModelStep,
+    When,
+    find_all_references,
+    index_id,
+    item_id,
+    rewrite_body,
+)
+from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
 
 Ended = Callable[[JSON, str | None], None]
 """Told a body's value, or what went wrong."""
@@ -136,6 +147,11 @@ class _Items:
         self._next = 0
         self._at_work = 0
         self._is_starting = False
+        # Most bodies don't ask for the place, and an entry costs as much as half a node.
+        named = {reference.call_id for inner in node.body.nodes for reference in find_all_references(inner)}
+        named.update(reference.call_id for reference in find_references(node.body.value))
+        self._names_item = item_id(node.id) in named
+        self._names_index = index_id(node.id) in named
 
     def begin(self) -> None:
         node = self._node
@@ -207,8 +223,10 @@ class _Items:
         def refer(reference: Reference) -> Reference:
             return Reference(rename(reference.call_id), reference.path)
 
-        self._controls.intake.provide(f"{new}item", self._items[index])
-        self._controls.intake.provide(f"{new}index", index)
+        if self._names_item:
+            self._controls.intake.provide(f"{new}item", self._items[index])
+        if self._names_index:
+            self._controls.intake.provide(f"{new}index", index)
         body = rewrite_body(node.body, rename, refer)
         self._controls.run_body(self._entry, body, lambda value, failure: self._ended(index, body, value, failure))
 

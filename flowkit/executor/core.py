@@ -32,13 +32,14 @@ from flowkit.executor.approvals import Approval
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase, Waiter
 from flowkit.executor.gates import Gates, Opened, Remembered, Resolved, Resource
-from flowkit.executor.intake import Intake, LookAtReference
+from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
 from flowkit.executor.outcomes import Decision, Outcome
 from flowkit.executor.settling import Settler
 from flowkit.executor.sharing import Share
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
+from flowkit.executor.worker import Worker
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node
 from flowkit.identity import RunIdentity
@@ -56,7 +57,8 @@ class Executor:
     `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
     a node that no other node made cancels the rest. `timeout_s` bounds the whole. `look_at_reference` sees each value
     that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models. What
-    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again.
+    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
+    calls of tools with a named slot run, by its name (provisional).
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Executor:
         timeout_s: float | None = None,
         run_model_step: RunModelStep | None = None,
         look_at_reference: LookAtReference | None = None,
+        workers: Mapping[str, Worker] | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         cache = NullCache() if cache is None else cache
@@ -99,7 +102,9 @@ class Executor:
             opened=Opened(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
-        attempts = Attempts(table, log, cache=cache, journal=journal, run_model_step=run_model_step)
+        attempts = Attempts(
+            table, log, cache=cache, journal=journal, run_model_step=run_model_step, workers=workers or {}
+        )
         self._workers = Workers(
             table,
             log,
@@ -142,7 +147,8 @@ class Executor:
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
-        self._intake.add(node, parent=self._find(parent), early=early, sealed=sealed)
+        above = None if parent is None else self._table.entries[parent]
+        self._intake.add(node, parent=above, early=early, sealed=sealed)
         self._workers.drain()
 
     def provide(self, node_id: str, value: JSON) -> None:
@@ -166,7 +172,7 @@ class Executor:
         entry = self._intake.open_again(call)
         if entry.phase != Phase.NEW:
             return False
-        self._intake.place(entry, call, ([], [], ()), early=True, sealed=False)
+        self._intake.place(entry, call, NO_EDGES, early=True, sealed=False)
         self._workers.drain()
         return True
 

@@ -9,7 +9,7 @@ from flowkit.context import Context
 from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.resources import Ticket
-from flowkit.executor.threads import ThreadJob
+from flowkit.executor.worker import Running
 from flowkit.graph import ModelStep, Node
 from flowkit.references import ToolCall
 from flowkit.tools.schema.arguments import Arguments
@@ -45,16 +45,20 @@ class Phase:
 
 
 class Failure:
-    """How a call went wrong; `may_pass` when trying again may help, `job` is a thread that may still be busy."""
+    """How a call went wrong; `may_pass` when trying again may help, `running` is what may still be busy with it.
 
-    __slots__ = ("error", "exception", "job", "may_pass", "state")
+    `broken` is why it didn't start, and why nothing of its run may start any more: its journal is gone, or another's.
+    """
+
+    __slots__ = ("broken", "error", "exception", "may_pass", "running", "state")
 
     def __init__(self, state: State, error: str, exception: Exception | None = None, *, may_pass: bool = False) -> None:
         self.state: State = state
         self.error = error
         self.exception = exception
         self.may_pass = may_pass
-        self.job: ThreadJob | None = None
+        self.running: Running | None = None
+        self.broken: Exception | None = None
 
     def is_remembered(self, tool: AnyTool) -> bool:
         """Whether the tool asked to keep this error in the cache."""
@@ -102,12 +106,15 @@ class Extra:
     leader: "Entry | None" = None
     """The equal call whose result it waits for."""
     optional: bool = False
+    on_seal: "Sequence[Callable[[], None]]" = ()
     raw: object = None
     """What the function returned, for a caller in the same process."""
     repaired: tuple[str, ...] = ()
     retries: int | None = None
     ticket: Ticket | None = None
     timeout_s: float | None = None
+    was_asked: bool = False
+    """Whether it was dropped while a person had to decide on it."""
     waits: int = 0
     """How many of its calls a running tool waits for now."""
 
@@ -116,6 +123,10 @@ class Extra:
 
     def add_follower(self, follower: "Entry") -> None:
         self.followers = _add(self.followers, follower)
+
+    def tell_seal(self, told: "Callable[[], None]") -> None:
+        """Call `told` when the entry is sealed, or when it never will be."""
+        self.on_seal = _add(self.on_seal, told)
 
     def tell_end(self, told: "Callable[[Entry], None]") -> None:
         """Call `told` when the entry's end is told."""

@@ -185,7 +185,7 @@ class Gates:
     def drain(self) -> None:
         """Take moves until there are none. It never nests: a chain may be a million long."""
         moves = self._moves
-        if self._is_draining or not moves:
+        if self._is_draining:
             return
         self._is_draining = True
         try:
@@ -214,9 +214,7 @@ class Gates:
             gates = self._for_controls
         else:
             known = self._of_tools if entry.bound is None else self._of_tools_with_references
-            if plan not in known:
-                self._choose(plan)
-            gates = known[plan]
+            gates = known[plan] if plan in known else self._choose(plan, known)
         if gates:
             first = 0 if entry.extra is None else entry.extra.gate
             for place in range(first, len(gates)):
@@ -230,8 +228,9 @@ class Gates:
         else:
             self._log.note(events.CallWaiting, entry.id, "slot")
 
-    def _choose(self, plan: Plan) -> None:
+    def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
         """The gates of a tool: none, for one that changes something and declares nothing else."""
         chosen = tuple(gate for gate in self._order if gate.applies(plan))
         self._of_tools_with_references[plan] = chosen
         self._of_tools[plan] = tuple(gate for gate in chosen if gate is not self._resolved)
+        return wanted[plan]

@@ -34,6 +34,8 @@ Edges = tuple[list[Reference], list[Entry], tuple[str, ...]]
 """A node's references; the entry that each points to, and after them those it must only come after; the arguments that
 hold references."""
 
+NO_EDGES: Edges = ([], [], ())
+
 LookAtReference = Callable[[ToolCall, Reference, JSON], None]
 
 
@@ -43,6 +45,7 @@ class Intake:
     def __init__(self, table: Table, log: EventLog, settler: Settler, look: LookAtReference | None) -> None:
         self._table = table
         self._entries = table.entries
+        self._plans = table.plans
         self._moves = table.moves
         self._log = log
         self._settler = settler
@@ -61,10 +64,11 @@ class Intake:
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
         edges = self.find_edges(node)
-        entry = self.open(node, parent)
         if isinstance(node, ToolCall):
+            entry = self.open(node, parent, seals=sealed)
             self.place(entry, node, edges, early=early, sealed=sealed)
         else:
+            entry = self.open(node, parent)
             self._place_control(entry, node, edges)
         return entry
 
@@ -105,11 +109,13 @@ class Intake:
 
         Raises `GraphError` for a reference to what isn't there.
         """
+        entries = self._entries
         if isinstance(node, ToolCall):
             references, open_names = find_open(node.arguments)
+            if not references and type(node) is ToolCall:
+                return NO_EDGES
         else:
             references, open_names = find_own_references(node), ()
-        entries = self._entries
         producers: list[Entry] = []
         for reference in references:
             producer = entries.get(reference.call_id)
@@ -122,26 +128,33 @@ class Intake:
                 if producer is None:
                     _refuse_reference(node, name)
                 producers.append(producer)
+        # One that was announced is there already, so its own arguments may name it.
         if node.id in entries and entries[node.id] in producers:
             _refuse_reference(node, node.id)
         return references, producers, open_names
 
-    def open(self, node: Node, parent: Entry | None, plan: Plan | None = None) -> Entry:
-        """Make a new entry, and tell of it."""
+    def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, *, seals: bool = False) -> Entry:
+        """Make a new entry, and tell of it, and with `seals` that its arguments are final."""
         node_id = node.id
         if self._is_closed:
             raise GraphError(f"{node_id!r}: this executor is closed")
         before = self._entries.get(node_id)
         if before is not None and before.state != "void":
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
+        name = node.name
         if plan is None and isinstance(node, ToolCall):
-            plan = self._table.plan(node.name, parent)
+            # Asked for here: it is known already for all calls of a tool but the first.
+            plan = (None if self._table.brought else self._plans.get(name)) or self._table.plan(name, parent)
         self._count += 1
         entry = Entry(node_id, node, plan, parent, self._count)
         if parent is not None:
             parent.more.add_child(entry)
         self._entries[node_id] = entry
-        self._log.note(events.CallNew, node_id, node.name, None if parent is None else parent.id)
+        above = None if parent is None else parent.id
+        if seals and plan is not None and not plan.tool.secrets and isinstance(node, ToolCall):
+            entry.sealed_s = self._log.note_sealed(node_id, name, above, node)
+        else:
+            self._log.note(events.CallNew, node_id, name, above)
         return entry
 
     def open_again(self, call: ToolCall) -> Entry:
@@ -172,12 +185,12 @@ class Intake:
         entry.node = call
         entry.early = early
         plan = entry.plan
-        if sealed:
+        if sealed and entry.sealed_s is None:
             self._settler.tell_sealed(entry, call)
         if plan is None:
             self._settler.end(entry, "failed", error=f"there is no tool {call.name!r}")
             return
-        if isinstance(call, Step):
+        if type(call) is not ToolCall and isinstance(call, Step):
             _take_options(entry, call)
         _, producers, open_names = edges
         try:
@@ -284,10 +297,11 @@ class Intake:
                 if producer.state is None or (producer.sealed_s is None and _is_held_back(entry, producer)):
                     unmet.append(producer.id)
                     # One that is skipped below stays in the list: who has ended isn't counted down.
-                    if producer.dependents is None:
+                    dependents = producer.dependents
+                    if dependents is None:
                         producer.dependents = [entry]
                     else:
-                        producer.dependents.append(entry)
+                        dependents.append(entry)
                 elif not is_met(entry, producer):
                     self._settler.skip(entry, producer)
                     return

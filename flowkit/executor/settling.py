@@ -89,7 +89,7 @@ class Settler:
             dependents, entry.dependents = entry.dependents, None
             if entry.sealed_s is None and entry.state != "void":
                 dependents = self._hold_back(entry, dependents)
-            is_usable = entry.is_usable
+            is_usable = entry.state == "finished" or entry.is_usable
             for dependent in dependents:
                 dependent.missing -= 1
                 # It may have been skipped or cancelled meanwhile.
@@ -140,7 +140,8 @@ class Settler:
         elif entry.worker is not None or (entry.phase == Phase.RUNNING and not entry.is_holder):
             entry.ask_to_stop(reason or "cancelled")
         else:
-            self._table.pending.pop(entry.id, None)
+            if self._table.pending.pop(entry.id, None) is not None:
+                entry.more.was_asked = True
             self.end(entry, "cancelled", error=reason)
         for child in self._table.children(entry):
             self.cancel(child, reason)
@@ -161,6 +162,7 @@ class Settler:
             entry.ask_to_stop("its arguments changed")
             self.leave(entry)
             entry.phase = Phase.DROPPED
+            _release_writes(entry)
             self._let_follow(entry)
 
     def _become_void(self, entry: Entry, reason: str) -> None:
@@ -173,19 +175,20 @@ class Settler:
         entry.sealed_s = None
         self._tell(entry)
         self.leave(entry)
+        _release_writes(entry)
         self._have_passed_on(entry)
 
     def leave(self, entry: Entry, failure: Failure | None = None) -> None:
         """Give its place on resources to those behind it, as soon as nothing of it runs any more."""
         if entry.extra is None or entry.extra.ticket is None:
             return
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            # Its call has ended, but its thread still writes: whoever is behind it must not see half of that.
-            failure.job.on_free.append(lambda: self.leave(entry))
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # Its call has ended, but its worker still writes: whoever is behind it must not see half of that.
+            failure.running.on_free.append(lambda: self.leave(entry))
             return
         ticket, entry.extra.ticket = entry.extra.ticket, None
         if ticket.has_started:
-            self._end_sharing(entry)  # again: a thread may have gone on writing when its call had ended
+            self._end_sharing(entry)  # again: a worker may have gone on writing when its call had ended
         for freed in self._table.resources.leave(ticket):
             self.free(freed)
 
@@ -228,6 +231,7 @@ class Settler:
         if repaired:
             entry.more.repaired = repaired
         self.tell_sealed(entry, cast(ToolCall, entry.node))
+        _release_writes(entry)
         if entry.has_ended:
             self._tell(entry)
             self._have_passed_on(entry)
@@ -237,6 +241,9 @@ class Settler:
         note, node_id = self._log.note, entry.id
         error = entry.error or ""
         match entry.state:
+            case "finished" if entry.source == "run" and entry.ended_s is None:
+                # What nearly all ends are; what isn't said has its default.
+                told_s = note(events.CallFinished, node_id, entry.value)
             case "finished":
                 told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
             case "failed":
@@ -246,7 +253,7 @@ class Settler:
             case "denied":
                 told_s = note(events.CallDenied, node_id, error)
             case "cancelled":
-                told_s = note(events.CallCancelled, node_id, error)
+                told_s = note(events.CallCancelled, node_id, error, entry.extra is not None and entry.extra.was_asked)
             case "in_doubt":
                 told_s = note(events.CallInDoubt, node_id, error)
             case "void" | None:
@@ -310,6 +317,14 @@ class Settler:
         for waiter in self._table.waiters:
             if stuck.issuperset(waiter.left):
                 waiter.release()
+
+
+def _release_writes(entry: Entry) -> None:
+    """Wake what waits for its seal: to start, or to learn that there will be none."""
+    if entry.extra is not None and entry.extra.on_seal:
+        told, entry.extra.on_seal = entry.extra.on_seal, ()
+        for tell in told:
+            tell()
 
 
 def is_met(entry: Entry, producer: Entry) -> bool:

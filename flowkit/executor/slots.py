@@ -43,7 +43,7 @@ class Slots(Generic[T]):
                 raise ConfigurationError(f"slots: {name!r} is {limit}, at least 1")
         self.limit = named.pop(ALL, DEFAULT_LIMIT)
         self._free = self.limit
-        self._queue: deque[tuple[T, str | None]] = deque()
+        self._queue: deque[T] = deque()
         self._named_free = named
         self._named_queues: dict[str, deque[T]] = {name: deque() for name in named}
 
@@ -58,8 +58,7 @@ class Slots(Generic[T]):
         if self._free:
             self._free -= 1
             return True
-        entry = (item, name)
-        self._queue.appendleft(entry) if first else self._queue.append(entry)
+        self._queue.appendleft(item) if first else self._queue.append(item)
         return False
 
     def release(self, name: str | None = None) -> T | None:
@@ -68,10 +67,10 @@ class Slots(Generic[T]):
             waiting = self._named_queues[name]
             if waiting:
                 # The named slot passes on; the general one is given to whoever waits longest, perhaps to this one.
-                self._queue.append((waiting.popleft(), name))
+                self._queue.append(waiting.popleft())
             else:
                 self._named_free[name] += 1
         if self._queue:
-            return self._queue.popleft()[0]
+            return self._queue.popleft()
         self._free += 1
         return None

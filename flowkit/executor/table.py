@@ -48,32 +48,26 @@ class Table:
         self.errands: deque[Coroutine[Any, Any, object]] = deque()
         """What is to be written down or looked up in the journal."""
         self._tools = tools
-        self._plans: dict[str, Plan] = {}
-        self._brought: dict[str, Mapping[str, Plan]] = {}
+        self.plans: dict[str, Plan] = {}
+        """What is known of the run's tools, by name."""
+        self.brought: dict[str, Mapping[str, Plan]] = {}
+        """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
 
     def plan(self, name: str, above: Entry | None = None) -> Plan | None:
         """The tool that a node below `above` calls by this name: the nearest group's that brought tools, or the run's."""
-        if self._brought:
+        if self.brought:
             while above is not None:
-                brought = self._brought.get(above.id)
+                brought = self.brought.get(above.id)
                 if brought is not None:
                     return brought.get(name)
                 above = above.parent
-        plan = self._plans.get(name)
+        plan = self.plans.get(name)
         if plan is None:
             tool = self._tools.get(name)
             if tool is None:
                 return None
-            plan = self._plans[name] = Plan(tool, remembers=self.remembers)
+            plan = self.plans[name] = Plan(tool, remembers=self.remembers)
         return plan
-
-    def bring(self, group_id: str, plans: Mapping[str, Plan]) -> None:
-        """Let the nodes below this group call these tools, whatever else the run calls by the same names."""
-        self._brought[group_id] = plans
-
-    def forget_brought(self, group_id: str) -> None:
-        """The group has ended."""
-        del self._brought[group_id]
 
     def value(self, reference: Reference) -> JSON:
         """What a reference points to; raises `ResolutionError`."""

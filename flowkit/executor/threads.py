@@ -10,8 +10,10 @@ import contextvars
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Generic, TypeVar, cast
 
-Job = Callable[[], None]
+T = TypeVar("T")
+Work = Callable[[], None]
 
 _busy = 0
 _busy_lock = threading.Lock()
@@ -22,18 +24,18 @@ def count_busy() -> int:
     return _busy
 
 
-class ThreadJob:
+class ThreadJob(Generic[T]):
     """A function in a thread: `future` is its end, `is_busy` whether the thread still runs it."""
 
     __slots__ = ("future", "is_busy", "on_free")
 
-    def __init__(self, future: "asyncio.Future[object]") -> None:
+    def __init__(self, future: "asyncio.Future[T]") -> None:
         self.future = future
         self.is_busy = True
         self.on_free: list[Callable[[], None]] = []
         """Called on the loop when the thread is done with a function that nobody waits for any more."""
 
-    def finish(self, result: object, error: BaseException | None) -> None:
+    def finish(self, result: T, error: BaseException | None) -> None:
         self.is_busy = False
         if not self.future.done():
             if error is None:
@@ -48,17 +50,17 @@ class Threads:
     """Threads of one owner; their number is bounded by whoever calls `run` (each call of a tool holds a slot)."""
 
     def __init__(self) -> None:
-        self._free: list[SimpleQueue[Job | None]] = []
-        self._threads: dict[SimpleQueue[Job | None], threading.Thread] = {}
+        self._free: list[SimpleQueue[Work | None]] = []
+        self._threads: dict[SimpleQueue[Work | None], threading.Thread] = {}
         self._is_closed = False
 
-    def run(self, function: Callable[[], object]) -> ThreadJob:
+    def run(self, function: Callable[[], T]) -> ThreadJob[T]:
         """Start `function` in a thread, with a copy of the caller's context variables.
 
         Cancelling the job's future stops nothing, it only means that nobody waits: the result is then dropped.
         """
         loop = asyncio.get_running_loop()
-        job = ThreadJob(loop.create_future())
+        job = ThreadJob[T](loop.create_future())
         context = contextvars.copy_context()
         inbox = self._free.pop() if self._free else self._start()
 
@@ -68,7 +70,7 @@ class Threads:
                 self._threads.pop(inbox).join()
             else:
                 self._free.append(inbox)
-            job.finish(result, error)
+            job.finish(cast(T, result), error)
 
         def work() -> None:
             result: object = None
@@ -97,15 +99,15 @@ class Threads:
             self._threads.pop(inbox).join()  # it waits for its inbox, so it ends at once
         self._free.clear()
 
-    def _start(self) -> "SimpleQueue[Job | None]":
-        inbox: SimpleQueue[Job | None] = SimpleQueue()
+    def _start(self) -> "SimpleQueue[Work | None]":
+        inbox: SimpleQueue[Work | None] = SimpleQueue()
         thread = threading.Thread(target=_serve, args=(inbox,), name="flowkit-tool", daemon=True)
         self._threads[inbox] = thread
         thread.start()
         return inbox
 
 
-def _serve(inbox: "SimpleQueue[Job | None]") -> None:
+def _serve(inbox: "SimpleQueue[Work | None]") -> None:
     while (job := inbox.get()) is not None:
         job()
 

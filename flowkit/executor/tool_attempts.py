@@ -5,18 +5,19 @@ import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
+from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
-from flowkit.executor.plan import AnyTool
+from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
-from flowkit.executor.threads import ThreadJob, Threads
+from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.references import substitute
@@ -44,13 +45,15 @@ class Attempts:
         cache: Cache,
         journal: RunJournal | None,
         run_model_step: RunModelStep | None,
+        workers: Mapping[str, Worker],
     ) -> None:
         self._table = table
         self._log = log
         self._cache = cache
         self._journal = journal
         self._run_model_step = run_model_step
-        self._threads = Threads()
+        self._in_thread = InThread()
+        self._by_slot = workers
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -59,7 +62,7 @@ class Attempts:
 
     def close(self) -> None:
         """End the threads that are free."""
-        self._threads.close()
+        self._in_thread.close()
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
         """Claim a call that changes something, and end reads of its resources; None when it may run."""
@@ -80,6 +83,7 @@ class Attempts:
                 error=None if failure is None else failure.error,
                 effect=tool.effect,
                 attempt=entry.attempt,
+                is_running=failure is not None and failure.running is not None and failure.running.is_busy,
             )
 
     async def _claim(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
@@ -94,15 +98,28 @@ class Attempts:
                     effect=tool.effect,
                     arguments=entry.arguments.shown,
                     resources=tool.resources(entry.arguments),
+                    timeout_s=find_timeout(entry, tool),
                 )
                 - 1
             )
         except InDoubt as error:
-            if tool.probe is None:
+            if tool.probe is None or journal.may_still_run(entry.id):
                 return Doubt(Failure("in_doubt", f"{error}; {MAY_HAVE_HAPPENED}"))
             return await self._probe(entry, tool, journal)
-        except (RunError, StoreError) as error:
+        except (RunBusy, StoreError) as error:
+            return Doubt(_break(error))
+        except RunError as error:
             return Doubt(Failure("failed", f"not run: {error}"))
+        return None
+
+    async def claim_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
+        """Before a further attempt of what changes something, see that the run is still ours; None when it is."""
+        if self._journal is None or tool.effect == "read":
+            return None
+        try:
+            await self._journal.reclaim(entry.id, timeout_s=find_timeout(entry, tool))
+        except (RunError, StoreError) as error:
+            return _break(error)
         return None
 
     async def _probe(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
@@ -166,8 +183,14 @@ class Attempts:
         instead: Callable[[], Awaitable[None]] | None = None,
     ) -> Failure | None:
         """Call the function once, or `instead`. This is where whatever a tool's author wrote raises becomes a result."""
+        if self._journal is not None and instead is None:
+            late = await self._wait_until_ours(entry, self._journal)
+            if late is not None:
+                return late
         entry.worker = asyncio.current_task(self._loop)
-        job: ThreadJob | None = None
+        running: Running | None = None
+        unsealed = find_unsealed(entry) if entry.parent is not None or entry.sealed_s is None else None
+        token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
         limit: asyncio.Timeout | None = None
         plan = entry.plan
         try:
@@ -180,31 +203,40 @@ class Attempts:
             if instead is not None:
                 await instead()
                 return None
-            if plan.is_async and timeout_s is None:
-                result = await tool.invoke(entry.arguments, context)
-            elif plan.is_async:
-                async with asyncio.timeout(timeout_s) as limit:
+            worker = self._by_slot.get(plan.slot) if self._by_slot and plan.slot is not None else None
+            if worker is None and plan.is_async:
+                if timeout_s is None:
                     result = await tool.invoke(entry.arguments, context)
+                else:
+                    async with asyncio.timeout(timeout_s) as limit:
+                        result = await tool.invoke(entry.arguments, context)
+                try:
+                    entry.value = tool.dump(result)
+                except ToolResultError as error:
+                    return _refuse_result(plan, error)
             else:
-                job = self._threads.run(partial(tool.invoke, entry.arguments, context))
+                running = (worker or self._in_thread).run(
+                    Job(tool, entry.arguments, context, self._find_claim(entry, plan))
+                )
                 async with asyncio.timeout(timeout_s) as limit:
-                    result = await job.future
-            try:
-                entry.value = tool.dump(result)
-            except ToolResultError as error:
-                # The function has returned: who reads that it failed would do it again.
-                return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
+                    entry.value = await running.result
+                result = running.raw
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
         except asyncio.CancelledError:
             failure = self.explain_cancellation(entry)
+        except Unshown as unshown:
+            return _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown)
         except InDoubt as error:
             # A read changes nothing, so what may have happened may happen again.
             is_read = plan is not None and plan.is_read
-            failure = Failure("failed" if is_read else "in_doubt", str(error), error, may_pass=is_read)
+            said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
+            failure = Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
         except ToolError as error:
             failure = Failure("failed", str(error), error, may_pass=error.retryable)
+        except TooLate:
+            failure = None
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
@@ -212,13 +244,32 @@ class Attempts:
                 failure = _report(entry, error)
         finally:
             entry.worker = None
-        if job is not None and job.is_busy:
-            failure.job = job
-            if context is not None:
-                context.cancelled.set()
+            if token is not None:
+                INSIDE.reset(token)
+        if failure is None:
+            return await self.attempt(entry, context, timeout_s)  # which claims it again first
+        if running is not None and running.is_busy:
+            running.stop()
+            failure.running = running
         return failure
 
-    def explain_cancellation(self, entry: Entry) -> Failure:
+    async def _wait_until_ours(self, entry: Entry, journal: RunJournal) -> Failure | None:
+        """If so long has passed since the claim that another driver may have the run, claim again; None when it is ours.
+
+        This process may have been stopped at any moment. So nothing is awaited between this and the call.
+        """
+        if entry.plan is None or entry.plan.is_read:
+            return None
+        while not journal.may_start(entry.id):
+            failure = await self.claim_again(entry, entry.plan.tool)
+            if failure is not None:
+                return failure
+        return None
+
+    def _find_claim(self, entry: Entry, plan: Plan) -> Claimed | None:
+        return None if self._journal is None or plan.is_read else Claimed(self._journal, entry.id)
+
+    def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
         """Say why a call's task was cancelled; if it was the executor's own end, raise on."""
         task = asyncio.current_task(self._loop)
         if entry.stop is None:
@@ -227,7 +278,7 @@ class Attempts:
             return Failure("failed", "the tool cancelled itself")
         if task is not None:
             task.uncancel()
-        if entry.plan is not None and entry.plan.tool.effect == "write":
+        if has_begun and entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"stopped while it ran ({entry.stop}): {MAY_HAVE_HAPPENED}")
         return Failure("cancelled", entry.stop)
 
@@ -235,6 +286,18 @@ class Attempts:
         if entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"no answer within {timeout_s:g} s: {MAY_HAVE_HAPPENED}")
         return Failure("failed", f"no answer within {timeout_s:g} s", may_pass=True)
+
+
+def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
+    """The seconds that one attempt may take: the step's own, or its tool's."""
+    return entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
+
+
+def _break(error: Exception) -> Failure:
+    """A call that didn't start since its run can't go on here."""
+    failure = Failure("failed", f"not run: {error}")
+    failure.broken = error
+    return failure
 
 
 class Retries:
@@ -278,6 +341,11 @@ class Doubt:
 
     def __init__(self, failure: Failure | None) -> None:
         self.failure = failure
+
+
+def _refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+    # The function has returned: who reads that it failed would do it again.
+    return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
 
 
 def _explain_unshown(error: ToolResultError) -> str:

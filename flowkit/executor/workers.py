@@ -25,13 +25,17 @@ from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
 from flowkit.executor.slots import Slots, SlotWaiter
 from flowkit.executor.table import Table
-from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries, find_timeout
+from flowkit.executor.worker import Running
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 
+THREAD_WAIT_S = 30.0
+"""How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
 
@@ -68,6 +72,9 @@ class Workers:
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.copy_context()
+        inside = INSIDE.get()
+        self._inside = inside if inside is not None and inside.is_open else None
+        """The call of another run that this run is a part of, and that wasn't sealed when it began."""
         self._coming = 0
         """How many tasks are on their way to take what is ready."""
         self.broken: BaseException | None = None
@@ -83,11 +90,12 @@ class Workers:
 
         Whoever changes something from outside calls this last: a verb of the executor, a tool, a thread.
         """
-        self._gates.drain()
         table = self._table
+        if table.moves:
+            self._gates.drain()
         if table.apart or table.errands:
             self._start_apart()
-        if table.ready and not self._coming:
+        if self._ready and not self._coming:
             self._send_for_help()
 
     def cancel_all(self, reason: str) -> None:
@@ -153,7 +161,7 @@ class Workers:
         following: Entry | None = self._ready.popleft()
         self._send_for_help()
         self._send_for_help()
-        table = self._table
+        table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
         in_a_row = 0
         was_stopped = False
         before = contextvars.copy_context()
@@ -169,15 +177,29 @@ class Workers:
             in_a_row += 1
             try:
                 # It may have been cancelled between getting its slot and this task's beginning.
-                failure = None if entry.phase >= Phase.ENDED else await self._run(entry)
+                if entry.phase >= Phase.ENDED:
+                    failure = None
+                elif entry.plan is not None and entry.plan.runs_once and entry.extra is None:
+                    entry.phase = Phase.RUNNING
+                    entry.attempt = 1
+                    entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
+                    failure = await self._attempts.attempt(entry, None, None)
+                else:
+                    failure = await self._run(entry)
             except (RunError, StoreError) as error:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 self._break_off(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
             was_stopped = entry.stop is not None
-            is_simple = failure is None and entry.extra is None
-            following = self._free(entry.slot) if is_simple else self._release(entry, failure)
-            self._settle(entry, failure)
+            if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
+                # What `_release` and `_settle` come to for nearly all calls.
+                following = self._free(entry.slot)
+                settler.end(entry, "finished")
+                if moves:
+                    gates.drain()
+            else:
+                following = self._release(entry, failure)
+                self._settle(entry, failure)
             if table.apart or table.errands:
                 self._start_apart()
             if following is None and self._ready:
@@ -188,8 +210,8 @@ class Workers:
     def _settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went, and let those behind it go on; the caller looks at what is ready then."""
         self._settler.settle(entry, failure)
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            failure.job.on_free.append(self.drain)  # after what the settler does then
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            failure.running.on_free.append(self.drain)  # after what the settler does then
         self._gates.drain()
 
     # Slots
@@ -198,9 +220,9 @@ class Workers:
         """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `_free`."""
         if entry.extra is not None and entry.extra.is_lent:
             return None
-        if failure is not None and failure.job is not None and failure.job.is_busy:
-            # The thread goes on, so its slot isn't free.
-            failure.job.on_free.append(lambda: self._give_back(entry.slot))
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # A thread, say, goes on when its call was stopped, so its slot isn't free.
+            failure.running.on_free.append(lambda: self._give_back(entry.slot))
             return None
         return self._free(entry.slot)
 
@@ -268,6 +290,24 @@ class Workers:
         """Run a call that has its slot; its value is in the entry when nothing is returned."""
         plan = entry.plan
         entry.phase = Phase.RUNNING
+        if self._inside is not None and plan is not None and not plan.is_read:
+            return self._run_when_sealed(entry, self._inside)
+        return self._start(entry, plan)
+
+    async def _run_when_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
+        """Run what may change something, inside a call of another run that may not be sealed yet."""
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            await seal.wait()
+        except asyncio.CancelledError:
+            return self._attempts.explain_cancellation(entry, has_begun=False)
+        except ToolError as error:
+            return Failure("failed", str(error))
+        finally:
+            entry.worker = None
+        return await self._start(entry, entry.plan)
+
+    def _start(self, entry: Entry, plan: Plan | None) -> Coroutine[Any, Any, Failure | None]:
         if plan is None:
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id)
@@ -287,18 +327,23 @@ class Workers:
         resources = tool.resources(entry.arguments)
         doubt = await self._attempts.begin_effect(entry, tool, resources)
         if doubt is not None:
+            if doubt.failure is not None and doubt.failure.broken is not None:
+                self._break_off(doubt.failure.broken)
             return doubt.failure
         if entry.stop is not None:
             failure: Failure | None = Failure("cancelled", entry.stop)
         else:
             failure = await self._try_again(entry, tool)
+        if failure is not None and failure.broken is not None:
+            self._break_off(failure.broken)
+            return failure
         await self._attempts.end_effect(entry, tool, resources, failure)
         return failure
 
     async def _try_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
         """Run it, and again where a failure may be a passing one and repeating does no harm."""
         retries = Retries(entry, tool)
-        timeout_s = entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
+        timeout_s = find_timeout(entry, tool)
         while True:
             entry.attempt += 1
             context = self._make_context(entry) if tool.takes_context else None
@@ -312,10 +357,39 @@ class Workers:
             pause_s = retries.pause_after(entry, failure, self._random)
             if pause_s is None:
                 return failure
+            if failure.running is not None:
+                failure = await self._wait_until_free(entry, failure, failure.running)
+                if failure.running is not None:
+                    return failure
             self._log.note(events.CallRetried, entry.id, failure.error, pause_s)
             stopped = await self._pause(entry, pause_s)
+            if stopped is None:
+                stopped = await self._attempts.claim_again(entry, tool)
             if stopped is not None:
                 return stopped
+
+    async def _wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
+        """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
+
+        A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
+        without its thread when that has ended, else the one that the call ends with.
+        """
+        entry.worker = asyncio.current_task(self._loop)
+        ended = asyncio.Event()
+        running.on_free.append(ended.set)
+        try:
+            async with asyncio.timeout(THREAD_WAIT_S):
+                if running.is_busy:
+                    await ended.wait()
+            failure.running = None
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            failure = self._attempts.explain_cancellation(entry)
+            failure.running = running
+        finally:
+            entry.worker = None
+        return failure
 
     async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
         """Wait before the next attempt, with the slot given to others meanwhile."""
@@ -354,10 +428,17 @@ class Workers:
 
     async def _call(self, caller: Entry, tool: AnyTool, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Run a call that a tool makes, as a node of this graph; its caller holds no slot while it waits."""
+        if tool.effect != "read":
+            await self._wait_sealed(caller)
         entry = self._intake.add_made(tool, tool.call(*args, **kwargs), caller)
         await self._wait_within(caller, entry)
         raw = entry.more.raw
         return tool.load(entry.value) if raw is None else raw
+
+    async def _wait_sealed(self, caller: Entry) -> None:
+        """Before a running tool makes a call that changes something, wait until all calls around it are sealed."""
+        while (unsealed := find_unsealed(caller)) is not None:
+            await self._lend_slot(caller, asyncio.ensure_future(Seal(unsealed, None).wait()))
 
     async def _open_group(self, caller: Entry, group: Group, tools: Mapping[str, AnyTool]) -> JSON:
         """Give the value of nodes that a tool opens in this graph; the tool holds no slot while it waits.
@@ -365,12 +446,12 @@ class Workers:
         They call these tools, whatever else the run calls by the same names.
         """
         plans = {name: Plan(tool, remembers=self._table.remembers) for name, tool in tools.items()}
-        self._table.bring(group.id, plans)
+        self._table.brought[group.id] = plans
         try:
             entry = self._intake.add(group, parent=caller)
             await self._wait_within(caller, entry)
         finally:
-            self._table.forget_brought(group.id)
+            del self._table.brought[group.id]
         return entry.value
 
     async def _wait_within(self, caller: Entry, entry: Entry) -> None:

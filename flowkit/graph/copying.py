@@ -43,8 +43,9 @@ def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference
 
 def rewrite_body(body: Body, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Body:
     """A body with every node rewritten, and its value."""
-    nodes = tuple(rewrite(node, rename, refer) for node in body.nodes)
-    return replace(body, nodes=nodes, value=substitute(body.value, refer))
+    nodes = tuple([rewrite(node, rename, refer) for node in body.nodes])
+    # Not by `replace`, which looks at the class each time: a body is copied for every item of an `each`.
+    return Body(nodes, substitute(body.value, refer), body.finish)
 
 
 def nest(body: Body, prefix: str, inputs: Mapping[str, object] | None = None) -> Body:

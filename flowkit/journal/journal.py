@@ -191,6 +191,16 @@ class Journal:
         found = self._log.read(read)
         return found[0] if found else None
 
+    def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
+        """The number of a run's last event; -1 where it has none."""
+
+        def read(connection: sqlite3.Connection) -> int | None:
+            number = find_run(connection, run_id, user=user)
+            return connection.execute("SELECT MAX(seq) FROM event WHERE run = ?", (number,)).fetchone()[0]
+
+        last = self._log.read(read)
+        return -1 if last is None else last
+
     def event_rows(
         self,
         run_id: str,

@@ -67,6 +67,7 @@ class RunJournal:
         self.first_seq = taken.first_seq
         self.is_new = taken.is_new
         self.is_over = taken.fence is None
+        self.is_inner = details.summary.parent is not None
         self._log = log
         self._number = details.summary.number
         self._fence = taken.fence or 0
@@ -315,11 +316,11 @@ class RunJournal:
     async def open_inside(self, run_id: str, *, name: str, inputs: JSON = None) -> "RunJournal":
         """Start the run of this id that a call of this run makes, or go on with it; the errors are those of `open_run`.
 
-        It is in no session: what is said in it is no part of a conversation.
+        What is said in it is no part of its session's conversation.
         """
-        user = self.details.summary.user
+        user, session = self.details.summary.user, self.details.summary.session
         wanted = Wanted(
-            run_id, name, "", inputs, user, None, self._allow_changed, parent=self._number, ignores_inputs=True
+            run_id, name, "", inputs, user, session, self._allow_changed, parent=self._number, ignores_inputs=True
         )
         return await open_run(self._log, wanted)
 

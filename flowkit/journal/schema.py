@@ -9,11 +9,12 @@ milliseconds), NORMAL survives the process only (some microseconds). Commits go 
 takes every NORMAL one before it along.
 """
 
-import json
 import sqlite3
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
+
+from flowkit.identity import RunIdentity
 
 VERSION = 4
 """2: lists of runs by when they began have an index; pages that become free can be given back. 3: what a write
@@ -57,7 +58,7 @@ OF_A_RUN = ("node", "turn", "approval", "event")
 
 def place_text(user: str | None, session: str | None, run_id: str) -> str:
     """A run's place as a column: different places, different texts."""
-    return json.dumps([user, session, run_id], ensure_ascii=False)
+    return RunIdentity(user, session, run_id).key
 
 
 def connect(

@@ -64,7 +64,7 @@ def read_conversation(
     They stand in the order in which the runs began, which their numbers tell: a clock may be set back.
     """
     rows = connection.execute(
-        "SELECT id, messages FROM run WHERE session = ?1 AND user IS ?2 AND (?3 IS NULL OR id < ?3)"
+        "SELECT id, messages FROM run WHERE session = ?1 AND user IS ?2 AND parent IS NULL AND (?3 IS NULL OR id < ?3)"
         " ORDER BY id DESC LIMIT ?4",
         (session, user, before, limit),
     ).fetchall()

@@ -47,6 +47,8 @@ class OpenAIModel:
     own address, which take no tools over Chat Completions any more, and Chat Completions for all others, also for the
     same models behind a gateway. `json_schema=False` is for servers that can't hold an answer to a schema: it goes into
     the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
+    `alternate_roles=True` joins messages of one role in a row, and `schema_with_tools=False` leaves the schema of an
+    answer to the instructions where a request has tools; a server that says so is asked like that without the setting.
     Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
     `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`). `max_retries` is how often a run
     asks again after a refusal that passes; with 0 its own `attempts` decide.
@@ -72,6 +74,8 @@ class OpenAIModel:
     include_usage: bool = True
     json_schema: bool | None = None
     text_calls: bool = False
+    alternate_roles: bool = False
+    schema_with_tools: bool = True
     headers: Headers = field(default_factory=dict[str, str], repr=False)
     api_version: str | None = None
     timeout: float | timedelta | Timeout = 600.0
@@ -105,6 +109,8 @@ class OpenAIModel:
             include_usage=self.include_usage,
             json_schema=takes_json_schema(base_url, api) if self.json_schema is None else self.json_schema,
             text_calls=self.text_calls,
+            alternate_roles=self.alternate_roles,
+            schema_with_tools=self.schema_with_tools,
         )
         thinking_fields(self.thinking, model=self.model, base_url=base_url, api=api, dialect=self.thinking_dialect)
         for name, value in (("base_url", base_url), ("server", server), ("settings", settings)):

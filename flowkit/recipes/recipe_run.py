@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
 from flowkit import events
+from flowkit.clock import SystemClock
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import FlowkitError, InDoubt, RunError, StoreError, ToolError
@@ -27,6 +28,7 @@ from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.references import resolve
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import METER, Meter
+from flowkit.runs.nested import AROUND
 from flowkit.runs.options import find_limits, open_cache
 from flowkit.runs.results import Pending
 
@@ -72,6 +74,7 @@ class RecipeWork(Generic[R]):
         """Take hold of the run in its journal, if it has one."""
         journal = self._options.get("journal")
         if journal is None:
+            AROUND.set(None)
             return
         held = self._journal = await journal.open_run(
             self.log.run_id,
@@ -81,7 +84,9 @@ class RecipeWork(Generic[R]):
             user=self._context.user,
             session=self._context.session,
             allow_changed=self._options.get("allow_changed", False),
+            only_read=_OVER,
         )
+        AROUND.set(held)
         # A run that goes on is in the session in which it began, whatever its starter knew of it.
         self._context = replace(self._context, session=held.details.summary.session)
         self.log.first_seq = held.first_seq
@@ -91,7 +96,15 @@ class RecipeWork(Generic[R]):
     def tell_start(self) -> None:
         """Emit `run.started`."""
         context = self._context
-        self.log.emit(events.RunStarted, self._plan.name, None, context.user, context.session, self._inputs)
+        self.log.emit(
+            events.RunStarted,
+            self._plan.name,
+            None,
+            context.user,
+            context.session,
+            self._inputs,
+            at_wall=SystemClock().wall(),
+        )
 
     async def go(self) -> None:
         """Run the nodes until nothing more can happen."""
@@ -218,8 +231,9 @@ class RecipeWork(Generic[R]):
         return await self._ask(request, values, context.call_id)
 
     async def _ask(self, request: AskRequest, values: Mapping[str, JSON], call_id: str) -> JSON:
+        context = replace(self._context, call_id=call_id)
         return await run_request(
-            request, values, call_id=call_id, log=self.log, context=self._context, model=self._find_model(request)
+            request, values, call_id=call_id, log=self.log, context=context, model=self._find_model(request)
         )
 
     def _find_model(self, request: AskRequest) -> Model | None:

@@ -1,14 +1,19 @@
 """A run inside another one's call: its events are told under the call's name, and it ends with the call."""
 
+from contextvars import ContextVar
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from flowkit import events
 from flowkit.events import Event, EventLog
+from flowkit.journal import RunJournal
 from flowkit.runs.results import RunResult
 from flowkit.runs.run import Run
 
 ResultT = TypeVar("ResultT", bound=RunResult[Any])
+
+AROUND: ContextVar[RunJournal | None] = ContextVar("flowkit_around", default=None)
+"""The journal of the run in whose call this task runs: a run that the call starts is recorded there, too."""
 
 
 async def follow(run: Run[ResultT], call_id: str, log: EventLog | None) -> ResultT:

@@ -45,20 +45,14 @@ def list_runs(
     *,
     status: str | None,
     session: str | None,
-    before: float | None,
+    before: str | None,
 ) -> dict[str, JSON]:
-    """The user's runs that began last, newest first, and where the next ones begin."""
+    """The user's runs that began last, newest first, and where the next ones begin; raises `ValueError`."""
     asked = "running" if status == "stopped" else status
-    found = [
-        run
-        for run in journal.runs(status=asked, session=session, user=user, limit=1000)
-        if run.name in names
-        and (before is None or run.began_at < before)
-        and (status is None or say_status(run) == status)
-    ]
-    page = found[:LISTED]
-    runs: list[JSON] = [{**summary_to_json(run), "title": _say_first(journal, run)} for run in page]
-    return {"runs": runs, "next": page[-1].began_at if len(found) > LISTED else None}
+    page = journal.runs(status=asked, session=session, user=user, limit=LISTED, cursor=before)
+    shown = [run for run in page if run.name in names and status in (None, say_status(run))]
+    runs: list[JSON] = [{**summary_to_json(run), "title": _say_first(journal, run)} for run in shown]
+    return {"runs": runs, "next": page[-1].cursor if len(page) == LISTED else None}
 
 
 def summary_to_json(run: RunSummary) -> dict[str, JSON]:
@@ -144,7 +138,8 @@ def _say_first(journal: Journal, run: RunSummary) -> str:
         case {"inputs": inputs} if inputs is not None:
             return _say_inputs(inputs)
         case _:
-            return ""
+            details = journal.show(run.run_id, user=run.user, session=run.session)
+            return "" if details is None else _say_inputs(details.inputs)
 
 
 def _say_inputs(inputs: JSON) -> str:

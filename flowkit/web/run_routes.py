@@ -80,6 +80,7 @@ class RunRoutes:
 
     async def start(self, asked: Asked) -> Answer:
         """Start a run and stream its events; a run that the journal knows is only watched."""
+        self.check_streams(asked)
         body: Start = asked.body
         wanted = self.make_wanted(asked, body.app, body.message, body.inputs, body.session, body.run)
         await self.begin(wanted)
@@ -164,9 +165,8 @@ class RunRoutes:
         status: int = 200,
         on_end: Callable[[], None] | None = None,
     ) -> Answer:
-        """A response that counts among the user's streams until it ends; raises `Refused` with 429 for one too many."""
-        if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
-            raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
+        """A response that counts among the user's streams until it ends."""
+        self.check_streams(asked)
         key = object()
         self._owners[key], self._streams[key] = asked.user, stream
 
@@ -177,6 +177,16 @@ class RunRoutes:
 
         return StreamAnswer(stream, {"flowkit-run": run_id, **headers}, end, status)
 
+    @property
+    def streams_open(self) -> int:
+        """How many streams are being sent."""
+        return len(self._streams)
+
+    def check_streams(self, asked: Asked) -> None:
+        """Raise `Refused` with 429 for one stream too many, before a run is started for it."""
+        if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
+            raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
+
     async def close_streams(self) -> None:
         """End every stream after what it has been given."""
         for stream in list(self._streams.values()):
@@ -184,20 +194,19 @@ class RunRoutes:
 
     async def list_runs(self, asked: Asked) -> Answer:
         """The user's runs, newest first."""
+        query = asked.query
         try:
-            before = float(asked.query["before"]) if "before" in asked.query else None
+            found = await asyncio.to_thread(
+                records.list_runs,
+                self._journal,
+                asked.user,
+                self._served.targets.keys(),
+                status=query.get("status"),
+                session=query.get("session"),
+                before=query.get("before"),
+            )
         except ValueError:
             raise Refused(422, "before: expected the `next` of a list") from None
-        status, session = asked.query.get("status"), asked.query.get("session")
-        found = await asyncio.to_thread(
-            records.list_runs,
-            self._journal,
-            asked.user,
-            self._served.targets.keys(),
-            status=status,
-            session=session,
-            before=before,
-        )
         return JSONResponse(found)
 
     async def show(self, asked: Asked) -> Answer:

@@ -2,15 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
-from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from flowkit.web.serving import WebApp
 
 HEAD_S = 10.0
 """How long a request's head may take; uvicorn waits for ever (Kludex/uvicorn#157)."""
@@ -61,9 +59,9 @@ class BoundedProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """uvicorn's server; told to end, it lets go of the runs and ends the streams first, since it waits for both."""
 
-    def __init__(self, config: uvicorn.Config, web: WebApp) -> None:
+    def __init__(self, config: uvicorn.Config, aclose: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
-        self._web = web
+        self._aclose = aclose
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Future[None] | None = None
 
@@ -81,7 +79,7 @@ class Server(uvicorn.Server):
 
     def _leave(self) -> None:
         if self._leaving is None:
-            self._leaving = asyncio.ensure_future(self._web.aclose())
+            self._leaving = asyncio.ensure_future(self._aclose())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait for the last frames, then for the connections."""
@@ -90,11 +88,19 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(web: WebApp, *, log_level: str = "warning", **options: Any) -> Server:
-    """A server of this app; `forwarded` names the proxies whose `X-Forwarded-` headers are believed."""
-    forwarded: Sequence[str] = options.pop("forwarded", ())
+def make_server(
+    app: ASGIApp,
+    aclose: Callable[[], Awaitable[None]],
+    *,
+    log_level: str = "warning",
+    forwarded: Sequence[str] = (),
+) -> Server:
+    """A server of this app; `aclose` ends the app's runs and streams when the server is told to end.
+
+    `forwarded` names the proxies whose `X-Forwarded-` headers are believed.
+    """
     config = uvicorn.Config(
-        web,
+        app,
         http=BoundedProtocol,
         ws="none",
         lifespan="on",
@@ -108,9 +114,8 @@ def make_server(web: WebApp, *, log_level: str = "warning", **options: Any) -> S
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=0.5,  # pyright: ignore[reportArgumentType]  # asyncio takes it
-        **options,
     )
-    return Server(config, web)
+    return Server(config, aclose)
 
 
 def bind(host: str, port: int) -> socket.socket:

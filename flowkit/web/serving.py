@@ -8,7 +8,7 @@ from typing import Self, cast
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, RunError
 from flowkit.journal import Journal, default_journal_path
 from flowkit.web.app_routes import AppRoutes
 from flowkit.web.bounds import Bounds
@@ -17,6 +17,7 @@ from flowkit.web.guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.run_routes import RunRoutes
 from flowkit.web.served import Servable, Served, Target, make_served
+from flowkit.web.wire_routes import WireRoutes
 
 logger = logging.getLogger("flowkit.web")
 
@@ -39,7 +40,12 @@ class WebApp:
         self.journal = journal
         self.runs = LiveRuns(served, journal, self.bounds.runs)
         self._routes = RunRoutes(served, journal, self.runs, self.bounds)
-        self.endpoints: list[Endpoint] = [*self._routes.list_endpoints(), *AppRoutes(served).list_endpoints()]
+        wires = WireRoutes(self._routes, self.runs, journal, self.bounds)
+        self.endpoints: list[Endpoint] = [
+            *self._routes.list_endpoints(),
+            *wires.list_endpoints(),
+            *AppRoutes(served).list_endpoints(),
+        ]
         self._guard = Guard(self.endpoints, access, self.bounds, hosts=hosts, origins=origins)
         self._owns_journal = owns_journal
         self._is_closed = False
@@ -52,6 +58,11 @@ class WebApp:
                 await self._answer(scope, receive, _add_headers(send))
             case _:
                 await send({"type": "websocket.close", "code": 1008})
+
+    @property
+    def streams_open(self) -> int:
+        """How many streams are being sent."""
+        return self._routes.streams_open
 
     async def aclose(self) -> None:
         """Let go of the runs and end the streams; other processes can go on with what has not ended."""
@@ -74,6 +85,8 @@ class WebApp:
             answer = await self._guard.admit(scope, receive, send)
         except Refused as refused:
             answer = refused.answer()
+        except RunError as error:
+            answer = Refused(409, str(error)).answer()
         except Exception:  # whatever it is, its text is for the log and not for the client
             logger.exception("%s %s failed", scope["method"], scope["path"])
             answer = JSONResponse({"error": "it failed; the server's log says why"}, 500)

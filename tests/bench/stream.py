@@ -3,7 +3,8 @@
 CPU time of a process that reads from a server in another process, for each streamed chunk. The other side is the least
 code: the bytes of the `openai` package (`with_streaming_response`, `iter_bytes`) and a parse of each event by orjson.
 The package's own iteration stands beside it, and so do other frameworks where they are installed
-(`tests/bench/peers`): one answer of a model by their own streaming, without an agent. Memory is the growth of the
+(`tests/bench/peers`): one answer of a model by their own streaming, without an agent. For Anthropic's API the objects of
+the vendor's package stand beside. Memory is the growth of the
 resident set of a fresh process that holds 1,000 streams open in the middle, each with its assembler. A call with a
 megabyte of arguments is read in its three hardest shapes, at one size and at four times that: linear is a ratio of 4,
 and 5 is met.
@@ -17,19 +18,21 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 
 import openai
 import orjson
 
 from flowkit.assemble import Assembler, CallReady, CallSealed
 from flowkit.messages import UserMessage
+from flowkit.models.anthropic import AnthropicModel
 from flowkit.models.base import ModelRequest
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.responses import ResponsesReader
 from tests.bench.peers.found import AgentPeer, find_agents, load_agent
 from tests.bench.report import Report, compare, measure, wants_json
-from tests.bodies import call, calls, chat, chunk
+from tests.bodies import anthropic, call, calls, chat, chunk
 from tests.data_folder import recorded_bodies
 from tests.server import Reply, ScriptedServer, replay
 
@@ -42,6 +45,15 @@ ARGUMENTS = chat(
     calls(call('{"text": "', id="a", name="write")),
     *(calls({"index": 0, "function": {"arguments": f"word {number} "}}) for number in range(CHUNKS)),
     calls(call('"}')),
+)
+CLAUDE_TEXT = anthropic(*({"type": "text_delta", "text": f"word {number} "} for number in range(CHUNKS)), typed=True)
+CLAUDE_ARGUMENTS = anthropic(
+    {"type": "input_json_delta", "partial_json": '{"text": "'},
+    *({"type": "input_json_delta", "partial_json": f"word {number} "} for number in range(CHUNKS)),
+    {"type": "input_json_delta", "partial_json": '"}'},
+    start={"type": "tool_use", "id": "a", "name": "write", "input": {}},
+    stop="tool_use",
+    typed=True,
 )
 OPEN_STREAM = b"".join(chunk({"content": f"word {number} "}) for number in range(50))
 
@@ -76,6 +88,41 @@ async def read_package(base_url: str, model: str, client: openai.AsyncOpenAI) ->
     count = 0
     async for _ in await client.chat.completions.create(model=model, messages=[], stream=True):
         count += 1
+    assert count > CHUNKS
+
+
+async def read_claude(base_url: str, model: str) -> None:
+    """As a turn reads it, over Anthropic's API."""
+    assembler = Assembler()
+    source = AnthropicModel(model, base_url=base_url, api_key="none")
+    async with source.stream(REQUEST) as deltas:
+        async for delta in deltas:
+            assembler.feed(delta)
+    assembler.end()
+    assert assembler.turn.complete
+
+
+async def read_claude_bytes(base_url: str, model: str, client: openai.AsyncOpenAI) -> None:
+    """The least code for events that name their type in a line of their own."""
+    rest = b""
+    count = 0
+    request = client.chat.completions.with_streaming_response.create(model=model, messages=[], stream=True)
+    async with request as response:
+        async for data in response.iter_bytes():
+            *events, rest = (rest + data).split(b"\n\n")
+            for event in events:
+                count += bool(orjson.loads(event[event.index(b"data: ") + 6 :]))
+    assert count > CHUNKS
+
+
+async def read_claude_package(base_url: str, model: str) -> None:
+    """The objects of the `anthropic` package."""
+    import anthropic
+
+    count = 0
+    async with anthropic.AsyncAnthropic(base_url=base_url.removesuffix("/v1"), api_key="none") as client:
+        async for _ in await client.messages.create(model=model, max_tokens=1, messages=[], stream=True):
+            count += 1
     assert count > CHUNKS
 
 
@@ -120,6 +167,30 @@ def bench_cpu(report: Report) -> None:
             for peer, peer_s in zip(peers, others_s, strict=True):
                 figures = {"ours_us": _per_chunk_us(ours_s), f"{peer}_us": _per_chunk_us(peer_s)}
                 report.row(f"CPU for each chunk, {name}: {peer}", ours_s / peer_s, None, **figures)
+        runner.run(client.close())
+
+
+def bench_claude_cpu(report: Report) -> None:
+    bodies = {"text": CLAUDE_TEXT, "arguments": CLAUDE_ARGUMENTS}
+    script = {name: [replay(body)] for name, body in bodies.items()}
+    script |= {f"{name}, paced": [_paced(body)] for name, body in bodies.items()}
+    has_package = find_spec("anthropic") is not None
+    with ScriptedServer(script, cycle=True) as server, asyncio.Runner() as runner:
+        client = openai.AsyncOpenAI(base_url=server.base_url, api_key="none")
+        for name in script:
+            reads = [
+                lambda name=name: runner.run(read_claude(server.base_url, name)),
+                lambda name=name: runner.run(read_claude_bytes(server.base_url, name, client)),
+            ]
+            if has_package:
+                reads.append(lambda name=name: runner.run(read_claude_package(server.base_url, name)))
+            for read in reads:
+                read()  # opens connections and imports
+            ours_s, least_s, *package_s = compare(*reads)
+            figures = {"ours_us": _per_chunk_us(ours_s), "least_us": _per_chunk_us(least_s)}
+            if package_s:
+                figures["package_us"] = _per_chunk_us(package_s[0])
+            report.row(f"CPU for each chunk, Anthropic, {name}", ours_s / least_s, 1.5, **figures)
         runner.run(client.close())
 
 
@@ -272,6 +343,7 @@ def main(arguments: list[str]) -> None:
         return
     report = Report("stream", json=wants_json(arguments))
     bench_cpu(report)
+    bench_claude_cpu(report)
     bench_memory(report)
     bench_megabyte(report)
     bench_lead(report)

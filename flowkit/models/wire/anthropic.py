@@ -1,8 +1,8 @@
 """The answer of Anthropic's Messages API, bytes to deltas.
 
 An answer is a row of blocks: text, thinking, calls, and what the vendor's own tools did. Blocks that have to go back
-are told whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so alone
-it seals only a call whose arguments hold something; the others wait for the next block or the stop reason.
+are told whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so it ends
+a call's arguments, and the next block says that the call is complete.
 Events, blocks and deltas of a kind that isn't known are passed over.
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
@@ -88,12 +88,14 @@ class AnthropicReader(Reader):
         self._whole: set[str] = set()  # ids of calls that stood in the message's start
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
-        kind = event.get("type") or event_type.decode(errors="replace")
+        kind = event.get("type")
+        if kind == "content_block_delta":  # nearly every event, so it is the short way
+            delta = event.get("delta")
+            if isinstance(delta, dict):
+                self._read_delta(event.get("index"), delta, deltas)
+            return
+        kind = kind or event_type.decode(errors="replace")
         match kind:
-            case "content_block_delta":
-                delta = event.get("delta")
-                if isinstance(delta, dict):
-                    self._read_delta(event.get("index"), delta, deltas)
             case "content_block_start":
                 block = event.get("content_block")
                 if isinstance(block, dict):
@@ -153,7 +155,7 @@ class AnthropicReader(Reader):
 
     def _start(self, index: JSON, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
         # Only the last block of an answer can have been cut.
-        deltas.extend(CallDone(slot) for slot in self._waiting)
+        deltas.extend(CallDone(slot, ending="completed") for slot in self._waiting)
         self._waiting.clear()
         block = _Block(as_text(start.get("type")) or "", start)
         self._blocks[index] = self._last = block
@@ -188,26 +190,22 @@ class AnthropicReader(Reader):
         block.pieces.append(text)
 
     def _read_delta(self, index: JSON, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
-        block = self._blocks.get(index)
+        block = self._blocks.get(index) or self._find_block(index, delta)
         kind = delta.get("type")
-        if block is None:
-            block = self._last if index is None else None
-        if block is None:  # its start is missing
-            kinds = {"thinking_delta": "thinking", "text_delta": "text"}
-            self._start(index, {"type": kinds.get(str(kind), "")}, deltas)
-            block = self._blocks[index]
+        if kind == "input_json_delta":
+            piece = delta.get("partial_json")
+            if piece and isinstance(piece, str):
+                block.pieces.append(piece)
+                if block.slot is not None:
+                    deltas.append(CallDelta(block.slot, None, None, piece))
+            return
+        if kind == "text_delta" and block.kind == "text":
+            text = delta.get("text")
+            if text and isinstance(text, str):
+                block.pieces.append(text)
+                deltas.append(TextDelta(text))
+            return
         match kind:
-            case "text_delta" if block.kind == "text":
-                text = delta.get("text")
-                if text and isinstance(text, str):
-                    block.pieces.append(text)
-                    deltas.append(TextDelta(text))
-            case "input_json_delta":
-                piece = delta.get("partial_json")
-                if piece and isinstance(piece, str):
-                    block.pieces.append(piece)
-                    if block.slot is not None:
-                        deltas.append(CallDelta(block.slot, None, None, piece))
             case "thinking_delta" if block.kind == "thinking":
                 self._say(block, delta.get("thinking"), deltas)
             case "signature_delta":
@@ -223,6 +221,14 @@ class AnthropicReader(Reader):
             case _:
                 block.is_strange = True
 
+    def _find_block(self, index: JSON, delta: Mapping[str, JSON]) -> _Block:
+        """The block of a delta that doesn't tell it, or whose start is missing."""
+        if index is None and self._last is not None:
+            return self._last
+        kinds = {"thinking_delta": "thinking", "text_delta": "text"}
+        self._start(index, {"type": kinds.get(str(delta.get("type")), "")}, [])
+        return self._blocks[index]
+
     def _stop(self, block: _Block, deltas: list[Delta]) -> None:
         if block.is_done:
             return
@@ -230,12 +236,9 @@ class AnthropicReader(Reader):
         if block.slot is not None:
             text = block.text
             start = block.start.get("input")
-            if not text.strip() and isinstance(start, dict) and start:
-                deltas.append(CallDone(block.slot, as_arguments(start)))
-            elif _holds_something(text):
-                deltas.append(CallDone(block.slot))
-            else:
-                self._waiting.append(block.slot)
+            is_whole = not text.strip() and isinstance(start, dict) and start
+            deltas.append(CallDone(block.slot, as_arguments(start) if is_whole else None))
+            self._waiting.append(block.slot)
         self._tell_blocks(deltas)
 
     def _tell_blocks(self, deltas: list[Delta], all_of_them: bool = False) -> None:
@@ -266,10 +269,6 @@ def _write(block: _Block) -> dict[str, JSON] | None:
             if block.pieces and "input" in data:
                 data["input"] = _read_object(block.text) or {}
             return data
-
-
-def _holds_something(text: str) -> bool:
-    return bool(_read_object(text))
 
 
 def _read_object(text: str) -> dict[str, JSON] | None:

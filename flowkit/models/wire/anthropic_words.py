@@ -37,13 +37,15 @@ def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
     message = str(said.get("message") or kind or json.dumps(dict(event)))
     status = _STATUS.get(kind)
     request_id = event.get("request_id")
-    where = f" (request {request_id})" if isinstance(request_id, str) and request_id else ""
+    number = request_id if isinstance(request_id, str) and request_id else None
+    where = f" (request {number})" if number else ""
     named = f"{kind}: {message}" if kind and kind not in message else message
     return StreamError(
         f"{named}{where}".encode(errors="replace").decode(),
         status=status,
         retryable=status is None or status == 429 or status >= 500,
         body=dict(event),
+        request_id=number,
     )
 
 

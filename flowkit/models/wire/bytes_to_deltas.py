@@ -2,13 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError
 from flowkit.models.base import CallDelta, Delta, ModelRequest, TextDelta, ThinkingDelta
+from flowkit.models.wire.adapting import adapt, learn, recall
 from flowkit.models.wire.anthropic_answer import AnthropicAnswer
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.chat_request import build_chat_body
@@ -61,11 +62,23 @@ async def stream_deltas(
 async def _open(
     source: ByteSource, request: ModelRequest, patience: Timeout, stack: AsyncExitStack
 ) -> AsyncGenerator[Delta, None]:
-    settings = source.settings
+    settings = known = recall(source.settings)
     is_chat = settings.api == "chat"
-    body = build_chat_body(request, settings) if is_chat else build_responses_body(request, settings)
-    chunks = await stack.enter_async_context(source.open(body, await source.make_headers(request)))
-    return _read(chunks, ChatReader() if is_chat else ResponsesReader(), patience)
+    headers = await source.make_headers(request)
+    while True:
+        body = build_chat_body(request, settings) if is_chat else build_responses_body(request, settings)
+        try:
+            chunks = await stack.enter_async_context(source.open(body, headers))
+        except ModelError as error:
+            # Each round takes one form out, so they end.
+            adapted = adapt(settings, request, error)
+            if adapted is None:
+                raise
+            settings = adapted
+        else:
+            if settings is not known:
+                learn(settings)
+            return _read(chunks, ChatReader() if is_chat else ResponsesReader(), patience)
 
 
 async def _open_anthropic(
@@ -93,13 +106,19 @@ async def _read_on(
     """The answer, over the pauses that the server makes in it."""
     async with AsyncExitStack() as stack:
         while True:
-            async with aclosing(_read(chunks, answer.make_reader(), patience)) as deltas:
-                async for delta in deltas:
-                    if isinstance(delta, TextDelta | CallDelta | ThinkingDelta):  # nearly all: the short way
+            reader, watch = answer.make_reader(), _Watch(patience)
+            async for chunk in chunks:
+                deltas = reader.feed(chunk)
+                watch.check(chunk, deltas)
+                for delta in deltas:
+                    if type(delta) in _WORDS:  # nearly all: the short way
                         yield delta
-                        continue
-                    for told in answer.take(delta):
-                        yield told
+                    else:
+                        for told in answer.take(delta):
+                            yield told
+            for delta in reader.end():
+                for told in answer.take(delta):
+                    yield told
             body = answer.make_next_body()
             if body is None:
                 return
@@ -108,22 +127,40 @@ async def _read_on(
 
 
 async def _read(chunks: AsyncIterator[bytes], reader: Reader, patience: Timeout) -> AsyncGenerator[Delta, None]:
-    clock = asyncio.get_running_loop().time
-    heard_s = clock()
-    silence_s = patience.first_byte
-    size_bytes = 0
+    watch = _Watch(patience)
     async for chunk in chunks:
-        size_bytes += len(chunk)
-        if size_bytes > MAX_BODY_BYTES:
-            raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
         deltas = reader.feed(chunk)
-        # Gateways send comments while they wait, which keep a connection's own time-out from ever passing.
-        if deltas:
-            heard_s = clock()
-            silence_s = patience.between
-        elif clock() - heard_s > silence_s:
-            raise StreamError(f"the server said nothing for {silence_s:g} s but kept the line open", retryable=True)
+        watch.check(chunk, deltas)
         for delta in deltas:
             yield delta
     for delta in reader.end():
         yield delta
+
+
+_WORDS = (TextDelta, CallDelta, ThinkingDelta)
+
+
+class _Watch:
+    """How long a body is, and how long it has said nothing."""
+
+    __slots__ = ("_clock", "_heard_s", "_patience", "_silence_s", "_size_bytes")
+
+    def __init__(self, patience: Timeout) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._patience = patience
+        self._silence_s = patience.first_byte
+        self._heard_s = self._clock()
+        self._size_bytes = 0
+
+    def check(self, chunk: bytes, deltas: Sequence[Delta]) -> None:
+        """Raise `StreamError` for a body that is too long, or goes on without saying anything."""
+        self._size_bytes += len(chunk)
+        if self._size_bytes > MAX_BODY_BYTES:
+            raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+        # Gateways send comments while they wait, which keep a connection's own time-out from ever passing.
+        if deltas:
+            self._heard_s = self._clock()
+            self._silence_s = self._patience.between
+        elif self._clock() - self._heard_s > self._silence_s:
+            silence = f"the server said nothing for {self._silence_s:g} s but kept the line open"
+            raise StreamError(silence, retryable=True)

@@ -8,10 +8,10 @@ only. https://platform.openai.com/docs/api-reference/chat/create
 import hashlib
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import assert_never, cast
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON
 from flowkit.messages import (
     AssistantMessage,
     Content,
@@ -26,7 +26,17 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.wire.request_fields import add_settings, is_strict, limit_tokens, object_schema, safe_arguments
+from flowkit.models.wire.alternating import alternate
+from flowkit.models.wire.request_fields import (
+    add_settings,
+    holds_to_schema,
+    is_strict,
+    limit_tokens,
+    may_name_format,
+    object_schema,
+    put_schema_into_words,
+    safe_arguments,
+)
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.vendors import family_of, is_host, is_openai_host, short_name, thinks, version_of
 
@@ -44,8 +54,10 @@ _SENT_BACK = {"reasoning_content": str, "reasoning": str, "reasoning_details": l
 def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
     """The body of a streamed request."""
     messages = request.messages
-    if request.output_schema is not None and not settings.json_schema:
-        messages = _with_schema(messages, request.output_schema)
+    if request.output_schema is not None and not holds_to_schema(request, settings):
+        messages = put_schema_into_words(messages, request.output_schema)
+    if settings.alternate_roles:
+        messages = alternate(messages)
     body: dict[str, JSON] = {
         "model": settings.model,
         "messages": [item for message in messages for item in _messages(message, settings)],
@@ -58,7 +70,7 @@ def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice != "auto":
             body["tool_choice"] = _tool_choice(request)
-    if request.output_schema is not None:
+    if request.output_schema is not None and may_name_format(request, settings):
         body["response_format"] = _response_format(request.output_name, request.output_schema, settings)
     max_tokens = limit_tokens(request, settings)
     if max_tokens is not None:
@@ -71,16 +83,6 @@ def _response_format(name: str, schema: Mapping[str, JSON], settings: Settings) 
         return {"type": "json_object"}
     form: dict[str, JSON] = {"name": name, "schema": dict(schema), "strict": is_strict(dict(schema))}
     return {"type": "json_schema", "json_schema": form}
-
-
-def _with_schema(messages: Sequence[Message], schema: Mapping[str, JSON]) -> tuple[Message, ...]:
-    """The messages with the schema in the instructions; several chat templates allow only one system message."""
-    text = f"Answer only with a JSON object that fits this JSON Schema:\n{dumps(dict(schema)).decode()}"
-    match tuple(messages):
-        case (SystemMessage(text=instructions), *rest):
-            return (SystemMessage(f"{instructions}\n\n{text}"), *rest)
-        case all_of_them:
-            return (SystemMessage(text), *all_of_them)
 
 
 def mistral_id(call_id: str) -> str:

@@ -1,8 +1,7 @@
 """What differs from one Claude to the next, as one table; everything else treats them alike.
 
-Read in November 2026: https://platform.claude.com/docs/en/about-claude/models/overview,
-https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking and
-https://platform.claude.com/docs/en/build-with-claude/prompt-caching.
+Read in November 2026: https://platform.claude.com/docs/en/about-claude/models/overview and
+https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking.
 """
 
 import re
@@ -24,8 +23,7 @@ class ClaudeRules:
 
     `max_tokens` is sent where no limit is set, since the API asks for one. `off` is the word that stops it thinking,
     None where nothing does. `sampling` is about temperature, top_p and top_k, `prefill` about a conversation that ends
-    with the assistant's words, `json_schema` about an answer held to a schema. `shows_thinking` says that thinking is
-    told unasked. Less than `least_cached` tokens aren't cached, and nothing is said of it.
+    with the assistant's words, `json_schema` about an answer held to a schema.
     """
 
     max_tokens: int = 64_000
@@ -35,34 +33,25 @@ class ClaudeRules:
     sampling: bool = False
     prefill: bool = False
     json_schema: bool = True
-    shows_thinking: bool = False
-    least_cached: int = 1024
 
 
 _NEWEST = ClaudeRules()
-_BOTH = ClaudeRules(thinking="both", efforts=_FOUR, sampling=True, shows_thinking=True)
+_BOTH = ClaudeRules(thinking="both", efforts=_FOUR, sampling=True)
 _BUDGET = replace(_BOTH, thinking="budget", efforts=(), prefill=True)
 _OLD = replace(_BUDGET, json_schema=False)
 
 _TABLE: tuple[tuple[str, tuple[int, int], ClaudeRules], ...] = (
-    ("fable|mythos", (0, 0), replace(_NEWEST, off=None, least_cached=512)),
-    ("opus", (5, 5), replace(_NEWEST, off=None, least_cached=512)),
-    ("opus", (5, 0), replace(_NEWEST, least_cached=512)),
-    ("opus", (4, 8), _NEWEST),
-    ("opus", (4, 7), replace(_NEWEST, least_cached=2048)),
-    ("opus", (4, 6), replace(_BOTH, least_cached=4096)),
-    ("opus", (4, 5), replace(_BUDGET, least_cached=4096)),
-    ("opus", (4, 1), replace(_BUDGET, max_tokens=32_000)),
-    ("opus", (4, 0), replace(_OLD, max_tokens=32_000)),
+    ("fable|mythos", (0, 0), replace(_NEWEST, off=None)),
+    ("opus", (5, 5), replace(_NEWEST, off=None)),
     ("sonnet", (5, 5), replace(_NEWEST, off="between_tools")),
-    ("haiku", (5, 0), _NEWEST),
-    ("haiku", (4, 5), replace(_BUDGET, least_cached=4096)),
     ("", (4, 7), _NEWEST),
     ("", (4, 6), _BOTH),
     ("", (4, 5), _BUDGET),
+    ("opus", (4, 1), replace(_BUDGET, max_tokens=32_000)),
+    ("opus", (4, 0), replace(_OLD, max_tokens=32_000)),
     ("", (3, 7), _OLD),
-    ("", (3, 5), replace(_OLD, thinking="none", max_tokens=8_192, least_cached=2048)),
-    ("", (1, 0), replace(_OLD, thinking="none", max_tokens=4_096, least_cached=2048)),
+    ("", (3, 5), replace(_OLD, thinking="none", max_tokens=8_192)),
+    ("", (1, 0), replace(_OLD, thinking="none", max_tokens=4_096)),
 )
 """Words of the name, the first version, and the rules from there on; the first row that fits counts."""
 

@@ -23,6 +23,11 @@ _WAYS_OUT = (
     (r"/responses\b", "give the model api='responses'"),
     (r"stream_options|include_usage", "give the model include_usage=False"),
     (r"max_completion_tokens", "name the limit in extra_body=, where None takes a field out"),
+    (
+        r"response.?mime.?type",
+        "give the model schema_with_tools=False, or json_schema=False and extra_body={'response_format': None}",
+    ),
+    (r"roles? must alternate", "give the model alternate_roles=True"),
     (r"response_format|json_schema|json_object", "give the model json_schema=False"),
     (r"\bstrict\b", "give the tools strict=False"),
     (
@@ -132,7 +137,7 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         case 429:
             sentence = f"{host} got too many requests (429): {said}"
         case _ if status >= 500:
-            sentence = f"{host} failed ({status}): {said}"
+            sentence = f"{host} failed ({status}): {said}{_way_out(said)}"
         case _:
             sentence = f"{host} refused the request ({status}): {said}{_way_out(said)}"
             # The model wrote a call that Groq couldn't read; asked again, it often writes a better one.

@@ -1,8 +1,9 @@
 """Fields of a request that both interfaces say alike: what the settings ask for, schemas, the text of arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from flowkit.codec import JSON, loads
+from flowkit.codec import JSON, dumps, loads
+from flowkit.messages import Message, SystemMessage
 from flowkit.models.base import ModelRequest
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.thinking import Api, thinking_fields
@@ -27,6 +28,26 @@ def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
     """The smaller of what the request and the settings allow."""
     limits = [limit for limit in (request.max_tokens, settings.max_tokens) if limit is not None]
     return min(limits, default=None)
+
+
+def may_name_format(request: ModelRequest, settings: Settings) -> bool:
+    """Whether a request may say that its answer is JSON: some servers refuse that beside tools."""
+    return settings.schema_with_tools or not request.tools
+
+
+def holds_to_schema(request: ModelRequest, settings: Settings) -> bool:
+    """Whether the server can be told the schema of the answer; else the instructions have to hold it."""
+    return settings.json_schema and may_name_format(request, settings)
+
+
+def put_schema_into_words(messages: Sequence[Message], schema: Mapping[str, JSON]) -> tuple[Message, ...]:
+    """The messages with the schema in the instructions; several chat templates allow only one system message."""
+    text = f"Answer only with a JSON object that fits this JSON Schema:\n{dumps(dict(schema)).decode()}"
+    match tuple(messages):
+        case (SystemMessage(text=instructions), *rest):
+            return (SystemMessage(f"{instructions}\n\n{text}"), *rest)
+        case all_of_them:
+            return (SystemMessage(text), *all_of_them)
 
 
 def is_strict(schema: JSON) -> bool:

@@ -24,7 +24,16 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.wire.request_fields import add_settings, is_strict, limit_tokens, object_schema, safe_arguments
+from flowkit.models.wire.alternating import alternate
+from flowkit.models.wire.request_fields import (
+    add_settings,
+    is_strict,
+    limit_tokens,
+    may_name_format,
+    object_schema,
+    put_schema_into_words,
+    safe_arguments,
+)
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.vendors import family_of, thinks
 
@@ -36,9 +45,14 @@ _CALLS = ("function_call", "custom_tool_call")
 
 def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
     """The body of a streamed request."""
+    messages = request.messages
+    if request.output_schema is not None and not may_name_format(request, settings):
+        messages = put_schema_into_words(messages, request.output_schema)
+    if settings.alternate_roles:
+        messages = alternate(messages)
     body: dict[str, JSON] = {
         "model": settings.model,
-        "input": [item for message in request.messages for item in _items(message, settings)],
+        "input": [item for message in messages for item in _items(message, settings)],
         "stream": True,
         "store": False,
     }
@@ -49,7 +63,7 @@ def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str,
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice != "auto":
             body["tool_choice"] = _tool_choice(request)
-    if request.output_schema is not None:
+    if request.output_schema is not None and may_name_format(request, settings):
         schema = dict(request.output_schema)
         form: dict[str, JSON] = {"type": "json_schema", "name": request.output_name, "schema": schema}
         body["text"] = {"format": {**form, "strict": is_strict(schema)}}

@@ -108,7 +108,8 @@ class Settings:
 
     `extra_body` is the way out: its fields stand in the body as they are, over those that are worked out, and None
     takes one out. `json_schema` says that the server holds an answer to a schema. `text_calls` looks for calls in the
-    text. `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
+    text. `alternate_roles` joins messages of one role in a row; `schema_with_tools` says that a request may have both.
+    `include_usage` asks for the tokens at the end of a stream; a few old servers refuse the question.
     `cache`, `thinking_display`, `server_tools`, `parallel_calls` and `eager_input` are words of the Messages API alone.
     """
 
@@ -123,6 +124,8 @@ class Settings:
     include_usage: bool = True
     json_schema: bool = True
     text_calls: bool = False
+    alternate_roles: bool = False
+    schema_with_tools: bool = True
     cache: Literal["5m", "1h"] | None = None
     thinking_display: Literal["summarized", "omitted"] | None = None
     server_tools: tuple[Mapping[str, JSON], ...] = ()

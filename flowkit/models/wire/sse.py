@@ -106,6 +106,8 @@ class EventDecoder:
         for line in lines:
             if line.startswith(b"data: "):
                 self._data.append(line[6:])
+            elif line.startswith(b"event: "):
+                self._type = line[7:]
             elif line:
                 self._read_line(line, events)
             else:

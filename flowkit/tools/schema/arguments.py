@@ -80,6 +80,12 @@ class ArgumentsReader:
         try:
             if isinstance(given, (str, bytes)):
                 return Arguments(self._read_text(given), given, (), self.secrets)
+            if self._is_plain:
+                # The way of most calls of a graph, so without a step between: see `_read_mapping`.
+                try:
+                    return Arguments(self._read_python(given), given, (), self.secrets)
+                except ValidationError:
+                    pass
             return Arguments(self._read_mapping(given), given, (), self.secrets)
         except ValidationError as error:
             return self._read_repaired(given, error)

@@ -82,7 +82,11 @@ class ResultType:
     def _read(self) -> None:
         if self._is_read:
             return
+        # Said last: results are dumped in threads, and one that comes meanwhile must not find half of it.
+        self._read_annotation()
         self._is_read = True
+
+    def _read_annotation(self) -> None:
         if self.annotation is MISSING or self.annotation is Any:
             return
         try:

@@ -81,8 +81,6 @@ export interface Run {
     session: string | null;
     message?: string;
     inputs: Json;
-    /** Unix seconds of its first event, where the log tells. */
-    began?: number;
     status: RunStatus;
     turns: readonly Turn[];
     calls: readonly Call[];
@@ -105,7 +103,7 @@ export declare class Fold {
     /** The thinking of the turn that goes on. */
     get thinking(): string;
     /** Take an event; false when it is known already. */
-    take(given: RunEvent): boolean;
+    take(event: RunEvent): boolean;
     /** Nobody drives it any more: said by the server, the log can't know. */
     stop(): void;
     /** The run as it is now; what didn't change since the last time is the same object. */

@@ -31,15 +31,14 @@ var Fold = class {
     return this.#turns.at(-1)?.thinking ?? "";
   }
   /** Take an event; false when it is known already. */
-  take(given) {
-    let event = given;
+  take(event) {
     if (!(event.seq > this.seq)) return !1;
     this.seq = event.seq, this.#view = void 0;
     let head = this.#head;
     if (event.type === "run.started") {
       this.#offset = this.#seconds, head.id ||= event.run;
       let { name, model, user, session, inputs } = event;
-      return Object.assign(head, { name, model, user, session, status: "running", error: void 0 }), head.inputs ??= inputs, head.message ??= event.message ?? void 0, head.began ??= event.at_wall ?? void 0, !0;
+      return Object.assign(head, { name, model, user, session, status: "running", error: void 0 }), head.inputs ??= inputs, head.message ??= event.message ?? void 0, !0;
     }
     let t = this.#offset + event.t;
     t > this.#seconds && (this.#seconds = t);
@@ -63,7 +62,7 @@ var Fold = class {
       }
       case "usage": {
         let { usage, cost_usd } = event, sum = { ...head.usage };
-        for (let [kind, count] of Object.entries(usage)) sum[kind] = (sum[kind] ?? 0) + (count ?? 0);
+        for (let [kind, count] of Object.entries(usage)) typeof count == "number" && (sum[kind] = (sum[kind] ?? 0) + count);
         head.usage = sum, head.cost = { usd: head.cost.usd + (cost_usd ?? 0), atLeast: head.cost.atLeast || cost_usd == null };
         break;
       }

@@ -3,9 +3,12 @@
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 /**
- * Tokens of one request or of many; thinking_tokens are part of the output, cached_tokens of the input.
+ * Tokens of one request or of many; parts of a whole are counted in the whole, too.
  *
- * cost_usd is what the server itself said it charged; None when it didn't say.
+ * thinking_tokens are part of the output. cached_tokens, read from the server's cache, and cache_write_tokens,
+ * written into it, are part of the input; cache_write_1h_tokens are those of the writes that are kept for an hour.
+ * cost_usd is what the server itself said it charged; None when it didn't say. billed is what the server charges
+ * where that is more than this answer's tokens: it asked other models, or itself several times.
  */
 export interface Usage {
   input_tokens: number
@@ -13,10 +16,13 @@ export interface Usage {
   cached_tokens: number
   thinking_tokens: number
   cost_usd: number | null
+  cache_write_tokens: number
+  cache_write_1h_tokens?: number
+  billed?: Usage | null
 }
 
 /**
- * model is None for a recipe, inputs for an agent.
+ * model is None for a recipe, inputs for an agent; message is what the user said to it.
  */
 export interface RunStarted {
   type: "run.started"
@@ -28,6 +34,7 @@ export interface RunStarted {
   user: string | null
   session: string | null
   inputs: Json
+  message: string | null
   truncated?: number
 }
 
@@ -43,6 +50,20 @@ export interface TurnStarted {
   t: number
   turn: number
   model: string
+  attempt: number
+}
+
+/**
+ * Attempt attempt of the turn failed by error, and the model is asked again after delay_s.
+ */
+export interface TurnRetried {
+  type: "turn.retried"
+  run: string
+  seq: number
+  t: number
+  turn: number
+  error: string
+  delay_s: number
   attempt: number
 }
 
@@ -344,6 +365,7 @@ export interface RunFinished {
 export type RunEvent =
   | RunStarted
   | TurnStarted
+  | TurnRetried
   | ThinkingDelta
   | TextDelta
   | CallNew

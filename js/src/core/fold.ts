@@ -92,8 +92,6 @@ export interface Run {
   session: string | null
   message?: string
   inputs: Json
-  /** Unix seconds of its first event, where the log tells. */
-  began?: number
   status: RunStatus
   turns: readonly Turn[]
   calls: readonly Call[]
@@ -119,8 +117,6 @@ interface Placed extends Growing {
   place: number
 }
 
-type Told = RunEvent & { message?: string | null; at_wall?: number | null }
-
 export class Fold {
   seq = -1
   #head: Omit<Run, "turns" | "calls" | "seq" | "seconds"> = {
@@ -145,8 +141,7 @@ export class Fold {
   }
 
   /** Take an event; false when it is known already. */
-  take(given: RunEvent): boolean {
-    const event = given as Told
+  take(event: RunEvent): boolean {
     if (!(event.seq > this.seq)) return false
     this.seq = event.seq
     this.#view = undefined
@@ -158,7 +153,6 @@ export class Fold {
       Object.assign(head, { name, model, user, session, status: "running", error: undefined })
       head.inputs ??= inputs
       head.message ??= event.message ?? undefined
-      head.began ??= event.at_wall ?? undefined
       return true
     }
     const t = this.#offset + event.t
@@ -198,13 +192,13 @@ export class Fold {
       case "usage": {
         const { usage, cost_usd } = event
         const sum = { ...head.usage } as unknown as Record<string, number>
-        for (const [kind, count] of Object.entries(usage)) sum[kind] = (sum[kind] ?? 0) + (count ?? 0)
+        for (const [kind, count] of Object.entries(usage)) if (typeof count === "number") sum[kind] = (sum[kind] ?? 0) + count
         head.usage = sum as unknown as Usage
         head.cost = { usd: head.cost.usd + (cost_usd ?? 0), atLeast: head.cost.atLeast || cost_usd == null }
         break
       }
       default:
-        if (typeof (event as { call?: unknown }).call === "string") this.#takeCall(event as Told & { call: string }, t)
+        if (typeof (event as { call?: unknown }).call === "string") this.#takeCall(event as RunEvent & { call: string }, t)
     }
     return true
   }
@@ -269,7 +263,7 @@ export class Fold {
     this.#changed.add(call.id)
   }
 
-  #takeCall(event: Told & { call: string }, t: number) {
+  #takeCall(event: RunEvent & { call: string }, t: number) {
     const known = this.#calls.get(event.call)
     const opened = event as { name?: string; parent?: string | null }
     // Unknown types may name a call too; only those of a call make one.

@@ -13,7 +13,7 @@ import { say } from "./words.js"
 export function Dock() {
   const { shown, isFile } = useBoard()
   if (isFile) return null
-  const asked = shown.flatMap(watched => (watched.replay ? [] : watched.newest.calls.filter(isAsked).map(call => ({ watched, call }))))
+  const asked = shown.flatMap(watched => (watched.replay || (!watched.wasRead && watched.newest.status === "waiting") ? [] : watched.newest.calls.filter(call => isAsked(call) && !watched.decided.has(call.id)).map(call => ({ watched, call }))))
   if (!asked.length) return null
   return (
     <section class="dock" aria-label={say("approve")}>
@@ -42,6 +42,7 @@ function Question({ watched, call, isFirst }: { watched: Watched; call: Call; is
     setVerdict(approved)
     try {
       const earlier = await decide(watched.id, { call: call.id, approved, reason: reason || undefined, changes: approved ? findChanges(before, values) : undefined })
+      if (!earlier) watched.decided.add(call.id)
       setNote(earlier ? (earlier.by ? say("decidedBy", { name: earlier.by }) : say("decided")) : "")
     } catch (error) {
       setVerdict(undefined)

@@ -64,7 +64,7 @@ function useLayout(calls: readonly Call[], folded: ReadonlySet<string>): Layout 
   const before = last.current
   const isSame = before && before.folded === folded && before.calls.length === calls.length &&
     (before.calls === calls || before.calls.every((call, index) => call.id === calls[index]!.id && call.deps === calls[index]!.deps && call.holder === calls[index]!.holder))
-  if (!isSame) last.current = { calls, folded, layout: arrange(calls, folded) }
+  if (!isSame) last.current = { calls, folded, layout: arrange(calls, folded, before?.layout) }
   else before.calls = calls
   return last.current!.layout
 }

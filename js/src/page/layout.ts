@@ -1,7 +1,7 @@
 // Where the boxes of a graph stand: a column for each step of what waits for what, left to right as time runs.
 //
-// A box keeps its place while others come: rows are given in the order in which calls were made, and columns only look
-// back. All boxes stand on one grid, so the gaps between rows and columns are free, and an edge runs in those alone.
+// A box keeps its place while others come: a layout begins with the places of the one before it, and a box moves only
+// to another column, once it is told what it needs. All boxes stand on one grid, so the gaps between rows and columns are free, and an edge runs in those alone.
 
 import type { Call } from "../core/index.js"
 
@@ -31,6 +31,8 @@ export interface Edge {
 }
 
 export interface Layout {
+  /** Where each box stands on the grid; what is laid out next keeps it. */
+  places: ReadonlyMap<string, Place>
   boxes: Box[]
   edges: Edge[]
   turns: { turn: number; x: number }[]
@@ -40,7 +42,7 @@ export interface Layout {
 
 export const INPUTS = "inputs"
 
-export function arrange(calls: readonly Call[], folded: ReadonlySet<string>): Layout {
+export function arrange(calls: readonly Call[], folded: ReadonlySet<string>, before?: Layout): Layout {
   const known = new Map(calls.map(call => [call.id, call]))
   const visible = calls.filter(call => !isHidden(call, known, folded))
   const shown = new Set(visible.map(call => call.id))
@@ -65,7 +67,7 @@ export function arrange(calls: readonly Call[], folded: ReadonlySet<string>): La
   const hasInputs = [...sources.values()].some(names => names.has(INPUTS))
   const columns = findColumns(visible, sources, hasInputs)
   const stackOf = stack(visible, columns)
-  const placed = place(visible, sources, columns, stackOf, hasInputs)
+  const placed = place(visible, sources, columns, stackOf, hasInputs, before?.places)
   const at = (column: number, row: number) => ({ x: EDGE + column * (BOX.width + GAP.x), y: GAP.y + row * (BOX.height + GAP.y) })
 
   const boxes: Box[] = []
@@ -101,7 +103,7 @@ export function arrange(calls: readonly Call[], folded: ReadonlySet<string>): La
   const places = [...placed.values()]
   const corner = at(Math.max(0, ...places.map(place => place.column)) + 1, Math.max(0, ...places.map(place => place.row)) + 1)
   return {
-    boxes, edges: [...edges.values()], width: corner.x, height: corner.y,
+    places: placed, boxes, edges: [...edges.values()], width: corner.x, height: corner.y,
     turns: [...turns].map(([turn, column]) => ({ turn, x: at(column, 0).x })),
   }
 }
@@ -174,25 +176,35 @@ function stack(calls: Call[], columns: Map<string, number>): Map<string, string>
   }))
 }
 
-interface Place {
+export interface Place {
   column: number
   row: number
 }
 
 function place(
   calls: Call[], sources: Map<string, Set<string>>, columns: Map<string, number>, stackOf: Map<string, string>, hasInputs: boolean,
+  before?: ReadonlyMap<string, Place>,
 ): Map<string, Place> {
   const placed = new Map<string, Place>()
   const taken = new Map<number, Set<number>>()
   if (hasInputs) placed.set(INPUTS, { column: 0, row: 0 })
   const order = calls.map((call, index) => ({ call, index, column: columns.get(call.id)! }))
   order.sort((a, b) => a.column - b.column || a.index - b.index)
-  for (const { call, column } of order) {
-    if (stackOf.get(call.id) !== call.id) continue
+  const keeps: typeof order = []
+  const rest: typeof order = []
+  for (const each of order)
+    if (stackOf.get(each.call.id) === each.call.id) (before?.get(each.call.id)?.column === each.column ? keeps : rest).push(each)
+  for (const { call, column } of [...keeps, ...rest]) {
     const rows = taken.get(column) ?? new Set()
     taken.set(column, rows)
-    const before = [...sources.get(call.id)!, call.holder ?? ""].map(name => placed.get(stackOf.get(name) ?? name)?.row ?? -1).filter(row => row >= 0)
-    let row = before.length ? Math.min(...before) : 0
+    const old = before?.get(call.id)
+    if (old?.column === column && !rows.has(old.row)) {
+      rows.add(old.row)
+      placed.set(call.id, old)
+      continue
+    }
+    const wanted = [...sources.get(call.id)!, call.holder ?? ""].map(name => placed.get(stackOf.get(name) ?? name)?.row ?? -1).filter(row => row >= 0)
+    let row = wanted.length ? Math.min(...wanted) : 0
     while (rows.has(row)) row++
     rows.add(row)
     placed.set(call.id, { column, row })

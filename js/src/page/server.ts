@@ -88,6 +88,11 @@ export const getRuns = (before?: number): Promise<{ runs: Summary[]; next: numbe
 export const getCall = (run: string, call: string): Promise<{ arguments?: Json; value?: Json }> =>
   get(`/runs/${run}/call?${new URLSearchParams({ name: call })}`)
 
+/** The calls of a run that were decided on, and that it hasn't told of since it stands still. */
+export async function getDecided(run: string): Promise<string[]> {
+  return (await get(`/runs/${run}`)).decided.map((decided: { call: string }) => decided.call)
+}
+
 export interface Verdict {
   call: string
   approved: boolean

@@ -2,7 +2,7 @@
 
 import { follow, Fold, ServerError } from "../core/index.js"
 import type { Run, RunEvent, Start } from "../core/index.js"
-import { server } from "./server.js"
+import { getDecided, server } from "./server.js"
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16]
 
@@ -12,6 +12,10 @@ export class Watched {
   readonly times: number[] = []
   error?: string
   isMissing = false
+  /** Whether its log has been read once; before that nobody knows what was decided. */
+  wasRead = false
+  /** Calls that were decided on while the run stood still, so that its log can't tell yet. */
+  readonly decided = new Set<string>()
   cuts = 0
   isWatching = false
   /** When the last event came, on the clock of frames. */
@@ -37,6 +41,7 @@ export class Watched {
     if (!this.#fold.take(event)) return
     const last = this.times.at(-1) ?? 0
     if (event.type === "run.started") this.#offset = last
+    if (event.type === "run.finished") this.decided.clear()
     this.times.push(Math.max(last, this.#offset + event.t))
     this.events.push(event)
     this.lastAt = performance.now()
@@ -49,6 +54,7 @@ export class Watched {
     const { signal } = (this.#stop = new AbortController())
     this.isWatching = true
     this.error = undefined
+    this.wasRead ||= start !== undefined
     this.changed()
     try {
       const status = await follow({
@@ -60,6 +66,7 @@ export class Watched {
         },
       })
       if (status === "stopped") this.#fold.stop()
+      if (this.newest.status === "waiting") (await getDecided(this.id)).forEach(call => this.decided.add(call))
     } catch (error) {
       if (signal.aborted) return
       if (error instanceof ServerError && error.status === 404) this.isMissing = true
@@ -67,6 +74,7 @@ export class Watched {
     }
     this.cuts = 0
     this.isWatching = false
+    this.wasRead = true
     this.changed()
   }
 

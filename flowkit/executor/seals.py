@@ -1,0 +1,53 @@
+"""Seals: what changes something waits for the end of the turn whose call it is made by.
+
+A read may run before its model has ended the turn. What it makes in turn, by `ctx.call` or in a run of its own, may be
+a write; and the turn may still break off, or the call's arguments turn out otherwise. So a write waits, wherever it
+is made, until every call around it is sealed. A call that is never sealed is stopped, and the wait with it.
+"""
+
+import asyncio
+from contextvars import ContextVar
+
+from flowkit.errors import ToolError
+from flowkit.executor.entries import Entry
+
+
+class Seal:
+    """The seal of one early call, for whoever waits for it; `around` is that of the run that its own run is inside."""
+
+    __slots__ = ("_around", "_entry")
+
+    def __init__(self, entry: Entry, around: "Seal | None") -> None:
+        self._entry = entry
+        self._around = around
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one of the calls around isn't sealed yet."""
+        return self._entry.sealed_s is None or (self._around is not None and self._around.is_open)
+
+    async def wait(self) -> None:
+        """Wait until all are sealed; raises `ToolError` when one never will be."""
+        if self._around is not None:
+            await self._around.wait()
+        while self._entry.sealed_s is None:
+            if self._entry.has_ended and self._entry.state != "finished":
+                raise ToolError("not run: the call around it was never complete")
+            sealed = asyncio.Event()
+            self._entry.more.tell_seal(sealed.set)
+            await sealed.wait()
+
+
+INSIDE: ContextVar[Seal | None] = ContextVar("flowkit_inside_an_early_call", default=None)
+"""The early call that this task is a part of, if it isn't sealed yet."""
+
+
+def find_unsealed(entry: Entry) -> Entry | None:
+    """Return the outermost call around this one, or itself, that isn't sealed yet."""
+    found: Entry | None = None
+    above: Entry | None = entry
+    while above is not None:
+        if above.sealed_s is None:
+            found = above
+        above = above.parent
+    return found

@@ -1,0 +1,163 @@
+"""What both foreign wires have to know of a run's calls: which are the agent's own, and how far each was told.
+
+A log tells a call again when its run goes on, with the states that it had; a client has seen those. So an encoder reads
+the whole log and tells of each state once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from flowkit.codec import JSON
+
+Told = Mapping[str, JSON]
+"""An event as `Event.to_json` gives it."""
+Frame = dict[str, JSON]
+"""A chunk of the AI SDK's stream, or an event of AG-UI."""
+
+ENDINGS = {
+    "call.failed": "failed",
+    "call.skipped": "skipped",
+    "call.in_doubt": "in doubt",
+    "call.cancelled": "cancelled",
+    "call.void": "void",
+    "call.denied": "denied",
+}
+"""The kinds of events by which a call ends without a result, in a client's words."""
+
+
+class Encoder(Protocol):
+    """Makes the frames of one run on one wire; it reads the run's events from the first on."""
+
+    def feed(self, event: Told) -> list[Frame]:
+        """The frames of the next event; none where this wire says nothing."""
+        ...
+
+    def close(self, reason: str) -> list[Frame]:
+        """The last frames of a stream that ends before its run does; none where the run has had its end."""
+        ...
+
+
+@dataclass(slots=True)
+class ToldCall:
+    """How far a client knows a call.
+
+    `is_shown` from when it has been opened there, `has_arguments` when they are complete, `has_ended` with its result;
+    `was_requested` when the client was asked about it, `was_answered` when the run has gone on since, `is_gone` when its turn was taken back, so that nothing may be told of it any more.
+    """
+
+    id: str
+    name: str
+    parent: str | None
+    fragments: list[str] = field(default_factory=list[str])
+    arguments: JSON = None
+    is_shown: bool = False
+    has_arguments: bool = False
+    has_ended: bool = False
+    is_asked: bool = False
+    was_requested: bool = False
+    was_answered: bool = False
+    is_gone: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client waits for something of it."""
+        return self.is_shown and not self.is_gone and not self.has_ended
+
+
+class Calls:
+    """The calls of a run by their names in it."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, ToldCall] = {}
+
+    def add(self, event: Told) -> tuple[ToldCall, bool]:
+        """The call of a `call.new`, and whether it is new."""
+        name = text(event, "call")
+        known = self._calls.get(name)
+        if known is not None:
+            known.is_asked = False
+            known.was_answered = known.was_requested
+            return known, False
+        parent = event.get("parent")
+        call = self._calls[name] = ToldCall(name, text(event, "name"), parent if isinstance(parent, str) else None)
+        return call, True
+
+    def get(self, event: Told) -> ToldCall | None:
+        """The call that an event is about."""
+        name = event.get("call")
+        return self._calls.get(name) if isinstance(name, str) else None
+
+    def find(self, name: str) -> ToldCall | None:
+        """A call by its name."""
+        return self._calls.get(name)
+
+    def list_open(self) -> list[ToldCall]:
+        """Those whose end a client still waits for."""
+        return [call for call in self._calls.values() if call.is_open]
+
+    def list_shown(self, prefix: str) -> list[ToldCall]:
+        """Those that a client has seen, by the beginning of their names."""
+        return [call for call in self._calls.values() if call.is_shown and call.id.startswith(prefix)]
+
+    def list_asked(self) -> list[ToldCall]:
+        """Those that wait for a person."""
+        return [call for call in self._calls.values() if call.is_asked]
+
+
+@dataclass(slots=True)
+class Pieces:
+    """The text of each turn so far, so that a piece that is told twice is told once."""
+
+    lengths: dict[tuple[str, str, JSON], int] = field(default_factory=dict[tuple[str, str, JSON], int])
+
+    def take(self, event: Told) -> str:
+        """What of this piece is new."""
+        key = (text(event, "type"), text(event, "call"), event.get("turn"))
+        piece, known = text(event, "text"), self.lengths.get(key, 0)
+        at = event.get("at")
+        at = at if isinstance(at, int) else known
+        if at == 0 and known and len(piece) < known:
+            known = 0  # its turn began anew
+        self.lengths[key] = max(known, at + len(piece))
+        return piece[max(0, known - at) :]
+
+    def restart(self, turn: JSON) -> None:
+        """A turn is asked for again: what was said in it counts no more."""
+        for key in [key for key in self.lengths if key[2] == turn and not key[1]]:
+            del self.lengths[key]
+
+
+@dataclass(slots=True)
+class Spent:
+    """What the models of a run took."""
+
+    tokens: dict[str, int] = field(default_factory=dict[str, int])
+    cost_usd: float | None = 0.0
+
+    def add(self, event: Told) -> None:
+        """Count a `usage` event."""
+        usage, cost = event.get("usage"), event.get("cost_usd")
+        if isinstance(usage, dict):
+            for name, count in usage.items():
+                if name.endswith("_tokens") and isinstance(count, int):
+                    self.tokens[name] = self.tokens.get(name, 0) + count
+        known = self.cost_usd
+        self.cost_usd = known + cost if known is not None and isinstance(cost, (int, float)) else None
+
+
+def is_own(call: ToldCall) -> bool:
+    """Whether the agent's own model made it, in a turn: not prefetched, needed, nested, nor a recipe's step."""
+    return call.parent is None and call.id.startswith("turn/")
+
+
+def text(event: Told, name: str) -> str:
+    """A field that is a text; empty where it isn't."""
+    value = event.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def strip(event: Told, *without: str) -> Frame:
+    """The event's own fields without nulls, which neither wire takes."""
+    dropped = {"run", "seq", "t", *without}
+    return {name: value for name, value in event.items() if value is not None and name not in dropped}

@@ -1,0 +1,89 @@
+"""`flowkit serve tests/web_app.py` as a process, and Debian's Chromium to look at it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+TOKEN = "a-token-for-tests-alone"
+
+
+@dataclass
+class Served:
+    """A running server: its link with the token, and what starts another one on its journal."""
+
+    link: str
+    process: subprocess.Popen[str]
+
+    @property
+    def origin(self) -> str:
+        return self.link.split("/#")[0]
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def serve(folder: Path, app: Path = ROOT / "tests" / "web_app.py", port: int = 0) -> Generator[Served]:
+    """Serve the app from this folder, which keeps its journal and data."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "recipes")]),
+        "FLOWKIT_CACHE": str(folder / "cache"),
+        "FLOWKIT_TOKEN": TOKEN,
+    }
+    command = [sys.executable, "-c", "from flowkit.cli import main; main()", "serve", str(app), "--port", str(port)]
+    command += [
+        "--user",
+        "c-1",
+        "--journal",
+        str(folder / "journal.sqlite3"),
+        "--data",
+        f"database={folder}/shop.sqlite3",
+    ]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Served(_read_link(process.stdout), process)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _read_link(output: IO[str] | None) -> str:
+    assert output is not None
+    line = next((line for line in output if line.startswith("http")), "")
+    assert line, "flowkit serve printed no link"
+    return line.strip()
+
+
+def find_chromium() -> str:
+    """The path of a Chromium; skips the test where there is none."""
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("no Chromium on the path")
+    return found
+
+
+@contextmanager
+def open_browser() -> Generator[Browser]:
+    """A headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()

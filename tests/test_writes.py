@@ -1,0 +1,474 @@
+"""Writes: at most once, never before the turn that asks for them has ended well, and never beside themselves."""
+
+import asyncio
+import inspect
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import fast_folder, opened_journal, pretend_another_machine
+
+from flowkit import Agent, Context, InDoubt, ModelError, ScriptedModel, ToolError, recipe, step, tool
+from flowkit import events as told
+from flowkit.clock import ManualClock
+from flowkit.context import CONTEXT
+from flowkit.errors import RunBusy, RunError, StoreError
+from flowkit.events import CallStarted, EventLog, TurnFinished
+from flowkit.executor import Executor
+from flowkit.identity import RunIdentity
+from flowkit.journal import Done, Retry, RunJournal
+from flowkit.journal.run import START_WITHIN_S
+from flowkit.references import ToolCall
+from flowkit.testing import call
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import Tool
+from flowkit.tools.toolsets import Toolset
+from tests.executing import Ran, execute
+
+AnyTool = Tool[..., Any]
+
+
+# Never before the seal
+
+
+class Nest:
+    """Tools of which the innermost writes: each way in which something may be made inside an early read."""
+
+    def __init__(self) -> None:
+        self.effects: list[float] = []
+        effects = self.effects
+
+        @tool(effect="write")
+        async def pay(n: int) -> str:
+            """Pay."""
+            effects.append(asyncio.get_running_loop().time())
+            return f"paid {n}"
+
+        @tool(effect="idempotent")
+        async def put(n: int) -> str:
+            """Put."""
+            effects.append(asyncio.get_running_loop().time())
+            return f"put {n}"
+
+        self.pay, self.put = pay, put
+
+    def wrap(self, kind: str, inner: AnyTool) -> AnyTool:
+        """A read that makes `inner`, in this way."""
+        match kind:
+            case "ctx.call":
+
+                @tool(name=f"by_{inner.name}", effect="read")
+                async def by_call(n: int, ctx: Context[Any] = CONTEXT) -> str:
+                    """Look, and call."""
+                    await asyncio.sleep(0.01)
+                    return str(await ctx.call(inner, n))
+
+                return by_call
+            case "agent":
+                model = ScriptedModel(lambda request: "ok" if request.turn == 2 else [call(inner.name, n=7)])
+                agent = Agent(model, tools=[inner], cache=False, name=f"agent_{inner.name}")
+
+                @tool(name=f"ask_{inner.name}", effect="read")
+                async def ask(n: int, ctx: Context[Any] = CONTEXT) -> str:
+                    """Ask an agent, and say that it reads."""
+                    return str(await ctx.call(agent.as_tool(), f"Do {n}."))
+
+                return ask
+            case "own run":
+                model = ScriptedModel(lambda request: "ok" if request.turn == 2 else [call(inner.name, n=7)])
+                agent = Agent(model, tools=[inner], cache=False, name=f"own_{inner.name}")
+
+                @tool(name=f"run_{inner.name}", effect="read")
+                async def run(n: int) -> str:
+                    """Run an agent by hand, and say that it reads."""
+                    return (await agent.run(f"Do {n}.")).text
+
+                return run
+            case _:
+
+                @recipe(name=f"recipe_{inner.name}")
+                def nested(n: int) -> str:
+                    return step(inner, n)
+
+                as_tool: AnyTool = nested.as_tool()
+
+                @tool(name=f"open_{inner.name}", effect="read")
+                async def open_it(n: int, ctx: Context[Any] = CONTEXT) -> str:
+                    """Open a recipe."""
+                    return str(await ctx.call(as_tool, n=n))
+
+                return open_it
+
+
+KINDS = ("ctx.call", "agent", "own run", "recipe")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
+    effect=st.sampled_from(["pay", "put"]),
+    ending=st.sampled_from(["well", "broken", "broken twice", "other arguments"]),
+)
+def test_a_write_anywhere_in_a_nest_starts_at_most_once_and_never_before_its_turn_ended_well(
+    kinds: list[str], effect: str, ending: str
+) -> None:
+    nest = Nest()
+    outermost: AnyTool = getattr(nest, effect)
+    for kind in kinds:
+        outermost = nest.wrap(kind, outermost)
+    gone = ModelError("the stream broke", retryable=True)
+    name = outermost.name
+    # The second call lets the first start before the turn has ended.
+    turns: list[Any] = [[call(name, n=1), 5.0, call("other"), 5.0]]
+    match ending:
+        case "broken":
+            turns.insert(0, [call(name, n=1), 5.0, call("other"), 5.0, gone])
+        case "broken twice":
+            turns = [[call(name, n=1), 5.0, call("other"), 5.0, gone]] * 2 + turns
+        case "other arguments":
+            turns.insert(0, [call(name, n=2), 5.0, call("other"), 5.0, gone])
+        case _:
+            pass
+
+    @tool(effect="read")
+    async def other() -> str:
+        """Look elsewhere."""
+        return "seen"
+
+    async def go() -> float:
+        agent = Agent(ScriptedModel([*turns, "done"]), tools=[outermost, other], cache=False)
+        began = asyncio.get_running_loop().time()
+        run = agent.start("Go.")
+        result = await run.wait()
+        assert result.status == "done", result.error
+        ends = [event for event in run.log.events if isinstance(event, TurnFinished) and event.error is None]
+        return began + ends[0].t
+
+    ended_well = run_virtual(go())
+    assert len(nest.effects) == 1, "once for the turn that ended well, never for those that broke off"
+    assert nest.effects[0] >= ended_well
+
+
+def test_a_read_that_makes_a_write_starts_early_and_waits_before_the_write() -> None:
+    """What may start early still does: only the write waits."""
+    nest = Nest()
+    outermost = nest.wrap("ctx.call", nest.pay)
+
+    @tool(effect="read")
+    async def other() -> str:
+        """Look elsewhere."""
+        return "seen"
+
+    async def go() -> list[told.Event]:
+        turn = [call(outermost.name, n=1), 5.0, call("other"), 5.0]
+        agent = Agent(ScriptedModel([turn, "done"]), tools=[outermost, other], cache=False)
+        run = agent.start("Go.")
+        await run.wait()
+        return run.log.events
+
+    log = run_virtual(go())
+    started = {event.call: event for event in log if isinstance(event, CallStarted)}
+    (turn_end,) = [event.seq for event in log if isinstance(event, TurnFinished)][:1]
+    assert started["turn/1/call/0"].early
+    assert started["turn/1/call/0"].seq < turn_end < started["turn/1/call/0/pay"].seq
+
+
+# What a tool may say of itself
+
+
+def test_a_tool_that_cannot_tell_is_in_doubt_and_is_not_tried_again() -> None:
+    tries: list[str] = []
+
+    @tool(effect="write")
+    async def pay() -> str:
+        """Pay."""
+        tries.append("pay")
+        raise InDoubt("the bank did not answer")
+
+    @tool(effect="idempotent", retries=3)
+    async def put() -> str:
+        """Put."""
+        tries.append("put")
+        raise InDoubt("the bank did not answer")
+
+    ran = execute([pay, put], [ToolCall("a", "pay"), ToolCall("b", "put")])
+    assert ran.states() == {"a": "in_doubt", "b": "in_doubt"}
+    assert ran["a"].error == "the bank did not answer: it may have happened; don't repeat it"
+    assert sorted(tries) == ["pay", "put"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "retries", "expected"),
+    [("read", None, 2), ("read", 0, 1), ("idempotent", None, 1), ("idempotent", 2, 3), ("write", None, 1)],
+)
+def test_an_error_that_says_it_may_pass_is_tried_again_by_the_rules_of_the_effect(
+    effect: Any, retries: int | None, expected: int
+) -> None:
+    tries: list[int] = []
+
+    @tool(effect=effect, retries=retries)
+    async def flaky() -> str:
+        """Fail, in words that the model may read."""
+        tries.append(1)
+        raise ToolError("the warehouse is busy", retryable=True)
+
+    ran = execute([flaky], [ToolCall("a", "flaky")])
+    assert ran["a"].error == "the warehouse is busy"
+    assert len(tries) == expected
+
+
+def test_an_error_that_does_not_say_so_is_not_tried_again() -> None:
+    tries: list[int] = []
+
+    @tool(effect="read")
+    async def strict() -> str:
+        """Fail for good."""
+        tries.append(1)
+        raise ToolError("there is no such order")
+
+    execute([strict], [ToolCall("a", "strict")])
+    assert tries == [1]
+
+
+# Never beside itself
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+def test_a_retry_waits_until_the_thread_of_the_attempt_before_it_has_ended(effect: Any) -> None:
+    at_once: list[int] = []
+    running = 0
+    lock = threading.Lock()
+    gate = threading.Event()
+
+    @tool(effect=effect, timeout=0.01, retries=2, resource="account:{n}")
+    def slow(n: int) -> str:
+        """Take longer than it may."""
+        nonlocal running
+        with lock:
+            running += 1
+            at_once.append(running)
+        gate.wait(0.05)
+        with lock:
+            running -= 1
+        return "late"
+
+    async def go() -> Ran:
+        log = EventLog("r", asyncio.get_running_loop().time)
+        executor = Executor(Toolset(slow), log, slots=2)
+        async with executor:
+            executor.add(ToolCall("a", "slow", {"n": 1}))
+            executor.add(ToolCall("b", "slow", {"n": 1}))
+            await executor.wait()
+        return Ran(executor, log)
+
+    ran = asyncio.run(go())
+    most = 1 if effect == "idempotent" else 2  # two reads of one resource may run together
+    assert max(at_once) <= most
+    assert {ran["a"].state, ran["b"].state} == {"failed"}
+
+
+def test_stopping_a_call_that_waits_for_its_thread_ends_it() -> None:
+    gate = threading.Event()
+
+    @tool(effect="idempotent", timeout=0.01, retries=2)
+    def slow() -> str:
+        """Take longer than it may."""
+        gate.wait(30)
+        return "late"
+
+    async def go() -> str:
+        log = EventLog("r", asyncio.get_running_loop().time)
+        executor = Executor(Toolset(slow), log)
+        async with executor:
+            executor.add(ToolCall("a", "slow"))
+            await asyncio.sleep(0.05)
+            executor.cancel("a", "enough")
+            await executor.wait()
+            outcome = executor.outcome("a")
+            assert outcome is not None
+            gate.set()
+            return outcome.state
+
+    assert asyncio.run(go()) == "cancelled"
+
+
+# A driver that was stopped
+
+
+class Stopper:
+    """Stops a driver between two of its steps: it goes on when it is let."""
+
+    def __init__(self, stop_at: int) -> None:
+        self._stop_at = stop_at
+        self._steps = 0
+        self.has_stopped = asyncio.Event()
+        self._may_go_on = asyncio.Event()
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+    async def step(self) -> None:
+        self._steps += 1
+        if self._steps == self._stop_at:
+            self.has_stopped.set()
+            await self._may_go_on.wait()
+
+
+class SteppedJournal:
+    """A run's journal with a moment at which its driver may be stopped before and after each of its calls."""
+
+    def __init__(self, run: RunJournal, stopper: Stopper) -> None:
+        self._run = run
+        self._stopper = stopper
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._run, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def between(*args: Any, **named: Any) -> Any:
+            await self._stopper.step()
+            result = await found(*args, **named)
+            await self._stopper.step()
+            return result
+
+        return between
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    stop_at=st.integers(1, 14),
+    wakes_after_s=st.sampled_from([1.0, START_WITHIN_S + 1, 16.0, 40.0, 1000.0]),
+    can_be_asked=st.booleans(),
+    tells=st.booleans(),
+    wakes_first=st.booleans(),
+    names=st.lists(st.sampled_from(["pay", "pay_slowly", "put", "look"]), min_size=1, max_size=3),
+)
+def test_whatever_the_schedule_of_two_drivers_each_write_happens_at_most_once(
+    stop_at: int, wakes_after_s: float, can_be_asked: bool, tells: bool, wakes_first: bool, names: list[str]
+) -> None:
+    effects: list[tuple[str, str]] = []
+
+    def make_probe(name: str) -> Any:
+        def probe() -> object:
+            """Tell whether it happened, as an outside service would."""
+            if not tells:
+                return None
+            return Done("paid") if any(done == name for done, _ in effects) else Retry()
+
+        return probe
+
+    def make(name: str, effect: Any, **options: Any) -> AnyTool:
+        async def act(ctx: Context[Any] = CONTEXT) -> str:
+            effects.append((name, ctx.call_id))
+            return name
+
+        if effect == "write":
+            options["probe"] = make_probe(name)
+        return tool(name=name, effect=effect, **options)(act)
+
+    tools = Toolset(
+        make("pay", "write"), make("pay_slowly", "write", timeout=30), make("put", "idempotent"), make("look", "read")
+    )
+    calls = [ToolCall(f"c{number}", name) for number, name in enumerate(names)]
+    clock = ManualClock()
+
+    async def drive(journal: Any, stopper: Stopper) -> None:
+        try:
+            run = await journal.open_run("r", name="n", user="ann")
+        except RunBusy:
+            return
+        stepped: Any = SteppedJournal(run, stopper)
+        log = EventLog("r", lambda: 0.0)
+        log.first_seq = run.first_seq
+        try:
+            identity = RunIdentity("ann", None, "r")
+            async with Executor(tools, log, identity=identity, journal=stepped, slots=1) as executor:
+                for one in calls:
+                    executor.add(one)
+                await executor.wait()
+            states = {outcome.state for outcome in executor.outcomes.values()}
+            await stepped.finish("in_doubt" if "in_doubt" in states else "done")
+        except (RunError, StoreError):
+            await run.close()
+
+    async def go(path: Path) -> None:
+        with (
+            opened_journal(path, clock=clock) as one,
+            opened_journal(path, clock=clock) as other,
+        ):
+            first = Stopper(stop_at)
+            driving = asyncio.create_task(drive(one, first))
+            stopped = asyncio.create_task(first.has_stopped.wait())
+            await asyncio.wait([driving, stopped], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if not can_be_asked and not driving.done():
+                pretend_another_machine(path)
+            clock.advance(wakes_after_s)
+            if wakes_first:
+                first.go_on()
+                await driving
+            await drive(other, Stopper(0))
+            shown = other.show("r")
+            assert shown is not None
+            for node, found in shown.nodes.items():
+                if found.state == "in_doubt":
+                    # A person who looks at what really happened, as far as flowkit lets them.
+                    happened = any(call_id == node for _, call_id in effects)
+                    try:
+                        other.resolve("r", node, Done("paid") if happened else Retry(), by="kim")
+                    except RunBusy:
+                        continue
+            await drive(other, Stopper(0))
+            first.go_on()
+            await driving
+            await drive(other, Stopper(0))
+
+    with fast_folder() as folder:
+        asyncio.run(go(folder / "j"))
+    counts = Counter(call_id for name, call_id in effects if name.startswith("pay"))
+    assert all(count == 1 for count in counts.values()), counts
+
+
+def test_a_journal_that_is_gone_stops_the_run_and_nothing_further_starts(tmp_path: Path) -> None:
+    effects: list[str] = []
+
+    @tool(effect="write")
+    async def pay(n: int) -> str:
+        """Pay; somebody tidies up meanwhile."""
+        effects.append(f"pay {n}")
+        for ending in ("", "-wal", "-shm"):
+            (tmp_path / f"j{ending}").unlink(missing_ok=True)
+        return "paid"
+
+    with opened_journal(tmp_path / "j") as journal:
+        model = ScriptedModel([[call("pay", n=1)], [call("pay", n=2)], "All is paid."])
+        agent = Agent(model, tools=[pay], cache=False, journal=journal)
+        with pytest.raises(StoreError, match="it was removed"):
+            agent.run_sync("Pay twice.", run_id="r", user="ann")
+    assert effects == ["pay 1"]
+
+
+def test_a_call_that_waits_for_a_person_says_so_in_a_field() -> None:
+    @tool(effect="write", approval=True)
+    async def refund() -> str:
+        """Give money back."""
+        return "refunded"
+
+    async def go() -> list[told.Event]:
+        agent = Agent(ScriptedModel([[call("refund")]]), tools=[refund], cache=False)
+        run = agent.start("Refund.")
+        result = await run.wait()
+        assert result.status == "waiting"
+        return run.log.events
+
+    log = run_virtual(go())
+    assert [event.waits for event in log if isinstance(event, told.CallCancelled)] == [True]
+    began = log[0]
+    assert isinstance(began, told.RunStarted)
+    assert began.message == "Refund."
+    assert began.at_wall is not None
