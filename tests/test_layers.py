@@ -239,7 +239,7 @@ class High:
 
 EXECUTOR = (
     ("outcomes", "resources", "slots", "threads"),
-    ("plan",),
+    ("plan", "standalone"),
     ("worker",),
     ("entries",),
     ("contexts", "seals", "table"),
@@ -249,6 +249,7 @@ EXECUTOR = (
     ("gates",),
     ("workers",),
     ("core",),
+    ("graph_runs",),
 )
 """The rows of the executor, from what calls nobody to who calls all."""
 

@@ -47,6 +47,11 @@ class Client:
         self.token = token
         self.host = host or f"127.0.0.1:{port}"
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
     async def ask(
         self,
         method: str,

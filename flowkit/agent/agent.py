@@ -17,6 +17,7 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
+from flowkit.agent.carried_outcomes import find_question
 from flowkit.agent.outputs import make_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
@@ -30,6 +31,7 @@ from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
+from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
 from flowkit.runs.nested import AROUND
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
@@ -241,7 +243,15 @@ class Agent(Generic[OutputT]):
             message=text_of(said),
             run_id=run_id or make_run_id(),
         )
-        return self._launch(plan, context, Given(said, messages, decisions))
+        question = find_question(messages) if decisions and plan.journal is None else None
+        key = None if question is None else (user, session, question)
+        before = None if key is None else DECIDED.find(key, decisions)
+        if before is not None:
+            return before
+        run = self._launch(plan, context, Given(said, messages, decisions))
+        if key is not None:
+            DECIDED.keep(key, decisions, run)
+        return run
 
     def start_inside(self, message: Said, around: Context[Any]) -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.

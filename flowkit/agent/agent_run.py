@@ -85,6 +85,7 @@ class AgentWork(Generic[OutputT]):
         given = replace(given, history=history)
         context = self._context
         tools = TurnTools(plan.tools, context)
+        self._record.tools = tools
         graph = Executor(
             tools,
             self.log,
@@ -137,7 +138,8 @@ class AgentWork(Generic[OutputT]):
         """Write the last results and the end down, and return what there is."""
         rounds, meter = self._rounds, self.meter
         if rounds is None:
-            self.log.emit(events.RunFinished, status, None, None if error is None else str(error))
+            said = None if error is None else str(error)
+            self.log.emit(events.RunFinished, status, None, said, notice=events.NOTICES.get(status))
             try:
                 await self._record.close()
             except StoreError as lost:
@@ -152,7 +154,7 @@ class AgentWork(Generic[OutputT]):
         output = None if rounds.output is None else self._plan.output.dump(rounds.output)
         said = None if error is None else str(error)
         tips = tuple(make_tips(rounds.tools.now, outcomes, rounds.ready_s))
-        self.log.emit(events.RunFinished, status, output, said, tips)
+        self.log.emit(events.RunFinished, status, output, said, tips, events.NOTICES.get(status))
         try:
             await self._record.write_spent(meter.usage, meter.cost_usd)
             await self._record.finish(status, output, said, rounds.added)

@@ -17,14 +17,28 @@ from flowkit.references import ToolCall
 
 _SOURCE = "flowkit"
 _KIND = "ended"
+_ASKED = "asked"
 
 
-def carry(message: AssistantMessage, ended: Mapping[str, Outcome]) -> AssistantMessage:
-    """The message with these outcomes, by the ids that the calls will have in the run that goes on."""
-    if not ended:
-        return message
-    data: dict[str, JSON] = {node: _to_json(outcome) for node, outcome in ended.items()}
-    return replace(message, provider=(*message.provider, ProviderData(_SOURCE, _KIND, data)))
+def carry(message: AssistantMessage, ended: Mapping[str, Outcome], question: str = "") -> AssistantMessage:
+    """The message with these outcomes, by the ids that the calls will have in the run that goes on.
+
+    `question` is another one for each time that a run waits: by it a decision that is sent twice is known.
+    """
+    carried = [ProviderData(_SOURCE, _ASKED, question)] if question else []
+    if ended:
+        data: dict[str, JSON] = {node: _to_json(outcome) for node, outcome in ended.items()}
+        carried.append(ProviderData(_SOURCE, _KIND, data))
+    return replace(message, provider=(*message.provider, *carried))
+
+
+def find_question(messages: Sequence[Message]) -> str | None:
+    """The question that the last calls of this conversation wait with, where a run has left one."""
+    for message in reversed(messages):
+        if isinstance(message, AssistantMessage):
+            found = [item.data for item in message.provider if (item.source, item.kind) == (_SOURCE, _ASKED)]
+            return str(found[-1]) if found else None
+    return None
 
 
 def unload(messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, Outcome]]:
@@ -33,9 +47,10 @@ def unload(messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, 
     unloaded: list[Message] = []
     for message in messages:
         if isinstance(message, AssistantMessage):
-            carried = [item for item in message.provider if (item.source, item.kind) == (_SOURCE, _KIND)]
+            carried = [item for item in message.provider if item.source == _SOURCE]
             for item in carried:
-                ended |= _read(cast(Mapping[str, Mapping[str, JSON]], item.data))
+                if item.kind == _KIND:
+                    ended |= _read(cast(Mapping[str, Mapping[str, JSON]], item.data))
             if carried:
                 message = replace(message, provider=tuple(item for item in message.provider if item not in carried))
         unloaded.append(message)

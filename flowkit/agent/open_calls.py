@@ -1,5 +1,6 @@
 """The calls of one turn, from when a model has asked for them until their results are messages."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -125,8 +126,9 @@ class OpenCalls:
             for node, outcome in self._graph.outcomes.items()
             if outcome.state in ("finished", "failed") and self._is_below(node)
         }
+        question = secrets.token_hex(8)
         return [
-            carry(_with_arguments(message, resolved), ended)
+            carry(_with_arguments(message, resolved), ended, question)
             if isinstance(message, AssistantMessage) and any(call.id in resolved for call in message.calls)
             else message
             for message in messages

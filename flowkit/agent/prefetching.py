@@ -11,7 +11,7 @@ from inspect import isawaitable, iscoroutine
 from typing import Any
 
 from flowkit.agent.plan import Prefetch
-from flowkit.agent.turn_tools import TurnTools, find_tool
+from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.executor import Executor, Outcome
@@ -92,7 +92,7 @@ def check_prefetch(tools: Toolset, call: object, agent: str) -> None:
     """Raise `DefinitionError` for what is no call, or mustn't start before the model has asked for it."""
     if not isinstance(call, ToolCall):
         raise DefinitionError(f"agent {agent!r}: prefetch takes calls, such as get_order.call(), not {call!r}")
-    tool = find_tool(tools, call.name)
+    tool = tools.find(call.name)
     if tool is None:
         raise DefinitionError(f"agent {agent!r}: prefetch names {call.name!r}, which isn't one of its tools")
     if tool.effect != "read" or tool.approval:
@@ -105,7 +105,7 @@ def check_prefetch(tools: Toolset, call: object, agent: str) -> None:
 
 def _canonical(tools: Toolset, call: ToolCall) -> tuple[str, object]:
     """The call with its defaults filled in, so that one that leaves them out equals one that spells them."""
-    tool = find_tool(tools, call.name)
+    tool = tools.find(call.name)
     try:
         return call.name, call.arguments if tool is None else tool.validate(call.arguments).shown
     except ToolArgumentsError:

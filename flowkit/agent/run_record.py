@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from flowkit.agent.secret_calls import hide_secrets, restore_secrets
+from flowkit.agent.turn_tools import TurnTools
 from flowkit.codec import JSON
 from flowkit.events import EventLog, RunStatus
 from flowkit.journal import RecordedTurn, RunJournal
@@ -30,8 +32,12 @@ class RunRecord:
 
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal
-        self.turns = [] if journal is None else [_read_turn(turn) for turn in journal.turns]
+        self.turns = (
+            [] if journal is None else [_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns]
+        )
         """The turns so far, in order."""
+        self.tools: TurnTools | None = None
+        """The tools of the run, which tell what of its calls is secret."""
         self._prefixes = set[str]()
         if journal is not None:
             log.first_seq = journal.first_seq
@@ -66,19 +72,23 @@ class RunRecord:
 
     async def _write(self, turn: PastTurn) -> None:
         if self.journal is not None:
+            shown, kept = (turn.message, {}) if self.tools is None else hide_secrets(turn.message, self.tools.now)
             data: dict[str, JSON] = {
-                "message": turn.message.to_json(),
+                "message": shown.to_json(),
                 "nodes": list(turn.nodes),
                 "reason": turn.reason,
                 "spent": turn.spent.to_json(),
                 "cost_usd": turn.cost_usd,
             }
-            await self.journal.record_turn(turn.turn, data)
+            await self.journal.record_turn(turn.turn, data, kept=kept)
 
     async def finish(self, status: RunStatus, output: JSON, error: str | None, messages: Sequence[Message]) -> None:
         """Write down how it ended, and let go of it."""
         if self.journal is not None:
-            await self.journal.finish(status, output, error, [message.to_json() for message in messages])
+            shown = [
+                message if self.tools is None else hide_secrets(message, self.tools.now)[0] for message in messages
+            ]
+            await self.journal.finish(status, output, error, [message.to_json() for message in shown])
 
     async def close(self) -> None:
         """Let go of it without an end, for a run that could not begin."""
@@ -86,7 +96,7 @@ class RunRecord:
             await self.journal.close()
 
 
-def _read_turn(recorded: RecordedTurn) -> PastTurn:
+def _read_turn(recorded: RecordedTurn, kept: Mapping[str, str]) -> PastTurn:
     fields = cast(Mapping[str, JSON], recorded.message)
     message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
     assert isinstance(message, AssistantMessage)
@@ -94,4 +104,5 @@ def _read_turn(recorded: RecordedTurn) -> PastTurn:
     # A journal of version 1 has what the turn alone used, and no cost.
     spent = Usage.from_json(cast(Mapping[str, JSON], fields["spent"] if "spent" in fields else fields["usage"]))
     cost_usd = cast(float | None, fields.get("cost_usd"))
+    message = restore_secrets(message, kept)
     return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cost_usd)

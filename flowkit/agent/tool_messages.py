@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowkit.agent.turn_tools import find_tool
 from flowkit.codec import dumps
 from flowkit.executor import Approve, Outcome
 from flowkit.messages import RequestedCall, ToolMessage
@@ -42,7 +41,7 @@ def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[
     late: dict[str, float] = {}
     for node, complete_s in ready_s.items():
         outcome = outcomes.get(node)
-        tool = None if outcome is None else find_tool(tools, outcome.call.name)
+        tool = None if outcome is None else tools.find(outcome.call.name)
         if outcome is None or outcome.started_s is None or tool is None or tool.declared_effect:
             continue
         late[tool.name] = max(outcome.started_s - complete_s, late.get(tool.name, 0.0))

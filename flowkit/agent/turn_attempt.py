@@ -19,6 +19,7 @@ from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
+from flowkit.masking import MASK
 from flowkit.messages import AssistantMessage, RequestedCall, Usage
 from flowkit.models.base import Delta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
 from flowkit.references import ToolCall
@@ -106,6 +107,8 @@ class Attempt:
         self._calls_left = calls_left
         self._assembler = Assembler(known_names=tools.aliases, taken=taken, think_tags=plan.think_tags)
         self._calls: dict[int, _Call] = {}
+        self._hides_unknown = any(tool.secrets for tool in tools)
+        """Whether a call of a tool that isn't there may hold a secret meant for one that is."""
         self._text_length = 0
         self._thinking_length = 0
 
@@ -191,7 +194,10 @@ class Attempt:
                 call = self._add(index, name, f"{self._prefix}/call/{index}")
                 self._executor.announce(call.node, call.name)
             case CallFragment(index=index, fragment=fragment):
-                self._log.note(events.CallArguments, self._calls[index].node, fragment)
+                call = self._calls[index]
+                # A piece of a secret can't be told from a piece of the rest: the sealed call shows them, masked.
+                if not (call.tool.secrets if call.tool is not None else self._hides_unknown):
+                    self._log.note(events.CallArguments, call.node, fragment)
             case CallReady(index=index, arguments=arguments):
                 self._begin(self._calls[index], arguments)
             case CallSealed(index=index):
@@ -223,6 +229,8 @@ class Attempt:
             call.ready_s = self._executor.now()
         made = ToolCall(call.node, call.name, sealed.arguments or {})
         if call.tool is None:
+            if self._hides_unknown:
+                made = ToolCall(call.node, call.name, dict.fromkeys(made.arguments, MASK))
             self._executor.fail(made, f"there is no tool {call.name!r}; {suggest(call.name, self._tools.aliases)}")
         elif sealed.arguments is None:
             self._executor.fail(made, f"not run: {sealed.error or 'its arguments are not a JSON object'}")

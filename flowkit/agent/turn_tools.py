@@ -24,12 +24,4 @@ class TurnTools:
 
     def get(self, name: str) -> Tool[..., Any] | None:
         """The tool of this name, also one that is only needed by another."""
-        return find_tool(self.now, name)
-
-
-def find_tool(tools: Toolset, name: str) -> Tool[..., Any] | None:
-    """The tool of this name in the set, or among those that its tools need."""
-    found = tools.get(name)
-    if found is not None:
-        return found
-    return next((tool.needed_tools[name] for tool in tools if name in tool.needed_tools), None)
+        return self.now.find(name)

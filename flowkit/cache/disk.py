@@ -158,14 +158,13 @@ class DiskCache:
         Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
         over. A store in trouble lets everybody compute.
         """
-        if key.startswith(HERE):
-            return Lease(key)  # nobody outside this process knows it, and here the flights are shared
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         owner = token_hex(8)
         poll_s = POLL_S
-        while not await self._writer.take_lease(key, owner):
-            while self._access.read(lambda store: store.marks.is_leased(key), False):
+        is_here = key.startswith(HERE)
+        while not (self._memory.take_lease(key, owner) if is_here else await self._writer.take_lease(key, owner)):
+            while self._is_leased(key):
                 if loop.time() >= deadline:
                     return Lease(key)
                 await asyncio.sleep(poll_s)
@@ -173,13 +172,24 @@ class DiskCache:
                 if (found := self._look_up(key)) is not None:
                     self._counters.recount(tool)
                     return found
-        lease = Lease(key, owner, lambda lease: self._writer.release_lease(lease.key, lease.owner))
+        lease = Lease(key, owner, self._release)
         # The holder before us may have stored its result between the caller's look and our lease.
         if (found := self._look_up(key)) is not None:
             await lease.release()
             self._counters.recount(tool)
             return found
         return lease
+
+    def _is_leased(self, key: str) -> bool:
+        if key.startswith(HERE):
+            return self._memory.is_leased(key)
+        return self._access.read(lambda store: store.marks.is_leased(key), False)
+
+    async def _release(self, lease: Lease) -> None:
+        if lease.key.startswith(HERE):
+            self._memory.release_lease(lease.key, lease.owner)
+        else:
+            await self._writer.release_lease(lease.key, lease.owner)
 
     def get_stats(self) -> CacheStats:
         """What is stored, and the hits and misses of all processes; errors and refusals are this process's."""

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 
 from flowkit.cache.entries import Hit, HitError, Label, ToolStats, decode_entry, read_stamp
 from flowkit.clock import Clock
@@ -20,45 +21,63 @@ class Kept:
 
 
 class Memory:
-    """The entries of one cache that stay in its process. Used from the event loop's thread."""
+    """The entries of one cache that stay in its process; for the loops of any threads."""
 
     def __init__(self, clock: Clock, *, size_limit: int = SIZE_LIMIT_BYTES) -> None:
         self._clock = clock
         self._size_limit = size_limit
         self._size_bytes = 0
         self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._owners: dict[str, str] = {}
+        self._lock = Lock()
 
     def get(self, key: str) -> Hit | HitError | None:
         """The result under this key, if it is fresh."""
-        kept = self._kept.get(key)
-        if kept is None:
-            return None
-        found = decode_entry(kept.data, self._clock)
-        if found is None:
-            self._drop(key)
-        else:
-            self._kept.move_to_end(key)
-        return found
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None:
+                return None
+            found = decode_entry(kept.data, self._clock)
+            if found is None:
+                self._drop(key)
+            else:
+                self._kept.move_to_end(key)
+            return found
 
     def set(self, key: str, label: Label, data: bytes) -> None:
         """Keep an entry, and drop the oldest while there are too many."""
-        if key in self._kept:
-            self._drop(key)
-        self._kept[key] = Kept(label, data)
-        self._size_bytes += len(data)
-        while self._size_bytes > self._size_limit:
-            self._drop(next(iter(self._kept)))
+        with self._lock:
+            if key in self._kept:
+                self._drop(key)
+            self._kept[key] = Kept(label, data)
+            self._size_bytes += len(data)
+            while self._size_bytes > self._size_limit:
+                self._drop(next(iter(self._kept)))
+
+    def take_lease(self, key: str, owner: str) -> bool:
+        """Whether it is this caller's to compute; another thread's loop may be at it."""
+        return self._owners.setdefault(key, owner) == owner
+
+    def release_lease(self, key: str, owner: str) -> None:
+        """Give it back, where it is still this owner's."""
+        if self._owners.get(key) == owner:
+            del self._owners[key]
+
+    def is_leased(self, key: str) -> bool:
+        """Whether somebody computes it now."""
+        return key in self._owners
 
     def clear(self, tool: str | None, resource: str | None, user: str | None) -> int:
         """Drop the entries that fit all that is given; returns how many."""
-        keys = [key for key, kept in self._kept.items() if fits(kept.label, tool, resource, user)]
-        for key in keys:
-            self._drop(key)
-        return len(keys)
+        with self._lock:
+            keys = [key for key, kept in self._kept.items() if fits(kept.label, tool, resource, user)]
+            for key in keys:
+                self._drop(key)
+            return len(keys)
 
     def add_to(self, tools: dict[str, ToolStats]) -> dict[str, ToolStats]:
         """These totals with what is kept here and fresh."""
-        for kept in self._kept.values():
+        for kept in list(self._kept.values()):
             stamp = read_stamp(kept.data)
             age_s = None if stamp is None else stamp.age(self._clock)
             if stamp is None or age_s is None or age_s >= stamp.ttl_s:

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import secrets
+import signal
 import sys
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from importlib.util import find_spec
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -79,18 +81,17 @@ def serve(
         note(f"serving {', '.join(served.targets)}; Ctrl-C ends it")
         print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)
         runner = asyncio.Runner()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn raises again what ended it, once it has ended; the journal is still to be closed then.
+            signal.signal(number, _pass_over)
 
         async def run() -> None:
             await server.serve([listening])
             await close_models(*served.models, *([] if chosen is None else [chosen]))
             await open_default_cache().close()
 
-        try:
-            runner.run(run())
-        except KeyboardInterrupt:
-            pass
-        finally:
-            opened.close()
+        runner.run(run())
+        opened.close()
         _leave(runner)
 
 
@@ -105,6 +106,10 @@ def list_hosts(host: str, port: int, names: Iterable[str]) -> Collection[str]:
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "127.0.0.1", "::1")
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the server has ended for this signal already."""
 
 
 def _leave(runner: asyncio.Runner) -> None:

@@ -14,7 +14,8 @@ from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
-from flowkit.references import Reference, ToolCall
+from flowkit.masking import MASK, unmask
+from flowkit.references import Reference, ToolCall, find_references, substitute
 
 
 class Approval:
@@ -112,7 +113,7 @@ class Approval:
                     self._change_arguments(entry, arguments)
                     shown = cast(JSON, dict(self._table.show_call(entry).arguments))
                 del self._table.pending[entry.id]
-                entry.more.decision = decision
+                entry.more.decision = decision if shown is None else Approve(cast("Mapping[str, object]", shown), by)
                 self._log.note(events.ApprovalDecided, entry.id, True, "", by, shown)
                 self._settler.let_go_on(entry)
             case Deny(reason=reason, by=by):
@@ -130,8 +131,26 @@ class Approval:
             for name, value in bound.items()
             if isinstance(value, Reference) and name in plan.needs
         }
+        if plan.tool.secrets:
+            arguments = self._unmask(entry, plan, arguments)
         entry.arguments = plan.tool.validate(arguments, needed)
         entry.node = ToolCall(entry.id, entry.node.name, arguments)
+
+    def _unmask(self, entry: Entry, plan: Plan, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """Put back what the masks of a decision stand for: a person saw no more of it."""
+        before: Mapping[str, object] = cast(ToolCall, entry.node).arguments
+        if find_references(before):
+            before = cast("Mapping[str, object]", substitute(before, self._table.value))
+        secrets = plan.tool.secrets
+        shown = secrets.mask(before)
+        unmasked: dict[str, object] = {}
+        for name, value in arguments.items():
+            try:
+                is_touched = secrets.touch(name)
+                unmasked[name] = unmask(value, before.get(name), shown.get(name)) if is_touched else value
+            except ValueError as error:
+                raise ToolArgumentsError(plan.tool.name, [f"{name!r}: the mask {MASK!r} {error}"]) from None
+        return unmasked
 
 
 def read_decision(decided: RecordedDecision) -> Decision:

@@ -10,6 +10,7 @@ from flowkit.context import Context
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry
 from flowkit.identity import RunIdentity
+from flowkit.masking import mask_text
 
 
 class Progress:
@@ -30,7 +31,9 @@ class Progress:
     def _tell(self, done: float, total: float | None, note: str) -> None:
         # A thread that couldn't be stopped may still report when its call has long been closed.
         if not self._entry.has_ended:
-            self._log.note(events.CallProgress, self._entry.id, done, total, note)
+            self._log.note(
+                events.CallProgress, self._entry.id, done, total, mask_text(note, self._entry.find_secrets())
+            )
 
 
 def make_context(

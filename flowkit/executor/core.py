@@ -20,13 +20,15 @@ that waits for its own calls holds no slot.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import cast
 
-from flowkit.cache import Cache, NullCache
+from flowkit.cache import Cache
 from flowkit.codec import JSON, dump_sorted
-from flowkit.errors import GraphError, ToolArgumentsError
+from flowkit.errors import ConfigurationError, GraphError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor.approvals import Approval
 from flowkit.executor.controls import Controls
@@ -37,25 +39,33 @@ from flowkit.executor.outcomes import Decision, Outcome
 from flowkit.executor.settling import Settler
 from flowkit.executor.sharing import Share
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
+from flowkit.executor.standalone import OwnRun, ToolLike, begin_log, choose_cache, find_tools, name_run
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
 from flowkit.executor.worker import Worker
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node
 from flowkit.identity import RunIdentity
-from flowkit.journal import RunJournal
+from flowkit.journal import Journal, RunJournal
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references
 from flowkit.tools import ToolLookup
+from flowkit.tools.options import to_seconds
 
 NOBODY = RunIdentity()
 
 
 class Executor:
-    """One run's graph. Use it in the task that owns the run: `async with executor:`; leaving cancels and waits.
+    """One run's graph. Use it in the task that owns the run: `async with Executor(tools=[…]) as graph`.
+
+    Leaving cancels what hasn't ended, and waits for it. `tools` are tools, functions and sets of them, or anything
+    that finds a tool by its name. `cache` keeps results with a TTL: True is the user's cache folder. In a `journal`
+    what has ended under this `run_id` isn't run again; its calls are known by their ids. `user` and `session` say who
+    may share results. Nodes may refer to the names of `inputs`; a run in a journal goes on with the inputs it began with.
+    `log` takes the events; left out, the executor has one of its own. `timeout` bounds the whole.
 
     `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
-    a node that no other node made cancels the rest. `timeout_s` bounds the whole. `look_at_reference` sees each value
+    a node that no other node made cancels the rest. `look_at_reference` sees each value
     that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models. What
     finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
     calls of tools with a named slot run, by its name (provisional).
@@ -63,27 +73,77 @@ class Executor:
 
     def __init__(
         self,
-        tools: ToolLookup,
-        log: EventLog,
+        tools: ToolLookup | Iterable[ToolLike] = (),
+        log: EventLog | None = None,
         *,
+        inputs: Mapping[str, JSON] | None = None,
         data: object = None,
         identity: RunIdentity = NOBODY,
-        cache: Cache | None = None,
-        journal: RunJournal | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        run_id: str | None = None,
+        cache: Cache | bool | None = None,
+        journal: RunJournal | Journal | None = None,
         past: Past | None = None,
         slots: int | Mapping[str, int] = DEFAULT_LIMIT,
         fail_fast: bool = False,
+        timeout: float | timedelta | None = None,
         timeout_s: float | None = None,
         run_model_step: RunModelStep | None = None,
         look_at_reference: LookAtReference | None = None,
         workers: Mapping[str, Worker] | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
-        cache = NullCache() if cache is None else cache
-        shared_slots = Slots[Entry | SlotWaiter](slots)
-        self._log = log
-        self._timeout_s = timeout_s
+        self._own: OwnRun | None = None
+        if log is None:
+            identity = name_run(user, session, run_id)
+            log = begin_log(identity)
+            self._own = OwnRun(identity, log)
+        self.log = log
+        self._timeout_s = to_seconds(timeout) if timeout is not None else timeout_s
         self._deadline: asyncio.TimerHandle | None = None
+        self._journal = journal if isinstance(journal, Journal) else None
+        self._inputs = dict(inputs or {})
+        self._compose = partial(
+            self._bind,
+            find_tools(tools),
+            log,
+            data=data,
+            identity=identity,
+            cache=choose_cache(cache),
+            past=past,
+            slots=slots,
+            fail_fast=fail_fast,
+            run_model_step=run_model_step,
+            look_at_reference=look_at_reference,
+            workers=workers,
+            random=random,
+        )
+        # A journal is opened on entering, which takes a while; a run that has opened its own is ready at once.
+        if not isinstance(journal, Journal):
+            self._compose(journal)
+        elif self._own is None:
+            raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
+
+    def _bind(
+        self,
+        tools: ToolLookup,
+        log: EventLog,
+        journal: RunJournal | None,
+        *,
+        data: object,
+        identity: RunIdentity,
+        cache: Cache,
+        past: Past | None,
+        slots: int | Mapping[str, int],
+        fail_fast: bool,
+        run_model_step: RunModelStep | None,
+        look_at_reference: LookAtReference | None,
+        workers: Mapping[str, Worker] | None,
+        random: Callable[[], float],
+    ) -> None:
+        """Make the parts, each of which is given those that it calls."""
+        shared_slots = Slots[Entry | SlotWaiter](slots)
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
         self._intake = intake = Intake(table, log, settler, look_at_reference)
@@ -120,6 +180,12 @@ class Executor:
         )
 
     async def __aenter__(self) -> "Executor":
+        if self._own is not None:
+            held = await self._own.begin(self._journal, self._inputs)
+            if self._journal is not None:
+                self._compose(held)
+        for name, value in self._inputs.items():
+            self.provide(name, value)
         if self._timeout_s is not None:
             stop = f"the whole took longer than {self._timeout_s:g} s"
             self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self.cancel_all, stop)
@@ -132,9 +198,16 @@ class Executor:
             self._deadline.cancel()
         # A model reads it when the conversation goes on, so it says which end it was.
         is_stopped = kind is not None and issubclass(kind, asyncio.CancelledError)
-        self.cancel_all("the run was stopped" if is_stopped else "the run has ended")
-        self._intake.close()
-        await self._workers.wait_closed()
+        stop = "the run was stopped" if is_stopped else "the run has ended"
+        # As they are now: what is only stopped by leaving goes on when this run is opened again.
+        made = [] if self._own is None else self._list_made()
+        try:
+            self.cancel_all(stop)
+            self._intake.close()
+            await self._workers.wait_closed()
+        finally:
+            if self._own is not None:
+                await self._own.finish(made, error or self._workers.broken)
         if self._workers.broken is not None and error is None:
             raise self._workers.broken
 
@@ -254,7 +327,7 @@ class Executor:
 
     def now(self) -> float:
         """Seconds since the run began."""
-        return self._log.now()
+        return self.log.now()
 
     async def wait(self, *call_ids: str) -> None:
         """Wait until each has its outcome, or waits for a person, itself or behind one that does.
@@ -285,6 +358,10 @@ class Executor:
     def outcomes(self) -> Mapping[str, Outcome]:
         """The calls that have ended, in the order of their making."""
         return Outcomes(self._table)
+
+    def _list_made(self) -> list[Outcome | None]:
+        """How each node ended that no other made; None for one that hasn't."""
+        return [self.outcome(name) for name, entry in self._table.entries.items() if entry.order and not entry.parent]
 
     def _find(self, node_id: str | None) -> Entry | None:
         return None if node_id is None else self._table.entries[node_id]

@@ -208,6 +208,12 @@ class Entry:
             self.extra = Extra()
         return self.extra
 
+    def find_secrets(self) -> frozenset[str]:
+        """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
+        if self.plan is None or self.arguments is None or not self.plan.tool.secrets:
+            return frozenset()
+        return self.plan.tool.secrets.find(self.arguments.given)
+
     @property
     def has_ended(self) -> bool:
         return self.phase >= Phase.ENDED

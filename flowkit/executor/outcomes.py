@@ -1,11 +1,17 @@
 """How a call ended, and what a person decides on one that waits."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar, overload
+
+from pydantic import ValidationError
 
 from flowkit.codec import JSON
+from flowkit.errors import ToolResultError
 from flowkit.references import ToolCall
+from flowkit.tools import Tool
+
+T = TypeVar("T")
 
 State = Literal["finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt"]
 Source = Literal["run", "cache", "flight", "journal"]
@@ -52,3 +58,24 @@ class Outcome:
     sealed_s: float | None = None
     started_s: float | None = None
     ended_s: float = 0.0
+
+    @overload
+    def load(self, tool: Tool[..., Coroutine[Any, Any, T]]) -> T: ...
+    @overload
+    def load(self, tool: Tool[..., T]) -> T: ...
+    def load(self, tool: Tool[..., Any]) -> Any:
+        """Return the value as the type that `tool` promises: `outcome.load(get_order)` is an `Order`.
+
+        Raises `ToolResultError` for a call that has none, or a value of another shape; it says how the call ended.
+        """
+        if self.state != "finished":
+            raise ToolResultError(
+                f"call {self.call.id!r} has no result, it is {self.state}: {self.error or 'no reason'}"
+            )
+        try:
+            return tool.load(self.value)
+        except ValidationError as misfit:
+            first = misfit.errors()[0]
+            raise ToolResultError(
+                f"the result of {self.call.id!r}, of {self.call.name!r}, isn't what {tool.name!r} gives: {first['msg']}"
+            ) from misfit

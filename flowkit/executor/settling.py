@@ -12,7 +12,7 @@ from flowkit.executor.resources import Ticket
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import RunJournal
-from flowkit.masking import show_arguments, show_note
+from flowkit.masking import NO_SECRETS, mask_text, show_note
 from flowkit.references import ToolCall
 
 _SAID = {
@@ -217,9 +217,12 @@ class Settler:
 
     def tell_sealed(self, entry: Entry, call: ToolCall) -> None:
         """Report that a call's arguments are final."""
-        secrets = () if entry.plan is None else entry.plan.tool.secrets
+        secrets = NO_SECRETS if entry.plan is None else entry.plan.tool.secrets
         repaired = () if entry.extra is None else entry.extra.repaired
-        shown = show_arguments(call.arguments, secrets) if secrets else call
+        shown: object = call
+        if secrets:
+            shown = secrets.mask(call.arguments)
+            repaired = tuple(mask_text(line, secrets.find(call.arguments)) for line in repaired)
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import secrets
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
@@ -20,6 +21,7 @@ from flowkit.executor.table import Table
 from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
+from flowkit.masking import mask_echoes, mask_text
 from flowkit.references import substitute
 from flowkit.tools.options import ApprovalRule
 
@@ -211,7 +213,7 @@ class Attempts:
                     async with asyncio.timeout(timeout_s) as limit:
                         result = await tool.invoke(entry.arguments, context)
                 try:
-                    entry.value = tool.dump(result)
+                    entry.value = mask_echoes(tool.dump(result), entry.find_secrets())
                 except ToolResultError as error:
                     return _refuse_result(plan, error)
             else:
@@ -219,7 +221,7 @@ class Attempts:
                     Job(tool, entry.arguments, context, self._find_claim(entry, plan))
                 )
                 async with asyncio.timeout(timeout_s) as limit:
-                    entry.value = await running.result
+                    entry.value = mask_echoes(await running.result, entry.find_secrets())
                 result = running.raw
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
@@ -234,7 +236,8 @@ class Attempts:
             said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
             failure = Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
         except ToolError as error:
-            failure = Failure("failed", str(error), error, may_pass=error.retryable)
+            said = mask_text(str(error), entry.find_secrets())
+            failure = Failure("failed", said, error, may_pass=error.retryable)
         except TooLate:
             failure = None
         except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
@@ -355,5 +358,11 @@ def _explain_unshown(error: ToolResultError) -> str:
 def _report(entry: Entry, error: Exception) -> Failure:
     """An error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
-    logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error)
+    hidden = entry.find_secrets()
+    if hidden:
+        # The error's own words, or those of what caused it, may repeat them.
+        told = mask_text("".join(traceback.format_exception(error)), hidden)
+        logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told)
+    else:
+        logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error)
     return Failure("failed", f"failed (ref {reference})", error, may_pass=True)

@@ -35,7 +35,7 @@ from flowkit.journal.records import (
     Resolution,
 )
 from flowkit.journal.rows import encode_value, read_approvals, to_text, write_decision, write_node
-from flowkit.journal.takeover import Taken, Wanted, take_run
+from flowkit.journal.takeover import OVER, Taken, Wanted, take_run
 from flowkit.journal.views import read_conversation
 
 START_WITHIN_S = 5.0
@@ -75,6 +75,8 @@ class RunJournal:
         self._nodes = dict(details.nodes)
         self._turns = {turn.turn: turn for turn in details.turns}
         self._approvals = dict(details.approvals)
+        self.kept = taken.kept
+        """By turn and call, the arguments with secrets that the messages of an earlier process hide."""
         self._events: deque[Event] = deque()
         self._is_writing_events = False
         self._is_held = not self.is_over
@@ -224,10 +226,13 @@ class RunJournal:
             await self._log.write(lambda connection: self._put(connection, record, data), is_durable=True)
         self._nodes[node] = record
 
-    async def record_turn(self, turn: int, message: JSON, reads: Sequence[Recorded] = ()) -> None:
+    async def record_turn(
+        self, turn: int, message: JSON, reads: Sequence[Recorded] = (), *, kept: Mapping[str, str] | None = None
+    ) -> None:
         """Write down a model's message and the reads that ended while it spoke, in one transaction.
 
-        Its other calls start after this: their claims are durable, and take this along.
+        Its other calls start after this: their claims are durable, and take this along. `kept` are the arguments, by
+        call, that the message hides; they go when the run is over.
         """
         if self.is_over:
             return
@@ -241,6 +246,11 @@ class RunJournal:
             connection.execute(
                 "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (self._number, turn, text)
             )
+            if kept:
+                connection.execute(
+                    "INSERT OR REPLACE INTO kept (run, turn, arguments) VALUES (?, ?, ?)",
+                    (self._number, turn, to_text(dict(kept))),
+                )
 
         await self._log.write(write)
         self._turns[turn] = RecordedTurn(turn, message)
@@ -347,6 +357,10 @@ class RunJournal:
                 " WHERE id = ?",
                 (status, texts[0], error, texts[1], self._log.clock.wall(), self._number),
             )
+            if status in OVER:
+                connection.execute("PRAGMA secure_delete = ON")
+                connection.execute("DELETE FROM kept WHERE run = ?", (self._number,))
+                connection.execute("PRAGMA secure_delete = OFF")
 
         await self._write_last(write)
         self._is_held = False

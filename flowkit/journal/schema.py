@@ -52,6 +52,10 @@ CREATE INDEX IF NOT EXISTS run_parent ON run (parent) WHERE parent IS NOT NULL;
 CREATE INDEX IF NOT EXISTS run_changed ON run (changed);
 CREATE INDEX IF NOT EXISTS node_blob ON node (blob) WHERE blob IS NOT NULL;
 """
+KEPT_TABLE = """
+CREATE TABLE IF NOT EXISTS kept (run INTEGER, turn INTEGER, arguments TEXT NOT NULL, PRIMARY KEY (run, turn)) WITHOUT ROWID
+"""
+"""Secrets that a model wrote into its calls, by turn: apart from what is shown, and only while the run may go on."""
 OF_A_RUN = ("node", "turn", "approval", "event")
 """The tables whose rows belong to a run."""
 
@@ -107,6 +111,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         if is_old:
             _take_old_rows(connection, old)
         connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(KEPT_TABLE)
     connection.execute("COMMIT")
 
 

@@ -5,10 +5,10 @@ used twice, so a driver whose run was deleted meanwhile, and began anew, can cha
 """
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any
+from typing import Any, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, RunBusy, RunError
@@ -56,6 +56,7 @@ class Taken:
     first_seq: int
     position: int
     is_new: bool
+    kept: Mapping[int, Mapping[str, str]]
 
 
 def take_run(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog, held: list[tuple[int, int]]) -> Taken:
@@ -96,7 +97,9 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, log: JournalLog, he
     (position,) = connection.execute("SELECT MAX(position) FROM node WHERE run = ?", (number,)).fetchone()
     details = read_details(connection, number, log)
     assert details is not None, "its row was found or written above"
-    return Taken(details, fence, first_seq, position or 0, is_new)
+    kept = connection.execute("SELECT turn, arguments FROM kept WHERE run = ?", (number,)).fetchall()
+    hidden = {turn: cast("Mapping[str, str]", from_text(arguments)) for turn, arguments in kept}
+    return Taken(details, fence, first_seq, position or 0, is_new, hidden)
 
 
 def find_run(

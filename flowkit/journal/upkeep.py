@@ -106,7 +106,7 @@ def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
     pending = list(runs)
     while pending:
         marks = ", ".join("?" * len(pending))
-        for table in OF_A_RUN:
+        for table in (*OF_A_RUN, "kept"):
             connection.execute(f"DELETE FROM {table} WHERE run IN ({marks})", pending)
         connection.execute(f"DELETE FROM run WHERE id IN ({marks})", pending)
         inner = connection.execute(f"SELECT id FROM run WHERE parent IN ({marks})", pending)

@@ -29,6 +29,7 @@ from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_sc
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
+from flowkit.runs.decided import DECIDED
 from flowkit.runs.options import open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.schema_paths import find_problem
@@ -121,8 +122,16 @@ class Recipe(Generic[P, R_co]):
             at_work.add_decisions(chosen.get("decisions", {}))
             return at_work
         check_options(self.plan, chosen, values)
+        key = None if resumed is None else id(resumed)
+        decisions = chosen.get("decisions", {})
+        before = None if key is None else DECIDED.find(key, decisions)
+        if before is not None:
+            return before
         work = RecipeWork(self.plan, values, chosen, open_log(run_id))
-        return self._at_work.start(work, identity, values)
+        run = self._at_work.start(work, identity, values)
+        if key is not None and decisions:
+            DECIDED.keep(key, decisions, run, of=resumed)
+        return run
 
     def stream(
         self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]
@@ -214,7 +223,7 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
     _check_inputs(name, signature)
     interface = make_tool(function, Options(name=name, description="", effect="read"))
     if interface.secrets:
-        secret = min(interface.secrets)
+        secret = interface.secrets.list_arguments()[0]
         raise DefinitionError(f"recipe {name!r}: input {secret!r} is a secret; hand it on in the run's data")
     output = output_of_type(name, signature.returns)
     scope = Scope("")

@@ -12,6 +12,7 @@ from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
+from flowkit.masking import SecretPlaces
 from flowkit.references import ToolCall, find_open
 from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
@@ -69,7 +70,8 @@ class Tool(Generic[P, R_co]):
         self.own_names = callee.own_names
         self.is_async = callee.is_async
         self.takes_context = callee.takes_context
-        self.secrets = callee.secrets | {need.seen_as(name) for need in self.needs for name in need.tool.secrets}
+        needed = {need.seen_as(name) for need in self.needs for name in need.tool.secrets}
+        self.secrets = SecretPlaces(callee.secrets.names | needed, lambda: callee.schema) if needed else callee.secrets
         self.needed_tools: Mapping[str, Tool[..., Any]] = find_needed_tools(self.name, self.needs)
         self.effect: Effect = find_effect(options, self.needs)
         self.declared_effect = options.claimed_effect is not None
@@ -364,7 +366,7 @@ class Tool(Generic[P, R_co]):
 
     def _canonicalize(self, name: str, value: object, secret_key: bytes) -> JSON:
         form = canonicalize(value, secret_key)
-        return hash_secret(dump_sorted(form), secret_key) if name in self.secrets else form
+        return hash_secret(dump_sorted(form), secret_key) if self.secrets.touch(name) else form
 
     @cached_property
     def _source(self) -> str:
@@ -397,6 +399,6 @@ class Tool(Generic[P, R_co]):
         return make_key(list(parts))[:16]
 
     def resources(self, arguments: Arguments | Mapping[str, object]) -> tuple[str, ...]:
-        """The resources of a call; a placeholder that is None, or not known yet, stands for its family: `order:*`."""
+        """The resources of a call; a placeholder that is None, secret or not known yet stands for its family: `order:*`."""
         values = arguments.values if isinstance(arguments, Arguments) else arguments
-        return tuple(fill(template, values) for template in self.options.resources)
+        return tuple(fill(template, values, self.secrets) for template in self.options.resources)

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args, get_origin
 
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.masking import SecretPlaces
 from flowkit.tools.implementation import Reader
 from flowkit.tools.needs import Need, NeedMarker, merge
 from flowkit.tools.schema.arguments import Arguments, ArgumentsReader
@@ -18,7 +19,8 @@ from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.schema.python_checks import find_own_checks
 from flowkit.tools.schema.repair import Repairer
 from flowkit.tools.schema.results import ResultType
-from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, holds_secret, read_signature, unwrap
+from flowkit.tools.schema.secret_types import holds_secret, may_hold_secret
+from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap
 
 
 class FunctionCallee:
@@ -53,7 +55,10 @@ class FunctionCallee:
         self.is_async, returns = read_return(function, signature.returns)
         self.results = ResultType(returns)
         hidden = [p for p in own if p.name in secrets or holds_secret(p.annotation)]
-        self.secrets = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}
+        names = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}
+        # The schema tells where, and is read only where there may be any: most tools never need it.
+        may_hold = any(may_hold_secret(parameter.annotation) for parameter in self.visible)
+        self.secrets = SecretPlaces(names, (lambda: self.schema) if may_hold or names else None)
         self._needed = {
             parameter.name: Parameter(parameter.name, parameter.annotation, kind="keyword")
             for parameter in signature.parameters
@@ -126,9 +131,9 @@ class FunctionCallee:
                 for part in self._parts
             ]
             parameters = merge(self.name, parts)
-            secrets = self.secrets | {
-                need.seen_as(name) for need in self.needs if need.parameter not in given for name in need.tool.secrets
-            }
+            secrets = self.secrets.adding(
+                {need.seen_as(name) for need in self.needs if need.parameter not in given for name in need.tool.secrets}
+            )
             self._readers[given] = ArgumentsReader(
                 self.name,
                 build_adapter(self.name, parameters),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from flowkit.context import Context
+from flowkit.masking import SecretPlaces
 from flowkit.tools.needs import Need
 from flowkit.tools.schema.arguments import Arguments
 from flowkit.tools.schema.arguments_schema import Schema
@@ -37,7 +38,7 @@ class Callee(Protocol):
     results: ResultType
     is_async: bool
     takes_context: bool
-    secrets: frozenset[str]
+    secrets: SecretPlaces
 
     @property
     def documentation(self) -> Documentation:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.identity import SCOPES, Scope
+from flowkit.masking import NO_SECRETS, SecretPlaces
 from flowkit.option_checks import (
     COUNT,
     FLAG,
@@ -167,13 +168,14 @@ def placeholders(template: str) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def fill(template: str, values: Mapping[str, Any]) -> str:
-    """The resource of these values; one that is None or still a reference stands for its whole family, `order:*`."""
+def fill(template: str, values: Mapping[str, Any], secrets: SecretPlaces = NO_SECRETS) -> str:
+    """The resource of these values; one that is None, secret or still a reference stands for its family, `order:*`."""
     text = ""
     for literal, path, _, _ in Formatter().parse(template):
         text += literal
         if path is not None:
-            text += _show(_look_up(path, values))
+            is_secret = bool(secrets) and secrets.hold_at(path.split("."))
+            text += "*" if is_secret else _show(_look_up(path, values))
     return text
 
 

@@ -125,6 +125,13 @@ class Toolset:
         """The tool of this name."""
         return self._tools.get(name)
 
+    def find(self, name: str) -> AnyTool | None:
+        """Return the tool of this name in the set, or among those that its tools need."""
+        found = self.get(name)
+        if found is not None:
+            return found
+        return next((tool.needed_tools[name] for tool in self if name in tool.needed_tools), None)
+
     def resolve(self, wire_name: str) -> AnyTool | None:
         """The tool that travels under this name; a model may also write the tool's own name, as history shows it."""
         return self._tools.get(self.aliases.get(wire_name, wire_name))

@@ -16,7 +16,7 @@ from pydantic_core.core_schema import CoreSchema, TypedDictField
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolArgumentsError
-from flowkit.masking import MASK
+from flowkit.masking import MASK, NO_SECRETS, SecretPlaces
 from flowkit.tools.schema.problems import Problem, describe, group, shorten
 from flowkit.tools.schema.repair import Repairer
 
@@ -31,7 +31,7 @@ class Arguments(NamedTuple):
     values: dict[str, Any]
     source: Mapping[str, object] | str | bytes
     repaired: tuple[str, ...] = ()
-    secrets: frozenset[str] = frozenset()
+    secrets: SecretPlaces = NO_SECRETS
 
     @property
     def given(self) -> Mapping[str, object]:
@@ -43,10 +43,12 @@ class Arguments(NamedTuple):
     @property
     def shown(self) -> JSON:
         """The values as JSON for people and logs, secrets masked."""
-        return {
+        shown = {
             name: MASK if name in self.secrets else to_jsonable_python(value, bytes_mode="base64", fallback=shorten)
             for name, value in self.values.items()
         }
+        touched = self.secrets.list_arguments()
+        return {**shown, **{name: self.secrets.mask_at(shown[name], [name]) for name in touched if name in shown}}
 
 
 class ArgumentsReader:
@@ -58,7 +60,7 @@ class ArgumentsReader:
         adapter: TypeAdapter[dict[str, Any]],
         names: tuple[str, ...],
         repairer: Repairer,
-        secrets: frozenset[str] = frozenset(),
+        secrets: SecretPlaces = NO_SECRETS,
     ) -> None:
         self.tool = tool
         self.names = names

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, cast, get_args
 
-from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
+from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, Secret, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, core_schema
@@ -63,6 +63,14 @@ class SchemaGenerator(GenerateJsonSchema):
 
     def field_is_present(self, field: Any) -> bool:
         return super().field_is_present(field) and (self.mode == "serialization" or field.get("init", True))
+
+    def json_or_python_schema(self, schema: core_schema.JsonOrPythonSchema) -> JsonSchemaValue:
+        generated = super().json_or_python_schema(schema)
+        written: Any = schema.get("serialization", {}).get("function")
+        if getattr(written, "__name__", "") == "_serialize_secret" and written.__module__ == Secret.__module__:
+            # Of a `Secret[...]` pydantic tells the inner type alone.
+            return {**generated, "format": "password", "writeOnly": True}
+        return generated
 
     def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
         raise PydanticInvalidForJsonSchema(f"a subclass of {schema['cls'].__name__}")

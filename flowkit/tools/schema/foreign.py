@@ -12,6 +12,7 @@ from pydantic import AfterValidator, WithJsonSchema
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.masking import NO_SECRETS, SecretPlaces
 from flowkit.tools.functions import read_return
 from flowkit.tools.needs import Need
 from flowkit.tools.schema.arguments import Arguments
@@ -63,11 +64,11 @@ class SchemaCallee:
     ) -> None:
         self.name = name
         self.function = handler
-        self.secrets = secrets
         self.schema = _read_object_schema(name, schema)
         self.documentation = Documentation()
         self.parameter_descriptions: Mapping[str, str] = {}
-        self._reader = SchemaReader(name, self.schema, secrets)
+        self.secrets = SecretPlaces(secrets, lambda: self.schema)
+        self._reader = SchemaReader(name, self.schema, self.secrets)
         required = cast(list[str], self.schema.get("required", []))
         self.visible = tuple(
             Parameter(
@@ -132,7 +133,7 @@ def _foreign_type(tool: str, name: str, schema: Schema, draft: JSON) -> Any:
     @cache
     def make_reader() -> SchemaReader:
         whole: Schema = {"type": "object", "properties": {name: schema}}
-        return SchemaReader(tool, whole if draft is None else {"$schema": draft, **whole}, frozenset())
+        return SchemaReader(tool, whole if draft is None else {"$schema": draft, **whole}, NO_SECRETS)
 
     def check(value: object) -> object:
         try:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
+from flowkit.masking import SecretPlaces
 from flowkit.schema_paths import find_unknown_reference, types_of
 from flowkit.suggestions import suggest
 from flowkit.tools.schema.arguments import Arguments, RefusedArguments, parse_arguments
@@ -19,7 +20,7 @@ from flowkit.tools.schema.repair import Wanted, mend
 class SchemaReader:
     """Reads arguments by a schema: validates, repairs when that failed, fills in the defaults of the schema."""
 
-    def __init__(self, tool: str, schema: Schema, secrets: frozenset[str]) -> None:
+    def __init__(self, tool: str, schema: Schema, secrets: SecretPlaces) -> None:
         from jsonschema import Draft202012Validator
         from jsonschema.exceptions import SchemaError
         from jsonschema.validators import validator_for
@@ -121,7 +122,7 @@ def _read_errors(found: Iterable[Any]) -> Iterator[_Error]:
 
 
 def _describe(
-    error: _Error, given: Mapping[str, object], names: tuple[str, ...], secrets: frozenset[str]
+    error: _Error, given: Mapping[str, object], names: tuple[str, ...], secrets: SecretPlaces
 ) -> Iterator[tuple[object, str]]:
     where = format_path(error.path)
     if error.missing:
@@ -133,8 +134,9 @@ def _describe(
             yield (*error.path, name), f"unexpected argument {format_path((*error.path, name))!r}{hint}"
     else:
         value = value_at(given, error.path)
-        is_secret = bool(error.path) and error.path[0] in secrets
         said = error.message.removeprefix(f"{value!r} ")
+        # The message may repeat whatever lies below the path.
+        is_secret = bool(secrets) and secrets.mask_at(value, error.path) != value
         text = f"breaks {error.keyword!r}" if is_secret else f"is {shorten(value)}: {said}"
         yield error.path[:1], f"{where or 'the arguments'!r} {text}"
 

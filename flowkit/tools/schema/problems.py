@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from pydantic_core import ErrorDetails
 
+from flowkit.masking import SecretPlaces
 from flowkit.suggestions import suggest
 
 MAX_VALUE = 60
@@ -91,7 +92,7 @@ def _holds(value: object, step: str | int) -> bool:
 
 
 def describe(
-    problems: Sequence[Problem], given: object, names: Sequence[str], secrets: frozenset[str]
+    problems: Sequence[Problem], given: object, names: Sequence[str], secrets: SecretPlaces
 ) -> tuple[str, ...]:
     """One line for each wrong argument: its first problem, and how many more it has."""
     lines: dict[str | int, list[str]] = {}
@@ -108,7 +109,7 @@ def _join(lines: Sequence[str]) -> str:
     return cut(lines[0], MAX_LINE - len(more)) + more
 
 
-def _describe(problem: Problem, given: object, names: Sequence[str], secrets: frozenset[str]) -> str:
+def _describe(problem: Problem, given: object, names: Sequence[str], secrets: SecretPlaces) -> str:
     where = format_path(problem.path)
     if problem.kind == "missing":
         return f"{where!r} is missing"
@@ -118,7 +119,7 @@ def _describe(problem: Problem, given: object, names: Sequence[str], secrets: fr
         return _describe_tag(problem, given, secrets)
     wanted = _describe_wanted(problem, given, secrets)
     if problem.is_about_key:
-        key = "a secret" if problem.path[0] in secrets else shorten(problem.path[-1])
+        key = "a secret" if secrets.covers(problem.path[:-1]) else shorten(problem.path[-1])
         return f"{format_path(problem.path[:-1])!r} has {key} as a key, {wanted}"
     value = _show(given, problem.path, secrets)
     if wanted == "expected a list" and isinstance(value_at(given, problem.path), (str, int, float)):
@@ -129,7 +130,7 @@ def _describe(problem: Problem, given: object, names: Sequence[str], secrets: fr
 _TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
-def _describe_tag(problem: Problem, given: object, secrets: frozenset[str]) -> str:
+def _describe_tag(problem: Problem, given: object, secrets: SecretPlaces) -> str:
     """What is wrong with the field that says which of several objects this is."""
     context = problem.found[0].error.get("ctx", {})
     path = (*problem.path, str(context["discriminator"]).strip("'"))
@@ -138,7 +139,7 @@ def _describe_tag(problem: Problem, given: object, secrets: frozenset[str]) -> s
     return f"{format_path(path)!r} {what}"
 
 
-def _describe_wanted(problem: Problem, given: object, secrets: frozenset[str]) -> str:
+def _describe_wanted(problem: Problem, given: object, secrets: SecretPlaces) -> str:
     inner = [found for found in problem.found if found.path != problem.path]
     direct = list(dict.fromkeys(_wanted(found.error) for found in problem.found if found.path == problem.path))
     if not inner:
@@ -161,8 +162,11 @@ def _count_foreign(found: Sequence[Found]) -> int:
     return sum(one.error["type"] in ("missing", "literal_error") for one in found)
 
 
-def _show(given: object, path: Path, secrets: frozenset[str]) -> str:
-    return "a secret" if path and path[0] in secrets else shorten(value_at(given, path))
+def _show(given: object, path: Path, secrets: SecretPlaces) -> str:
+    value = value_at(given, path)
+    if not secrets:
+        return shorten(value)
+    return "a secret" if path and secrets.covers(path) else shorten(secrets.mask_at(value, path))
 
 
 def _alternatives(wanted: Sequence[str]) -> str:

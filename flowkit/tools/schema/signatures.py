@@ -14,7 +14,7 @@ from types import FrameType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
 
 import typing_extensions
-from pydantic import AliasChoices, SecretBytes, SecretStr
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typing_extensions import get_type_hints, is_typeddict
@@ -124,11 +124,6 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
             continue
         parameters.append(_read_parameter(declaration.name, annotation, declaration.default, kind))
     return Signature(tuple(parameters), context, hints.get("return", MISSING))
-
-
-def holds_secret(annotation: Any) -> bool:
-    """Whether a value of this type is, or directly holds, a secret."""
-    return annotation in (SecretStr, SecretBytes) or any(holds_secret(part) for part in get_args(annotation))
 
 
 def unwrap(function: Any) -> Any:

@@ -36,6 +36,8 @@ class AGUIEncoder:
         self._pieces = Pieces()
         self._spent = Spent()
         self._messages: list[Frame] = [dict(message) for message in messages]
+        self._functions: dict[str, dict[str, JSON]] = {}
+        """Of the agent's own calls, as they stand in their messages."""
         self._before_turn = len(self._messages)
         self._turn: tuple[JSON, int] = (0, 1)
         self._turn_message: str | None = None
@@ -183,13 +185,23 @@ class AGUIEncoder:
         return [_own(frame, owner)]
 
     def _keep_call(self, call: ToldCall, event: Told, message_id: str) -> None:
-        kept = next((message for message in self._messages if message["id"] == message_id), None)
-        if kept is None:
-            kept = dict[str, JSON](id=message_id, role="assistant")
-            self._messages.append(kept)
-        function: dict[str, JSON] = {"name": call.name, "arguments": ""}
-        made: dict[str, JSON] = {"id": _name(call, event), "type": "function", "function": function}
-        kept["toolCalls"] = list[JSON]([*_list_objects(kept.get("toolCalls")), made])
+        """Remember the call, in its message, for a list of all that stays."""
+        last = self._messages[-1] if self._messages else None
+        kept = last if last is not None and last["id"] == message_id else self._find_message(message_id)
+        function = self._functions[call.id] = dict[str, JSON](name=call.name, arguments="")
+        made: JSON = {"id": _name(call, event), "type": "function", "function": function}
+        calls = kept.setdefault("toolCalls", list[JSON]())
+        assert isinstance(calls, list), "only calls are put there"
+        calls.append(made)
+
+    def _find_message(self, message_id: str) -> Frame:
+        """The message of this turn; a new one where nothing was said before its first call."""
+        for message in reversed(self._messages[self._before_turn :]):
+            if message["id"] == message_id:
+                return message
+        made = dict[str, JSON](id=message_id, role="assistant")
+        self._messages.append(made)
+        return made
 
     def _start_subagent(self, event: Told, owner: str) -> list[Frame]:
         if owner in self._subagents:
@@ -250,15 +262,9 @@ class AGUIEncoder:
             whole = dumps(arguments).decode()
             frames.append(_own({"type": "TOOL_CALL_ARGS", "toolCallId": name, "delta": whole}, owner))
             call.fragments.append(whole)
-        self._keep_arguments(name, "".join(call.fragments))
+        if call.id in self._functions:
+            self._functions[call.id]["arguments"] = "".join(call.fragments)
         return [*frames, _own({"type": "TOOL_CALL_END", "toolCallId": name}, owner)]
-
-    def _keep_arguments(self, name: str, arguments: str) -> None:
-        for message in reversed(self._messages):
-            for made in _list_objects(message.get("toolCalls")):
-                if made["id"] == name:
-                    made["function"] = {**_as_object(made["function"]), "arguments": arguments}
-                    return
 
     def _ask(self, event: Told) -> list[Frame]:
         call = self._calls.get(event)
@@ -365,11 +371,3 @@ def _own(frame: Frame, owner: str) -> Frame:
 
 def _custom(event: Told) -> Frame:
     return {"type": "CUSTOM", "name": f"flowkit.{text(event, 'type')}", "value": strip(event, "type")}
-
-
-def _list_objects(value: JSON) -> list[dict[str, JSON]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _as_object(value: JSON) -> dict[str, JSON]:
-    return value if isinstance(value, dict) else {}

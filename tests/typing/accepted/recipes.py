@@ -1,7 +1,7 @@
 """Recipes as users write them; strict checkers have nothing to say."""
 
 from dataclasses import dataclass
-from typing import TypedDict, assert_type
+from typing import Never, TypedDict, assert_type
 
 from flowkit import (
     CONTEXT,
@@ -14,15 +14,12 @@ from flowkit import (
     ask,
     build,
     each,
-    finally_,
-    is_in,
-    is_none,
-    not_,
     recipe,
     step,
     tool,
     when,
 )
+from flowkit.recipes import finally_, is_in, is_none, not_
 
 
 @dataclass(frozen=True)
@@ -139,3 +136,7 @@ def more(order_id: str) -> int | str:
 
 
 Agent(model, tools=[more.as_tool()])
+
+
+def call_it() -> None:
+    assert_type(order_support("ORD-1"), Never)

@@ -1,0 +1,47 @@
+"""A model's own calls without the secrets that it wrote into them, and those kept apart.
+
+A run that goes on sends its model what that said, word for word, and calls tools with it. So the journal keeps the
+arguments of such calls beside the message that it shows, and only as long as the run may go on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from flowkit.codec import dumps, loads
+from flowkit.masking import MASK
+from flowkit.messages import AssistantMessage, Message, RequestedCall
+from flowkit.tools.toolsets import Toolset
+
+
+def hide_secrets(message: Message, tools: Toolset) -> tuple[Message, dict[str, str]]:
+    """The message as others may see it, and by id the arguments of those calls that are hidden in it."""
+    if not isinstance(message, AssistantMessage) or not message.calls:
+        return message, {}
+    calls = tuple(_hide(call, tools) for call in message.calls)
+    kept = {call.id: call.arguments for call, shown in zip(message.calls, calls, strict=True) if shown is not call}
+    return (replace(message, calls=calls), kept) if kept else (message, kept)
+
+
+def restore_secrets(message: AssistantMessage, kept: Mapping[str, str]) -> AssistantMessage:
+    """The message as the model wrote it."""
+    if not kept:
+        return message
+    calls = tuple(replace(call, arguments=kept.get(call.id, call.arguments)) for call in message.calls)
+    return replace(message, calls=calls)
+
+
+def _hide(call: RequestedCall, tools: Toolset) -> RequestedCall:
+    tool = tools.resolve(call.name)
+    is_unknown = tool is None and any(other.secrets for other in tools)
+    if not is_unknown and (tool is None or not tool.secrets):
+        return call
+    try:
+        arguments = loads(call.arguments)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        return replace(call, arguments="{}")
+    if tool is None:
+        return replace(call, arguments=dumps(dict.fromkeys(arguments, MASK)).decode())
+    shown = tool.secrets.mask(tools.raise_arguments(tool.name, arguments))
+    return replace(call, arguments=dumps(shown).decode())

@@ -1,0 +1,115 @@
+"""The executor by itself, under its user's own loop: its tools, its cache, and its run from the first event to the last."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, cast
+
+from flowkit import events
+from flowkit.cache import Cache, NullCache, open_default_cache
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError
+from flowkit.events import EventLog, RunStatus
+from flowkit.executor.outcomes import Outcome
+from flowkit.identity import RunIdentity
+from flowkit.journal import Journal, RunJournal
+from flowkit.tools import Tool, ToolLookup
+from flowkit.tools.toolsets import Toolset
+
+ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsByName:
+    """Tools in a set, and those that they need."""
+
+    tools: Toolset
+
+    def get(self, name: str) -> Tool[..., Any] | None:
+        """The tool of this name."""
+        return self.tools.find(name)
+
+
+def find_tools(tools: ToolLookup | Iterable[ToolLike]) -> ToolLookup:
+    """Return what finds these tools by name; raises `DefinitionError` for what can't be one."""
+    if isinstance(tools, Toolset):
+        return ToolsByName(tools)
+    if callable(getattr(tools, "get", None)):
+        return cast(ToolLookup, tools)
+    if isinstance(tools, Iterable):
+        return ToolsByName(Toolset(*tools))
+    name = getattr(tools, "__name__", "…")
+    raise ConfigurationError(f"tools is {tools!r}, expected a list of tools: tools=[{name}]")
+
+
+def choose_cache(cache: Cache | bool | None) -> Cache:
+    """Return the cache that an option stands for: True the user's own, False and None none."""
+    if isinstance(cache, bool):
+        return open_default_cache() if cache else NullCache()
+    return NullCache() if cache is None else cache
+
+
+def begin_log(identity: RunIdentity) -> EventLog:
+    """Return the log of a run that begins now; raises `ConfigurationError` outside an event loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError("an Executor is made inside the event loop: async with Executor(…) as graph") from None
+    return EventLog(identity.run_id, loop.time)
+
+
+def name_run(user: str | None, session: str | None, run_id: str | None) -> RunIdentity:
+    """Return the identity of a run, under an id of its own where none is given."""
+    return RunIdentity(user, session, run_id or f"run-{token_hex(8)}")
+
+
+class OwnRun:
+    """The run of an executor that belongs to no agent or recipe: its first event and its last, its place in a journal."""
+
+    def __init__(self, identity: RunIdentity, log: EventLog) -> None:
+        self._identity = identity
+        self._log = log
+        self._held: RunJournal | None = None
+
+    async def begin(self, journal: Journal | None, inputs: Mapping[str, JSON]) -> RunJournal | None:
+        """Take hold of the run in its journal, if it has one, and tell that it begins."""
+        identity, log = self._identity, self._log
+        if journal is not None:
+            # A graph may have grown since: what was done is remembered by its id, whatever else is there now.
+            self._held = await journal.open_run(
+                identity.run_id,
+                name="graph",
+                inputs=dict(inputs),
+                user=identity.user,
+                session=identity.session,
+                only_read=(),
+            )
+            log.first_seq = self._held.first_seq
+            log.listen(self._held.append_event)
+        log.emit(events.RunStarted, "graph", None, identity.user, identity.session, dict(inputs))
+        return self._held
+
+    async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None) -> None:
+        """Tell how it ended, and let go of its journal; what was stopped goes on under its id."""
+        status = _find_status(outcomes, error)
+        self._log.emit(events.RunFinished, status, None, None if error is None else f"{type(error).__name__}: {error}")
+        self._log.close()
+        if self._held is None:
+            return
+        try:
+            if status not in ("cancelled", "waiting"):
+                await self._held.finish(status)
+        finally:
+            await self._held.close()
+
+
+def _find_status(outcomes: Sequence[Outcome | None], error: BaseException | None) -> RunStatus:
+    states = {None if outcome is None else outcome.state for outcome in outcomes}
+    if error is not None:
+        return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+    if "in_doubt" in states:
+        return "in_doubt"
+    if None in states:
+        return "waiting"
+    return "done" if states <= {"finished"} else "failed"

@@ -1,0 +1,66 @@
+"""Which types hold secrets: quickly, from annotations alone, before any schema is made."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+from typing_extensions import is_typeddict
+
+_SECRETS = (Secret, SecretStr, SecretBytes)
+_PLAIN = (str, int, float, bool, bytes, type(None), Any)
+
+
+def holds_secret(annotation: Any) -> bool:
+    """Whether a value of this type is, or directly holds, a secret."""
+    if annotation in _PLAIN:
+        return False
+    kind = get_origin(annotation) or annotation
+    if inspect.isclass(kind) and issubclass(kind, _SECRETS):
+        return True
+    return any(holds_secret(part) for part in get_args(annotation))
+
+
+def may_hold_secret(annotation: Any) -> bool:
+    """Whether a value of this type may hold a secret at any depth; a type that can't be looked into may."""
+    return _may_hold(annotation, set())
+
+
+def _may_hold(annotation: Any, entered: set[int]) -> bool:
+    if annotation in _PLAIN or id(annotation) in entered:
+        return False
+    entered.add(id(annotation))
+    if holds_secret(annotation):
+        return True
+    if isinstance(annotation, FieldInfo):
+        return annotation.json_schema_extra is not None
+    if any(_may_hold(part, entered) for part in get_args(annotation)):
+        return True
+    try:
+        return any(_may_hold(part, entered) for part in _list_parts(get_origin(annotation) or annotation))
+    except Exception:  # noqa: BLE001  # annotations are anybody's code; what can't be read here, the schema tells
+        return True
+
+
+def _list_parts(kind: Any) -> Iterator[Any]:
+    if isinstance(alias := getattr(kind, "__value__", None), object) and alias is not None:
+        yield alias  # `type Pair = ...`
+    if not inspect.isclass(kind):
+        if getattr(kind, "json_schema", None) is not None or hasattr(kind, "json_schema_extra"):
+            yield SecretStr  # metadata that writes the schema itself may write anything
+        return
+    if issubclass(kind, BaseModel):
+        for field in kind.model_fields.values():
+            yield field.annotation
+            yield from field.metadata
+            if field.json_schema_extra is not None:
+                yield SecretStr
+        if kind.model_config.get("json_schema_extra") is not None:
+            yield SecretStr
+    elif is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        yield from (hints[field.name] for field in fields(kind))
+    elif is_typeddict(kind) or (issubclass(cast(type, kind), tuple) and hasattr(kind, "_fields")):
+        yield from get_type_hints(kind, include_extras=True).values()

@@ -1,0 +1,422 @@
+"""What a tool or a type calls secret is in clear nowhere but in the function's argument."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
+from typing_extensions import TypedDict
+
+from flowkit import events
+from flowkit.agent import Agent
+from flowkit.cache import DiskCache
+from flowkit.codec import dumps
+from flowkit.context import CONTEXT, Context
+from flowkit.errors import ToolArgumentsError, ToolError
+from flowkit.executor import Approve
+from flowkit.journal import Journal
+from flowkit.masking import MASK, SecretPlaces, mask_echoes, unmask
+from flowkit.models.scripted import ScriptedModel, call
+from flowkit.tools import Tool, tool
+
+SECRET = "hunter2-Geheim-한국"
+
+
+class Login(BaseModel):
+    user: str
+    pw: SecretStr
+
+
+class Nested(BaseModel):
+    logins: list[Login] = []
+    by_name: dict[str, Login] = {}
+    one: Login | None = None
+    next: "Nested | None" = None
+
+
+class Card(BaseModel):
+    kind: Literal["card"] = "card"
+    number: SecretStr
+
+
+class Cash(BaseModel):
+    kind: Literal["cash"] = "cash"
+    amount: int
+
+
+@dataclass
+class Pair:
+    name: str
+    key: Secret[str]
+
+
+class Options(TypedDict):
+    token: NotRequired[SecretBytes]
+    note: str
+
+
+seen: list[object] = []
+
+
+@tool(effect="write")
+async def log_in(login: Login) -> str:
+    """Log in."""
+    seen.append(login.pw.get_secret_value())
+    return "ok"
+
+
+@tool(effect="write")
+async def nested(value: Nested) -> str:
+    """Take much."""
+    return "ok"
+
+
+@tool(effect="write")
+async def pay(by: Annotated[Card | Cash, Field(discriminator="kind")]) -> str:
+    """Pay."""
+    return "ok"
+
+
+@tool(effect="write")
+async def pair(pair: Pair, options: Options | None = None) -> str:
+    """Take a dataclass and a typed dict."""
+    return "ok"
+
+
+@tool(effect="write", secret=("pw",))
+async def named(pw: str) -> str:
+    """Take a named one."""
+    return "ok"
+
+
+@tool(effect="write")
+async def bare(pw: SecretStr | None = None, many: dict[str, list[SecretStr]] | None = None) -> str:
+    """Take bare ones."""
+    return "ok"
+
+
+def handle(arguments: dict[str, Any]) -> str:
+    return "ok"
+
+
+FOREIGN = Tool.from_schema(
+    "foreign",
+    "Take what a schema calls secret.",
+    {
+        "type": "object",
+        "properties": {"login": {"$ref": "#/$defs/login"}, "id": {"type": "integer"}},
+        "$defs": {
+            "login": {
+                "type": "object",
+                "properties": {
+                    "user": {"type": "string"},
+                    "pw": {"type": "string", "format": "password"},
+                    "more": {"type": "array", "items": {"$ref": "#/$defs/login"}},
+                },
+            }
+        },
+    },
+    handle,
+    effect="write",
+)
+
+CALLS: list[tuple[Tool[..., Any], dict[str, Any]]] = [
+    (log_in, {"login": {"user": "ann", "pw": SECRET}}),
+    (nested, {"value": {"logins": [{"user": "a", "pw": SECRET}], "by_name": {"x": {"user": "a", "pw": SECRET}}}}),
+    (nested, {"value": {"next": {"next": {"one": {"user": "a", "pw": SECRET}}}}}),
+    (pay, {"by": {"kind": "card", "number": SECRET}}),
+    (pair, {"pair": {"name": "a", "key": SECRET}, "options": {"note": "n", "token": SECRET}}),
+    (named, {"pw": SECRET}),
+    (bare, {"pw": SECRET, "many": {"a": [SECRET]}}),
+    (FOREIGN, {"id": 1, "login": {"user": "a", "pw": SECRET, "more": [{"user": "b", "pw": SECRET}]}}),
+    # What isn't right is masked where the secret may be.
+    (log_in, {"login": {"user": "ann", "PW": SECRET}}),
+    (log_in, {"login": f'{{"user": "ann", "pw": "{SECRET}"}}'}),
+    (log_in, {"login": SECRET}),
+    (pay, {"by": {"kind": "cheque", "number": SECRET}}),
+    (FOREIGN, {"id": "x", "login": {"user": 1, "pw": SECRET}}),
+]
+
+
+def look(told: object) -> bool:
+    """Whether the secret is in there, in any of the ways in which it is written."""
+    text = told if isinstance(told, str) else repr(told)
+    return any(form in text for form in (SECRET, SECRET.encode("unicode_escape").decode(), ascii(SECRET)[1:-1]))
+
+
+def scan(folder: Path) -> list[str]:
+    """The files below the folder that hold the secret."""
+    forms = [SECRET.encode(), SECRET.encode("unicode_escape"), SECRET.encode("utf-16-le")]
+    return [
+        str(path) for path in folder.rglob("*") if path.is_file() and any(form in path.read_bytes() for form in forms)
+    ]
+
+
+@pytest.mark.parametrize("approval", [False, True])
+@pytest.mark.parametrize(("called", "arguments"), CALLS)
+def test_secret_at_any_depth_is_in_clear_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, called: Tool[..., Any], arguments: dict[str, Any], approval: bool
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    asked = called
+    if called is not FOREIGN:
+        secret = called.options.secret
+        asked = tool(effect="write", name=called.name, approval=True, secret=secret)(called.function)
+
+    async def go() -> None:
+        journal, cache = Journal(tmp_path / "journal.db"), DiskCache(tmp_path / "cache")
+        model = ScriptedModel([[call(called.name, **arguments)], "Done."])
+        agent = Agent(model, tools=[asked if approval else called], cache=cache, journal=journal)
+        run = agent.start("go", run_id="r", user="ann", session="s")
+        told = [event.to_json() async for event in run]
+        result = await run.wait()
+        assert not look(told), [event for event in told if look(event)]
+        assert not look(result.calls)
+        assert not look(result.pending)
+        if result.status == "waiting":
+            result = await agent.run(
+                run_id="r", user="ann", session="s", decisions={pending.id: Approve() for pending in result.pending}
+            )
+        assert result.status == "done"
+        assert not look(journal.events("r", user="ann", session="s"))
+        shown = journal.show("r", user="ann", session="s")
+        assert shown is not None
+        assert not look(shown)
+        assert not look(journal.conversation("s", user="ann"))
+        await cache.close()
+        journal.close()
+
+    asyncio.run(go())
+    assert not look(caplog.text)
+    assert scan(tmp_path / "cache") == []
+    # The journal keeps what the model wrote as long as the run may go on, apart; then it goes.
+    assert scan(tmp_path) == []
+
+
+def test_mask_in_a_decision_means_as_it_was() -> None:
+    charged: list[tuple[int, str]] = []
+
+    @tool(effect="write", approval=True, secret=("token",))
+    async def charge(amount: int, token: str) -> str:
+        """Charge."""
+        charged.append((amount, token))
+        return "ok"
+
+    async def go() -> None:
+        agent = Agent(ScriptedModel([[call("charge", amount=5, token=SECRET)], "Done."]), tools=[charge], cache=False)
+        waits = await agent.run("go")
+        (pending,) = waits.pending
+        assert pending.arguments == {"amount": 5, "token": MASK}
+        decision = Approve({**pending.arguments, "amount": 6})
+        result = await agent.run(history=waits.messages, decisions={pending.id: decision})
+        assert result.status == "done"
+        assert not look(result.calls)
+
+    asyncio.run(go())
+    assert charged == [(6, SECRET)]
+
+
+def test_mask_for_no_secret_in_a_decision_is_refused() -> None:
+    @tool(effect="write", approval=True)
+    async def enter(note: str, login: Login | None = None) -> str:
+        """Log in."""
+        return "ok"
+
+    async def go() -> None:
+        agent = Agent(ScriptedModel([[call("enter", note="n")], "Done."]), tools=[enter], cache=False)
+        waits = await agent.run("go")
+        decision = Approve({"note": "n", "login": {"user": "ann", "pw": MASK}})
+        result = await agent.run(history=waits.messages, decisions={waits.pending[0].id: decision})
+        assert result.status == "waiting"
+        assert isinstance(result.error, ToolArgumentsError)
+        assert "stands for no secret" in str(result.error)
+
+    asyncio.run(go())
+
+
+Names = st.sampled_from(["ann", "bob", "eve"])
+Logins = st.lists(st.fixed_dictionaries({"user": Names, "pw": st.text(min_size=1, max_size=8)}), max_size=4)
+LOGINS = SecretPlaces(
+    (),
+    lambda: {
+        "type": "object",
+        "properties": {
+            "logins": {
+                "type": "array",
+                "items": {"type": "object", "properties": {"user": {"type": "string"}, "pw": {"writeOnly": True}}},
+            }
+        },
+    },
+)
+
+
+@given(Logins, st.data())
+def test_for_every_order_of_masked_items_no_secret_reaches_another_item(
+    logins: list[dict[str, str]], data: st.DataObject
+) -> None:
+    shown = LOGINS.mask({"logins": logins})["logins"]
+    assert isinstance(shown, list)
+    places = data.draw(st.lists(st.sampled_from(range(len(logins))), unique=True) if logins else st.just([]))
+    given_back = [shown[place] for place in places]
+    try:
+        unmasked = cast("list[dict[str, str]]", unmask(given_back, logins, shown))
+    except ValueError:
+        assert len({login["user"] for login in logins}) < len(logins), "two that look alike can't be told apart"
+    else:
+        assert [login["user"] for login in unmasked] == [logins[place]["user"] for place in places]
+        assert all(login in logins for login in unmasked)
+
+
+@given(Logins)
+def test_for_every_value_unmasking_what_is_shown_gives_it_back(logins: list[dict[str, str]]) -> None:
+    shown = LOGINS.mask({"logins": logins})["logins"]
+    assert unmask(shown, logins, shown) == logins
+
+
+Json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(SECRET),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["pw", "logins", "x"]), inner),
+    max_leaves=12,
+)
+MARKED: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "pw": {"type": "string", "writeOnly": True},
+        "logins": {"type": "array", "items": {"$ref": "#"}},
+    },
+    "additionalProperties": {"$ref": "#"},
+}
+
+
+@given(st.dictionaries(st.sampled_from(["pw", "logins", "x"]), Json))
+def test_for_every_value_of_a_schema_that_allows_texts_in_secrets_alone_none_is_shown(value: dict[str, Any]) -> None:
+    places = SecretPlaces((), lambda: MARKED)
+    assert SECRET not in dumps(places.mask(value)).decode()
+
+
+def test_result_error_progress_and_log_that_repeat_a_secret_are_masked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    @tool(effect="idempotent")
+    async def echo(login: Login, ctx: Context[Any] = CONTEXT) -> dict[str, Any]:
+        """Repeat."""
+        ctx.progress(1, 2, f"with {login.pw.get_secret_value()}")
+        return {"said": f"in as {login.pw.get_secret_value()}!", "pw": login.pw}
+
+    @tool(effect="idempotent")
+    async def refuse(login: Login) -> str:
+        """Refuse."""
+        raise ToolError(f"wrong: {login.pw.get_secret_value()}")
+
+    @tool(effect="idempotent")
+    async def break_down(login: Login) -> str:
+        """Break down."""
+        raise RuntimeError(f"broken: {login.pw.get_secret_value()}")
+
+    login = {"user": "ann", "pw": SECRET}
+
+    async def go() -> None:
+        journal = Journal(tmp_path / "journal.db")
+        script = [[call(name, login=login) for name in ("echo", "refuse", "break_down")], "Done."]
+        agent = Agent(ScriptedModel(script), tools=[echo, refuse, break_down], cache=False, journal=journal)
+        run = agent.start("go", run_id="r")
+        told = [event.to_json() async for event in run]
+        result = await run.wait()
+        assert result.calls[0].value == {"said": f"in as {MASK}!", "pw": MASK}
+        assert not look(told)
+        assert not look(result.calls)
+        assert not look(journal.show("r"))
+        journal.close()
+
+    asyncio.run(go())
+    assert "broken" in caplog.text
+    assert not look(caplog.text)
+    assert scan(tmp_path) == []
+
+
+def test_short_secret_is_masked_where_it_stands_alone() -> None:
+    assert mask_echoes({"pin": "42", "text": "42 things"}, {"42"}) == {"pin": MASK, "text": "42 things"}
+
+
+def test_secret_in_a_resource_stands_for_its_family() -> None:
+    @tool(effect="write", secret=("token",), resource=("account:{token}", "user:{login.user}:{login.pw}"))
+    async def use(token: str, login: Login) -> str:
+        """Use."""
+        return "ok"
+
+    arguments = {"token": SECRET, "login": {"user": "ann", "pw": SECRET}}
+    assert use.resources(use.validate(arguments)) == ("account:*", "user:ann:*")
+    assert use.resources(arguments) == ("account:*", "user:ann:*")
+
+
+def test_tool_with_a_secret_streams_no_fragments_and_others_do() -> None:
+    @tool(effect="read")
+    async def find(word: str) -> str:
+        """Find."""
+        return word
+
+    async def go() -> list[str]:
+        script = [[call("log_in", login={"user": "a", "pw": SECRET}), call("find", word="tea")], "Done."]
+        run = Agent(ScriptedModel(script), tools=[log_in, find], cache=False).start("go")
+        told = [event async for event in run]
+        names = {event.call: event.name for event in told if isinstance(event, events.CallNew)}
+        pieces = [event.call for event in told if isinstance(event, events.CallArguments)]
+        return [names[piece] for piece in pieces]
+
+    assert set(asyncio.run(go())) == {"find"}
+
+
+def test_call_of_a_tool_that_is_not_there_is_masked_beside_tools_with_secrets(tmp_path: Path) -> None:
+    async def go() -> None:
+        journal = Journal(tmp_path / "journal.db")
+        agent = Agent(
+            ScriptedModel([[call("log_im", pw=SECRET)], "Done."]), tools=[log_in], cache=False, journal=journal
+        )
+        run = agent.start("go", run_id="r")
+        told = [event.to_json() async for event in run]
+        assert not look((await run.wait()).calls)
+        assert not look(told)
+        assert not look(journal.show("r"))
+        journal.close()
+
+    asyncio.run(go())
+    assert scan(tmp_path) == []
+
+
+def test_run_that_goes_on_in_another_process_has_its_secrets(tmp_path: Path) -> None:
+    got: list[str] = []
+
+    @tool(effect="write", approval=True)
+    async def enter(login: Login) -> str:
+        """Log in."""
+        got.append(login.pw.get_secret_value())
+        return "ok"
+
+    script = [[call("enter", login={"user": "ann", "pw": SECRET})], "Done."]
+
+    async def ask() -> None:
+        with closing(Journal(tmp_path / "journal.db")) as journal:
+            agent = Agent(ScriptedModel(script), tools=[enter], cache=False, journal=journal)
+            assert (await agent.run("go", run_id="r")).status == "waiting"
+            assert not look(journal.show("r"))
+
+    async def answer() -> None:
+        with closing(Journal(tmp_path / "journal.db")) as journal:
+            agent = Agent(ScriptedModel(script[1:]), tools=[enter], cache=False, journal=journal)
+            shown = journal.show("r")
+            assert shown is not None
+            (node,) = shown.approvals
+            changed = Approve({"login": {"user": "bob", "pw": MASK}})
+            assert (await agent.run(run_id="r", decisions={node: changed})).status == "done"
+
+    asyncio.run(ask())
+    asyncio.run(answer())
+    assert got == [SECRET]
+    assert scan(tmp_path) == []
