@@ -17,10 +17,10 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
-from flowkit.agent.carried_outcomes import find_question
 from flowkit.agent.outputs import make_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
+from flowkit.agent.tool_messages import find_question
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.carried_outcomes import unload
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
-from flowkit.agent.tool_messages import make_tips
+from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
 from flowkit.context import Context

@@ -6,9 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
-from flowkit.agent.carried_outcomes import carry
 from flowkit.agent.model_references import wrap_literal
-from flowkit.agent.tool_messages import make_tool_message
+from flowkit.agent.tool_messages import carry, make_tool_message
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError
 from flowkit.executor import Decision, Executor

@@ -22,8 +22,7 @@ from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
-from flowkit.recipes.output import output_of_type
-from flowkit.recipes.plan import RecipePlan
+from flowkit.recipes.plan import RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
 from flowkit.recipes.source import check_source

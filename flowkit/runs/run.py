@@ -112,20 +112,23 @@ class RunsAtWork(Generic[ResultT]):
 
     def find(self, identity: RunIdentity, inputs: object = None) -> Run[ResultT] | None:
         """The run of this identity, if it goes on; raises `RunError` for one that began with other inputs."""
-        found = self._runs.get(identity)
-        if found is None:
+        run, began_with = self._runs.get(identity, (None, None))
+        if run is None or run.is_done:  # its end may still have to be told
             return None
-        run, began_with = found
         if inputs != began_with:
             raise RunError(f"run {identity.run_id!r} began with other inputs")
         return run
 
     def start(self, work: Work[ResultT], identity: RunIdentity, inputs: object = None) -> Run[ResultT]:
         """Start a run; others find it until it has ended, where it is known to be the same user's."""
-        run = Run(work, on_end=lambda: self._runs.pop(identity, None))
+        run = Run(work, on_end=lambda: self._forget(identity, run))
         if identity.can_be_joined:
             self._runs[identity] = run, inputs
         return run
+
+    def _forget(self, identity: RunIdentity, run: Run[ResultT]) -> None:
+        if self._runs.get(identity, (None, None))[0] is run:
+            del self._runs[identity]
 
 
 def make_run_id() -> str:
