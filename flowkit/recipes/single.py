@@ -5,8 +5,7 @@ from typing import Any
 
 from flowkit.graph import Body
 from flowkit.recipes.decorator import Recipe
-from flowkit.recipes.output import RecipeOutput
-from flowkit.recipes.plan import RecipePlan
+from flowkit.recipes.plan import RecipeOutput, RecipePlan
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Tool, tool
 
