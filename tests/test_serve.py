@@ -236,6 +236,20 @@ def test_cancel_ends_every_call_and_a_run_that_waits_too(tmp_path: Path) -> None
     walk(tmp_path, [[call("wait_at_gate")], [call("pay", won=1)]], check)
 
 
+def test_fork_is_a_new_run_that_begins_where_the_first_one_was(tmp_path: Path) -> None:
+    async def check(ann: Client, bob: Client, web: WebApp) -> None:
+        await start(ann)
+        fork = {"at": "turn/2", "message": "And now?", "results": {"turn/1/call/0": "COFFEE"}, "run": OTHER}
+        answer = await ann.ask("POST", f"/api/runs/{RUN}/fork", fork)
+        assert (answer.status, answer.headers["flowkit-run"]) == (201, OTHER)
+        assert answer.events[-1]["output"] == "Coffee."
+        assert [event["type"] for event in answer.events if str(event["type"]).startswith("call.")] == []
+        assert (await ann.ask("POST", f"/api/runs/{RUN}/fork", {"at": "turn/7"})).status == 422
+        assert (await bob.ask("POST", f"/api/runs/{RUN}/fork", {"at": "turn/1"})).status == 404
+
+    walk(tmp_path, [[call("look_up", word="tea")], "Tea.", "Coffee."], check)
+
+
 def test_recipe_is_run_with_its_inputs_and_listed_with_them(tmp_path: Path) -> None:
     async def check(ann: Client, bob: Client, web: WebApp) -> None:
         assert (await start(ann, app="shout", inputs={"word": 5})).status == 422

@@ -22,6 +22,7 @@ from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Message, text_of
+from flowkit.models.pricing import load_prices
 from flowkit.runs.limits import METER, Meter
 from flowkit.runs.nested import AROUND
 from flowkit.runs.results import Pending, RunResult
@@ -74,6 +75,8 @@ class AgentWork(Generic[OutputT]):
     async def begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
         plan, given = self._plan, self._given
+        if plan.limits.cost_usd is not None:
+            await load_prices(plan.model)
         self.meter.check_priced(plan.model)
         if self._around is not None:
             given = await self._open_record_inside(self._around)
@@ -193,7 +196,7 @@ class AgentWork(Generic[OutputT]):
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
-            must_exist=given.message is None and not unanswered(given.history),
+            must_exist=given.message is None and not unanswered(given.history) and not given.is_fork,
             ignores_inputs=True,
         )
         began = replace(Given.from_json(held.inputs), decisions=self._decisions)
@@ -206,5 +209,5 @@ class AgentWork(Generic[OutputT]):
             # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
             began = replace(began, history=Given.read_messages(await held.conversation()))
         # A run that goes on is the one that it was, whatever its starter knew of it.
-        self._context = replace(context, session=session, message=text_of(began.message))
+        self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began

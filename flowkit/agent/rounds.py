@@ -30,6 +30,7 @@ from flowkit.executor import Executor
 from flowkit.history import NOT_RUN, SHORT_CHARS, call_ids, count_turns, mend, rename_calls, shorten_results, unanswered
 from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, make_writable
 from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
@@ -119,8 +120,10 @@ class Rounds(Generic[OutputT]):
         if past:
             self._meter.usage, self._meter.cost_usd = past[-1].spent, past[-1].cost_usd
         if not self._is_new:
-            self._restore({call.id for call in unanswered(self.messages)})
-            await self._answer_calls()
+            # A fork has a history with every result and no new message: its model is asked next.
+            if waiting := unanswered(self.messages):
+                self._restore({call.id for call in waiting})
+                await self._answer_calls()
         elif not past:
             self.prefetching.start(self._context)
         for turn in past:
@@ -180,6 +183,7 @@ class Rounds(Generic[OutputT]):
         while True:
             attempt, finished = await self._attempt(turn, number)
             error = finished.error
+            await load_prices(self._plan.model)
             cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None)
             self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
             if error is None:
