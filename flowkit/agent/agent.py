@@ -201,6 +201,13 @@ class Agent(Generic[OutputT]):
         return self._overrides.get().get("model", self._options.get("model") or self._plan.model)
 
     @property
+    def description(self) -> str:
+        """What it is for: the first line of its instructions."""
+        instructions = self._plan.instructions
+        said = instructions.strip() if isinstance(instructions, str) else ""
+        return said.partition("\n")[0] or f"Give {self.name} a task, and get its answer."
+
+    @property
     def tools(self) -> Toolset:
         """The tools that runs started here would have."""
         replaced = cast(Mapping[str, ToolLike], self._overrides.get().get("tools", {}))
@@ -313,13 +320,11 @@ class Agent(Generic[OutputT]):
         Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
         in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
         """
-        instructions = self._plan.instructions
-        said = instructions.strip() if isinstance(instructions, str) else ""
         return make_agent_tool(
             self.start_inside,
             self._plan.tools,
             name=name or self.name,
-            description=description or said.partition("\n")[0] or f"Give {self.name} a task, and get its answer.",
+            description=description or self.description,
         )
 
     @contextmanager
