@@ -273,7 +273,7 @@ async function follow({ server, run, start, after = -1, signal, onEvent, onCut }
     } catch (error) {
       let status = error instanceof ServerError ? error.status : 0;
       if (signal.aborted || status >= 400 && status < 500 && status !== 429 || tries >= TRIES) throw error;
-      onCut?.(++tries), await pause(Math.random() * Math.min(8e3, 250 * 2 ** (tries - 1)), signal);
+      tries++, onCut?.(tries), await pause(Math.random() * Math.min(8e3, 250 * 2 ** (tries - 1)), signal);
     }
 }
 function pause(ms, signal) {

@@ -90,7 +90,8 @@ export async function follow({ server, run, start, after = -1, signal, onEvent, 
     } catch (error) {
       const status = error instanceof ServerError ? error.status : 0
       if (signal.aborted || (status >= 400 && status < 500 && status !== 429) || tries >= TRIES) throw error
-      onCut?.(++tries)
+      tries++
+      onCut?.(tries)
       await pause(Math.random() * Math.min(8000, 250 * 2 ** (tries - 1)), signal)
     }
   }
