@@ -196,7 +196,7 @@ class AgentWork(Generic[OutputT]):
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
-            must_exist=given.message is None and not unanswered(given.history),
+            must_exist=given.message is None and not unanswered(given.history) and not given.is_fork,
             ignores_inputs=True,
         )
         began = replace(Given.from_json(held.inputs), decisions=self._decisions)
@@ -209,5 +209,5 @@ class AgentWork(Generic[OutputT]):
             # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
             began = replace(began, history=Given.read_messages(await held.conversation()))
         # A run that goes on is the one that it was, whatever its starter knew of it.
-        self._context = replace(context, session=session, message=text_of(began.message))
+        self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began

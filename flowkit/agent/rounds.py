@@ -120,8 +120,10 @@ class Rounds(Generic[OutputT]):
         if past:
             self._meter.usage, self._meter.cost_usd = past[-1].spent, past[-1].cost_usd
         if not self._is_new:
-            self._restore({call.id for call in unanswered(self.messages)})
-            await self._answer_calls()
+            # A fork has a history with every result and no new message: its model is asked next.
+            if waiting := unanswered(self.messages):
+                self._restore({call.id for call in waiting})
+                await self._answer_calls()
         elif not past:
             self.prefetching.start(self._context)
         for turn in past:
