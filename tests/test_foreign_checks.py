@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AliasChoices, AliasPath, BaseModel, Field
 
-from flowkit import Tool, tool
+from flowkit import Agent, ScriptedModel, Tool, tool
 from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError, ToolResultError
 from flowkit.tools.long_results import LongResults, measure
@@ -262,3 +262,14 @@ def test_annotated_description_stays() -> None:
         return when
 
     assert "As HH:MM." in str(look.parameters)
+
+
+def test_model_reads_the_name_that_was_written_where_it_cannot_travel() -> None:
+    @tool(effect="read", name="주문_조회")
+    def look(number: str) -> str:
+        """배송 상태를 알려 준다."""
+        return number
+
+    model = ScriptedModel(["네"])
+    Agent(model, tools=[look]).run_sync("안녕")
+    assert model.requests[0].tools[0].description.startswith("주문_조회: ")
