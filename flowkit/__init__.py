@@ -35,6 +35,7 @@ _HOME = {
     "Limits": "runs.limits",
     "MCPTools": "mcp",
     "Message": "messages",
+    "mcp_app": "mcp",
     "Model": "models.base",
     "ModelError": "errors",
     "ModelRequest": "models.base",

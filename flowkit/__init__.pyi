@@ -22,6 +22,7 @@ from flowkit.executor import run_graph as run_graph
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
 from flowkit.mcp import MCPTools as MCPTools
+from flowkit.mcp import mcp_app as mcp_app
 from flowkit.messages import File as File
 from flowkit.messages import Image as Image
 from flowkit.messages import Message as Message

@@ -310,17 +310,27 @@ class TurnFinished(Event):
     type: ClassVar[str] = "turn.finished"
 
 
+NOTICES: dict[str, str] = {
+    "failed": "Something went wrong on our side. Please try again later.",
+    "limit": "This took more than it may. Please try again with a smaller request.",
+    "in_doubt": "We can't tell yet whether this was done. Please don't repeat it; somebody will look.",
+}
+"""What a customer may read of a run that ended so: nothing of the cause."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
     """Always the last event; every call that was opened is closed before it.
 
     `tips` tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+    `error` is the cause, for who runs the service; `notice` is a neutral sentence, which a customer may read.
     """
 
     status: RunStatus
     output: JSON = None
     error: str | None = None
     tips: tuple[str, ...] = ()
+    notice: str | None = None
     type: ClassVar[str] = "run.finished"
     long: ClassVar[str | None] = "output"
 

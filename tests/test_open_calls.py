@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from flowkit.agent import Agent, AgentResult
-from flowkit.agent.carried_outcomes import carry
+from flowkit.agent.tool_messages import carry
 from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Deny, Outcome
 from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, UserMessage

@@ -1,14 +1,18 @@
 """What a request cost."""
 
 import sys
+import threading
 from dataclasses import dataclass
 
 import pytest
 
+from flowkit import Agent
 from flowkit.messages import Usage
+from flowkit.models import pricing
 from flowkit.models.pricing import Price, find_unpriced, get_cost
 from flowkit.models.routing import FallbackModel, Router
 from flowkit.models.scripted import ScriptedModel
+from flowkit.testing import run_virtual
 
 USAGE = Usage(1_000_000, 100_000, cached_tokens=400_000, thinking_tokens=60_000)
 
@@ -74,3 +78,19 @@ def test_without_the_table_only_own_prices_are_known(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     assert get_cost(ScriptedModel([], name="gpt-4o-mini-2024-07-18"), USAGE) is None
     assert find_unpriced(ScriptedModel([], price=Price(input=1, output=1))) is None
+
+
+def test_prices_are_loaded_beside_the_loop() -> None:
+    """The table takes half a second: in a thread, so that other runs go on meanwhile."""
+    threads: list[int] = []
+    original = pricing._is_in_table  # pyright: ignore[reportPrivateUsage]
+
+    def look(name: str, base_url: str | None) -> bool:
+        threads.append(threading.get_ident())
+        return original(name, base_url)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pricing, "_is_in_table", look)
+        model = ScriptedModel(["Hi"], name="a model that nobody asked for yet")
+        run_virtual(Agent(model, cache=False).run("hi"))
+    assert threads[0] != threading.get_ident()

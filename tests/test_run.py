@@ -418,3 +418,30 @@ def test_a_run_that_its_journal_refuses_has_a_result_and_both_ends_of_its_log(st
         return result.status, type(result.error).__name__, [event.type async for event in refused]
 
     assert run_virtual(go()) == ("failed", "RunBusy", ["run.started", "run.finished"])
+
+
+@KINDS
+def test_a_run_that_has_just_ended_is_not_joined(start: Start) -> None:
+    async def go() -> list[bool]:
+        agent = Agent(ScriptedModel(["One.", "Two."]), cache=False)
+        quick = look_twice.options(cache=False)
+
+        def begin() -> AnyRun:
+            if start is start_agent:
+                return agent.start("go", user="Ann", run_id="r")
+            return quick.start({"name": "tea"}, user="Ann", run_id="r")
+
+        first = begin()
+        joins: list[bool] = []
+
+        async def begin_again() -> None:
+            await first.wait()
+            second = begin()
+            third = begin()
+            joins.extend([second is first, third is second])
+            await second.wait()
+
+        await asyncio.gather(*(begin_again() for _ in range(2)))
+        return joins
+
+    assert run_virtual(go()) == [False, True, False, True]

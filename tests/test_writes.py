@@ -1,6 +1,7 @@
 """Writes: at most once, never before the turn that asks for them has ended well, and never beside themselves."""
 
 import asyncio
+import gc
 import inspect
 import threading
 from collections import Counter
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import fast_folder, opened_journal, pretend_another_machine
 
-from flowkit import Agent, Context, InDoubt, ModelError, ScriptedModel, ToolError, recipe, step, tool
+from flowkit import Agent, Approve, Context, InDoubt, ModelError, ScriptedModel, ToolError, recipe, step, tool
 from flowkit import events as told
 from flowkit.clock import ManualClock
 from flowkit.context import CONTEXT
@@ -472,3 +473,112 @@ def test_a_call_that_waits_for_a_person_says_so_in_a_field() -> None:
     assert isinstance(began, told.RunStarted)
     assert began.message == "Refund."
     assert began.at_wall is not None
+
+
+# One decision, sent twice
+
+
+def test_one_decision_that_is_sent_twice_acts_once_also_without_a_journal() -> None:
+    paid: list[int] = []
+
+    @tool(effect="write", approval=True)
+    async def pay(n: int) -> str:
+        """Pay."""
+        paid.append(n)
+        await asyncio.sleep(0.01)
+        return "paid"
+
+    def make() -> Agent[str]:
+        return Agent(ScriptedModel(lambda request: "Done." if request.turn > 1 else [call("pay", n=1)]), tools=[pay])
+
+    waiting = make().run_sync("Pay.")
+    approve = {pending.id: Approve() for pending in waiting.pending}
+    # As a browser sends it back, and by whatever agent of this process takes it.
+    history = [message.to_json() for message in waiting.messages]
+    first = make().run_sync(history=history, decisions=approve)
+    again = make().run_sync(history=history, decisions=approve)
+    assert (first.text, again.text) == ("Done.", "Done.")
+    assert paid == [1]
+
+    async def at_once() -> None:
+        asked = await make().run("Pay.")
+        decided = {pending.id: Approve() for pending in asked.pending}
+        ended = await asyncio.gather(
+            *(make().run(history=asked.messages, decisions=decided) for _ in range(5)),
+        )
+        assert [result.text for result in ended] == ["Done."] * 5
+
+    asyncio.run(at_once())
+    assert paid == [1, 1], "another question is another payment"
+
+
+def test_one_decision_on_a_recipe_that_is_sent_twice_acts_once() -> None:
+    paid: list[int] = []
+
+    @tool(effect="write", approval=True)
+    def pay(n: int) -> str:
+        """Pay."""
+        paid.append(n)
+        return "paid"
+
+    @recipe
+    def settle(n: int) -> str:
+        return step(pay, n)
+
+    for _ in range(2):
+        waiting = settle.run_sync(1)
+        approve = {pending.id: Approve() for pending in waiting.pending}
+        for _ in range(3):
+            assert settle.options(resume=waiting, decisions=approve).run_sync(1).output == "paid"
+    assert paid == [1, 1]
+
+
+def test_a_decision_that_could_not_be_carried_out_may_be_made_again() -> None:
+    paid: list[int] = []
+
+    @tool(effect="write", approval=True)
+    async def pay(n: int) -> str:
+        """Pay."""
+        paid.append(n)
+        return "paid"
+
+    agent = Agent(ScriptedModel(lambda request: "Done." if request.turn > 1 else [call("pay", n=1)]), tools=[pay])
+    waiting = agent.run_sync("Pay.")
+    wrong = agent.run_sync(history=waiting.messages, decisions={waiting.pending[0].id: Approve({"n": "much"})})
+    assert wrong.status == "waiting"
+    right = agent.run_sync(history=waiting.messages, decisions={waiting.pending[0].id: Approve({"n": 2})})
+    assert right.text == "Done."
+    assert paid == [2]
+
+
+# Who learns of a failure
+
+
+def test_a_failed_run_that_nobody_asks_for_its_result_is_logged_once_and_tells_a_customer_nothing_of_the_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def serve() -> list[told.Event]:
+        agent = Agent(ScriptedModel([[ModelError("the key sk-123 is wrong", status=401)]]), attempts=1)
+        run = agent.start("Hello.")
+        seen = [event async for event in run]
+        del run
+        await asyncio.sleep(0)
+        return seen
+
+    *_, ended = asyncio.run(serve())
+    gc.collect()
+    assert isinstance(ended, told.RunFinished)
+    assert ended.error is not None
+    assert "the key sk-123 is wrong" in ended.error
+    assert ended.notice == "Something went wrong on our side. Please try again later."
+    assert [record.message for record in caplog.records if record.name == "flowkit.runs"] == [
+        f"run {ended.run} failed: {ended.error}"
+    ]
+
+
+def test_a_failed_run_whose_result_somebody_takes_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    agent = Agent(ScriptedModel([[ModelError("no", status=401)]]), attempts=1)
+    with pytest.raises(ModelError):
+        agent.run_sync("Hello.")
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "flowkit.runs"]

@@ -17,9 +17,11 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
+from flowkit.agent.forking import read_fork
 from flowkit.agent.outputs import make_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
+from flowkit.agent.tool_messages import find_question
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
@@ -30,6 +32,7 @@ from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
+from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
 from flowkit.runs.nested import AROUND
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
@@ -49,11 +52,22 @@ class AgentRunOptions(RunOptions, total=False):
     With a journal a `session` is also a conversation, which each run goes on with and adds to. `history` is what was
     said before, as messages of flowkit or of Chat Completions; its last message is the new one where that is the
     user's and none is given besides. System messages in it are left out, since the agent has its own instructions.
-    `model` is asked in place of the agent's own.
+    `model` is asked in place of the agent's own. `fork` names a run in the journal that this one begins with: the
+    messages and results before the turn `at`, as in `turn/2`, are taken over and nothing of them runs again. `results`
+    replaces results of calls by the calls' names.
     """
 
     history: Iterable[Message | Mapping[str, JSON] | BaseModel]
     model: Model | None
+    fork: str | None
+    at: str | None
+    results: Mapping[str, JSON]
+
+
+def _find_asked(messages: Sequence[Message]) -> str:
+    """What the user said last."""
+    said = next((message for message in reversed(messages) if isinstance(message, UserMessage)), None)
+    return "" if said is None else text_of(said.content)
 
 
 def _say_tools(value: object) -> str:
@@ -187,6 +201,13 @@ class Agent(Generic[OutputT]):
         return self._overrides.get().get("model", self._options.get("model") or self._plan.model)
 
     @property
+    def description(self) -> str:
+        """What it is for: the first line of its instructions."""
+        instructions = self._plan.instructions
+        said = instructions.strip() if isinstance(instructions, str) else ""
+        return said.partition("\n")[0] or f"Give {self.name} a task, and get its answer."
+
+    @property
     def tools(self) -> Toolset:
         """The tools that runs started here would have."""
         replaced = cast(Mapping[str, ToolLike], self._overrides.get().get("tools", {}))
@@ -211,7 +232,9 @@ class Agent(Generic[OutputT]):
         chosen = cast(AgentRunOptions, {**self._options, **options})
         run_id, user, session = chosen.get("run_id"), chosen.get("user"), chosen.get("session")
         decisions = chosen.get("decisions", {})
-        messages = read_history(chosen.get("history", ()))
+        plan = self._make_plan(chosen)
+        messages = self._read_fork(plan, chosen) or read_history(chosen.get("history", ()))
+        is_fork = chosen.get("fork") is not None
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
             message, messages = last.content, messages[:-1]
@@ -220,8 +243,7 @@ class Agent(Generic[OutputT]):
         if at_work is not None:
             at_work.add_decisions(decisions)
             return at_work
-        plan = self._make_plan(chosen)
-        if message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
+        if not is_fork and message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
             raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
         if message is not None and decisions and unanswered(messages):
             raise ConfigurationError(
@@ -231,10 +253,30 @@ class Agent(Generic[OutputT]):
             chosen.get("data"),
             user=user,
             session=session,
-            message=text_of(said),
+            message=text_of(said) or _find_asked(messages if is_fork else ()),
             run_id=run_id or make_run_id(),
         )
-        return self._launch(plan, context, Given(said, messages, decisions))
+        question = find_question(messages) if decisions and plan.journal is None else None
+        key = None if question is None else (user, session, question)
+        before = None if key is None else DECIDED.find(key, decisions)
+        if before is not None:
+            return before
+        run = self._launch(plan, context, Given(said, messages, decisions, is_fork=is_fork))
+        if key is not None:
+            DECIDED.keep(key, decisions, run)
+        return run
+
+    @staticmethod
+    def _read_fork(plan: AgentPlan[OutputT], options: AgentRunOptions) -> tuple[Message, ...]:
+        """The messages that a fork takes over; none for a run that isn't one."""
+        forked, at = options.get("fork"), options.get("at")
+        if forked is None:
+            if at is not None or "results" in options:
+                raise ConfigurationError("at= and results= are of a fork: give fork=, the run that it begins with")
+            return ()
+        if plan.journal is None or at is None or "history" in options:
+            raise ConfigurationError("a fork needs the journal of its run, and at=, as in 'turn/2'; it has its history")
+        return read_fork(plan.journal, forked, at, user=options.get("user"), results=options.get("results"))
 
     def start_inside(self, message: Said, around: Context[Any]) -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.
@@ -278,13 +320,11 @@ class Agent(Generic[OutputT]):
         Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
         in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
         """
-        instructions = self._plan.instructions
-        said = instructions.strip() if isinstance(instructions, str) else ""
         return make_agent_tool(
             self.start_inside,
             self._plan.tools,
             name=name or self.name,
-            description=description or said.partition("\n")[0] or f"Give {self.name} a task, and get its answer.",
+            description=description or self.description,
         )
 
     @contextmanager

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.carried_outcomes import unload
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
-from flowkit.agent.tool_messages import make_tips
+from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
 from flowkit.context import Context
@@ -23,6 +22,7 @@ from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Message, text_of
+from flowkit.models.pricing import load_prices
 from flowkit.runs.limits import METER, Meter
 from flowkit.runs.nested import AROUND
 from flowkit.runs.results import Pending, RunResult
@@ -75,6 +75,8 @@ class AgentWork(Generic[OutputT]):
     async def begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
         plan, given = self._plan, self._given
+        if plan.limits.cost_usd is not None:
+            await load_prices(plan.model)
         self.meter.check_priced(plan.model)
         if self._around is not None:
             given = await self._open_record_inside(self._around)
@@ -138,7 +140,8 @@ class AgentWork(Generic[OutputT]):
         """Write the last results and the end down, and return what there is."""
         rounds, meter = self._rounds, self.meter
         if rounds is None:
-            self.log.emit(events.RunFinished, status, None, None if error is None else str(error))
+            said = None if error is None else str(error)
+            self.log.emit(events.RunFinished, status, None, said, notice=events.NOTICES.get(status))
             try:
                 await self._record.close()
             except StoreError as lost:
@@ -153,7 +156,7 @@ class AgentWork(Generic[OutputT]):
         output = None if rounds.output is None else self._plan.output.dump(rounds.output)
         said = None if error is None else str(error)
         tips = tuple(make_tips(rounds.tools.now, outcomes, rounds.ready_s))
-        self.log.emit(events.RunFinished, status, output, said, tips)
+        self.log.emit(events.RunFinished, status, output, said, tips, events.NOTICES.get(status))
         try:
             await self._record.write_spent(meter.usage, meter.cost_usd)
             await self._record.finish(status, output, said, rounds.added)
@@ -193,7 +196,7 @@ class AgentWork(Generic[OutputT]):
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
-            must_exist=given.message is None and not unanswered(given.history),
+            must_exist=given.message is None and not unanswered(given.history) and not given.is_fork,
             ignores_inputs=True,
         )
         began = replace(Given.from_json(held.inputs), decisions=self._decisions)
@@ -206,5 +209,5 @@ class AgentWork(Generic[OutputT]):
             # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
             began = replace(began, history=Given.read_messages(await held.conversation()))
         # A run that goes on is the one that it was, whatever its starter knew of it.
-        self._context = replace(context, session=session, message=text_of(began.message))
+        self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began

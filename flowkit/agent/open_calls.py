@@ -1,13 +1,13 @@
 """The calls of one turn, from when a model has asked for them until their results are messages."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
-from flowkit.agent.carried_outcomes import carry
 from flowkit.agent.model_references import wrap_literal
-from flowkit.agent.tool_messages import make_tool_message
+from flowkit.agent.tool_messages import carry, make_tool_message
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError
 from flowkit.executor import Decision, Executor
@@ -125,8 +125,9 @@ class OpenCalls:
             for node, outcome in self._graph.outcomes.items()
             if outcome.state in ("finished", "failed") and self._is_below(node)
         }
+        question = secrets.token_hex(8)
         return [
-            carry(_with_arguments(message, resolved), ended)
+            carry(_with_arguments(message, resolved), ended, question)
             if isinstance(message, AssistantMessage) and any(call.id in resolved for call in message.calls)
             else message
             for message in messages

@@ -56,6 +56,8 @@ class Given:
     message: str | tuple[Content, ...] | None = None
     history: tuple[Message, ...] = ()
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+    is_fork: bool = False
+    """Whether the model is asked at once, where there is no message."""
 
     def to_json(self) -> JSON:
         """The form in the journal; decisions are its own."""

@@ -11,28 +11,30 @@ import re
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import replace
+from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
-from flowkit.agent.answer_message import explain_stop
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
-from flowkit.agent.requests import make_request
 from flowkit.agent.run_record import PastTurn, RunRecord
+from flowkit.agent.tool_messages import explain_stop
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
 from flowkit.errors import ModelError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
-from flowkit.history import SHORT_CHARS, call_ids, count_turns, mend, shorten_results, unanswered
-from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from flowkit.history import NOT_RUN, SHORT_CHARS, call_ids, count_turns, mend, rename_calls, shorten_results, unanswered
+from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, make_writable
 from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
+from flowkit.tools.toolsets import Toolset
 
 OutputT = TypeVar("OutputT")
 
@@ -118,8 +120,10 @@ class Rounds(Generic[OutputT]):
         if past:
             self._meter.usage, self._meter.cost_usd = past[-1].spent, past[-1].cost_usd
         if not self._is_new:
-            self._restore({call.id for call in unanswered(self.messages)})
-            await self._answer_calls()
+            # A fork has a history with every result and no new message: its model is asked next.
+            if waiting := unanswered(self.messages):
+                self._restore({call.id for call in waiting})
+                await self._answer_calls()
         elif not past:
             self.prefetching.start(self._context)
         for turn in past:
@@ -179,6 +183,7 @@ class Rounds(Generic[OutputT]):
         while True:
             attempt, finished = await self._attempt(turn, number)
             error = finished.error
+            await load_prices(self._plan.model)
             cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None)
             self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
             if error is None:
@@ -330,3 +335,41 @@ def _say_more(error: ModelError, words: str) -> ModelError:
 
 def _is_long(message: Message) -> bool:
     return isinstance(message, ToolMessage) and len(message.text) > SHORT_CHARS
+
+
+async def make_request(
+    plan: AgentPlan[Any],
+    context: Context[Any],
+    messages: Sequence[Message],
+    tools: Toolset,
+    *,
+    turn: int,
+    attempt: int,
+    tool_choice: ToolChoice,
+    max_tokens: int | None,
+) -> ModelRequest:
+    """The request for one attempt at a turn; what the user's own functions raise goes through."""
+    said = tuple(messages)
+    if plan.before_request is not None:
+        changed = plan.before_request(said, context)
+        had_result = {message.call_id for message in said if isinstance(message, ToolMessage)}
+        said = mend(
+            tuple(await changed if isawaitable(changed) else changed),
+            missing=NOT_RUN,
+            keeps_instructions=True,
+            left_out=had_result,
+        )
+    made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
+    instructions = made if isinstance(made, str) else await made
+    wire_names = {name: alias for alias, name in tools.aliases.items()}
+    sent = ((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names)
+    return ModelRequest(
+        messages=tuple(map(make_writable, sent)),
+        tools=tools.specs(references=plan.references),
+        tool_choice=tool_choice,
+        output_schema=plan.output.schema,
+        max_tokens=max_tokens,
+        attempt=attempt,
+        turn=turn,
+        data=context.data,
+    )

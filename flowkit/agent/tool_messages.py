@@ -1,15 +1,30 @@
-"""What outcomes become for those who read them: the model's tool messages, the user's tips."""
+"""Calls as messages: what a model asked for, what came of it, and what travels beside it.
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+A model's answer becomes the message that goes into the history; outcomes become the tool messages that it reads, and
+the tips that its user reads. What has ended below calls that wait for a person is carried by the message that asked
+for them: such a call may need others, a write among them, which mustn't run again when it is decided. A run that is
+resumed from the history alone has nothing but messages, and there is none for a call that the model didn't make. So
+their ends travel as data of the assistant's message, from a source that no model has: nothing of it is ever sent.
+"""
 
-from flowkit.codec import dumps
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from flowkit.assemble import CallSealed, Turn
+from flowkit.codec import JSON, dumps, loads
 from flowkit.executor import Approve, Outcome
-from flowkit.messages import RequestedCall, ToolMessage
+from flowkit.executor.outcomes import State
+from flowkit.messages import AssistantMessage, Message, ProviderData, RequestedCall, ToolMessage
+from flowkit.references import ToolCall
 from flowkit.tools import Tool
 from flowkit.tools.long_results import DEFAULT_MAX_CHARS, READ_TOOL, LongResults
 from flowkit.tools.toolsets import Toolset
 
+_SOURCE = "flowkit"
+_KIND = "ended"
+_ASKED = "asked"
+"""Whom carried data is from, and what it is."""
 SHORTEST_TIP_S = 0.05
 """A late start that cost less than this isn't worth telling."""
 
@@ -51,3 +66,124 @@ def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[
                 f"{name}: its effect isn't declared, so it was treated as a write; "
                 f"as a read it would have started {late_s:.1f} s sooner"
             )
+
+
+def make_message(turn: Turn, calls: Iterable[tuple[str, CallSealed]], source: str) -> AssistantMessage:
+    """The message of a turn, with these calls under their tools' own names; `source` marks what goes back there only."""
+    return AssistantMessage(
+        text=turn.text,
+        calls=tuple(_make_call(name, sealed, source) for name, sealed in calls),
+        thinking=turn.thinking,
+        refusal=turn.refusal,
+        provider=tuple(_list_provider_data(turn, source)),
+    )
+
+
+def explain_stop(message: AssistantMessage) -> str:
+    """What the server said of why it stopped, behind a colon; nothing where it said nothing."""
+    for item in message.provider:
+        if item.kind == "stop_details" and isinstance(item.data, dict):
+            said = item.data.get("explanation") or item.data.get("category")
+            return f": {said}" if isinstance(said, str) else ""
+    return ""
+
+
+def seal_again(call: RequestedCall, index: int) -> CallSealed:
+    """The call as it was sealed when its message was made."""
+    try:
+        arguments = loads(call.arguments or "{}")
+    except ValueError:
+        arguments = None
+    return CallSealed(index, call.id, call.name, arguments if isinstance(arguments, dict) else None, call.arguments)
+
+
+def _make_call(name: str, sealed: CallSealed, source: str) -> RequestedCall:
+    provider = sealed.provider
+    return RequestedCall(
+        id=sealed.id,
+        name=name,
+        arguments=_write_arguments(sealed),
+        provider=None if provider is None else ProviderData(source, provider.kind, provider.data),
+    )
+
+
+def _write_arguments(sealed: CallSealed) -> str:
+    """The text that the model wrote where it is the arguments, byte for byte; else the arguments as they were read.
+
+    Broken ones go back as an empty object, and the call's result tells why.
+    """
+    if sealed.arguments is None:
+        return "{}"
+    try:
+        is_exact = loads(sealed.raw) == sealed.arguments
+    except ValueError:
+        is_exact = False
+    return sealed.raw if is_exact else dumps(sealed.arguments).decode()
+
+
+def _list_provider_data(turn: Turn, source: str) -> Iterator[ProviderData]:
+    """What has to go back; servers want the thinking before calls under the name it came with, and only there."""
+    if turn.calls and turn.thinking and turn.thinking_field:
+        yield ProviderData(source, turn.thinking_field, turn.thinking)
+    for item in turn.provider:
+        yield ProviderData(source, item.kind, item.data)
+
+
+def carry(message: AssistantMessage, ended: Mapping[str, Outcome], question: str = "") -> AssistantMessage:
+    """The message with these outcomes, by the ids that the calls will have in the run that goes on.
+
+    `question` is another one for each time that a run waits: by it a decision that is sent twice is known.
+    """
+    carried = [ProviderData(_SOURCE, _ASKED, question)] if question else []
+    if ended:
+        data: dict[str, JSON] = {node: _to_json(outcome) for node, outcome in ended.items()}
+        carried.append(ProviderData(_SOURCE, _KIND, data))
+    return replace(message, provider=(*message.provider, *carried))
+
+
+def find_question(messages: Sequence[Message]) -> str | None:
+    """The question that the last calls of this conversation wait with, where a run has left one."""
+    for message in reversed(messages):
+        if isinstance(message, AssistantMessage):
+            found = [item.data for item in message.provider if (item.source, item.kind) == (_SOURCE, _ASKED)]
+            return str(found[-1]) if found else None
+    return None
+
+
+def unload(messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, Outcome]]:
+    """The messages without what they carry, and the outcomes that they carried."""
+    ended: dict[str, Outcome] = {}
+    unloaded: list[Message] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            carried = [item for item in message.provider if item.source == _SOURCE]
+            for item in carried:
+                if item.kind == _KIND:
+                    ended |= _read(cast(Mapping[str, Mapping[str, JSON]], item.data))
+            if carried:
+                message = replace(message, provider=tuple(item for item in message.provider if item not in carried))
+        unloaded.append(message)
+    return tuple(unloaded), ended
+
+
+def _to_json(outcome: Outcome) -> JSON:
+    return {
+        "name": outcome.call.name,
+        "state": outcome.state,
+        "value": outcome.value,
+        "error": outcome.error,
+        "attempt": outcome.attempt,
+    }
+
+
+def _read(data: Mapping[str, Mapping[str, JSON]]) -> dict[str, Outcome]:
+    return {
+        node: Outcome(
+            ToolCall(node, str(fields["name"])),
+            cast(State, fields["state"]),
+            fields["value"],
+            cast(str | None, fields["error"]),
+            attempt=cast(int, fields["attempt"]),
+        )
+        for node, fields in data.items()
+    }

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from flowkit import events
-from flowkit.agent.answer_message import make_message, seal_again
 from flowkit.agent.model_references import link, unwrap_literal
 from flowkit.agent.plan import AgentPlan
+from flowkit.agent.tool_messages import make_message, seal_again
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, ToolArgumentsError

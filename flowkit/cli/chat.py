@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowkit.agent import Agent
+from flowkit.agent import Agent, AgentRunOptions
 from flowkit.apps import App, load_app
 from flowkit.cli.conversation import Conversation
 from flowkit.cli.exit_codes import FAILED
@@ -72,19 +72,22 @@ def resume_chat(
     data: list[str] | None,
     trace: Path | None,
     journal: Path | None,
+    fork: AgentRunOptions | None = None,
+    text: str | None = None,
 ) -> None:
-    """Go on with a run of this agent."""
+    """Go on with a run of this agent, or `fork` it, with a new message `text` or without."""
     with (
         open_trace(trace) as file,
         open_journal(journal) as kept,
         choose_model([agent.model], model, base_url) as chosen,
         asyncio.Runner() as runner,
     ):
-        session = found.summary.session
+        session = found.summary.session if fork is None else None
         conversation = Conversation(app, agent, model=chosen, journal=kept, session=session, trace=file)
         try:
             runner.run(conversation.open(read_pairs(data, "--data"), found.summary.user))
-            status = runner.run(conversation.go_on(found.summary.run_id))
+            going = conversation.go_on(found.summary.run_id) if fork is None else conversation.fork(fork, text)
+            status = runner.run(going)
         finally:
             runner.run(conversation.close())
     if status != "done":

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, new, recipes, runs, serve, tools, traces
+from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, serve, tools, traces
 
 app = typer.Typer(
     name="flowkit",
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("chat")(chat.chat)
 app.command("run")(recipes.run)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.command("tools")(tools.list_tools)
 app.command("graph")(graphs.draw)
 app.command("explain")(graphs.explain)

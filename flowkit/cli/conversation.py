@@ -85,6 +85,10 @@ class Conversation:
         """Go on with a run in the journal, and show it."""
         return await self._finish(await self._run(None, {"run_id": run_id}))
 
+    async def fork(self, options: AgentRunOptions, text: str | None) -> RunStatus:
+        """Begin a run with what another one had come to, and show it."""
+        return await self._finish(await self._run(text, options))
+
     async def _finish(self, result: AgentResult[Any]) -> RunStatus:
         while result.status == "waiting" and sys.stdin.isatty():
             decisions = {pending.id: _ask(pending) for pending in result.pending}

@@ -12,16 +12,18 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from flowkit import codec
+from flowkit.agent import AgentRunOptions
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.chat import resume_chat
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace, read_pairs
-from flowkit.cli.output import make_console, print_json, say, say_bytes
+from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
+from flowkit.runs.run import make_run_id
 
 app = typer.Typer(help="Runs in the journal: look, approve, resolve, go on.", no_args_is_help=True)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -178,6 +180,45 @@ def resume(
         raise ConfigurationError(f"{app} has no agent and no recipe {name!r}, which run {run_id!r} is of")
 
 
+@app.command()
+def fork(
+    run_id: RunId,
+    app: AppTarget,
+    at: Annotated[str, typer.Option(metavar="TURN", help="The turn that is asked anew, as in turn/2.")],
+    message: Annotated[str | None, typer.Option(help="What is said from there on.")] = None,
+    result: Annotated[
+        list[str] | None, typer.Option(metavar="CALL=JSON", help="A call's result in place of its own.")
+    ] = None,
+    data: Data = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    trace: Trace = None,
+    journal: JournalPath = None,
+) -> None:
+    """Begin a new run with what this one had come to; nothing of that runs again."""
+    with open_journal(journal, must_exist=True) as opened:
+        found = find_run(opened, run_id)
+    loaded = load_app(app)
+    agent = next((agent for agent in loaded.agents.values() if agent.name == found.summary.name), None)
+    if agent is None:
+        raise ConfigurationError(f"{app} has no agent {found.summary.name!r}, which run {run_id!r} is of")
+    results = {name: _read_json("--result", text) for name, text in read_pairs(result, "--result").items()}
+    options: AgentRunOptions = {"fork": run_id, "at": at, "results": results, "run_id": make_run_id()}
+    note(f"run {options.get('run_id')} begins with {run_id} before {at}")
+    resume_chat(
+        loaded,
+        agent,
+        found,
+        model=model,
+        base_url=base_url,
+        data=data,
+        trace=trace,
+        journal=journal,
+        fork=options,
+        text=message,
+    )
+
+
 async def _end_reads(resources: Sequence[str]) -> None:
     """What was read before the write is settled must not be found after it."""
     cache = open_default_cache()
@@ -205,10 +246,14 @@ def _read_resolution(done: str | None, retry: bool, fail: str | None) -> Resolut
         return Fail(fail)
     if done is None:
         return Retry()
+    return Done(_read_json("--done", done))
+
+
+def _read_json(option: str, text: str) -> codec.JSON:
     try:
-        return Done(codec.loads(done))
+        return codec.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"--done {done!r} isn't JSON: {error}") from error
+        raise ConfigurationError(f"{option} {text!r} isn't JSON: {error}") from error
 
 
 def _make_cell(text: str, limit: int) -> Text:

@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, runtime_checkable
 
+from flowkit.executor.threads import Threads
 from flowkit.messages import Usage
 from flowkit.models.base import Model
 from flowkit.models.wire.network_guard import is_local
+
+MAX_LOOKED_UP = 10_000
+"""Of how many models it is remembered that the table was asked; a process asks a few."""
+
+_looked_up: set[tuple[str, str | None]] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,23 @@ def get_cost(model: Model, usage: Usage) -> float | None:
     if usage.cost_usd is not None or isinstance(model, ManyModels):
         return usage.cost_usd
     return _table_cost(model.name, model.base_url if isinstance(model, Priced) else None, usage)
+
+
+async def load_prices(model: Model) -> None:
+    """Load what the cost of this model's answers is found by, beside the event loop; the table takes half a second."""
+    members = model.models if isinstance(model, ManyModels) and model.models else ()
+    for member in members:
+        await load_prices(member)
+    if not members and not (isinstance(model, Priced) and model.price is not None):
+        key = (model.name, model.base_url if isinstance(model, Priced) else None)
+        if key not in _looked_up:
+            threads = Threads()
+            try:
+                await threads.run(lambda: _is_in_table(*key)).future
+            finally:
+                threads.close()
+            if len(_looked_up) < MAX_LOOKED_UP:
+                _looked_up.add(key)
 
 
 def find_unpriced(model: Model) -> Model | None:

@@ -13,7 +13,7 @@ from inspect import isawaitable
 from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
 from flowkit.messages import AssistantMessage, Message, ProviderData
 from flowkit.models.base import Delta, ErrorDelta, Model, ModelRequest, ProviderDelta, UsageDelta
-from flowkit.models.pricing import get_cost
+from flowkit.models.pricing import get_cost, load_prices
 
 ANSWERED_BY = "answered_by"
 """The kind of the mark; its data is the `source` of the model that answered."""
@@ -136,15 +136,14 @@ async def _mark(model: Model, begun: Delta | None, deltas: AsyncIterator[Delta])
     """The deltas, with who gave them before and what they cost within; only here it is known which model answered."""
     yield ProviderDelta(ANSWERED_BY, model.source)
     if begun is not None:
-        yield _priced(model, begun)
+        yield await _priced(model, begun) if isinstance(begun, UsageDelta) else begun
     async for delta in deltas:
-        yield _priced(model, delta)
+        yield await _priced(model, delta) if isinstance(delta, UsageDelta) else delta
 
 
-def _priced(model: Model, delta: Delta) -> Delta:
-    if isinstance(delta, UsageDelta):
-        return UsageDelta(replace(delta.usage, cost_usd=get_cost(model, delta.usage)))
-    return delta
+async def _priced(model: Model, delta: UsageDelta) -> Delta:
+    await load_prices(model)
+    return UsageDelta(replace(delta.usage, cost_usd=get_cost(model, delta.usage)))
 
 
 def _restore(message: Message, source: str) -> Message:

@@ -22,13 +22,13 @@ from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
-from flowkit.recipes.output import output_of_type
-from flowkit.recipes.plan import RecipePlan
+from flowkit.recipes.plan import RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
+from flowkit.runs.decided import DECIDED
 from flowkit.runs.options import open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.schema_paths import find_problem
@@ -121,8 +121,16 @@ class Recipe(Generic[P, R_co]):
             at_work.add_decisions(chosen.get("decisions", {}))
             return at_work
         check_options(self.plan, chosen, values)
+        key = None if resumed is None else id(resumed)
+        decisions = chosen.get("decisions", {})
+        before = None if key is None else DECIDED.find(key, decisions)
+        if before is not None:
+            return before
         work = RecipeWork(self.plan, values, chosen, open_log(run_id))
-        return self._at_work.start(work, identity, values)
+        run = self._at_work.start(work, identity, values)
+        if key is not None and decisions:
+            DECIDED.keep(key, decisions, run, of=resumed)
+        return run
 
     def stream(
         self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]

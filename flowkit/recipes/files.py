@@ -17,8 +17,7 @@ from flowkit.graph import INPUTS, Body
 from flowkit.recipes.blocks import AnyTarget, Known, StepReader
 from flowkit.recipes.decorator import Recipe, order_nodes
 from flowkit.recipes.format import check_format
-from flowkit.recipes.output import output_of_schema
-from flowkit.recipes.plan import AnyTool, RecipePlan
+from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_schema
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path, YamlSource, read_yaml
 from flowkit.references import Reference

@@ -130,7 +130,7 @@ class RecipeWork(Generic[R]):
         calls = () if self._executor is None else tuple(self._executor.outcomes.values())
         ended: _Ended[R] = self._ended if status == "done" else _Ended()
         said = None if error is None else str(error)
-        self.log.emit(events.RunFinished, status, ended.dumped, said)
+        self.log.emit(events.RunFinished, status, ended.dumped, said, notice=events.NOTICES.get(status))
         try:
             await self._let_go(status, ended.dumped, said)
         except (RunError, StoreError) as lost:

@@ -1,6 +1,7 @@
 """A run as others hold it: it goes on whether or not anyone watches, can be stopped, and ends once."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from flowkit.executor import Decision
 from flowkit.identity import RunIdentity
 from flowkit.runs.driving import Work, drive
 from flowkit.runs.results import Pending, RunResult
+
+logger = logging.getLogger("flowkit.runs")
 
 ResultT = TypeVar("ResultT", bound=RunResult[Any])
 T = TypeVar("T")
@@ -25,8 +28,19 @@ class Run(Generic[ResultT]):
         self.id = work.log.run_id
         self._work = work
         self._is_stopping = False
+        self._is_asked = False
+        """Whether somebody waits for the result, and learns from it how the run ended."""
         self._task = asyncio.create_task(drive(work), name=f"run {self.id}")
         self._task.add_done_callback(lambda _: (self.log.close(), on_end()))
+
+    def __del__(self) -> None:
+        # As asyncio does with an exception that nobody asked for: in a service whose viewers only see the events, a
+        # failure would else be known to nobody who can mend it.
+        has_begun = hasattr(self, "_task")  # it needs a running loop
+        if has_begun and not self._is_asked and self.status == "failed":
+            error = None if self._task.cancelled() else self._task.exception()
+            cause = error if error is not None else self._task.result().error
+            logger.error("run %s failed: %s", self.id, cause)
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"
@@ -40,6 +54,9 @@ class Run(Generic[ResultT]):
 
     async def wait(self) -> ResultT:
         """The result, whatever its status; cancelling the waiter leaves the run alone."""
+        self._is_asked = True
+        if self._task.done():
+            return self._task.result()  # also in another event loop than its own
         return await asyncio.shield(self._task)
 
     def cancel(self) -> None:
@@ -74,6 +91,14 @@ class Run(Generic[ResultT]):
         return self._task.result().status if has_result else "failed"
 
     @property
+    def has_changed_nothing(self) -> bool:
+        """Whether it has ended and still waits as it did, since its decisions could not be carried out."""
+        if not self._task.done() or self._task.cancelled() or self._task.exception() is not None:
+            return False
+        result = self._task.result()
+        return result.status == "waiting" and result.error is not None
+
+    @property
     def is_done(self) -> bool:
         """Whether the result is there."""
         return self._task.done()
@@ -87,20 +112,23 @@ class RunsAtWork(Generic[ResultT]):
 
     def find(self, identity: RunIdentity, inputs: object = None) -> Run[ResultT] | None:
         """The run of this identity, if it goes on; raises `RunError` for one that began with other inputs."""
-        found = self._runs.get(identity)
-        if found is None:
+        run, began_with = self._runs.get(identity, (None, None))
+        if run is None or run.is_done:  # its end may still have to be told
             return None
-        run, began_with = found
         if inputs != began_with:
             raise RunError(f"run {identity.run_id!r} began with other inputs")
         return run
 
     def start(self, work: Work[ResultT], identity: RunIdentity, inputs: object = None) -> Run[ResultT]:
         """Start a run; others find it until it has ended, where it is known to be the same user's."""
-        run = Run(work, on_end=lambda: self._runs.pop(identity, None))
+        run = Run(work, on_end=lambda: self._forget(identity, run))
         if identity.can_be_joined:
             self._runs[identity] = run, inputs
         return run
+
+    def _forget(self, identity: RunIdentity, run: Run[ResultT]) -> None:
+        if self._runs.get(identity, (None, None))[0] is run:
+            del self._runs[identity]
 
 
 def make_run_id() -> str:

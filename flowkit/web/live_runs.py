@@ -109,7 +109,9 @@ class LiveRuns:
             async with self._served.open(wanted.user) as data:
                 handle = self._served.start(wanted, data, self._journal)
                 live.started.set_result(handle)
-                await handle.wait()
+                result = await handle.wait()
+                if result.status == "failed":
+                    logger.error("run %s failed: %s", wanted.run_id, result.error)
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything
             if not live.started.done():
                 live.started.set_exception(

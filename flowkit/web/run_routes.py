@@ -41,6 +41,13 @@ class Decide(Body):
     changes: dict[str, object] | None = None
 
 
+class Fork(Body):
+    at: str
+    message: str | None = None
+    results: dict[str, object] | None = None
+    run: Annotated[str, Field(pattern=RUN_ID)] | None = None
+
+
 class Resolve(Body):
     call: str
     resolution: Literal["done", "retry", "fail"]
@@ -73,6 +80,7 @@ class RunRoutes:
             ),
             Endpoint("POST", "/api/runs/{run}/cancel", self.cancel, Nothing),
             Endpoint("POST", "/api/runs/{run}/resume", self.resume, Nothing),
+            Endpoint("POST", "/api/runs/{run}/fork", self.fork, Fork, example={"at": "turn/1"}),
             Endpoint(
                 "POST", "/api/runs/{run}/resolve", self.resolve, Resolve, example={"call": call, "resolution": "retry"}
             ),
@@ -326,6 +334,20 @@ class RunRoutes:
                 raise Refused(409, "it waits for a person: decide first")
             await self._go_on(details)
         return JSONResponse({"run": asked.run}, 202)
+
+    async def fork(self, asked: Asked) -> Answer:
+        """Begin a new run with what this one had come to before a turn, and stream its events."""
+        self.check_streams(asked)
+        body: Fork = asked.body
+        summary = (await self._get(asked)).summary
+        if not self._served.is_agent(summary.name):
+            raise Refused(409, "only runs of this server's agents can be forked")
+        run_id = body.run or records.make_run_id()
+        results = records.as_json(body.results or {})
+        await self.begin(
+            Wanted(summary.name, asked.user, run_id, body.message, fork=asked.run, at=body.at, results=results)
+        )
+        return self.stream_events(asked, run_id, -1, status=201)
 
     async def resolve(self, asked: Asked) -> Answer:
         """Settle a write in doubt; when no other is, the run goes on by itself."""

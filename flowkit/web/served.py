@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowkit.agent import Agent
+from flowkit.agent import Agent, AgentRunOptions
 from flowkit.apps import App, load_app
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError
@@ -33,7 +33,9 @@ class Wanted:
     message: str | None = None
     inputs: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     session: str | None = None
-    history: tuple[Mapping[str, JSON], ...] = ()
+    fork: str | None = None
+    at: str | None = None
+    results: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Served:
             return next(iter(self.targets))
         _ = self.targets[name]
         return name
+
+    def is_agent(self, name: str) -> bool:
+        """Whether an agent of this name is served."""
+        return isinstance(self.targets.get(name), Agent)
 
     def find_user(self, user: str | None) -> str | None:
         """Whose runs they are where nobody logs in: who is named, or the app's default."""
@@ -73,7 +79,7 @@ class Served:
             if wanted.message is not None:
                 raise RunError(f"recipe {wanted.target!r} takes inputs, no message")
             target.read_inputs(wanted.inputs)
-        elif not (wanted.message or "").strip():
+        elif wanted.fork is None and not (wanted.message or "").strip():
             raise RunError(f"agent {wanted.target!r} takes a message")
 
     def start(self, wanted: Wanted, data: object, journal: Journal) -> Run[Any]:
@@ -89,15 +95,16 @@ class Served:
                 journal=journal,
                 model=self._replace_models(target),
             )
+        options: AgentRunOptions = {
+            "data": data,
+            "user": wanted.user,
+            "session": wanted.session,
+            "run_id": wanted.run_id,
+        }
+        if wanted.fork is not None:
+            options |= {"fork": wanted.fork, "at": wanted.at, "results": wanted.results}
         with target.override(model=self._replace_model(target.model), journal=journal):
-            return target.start(
-                wanted.message,
-                data=data,
-                user=wanted.user,
-                session=wanted.session,
-                run_id=wanted.run_id,
-                history=wanted.history,
-            )
+            return target.start(wanted.message, **options)
 
     def check_arguments(self, target: str, tool: str, arguments: Mapping[str, JSON]) -> None:
         """Raise `ToolArgumentsError` for arguments that the tool of a call doesn't take."""

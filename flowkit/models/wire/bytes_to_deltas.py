@@ -22,6 +22,9 @@ from flowkit.models.wire.text_calls import read_text_calls
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """The longest answer that is read; a model with a runaway loop is stopped long before by its limit of tokens."""
 
+TURN_BYTES = 32 * 1024
+"""How many bytes are read before others on the event loop have their turn; the shortest lines of that take 3 ms."""
+
 FOREVER = Timeout(math.inf, math.inf, math.inf)
 
 
@@ -109,7 +112,8 @@ async def _read_on(
             reader, watch = answer.make_reader(), _Watch(patience)
             async for chunk in chunks:
                 deltas = reader.feed(chunk)
-                watch.check(chunk, deltas)
+                if watch.check(chunk, deltas):
+                    await asyncio.sleep(0)
                 for delta in deltas:
                     if type(delta) in _WORDS:  # nearly all: the short way
                         yield delta
@@ -130,7 +134,8 @@ async def _read(chunks: AsyncIterator[bytes], reader: Reader, patience: Timeout)
     watch = _Watch(patience)
     async for chunk in chunks:
         deltas = reader.feed(chunk)
-        watch.check(chunk, deltas)
+        if watch.check(chunk, deltas):
+            await asyncio.sleep(0)
         for delta in deltas:
             yield delta
     for delta in reader.end():
@@ -141,9 +146,9 @@ _WORDS = (TextDelta, CallDelta, ThinkingDelta)
 
 
 class _Watch:
-    """How long a body is, and how long it has said nothing."""
+    """How long a body is, how long it has said nothing, and when others on the event loop should have their turn."""
 
-    __slots__ = ("_clock", "_heard_s", "_patience", "_silence_s", "_size_bytes")
+    __slots__ = ("_clock", "_heard_s", "_patience", "_silence_s", "_size_bytes", "_turn_bytes")
 
     def __init__(self, patience: Timeout) -> None:
         self._clock = asyncio.get_running_loop().time
@@ -151,9 +156,13 @@ class _Watch:
         self._silence_s = patience.first_byte
         self._heard_s = self._clock()
         self._size_bytes = 0
+        self._turn_bytes = TURN_BYTES
 
-    def check(self, chunk: bytes, deltas: Sequence[Delta]) -> None:
-        """Raise `StreamError` for a body that is too long, or goes on without saying anything."""
+    def check(self, chunk: bytes, deltas: Sequence[Delta]) -> bool:
+        """Return whether to let others have their turn: bytes that have arrived already come without a pause.
+
+        Raises `StreamError` for a body that is too long, or goes on without saying anything.
+        """
         self._size_bytes += len(chunk)
         if self._size_bytes > MAX_BODY_BYTES:
             raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
@@ -164,3 +173,7 @@ class _Watch:
         elif self._clock() - self._heard_s > self._silence_s:
             silence = f"the server said nothing for {self._silence_s:g} s but kept the line open"
             raise StreamError(silence, retryable=True)
+        if self._size_bytes < self._turn_bytes:
+            return False
+        self._turn_bytes = self._size_bytes + TURN_BYTES
+        return True

@@ -12,6 +12,12 @@ from flowkit.errors import StreamError
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """The longest event that is read; a generated image in base64 takes some megabytes."""
 
+MAX_SKIPPED_BYTES = 8 * 1024 * 1024
+"""The most comments and empty lines between two events; a gateway that sends one a second needs days for as many."""
+
+_LINE_BYTES = 32
+"""What a line that says nothing counts for besides its length: reading it takes as long as these."""
+
 HEAD_BYTES = 2_000
 """How much of a body is kept to say what it was, when it isn't an event stream."""
 
@@ -32,7 +38,18 @@ class EventDecoder:
     `head` is the beginning of the body until the first event has come.
     """
 
-    __slots__ = ("_data", "_idle", "_partial", "_size", "_skip_line_feed", "_started", "_type", "head", "is_stream")
+    __slots__ = (
+        "_data",
+        "_idle",
+        "_partial",
+        "_size",
+        "_skip_line_feed",
+        "_skipped",
+        "_started",
+        "_type",
+        "head",
+        "is_stream",
+    )
 
     def __init__(self) -> None:
         self.head = b""
@@ -41,6 +58,7 @@ class EventDecoder:
         self._data: list[bytes] = []  # data lines of the event that is being read
         self._type = b""
         self._size = 0
+        self._skipped = 0  # bytes of lines that say nothing, since the last event
         self._skip_line_feed = False  # the last chunk ended with CR: an LF that follows belongs to it
         self._started = False  # the byte-order mark is behind us
         self._idle = False  # an event has just ended, and nothing has come since
@@ -48,7 +66,8 @@ class EventDecoder:
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that these bytes complete.
 
-        Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`.
+        Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`, or what says nothing than
+        `MAX_SKIPPED_BYTES`.
         """
         # One write, one event: what nearly every server does, so it is the short way.
         if (
@@ -58,6 +77,7 @@ class EventDecoder:
             and chunk.find(b"\n") == len(chunk) - 2
             and b"\r" not in chunk
         ):
+            self._skipped = 0
             return [Event(chunk[6:-2], b"")]
         return self._read(chunk)
 
@@ -112,6 +132,8 @@ class EventDecoder:
                 self._read_line(line, events)
             else:
                 self._dispatch(events)
+        if self._skipped > MAX_SKIPPED_BYTES:
+            raise StreamError(f"more than {MAX_SKIPPED_BYTES} bytes of comments and empty lines between two events")
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
         return events
 
@@ -125,6 +147,8 @@ class EventDecoder:
             self._dispatch(events)
             self._data, self._type = [value], b"error"
             self._dispatch(events)
+        else:
+            self._skipped += len(line) + _LINE_BYTES
 
     def _dispatch(self, events: list[Event]) -> None:
         """Add the event that has been read, if it holds data."""
@@ -132,9 +156,12 @@ class EventDecoder:
         event_type, self._type = self._type, b""
         if self._data:
             events.append(Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type))
+            self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
             self._data = []
             self.is_stream = True
             self.head = b""
+        else:
+            self._skipped += _LINE_BYTES
 
 
 def looks_like_events(head: bytes) -> bool:

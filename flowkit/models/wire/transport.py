@@ -19,6 +19,7 @@ from flowkit.models.wire.clients import get_client
 from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal, explain_silence
 from flowkit.models.wire.settings import Server
 from flowkit.models.wire.thinking import Api
+from flowkit.models.wire.unpacking import ACCEPTED, read_pieces
 
 _PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "responses": "/responses", "anthropic": "/messages"}
 _PAGE_BYTES = 10_000
@@ -34,7 +35,7 @@ async def open_bytes(
     Raises `ModelError` on entering when there is none, and `StreamError` while iterating when it breaks off.
     """
     client = await get_client(server)
-    sent = {**await make_auth_headers(server), **(headers or {})}
+    sent = {"Accept-Encoding": ACCEPTED, **await make_auth_headers(server), **(headers or {})}
     clock = asyncio.get_running_loop().time
     began_s = clock()
     try:
@@ -47,7 +48,7 @@ async def open_bytes(
                 cast_to=httpx2.Response,
                 stream=True,
                 stream_cls=openai.AsyncStream[Any],
-                options={"headers": sent} if sent else {},
+                options={"headers": sent},
             ),
         )
     except openai.OpenAIError as error:
@@ -109,7 +110,7 @@ async def read_bytes(response: httpx2.Response, server: Server, taken_s: float) 
     # The package lets errors in the middle of a body through as they are.
     try:
         if not server.timeout.is_split:
-            async for chunk in response.aiter_bytes():
+            async for chunk in read_pieces(response):
                 yield chunk
             return
         async with aclosing(_read_by_the_clock(response, server, taken_s)) as chunks:
@@ -127,7 +128,7 @@ async def _read_by_the_clock(response: httpx2.Response, server: Server, taken_s:
         cast(dict[str, float], known)["read"] = max(times.first_byte, times.between)
     # A request that was repeated has taken longer than its last attempt.
     patience_s = times.first_byte - taken_s if taken_s < times.first_byte else times.first_byte
-    chunks = response.aiter_bytes()
+    chunks = read_pieces(response)
     while True:
         try:
             async with asyncio.timeout(patience_s):
