@@ -59,6 +59,12 @@ async def read_book() -> list[str]:
     return ["배송 " * 200] * 400
 
 
+@tool(approval=True, secret=("token",))
+async def charge(won: int, token: str) -> str:
+    """Charge."""
+    return f"charged {won} with a token of {len(token)}"
+
+
 GATES: list[Gate] = []
 
 
@@ -74,7 +80,11 @@ def get_user(request: Request) -> str | None:
 
 def make_web(folder: Path, script: list[Any], **bounds: float) -> WebApp:
     agent = Agent(
-        ScriptedModel(script), name="helper", tools=[look_up, pay, wait_at_gate, read_book], cache=False, early=False
+        ScriptedModel(script),
+        name="helper",
+        tools=[look_up, pay, wait_at_gate, read_book, charge],
+        cache=False,
+        early=False,
     )
     chosen = replace(Bounds(), **bounds)
     return serve_app([agent, shout], get_user=get_user, journal=folder / "journal.sqlite3", bounds=chosen)
@@ -201,6 +211,21 @@ def test_call_runs_when_it_is_approved_with_a_change_and_the_run_goes_on_by_itse
         assert whole.json["value"] == "paid 4 to shop"
 
     walk(tmp_path, [[call("pay", won=5), call("pay", won=7)], "Settled."], check)
+
+
+def test_secret_is_told_to_nobody_and_kept_when_another_field_is_changed(tmp_path: Path) -> None:
+    async def check(ann: Client, bob: Client, web: WebApp) -> None:
+        first = await start(ann)
+        yes = {"call": "turn/1/call/0", "approved": True, "changes": {"won": 6}}
+        assert (await ann.ask("POST", f"/api/runs/{RUN}/decisions", yes)).status == 202
+        whole = await ann.ask("GET", f"/api/runs/{RUN}/events")
+        assert fold(whole.events)["turn/1/call/0"] == ("call.finished", "charged 6 with a token of 10")
+        shown = await ann.ask("GET", f"/api/runs/{RUN}")
+        one = await ann.ask("GET", f"/api/runs/{RUN}/call?name=turn/1/call/0")
+        for answer in (first, whole, shown, one):
+            assert b"TOK-SECRET" not in answer.body
+
+    walk(tmp_path, [[call("charge", won=5, token="TOK-SECRET")], "Charged."], check)
 
 
 def test_decision_reaches_a_run_that_still_goes_on(tmp_path: Path) -> None:

@@ -190,6 +190,77 @@ def test_client_of_ag_ui_ends_with_what_the_run_said(name: str, logs: Mapping[st
     assert seen["result"].get("outcome", {}).get("type") == outcome
 
 
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_log_of_a_run_that_was_killed_anywhere_and_done_again_breaks_no_rule(
+    name: str, logs: Mapping[str, Log]
+) -> None:
+    log = logs[name]
+    for cut in range(1, len(log)):
+        again = [*log[:cut], *log]
+        for wire, encoder in make_encoders().items():
+            frames = feed(encoder, again)
+            broken = check_ag_ui(frames) if wire == "ag-ui" else check_ai_sdk(frames)
+            assert broken is None, f"{wire}, killed after {log[cut - 1]['type']}: {broken}"
+
+
+def check_ai_sdk(frames: Sequence[Mapping[str, Any]]) -> str | None:
+    """What ends a stream of this client with an error."""
+    parts: set[str] = set()
+    calls: list[str] = []
+    step = 0
+    for frame in frames:
+        kind = str(frame["type"])
+        match kind.rpartition("-"):
+            case (_, _, "start") if "id" in frame:
+                parts.add(frame["id"])
+            case (_, _, "delta") if "id" in frame and frame["id"] not in parts:
+                return f"a piece of {frame['id']}, which isn't open"
+            case (_, _, "end") if "id" in frame:
+                if frame["id"] not in parts:
+                    return f"the end of {frame['id']}, which isn't open"
+                parts.remove(frame["id"])
+            case _:
+                pass
+        if kind == "start-step":
+            step = len(calls)
+        if kind == "reset-step":
+            del calls[step:]
+            parts.clear()
+        if kind == "tool-input-start" or (kind == "tool-input-available" and frame["toolCallId"] not in calls):
+            if frame["toolCallId"] in calls:
+                return f"{frame['toolCallId']} begins twice"
+            calls.append(frame["toolCallId"])
+        elif "toolCallId" in frame and frame["toolCallId"] not in calls:
+            return f"{kind} of {frame['toolCallId']}, which it hasn't seen"
+    return f"open at the end: {parts}" if parts else None
+
+
+def check_ag_ui(frames: Sequence[Mapping[str, Any]]) -> str | None:
+    """What this client refuses: it keeps what is open, by kind and name."""
+    open_: set[tuple[str, str]] = set()
+    for frame in frames:
+        kind = str(frame["type"])
+        thing, _, what = kind.rpartition("_")
+        name = str(frame.get("toolCallId") or frame.get("messageId") or frame.get("subagentRunId") or "")
+        if thing == "SUBAGENT":
+            name = str(frame["subagentRunId"])
+        if thing in ("TEXT_MESSAGE", "REASONING", "REASONING_MESSAGE", "TOOL_CALL", "RUN", "SUBAGENT"):
+            key = (thing, "" if thing == "RUN" else name)
+            if what in ("START", "STARTED"):
+                if key in open_:
+                    return f"{kind} of {name}, which is open"
+                open_.add(key)
+            elif what in ("END", "FINISHED", "ERROR"):
+                if key not in open_:
+                    return f"{kind} of {name}, which isn't open"
+                open_.remove(key)
+                if thing == "RUN" and what == "FINISHED" and open_:
+                    return f"RUN_FINISHED while {open_} are open"
+            elif what in ("CONTENT", "ARGS") and key not in open_:
+                return f"{kind} of {name}, which isn't open"
+    return None
+
+
 def test_question_that_a_run_tells_again_is_asked_once(logs: Mapping[str, Log]) -> None:
     frames = feed(AISDKEncoder(7), logs["approval"])
     asked = [frame["approvalId"] for frame in frames if frame["type"] == "tool-approval-request"]
