@@ -1,4 +1,4 @@
-// Written by scripts/web_types.py from flowkit/events.py; don't edit.
+// Written by scripts/web_types.py from flowkit/events/kinds.py; don't edit.
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
