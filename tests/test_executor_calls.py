@@ -229,3 +229,18 @@ def test_tool_that_fails_after_a_write_of_its_own_is_not_tried_again(inner: Effe
 
     result = execute([outer, through, step_inside], [ToolCall("o", "outer")])["o"]
     assert (result.state, result.attempt, len(ran)) == ("failed", attempts, attempts)
+
+
+def test_what_an_approval_rule_says_is_not_the_result_of_the_call() -> None:
+    @tool(effect="read", approval=lambda arguments, context: False)
+    async def free(number: int) -> int:
+        await asyncio.sleep(1)
+        return number
+
+    @tool(effect="read")
+    async def twice(ctx: Context[Any] = CONTEXT) -> list[int]:
+        return list(await asyncio.gather(ctx.call(free, 7), ctx.call(free, 7)))
+
+    ran = execute([twice, free], [ToolCall("a", "twice")])
+    assert ran["a"].value == [7, 7], "the second takes the first one's result, and not what its rule said"
+    assert ran["a/free_2"].source == "flight"

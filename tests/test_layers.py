@@ -243,7 +243,7 @@ EXECUTOR = (
     ("plan", "standalone"),
     ("worker",),
     ("entries",),
-    ("contexts", "seals", "table"),
+    ("contexts", "reading", "seals", "table"),
     ("settling", "circles"),
     ("intake", "approvals", "sharing", "tool_attempts"),
     ("controls",),

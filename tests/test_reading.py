@@ -33,7 +33,7 @@ def test_reading_on_shows_every_character_but_spaces_at_a_cut(text: str, limit: 
 @given(st.text(max_size=100), st.integers(0, 100))
 def test_short_result_is_shown_as_it_is(text: str, spare: int) -> None:
     results = LongResults()
-    assert results.show("r1", text, len(text) + spare) == text
+    assert results.show("r1", text, len(text.encode()) + spare) == text
     assert results.is_empty
 
 

@@ -19,10 +19,6 @@ from flowkit.web.server import bind
 from flowkit.web.serving import WebApp
 from tests.web_server import RUN, TOKEN, Answer, Client, Hasty, serving
 
-PORT = bind("127.0.0.1", 0)
-"""Found once, so that the names of this server are known before it begins; closed below."""
-NUMBER = PORT.getsockname()[1]
-PORT.close()
 Headers = dict[str, str | None]
 
 
@@ -36,33 +32,42 @@ class Probe:
     lines: tuple[str, ...] = ()
     target: str = "{path}"
 
+    def on(self, port: int) -> "Probe":
+        """The probe of a server that listens there, `{port}`, with `{next}` beside it."""
+
+        def fill_in(text: str | None) -> str | None:
+            return None if text is None else text.replace("{port}", str(port)).replace("{next}", str(port + 1))
+
+        headers = {name: fill_in(value) for name, value in self.headers.items()}
+        return replace(self, headers=headers, lines=tuple(fill_in(line) or "" for line in self.lines))
+
 
 HOSTS = [
     Probe(f"host {host}", (421,), {"host": host})
     for host in (
         "evil.example",
-        f"user@127.0.0.1:{NUMBER}",
-        f"127.0.0.1:{NUMBER}.evil.example",
-        f"0.0.0.0:{NUMBER}",
+        "user@127.0.0.1:{port}",
+        "127.0.0.1:{port}.evil.example",
+        "0.0.0.0:{port}",
         "127.0.0.1",
-        f"127.0.0.1:{NUMBER + 1}",
-        f"localhost..:{NUMBER}",
+        "127.0.0.1:{next}",
+        "localhost..:{port}",
     )
 ] + [
     Probe("no host", (400, 421), {"host": None}),
-    Probe("two hosts", (400, 421), lines=(f"host: 127.0.0.1:{NUMBER}",)),
-    Probe("forwarded host alone", (421,), {"host": "evil.example", "x-forwarded-host": f"127.0.0.1:{NUMBER}"}),
+    Probe("two hosts", (400, 421), lines=("host: 127.0.0.1:{port}",)),
+    Probe("forwarded host alone", (421,), {"host": "evil.example", "x-forwarded-host": "127.0.0.1:{port}"}),
     Probe("absolute target", (421,), target="http://evil.example{path}"),
 ]
-OWN = f"http://127.0.0.1:{NUMBER}"
+OWN = "http://127.0.0.1:{port}"
 ORIGINS = [
     Probe(f"origin {origin}", (403,), {"origin": origin})
     for origin in (
         "https://evil.example",
         "null",
-        f"https://127.0.0.1:{NUMBER}",
-        f"http://127.0.0.1:{NUMBER + 1}",
-        f"http://localhost:{NUMBER}",
+        "https://127.0.0.1:{port}",
+        "http://127.0.0.1:{next}",
+        "http://localhost:{port}",
     )
 ] + [
     Probe("cross-site", (403,), {"sec-fetch-site": "cross-site"}),
@@ -71,10 +76,10 @@ ORIGINS = [
     Probe("in a frame", (403,), {"sec-fetch-site": "same-origin", "sec-fetch-dest": "iframe"}),
 ]
 ALLOWED = [
-    Probe(f"as {name}", (), {"host": f"{name}:{NUMBER}"}) for name in ("localhost", "localhost.", "127.0.0.1", "[::1]")
+    Probe(f"as {name}", (), {"host": f"{name}:{{port}}"}) for name in ("localhost", "localhost.", "127.0.0.1", "[::1]")
 ] + [
     Probe("own origin", (), {"origin": OWN, "sec-fetch-site": "same-origin"}),
-    Probe("upper case", (), {"host": f"LOCALHOST:{NUMBER}"}),
+    Probe("upper case", (), {"host": "LOCALHOST:{port}"}),
 ]
 TOKENS = [
     Probe("no token", (401,), {"authorization": None}),
@@ -93,11 +98,11 @@ TYPES = [
 ]
 
 
-def make_web(folder: Path, **bounds: float) -> WebApp:
+def make_web(folder: Path, port: int, **bounds: float) -> WebApp:
     agent = Agent(ScriptedModel([["Hello."]] * 100), name="helper", cache=False)
     journal = Journal(folder / "journal.sqlite3")
     served = make_served(agent)
-    hosts = list_hosts("127.0.0.1", NUMBER, ())
+    hosts = list_hosts("127.0.0.1", port, ())
     return WebApp(
         served, journal, Token(TOKEN, "ann"), hosts=hosts, bounds=replace(Bounds(), **bounds), owns_journal=True
     )
@@ -121,6 +126,7 @@ def fill(endpoint: Endpoint) -> str:
 
 
 async def ask(client: Client, endpoint: Endpoint, probe: Probe) -> Answer:
+    probe = probe.on(client.port)
     path = probe.target.replace("{path}", fill(endpoint))
     json = dict(endpoint.example) if endpoint.body is not None else None
     return await client.ask(endpoint.method, path, json, headers=probe.headers, lines=probe.lines)
@@ -128,8 +134,9 @@ async def ask(client: Client, endpoint: Endpoint, probe: Probe) -> Answer:
 
 def walk(folder: Path, check: Callable[[WebApp, Client], Awaitable[None]], **bounds: float) -> None:
     async def go() -> None:
-        web = make_web(folder, **bounds)
-        async with serving(web, port=NUMBER) as client:
+        listening = bind("127.0.0.1", 0)
+        web = make_web(folder, listening.getsockname()[1], **bounds)
+        async with serving(web, listening=listening) as client:
             await check(web, client)
 
     asyncio.run(go())

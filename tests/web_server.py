@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from socket import socket
 
 from starlette.types import ASGIApp
 
@@ -135,10 +136,10 @@ def _join_chunks(data: bytes) -> bytes:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, aclose: Callable[[], Awaitable[None]] | None = None, port: int = 0
+    app: ASGIApp, aclose: Callable[[], Awaitable[None]] | None = None, listening: socket | None = None
 ) -> AsyncGenerator[Client]:
     """A client of the app, which is served until the test leaves; `aclose` is called first."""
-    listening = bind("127.0.0.1", port)
+    listening = listening or bind("127.0.0.1", 0)
     close = app.aclose if isinstance(app, WebApp) else aclose
     assert close is not None
     server = make_server(app, close)

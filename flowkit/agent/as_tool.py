@@ -52,5 +52,8 @@ def _find_effect(tools: Toolset) -> Effect:
 
 
 def _find_scope(tools: Toolset) -> Scope | None:
+    """The narrowest of its tools; None, as of a tool that looks at its run, where one names nobody who may share."""
+    if tools.is_dynamic or any(tool.named_scope is None and tool.uses_context for tool in tools):
+        return None
     named: list[Scope] = [tool.named_scope for tool in tools if tool.named_scope is not None]
     return narrowest(named) if named else None

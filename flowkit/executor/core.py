@@ -146,7 +146,7 @@ class Executor:
         shared_slots = Slots[Entry | SlotWaiter](slots)
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
-        self._intake = intake = Intake(table, log, settler, look_at_reference)
+        self._intake = intake = Intake(table, log, settler, look_at_reference, identity)
         self._approval = Approval(table, log, settler, journal)
         self._remembered = Remembered(settler, journal, past or {})
         gates = Gates(

@@ -114,6 +114,8 @@ class Extra:
     """The equal call whose result it waits for."""
     optional: bool = False
     on_seal: "Sequence[Callable[[], None]]" = ()
+    reading: Any = None
+    """What it has read while it runs, where others may share its result: a `Reading`."""
     raw: object = None
     """What the function returned, for a caller in the same process."""
     repaired: tuple[str, ...] = ()

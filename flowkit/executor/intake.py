@@ -14,10 +14,12 @@ from flowkit.errors import GraphError, ToolArgumentsError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Phase
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.reading import READING, find_reading
 from flowkit.executor.resources import Ticket
 from flowkit.executor.settling import Settler, is_met
 from flowkit.executor.table import Table
 from flowkit.graph import Control, Node, Step, find_own_references, get_after
+from flowkit.identity import RunIdentity
 from flowkit.references import (
     SCALARS,
     Path,
@@ -42,8 +44,17 @@ LookAtReference = Callable[[ToolCall, Reference, JSON], None]
 class Intake:
     """Puts nodes in, and lets those go on that wait for no other."""
 
-    def __init__(self, table: Table, log: EventLog, settler: Settler, look: LookAtReference | None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        log: EventLog,
+        settler: Settler,
+        look: LookAtReference | None,
+        identity: RunIdentity,
+    ) -> None:
         self._table = table
+        self._identity = identity
+        self._is_read_from = READING.get() is not None
         self._entries = table.entries
         self._plans = table.plans
         self._moves = table.moves
@@ -147,6 +158,10 @@ class Intake:
             plan = (None if self._table.brought else self._plans.get(name)) or self._table.plan(name, parent)
         self._count += 1
         entry = Entry(node_id, node, plan, parent, self._count)
+        if plan is not None and (parent is not None or self._is_read_from):
+            reading = find_reading(parent)
+            if reading is not None:
+                reading.note(plan.tool.name, plan.tool.scope, self._identity)
         if parent is not None:
             parent.more.add_child(entry)
         self._entries[node_id] = entry

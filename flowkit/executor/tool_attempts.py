@@ -16,6 +16,7 @@ from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, To
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.reading import READING, find_reading
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
 from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
@@ -195,6 +196,8 @@ class Attempts:
         token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
         around = self._log.around
         leaves = [enter(entry.id) for enter in around] if around else ()
+        reading = find_reading(entry) if entry.extra is not None or entry.parent is not None else None
+        reading_token = None if reading is None else READING.set(reading)
         limit: asyncio.Timeout | None = None
         plan = entry.plan
         try:
@@ -255,6 +258,8 @@ class Attempts:
                 INSIDE.reset(token)
             for leave in leaves:
                 leave()
+            if reading_token is not None:
+                READING.reset(reading_token)
         if failure is None:
             return await self.attempt(entry, context, timeout_s)  # which claims it again first
         if running is not None and running.is_busy:

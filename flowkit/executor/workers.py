@@ -9,9 +9,10 @@ another's flight.
 
 import asyncio
 import contextvars
+import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 from flowkit import events
@@ -25,6 +26,7 @@ from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.reading import Reading, find_reading
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
 from flowkit.executor.slots import Slots, SlotWaiter
@@ -39,6 +41,8 @@ THREAD_WAIT_S = 30.0
 """How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
+
+logger = logging.getLogger("flowkit.executor")
 
 
 class Workers:
@@ -488,6 +492,9 @@ class Workers:
                 lambda: self._lead(entry, key),
                 joined=lambda: self._tell_joined(entry),
             )
+            if landed.is_private and not is_ours:
+                # It turned out to be another's alone: this call finds its own.
+                landed, is_ours = await self._lead(entry, key), True
         except asyncio.CancelledError:
             entry.worker = None
             if not entry.has_ended:
@@ -528,13 +535,17 @@ class Workers:
             if not self._slots.take(waiter, entry.slot):
                 self._log.note(events.CallWaiting, entry.id, "slot")
                 await self._wait_for_slot(waiter)
+            # Now, and not before: what it needs stands in its key, and so for itself.
+            reading = entry.more.reading = Reading(tool.scope, self._identity, find_reading(entry.parent))
             failure = await self._run(entry)
             following = self._release(entry, failure)
             if following is not None:
                 self._ready.append(following)
             self._settle(entry, failure)
             self.drain()
-            if failure is None:
+            if reading.narrower is not None:
+                _tell_not_shared(tool.name, tool.scope, reading.narrower)
+            elif failure is None:
                 assert tool.ttl_s is not None
                 await self._cache.set(key, entry.value, tool.ttl_s, tool=tool.name, user=user, resources=resources)
             elif failure.is_remembered(tool):
@@ -544,15 +555,29 @@ class Workers:
         if failure is not None and failure.state == "cancelled":
             # Whoever waits for this flight leads one of its own.
             raise asyncio.CancelledError
-        return _Landed(entry.value, failure)
+        return _Landed(entry.value, failure, is_private=reading.narrower is not None)
+
+
+@cache
+def _tell_not_shared(tool: str, scope: str, narrower: str) -> None:
+    """Log once that results of a tool aren't kept: its author expects them to be."""
+    logger.warning(
+        "results of %r (scope %r) are neither kept nor shared: it calls %r, whose results fewer may see",
+        tool,
+        scope,
+        narrower,
+    )
 
 
 class _Landed:
     """What a flight brings; `age_s` when it came out of the cache."""
 
-    __slots__ = ("age_s", "failure", "value")
+    __slots__ = ("age_s", "failure", "is_private", "value")
 
-    def __init__(self, value: JSON, failure: Failure | None, age_s: float | None = None) -> None:
+    def __init__(
+        self, value: JSON, failure: Failure | None, age_s: float | None = None, *, is_private: bool = False
+    ) -> None:
+        self.is_private = is_private
         self.value = value
         self.failure = failure
         self.age_s = age_s

@@ -52,7 +52,7 @@ def _find_unsayable(plan: RecipePlan[Any]) -> Iterator[str]:
         names[f"the step {name!r}"] = name
     for what, name in names.items():
         if not re.fullmatch(NAME, name):
-            yield f"{what} has other characters than letters, digits, '_', '-' and '.'"
+            yield f"{what} has other characters than ASCII letters, digits, '_', '-' and '.'"
     for name, annotation in plan.annotations.items():
         what = "its output" if name == "return" else f"the input {name!r}"
         if annotation is not MISSING and (check := _find_python_check(annotation)):

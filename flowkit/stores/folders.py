@@ -46,7 +46,8 @@ def make_private_folder(path: Path) -> None:
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigurationError(
             f"the folder {str(path)!r} has mode {stat.S_IMODE(found.st_mode):04o}: others can write into it; "
-            "expected 0700"
+            "expected 0700; where the mode can't be changed, as on a container's volume, name a folder inside it that isn't "
+            "there yet, which is made so"
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from flowkit.errors import ToolError
 
 DEFAULT_MAX_CHARS = 20_000
-"""About 5,000 tokens; a tool's `max_result_chars=` goes before it."""
+"""About 5,000 tokens in any script, counted in bytes of UTF-8; a tool's `max_result_chars=` goes before it."""
 MAX_KEPT_CHARS = 50_000_000
 """Of all long results of one run together."""
 READ_TOOL = "read_result"
@@ -40,7 +40,7 @@ class LongResults:
 
     def show(self, result_id: str, text: str, limit: int = DEFAULT_MAX_CHARS) -> str:
         """The text itself when it is short enough, else its beginning and how to read on."""
-        if len(text) <= limit:
+        if measure(text) <= limit:
             return text
         self._keep(result_id, text)
         return _page(result_id, text, 0, limit)
@@ -80,8 +80,26 @@ class LongResults:
             self._kept_chars -= len(self._texts.pop(oldest))
 
 
+def measure(text: str) -> int:
+    """How much of a limit a text takes: its bytes in UTF-8, since a letter of Hangul costs about as much as three of Latin.
+
+    >>> measure("order"), measure("주문")
+    (5, 6)
+    """
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def _find_end(text: str, offset: int, limit: int) -> int:
+    """Where the part from `offset` on has to end to stay within the limit; one character at least."""
+    part = text[offset : offset + limit]
+    if part.isascii():
+        return offset + max(1, len(part))
+    head = part.encode(errors="surrogatepass")[:limit].decode(errors="ignore")
+    return offset + max(1, len(head))
+
+
 def _page(result_id: str, text: str, offset: int, limit: int) -> str:
-    end = min(len(text), offset + max(1, limit))
+    end = min(len(text), _find_end(text, offset, max(1, limit)))
     if end == len(text):
         return text[offset:]
     # Rather between words or lines than inside one, unless that would give half a page away.

@@ -66,6 +66,7 @@ test("what a call refers to and what it needs are its edges", () => {
   assert.equal(shop.calls.find(call => call.id === "turn/1/call/0/order").holder, undefined)
   const recipe = fold(logs.shop_recipe)
   assert.deepEqual(recipe.calls.find(call => call.id === "offers").deps, ["get_order_status"])
+  assert.deepEqual(recipe.calls.find(call => call.id === "calculate_shipping").deps, ["get_order_status", "inputs"])
   assert.equal(recipe.calls.find(call => call.id === "refund/then/refund_order").holder, "refund")
 })
 

@@ -75,6 +75,28 @@ class SchemaGenerator(GenerateJsonSchema):
     def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
         raise PydanticInvalidForJsonSchema(f"a subclass of {schema['cls'].__name__}")
 
+    def model_field_schema(self, schema: core_schema.ModelField) -> JsonSchemaValue:
+        self._check_alias(schema.get("validation_alias"))
+        return super().model_field_schema(schema)
+
+    def dataclass_field_schema(self, schema: core_schema.DataclassField) -> JsonSchemaValue:
+        self._check_alias(schema.get("validation_alias"))
+        return super().dataclass_field_schema(schema)
+
+    def typed_dict_field_schema(self, schema: core_schema.TypedDictField) -> JsonSchemaValue:
+        self._check_alias(schema.get("validation_alias"))
+        return super().typed_dict_field_schema(schema)
+
+    def _check_alias(self, alias: object) -> None:
+        """Refuse a path: its schema would name the first step, with the type of what lies at the last."""
+        if self.mode != "validation" or not isinstance(alias, list):
+            return
+        steps = cast(list[Any], alias)
+        paths = cast(list[list[Any]], steps if steps and isinstance(steps[0], list) else [steps])
+        if all(len(path) > 1 for path in paths):
+            told = ".".join(map(str, paths[0]))
+            raise PydanticInvalidForJsonSchema(f"a field whose alias is the path {told!r}")
+
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
         cls: type[enum.Enum] = schema["cls"]
         if not issubclass(cls, enum.Flag):

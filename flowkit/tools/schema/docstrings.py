@@ -52,6 +52,9 @@ _SECTIONS = (
     "args|arguments|params|parameters|keyword args|keyword arguments|keyword parameters|other args|other arguments|"
     "other params|other parameters|returns|yields|receives|raises|exceptions|warns|warnings|attributes|examples?|notes?"
 )
+_TYPE_WITH_COLON = re.compile(
+    r"^(\s+\*{0,2}\w+)[ \t]*\((?=[^()\n]*(?:\([^()\n]*\)[^()\n]*)*:)(?:[^()\n]|\([^()\n]*\))*\)[ \t]*:", re.M
+)
 _GOOGLE = re.compile(rf"^#?\s?({_SECTIONS}):\s*$", re.M | re.I)
 
 
@@ -68,6 +71,8 @@ def _part_sections(text: str) -> str:
     if header and not text[header.end() :].startswith("\n "):
         # A list on the first line: its items' indentation was taken for that of the docstring.
         text = text[: header.end()] + text[header.end() :].replace("\n", "\n    ")
+    # A type with a colon in it (`when (str, as HH:MM): …`) would end the name there.
+    text = _TYPE_WITH_COLON.sub(r"\1:", text)
     # griffe takes a section only behind a blank line; people often leave it out, or write `#Args:`.
     return _GOOGLE.sub(lambda match: f"\n{match[1]}:", text)
 

@@ -13,6 +13,7 @@ from flowkit.schema_paths import find_unknown_reference, types_of
 from flowkit.suggestions import suggest
 from flowkit.tools.schema.arguments import Arguments, RefusedArguments, parse_arguments
 from flowkit.tools.schema.arguments_schema import Schema
+from flowkit.tools.schema.foreign_checks import find_endless, make_validator, read_scalar
 from flowkit.tools.schema.problems import MAX_LINE, Problem, format_path, shorten, value_at
 from flowkit.tools.schema.repair import Wanted, mend
 
@@ -41,7 +42,10 @@ class SchemaReader:
         unknown = find_unknown_reference(schema, allow_ids=True)
         if unknown is not None:
             raise DefinitionError.about(tool, f"the schema's {unknown} points nowhere in it")
-        self._validator: Any = validator(schema)
+        endless = find_endless(schema)
+        if endless is not None:
+            raise DefinitionError.about(tool, f"the schema refers to itself without end at {endless}")
+        self._validator: Any = make_validator(validator, schema)
 
     def renamed(self, tool: str) -> "SchemaReader":
         """The same for this tool under another name."""
@@ -163,10 +167,12 @@ def _repair(mended: dict[str, object], error: _Error) -> str | None:
         return None
     *outer, key = error.path
     kinds = set(types_of(error.schema))
+    if error.keyword == "type" and (line := read_scalar(value_at(mended, outer), key, kinds)) is not None:
+        return f"{format_path(error.path)}: {line}"
     is_choice = error.keyword == "enum"
     wanted = Wanted(
         has_default="default" in error.schema,
-        takes_null="null" in kinds and "string" not in kinds,
+        takes_null=("null" in kinds or error.schema.get("nullable") is True) and "string" not in kinds,
         takes_container=bool(kinds & {"object", "array"}) and (is_choice or "string" not in kinds),
         choices=[(str(choice), choice) for choice in cast(list[JSON], error.schema["enum"])] if is_choice else (),
     )

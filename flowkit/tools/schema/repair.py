@@ -10,6 +10,7 @@ import copy
 import enum
 import inspect
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -136,8 +137,8 @@ def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
 
 
 def _plain(text: str) -> str:
-    """`Dark Blue`, `dark_blue` and `DARK-BLUE` are one spelling."""
-    return re.sub(r"[\s_-]+", "_", text.strip()).casefold()
+    """`Dark Blue`, `dark_blue` and `DARK-BLUE` are one spelling, and so are the Unicode forms of one text."""
+    return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", text).strip()).casefold()
 
 
 def _list_choices(types: Sequence[Any]) -> Iterator[tuple[str, object]]:

@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from datetime import date, time
+from enum import Enum
 from typing import Any, cast
 
-from pydantic import PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
+import orjson
+from pydantic import BaseModel, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
 
 from flowkit.codec import JSON, dumps
@@ -13,6 +17,7 @@ from flowkit.tools.schema.annotations import Adapter
 from flowkit.tools.schema.arguments_schema import Schema, generate
 from flowkit.tools.schema.signatures import MISSING
 
+_PLAIN = frozenset({int, bool, str, float, type(None), bytes})
 _ITSELF = frozenset({int, bool, str, type(None)})
 
 
@@ -49,6 +54,12 @@ class ResultType:
         try:
             value = self._dump(result)
             text = dumps(value)
+            if (
+                type(result) not in _PLAIN
+                and not _has_text_keys(result)
+                and (lost := _find_lost_key(result)) is not None
+            ):
+                raise ValueError(f"its keys {lost[0]!r} and {lost[1]!r} are one in JSON")
             # pydantic writes NaN as null, so only a result that holds a null needs the look.
             if (
                 b"null" in text
@@ -103,6 +114,44 @@ def _to_plain(value: Any) -> object:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is unknown")
+
+
+def _has_text_keys(result: object) -> bool:
+    """Whether all keys are texts, as far as that is told at once; a closer look is for what is left."""
+    try:
+        orjson.dumps(result)
+    except TypeError:
+        return False
+    return True
+
+
+def _find_lost_key(value: object) -> tuple[object, object] | None:
+    """Two keys of one mapping that are the same in JSON, such as `1` and `"1"`."""
+    if isinstance(value, Mapping):
+        seen: dict[object, object] = {}
+        for key, item in cast(Mapping[object, object], value).items():
+            written = _write_key(key)
+            if written in seen:
+                return seen[written], key
+            seen[written] = key
+            if (lost := _find_lost_key(item)) is not None:
+                return lost
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        return next(filter(None, map(_find_lost_key, cast(Iterable[object], value))), None)
+    elif isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
+        return (
+            next(filter(None, map(_find_lost_key, vars(value).values())), None) if hasattr(value, "__dict__") else None
+        )
+    return None
+
+
+def _write_key(key: object) -> str:
+    """A key as it stands in JSON."""
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, Enum):
+        return _write_key(key.value)
+    return key.isoformat() if isinstance(key, date | time) else str(key)
 
 
 def _is_finite(value: object) -> bool:

@@ -20,7 +20,9 @@ export interface Usage {
     billed?: Usage | null;
 }
 /**
- * model is None for a recipe, inputs for an agent; message is what the user said to it.
+ * model is None for a recipe, inputs for an agent; message is what the user said to it, as text.
+ *
+ * at_wall is when it began, or was gone on with, in seconds since 1970: t counts from there.
  */
 export interface RunStarted {
     type: "run.started";
@@ -33,6 +35,7 @@ export interface RunStarted {
     session: string | null;
     inputs: Json;
     message: string | null;
+    at_wall: number | null;
     truncated?: number;
 }
 /**
@@ -230,7 +233,7 @@ export interface CallDenied {
     reason: string;
 }
 /**
- * Stopped, or dropped before it ran.
+ * Stopped, or dropped before it ran; waits when it waits for a person, so that the run may go on with it.
  */
 export interface CallCancelled {
     type: "call.cancelled";
@@ -239,6 +242,7 @@ export interface CallCancelled {
     t: number;
     call: string;
     reason: string;
+    waits: boolean;
 }
 /**
  * Never sealed: the turn broke off before the call was complete.
@@ -323,6 +327,7 @@ export interface TurnFinished {
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+ * error is the cause, for who runs the service; notice is a neutral sentence, which a customer may read.
  */
 export interface RunFinished {
     type: "run.finished";
@@ -333,6 +338,7 @@ export interface RunFinished {
     output: Json;
     error: string | null;
     tips: string[];
+    notice: string | null;
     truncated?: number;
 }
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */

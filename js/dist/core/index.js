@@ -125,8 +125,8 @@ var Fold = class {
     return this.#calls.set(id, call), call;
   }
   #link(call, names) {
-    let more = names.filter((name) => !call.deps.includes(name));
-    more.length && (call.deps = [...call.deps, ...more]), this.#changed.add(call.id);
+    let deps = [.../* @__PURE__ */ new Set([...call.deps, ...names])];
+    deps.length > call.deps.length && (call.deps = deps), this.#changed.add(call.id);
   }
   #takeCall(event, t) {
     let known = this.#calls.get(event.call), opened = event;

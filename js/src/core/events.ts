@@ -22,7 +22,9 @@ export interface Usage {
 }
 
 /**
- * model is None for a recipe, inputs for an agent; message is what the user said to it.
+ * model is None for a recipe, inputs for an agent; message is what the user said to it, as text.
+ *
+ * at_wall is when it began, or was gone on with, in seconds since 1970: t counts from there.
  */
 export interface RunStarted {
   type: "run.started"
@@ -35,6 +37,7 @@ export interface RunStarted {
   session: string | null
   inputs: Json
   message: string | null
+  at_wall: number | null
   truncated?: number
 }
 
@@ -248,7 +251,7 @@ export interface CallDenied {
 }
 
 /**
- * Stopped, or dropped before it ran.
+ * Stopped, or dropped before it ran; waits when it waits for a person, so that the run may go on with it.
  */
 export interface CallCancelled {
   type: "call.cancelled"
@@ -257,6 +260,7 @@ export interface CallCancelled {
   t: number
   call: string
   reason: string
+  waits: boolean
 }
 
 /**
@@ -348,6 +352,7 @@ export interface TurnFinished {
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+ * error is the cause, for who runs the service; notice is a neutral sentence, which a customer may read.
  */
 export interface RunFinished {
   type: "run.finished"
@@ -358,6 +363,7 @@ export interface RunFinished {
   output: Json
   error: string | null
   tips: string[]
+  notice: string | null
   truncated?: number
 }
 

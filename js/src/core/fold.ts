@@ -258,8 +258,8 @@ export class Fold {
   }
 
   #link(call: Call, names: string[]) {
-    const more = names.filter(name => !call.deps.includes(name))
-    if (more.length) call.deps = [...call.deps, ...more]
+    const deps = [...new Set([...call.deps, ...names])]
+    if (deps.length > call.deps.length) call.deps = deps
     this.#changed.add(call.id)
   }
 

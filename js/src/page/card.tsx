@@ -33,8 +33,8 @@ export const Card = memo(({ call, inside, watched, run }: CardProps) => {
         : sayArguments(call.arguments) && <p class="args">{sayArguments(call.arguments)}</p>}
       {state === "running" && call.progress && <Progress call={call} />}
       {call.error && <p class="error">{call.error}</p>}
-      {call.result !== undefined && call.result !== null && !inside.length && (
-        <Fold title={say("result")} isOpen={isShort(call)}>{() => <Result run={watched.id} call={call} />}</Fold>
+      {call.result !== undefined && call.result !== null && (
+        <Fold title={say("result")} isOpen={isShort(call) && !inside.some(inner => inner.holder)}>{() => <Result run={watched.id} call={call} />}</Fold>
       )}
       {inside.length > 0 && (
         <Fold title={say("steps", { n: inside.length })} isOpen={inside.length < 6}>

@@ -1,0 +1,51 @@
+"""What a call reads while it runs narrows who may share its result.
+
+A result for everybody may be made of another tool's, by `ctx.call`, in a recipe, or in the run of an agent inside. So
+while a call runs whose result others may share, every call that is made on its way is noted here, however deep and in
+whatever run. If one of them has a narrower scope, or is another user's, the result is nobody's but the run's.
+"""
+
+from contextvars import ContextVar
+
+from flowkit.executor.entries import Entry
+from flowkit.identity import SCOPES, RunIdentity, Scope
+
+
+class Reading:
+    """One call whose result may be shared; `around` is such a call that it is a part of."""
+
+    __slots__ = ("_identity", "_scope", "around", "narrower")
+
+    def __init__(self, scope: Scope, identity: RunIdentity, around: "Reading | None") -> None:
+        self._scope: Scope = scope
+        self._identity = identity
+        self.around = around
+        self.narrower: str | None = None
+        """The tool that it called and whose results fewer may share; None while there is none."""
+
+    def note(self, tool: str, scope: Scope, identity: RunIdentity) -> None:
+        """Take note of a call that is made on the way to this result."""
+        if self.narrower is None and not self._allows(scope, identity):
+            self.narrower = tool
+        if self.around is not None:
+            self.around.note(tool, scope, identity)
+
+    def _allows(self, scope: Scope, identity: RunIdentity) -> bool:
+        if scope == "all":
+            return True
+        if SCOPES.index(scope) < SCOPES.index(self._scope) or identity.user != self._identity.user:
+            return False
+        return scope == "user" or identity.session == self._identity.session
+
+
+READING: ContextVar[Reading | None] = ContextVar("flowkit_reading", default=None)
+"""The call with a result to share that this task is a part of."""
+
+
+def find_reading(entry: Entry | None) -> Reading | None:
+    """Return the nearest call with a result to share, this one or one around it."""
+    while entry is not None:
+        if entry.extra is not None and entry.extra.reading is not None:
+            return entry.extra.reading
+        entry = entry.parent
+    return READING.get()
