@@ -9,7 +9,7 @@ from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, schema, s
 
 app = typer.Typer(
     name="flowkit",
-    help="Run agents and recipes: typed Python functions as tools, run as one graph while the model still streams.",
+    help="Run agents and recipes whose tools are typed Python functions, in one graph, while the model is still streaming.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -42,4 +42,4 @@ def common(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options of every command."""
+    """Read the options that every command has."""

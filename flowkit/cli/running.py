@@ -1,4 +1,4 @@
-"""Running something and showing it: on a terminal live, in a pipe as plain text, in a file as JSON lines."""
+"""Show a run: live on a terminal, as plain text in a pipe, as JSON lines in a file."""
 
 import asyncio
 import sys
@@ -35,7 +35,7 @@ class Runs(Protocol):
 
 @contextmanager
 def open_trace(path: Path | None) -> Generator[BinaryIO | None]:
-    """The file for events, emptied; raises `ConfigurationError` when it can't be written."""
+    """Open an empty file for events; raises `ConfigurationError` if it can't be written."""
     if path is None:
         yield None
         return
@@ -55,7 +55,7 @@ async def watch(
     graph: Graph | None = None,
     with_summary: bool = True,
 ) -> None:
-    """Show the run until it has ended; when this is cancelled, the run is too, and has STOP_WITHIN_S to end.
+    """Show a run until it has ended; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
 
     `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run.
     """
@@ -80,7 +80,7 @@ def show_summary(events: Sequence[Event]) -> None:
 
 
 async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], None]) -> None:
-    """Give every event to `show` and to the trace, those of a run that is stopped included."""
+    """Pass every event to `show` and to the trace, including those of a run that is being stopped."""
     seen = -1
 
     def take(event: Event) -> None:
@@ -121,7 +121,7 @@ async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | 
 
 
 async def _tick(display: TerminalDisplay, log: EventLog) -> None:
-    """Let the times of running calls move."""
+    """Refresh the times of running calls."""
     began = asyncio.get_running_loop().time() - (log.events[-1].t if log.events else 0.0)
     while True:
         await asyncio.sleep(TICK_S)

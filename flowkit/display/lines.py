@@ -46,13 +46,13 @@ def say_call(block: CallBlock) -> str:
 
 
 def say_state(block: CallBlock, now: float) -> str:
-    """Where the call stands: `running 0.3 s`, `0.31 s, prefetched`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
+    """Describe a call's state: `running 0.3 s`, `0.31 s, prefetched`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
     state = _say_state(block, now)
     return f"{state}, prefetched" if block.is_prefetched else state
 
 
 def say_result(block: CallBlock, limit: int) -> str:
-    """The result or the reason, shortened; empty while there is none."""
+    """Describe the result or the reason, shortened; empty while there is none."""
     if block.state == "finished":
         return say_value(block.value, limit)
     return "" if block.is_open and block.ran_t is None else shorten(block.note, limit)
@@ -69,7 +69,7 @@ def _say_state(block: CallBlock, now: float) -> str:
             early = ", early" if block.is_early else ""
             return f"running{early} {format_seconds(max(0.0, now - started_t))}{_say_progress(block)}"
         case "new":
-            return "its arguments arrive"
+            return "receiving arguments"
         case "sealed":
             return "ready"
         case "waiting":
@@ -77,7 +77,7 @@ def _say_state(block: CallBlock, now: float) -> str:
         case "undecided":
             return WAITS_FOR_APPROVAL
         case "in_doubt":
-            return "in doubt: it may have happened"
+            return "in doubt: it may have taken effect"
         case "failed" | "skipped" | "denied" | "cancelled" | "void":
             return block.state
 

@@ -69,7 +69,7 @@ def summarise(events: Sequence[Event]) -> Summary:
 
 
 def say_summary(summary: Summary) -> list[str]:
-    """The summary as lines of text: one of times, one of counts where there is something to count, then the tips."""
+    """Format the summary as lines: the times, the counts if there are any, then the tips."""
     times: list[str] = []
     if summary.first_token_s is not None:
         times.append(f"first token {format_seconds(summary.first_token_s)}")
@@ -77,7 +77,7 @@ def say_summary(summary: Summary) -> list[str]:
     if summary.calls:
         times.append(f"in tools {format_seconds(summary.tools_s)}")
     if summary.saved_s >= WORTH_SAYING_S:
-        times.append(f"saved by running at the same time {format_seconds(summary.saved_s)}")
+        times.append(f"{format_seconds(summary.saved_s)} saved by parallelism")
     counts: list[str] = []
     if summary.turns:
         counts.append(say_count(summary.turns, "turn"))

@@ -50,7 +50,7 @@ CALL_ENDS = frozenset(
 )
 """The types of the events that end a call."""
 WAITS_FOR_APPROVAL = "waits for approval"
-ASKED_AGAIN = "the answer broke off; asking again"
+ASKED_AGAIN = "the stream broke off; retrying"
 _CAUSES: dict[State, str] = {
     "failed": "failed",
     "denied": "was denied",
@@ -217,7 +217,7 @@ def _change(block: CallBlock, event: Event) -> None:
             if block.is_early and done == total:
                 block.ran_t = event.t
         case CallRetried(error=error, delay_s=delay_s):
-            block.state, block.note = "waiting", f"tries again in {delay_s:.1f} s: {error}"
+            block.state, block.note = "waiting", f"retries in {delay_s:.1f} s: {error}"
         case ApprovalAsked(arguments=arguments):
             block.state, block.note, block.arguments = "waiting", WAITS_FOR_APPROVAL, arguments
         case ApprovalDecided(approved=approved, by=by):

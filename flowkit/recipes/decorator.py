@@ -21,6 +21,7 @@ from flowkit.identity import RunIdentity
 from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
+from flowkit.recipes.missing_values import find_missing_values
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
 from flowkit.recipes.plan import RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
@@ -264,6 +265,8 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
         annotations={"return": signature.returns} | {p.name: p.annotation for p in signature.parameters},
     )
     _ = plan.graph
+    for missing in find_missing_values(plan.body, plan.tools):
+        raise DefinitionError(f"recipe {name!r}: {missing}", tool=missing.step, parameter=missing.argument)
     return plan
 
 
