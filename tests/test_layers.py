@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("cli", "display", "web", "mcp", "apps"),
+    "edges": ("__main__", "cli", "display", "web", "mcp", "apps"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 

@@ -183,7 +183,9 @@ class Workers:
                 # It may have been cancelled between getting its slot and this task's beginning.
                 if entry.phase >= Phase.ENDED:
                     failure = None
-                elif entry.plan is not None and entry.plan.runs_once and entry.extra is None:
+                elif self._inside is None and entry.plan is not None and entry.plan.runs_once and entry.extra is None:
+                    # What `_run` comes to for nearly all calls. Inside an early call of another run, a write has to
+                    # wait for that call's seal, so it goes the long way.
                     entry.phase = Phase.RUNNING
                     entry.attempt = 1
                     entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
