@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "flowkit"
 
 LINES_AT_MOST = 450
 
-LONGER = {"executor.workers": 580}
+LONGER = {"executor.workers": 600}
 """Modules that are still to be split, and what they may not pass."""
 
 METHODS_AT_MOST = 40
@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "long_values",
         "messages",
         "events",
+        "observers",
         "context",
         "message_parts",
         "history",
@@ -47,7 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("cli", "display", "web", "mcp", "apps"),
+    "edges": ("__main__", "cli", "display", "web", "mcp", "apps", "telemetry"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 

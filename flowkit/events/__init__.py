@@ -35,7 +35,7 @@ from flowkit.events.kinds import (
     UsageReported,
     WaitingFor,
 )
-from flowkit.events.log import EventLog, merge
+from flowkit.events.log import Enter, EventLog, merge
 
 __all__ = [
     "NOTICES",
@@ -55,6 +55,7 @@ __all__ = [
     "CallStarted",
     "CallVoid",
     "CallWaiting",
+    "Enter",
     "Event",
     "EventLog",
     "RunFinished",

@@ -146,11 +146,15 @@ class CallWaiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallStarted(Event):
-    """It runs; `early` when the model had not ended its turn."""
+    """It runs; `early` when the model had not ended its turn.
+
+    `effect` is what its tool may do; None for what is no tool, such as an `each`, or a model that is asked.
+    """
 
     call: str
     attempt: int = 1
     early: bool = False
+    effect: Literal["read", "idempotent", "write"] | None = None
     type: ClassVar[str] = "call.started"
 
 
@@ -167,11 +171,12 @@ class CallProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallRetried(Event):
-    """It failed and will be tried again after `delay_s`."""
+    """It failed and will be tried again after `delay_s`; `error_type` is the class of what was raised."""
 
     call: str
     error: str
     delay_s: float
+    error_type: str | None = None
     type: ClassVar[str] = "call.retried"
 
 
@@ -194,11 +199,15 @@ class CallFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallFailed(Event):
-    """`error` is what the model reads; `ended_s` is as in `CallFinished`."""
+    """`error` is what the model reads; `ended_s` is as in `CallFinished`.
+
+    `error_type` is the class of what was raised; None where nothing was, as for arguments that aren't taken.
+    """
 
     call: str
     error: str
     ended_s: float | None = None
+    error_type: str | None = None
     type: ClassVar[str] = "call.failed"
 
 
