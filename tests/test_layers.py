@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "events",
         "context",
         "message_parts",
+        "notebook",
         "history",
     ),
     "tools": ("tools", "targets"),
