@@ -157,11 +157,15 @@ class CallWaiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallStarted(Event):
-    """It runs; `early` when the model had not ended its turn."""
+    """It runs; `early` when the model had not ended its turn.
+
+    `effect` is what its tool may do; None for what is no tool, such as an `each`, or a model that is asked.
+    """
 
     call: str
     attempt: int = 1
     early: bool = False
+    effect: Literal["read", "idempotent", "write"] | None = None
     type: ClassVar[str] = "call.started"
 
 
@@ -178,11 +182,12 @@ class CallProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallRetried(Event):
-    """It failed and will be tried again after `delay_s`."""
+    """It failed and will be tried again after `delay_s`; `error_type` is the class of what was raised."""
 
     call: str
     error: str
     delay_s: float
+    error_type: str | None = None
     type: ClassVar[str] = "call.retried"
 
 
@@ -205,11 +210,15 @@ class CallFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallFailed(Event):
-    """`error` is what the model reads; `ended_s` is as in `CallFinished`."""
+    """`error` is what the model reads; `ended_s` is as in `CallFinished`.
+
+    `error_type` is the class of what was raised; None where nothing was, as for arguments that aren't taken.
+    """
 
     call: str
     error: str
     ended_s: float | None = None
+    error_type: str | None = None
     type: ClassVar[str] = "call.failed"
 
 
@@ -336,6 +345,20 @@ class RunFinished(Event):
 
 
 E = TypeVar("E", bound=Event)
+Enter = Callable[[str], Callable[[], None]]
+"""Given the id of a call that begins an attempt; what it returns is called when the attempt has ended."""
+
+
+class _Held:
+    """A listener as a log holds it, so that one that listens twice ends each by itself."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Callable[[Event], None]) -> None:
+        self._listener = listener
+
+    def __call__(self, event: Event) -> None:
+        self._listener(event)
 
 
 class EventLog:
@@ -357,9 +380,20 @@ class EventLog:
         self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
         self._began = self._clock()
         self._wakers: set[asyncio.Future[None]] = set()
-        self._listeners: list[Callable[[Event], None]] = []
+        # Changed by making it anew: a listener may leave while it is told of an event.
+        self._listeners: tuple[Callable[[Event], None], ...] = ()
+        self._request_listeners: tuple[Callable[[object, object], None], ...] = ()
+        self.around: tuple[Enter, ...] = ()
+        """What is entered around each attempt at a call; empty for nearly all runs."""
+        self.on_close: list[Callable[[], None]] = []
+        """Called when no more events come."""
         self._is_followed = False
         """Whether somebody has to be told at once: a listener, or a watcher that has read everything."""
+
+    @property
+    def began(self) -> float:
+        """When it began, on the clock of its event loop."""
+        return self._began
 
     @property
     def events(self) -> list[Event]:
@@ -416,15 +450,41 @@ class EventLog:
         if self._wakers:
             self._wake()
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Call `listener` with every later event, at once; it must be quick and must not raise."""
-        self._listeners.append(listener)
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener` with every later event, at once; return what ends that.
+
+        It must be quick and must not raise. It may end itself while it is told of an event.
+        """
+        held = _Held(listener)
+        self._listeners = (*self._listeners, held)
         self._is_followed = True
+
+        def stop() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not held)
+            self._is_followed = bool(self._listeners or self._wakers)
+
+        return stop
+
+    def surround(self, enter: "Enter") -> None:
+        """Call `enter` with a call's id before each attempt at it, and what that gives behind it, in the same task."""
+        self.around = (*self.around, enter)
+
+    def listen_to_requests(self, listener: Callable[[object, object], None]) -> None:
+        """Call `listener` with the model and its `ModelRequest` before each `turn.started`."""
+        self._request_listeners = (*self._request_listeners, listener)
+
+    def tell_request(self, model: object, request: object) -> None:
+        """Show a request that goes out now to who asked for it; it is no event, and nothing keeps it."""
+        for listen in self._request_listeners:
+            listen(model, request)
 
     def close(self) -> None:
         """No more events come; watchers end when they have read what is there."""
         self.is_closed = True
         self._wake()
+        told, self.on_close = self.on_close, []
+        for tell in told:
+            tell()
 
     async def watch(self, after: int = -1) -> AsyncIterator[Event]:
         """Every event with a `seq` greater than `after`; ends when the log is closed."""

@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "long_values",
         "messages",
         "events",
+        "observers",
         "context",
         "message_parts",
         "history",
@@ -41,7 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("cli", "display", "web", "mcp", "apps"),
+    "edges": ("__main__", "cli", "display", "web", "mcp", "apps", "telemetry"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 

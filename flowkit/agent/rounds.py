@@ -239,6 +239,7 @@ class Rounds(Generic[OutputT]):
         model = self._plan.model
         attempt = self._begin_attempt(turn, self._record.prefix(turn, number))
         request = await self._make_request(turn, number)
+        self._log.tell_request(model, request)
         self._log.emit(events.TurnStarted, turn, model.name, number)
         error: ModelError | None = None
         try:
