@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "observers",
         "context",
         "message_parts",
+        "notebook",
         "history",
     ),
     "tools": ("tools", "targets"),
