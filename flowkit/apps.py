@@ -7,6 +7,7 @@ one called `user` is given the run's user, and its default stands for the user w
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
@@ -156,8 +157,10 @@ def split_target(target: str) -> tuple[Path, str | None]:
     path = Path(target)
     selected = None
     if not path.exists() and ":" in target:
-        head, _, selected = target.rpartition(":")
-        path = Path(head)
+        head, _, name = target.rpartition(":")
+        # What stands behind a drive's colon is a path: C:\\apps\\shop.py
+        if not re.search(r"[\\/.]", name):
+            path, selected = Path(head), name
     if path.is_dir():
         raise ConfigurationError(f"{str(path)!r} is a folder; name a file in it")
     if not path.is_file():

@@ -207,7 +207,7 @@ def test_tools_are_listed_with_their_promises(flowkit: Command) -> None:
     text = flowkit("tools", SHOP)
     listed = json.loads(flowkit("tools", SHOP, "--json").out)
 
-    assert "get_order_status read, kept 1 min for each user" in text.out
+    assert "get_order_status read, cached 1 min per user" in text.out
     assert [tool["name"] for tool in listed][:2] == ["get_order_status", "search_products"]
     assert listed[3]["needs"] == ["get_order_status"]
     assert sorted(listed[2]["parameters"]["properties"]) == ["destination", "express", "weight_kg"]
@@ -271,7 +271,7 @@ def test_cache_tells_what_it_holds_and_forgets_it(flowkit: Command, shop_data: t
 def test_cache_that_is_off_says_so(flowkit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWKIT_CACHE", "off")
 
-    assert flowkit("cache", "stats").err == "flowkit: the cache is off: FLOWKIT_CACHE says so\n"
+    assert flowkit("cache", "stats").err == "flowkit: the cache is turned off by FLOWKIT_CACHE\n"
 
 
 @pytest.mark.parametrize(

@@ -155,4 +155,4 @@ def test_a_run_that_is_done_says_that_nothing_ran(flowkit: Command, tmp_path: Pa
     assert "nothing ran" not in first.err
     again = flowkit("run", "app.py", "won=5", "--run-id", "tonight")
     assert (again.code, again.out) == (0, "5\n")
-    assert "run 'tonight' is done already: nothing ran" in again.err
+    assert "run 'tonight' is already done: nothing ran" in again.err

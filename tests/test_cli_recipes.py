@@ -243,7 +243,7 @@ def test_commands_that_are_suggested_can_be_pasted(flowkit: Command, tmp_path: P
     waiting = flowkit("run", "my shop/shop.py", "order_id=ORD-1043", "--run-id", "refund", *data).err
 
     assert "flowkit run 'my shop/shop.py' order_id=ORD-1002" in made
-    assert "go on with: flowkit run 'my shop/shop.py' --resume refund" in waiting
+    assert "resume with: flowkit run 'my shop/shop.py' --resume refund" in waiting
     assert "the run waits for a person" in waiting
 
 

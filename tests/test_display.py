@@ -112,7 +112,7 @@ def test_summary_counts_what_ran_at_the_same_time() -> None:
     assert (summary.turns, summary.calls, summary.from_cache) == (2, 1, 0)
     assert (summary.usage.input_tokens, summary.usage.output_tokens, summary.cost_usd) == (30, 11, 0.75)
     assert say_summary(summary) == [
-        "first token 200 ms · wall 2.50 s · in tools 1.00 s · saved by running at the same time 500 ms",
+        "first token 200 ms · wall 2.50 s · in tools 1.00 s · 500 ms saved by parallelism",
         "2 turns · 1 call · tokens 30 in, 11 out · $0.7500",
         "tip: mark it as read",
     ]
@@ -318,11 +318,11 @@ def test_answer_that_broke_off_is_kept_apart_from_the_one_that_took_its_place() 
     answer, notes = show_in_pipe(script.log.events)
 
     assert answer == "It ha\nIt has shipped.\n"
-    assert notes == "the answer broke off; asking again\n"
+    assert notes == "the stream broke off; retrying\n"
     shown = show_on_terminal(script.log.events).splitlines()
     assert [line.rstrip() for line in shown if line.strip()] == [
         "It ha",
-        "the answer broke off; asking again",
+        "the stream broke off; retrying",
         "It has shipped.",
     ]
 

@@ -164,6 +164,6 @@ def test_fork_at_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ended = command("runs", "fork", "run-1", "app.py", "--at", "turn/2", "--result", 'turn/1/call/0="NONE"')
 
     assert (ended.code, "Again." in ended.out) == (0, True), ended.err
-    assert "begins with run-1 before turn/2" in ended.err
+    assert "is forked from run-1 before turn/2" in ended.err
     wrong = command("runs", "fork", "run-1", "app.py", "--at", "turn/9")
     assert (wrong.code, "has come to turn/4" in wrong.err) == (1, True)

@@ -106,7 +106,9 @@ class Access:
         self._counters.errors += 1
         if not self._has_warned:
             self._has_warned = True
-            logger.warning("the cache in %s is in trouble and answers with misses: %s", self._database.parent, error)
+            way_out = "; FLOWKIT_CACHE_DIR names another folder" if _is_refused(error) else ""
+            text = "the cache in %s is in trouble and answers with misses: %s%s"
+            logger.warning(text, self._database.parent, error, way_out)
         if is_malformed(error) and (store := self.store) is not None:
             self._broken = store
             self._let_go(store)
@@ -127,3 +129,12 @@ class Access:
             self.store = None
         store.close()
         store.anchor.close()
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the folder can't be made or written, which another folder mends."""
+    return isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_FULL,
+    )

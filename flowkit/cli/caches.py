@@ -1,4 +1,4 @@
-"""`flowkit cache`: what the cache holds, and emptying it."""
+"""`flowkit cache`: inspect or clear cached results."""
 
 import asyncio
 from collections.abc import Generator
@@ -16,12 +16,12 @@ from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError
 from flowkit.graph.pictures.timeline import format_seconds
 
-app = typer.Typer(help="What is kept of tools' results, and emptying it.", no_args_is_help=True)
+app = typer.Typer(help="Inspect or clear cached results.", no_args_is_help=True)
 
 
 @app.command()
 def stats(as_json: AsJson = False) -> None:
-    """Hits, misses, age and size for each tool."""
+    """Show hits, misses, age and size for each tool."""
     with _open() as cache:
         found = cache.get_stats()
         if as_json:
@@ -36,8 +36,8 @@ def stats(as_json: AsJson = False) -> None:
         if found.tools:
             console.print(_draw_tools(found))
         for count, what in (
-            (found.errors, "times the store failed"),
-            (found.too_large, "results too large to keep"),
+            (found.errors, "times the cache folder couldn't be read or written"),
+            (found.too_large, "results too large to cache"),
             (found.not_json, "results that weren't JSON"),
         ):
             if count:
@@ -46,11 +46,13 @@ def stats(as_json: AsJson = False) -> None:
 
 @app.command()
 def clear(
-    tool: Annotated[str | None, typer.Option(help="Only results of this tool.")] = None,
-    resource: Annotated[str | None, typer.Option(help="Only results on this resource, as in order:ORD-1002.")] = None,
-    user: Annotated[str | None, typer.Option(help="Only results of this user.")] = None,
+    tool: Annotated[str | None, typer.Option(help="Clear only results of this tool.")] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="Clear only results that read this resource, such as order:ORD-1002.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Clear only results of this user.")] = None,
 ) -> None:
-    """Forget results: all, or those of a tool, a resource or a user."""
+    """Clear cached results: all of them, or those of a tool, a resource or a user."""
     with _open() as cache:
         cleared = asyncio.run(cache.clear(tool=tool, resource=resource, user=user))
     print(f"{say_count(cleared, 'entry', 'entries')} cleared")
@@ -58,10 +60,10 @@ def clear(
 
 @app.command()
 def show(
-    key: Annotated[str, typer.Argument(help="A key, or a beginning of it that only one key has.")],
+    key: Annotated[str, typer.Argument(help="The key of a result, or a prefix that only one key has.")],
     as_json: AsJson = False,
 ) -> None:
-    """One result in full."""
+    """Show one cached result in full."""
     with _open() as cache:
         entry = cache.show(key)
     if entry is None:
@@ -78,17 +80,17 @@ def show(
 
 @app.command()
 def path() -> None:
-    """The folder that it lies in."""
+    """Print the cache folder."""
     with _open() as cache:
         print(cache.path)
 
 
 @contextmanager
 def _open() -> Generator[DiskCache]:
-    """The cache of the environment; raises `ConfigurationError` when it is off."""
+    """Open the cache that the environment names; raises `ConfigurationError` if it is off."""
     cache = open_default_cache()
     if not isinstance(cache, DiskCache):
-        raise ConfigurationError("the cache is off: FLOWKIT_CACHE says so")
+        raise ConfigurationError("the cache is turned off by FLOWKIT_CACHE")
     try:
         yield cache
     finally:

@@ -26,7 +26,8 @@ from flowkit.journal import RunDetails
 def chat(
     app: AppTarget,
     message: Annotated[
-        str | None, typer.Argument(metavar="MESSAGE", help="What you say; left out, a conversation begins.")
+        str | None,
+        typer.Argument(metavar="MESSAGE", help="Your message; without one, an interactive conversation starts."),
     ] = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -36,7 +37,7 @@ def chat(
     trace: Trace = None,
     journal: JournalPath = None,
 ) -> None:
-    """Talk to an app's agent."""
+    """Talk to an app's agent: one message, or a conversation."""
     loaded = load_app(app)
     agent = loaded.get_agent()
     options = read_pairs(data, "--data")
@@ -52,7 +53,7 @@ def chat(
         try:
             runner.run(conversation.open(options, user))
             if is_conversation:
-                note(f"{agent.name}: talk to it; an empty line or Ctrl-D ends.")
+                note(f"{agent.name}: type a message; an empty line or Ctrl-D quits.")
             status = "done"
             for text in messages:
                 status = _say(runner, conversation, text, is_only=not is_conversation)
@@ -75,7 +76,7 @@ def resume_chat(
     fork: AgentRunOptions | None = None,
     text: str | None = None,
 ) -> None:
-    """Go on with a run of this agent, or `fork` it, with a new message `text` or without."""
+    """Resume a run of this agent, or `fork` it, with or without a new message `text`."""
     with (
         open_trace(trace) as file,
         open_journal(journal) as kept,
@@ -95,7 +96,7 @@ def resume_chat(
 
 
 def _say(runner: asyncio.Runner, conversation: Conversation, text: str, *, is_only: bool) -> str:
-    """One message; in a conversation Ctrl-C ends the answer, not the conversation."""
+    """Send one message; in a conversation Ctrl-C stops the answer, not the conversation."""
     try:
         return runner.run(conversation.say(text))
     except KeyboardInterrupt:
@@ -112,7 +113,7 @@ def _check_message(text: str) -> str:
 
 
 def _read_messages() -> Iterator[str]:
-    """Lines from a person, until an empty one; everything at once from a pipe."""
+    """Read lines from a person until an empty one, or a pipe's whole text at once."""
     if not sys.stdin.isatty():
         yield _check_message(sys.stdin.read().strip())
         return

@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, serve, tools, traces
+from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, schema, serve, tools, traces
 
 app = typer.Typer(
     name="flowkit",
-    help="Run agents and recipes: typed Python functions as tools, run as one graph while the model still streams.",
+    help="Run agents and recipes whose tools are typed Python functions, in one graph, while the model is still streaming.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -23,6 +23,7 @@ app.command("tools")(tools.list_tools)
 app.command("graph")(graphs.draw)
 app.command("explain")(graphs.explain)
 app.command("validate")(graphs.validate)
+app.command("schema")(schema.show)
 app.command("trace")(traces.show)
 app.command("new")(new.create)
 app.add_typer(caches.app, name="cache")
@@ -41,4 +42,4 @@ def common(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options of every command."""
+    """Read the options that every command has."""

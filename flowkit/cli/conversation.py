@@ -47,7 +47,7 @@ class Conversation:
         self._holder: asyncio.Task[None] | None = None
 
     async def open(self, options: Mapping[str, str], user: str | None) -> None:
-        """Open the app's data; raises `ConfigurationError` when that can't be done."""
+        """Open the app's data; raises `ConfigurationError` if that fails."""
         tried = asyncio.Event()
 
         async def hold() -> None:
@@ -82,11 +82,11 @@ class Conversation:
         return await self._finish(await self._run(text, history))
 
     async def go_on(self, run_id: str) -> RunStatus:
-        """Go on with a run in the journal, and show it."""
+        """Resume a run from the journal, and show it."""
         return await self._finish(await self._run(None, {"run_id": run_id}))
 
     async def fork(self, options: AgentRunOptions, text: str | None) -> RunStatus:
-        """Begin a run with what another one had come to, and show it."""
+        """Start a run from the state that another one had reached, and show it."""
         return await self._finish(await self._run(text, options))
 
     async def _finish(self, result: AgentResult[Any]) -> RunStatus:
@@ -115,16 +115,16 @@ def _ask(pending: Pending) -> Decision:
 
 
 def _say_end(result: AgentResult[Any], *, in_journal: bool) -> None:
-    """Why there is no answer, in one line, and how to go on."""
+    """Print in one line why there is no answer, and how to resume."""
     match result.status:
         case "waiting":
             names = ", ".join(pending.name for pending in result.pending)
-            note(f"flowkit: waits for approval of {names}; nobody is here to ask")
+            note(f"flowkit: the run waits for approval of {names}, and there is no terminal to ask on")
             if in_journal:
                 note(f"decide with: flowkit runs approve {result.run_id} {result.pending[0].id}")
         case "failed" | "limit":
             note(f"flowkit: {result.error}")
         case "in_doubt":
-            note("flowkit: a write may have happened, and only a person can tell")
+            note("flowkit: a write may have taken effect; a person has to check and resolve it")
         case "done" | "cancelled":
             pass

@@ -1,4 +1,4 @@
-"""What a run of a recipe would do, as far as that can be known without running anything.
+"""Predict what a run of a recipe would do, as far as that can be known without running anything.
 
 A step whose arguments are known is looked up in the cache; what the cache has is known too, so the walk goes on from
 there. Behind a step that would have to run, arguments aren't known, and the walk says so.
@@ -19,7 +19,7 @@ from flowkit.tools import Tool
 
 
 def say_dry_run(recipe: Recipe[..., Any], inputs: Mapping[str, object], *, user: str | None) -> list[str]:
-    """A line for each step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
+    """List a line for each step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
     walk = _Walk(recipe.plan.tools, open_default_cache(), user)
     walk.known[INPUTS] = dict(recipe.read_inputs(inputs))
     return list(walk.say(recipe.graph().values(), ""))
@@ -61,7 +61,7 @@ class _Walk:
         return f"{said}: in the cache, {format_seconds(hit.age_s)} old"
 
     def _find(self, tool: Tool[..., Any], call: ToolCall) -> Hit | None:
-        """What the cache has for a call, if it has all that the call needs."""
+        """Find a call's result in the cache, if everything that the call needs is cached too."""
         *needed, bound = tool.expand(call)
         for need in needed:
             hit = self._look_up(tool.needed_tools[need.name], need.arguments)

@@ -17,17 +17,17 @@ from flowkit.recipes import Recipe
 
 Format = Literal["mermaid", "dot", "svg"]
 TraceOfRun = Annotated[
-    Path | None, typer.Option("--trace", metavar="FILE", help="A run of it: show how each step ended.")
+    Path | None, typer.Option("--trace", metavar="FILE", help="A recorded run; each step is shown with its outcome.")
 ]
 
 
 def draw(
     app: AppTarget,
-    format: Annotated[Format, typer.Option("--format", "-f", help="What the picture is written in.")] = "mermaid",
+    format: Annotated[Format, typer.Option("--format", "-f", help="The output format.")] = "mermaid",
     tools: ToolsFile = None,
     trace: TraceOfRun = None,
 ) -> None:
-    """Draw a recipe's graph, or a run of it."""
+    """Draw a recipe's graph, or one run of it."""
     graph = _load(app, tools).graph()
     events = _read(trace)
     match format:
@@ -41,15 +41,15 @@ def draw(
 
 
 def explain(app: AppTarget, tools: ToolsFile = None, trace: TraceOfRun = None) -> None:
-    """Say what waits for what in a recipe, or how a run of it went."""
+    """Explain in words what each step depends on, or how a run went."""
     say(_load(app, tools).graph().explain(_read(trace)))
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Apps and YAML recipes.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The apps and YAML recipes to check.")],
     tools: ToolsFile = None,
 ) -> None:
-    """Check apps and recipe files."""
+    """Check apps and recipe files without running them."""
     wrong = 0
     for file in files:
         try:

@@ -23,16 +23,20 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def mcp(
     app: AppTarget,
     http: Annotated[
-        int | None, typer.Option(metavar="PORT", min=0, max=65535, help="Serve over HTTP; on stdio when left out.")
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Serve over HTTP on this port; without it, over stdio."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; other machines are served only with a token.")
+    ] = "127.0.0.1",
     token: Annotated[
-        str | None, typer.Option(envvar="FLOWKIT_TOKEN", help="What hosts must send as a bearer token over HTTP.")
+        str | None, typer.Option(envvar="FLOWKIT_TOKEN", help="The bearer token that hosts must send over HTTP.")
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="HOST", help="A host name by which hosts call this server.")
+        list[str] | None,
+        typer.Option(metavar="HOST", help="A host name under which this server is reached; repeatable."),
     ] = None,
-    tool: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Offer this tool, too.")] = None,
+    tool: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Offer this tool as well; repeatable.")] = None,
     user: User = None,
     tools: ToolsFile = None,
     model: Model = None,
@@ -40,13 +44,13 @@ def mcp(
     data: Data = None,
     journal: JournalPath = None,
 ) -> None:
-    """Offer an app to MCP hosts: on standard input and output, or over HTTP."""
+    """Offer an app's agents and recipes to MCP hosts, over stdio or HTTP."""
     if find_spec("mcp") is None:
-        raise ConfigurationError("mcp needs a package more: pip install 'flowkit-agents[mcp]'")
+        raise ConfigurationError("mcp needs one more package: pip install 'flowkit-agents[mcp]'")
     if http is not None and host not in LOOPBACK and (token is None or not allow_host):
-        raise ConfigurationError(f"--host {host} is reached from other machines: give --token and --allow-host")
+        raise ConfigurationError(f"--host {host} can be reached from other machines: give --token and --allow-host")
     if token is not None and len(token) < 16:
-        raise ConfigurationError("--token is too short to be a secret: 16 characters at least")
+        raise ConfigurationError("--token is too short to be a secret: use at least 16 characters")
     from flowkit.mcp.offers import make_offers
     from flowkit.mcp.server import McpServer
     from flowkit.web.served import Served, make_served
@@ -93,7 +97,7 @@ async def _serve_http(server: Any, host: str, port: int, token: str | None, name
     allowed = [f"{name}:*" for name in names] or None
     app = make_http_app(server, token=token, allowed_hosts=[*(allowed or ()), *names] if names else None)
     shown = f"[{host}]" if ":" in host else host
-    note(f"serving MCP at http://{shown}:{port}/mcp; Ctrl-C ends it")
+    note(f"serving MCP at http://{shown}:{port}/mcp; press Ctrl-C to stop")
     config = uvicorn.Config(
         app, host=host, port=port, http="h11", ws="none", log_level="warning", proxy_headers=False,
         timeout_graceful_shutdown=2,

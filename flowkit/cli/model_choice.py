@@ -1,4 +1,4 @@
-"""Which model a command asks: the one that is named, the app's own, or the one that comes with flowkit."""
+"""The choice of the model that a command calls: the named one, the app's own, or the offline demo model."""
 
 import sys
 from collections.abc import Generator, Iterable
@@ -24,16 +24,16 @@ class Closable(Protocol):
 
 @contextmanager
 def choose_model(own: Iterable[Model], name: str | None, base_url: str | None) -> Generator[Model | None]:
-    """The model that takes the place of an app's `own`, for as long as it is open; None leaves the app those.
+    """Open the model that replaces an app's `own` models; yields None if the app keeps its own.
 
-    Where none is named, it stands for those that the environment should have named: the `DefaultModel`s.
+    If none is named, it replaces only those that the environment should have named: the `DefaultModel`s.
 
-    Raises `ConfigurationError` when the model can't be had.
+    Raises `ConfigurationError` if the model isn't available.
     """
     if is_local(own, name, base_url):
         if name is None:
             note(
-                "no key and no server (OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY): the offline demo model answers"
+                "no key and no server are set (OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY): the offline demo model answers"
             )
             offer_local_servers()
         with _start_local() as model:
@@ -45,7 +45,7 @@ def choose_model(own: Iterable[Model], name: str | None, base_url: str | None) -
 
 
 def is_local(own: Iterable[Model], name: str | None, base_url: str | None) -> bool:
-    """Whether the offline demo model will answer: it is named, or nothing else is there."""
+    """Return whether the offline demo model will answer: it is named, or no other model is configured."""
     if name is not None or base_url is not None:
         return name == LOCAL
     return not has_server() and any(isinstance(model, DefaultModel) for model in own)
@@ -59,7 +59,7 @@ async def close_models(*models: Model) -> None:
 
 
 def offer_local_servers() -> None:
-    """Tell of a server on this machine that would answer better."""
+    """Suggest model servers on this machine that would answer better."""
     from flowkit.models.offline.local_servers import find_local_servers
 
     for server in find_local_servers():
@@ -70,19 +70,19 @@ def offer_local_servers() -> None:
 
 @contextmanager
 def _start_local() -> Generator[Model]:
-    """The embedded model; says what has to be fetched, and how far that is."""
+    """Start the embedded model; shows what is downloaded, and its progress."""
     from flowkit.models.offline.local import describe_download, start_local_model
 
     download = describe_download()
     if download is not None:
-        note(f"fetching once: {download}")
+        note(f"downloading once: {download}")
     with _show_progress() as progress, start_local_model(progress.tell) as model:
         progress.close()
         yield model
 
 
 class _Bar:
-    """How far a download is: a bar on a terminal, a line for each quarter elsewhere."""
+    """The progress of a download: a bar on a terminal, a line for each quarter elsewhere."""
 
     def __init__(self, bar: Progress | None) -> None:
         self._bar = bar
@@ -91,7 +91,7 @@ class _Bar:
         self._quarters = 0
 
     def tell(self, done: int, total: int) -> None:
-        """So many bytes of so many."""
+        """Show download progress in bytes."""
         if self._bar is None:
             if total != self._total:  # the next file
                 self._total, self._quarters = total, 0
@@ -106,7 +106,7 @@ class _Bar:
         self._bar.update(self._task, completed=done, total=total)
 
     def close(self) -> None:
-        """No more is fetched."""
+        """Remove the bar: the download is complete."""
         if self._bar is not None and self._task is not None:
             self._bar.stop()
             self._task = None

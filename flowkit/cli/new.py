@@ -1,4 +1,4 @@
-"""`flowkit new`: an app to begin with."""
+"""`flowkit new`: create an app from an example."""
 
 import shutil
 from collections.abc import Mapping
@@ -45,13 +45,13 @@ TEMPLATES: Mapping[Name, Template] = {
 
 
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to make.")],
-    template: Annotated[Name, typer.Option("--from", help="The app that is copied.")] = "shop",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to create.")],
+    template: Annotated[Name, typer.Option("--from", help="The example to copy.")] = "shop",
 ) -> None:
-    """Start an app: a folder with one of the examples, ready to be changed."""
+    """Create an app: a folder with a copy of one of the examples."""
     folder = Path(name)
     if folder.exists():
-        raise ConfigurationError(f"{name!r} is already there")
+        raise ConfigurationError(f"{name!r} already exists")
     chosen, source = TEMPLATES[template], _find_templates()
     try:
         folder.mkdir(parents=True)
@@ -59,7 +59,7 @@ def create(
             with as_file(source / file) as path:
                 shutil.copyfile(path, folder / file)
     except OSError as error:
-        raise ConfigurationError(f"{name!r} can't be made: {error.strerror}") from error
+        raise ConfigurationError(f"can't create {name!r}: {error.strerror}") from error
     app = folder / chosen.files[0]
     print(f"{app} is {chosen.description}. Try:")
     for command in chosen.commands:
@@ -67,6 +67,6 @@ def create(
 
 
 def _find_templates() -> Traversable:
-    """The wheel's copies of the apps; in a checkout the apps themselves."""
+    """Find the wheel's copies of the apps, or in a checkout the apps themselves."""
     templates = files("flowkit") / "templates"
     return templates if templates.is_dir() else Path(__file__).parents[2] / "recipes"

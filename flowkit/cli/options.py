@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, and the reader of key=value texts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,34 +8,46 @@ import typer
 
 from flowkit.errors import ConfigurationError
 
-AppTarget = Annotated[str, typer.Argument(metavar="APP", help="An app: path.py, or path.py:name for one of several.")]
+AppTarget = Annotated[
+    str, typer.Argument(metavar="APP", help="The app: path.py, or path.py:name if the file holds several.")
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="NAME", help="A model's name, or 'local' for the offline demo model."),
+    typer.Option("--model", "-m", metavar="NAME", help="The model to call, or 'local' for the offline demo model."),
 ]
-BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Where an OpenAI-compatible server listens.")]
-Data = Annotated[list[str] | None, typer.Option("--data", "-d", metavar="KEY=VALUE", help="For the app's open_data.")]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="The base URL of an OpenAI-compatible server.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", "-d", metavar="KEY=VALUE", help="A parameter of the app's open_data; repeatable."),
+]
 User = Annotated[
     str | None,
-    typer.Option("--user", "-u", metavar="NAME", help="Whose run it is; cached results are kept apart by it."),
+    typer.Option("--user", "-u", metavar="NAME", help="The user the run belongs to; cached results are per user."),
 ]
 Session = Annotated[
     str | None,
-    typer.Option("--session", "-s", metavar="NAME", help="A conversation kept in the journal: go on with it."),
+    typer.Option("--session", "-s", metavar="NAME", help="Continue this conversation, which the journal keeps."),
 ]
-Trace = Annotated[Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")]
+Trace = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write every event to this file, one JSON object per line.")
+]
 ToolsFile = Annotated[
-    Path | None, typer.Option("--tools", metavar="FILE", help="For a YAML recipe: the Python file with its tools.")
+    Path | None,
+    typer.Option("--tools", metavar="FILE", help="The Python file that defines the tools of a YAML recipe."),
 ]
 JournalPath = Annotated[
     Path | None,
-    typer.Option("--journal", metavar="FILE", help="The journal; FLOWKIT_JOURNAL or the usual one when left out."),
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="The journal file; defaults to FLOWKIT_JOURNAL, or a file in your state folder.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def read_pairs(pairs: Iterable[str] | None, what: str) -> dict[str, str]:
-    """`key=value` texts as a dict; raises `ConfigurationError` for a text without `=` and for a key twice."""
+    """Parse `key=value` texts into a dict; raises `ConfigurationError` for a text without `=` and for a key twice."""
     values: dict[str, str] = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")

@@ -51,7 +51,7 @@ def say(text: str) -> None:
 
 
 def print_json(value: codec.JSON) -> None:
-    """One line of JSON in a pipe, indented on a terminal."""
+    """Print JSON: one line in a pipe, indented on a terminal."""
     if sys.stdout.isatty():
         import json
 
@@ -61,7 +61,7 @@ def print_json(value: codec.JSON) -> None:
 
 
 def note(text: str) -> None:
-    """A word to the person at the terminal that is no part of the output."""
+    """Print a message to standard error, for the person at the terminal."""
     print(clean(text), file=sys.stderr, flush=True)
 
 

@@ -1,9 +1,9 @@
-"""`flowkit run`: run a recipe, show how far it is, and go on with one that was stopped."""
+"""`flowkit run`: run a recipe, show its progress, and resume one that was stopped."""
 
 import asyncio
 import secrets
 import shlex
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +22,11 @@ from flowkit.cli.model_choice import choose_model, close_models, is_local, offer
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, ToolsFile, Trace, User, read_pairs
 from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json, say
-from flowkit.cli.running import open_trace, watch
+from flowkit.cli.running import open_trace, show_summary, watch
 from flowkit.cli.schemas import read_properties
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
+from flowkit.events import Event
 from flowkit.journal import Journal, RunDetails
 from flowkit.journal.takeover import OVER
 from flowkit.models.base import Model
@@ -61,15 +62,13 @@ def run(
     inputs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The recipe's inputs.")] = None,
     input_file: Annotated[
         Path | None,
-        typer.Option(
-            "--input", metavar="FILE", help="Inputs as a JSON object; a KEY=VALUE is used instead of its own."
-        ),
+        typer.Option("--input", metavar="FILE", help="A JSON file with the inputs; KEY=VALUE arguments override it."),
     ] = None,
     tools: ToolsFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing; show what would run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, without running it.")] = False,
     as_json: AsJson = False,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
-    run_id: Annotated[str | None, typer.Option(metavar="RUN", help="The new run's id.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Resume this run.")] = None,
+    run_id: Annotated[str | None, typer.Option(metavar="RUN", help="The id of the new run.")] = None,
     model: ModelName = None,
     base_url: BaseUrl = None,
     data: Data = None,
@@ -98,23 +97,27 @@ def run(
 
 
 def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> Job:
-    """What goes on with a run that the journal holds."""
+    """Make the job that resumes a run from the journal."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
     return Job(app, recipe, inputs, found.summary.user, found.summary.run_id)
 
 
 def run_job(job: Job, settings: RunSettings) -> None:
-    """Run it and show it; exits with `FAILED` when it isn't done in the end."""
+    """Run a job and show it; exits with `FAILED` unless it ends as done."""
     with (
         open_trace(settings.trace) as trace,
         open_journal(settings.journal) as journal,
         _choose_models(job.recipe, settings) as models,
     ):
         try:
-            result = asyncio.run(_run(job, settings, journal, trace, models))
+            result, events = asyncio.run(_run(job, settings, journal, trace, models))
         except KeyboardInterrupt:
             note(_say_resume(job))
             raise
+    if result.status == "done":
+        print_json(to_jsonable_python(result.output))
+    if not settings.as_json:
+        show_summary(events)  # last: a long output would push it out of sight
     _say_end(job, result)
     if result.status != "done":
         raise typer.Exit(FAILED)
@@ -122,7 +125,7 @@ def run_job(job: Job, settings: RunSettings) -> None:
 
 @contextmanager
 def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator[dict[str, Model]]:
-    """The models that are asked in place of the recipe's own, by name."""
+    """Open the models that replace the recipe's own, by name."""
     requests = recipe.plan.requests
     own = {name: request.agent.model for name, request in requests.items()}
     is_named = settings.model is not None or settings.base_url is not None
@@ -141,15 +144,15 @@ def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator
 
 async def _run(
     job: Job, settings: RunSettings, journal: Journal, trace: BinaryIO | None, models: Mapping[str, Model]
-) -> RecipeResult[Any]:
+) -> tuple[RecipeResult[Any], Sequence[Event]]:
     async with job.app.open(settings.data, job.user) as (data, user):
         found = journal.find(job.run_id, user=user)
         if found is not None and found.status in OVER:
-            note(f"run {job.run_id!r} is {found.status} already: nothing ran, this is how it ended")
+            note(f"run {job.run_id!r} is already {found.status}: nothing ran, and this is its result")
         run = job.recipe.start(job.inputs, data=data, user=user, run_id=job.run_id, journal=journal, model=models)
         try:
-            await watch(run, trace=trace, quiet=settings.as_json, graph=job.recipe.graph())
-            return await run.wait()
+            await watch(run, trace=trace, quiet=settings.as_json, graph=job.recipe.graph(), with_summary=False)
+            return await run.wait(), run.log.events
         finally:
             await close_models(
                 *models.values(), *(request.agent.model for request in job.recipe.plan.requests.values())
@@ -158,7 +161,7 @@ async def _run(
 
 
 def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path | None) -> dict[str, object]:
-    """Inputs from a file and from the command line, the latter read by their types."""
+    """Read inputs from a file and from the command line, the latter by their types."""
     values: dict[str, object] = {}
     if file is not None:
         try:
@@ -191,10 +194,12 @@ def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> Non
 def _say_end(job: Job, result: RecipeResult[Any]) -> None:
     match result.status:
         case "done":
-            print_json(to_jsonable_python(result.output))
+            pass
         case "waiting":
             for pending in result.pending:
-                note(f"waits for approval: {pending.id}: {pending.name}({say_arguments(dict(pending.arguments), 400)})")
+                note(
+                    f"waiting for approval: {pending.id}: {pending.name}({say_arguments(dict(pending.arguments), 400)})"
+                )
             note(f"decide with: {shlex.join(['flowkit', 'runs', 'approve', job.run_id, result.pending[0].id])}")
             note(_say_resume(job))
         case "in_doubt":
@@ -202,7 +207,7 @@ def _say_end(job: Job, result: RecipeResult[Any]) -> None:
             for outcome in result.calls:
                 if outcome.state == "in_doubt":
                     settle = shlex.join(["flowkit", "runs", "resolve", job.run_id, outcome.call.id])
-                    note(f"settle it with: {settle} --done JSON|--retry|--fail TEXT")
+                    note(f"resolve it with: {settle} --done JSON|--retry|--fail TEXT")
             note(_say_resume(job))
         case _:
             note(f"flowkit: {result.error or f'recipe {job.recipe.name!r} was stopped'}")
@@ -210,4 +215,4 @@ def _say_end(job: Job, result: RecipeResult[Any]) -> None:
 
 def _say_resume(job: Job) -> str:
     tools = [] if job.app.tools_file is None else ["--tools", str(job.app.tools_file)]
-    return "go on with: " + shlex.join(["flowkit", "run", job.app.target, *tools, "--resume", job.run_id])
+    return "resume with: " + shlex.join(["flowkit", "run", job.app.target, *tools, "--resume", job.run_id])

@@ -1,8 +1,8 @@
-"""Running something and showing it: on a terminal live, in a pipe as plain text, in a file as JSON lines."""
+"""Show a run: live on a terminal, as plain text in a pipe, as JSON lines in a file."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -35,7 +35,7 @@ class Runs(Protocol):
 
 @contextmanager
 def open_trace(path: Path | None) -> Generator[BinaryIO | None]:
-    """The file for events, emptied; raises `ConfigurationError` when it can't be written."""
+    """Open an empty file for events; raises `ConfigurationError` if it can't be written."""
     if path is None:
         yield None
         return
@@ -47,8 +47,15 @@ def open_trace(path: Path | None) -> Generator[BinaryIO | None]:
         yield file
 
 
-async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False, graph: Graph | None = None) -> None:
-    """Show the run until it has ended; when this is cancelled, the run is too, and has STOP_WITHIN_S to end.
+async def watch(
+    run: Runs,
+    *,
+    trace: BinaryIO | None = None,
+    quiet: bool = False,
+    graph: Graph | None = None,
+    with_summary: bool = True,
+) -> None:
+    """Show a run until it has ended; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
 
     `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run.
     """
@@ -58,10 +65,22 @@ async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False
         await _follow_on_terminal(run, trace, graph)
     else:
         await _follow_in_pipe(run, trace)
+    if with_summary and not quiet:
+        show_summary(run.log.events)
+
+
+def show_summary(events: Sequence[Event]) -> None:
+    """Say what the run took; in a pipe beside its output."""
+    console = CleanConsole(highlight=False) if sys.stdout.isatty() else None
+    for line in say_summary(summarise(events)):
+        if console is None:
+            note(line)
+        else:
+            console.print(line, style="dim", soft_wrap=True)
 
 
 async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], None]) -> None:
-    """Give every event to `show` and to the trace, those of a run that is stopped included."""
+    """Pass every event to `show` and to the trace, including those of a run that is being stopped."""
     seen = -1
 
     def take(event: Event) -> None:
@@ -88,8 +107,6 @@ async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
         await _follow(run, trace, display.show)
     finally:
         display.end()
-    for line in say_summary(summarise(run.log.events)):
-        note(line)
 
 
 async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
@@ -101,12 +118,10 @@ async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | 
         finally:
             ticking.cancel()
             await asyncio.wait([ticking])
-    for line in say_summary(summarise(run.log.events)):
-        console.print(line, style="dim", soft_wrap=True)
 
 
 async def _tick(display: TerminalDisplay, log: EventLog) -> None:
-    """Let the times of running calls move."""
+    """Refresh the times of running calls."""
     began = asyncio.get_running_loop().time() - (log.events[-1].t if log.events else 0.0)
     while True:
         await asyncio.sleep(TICK_S)

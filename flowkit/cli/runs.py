@@ -1,10 +1,11 @@
-"""`flowkit runs`: the runs that a journal holds; what waits for a person, and going on."""
+"""`flowkit runs`: list, inspect, approve, resolve and resume the runs in a journal."""
 
 import asyncio
 import getpass
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,25 +23,24 @@ from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError
-from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
+from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary, default_journal_path
 from flowkit.runs.run import make_run_id
 
-app = typer.Typer(help="Runs in the journal: look, approve, resolve, go on.", no_args_is_help=True)
+app = typer.Typer(help="List, inspect, approve, resolve and resume the runs in the journal.", no_args_is_help=True)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
-Node = Annotated[str, typer.Argument(metavar="CALL", help="The call's name in the run, as `show` gives it.")]
-By = Annotated[str | None, typer.Option(help="Who decides; the name of the account when left out.")]
+Node = Annotated[str, typer.Argument(metavar="CALL", help="The call's name in the run, as `show` prints it.")]
+By = Annotated[str | None, typer.Option(help="The person who decides; defaults to your account's name.")]
 
 
 @app.command("list")
 def list_runs(
-    status: Annotated[str | None, typer.Option(help="Only runs in this state: running, waiting, done, …")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    status: Annotated[str | None, typer.Option(help="List only runs in this state: running, waiting, done, …")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The maximum number of runs to list.")] = 20,
     as_json: AsJson = False,
     journal: JournalPath = None,
 ) -> None:
-    """The runs that began last, newest first."""
-    with open_journal(journal, must_exist=True) as opened:
-        found = opened.runs(status=status, limit=limit)
+    """List the latest runs, newest first."""
+    found = _find_runs(journal, status, limit)
     if as_json:
         print_json([_summary_to_json(run) for run in found])
         return
@@ -48,12 +48,12 @@ def list_runs(
     for run in found:
         cells = (run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
         table.add_row(*map(clean, cells))  # before the widths are measured
-    make_console().print(table if found else "no runs")
+    make_console().print(table if found else "no runs yet" if status is None else f"no run is {status}")
 
 
 @app.command()
 def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) -> None:
-    """A run's calls, what became of each, and what waits for a person."""
+    """Show a run's calls with their outcomes, and the approvals it waits for."""
     with open_journal(journal, must_exist=True) as opened:
         run = find_run(opened, run_id)
     if as_json:
@@ -84,12 +84,12 @@ def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) ->
 def approve(
     run_id: RunId,
     node: Node,
-    deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
-    reason: Annotated[str, typer.Option(help="Why; the model reads it when it is denied.")] = "",
+    deny: Annotated[bool, typer.Option("--deny", help="Deny the call.")] = False,
+    reason: Annotated[str, typer.Option(help="The reason; the model reads it if the call is denied.")] = "",
     by: By = None,
     journal: JournalPath = None,
 ) -> None:
-    """Decide on a call that waits; the run finds the decision when it goes on."""
+    """Approve or deny a waiting call; the run reads the decision when it resumes."""
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
@@ -100,31 +100,35 @@ def approve(
 def resolve(
     run_id: RunId,
     node: Node,
-    done: Annotated[str | None, typer.Option(metavar="JSON", help="It happened, with this result.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="It did not happen; it may run again.")] = False,
-    fail: Annotated[str | None, typer.Option(metavar="TEXT", help="It counts as failed, for this reason.")] = None,
+    done: Annotated[str | None, typer.Option(metavar="JSON", help="The write took effect, with this result.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="The write did not take effect; retry it.")] = False,
+    fail: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Treat the write as failed, for this reason.")
+    ] = None,
     by: By = None,
     journal: JournalPath = None,
 ) -> None:
-    """Settle a write that may or may not have happened."""
+    """Resolve a write in doubt: one that may or may not have taken effect."""
     resolution = _read_resolution(done, retry, fail)
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         settled = opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
     if settled.resources:
         asyncio.run(_end_reads(settled.resources))
-    say(f"{node} is settled; go on with: flowkit runs resume {run_id} APP")
+    say(f"{node} is resolved; resume the run with: flowkit runs resume {run_id} APP")
 
 
 @app.command()
 def prune(
-    older_than: Annotated[str, typer.Option(metavar="TIME", help="As in 30d, 12h or 45m, since they ended.")],
+    older_than: Annotated[
+        str, typer.Option(metavar="TIME", help="The minimum time since a run ended, such as 30d, 12h or 45m.")
+    ],
     unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Also runs that were stopped, wait, or are in doubt.")
+        bool, typer.Option("--unfinished", help="Also remove runs that were stopped, are waiting, or are in doubt.")
     ] = False,
     journal: JournalPath = None,
 ) -> None:
-    """Remove old runs with their results; what was said in them is gone from their sessions."""
+    """Remove old runs with their results; their messages are removed from their sessions too."""
     age_s = _read_duration(older_than)
     with open_journal(journal, must_exist=True) as opened:
         removed = opened.prune(age_s, unfinished=unfinished)
@@ -135,7 +139,7 @@ def prune(
 
 @app.command()
 def stats(as_json: AsJson = False, journal: JournalPath = None) -> None:
-    """How many runs there are in each state, and how large the journal is."""
+    """Show the number of runs in each state, and the journal's size."""
     with open_journal(journal, must_exist=True) as opened:
         found = opened.get_stats()
         path = opened.path
@@ -164,7 +168,7 @@ def resume(
     as_json: AsJson = False,
     journal: JournalPath = None,
 ) -> None:
-    """Go on with a run that was stopped, killed, or waits: what has ended doesn't run again."""
+    """Resume a run that was stopped, killed, or is waiting; completed calls don't run again."""
     with open_journal(journal, must_exist=True) as opened:
         found = find_run(opened, run_id)
     loaded = load_app(app, tools=tools)
@@ -177,17 +181,18 @@ def resume(
     elif agent is not None:
         resume_chat(loaded, agent, found, model=model, base_url=base_url, data=data, trace=trace, journal=journal)
     else:
-        raise ConfigurationError(f"{app} has no agent and no recipe {name!r}, which run {run_id!r} is of")
+        raise ConfigurationError(f"{app} has no agent or recipe {name!r}, to which run {run_id!r} belongs")
 
 
 @app.command()
 def fork(
     run_id: RunId,
     app: AppTarget,
-    at: Annotated[str, typer.Option(metavar="TURN", help="The turn that is asked anew, as in turn/2.")],
-    message: Annotated[str | None, typer.Option(help="What is said from there on.")] = None,
+    at: Annotated[str, typer.Option(metavar="TURN", help="The turn to repeat, such as turn/2.")],
+    message: Annotated[str | None, typer.Option(help="A new message to send before that turn.")] = None,
     result: Annotated[
-        list[str] | None, typer.Option(metavar="CALL=JSON", help="A call's result in place of its own.")
+        list[str] | None,
+        typer.Option(metavar="CALL=JSON", help="A result that replaces the one of an earlier call; repeatable."),
     ] = None,
     data: Data = None,
     model: Model = None,
@@ -195,16 +200,16 @@ def fork(
     trace: Trace = None,
     journal: JournalPath = None,
 ) -> None:
-    """Begin a new run with what this one had come to; nothing of that runs again."""
+    """Start a new run from an earlier turn of this one; nothing before that turn runs again."""
     with open_journal(journal, must_exist=True) as opened:
         found = find_run(opened, run_id)
     loaded = load_app(app)
     agent = next((agent for agent in loaded.agents.values() if agent.name == found.summary.name), None)
     if agent is None:
-        raise ConfigurationError(f"{app} has no agent {found.summary.name!r}, which run {run_id!r} is of")
+        raise ConfigurationError(f"{app} has no agent {found.summary.name!r}, to which run {run_id!r} belongs")
     results = {name: _read_json("--result", text) for name, text in read_pairs(result, "--result").items()}
     options: AgentRunOptions = {"fork": run_id, "at": at, "results": results, "run_id": make_run_id()}
-    note(f"run {options.get('run_id')} begins with {run_id} before {at}")
+    note(f"run {options.get('run_id')} is forked from {run_id} before {at}")
     resume_chat(
         loaded,
         agent,
@@ -219,15 +224,23 @@ def fork(
     )
 
 
+def _find_runs(journal: Path | None, status: str | None, limit: int) -> Sequence[RunSummary]:
+    """The runs; none where the usual journal isn't there yet, since nothing ran."""
+    if journal is None and not default_journal_path().exists():
+        return ()
+    with open_journal(journal, must_exist=True) as opened:
+        return opened.runs(status=status, limit=limit)
+
+
 async def _end_reads(resources: Sequence[str]) -> None:
-    """What was read before the write is settled must not be found after it."""
+    """Invalidate cached reads of these resources: they are older than the resolved write."""
     cache = open_default_cache()
     await cache.bump(resources)
     await cache.close()
 
 
 def _read_duration(text: str) -> float:
-    """Seconds; raises `ConfigurationError` for what is no duration.
+    """Parse a duration into seconds; raises `ConfigurationError` for anything else.
 
     >>> [_read_duration(text) for text in ("30d", "1.5h", "45m", "10s")]
     [2592000.0, 5400.0, 2700.0, 10.0]
@@ -241,7 +254,7 @@ def _read_duration(text: str) -> float:
 def _read_resolution(done: str | None, retry: bool, fail: str | None) -> Resolution:
     chosen = [option for option in (done is not None, retry, fail is not None) if option]
     if len(chosen) != 1:
-        raise ConfigurationError("say one of --done JSON, --retry, --fail TEXT")
+        raise ConfigurationError("give one of --done JSON, --retry, --fail TEXT")
     if fail is not None:
         return Fail(fail)
     if done is None:

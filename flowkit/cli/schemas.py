@@ -1,4 +1,4 @@
-"""What a JSON Schema of arguments says, as far as commands show it or read text by it."""
+"""JSON Schemas of arguments: show them in words, and read a command line's text by them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _SAID = {"$ref", "type", "enum", "items", "anyOf", "description", "title", "defa
 
 
 def say_schema(schema: Mapping[str, JSON]) -> str:
-    """A schema in words, its descriptions at the end; as JSON where it says more than there are words for.
+    """Describe a schema in words, its descriptions last; falls back to JSON if it says more than there are words for.
 
     >>> say_schema({"type": "integer", "minimum": 1, "default": 3, "description": "How many."})
     'integer, at least 1, default 3. How many.'
@@ -43,7 +43,7 @@ def say_schema(schema: Mapping[str, JSON]) -> str:
 
 
 def _say_type(schema: JSON, descriptions: list[str]) -> str | None:
-    """What fits, None without words for it; descriptions that stand in it are added to `descriptions`."""
+    """Describe the type, or return None if there are no words for it; adds the descriptions inside to `descriptions`."""
     if not isinstance(schema, dict) or schema.keys() - _SAID:
         return None
     if isinstance(description := schema.get("description"), str):
@@ -78,7 +78,7 @@ class Property:
     is_required: bool
 
     def read(self, text: str) -> JSON:
-        """Text from a command line: as it stands where the schema takes text, else as JSON where it is some.
+        """Read text from a command line: unchanged if the schema takes text, else as JSON if it parses.
 
         What doesn't fit is left to the validation of the arguments, which says more.
         """
@@ -99,7 +99,7 @@ class Property:
 
 
 def read_properties(schema: Mapping[str, JSON]) -> dict[str, Property]:
-    """The arguments of an object's schema, by name, in its order."""
+    """Read the arguments from an object's schema, by name, in its order."""
     properties, required = schema.get("properties"), _items(schema.get("required"))
     if not isinstance(properties, dict):
         return {}

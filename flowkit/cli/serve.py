@@ -28,18 +28,28 @@ PORT = 8000
 
 def serve(
     app: AppTarget,
-    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = PORT,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; other machines are served only with a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 picks a free one.")] = PORT,
     token: Annotated[
         str | None,
-        typer.Option(envvar="FLOWKIT_TOKEN", help="What clients must know; a new one for each start when left out."),
+        typer.Option(
+            envvar="FLOWKIT_TOKEN", help="The secret that clients must send; by default each start makes a new one."
+        ),
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(metavar="HOST", help="A host name, as shop.example, by which clients call it.")
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="A host name under which clients reach the server, such as shop.example; repeatable."
+        ),
     ] = None,
     behind_proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded-For and X-Forwarded-Proto are believed."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="The address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are trusted; repeatable.",
+        ),
     ] = None,
     user: User = None,
     tools: ToolsFile = None,
@@ -48,13 +58,13 @@ def serve(
     data: Data = None,
     journal: JournalPath = None,
 ) -> None:
-    """Serve an app: a page to talk to it and watch its runs, and the routes behind it."""
+    """Serve an app in the browser: a page to talk to it and watch its runs, and an HTTP API."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
-        raise ConfigurationError("serve needs two packages more: pip install 'flowkit-agents[serve]'")
+        raise ConfigurationError("serve needs two more packages: pip install 'flowkit-agents[serve]'")
     if not _is_loopback(host) and token is None:
-        raise ConfigurationError(f"--host {host} is reached from other machines: give a --token, or FLOWKIT_TOKEN")
+        raise ConfigurationError(f"--host {host} can be reached from other machines: give --token or set FLOWKIT_TOKEN")
     if token is not None and len(token) < 16:
-        raise ConfigurationError("--token is too short to be a secret: 16 characters at least")
+        raise ConfigurationError("--token is too short to be a secret: use at least 16 characters")
     from flowkit.web.served import make_served
     from flowkit.web.server import bind, make_server
     from flowkit.web.serving import Token, WebApp
@@ -67,7 +77,7 @@ def serve(
         try:
             listening = bind(host, port)
         except OSError as error:
-            raise ConfigurationError(f"{host}:{port} can't be listened on: {error.strerror or error}") from error
+            raise ConfigurationError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
         port = listening.getsockname()[1]
         web = WebApp(
             served,
@@ -78,7 +88,7 @@ def serve(
         )
         server = make_server(web, web.aclose, forwarded=behind_proxy or ())
         shown = f"[{host}]" if ":" in host else host
-        note(f"serving {', '.join(served.targets)}; Ctrl-C ends it")
+        note(f"serving {', '.join(served.targets)}; press Ctrl-C to stop")
         print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)
         runner = asyncio.Runner()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -96,7 +106,7 @@ def serve(
 
 
 def list_hosts(host: str, port: int, names: Iterable[str]) -> Collection[str]:
-    """The values of `Host` that are answered: this machine's names for itself, where it listens, and those given."""
+    """List the `Host` values to accept: this machine's names, the address it listens on, and the given names."""
     own = [f"[{host}]" if ":" in host else host] if host not in ("0.0.0.0", "::") else []
     known = {f"{name}:{port}" for name in (*LOOPBACK, *own)}
     if port == 80:

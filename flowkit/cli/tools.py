@@ -1,4 +1,4 @@
-"""`flowkit tools`: what a model is told of an app's tools."""
+"""`flowkit tools`: show what a model is told about an app's tools."""
 
 from textwrap import indent
 from typing import Annotated
@@ -17,13 +17,16 @@ from flowkit.targets import TARGETS
 from flowkit.tools import Tool
 
 Lint = Annotated[
-    bool, typer.Option("--lint", help="Tell what a target changes or refuses of each tool, and what it costs.")
+    bool,
+    typer.Option(
+        "--lint", help="Report what an API would change or reject in each tool's schema, and what the tool costs."
+    ),
 ]
-For = Annotated[str, typer.Option("--target", help=f"For --lint: {', '.join(TARGETS)}.")]
+For = Annotated[str, typer.Option("--target", help=f"The API that --lint checks for: {', '.join(TARGETS)}.")]
 
 
 def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, target: For = "openai-strict") -> None:
-    """Show the tools of an app and what they take; with --json their schemas."""
+    """Show an app's tools and their parameters; with --json, their schemas."""
     found = _find_tools(load_app(app))
     if lint:
         _lint(found, target, as_json)
@@ -64,9 +67,9 @@ def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:
 
 
 def _find_tools(app: App) -> list[Tool[..., object]]:
-    """The tool or those of the agent that is named, else those of all agents; without an agent those of the file.
+    """Find the named tool or the named agent's tools, else those of all agents; without an agent, those of the file.
 
-    Which tools a dynamic set gives is known only in a run, so the file's are listed in its place.
+    The tools of a dynamic set are known only during a run, so the file's are listed instead.
     """
     if app.selected is None:
         agents = list(app.agents.values())
@@ -84,13 +87,13 @@ def _find_tools(app: App) -> list[Tool[..., object]]:
 
 
 def _say_promises(tool: Tool[..., object]) -> str:
-    """Effect, scope, TTL and approval, as far as they say something."""
+    """Describe effect, scope, TTL and approval, leaving out defaults."""
     parts: list[str] = [tool.effect if tool.declared_effect else f"{tool.effect} (not declared)"]
     if tool.ttl_s is not None:
         parts.append(
-            f"kept {format_seconds(tool.ttl_s)} for each {tool.scope}"
+            f"cached {format_seconds(tool.ttl_s)} per {tool.scope}"
             if tool.scope != "all"
-            else f"kept {format_seconds(tool.ttl_s)} for all"
+            else f"cached {format_seconds(tool.ttl_s)} for everyone"
         )
     if tool.needs:
         parts.append("needs " + ", ".join(need.tool.name for need in tool.needs))

@@ -1,4 +1,4 @@
-"""`flowkit trace`: a recorded run as a picture in the terminal."""
+"""`flowkit trace`: draw a recorded run in the terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,12 @@ from flowkit.errors import ConfigurationError
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What --trace wrote.")],
-    every_call: Annotated[bool, typer.Option("--every-call", help="A row for each call, however many.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that --trace wrote.")],
+    every_call: Annotated[
+        bool, typer.Option("--every-call", help="Draw one row per call, however many there are.")
+    ] = False,
 ) -> None:
-    """Draw a recorded run: turns above, calls below."""
+    """Draw a recorded run as a timeline: turns above, calls below."""
     from flowkit.graph.pictures.gantt import draw_timeline
 
     console = make_console()
@@ -24,7 +26,7 @@ def show(
 
 
 def open_trace(file: Path) -> list[Mapping[str, JSON]]:
-    """The events in this file; raises `ConfigurationError`."""
+    """Read the events in a trace file; raises `ConfigurationError` if it can't be read."""
     from flowkit.graph.pictures.timeline import read_trace
 
     try:

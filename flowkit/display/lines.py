@@ -1,6 +1,6 @@
 """A call as a line, and its result as the line below: the same words on a terminal and in a pipe."""
 
-from flowkit.display.transcript import CallBlock, State
+from flowkit.display.transcript import WAITS_FOR_APPROVAL, CallBlock, State
 from flowkit.display.words import say_arguments, say_value, shorten
 from flowkit.graph.pictures.timeline import format_seconds
 
@@ -13,6 +13,7 @@ MARKS: dict[State, str] = {
     "failed": "✗",
     "skipped": "–",
     "denied": "✗",
+    "undecided": "◌",
     "cancelled": "–",
     "void": "–",
     "in_doubt": "?",
@@ -26,6 +27,7 @@ STYLES: dict[State, str] = {
     "failed": "red",
     "skipped": "dim",
     "denied": "red",
+    "undecided": "yellow",
     "cancelled": "dim",
     "void": "dim",
     "in_doubt": "bold yellow",
@@ -44,13 +46,13 @@ def say_call(block: CallBlock) -> str:
 
 
 def say_state(block: CallBlock, now: float) -> str:
-    """Where the call stands: `running 0.3 s`, `0.31 s, prefetched`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
+    """Describe a call's state: `running 0.3 s`, `0.31 s, prefetched`, `⚡ from the cache, 12 s old`, `waits for get_order`."""
     state = _say_state(block, now)
     return f"{state}, prefetched" if block.is_prefetched else state
 
 
 def say_result(block: CallBlock, limit: int) -> str:
-    """The result or the reason, shortened; empty while there is none."""
+    """Describe the result or the reason, shortened; empty while there is none."""
     if block.state == "finished":
         return say_value(block.value, limit)
     return "" if block.is_open and block.ran_t is None else shorten(block.note, limit)
@@ -67,13 +69,15 @@ def _say_state(block: CallBlock, now: float) -> str:
             early = ", early" if block.is_early else ""
             return f"running{early} {format_seconds(max(0.0, now - started_t))}{_say_progress(block)}"
         case "new":
-            return "its arguments arrive"
+            return "receiving arguments"
         case "sealed":
             return "ready"
         case "waiting":
             return shorten(block.note, 120)
+        case "undecided":
+            return WAITS_FOR_APPROVAL
         case "in_doubt":
-            return "in doubt: it may have happened"
+            return "in doubt: it may have taken effect"
         case "failed" | "skipped" | "denied" | "cancelled" | "void":
             return block.state
 

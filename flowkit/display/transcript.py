@@ -32,14 +32,25 @@ from flowkit.graph import INPUTS
 from flowkit.references import SCALARS, lookup, parse_pointer
 
 State = Literal[
-    "new", "sealed", "waiting", "running", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt"
+    "new",
+    "sealed",
+    "waiting",
+    "running",
+    "finished",
+    "failed",
+    "skipped",
+    "denied",
+    "undecided",
+    "cancelled",
+    "void",
+    "in_doubt",
 ]
 CALL_ENDS = frozenset(
     ("call.finished", "call.failed", "call.skipped", "call.denied", "call.cancelled", "call.void", "call.in_doubt")
 )
 """The types of the events that end a call."""
 WAITS_FOR_APPROVAL = "waits for approval"
-ASKED_AGAIN = "the answer broke off; asking again"
+ASKED_AGAIN = "the stream broke off; retrying"
 _CAUSES: dict[State, str] = {
     "failed": "failed",
     "denied": "was denied",
@@ -206,7 +217,7 @@ def _change(block: CallBlock, event: Event) -> None:
             if block.is_early and done == total:
                 block.ran_t = event.t
         case CallRetried(error=error, delay_s=delay_s):
-            block.state, block.note = "waiting", f"tries again in {delay_s:.1f} s: {error}"
+            block.state, block.note = "waiting", f"retries in {delay_s:.1f} s: {error}"
         case ApprovalAsked(arguments=arguments):
             block.state, block.note, block.arguments = "waiting", WAITS_FOR_APPROVAL, arguments
         case ApprovalDecided(approved=approved, by=by):
@@ -218,6 +229,8 @@ def _change(block: CallBlock, event: Event) -> None:
             _end(block, "failed", error, event.t if ended_s is None else ended_s)
         case CallDenied(reason=reason):
             _end(block, "denied", reason, event.t)
+        case CallCancelled(waits=True):
+            _end(block, "undecided", "", event.t)  # the run has ended, and a decision lets it go on
         case CallCancelled(reason=reason):
             _end(block, "cancelled", reason, event.t)
         case CallVoid(reason=reason):

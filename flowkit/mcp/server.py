@@ -176,11 +176,15 @@ class McpServer:
     @asynccontextmanager
     async def _hold(self, run: Run[Any]) -> AsyncGenerator[Run[Any]]:
         """Stop the run when its call is cancelled or its host has gone, and wait for its end."""
+        from anyio import CancelScope
+
         try:
             yield run
         finally:
             run.cancel()
-            await asyncio.shield(run.wait())
+            # The package cancels by anyio, which cancels again at each further wait: the end is shielded from it.
+            with CancelScope(shield=True):
+                await run.wait()
 
     async def _list_resources(self, context: Any, params: Any) -> Any:
         from mcp_types import ListResourcesResult, Resource

@@ -18,9 +18,11 @@ from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
 from flowkit.identity import RunIdentity
+from flowkit.notebook import Bundle, show_picture
 from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
+from flowkit.recipes.missing_values import find_missing_values
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
 from flowkit.recipes.plan import RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
@@ -55,6 +57,11 @@ class Recipe(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<recipe {self.name}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the recipe's graph in a notebook."""
+        graph = self.plan.graph
+        return show_picture(f"recipe {self.name}\n{graph.explain()}", graph.to_svg())
 
     @property
     def name(self) -> str:
@@ -264,6 +271,8 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
         annotations={"return": signature.returns} | {p.name: p.annotation for p in signature.parameters},
     )
     _ = plan.graph
+    for missing in find_missing_values(plan.body, plan.tools):
+        raise DefinitionError(f"recipe {name!r}: {missing}", tool=missing.step, parameter=missing.argument)
     return plan
 
 

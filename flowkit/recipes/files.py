@@ -17,6 +17,7 @@ from flowkit.graph import INPUTS, Body
 from flowkit.recipes.blocks import AnyTarget, Known, StepReader
 from flowkit.recipes.decorator import Recipe, order_nodes
 from flowkit.recipes.format import check_format
+from flowkit.recipes.missing_values import find_missing_values
 from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_schema
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path, YamlSource, read_yaml
@@ -107,6 +108,8 @@ class _Loader:
             _ = plan.graph
         except GraphError as error:
             self._source.fail((), str(error))
+        for missing in find_missing_values(plan.body, plan.tools):
+            self._source.fail(("steps", missing.step, "with", missing.argument), f"steps.{missing.step}: {missing}")
         return plan
 
     def _read_inputs(self) -> dict[str, JSON]:

@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from types import NoneType, UnionType
 from typing import Annotated, Any, cast, get_args, get_origin
+from unicodedata import normalize
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, Url
@@ -69,7 +70,8 @@ def canonicalize(value: Any, secret_key: bytes = PROCESS_SECRET) -> JSON:
         return value
     kind = cast("type[object]", type(value))
     if kind is str:
-        return value
+        # Texts that look the same are the same, however they were typed (UAX #15).
+        return value if value.isascii() else normalize("NFC", value)
     if kind is int:
         return value if -(2**53) < value < 2**53 else ["int", str(value)]
     if kind is float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from string import Formatter
 from typing import Any, Literal, cast
+from unicodedata import normalize
 
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
@@ -191,5 +192,8 @@ def _show(value: object) -> str:
     if value is None:
         return "*"
     shown = getattr(value, "value", value) if hasattr(type(value), "__members__") else value
+    text = str(shown)
+    if not text.isascii():
+        text = normalize("NFC", text)  # a name typed and the same name from a Mac's folder are one resource
     # A star in a value isn't the family, so it is written as URLs do.
-    return str(shown).replace("%", "%25").replace("*", "%2A")
+    return text.replace("%", "%25").replace("*", "%2A")

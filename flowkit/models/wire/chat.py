@@ -147,7 +147,7 @@ def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
             deltas.append(ThinkingDelta(thinking, "content", choice))
         text = as_text(part.get("text"))
         if text is not None:
-            is_thinking = part.get("type") in _THINKING_PARTS
+            is_thinking = as_text(part.get("type")) in _THINKING_PARTS
             deltas.append(ThinkingDelta(text, "content", choice) if is_thinking else TextDelta(text, choice))
 
 

@@ -13,6 +13,7 @@ import openai
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
 from flowkit.masking import MASK
+from flowkit.models.wire.proxies import find_proxy
 from flowkit.models.wire.reasons import NO_REASON, find_reason
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server, plain_url
 from flowkit.models.wire.vendors import host_of
@@ -60,6 +61,9 @@ def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> Mo
     if isinstance(error, openai.APIConnectionError):
         cause = str(error.__cause__ or error).rstrip(".")
         said = f"can't reach {host} ({cause}): check the network and the base URL"
+        proxy = None if server.http_client is not None else find_proxy(server.base_url)
+        if proxy is not None:
+            said = f"can't reach {host} through {proxy} ({cause}): check the proxy, or leave it out by NO_PROXY={host}"
         return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, server, model)

@@ -1,0 +1,85 @@
+"""Steps that take a value which may be missing: found when a recipe is made, since they could only fail in its run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator
+
+from flowkit.graph import Body, Fallback, Node, When, get_bodies
+from flowkit.references import Reference, ToolCall, find_references
+from flowkit.tools import Tool
+
+OPTIONAL = "when it fails"
+LEFT_OUT = "when its condition doesn't hold"
+
+
+@dataclass(frozen=True, slots=True)
+class MissingValue:
+    """An argument of a step that takes no null, and refers to what may be null."""
+
+    step: str
+    argument: str
+    refers_to: str
+    when: str
+
+    def __str__(self) -> str:
+        cure = "give 'otherwise'" if self.when == LEFT_OUT else "give a fallback"
+        return (
+            f"{self.refers_to!r} is null {self.when}, and {self.argument!r} of step {self.step!r} takes no null; "
+            f"{cure}, or put the step under a condition on it"
+        )
+
+
+def find_missing_values(body: Body, tools: Mapping[str, Tool[..., Any]]) -> Iterator[MissingValue]:
+    """Find them in a body and in the bodies of its nodes.
+
+    A step under a condition that looks at the value may rely on what the condition says.
+    """
+    return _find(body.nodes, {}, frozenset(), tools)
+
+
+def _find(
+    nodes: tuple[Node, ...],
+    above: Mapping[str, str],
+    guarded: frozenset[str],
+    tools: Mapping[str, Tool[..., Any]],
+) -> Iterator[MissingValue]:
+    may_miss = {**above, **{node.id: when for node in nodes if (when := _may_be_null(node)) is not None}}
+    for node in nodes:
+        if isinstance(node, ToolCall) and node.name in tools:
+            for name, value in node.arguments.items():
+                if isinstance(value, Reference) and not value.path and value.call_id not in guarded:
+                    when = may_miss.get(value.call_id)
+                    if when is not None and not _takes_null(tools[node.name], name):
+                        yield MissingValue(node.id, name, value.call_id, when)
+        looked_at = guarded
+        if isinstance(node, When):
+            looked_at = guarded | {reference.call_id for reference in find_references(_values_of(node.condition))}
+        for _, body in get_bodies(node):
+            yield from _find(body.nodes, may_miss, looked_at, tools)
+
+
+def _may_be_null(node: Node) -> str | None:
+    if isinstance(node, When):
+        return LEFT_OUT if node.otherwise is None else None
+    is_optional = node.optional if isinstance(node, Fallback) else getattr(node, "optional", False)
+    return OPTIONAL if is_optional else None
+
+
+def _takes_null(tool: Tool[..., Any], name: str) -> bool:
+    schema = tool.parameters
+    held = cast(Mapping[str, Any], schema.get("properties", {})).get(name)
+    if held is None:
+        return True  # an unknown name is refused elsewhere
+    whole = {**held, "$defs": schema["$defs"]} if "$defs" in schema else held
+    return bool(cast(Any, Draft202012Validator(cast(Any, whole))).is_valid(None))
+
+
+def _values_of(condition: object) -> list[object]:
+    """All that a condition compares, in whatever conditions it holds."""
+    values: list[object] = []
+    for name in cast(tuple[str, ...], getattr(type(condition), "__slots__", ())):
+        value: object = getattr(condition, name)
+        values += [value] if isinstance(value, Reference) or not hasattr(value, "__slots__") else _values_of(value)
+    return values
