@@ -31,6 +31,7 @@ from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
+from flowkit.notebook import Bundle, show_table
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
 from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
@@ -247,6 +248,15 @@ class Agent(Generic[OutputT]):
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
         self._at_work = RunsAtWork[AgentResult[OutputT]]()
         self._check_prefetch()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the agent in a notebook."""
+        rows = [
+            ("model", self.model),
+            ("what", self.description),
+            ("tools", ", ".join(tool.name for tool in self.tools)),
+        ]
+        return show_table(f"agent {self.name}", rows)
 
     @property
     def model(self) -> Model:
