@@ -18,6 +18,7 @@ from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
 from flowkit.identity import RunIdentity
+from flowkit.notebook import Bundle, show_picture
 from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
@@ -56,6 +57,11 @@ class Recipe(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<recipe {self.name}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the recipe's graph in a notebook."""
+        graph = self.plan.graph
+        return show_picture(f"recipe {self.name}\n{graph.explain()}", graph.to_svg())
 
     @property
     def name(self) -> str:

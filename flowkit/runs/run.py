@@ -11,6 +11,7 @@ from flowkit.errors import ConfigurationError, RunError
 from flowkit.events import Event, RunStatus
 from flowkit.executor import Decision
 from flowkit.identity import RunIdentity
+from flowkit.notebook import Bundle, show_text
 from flowkit.runs.driving import Work, drive
 from flowkit.runs.results import Pending, RunResult
 
@@ -44,6 +45,12 @@ class Run(Generic[ResultT]):
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the run's timeline, as far as it is, in a notebook."""
+        from flowkit.graph.pictures.gantt import draw_timeline
+
+        return show_text(f"run {self.id}: {self.status}", draw_timeline(self.log.events).plain.rstrip())
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self.log.watch()

@@ -8,11 +8,12 @@ from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from flowkit.codec import JSON, dump_sorted
+from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.masking import SecretPlaces
+from flowkit.notebook import Bundle, show_table
 from flowkit.references import ToolCall, find_open
 from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
@@ -102,6 +103,11 @@ class Tool(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show what the tool promises and takes in a notebook."""
+        rows = [("what", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
+        return show_table(f"tool {self.name}", [*rows, ("arguments", dumps(self.parameters).decode())])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function; it says so when a parameter is left that only a run can fill."""
