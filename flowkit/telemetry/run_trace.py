@@ -10,14 +10,14 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanContext, Tracer, set_span_in_context
 
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.events import Event, EventLog
-from flowkit.models.base import Model, ModelRequest
 from flowkit.telemetry import content, names
 from flowkit.telemetry.instruments import Metrics
+from flowkit.telemetry.turn_traces import TurnTraces, mark
 
 INSIDE_AGENT = ("turn/", "prefetch/")
 """How the ids of an agent's own calls begin; told again in the run around it, they follow the call's id."""
@@ -43,19 +43,6 @@ class CallTrace:
     waited: dict[str, float] = field(default_factory=dict[str, float])
     edges: dict[str, str] = field(default_factory=dict[str, str])
     has_ended: bool = False
-
-
-@dataclass(slots=True)
-class ChatTrace:
-    """One request to a model."""
-
-    span: Span
-    model: str
-    provider: str
-    began_s: float
-    first_s: float | None = None
-    text: list[str] = field(default_factory=list[str])
-    calls: list[str] = field(default_factory=list[str])
 
 
 class RunTrace:
@@ -91,9 +78,8 @@ class RunTrace:
         self._name = ""
         self._is_agent = False
         self._began_s = 0.0
-        self._chat: ChatTrace | None = None
-        self._chats = self._tools = 0
-        self._request: tuple[Model, ModelRequest] | None = None
+        self._turns = TurnTraces(tracer, metrics, self._ns, self._describe, content=content)
+        self._tools = 0
         self._is_recording = False
         self._stop = log.listen(self._take)
         log.on_close.append(self._close)
@@ -128,6 +114,7 @@ class RunTrace:
             f"{operation} {event.name}", self.around, attributes=attributes, start_time=self.origin_ns
         )
         self._context = set_span_in_context(self.span, self.around)
+        self._turns.agent, self._turns.around = event.name, self._context
         self._is_recording = self.span.is_recording()
         if self._metrics is not None:
             self._metrics.active.add(1, self._labels)
@@ -135,7 +122,7 @@ class RunTrace:
             self._stop()  # nobody records, so nobody listens
         if self._is_recording:
             self._log.surround(self._enter)
-            self._log.listen_to_requests(self._take_request)
+            self._log.listen_to_requests(self._turns.take_request)
 
     @property
     def _labels(self) -> dict[str, str]:
@@ -146,7 +133,7 @@ class RunTrace:
         assert self.span is not None
         self.span.set_attribute(names.STATE, event.status)
         if event.status in ("failed", "in_doubt", "limit"):
-            self._mark(self.span, event.status, event.error)
+            mark(self.span, event.status, event.error if self._content else None)
         if self._content and event.output is not None:
             self.span.set_attribute(names.OUTPUT_MESSAGES, content.write(event.output))
         self.span.end(self._ns(event.t))
@@ -155,7 +142,7 @@ class RunTrace:
             labels = self._labels | ({names.ERROR_TYPE: event.status} if event.status == "failed" else {})
             (metrics.agent_duration if self._is_agent else metrics.workflow_duration).record(event.t, labels)
             if self._is_agent:
-                metrics.inference_calls.record(self._chats, self._labels)
+                metrics.inference_calls.record(self._turns.count, self._labels)
                 metrics.tool_calls.record(self._tools, self._labels)
         self._leave()
 
@@ -177,9 +164,7 @@ class RunTrace:
             self._metrics.active.add(-1, self._labels)
 
     def _end_open(self, t: float) -> None:
-        if self._chat is not None:
-            self._chat.span.end(self._ns(t))
-            self._chat = None
+        self._turns.end(t)
         for call in self.calls.values():
             if not call.has_ended and call.span is not None:
                 self._end_call(call, "cancelled", t)
@@ -206,11 +191,8 @@ class RunTrace:
             self._hidden.add(event.call)
             return
         asked_by = None
-        if self._chat is not None and parent is None and event.call.startswith("turn/") and event.call.count("/") == 3:
-            asked_by = self._chat.span.get_span_context()
-            if self._chat.first_s is None:
-                self._chat.first_s = event.t
-            self._chat.calls.append(event.call)
+        if parent is None and event.call.startswith("turn/") and event.call.count("/") == 3:
+            asked_by = self._turns.ask(event)
         above = None if parent is None else self.calls.get(parent)
         self.calls[event.call] = CallTrace(event.call, event.name, above, asked_by, event.t)
 
@@ -335,7 +317,7 @@ class RunTrace:
             if source in ("cache", "flight") and self._metrics is not None:
                 self._metrics.lookups.add(1, {"flowkit.result": "hit" if source == "cache" else "flight"})
         if error_type is not None:
-            self._mark(call.span, error_type, error)
+            mark(call.span, error_type, error if self._content else None)
         self._end_call(call, state, t, error_type)
 
     def _end_call(self, call: CallTrace, state: str, t: float, error_type: str | None = None) -> None:
@@ -359,107 +341,6 @@ class RunTrace:
                     labels[names.ERROR_TYPE] = error_type
                 self._metrics.tool_duration.record(max(0.0, t - began), labels)
 
-    # Turns
-
-    def _take_request(self, model: object, request: object) -> None:
-        if isinstance(request, ModelRequest):
-            self._request = model, request  # pyright: ignore[reportAttributeAccessIssue]  # the log doesn't know models
-
-    def _turn_started(self, event: events.TurnStarted) -> None:
-        if self._chat is not None:
-            self._chat.span.end(self._ns(event.t))
-        held, self._request = self._request, None
-        provider = "unknown" if held is None else names.name_provider(held[0].source)
-        attributes: dict[str, Any] = {
-            names.OPERATION: names.CHAT,
-            names.REQUEST_MODEL: event.model,
-            names.PROVIDER: provider,
-            names.RUN_ID: event.run,
-            names.TURN: event.turn,
-            names.ATTEMPT: event.attempt,
-        }
-        if held is not None:
-            request = held[1]
-            if request.max_tokens is not None:
-                attributes[names.REQUEST_MAX_TOKENS] = request.max_tokens
-            if self._content:
-                attributes[names.INPUT_MESSAGES] = content.write_messages(request.messages)
-                instructions = content.write_instructions(request.messages)
-                if instructions is not None:
-                    attributes[names.SYSTEM_INSTRUCTIONS] = instructions
-                if request.tools:
-                    attributes[names.TOOL_DEFINITIONS] = content.write_tools(request.tools)
-        span = self._tracer.start_span(
-            f"{names.CHAT} {event.model}",
-            self._context,
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            start_time=self._ns(event.t),
-        )
-        self._chats += 1
-        self._chat = ChatTrace(span, event.model, provider, event.t)
-
-    def _said(self, event: events.TextDelta | events.ThinkingDelta) -> None:
-        chat = self._chat
-        if chat is None or event.call is not None:
-            return
-        if chat.first_s is None:
-            chat.first_s = event.t
-        if self._content and type(event) is events.TextDelta:
-            chat.text.append(event.text)
-
-    def _used(self, event: events.UsageReported) -> None:
-        chat = self._chat
-        if chat is None or event.call is not None:
-            return
-        usage, span = event.usage, chat.span
-        span.set_attribute(names.INPUT_TOKENS, usage.input_tokens)
-        span.set_attribute(names.OUTPUT_TOKENS, usage.output_tokens)
-        if usage.cached_tokens:
-            span.set_attribute(names.CACHED_TOKENS, usage.cached_tokens)
-        if usage.cache_write_tokens:
-            span.set_attribute(names.WRITTEN_TOKENS, usage.cache_write_tokens)
-        if event.cost_usd is not None:
-            span.set_attribute(names.COST_USD, event.cost_usd)
-        if self._metrics is not None:
-            labels = self._label_chat(chat)
-            self._metrics.input_tokens.add(usage.input_tokens, labels)
-            self._metrics.output_tokens.add(usage.output_tokens, labels)
-            if event.cost_usd is not None:
-                self._metrics.cost.add(event.cost_usd, labels)
-
-    def _label_chat(self, chat: ChatTrace) -> dict[str, str]:
-        return {names.REQUEST_MODEL: chat.model, names.PROVIDER: chat.provider, names.AGENT_NAME: self._name}
-
-    def _turn_finished(self, event: events.TurnFinished) -> None:
-        chat, self._chat = self._chat, None
-        if chat is None:
-            return
-        span = chat.span
-        span.set_attribute(names.FINISH_REASONS, (event.reason,))
-        if event.model is not None:
-            span.set_attribute(names.RESPONSE_MODEL, event.model)
-        if chat.first_s is not None:
-            span.set_attribute(names.FIRST_CHUNK, chat.first_s - chat.began_s)
-        if event.error is not None:
-            self._mark(span, event.reason, event.error)
-        if self._content:
-            span.set_attribute(names.OUTPUT_MESSAGES, self._write_output(chat, event))
-        span.end(self._ns(event.t))
-        if self._metrics is not None:
-            labels = self._label_chat(chat) | ({} if event.error is None else {names.ERROR_TYPE: event.reason})
-            self._metrics.inference_duration.record(event.t - chat.began_s, labels)
-            if chat.first_s is not None:
-                self._metrics.first_chunk.record(chat.first_s - chat.began_s, labels)
-
-    def _write_output(self, chat: ChatTrace, event: events.TurnFinished) -> str:
-        parts: list[JSON] = [{"type": "text", "content": "".join(chat.text)}] if chat.text else []
-        for made in chat.calls:
-            call = self.calls[made]
-            # A call that is held until its turn has ended isn't sealed yet: its own span has its arguments.
-            parts.append({"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments})
-        return content.write([{"role": "assistant", "parts": parts, "finish_reason": event.reason}])
-
     # Helpers
 
     def _enter(self, call: str) -> Callable[[], None]:
@@ -476,10 +357,14 @@ class RunTrace:
 
         return leave
 
-    def _mark(self, span: Span, error_type: str, error: str | None) -> None:
-        """Say that a span's work failed; the words of an error may quote arguments, so they are content."""
-        span.set_attribute(names.ERROR_TYPE, error_type)
-        span.set_status(Status(StatusCode.ERROR, content.cut(error) if self._content and error else error_type))
+    def _describe(self, call: str) -> JSON:
+        """Show a call as a part of an answer."""
+        known = self.calls[call]
+        # One that is held until its turn has ended isn't sealed yet: its own span has its arguments.
+        return {"type": "tool_call", "id": call, "name": known.name, "arguments": known.arguments}
+
+    def _turn(self, event: Any) -> None:
+        self._turns.take(event)
 
     def _ns(self, t: float) -> int:
         return self.origin_ns + int(t * 1e9)
@@ -513,11 +398,11 @@ _STATES: Mapping[type[Event], str] = {
 _HANDLERS: Mapping[type[Event], Callable[[RunTrace, Any], None]] = {
     events.RunStarted: RunTrace._begin,  # pyright: ignore[reportPrivateUsage]
     events.RunFinished: RunTrace._finish,  # pyright: ignore[reportPrivateUsage]
-    events.TurnStarted: RunTrace._turn_started,  # pyright: ignore[reportPrivateUsage]
-    events.TurnFinished: RunTrace._turn_finished,  # pyright: ignore[reportPrivateUsage]
-    events.TextDelta: RunTrace._said,  # pyright: ignore[reportPrivateUsage]
-    events.ThinkingDelta: RunTrace._said,  # pyright: ignore[reportPrivateUsage]
-    events.UsageReported: RunTrace._used,  # pyright: ignore[reportPrivateUsage]
+    events.TurnStarted: RunTrace._turn,  # pyright: ignore[reportPrivateUsage]
+    events.TurnFinished: RunTrace._turn,  # pyright: ignore[reportPrivateUsage]
+    events.TextDelta: RunTrace._turn,  # pyright: ignore[reportPrivateUsage]
+    events.ThinkingDelta: RunTrace._turn,  # pyright: ignore[reportPrivateUsage]
+    events.UsageReported: RunTrace._turn,  # pyright: ignore[reportPrivateUsage]
     events.CallNew: RunTrace._new,  # pyright: ignore[reportPrivateUsage]
     events.CallSealed: RunTrace._sealed,  # pyright: ignore[reportPrivateUsage]
     events.CallWaiting: RunTrace._waiting,  # pyright: ignore[reportPrivateUsage]
