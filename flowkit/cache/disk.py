@@ -136,7 +136,7 @@ class DiskCache:
         user: str | None = None,
         resources: Sequence[str] = (),
     ) -> None:
-        """Remember that the tool said this, at most 30 s; only for errors that it declares (`cache_errors`)."""
+        """Cache the tool's error message, for at most 30 s; only for errors that it declares (`cache_errors`)."""
         label = Label(tool, user, tuple(resources))
         await self._store_entry(key, dumps(error), min(ttl_s, MAX_ERROR_TTL_S), label, is_error=True)
 
@@ -159,7 +159,7 @@ class DiskCache:
         return randbits(62) if number is None else number
 
     async def bump(self, resources: Sequence[str]) -> None:
-        """End the cached reads on these resources, in every process.
+        """Invalidate the cached reads of these resources, in every process.
 
         Where that fails, no process takes a read on any resource from this folder until it has succeeded.
         """
@@ -243,7 +243,7 @@ class DiskCache:
         return await self._writer.write(drop, 0) + self._memory.clear(tool, resource, user)
 
     def show(self, key: str) -> ShownEntry | None:
-        """One entry in full; the beginning of its key is enough where only one begins so."""
+        """Return one entry in full; a unique prefix of its key is enough."""
         self._reach()
         return self._access.read(lambda store: read_entry(store.database, key, self._clock), None)
 
