@@ -4,7 +4,6 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 `stream` fold it.
 """
 
-import logging
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.forking import read_fork
+from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
@@ -30,7 +30,7 @@ from flowkit.errors import ConfigurationError, DefinitionError
 from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
-from flowkit.messages import Content, Message, SystemMessage, UserMessage, read_content, text_of
+from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
 from flowkit.notebook import Bundle, show_table
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
@@ -45,7 +45,6 @@ from flowkit.tools.toolsets import Toolset
 OutputT = TypeVar("OutputT", default=str)
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
 Said = str | Sequence[Content]
-logger = logging.getLogger("flowkit.agent")
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -251,7 +250,6 @@ class Agent(Generic[OutputT]):
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
         self._at_work = RunsAtWork[AgentResult[OutputT]]()
         self._told = set[str]()
-        """Warnings that were given; they stand once, for all copies."""
         self._check_prefetch()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
@@ -303,7 +301,8 @@ class Agent(Generic[OutputT]):
         plan = self._make_plan(chosen)
         messages = self._read_fork(plan, chosen) or read_history(chosen.get("history", ()))
         is_fork = chosen.get("fork") is not None
-        self._tell_dropped(messages)
+        if not plan.instructions:
+            tell_dropped(self.name, messages, self._told)
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
             message, messages = last.content, messages[:-1]
@@ -334,18 +333,6 @@ class Agent(Generic[OutputT]):
         if key is not None:
             DECIDED.keep(key, decisions, run)
         return run
-
-    def _tell_dropped(self, history: Sequence[Message]) -> None:
-        """Warn once about a system message of a history where no instructions take its place."""
-        if self._plan.instructions or "system" in self._told:
-            return
-        if any(isinstance(message, SystemMessage) and message.text for message in history):
-            self._told.add("system")
-            logger.warning(
-                "agent %r: the system message in history= is left out, and the agent has no instructions: give it "
-                "instructions=",
-                self.name,
-            )
 
     @staticmethod
     def _read_fork(plan: AgentPlan[OutputT], options: AgentRunOptions) -> tuple[Message, ...]:
