@@ -263,7 +263,7 @@ class Agent(Generic[OutputT]):
 
     @property
     def model(self) -> Model:
-        """The model that runs started here would ask."""
+        """The model that runs started here would call."""
         return self._overrides.get().get("model", self._options.get("model") or self._plan.model)
 
     @property
@@ -373,17 +373,17 @@ class Agent(Generic[OutputT]):
         return await wait_with(self.start(message, **options))
 
     def run_sync(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
-        """`run`, for a program without an event loop."""
+        """Run in an event loop of its own, for a program without one."""
         return block_on(lambda: self.run(message, **options), "agent")
 
     def stream(
         self, message: Said | None = None, **options: Unpack[AgentRunOptions]
     ) -> AbstractAsyncContextManager[Run[AgentResult[OutputT]]]:
-        """`start`, and the run is cancelled and waited for on leaving."""
+        """Start a run that is cancelled and waited for on leaving."""
         return hold(lambda: self.start(message, **options))
 
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
-        """The agent as a tool of another one: it takes a `task`, and gives the answer.
+        """Make a tool of the agent, for another one: it takes a `task` and returns the answer.
 
         Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
         in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
@@ -404,7 +404,7 @@ class Agent(Generic[OutputT]):
         cache: Cache | bool | None = None,
         journal: Journal | None = None,
     ) -> Generator[None]:
-        """Runs started inside, by this task and those it starts, have another model, cache, journal or, by name, tools."""
+        """Give runs started inside, by this task and those it starts, another model, cache, journal or, by name, tools."""
         given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
         changes = {name: value for name, value in given.items() if value is not None}
         before = self._overrides.get()
