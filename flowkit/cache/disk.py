@@ -126,7 +126,7 @@ class DiskCache:
         user: str | None = None,
         resources: Sequence[str] = (),
     ) -> None:
-        """Remember that the tool said this, at most 30 s; only for errors that it declares (`cache_errors`)."""
+        """Cache the tool's error message, for at most 30 s; only for errors that it declares (`cache_errors`)."""
         label = Label(tool, user, tuple(resources))
         await self._store_entry(key, dumps(error), min(ttl_s, MAX_ERROR_TTL_S), label, is_error=True)
 
@@ -147,7 +147,7 @@ class DiskCache:
         return hash((number, self._failed_bumps, id(self))) if self._failed_bumps else number
 
     async def bump(self, resources: Sequence[str]) -> None:
-        """End the cached reads on these resources, in every process."""
+        """Invalidate the cached reads of these resources, in every process."""
         if resources and not await self._writer.write(lambda store: store.marks.bump(resources) or True, False):
             # Others can't be told, but here nothing that was stored before may be found again.
             self._failed_bumps += 1
@@ -222,7 +222,7 @@ class DiskCache:
         return await self._writer.write(drop, 0) + self._memory.clear(tool, resource, user)
 
     def show(self, key: str) -> ShownEntry | None:
-        """One entry in full; the beginning of its key is enough where only one begins so."""
+        """Return one entry in full; a unique prefix of its key is enough."""
         return self._access.read(lambda store: read_entry(store.database, key, self._clock), None)
 
     async def close(self) -> None:
