@@ -140,3 +140,15 @@ def test_proxy_that_is_left_out_is_not_named(monkeypatch: pytest.MonkeyPatch) ->
         Agent(model).run_sync("hi")
 
     assert "proxy" not in str(raised.value)
+
+
+def test_system_message_that_is_left_out_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    history = [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Hello?"}]
+    agent = Agent(ScriptedModel(["Hello.", "Hello."]))
+    agent.run_sync(history=history)
+    agent.options(user="kim").run_sync(history=history)
+    assert caplog.text.count("is left out") == 1
+
+    caplog.clear()
+    Agent(ScriptedModel(["Arr."]), instructions="You are a pirate.").run_sync(history=history)
+    assert not caplog.text

@@ -18,6 +18,7 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.forking import read_fork
+from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
@@ -44,6 +45,7 @@ from flowkit.tools.toolsets import Toolset
 OutputT = TypeVar("OutputT", default=str)
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
 Said = str | Sequence[Content]
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -247,6 +249,7 @@ class Agent(Generic[OutputT]):
         self._options: AgentRunOptions = {}
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
         self._at_work = RunsAtWork[AgentResult[OutputT]]()
+        self._told = set[str]()
         self._check_prefetch()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
@@ -298,6 +301,8 @@ class Agent(Generic[OutputT]):
         plan = self._make_plan(chosen)
         messages = self._read_fork(plan, chosen) or read_history(chosen.get("history", ()))
         is_fork = chosen.get("fork") is not None
+        if not plan.instructions:
+            tell_dropped(self.name, messages, self._told)
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
             message, messages = last.content, messages[:-1]
