@@ -4,6 +4,7 @@ Every public name is imported when it is first used, so that `import flowkit` st
 """
 
 from importlib import import_module
+from os import environ
 
 _HOME = {
     "Agent": "agent",
@@ -98,3 +99,7 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
+
+
+if environ.get("FLOWKIT_OTEL") == "1":
+    import_module("flowkit.telemetry").instrument()

@@ -50,7 +50,7 @@ class Context(Generic[D]):
         return RunIdentity(self.user, self.session, self.run_id)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Tell watchers how far this call is; never waits, safe from a thread."""
+        """Report this call's progress to watchers; never waits, safe from a thread."""
         if self._progress is not None:
             self._progress(done, total, note)
 

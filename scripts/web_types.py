@@ -1,4 +1,4 @@
-"""Write the TypeScript types of the events, `js/src/core/events.ts`, from the classes in `flowkit/events.py`.
+"""Write the TypeScript types of the events, `js/src/core/events.ts`, from the classes in `flowkit/events/kinds.py`.
 
     python scripts/web_types.py
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from flowkit import events
 from flowkit.codec import JSON
+from flowkit.events import kinds as events
 from flowkit.messages import Usage
 
 TARGET = Path(__file__).parent.parent / "js" / "src" / "core" / "events.ts"
@@ -21,7 +21,7 @@ SELDOM = ("cache_write_1h_tokens", "billed")
 """Fields of `Usage` that are told only where there is something to tell."""
 
 HEAD = """\
-// Written by scripts/web_types.py from flowkit/events.py; don't edit.
+// Written by scripts/web_types.py from flowkit/events/kinds.py; don't edit.
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 """

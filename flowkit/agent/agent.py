@@ -4,13 +4,13 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 `stream` fold it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Generic, cast
+from typing import Any, Generic, TypedDict, cast, overload
 
 from pydantic import BaseModel
 from typing_extensions import TypeForm, TypeVar, Unpack
@@ -18,19 +18,21 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.forking import read_fork
-from flowkit.agent.outputs import make_output
+from flowkit.agent.instructions_told import tell_dropped
+from flowkit.agent.outputs import Output, make_output, make_tool_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.tool_messages import find_question
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, DefinitionError
 from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
 from flowkit.models.base import Model, NamedTool, ToolChoice
+from flowkit.notebook import Bundle, show_table
 from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
 from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
@@ -43,6 +45,7 @@ from flowkit.tools.toolsets import Toolset
 OutputT = TypeVar("OutputT", default=str)
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
 Said = str | Sequence[Content]
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -88,6 +91,7 @@ _EXPECTED: Mapping[str, Expected] = {
         lambda value: isinstance(value, str) or callable(value),
         takes_none=False,
     ),
+    "output_tool": Expected("a tool", lambda value: isinstance(value, Tool)),
     "prefetch": Expected(
         "a list of calls such as [get_order.call()], or a function that gives it",
         lambda value: callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)),
@@ -108,12 +112,39 @@ _EXPECTED: Mapping[str, Expected] = {
 }
 
 
+class AgentSettings(TypedDict, total=False):
+    """What an agent may be made with, besides its model and the kind of its answer."""
+
+    tools: Iterable[ToolLike]
+    instructions: Instructions
+    prefetch: Prefetch
+    limits: Limits | None
+    cache: Cache | bool
+    journal: Journal | None
+    allow_changed: bool
+    early: bool
+    references: bool
+    think_tags: bool
+    tool_choice: ToolChoice
+    before_request: BeforeRequest | None
+    attempts: int
+    output_attempts: int
+    slots: int | Mapping[str, int]
+    name: str
+
+
+def _add_tool(tools: Toolset, added: Tool[..., Any]) -> Toolset:
+    """The tools with this one, which may stand among them already."""
+    found = tools.get(added.name)
+    return tools if found is not None and found.identity == added.identity else Toolset(tools, added)
+
+
 class Agent(Generic[OutputT]):
     """A model that answers with the help of tools.
 
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
-    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. `prefetch` names reads
-    that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
+    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. With an `output_tool`, the
+    result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
     keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
     is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
     the model's turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
@@ -125,13 +156,33 @@ class Agent(Generic[OutputT]):
     JSON schema.
     """
 
+    @overload
+    def __init__(
+        self,
+        model: Model,
+        *,
+        output_type: TypeForm[OutputT] = str,
+        output_tool: None = None,
+        **settings: Unpack[AgentSettings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Model,
+        *,
+        output_tool: Tool[..., Coroutine[Any, Any, OutputT]],
+        **settings: Unpack[AgentSettings],
+    ) -> None: ...
+    @overload
+    def __init__(self, model: Model, *, output_tool: Tool[..., OutputT], **settings: Unpack[AgentSettings]) -> None: ...
     def __init__(
         self,
         model: Model,
         *,
         tools: Iterable[ToolLike] = (),
         instructions: Instructions = "",
-        output_type: TypeForm[OutputT] = str,
+        output_type: Any = str,
+        output_tool: Tool[..., Any] | None = None,
         prefetch: Prefetch = (),
         limits: Limits | None = None,
         cache: Cache | bool = True,
@@ -151,6 +202,7 @@ class Agent(Generic[OutputT]):
             "model": model,
             "tools": tools,
             "instructions": instructions,
+            "output_tool": output_tool,
             "prefetch": prefetch,
             "early": early,
             "references": references,
@@ -169,13 +221,17 @@ class Agent(Generic[OutputT]):
             RunOptions,
             f"agent {name!r}",
         )
+        if output_tool is not None and output_type is not str:
+            raise DefinitionError(f"agent {name!r}: the answer is output_tool's result; leave output_type= out")
+        made = make_output(output_type) if output_tool is None else make_tool_output(output_tool)
+        output = cast(Output[OutputT], made)
         self.name = name
         self._cache = cache
         self._plan: AgentPlan[OutputT] = AgentPlan(
             name=name,
             model=model,
-            tools=Toolset(*tools),
-            output=make_output(output_type),
+            tools=Toolset(*tools) if output_tool is None else _add_tool(Toolset(*tools), output_tool),
+            output=output,
             instructions=instructions,
             prefetch=prefetch,
             limits=limits or Limits(),
@@ -193,11 +249,21 @@ class Agent(Generic[OutputT]):
         self._options: AgentRunOptions = {}
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
         self._at_work = RunsAtWork[AgentResult[OutputT]]()
+        self._told = set[str]()
         self._check_prefetch()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the agent in a notebook."""
+        rows = [
+            ("model", self.model),
+            ("what", self.description),
+            ("tools", ", ".join(tool.name for tool in self.tools)),
+        ]
+        return show_table(f"agent {self.name}", rows)
 
     @property
     def model(self) -> Model:
-        """The model that runs started here would ask."""
+        """The model that runs started here would call."""
         return self._overrides.get().get("model", self._options.get("model") or self._plan.model)
 
     @property
@@ -235,6 +301,8 @@ class Agent(Generic[OutputT]):
         plan = self._make_plan(chosen)
         messages = self._read_fork(plan, chosen) or read_history(chosen.get("history", ()))
         is_fork = chosen.get("fork") is not None
+        if not plan.instructions:
+            tell_dropped(self.name, messages, self._told)
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
             # As chat clients send it: the whole conversation, its last message the new one.
             message, messages = last.content, messages[:-1]
@@ -305,17 +373,17 @@ class Agent(Generic[OutputT]):
         return await wait_with(self.start(message, **options))
 
     def run_sync(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
-        """`run`, for a program without an event loop."""
+        """Run in an event loop of its own, for a program without one."""
         return block_on(lambda: self.run(message, **options), "agent")
 
     def stream(
         self, message: Said | None = None, **options: Unpack[AgentRunOptions]
     ) -> AbstractAsyncContextManager[Run[AgentResult[OutputT]]]:
-        """`start`, and the run is cancelled and waited for on leaving."""
+        """Start a run that is cancelled and waited for on leaving."""
         return hold(lambda: self.start(message, **options))
 
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
-        """The agent as a tool of another one: it takes a `task`, and gives the answer.
+        """Make a tool of the agent, for another one: it takes a `task` and returns the answer.
 
         Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
         in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
@@ -336,7 +404,7 @@ class Agent(Generic[OutputT]):
         cache: Cache | bool | None = None,
         journal: Journal | None = None,
     ) -> Generator[None]:
-        """Runs started inside, by this task and those it starts, have another model, cache, journal or, by name, tools."""
+        """Give runs started inside, by this task and those it starts, another model, cache, journal or, by name, tools."""
         given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
         changes = {name: value for name, value in given.items() if value is not None}
         before = self._overrides.get()

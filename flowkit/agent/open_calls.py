@@ -10,7 +10,7 @@ from flowkit.agent.model_references import wrap_literal
 from flowkit.agent.tool_messages import carry, make_tool_message
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import FlowkitError, ResolutionError, RunError, ToolArgumentsError
-from flowkit.executor import Decision, Executor
+from flowkit.executor import Decision, Executor, Outcome
 from flowkit.history import NOT_RUN, mend
 from flowkit.messages import AssistantMessage, Message, RequestedCall
 from flowkit.references import lookup
@@ -78,6 +78,11 @@ class OpenCalls:
             return None
         waiting = ", ".join(repr(call.id) for call in self.pending)
         return RunError(f"no call {unknown[0]!r} waits for a decision, only: {waiting}")
+
+    def find_finished(self, name: str) -> Outcome | None:
+        """The first of the open calls of this tool that has a result; none once they are settled."""
+        outcomes = [self._graph.outcome(node) for node, requested in self._open.items() if requested.name == name]
+        return next((outcome for outcome in outcomes if outcome is not None and outcome.state == "finished"), None)
 
     def find_waiting(self) -> dict[str, Pending]:
         """The calls that wait now, by their ids in the graph."""

@@ -11,6 +11,8 @@ from typing_extensions import TypeForm
 from flowkit.agent.found_json import drop_thinking, find_json
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
+from flowkit.tools import Tool
+from flowkit.tools.schema.aliases import make_alias
 
 OutputT = TypeVar("OutputT")
 
@@ -23,12 +25,14 @@ class OutputInvalid(ValueError):
 class Output(Generic[OutputT]):
     """How an answer becomes a value: as it is for `str`, else JSON by `schema`.
 
-    Servers want an object at the top, so any other type travels as `{"value": …}`, and is `wrapped`.
+    Servers want an object at the top, so any other type travels as `{"value": …}`, and is `wrapped`. With a `tool` its
+    result is the value, and no text is.
     """
 
     adapter: TypeAdapter[OutputT] | None = None
     schema: Mapping[str, JSON] | None = None
     wrapped: bool = False
+    tool: Tool[..., Any] | None = None
 
     def read(self, text: str) -> OutputT:
         """The value in an answer; raises `OutputInvalid`.
@@ -36,6 +40,8 @@ class Output(Generic[OutputT]):
         Not every server holds its model to the schema: the one JSON value that fits is found with words, fences and
         thinking in tags around it, and taken where it should be wrapped and isn't. What stands in thinking is no answer.
         """
+        if self.tool is not None:
+            raise OutputInvalid(f"That is no answer yet: give it by calling {make_alias(self.tool.name)}.")
         if self.adapter is None:
             return cast(OutputT, text)
         try:
@@ -68,6 +74,8 @@ class Output(Generic[OutputT]):
 
     def dump(self, value: OutputT) -> JSON:
         """The value as JSON, for events and the journal."""
+        if self.tool is not None:
+            return self.tool.dump(value)
         return cast(
             JSON, value if self.adapter is None else self.adapter.dump_python(value, mode="json", by_alias=True)
         )
@@ -97,3 +105,8 @@ def _unwrap(text: str) -> str | bytes:
     except ValueError:
         return text
     return dumps(answer["value"]) if isinstance(answer, dict) and answer.keys() == {"value"} else text
+
+
+def make_tool_output(tool: Tool[..., Any]) -> Output[Any]:
+    """Take this tool's result for the answer."""
+    return Output(tool=tool)

@@ -103,7 +103,8 @@ class Rounds(Generic[OutputT]):
             self._meter.check()
             finished = await self._take_turn()
             if finished.message.calls:
-                await self._answer_calls()
+                if await self._answer_calls():
+                    return
                 continue
             self._end_turn()
             problem = self._read_output(finished.message, finished.turn.reason)
@@ -123,7 +124,8 @@ class Rounds(Generic[OutputT]):
             # A fork has a history with every result and no new message: its model is asked next.
             if waiting := unanswered(self.messages):
                 self._restore({call.id for call in waiting})
-                await self._answer_calls()
+                if await self._answer_calls():
+                    return False
         elif not past:
             self.prefetching.start(self._context)
         for turn in past:
@@ -135,7 +137,8 @@ class Rounds(Generic[OutputT]):
                 await self.tools.refresh()
                 self._restore({call.id for call in turn.message.calls}, turn.nodes)
                 self._meter.calls += len(turn.nodes)
-                await self._answer_calls()
+                if await self._answer_calls():
+                    return False
             else:
                 problem = self._read_output(turn.message, turn.reason)
                 if problem is None:
@@ -236,6 +239,7 @@ class Rounds(Generic[OutputT]):
         model = self._plan.model
         attempt = self._begin_attempt(turn, self._record.prefix(turn, number))
         request = await self._make_request(turn, number)
+        self._log.tell_request(model, request)
         self._log.emit(events.TurnStarted, turn, model.name, number)
         error: ModelError | None = None
         try:
@@ -281,16 +285,25 @@ class Rounds(Generic[OutputT]):
         is_first = self._meter.turns == 0 and isinstance(self.messages[-1], UserMessage)
         return choice if is_first or choice == "none" else "auto"
 
-    async def _answer_calls(self) -> None:
-        """Wait for the calls at hand, and write their results behind the message that asked for them."""
+    async def _answer_calls(self) -> bool:
+        """Wait for the calls at hand, and write their results behind the message that asked for them.
+
+        True where one of them is the run's answer.
+        """
         await self.calls.wait_ended()
         if self.calls.pending:
             self.graph.cancel_all("the run waits for a person")
             raise Stopped("waiting", self.calls.explain_wait())
         if self._record.journal is not None and any(o.state == "in_doubt" for o in self.graph.outcomes.values()):
             raise Stopped("in_doubt")
+        tool = self._plan.output.tool
+        answer = None if tool is None else self.calls.find_finished(tool.name)
         self.settle()
         self._end_turn()
+        if tool is None or answer is None:
+            return False
+        self.output = answer.load(tool)
+        return True
 
     def _end_turn(self) -> None:
         self.prefetching.end_turn()

@@ -1,13 +1,15 @@
 """The way to the cache's database: opened when it is first needed, and begun anew when it can't be read any more.
 
-No error of the store gets past here: it is counted, said once, and what was asked for is a miss.
+No error of the store gets past here: it is counted, said once, and what was asked for is a miss. Opening may wait for
+another process, for some seconds at most, so an event loop leaves it to the writer's thread.
 """
 
 import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from threading import RLock
+from secrets import randbits
+from threading import Event, RLock
 from typing import TypeVar
 
 from flowkit.cache.counters import Counters
@@ -27,30 +29,58 @@ class Access:
 
     def __init__(self, path: Path, size_limit: int, clock: Clock, counters: Counters) -> None:
         self.store: Store | None = None
+        self.stand_in = randbits(62)
+        """The generation while there is no store; another one after every opening, so that nothing is found by it."""
+        self.settled = Event()
+        """Set when an opening has ended, or has begun to wait for another process."""
         self._database = path / "cache.db"
         self._clock = clock
         self._size_limit = size_limit
         self._counters = counters
         self._opening = RLock()  # what fails to open may have to be moved aside
         self._reopen_at = 0.0
+        self._broken: Store | None = None
+        """A store whose database has to be moved aside before the next opening."""
         self._has_warned = False
 
+    def may_open(self) -> bool:
+        """Return whether `ensure` would try; not soon after it failed."""
+        return self._clock.monotonic() >= self._reopen_at
+
     def ensure(self) -> Store | None:
-        """The open store; None while it can't be opened."""
-        if self.store is not None or self._clock.monotonic() < self._reopen_at:
-            return self.store
+        """The open store, of the file that is there now; None while it can't be opened. May wait: not on a loop."""
+        if (store := self.look()) is not None:
+            return store
         with self._opening:
-            if self.store is None:
+            if self.store is None and self.may_open():
                 try:
-                    self.store = open_store(self._database.parent, self._size_limit, self._clock)
+                    if self._broken is not None:
+                        self._broken.move_aside()
+                        self._broken = None
+                    self.stand_in = randbits(62)
+                    self.store = open_store(
+                        self._database.parent, self._size_limit, self._clock, waits=self.settled.set
+                    )
                 except (sqlite3.Error, OSError) as error:
                     self._reopen_at = self._clock.monotonic() + REOPEN_S
                     self.note_trouble(error)
+                finally:
+                    self.settled.set()
             return self.store
 
+    def look(self) -> Store | None:
+        """The open store, unless its file was removed or replaced: then it is let go of. Never waits."""
+        store = self.store
+        if store is None or store.is_current():
+            return store
+        # Where the log alone is gone, the file that is left misses what was in it; `move_aside` leaves any other file.
+        self._broken = store
+        self._let_go(store)
+        return None
+
     def read(self, operation: Callable[[Store], T], otherwise: T) -> T:
-        """Run `operation`, which never waits for a lock; `otherwise` when the store can't."""
-        store = self.store or self.ensure()
+        """Run `operation`, which never waits for a lock; `otherwise` when the store can't, or isn't open."""
+        store = self.store
         if store is None:
             return otherwise
         try:
@@ -76,17 +106,35 @@ class Access:
         self._counters.errors += 1
         if not self._has_warned:
             self._has_warned = True
-            logger.warning("the cache in %s is in trouble and answers with misses: %s", self._database.parent, error)
-        if is_malformed(error):
-            with self._opening:
-                # The connections of other threads end with their threads, or here by the garbage collector.
-                store, self.store = self.store, None
-                if store is not None:
-                    store.close()
-                    store.move_aside()
+            way_out = "; FLOWKIT_CACHE_DIR names another folder" if _is_refused(error) else ""
+            text = "the cache in %s is in trouble and answers with misses: %s%s"
+            logger.warning(text, self._database.parent, error, way_out)
+        if is_malformed(error) and (store := self.store) is not None:
+            self._broken = store
+            self._let_go(store)
+
+    def unlink(self) -> None:
+        """Remove the database's files, so that no process finds what they hold; raises `OSError`."""
+        for ending in ("-wal", "-shm", ""):
+            self._database.with_name(self._database.name + ending).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close this thread's connections; the next `ensure` opens the store again."""
-        store, self.store = self.store, None
-        if store is not None:
-            store.close()
+        if (store := self.store) is not None:
+            self._let_go(store)
+
+    def _let_go(self, store: Store) -> None:
+        # The connections of other threads end with their threads, or here by the garbage collector.
+        if self.store is store:
+            self.store = None
+        store.close()
+        store.anchor.close()
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the folder can't be made or written, which another folder mends."""
+    return isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_FULL,
+    )

@@ -33,6 +33,7 @@ from flowkit.cache.inventory import find_keys, read_entry, sum_by_tool
 from flowkit.cache.marks import MAX_LEASE_S
 from flowkit.cache.memory import Memory
 from flowkit.cache.opening import Store, default_directory
+from flowkit.cache.unfinished import Unfinished
 from flowkit.cache.writing import NewEntry, Writer
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON, dumps
@@ -50,6 +51,9 @@ WAIT_S = 60.0
 POLL_S = 0.005
 MAX_POLL_S = 0.03
 """How often a waiter looks whether the other process is done; there is nothing to wait on between processes."""
+PATIENCE_S = 0.5
+"""How long a look-up on an event loop waits for an opening that nobody began ahead, with `open`, and that waits for
+no other process: some milliseconds, more on a busy machine."""
 CLEAN_UP_S = 60.0
 """diskcache drops a row so much later than our own clock says, and only to free its space."""
 
@@ -77,9 +81,15 @@ class DiskCache:
         self._clock = SystemClock() if clock is None else clock
         self._counters = Counters()
         self._access = Access(self._path, size_limit, self._clock, self._counters)
-        self._writer = Writer(self._access, self._counters, lease_s=min(lease_s, MAX_LEASE_S), size_limit=size_limit)
+        self._unfinished = Unfinished(self._path)
+        self._writer = Writer(
+            self._access,
+            self._counters,
+            self._unfinished,
+            lease_s=min(lease_s, MAX_LEASE_S),
+            size_limit=size_limit,
+        )
         self._memory = Memory(self._clock)
-        self._failed_bumps = 0
         try:
             make_private_folder(self._path)
         except OSError as error:
@@ -126,7 +136,7 @@ class DiskCache:
         user: str | None = None,
         resources: Sequence[str] = (),
     ) -> None:
-        """Remember that the tool said this, at most 30 s; only for errors that it declares (`cache_errors`)."""
+        """Cache the tool's error message, for at most 30 s; only for errors that it declares (`cache_errors`)."""
         label = Label(tool, user, tuple(resources))
         await self._store_entry(key, dumps(error), min(ttl_s, MAX_ERROR_TTL_S), label, is_error=True)
 
@@ -139,18 +149,27 @@ class DiskCache:
         def read(store: Store) -> int:
             return read_boot(self._clock)[0] + store.marks.read_generation(resource)
 
-        if self._access.ensure() is None:
-            return 0
-        number = self._access.read(read, None)
-        if number is None:
+        if self._access.look() is None and not self._reach():
+            return self._access.stand_in
+        # Before the number is read: it grows before the mark of a failed bump is taken away.
+        if self._unfinished.is_any():
+            self._writer.repair_soon()
             return randbits(62)  # nobody else has it, so nothing stale is found
-        return hash((number, self._failed_bumps, id(self))) if self._failed_bumps else number
+        number = self._access.read(read, None)
+        return randbits(62) if number is None else number
 
     async def bump(self, resources: Sequence[str]) -> None:
-        """End the cached reads on these resources, in every process."""
-        if resources and not await self._writer.write(lambda store: store.marks.bump(resources) or True, False):
-            # Others can't be told, but here nothing that was stored before may be found again.
-            self._failed_bumps += 1
+        """Invalidate the cached reads of these resources, in every process.
+
+        Where that fails, no process takes a read on any resource from this folder until it has succeeded.
+        """
+        if resources:
+            self._access.stand_in = randbits(62)
+            await self._writer.bump(resources)
+
+    async def open(self) -> None:
+        """Open the folder's database now, beside the loop; looking up does so otherwise, and may miss meanwhile."""
+        await self._writer.open()
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
         """The right to compute this key, or the result of another process that was computing it.
@@ -183,6 +202,7 @@ class DiskCache:
     def _is_leased(self, key: str) -> bool:
         if key.startswith(HERE):
             return self._memory.is_leased(key)
+        self._reach()
         return self._access.read(lambda store: store.marks.is_leased(key), False)
 
     async def _release(self, lease: Lease) -> None:
@@ -198,6 +218,7 @@ class DiskCache:
             counts = self._counters.add_to(store.marks.read_counts())
             return sum_by_tool(store.database, self._clock, counts)
 
+        self._reach()
         tools = self._memory.add_to(self._access.read(read, {}))
         return CacheStats(
             tools=tools,
@@ -222,7 +243,8 @@ class DiskCache:
         return await self._writer.write(drop, 0) + self._memory.clear(tool, resource, user)
 
     def show(self, key: str) -> ShownEntry | None:
-        """One entry in full; the beginning of its key is enough where only one begins so."""
+        """Return one entry in full; a unique prefix of its key is enough."""
+        self._reach()
         return self._access.read(lambda store: read_entry(store.database, key, self._clock), None)
 
     async def close(self) -> None:
@@ -230,9 +252,21 @@ class DiskCache:
         await self._writer.close()
         self._access.close()
 
+    def _reach(self) -> bool:
+        """Open the store if it isn't; on a loop, wait a moment for it at most."""
+        if self._access.store is None:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                self._access.ensure()
+            else:
+                self._writer.open_within(PATIENCE_S)
+        return self._access.store is not None
+
     def _look_up(self, key: str) -> Hit | HitError | None:
         if key.startswith(HERE):
             return self._memory.get(key)
+        self._reach()
         data = self._access.read(lambda store: store.reader.get(key), None)
         return None if data is None else decode_entry(data, self._clock)
 

@@ -6,8 +6,10 @@ diskcache is imported here, when the first database is opened.
 import logging
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from os import stat
 from pathlib import Path
 
 from flowkit.cache.entries import ResultStore
@@ -17,6 +19,11 @@ from flowkit.stores.folders import hold_folder, make_private_folder, move_aside
 
 BUSY_TIMEOUT_S = 5.0
 """How long the writer waits for another process's lock."""
+
+HOLD_TIMEOUT_S = 2.0
+"""How long opening waits for a process that opens or replaces the same database."""
+OPEN_TIMEOUT_S = 2.0
+"""How long opening waits for a process that writes into the database."""
 
 logger = logging.getLogger("flowkit.cache")
 
@@ -30,7 +37,21 @@ class Store:
     marks: Marks
     busy: type[Exception]
     database: Path
-    inode: int
+    anchor: sqlite3.Connection
+    """Open as long as the store, so that SQLite keeps the log and its index under their names."""
+    files: Mapping[str, tuple[int, int]]
+    """The device and inode of each file that was opened, by its path."""
+
+    def is_current(self) -> bool:
+        """Return whether the paths still name the files that were opened; anybody may remove or replace them."""
+        try:
+            for place, known in self.files.items():
+                found = stat(place)
+                if (found.st_ino, found.st_dev) != known:
+                    return False
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close this thread's connections."""
@@ -40,8 +61,9 @@ class Store:
 
     def move_aside(self) -> None:
         """Rename the database away, unless another process did so already."""
-        with hold_folder(self.database.parent), suppress(OSError):
-            if self.database.stat().st_ino == self.inode:
+        place = str(self.database)
+        with suppress(OSError), hold_folder(self.database.parent, timeout_s=HOLD_TIMEOUT_S):
+            if _identify(place) == self.files[place]:
                 move_aside(self.database)
 
 
@@ -61,17 +83,23 @@ def is_malformed(error: Exception) -> bool:
     )
 
 
-def open_store(directory: Path, size_limit: int, clock: Clock) -> Store:
-    """Open the database in this folder; one that can't be trusted or read is moved aside first."""
+def open_store(directory: Path, size_limit: int, clock: Clock, *, waits: Callable[[], None]) -> Store:
+    """Open the database in this folder; one that can't be trusted or read is moved aside first.
+
+    Calls `waits` before it waits for another process, which it does for a few seconds at most.
+    """
     from flowkit.cache.safe_disk import has_foreign_settings
 
     make_private_folder(directory)
     database = directory / "cache.db"
-    with hold_folder(directory):
+    with hold_folder(directory, timeout_s=HOLD_TIMEOUT_S, waits=waits):
         try:
             if _is_linked(database) or (database.exists() and has_foreign_settings(database)):
                 logger.warning("%s was not written by flowkit; renamed aside", database)
                 move_aside(database)
+            elif not database.exists():
+                move_aside(database)  # a log whose database was removed would be taken for the new one's
+            _wait_for_lock(database, waits)
             return _connect(database, size_limit, clock)
         except sqlite3.DatabaseError as error:
             if not is_malformed(error):
@@ -89,7 +117,34 @@ def _connect(database: Path, size_limit: int, clock: Clock) -> Store:
     writer.close()
     reader = open_result_store(database.parent, timeout_s=0, size_limit=size_limit)
     marks = Marks(database, clock, busy_timeout_s=BUSY_TIMEOUT_S)
-    return Store(reader, writer, marks, Busy, database, database.stat().st_ino)
+    # Used by no thread after this one; it is closed by whichever lets go of the store last.
+    anchor = sqlite3.connect(database, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    anchor.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # opens the log
+    places = [f"{database}{ending}" for ending in ("", "-wal", "-shm")]
+    return Store(reader, writer, marks, Busy, database, anchor, {place: _identify(place) for place in places})
+
+
+def _wait_for_lock(database: Path, waits: Callable[[], None]) -> None:
+    """Raise `sqlite3.OperationalError` when another process doesn't let go of the database.
+
+    diskcache tries for a minute.
+    """
+    for timeout_s in (0.0, OPEN_TIMEOUT_S):
+        with closing(sqlite3.connect(database, timeout=timeout_s, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                if timeout_s or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise
+                waits()
+            else:
+                return
+
+
+def _identify(place: str) -> tuple[int, int]:
+    found = stat(place)
+    return found.st_ino, found.st_dev
 
 
 def _is_linked(database: Path) -> bool:

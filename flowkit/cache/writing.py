@@ -4,6 +4,7 @@ Results that wait at the same time go into one transaction, which also releases 
 """
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,12 +15,21 @@ from typing import TypeVar
 from flowkit.cache.access import Access
 from flowkit.cache.counters import Counters
 from flowkit.cache.opening import Store
+from flowkit.cache.unfinished import Unfinished
 from flowkit.stores.thread import Job, StoreThread
 
 T = TypeVar("T")
 
 TIDY_WRITES = 200
 """Expired results and those above the size limit are dropped after so many writes."""
+
+
+BUMP_ATTEMPTS = 3
+"""How often a bump is tried whose file was replaced meanwhile."""
+EVERYTHING = "*"
+"""The family of all names."""
+
+logger = logging.getLogger("flowkit.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +45,14 @@ class NewEntry:
 class Writer:
     """Writes for one cache; what the store can't do is as if it had not been asked."""
 
-    def __init__(self, access: Access, counters: Counters, *, lease_s: float, size_limit: int) -> None:
+    def __init__(
+        self, access: Access, counters: Counters, unfinished: Unfinished, *, lease_s: float, size_limit: int
+    ) -> None:
         self._access = access
+        self._unfinished = unfinished
+        self._is_opening = False
+        self._has_warned = False
+        self._is_repairing = False
         self._counters = counters
         self._lease_s = lease_s
         self._size_limit = size_limit
@@ -51,13 +67,39 @@ class Writer:
 
     async def write(self, operation: Callable[[Store], T], otherwise: T) -> T:
         """Run `operation` in the thread; `otherwise` when the store can't."""
-        if self._access.ensure() is None:
+        if self._access.store is None and not self._access.may_open():
             return otherwise
         return await self._thread.submit(lambda: self._access.write(operation, otherwise))
 
+    async def open(self) -> None:
+        """Open the store in the thread, unless it is open or was tried just now."""
+        if self._access.look() is None and self._access.may_open():
+            await self._thread.submit(self._access.ensure)
+
+    def open_within(self, patience_s: float) -> None:
+        """Open the store in the thread, and wait so long for it; no longer once it waits for another process."""
+        if not self._is_opening:
+            if not self._access.may_open():
+                return
+            self._is_opening = True
+            self._access.settled.clear()
+            self._thread.post(self._open, _ignore)
+        if not self._access.settled.wait(patience_s):
+            self._access.settled.set()  # once is enough: the next look-up doesn't wait
+
+    async def bump(self, resources: Sequence[str]) -> None:
+        """End the reads on these resources, or mark that this has yet to be done."""
+        await self._thread.submit(partial(self._bump, resources))
+
+    def repair_soon(self) -> None:
+        """End the reads that failed bumps have left, unless that is being tried."""
+        if not self._is_repairing:
+            self._is_repairing = True
+            self._thread.post(self._repair, _ignore)
+
     async def put(self, entry: NewEntry) -> None:
         """Store an entry and release the lease of its key."""
-        if self._access.ensure() is None:
+        if self._access.store is None and not self._access.may_open():
             return
         self._entries.append(entry)
         await self.write(self._put_entries, None)
@@ -96,7 +138,57 @@ class Writer:
             job.run()
             job.settle()
 
+    def _open(self) -> None:
+        try:
+            self._access.ensure()
+        finally:
+            self._is_opening = False
+
+    def _bump(self, resources: Sequence[str]) -> None:
+        if self._has_bumped(resources):
+            return
+        try:
+            try:
+                self._unfinished.add()
+            except OSError:
+                # Nobody finds anything in a file that has no name, and nobody can be told in another way.
+                self._access.unlink()
+                self._unfinished.remove(())
+        except OSError as error:
+            if self._has_warned:
+                return
+            self._has_warned = True
+            logger.error(
+                "a write on %s couldn't end the cached reads of other processes (%s); this one takes none from the cache",
+                ", ".join(resources),
+                error,
+            )
+
+    def _has_bumped(self, resources: Sequence[str]) -> bool:
+        """Whether the generations grew, in the file that is there now: one may be replaced at any moment."""
+
+        def bump(store: Store) -> Store:
+            store.marks.bump(resources)
+            return store
+
+        for _ in range(BUMP_ATTEMPTS):
+            store = self._access.write(bump, None)
+            if store is None or store.is_current():
+                return store is not None
+        return False
+
+    def _repair(self) -> None:
+        try:
+            if not self._unfinished.is_any():
+                return  # another process was sooner
+            names = self._unfinished.list_names()  # before the bump: what comes later isn't ended by it
+            if self._has_bumped((EVERYTHING,)):
+                self._unfinished.remove(names)
+        finally:
+            self._is_repairing = False
+
     def _tick(self) -> None:
+        self._repair()
         self._access.write(self._renew, None)
         self._access.write(self._flush_counters, None)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, serve, tools, traces
+from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, schema, serve, tools, traces
 
 app = typer.Typer(
     name="flowkit",
@@ -23,6 +23,7 @@ app.command("tools")(tools.list_tools)
 app.command("graph")(graphs.draw)
 app.command("explain")(graphs.explain)
 app.command("validate")(graphs.validate)
+app.command("schema")(schema.show)
 app.command("trace")(traces.show)
 app.command("new")(new.create)
 app.add_typer(caches.app, name="cache")

@@ -17,7 +17,9 @@ def open_journal(path: Path | None, *, must_exist: bool = False) -> Generator[Jo
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"the journal {str(path)!r} can't be made: {error.strerror}") from error
+        raise ConfigurationError(
+            f"the journal {str(path)!r} can't be made: {error.strerror}; FLOWKIT_JOURNAL names another file"
+        ) from error
     journal = Journal(path)
     try:
         yield journal

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import shlex
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +22,11 @@ from flowkit.cli.model_choice import choose_model, close_models, is_local, offer
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, ToolsFile, Trace, User, read_pairs
 from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json, say
-from flowkit.cli.running import open_trace, watch
+from flowkit.cli.running import open_trace, show_summary, watch
 from flowkit.cli.schemas import read_properties
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
+from flowkit.events import Event
 from flowkit.journal import Journal, RunDetails
 from flowkit.journal.takeover import OVER
 from flowkit.models.base import Model
@@ -109,10 +110,14 @@ def run_job(job: Job, settings: RunSettings) -> None:
         _choose_models(job.recipe, settings) as models,
     ):
         try:
-            result = asyncio.run(_run(job, settings, journal, trace, models))
+            result, events = asyncio.run(_run(job, settings, journal, trace, models))
         except KeyboardInterrupt:
             note(_say_resume(job))
             raise
+    if result.status == "done":
+        print_json(to_jsonable_python(result.output))
+    if not settings.as_json:
+        show_summary(events)  # last: a long output would push it out of sight
     _say_end(job, result)
     if result.status != "done":
         raise typer.Exit(FAILED)
@@ -139,15 +144,15 @@ def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator
 
 async def _run(
     job: Job, settings: RunSettings, journal: Journal, trace: BinaryIO | None, models: Mapping[str, Model]
-) -> RecipeResult[Any]:
+) -> tuple[RecipeResult[Any], Sequence[Event]]:
     async with job.app.open(settings.data, job.user) as (data, user):
         found = journal.find(job.run_id, user=user)
         if found is not None and found.status in OVER:
             note(f"run {job.run_id!r} is already {found.status}: nothing ran, and this is its result")
         run = job.recipe.start(job.inputs, data=data, user=user, run_id=job.run_id, journal=journal, model=models)
         try:
-            await watch(run, trace=trace, quiet=settings.as_json, graph=job.recipe.graph())
-            return await run.wait()
+            await watch(run, trace=trace, quiet=settings.as_json, graph=job.recipe.graph(), with_summary=False)
+            return await run.wait(), run.log.events
         finally:
             await close_models(
                 *models.values(), *(request.agent.model for request in job.recipe.plan.requests.values())
@@ -189,7 +194,7 @@ def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> Non
 def _say_end(job: Job, result: RecipeResult[Any]) -> None:
     match result.status:
         case "done":
-            print_json(to_jsonable_python(result.output))
+            pass
         case "waiting":
             for pending in result.pending:
                 note(

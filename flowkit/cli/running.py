@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -47,7 +47,14 @@ def open_trace(path: Path | None) -> Generator[BinaryIO | None]:
         yield file
 
 
-async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False, graph: Graph | None = None) -> None:
+async def watch(
+    run: Runs,
+    *,
+    trace: BinaryIO | None = None,
+    quiet: bool = False,
+    graph: Graph | None = None,
+    with_summary: bool = True,
+) -> None:
     """Show a run until it has ended; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
 
     `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run.
@@ -58,6 +65,18 @@ async def watch(run: Runs, *, trace: BinaryIO | None = None, quiet: bool = False
         await _follow_on_terminal(run, trace, graph)
     else:
         await _follow_in_pipe(run, trace)
+    if with_summary and not quiet:
+        show_summary(run.log.events)
+
+
+def show_summary(events: Sequence[Event]) -> None:
+    """Say what the run took; in a pipe beside its output."""
+    console = CleanConsole(highlight=False) if sys.stdout.isatty() else None
+    for line in say_summary(summarise(events)):
+        if console is None:
+            note(line)
+        else:
+            console.print(line, style="dim", soft_wrap=True)
 
 
 async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], None]) -> None:
@@ -88,8 +107,6 @@ async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
         await _follow(run, trace, display.show)
     finally:
         display.end()
-    for line in say_summary(summarise(run.log.events)):
-        note(line)
 
 
 async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
@@ -101,8 +118,6 @@ async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | 
         finally:
             ticking.cancel()
             await asyncio.wait([ticking])
-    for line in say_summary(summarise(run.log.events)):
-        console.print(line, style="dim", soft_wrap=True)
 
 
 async def _tick(display: TerminalDisplay, log: EventLog) -> None:

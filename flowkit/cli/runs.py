@@ -5,6 +5,7 @@ import getpass
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError
-from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary
+from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary, default_journal_path
 from flowkit.runs.run import make_run_id
 
 app = typer.Typer(help="List, inspect, approve, resolve and resume the runs in the journal.", no_args_is_help=True)
@@ -39,8 +40,7 @@ def list_runs(
     journal: JournalPath = None,
 ) -> None:
     """List the latest runs, newest first."""
-    with open_journal(journal, must_exist=True) as opened:
-        found = opened.runs(status=status, limit=limit)
+    found = _find_runs(journal, status, limit)
     if as_json:
         print_json([_summary_to_json(run) for run in found])
         return
@@ -48,7 +48,7 @@ def list_runs(
     for run in found:
         cells = (run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
         table.add_row(*map(clean, cells))  # before the widths are measured
-    make_console().print(table if found else "no runs")
+    make_console().print(table if found else "no runs yet" if status is None else f"no run is {status}")
 
 
 @app.command()
@@ -222,6 +222,14 @@ def fork(
         fork=options,
         text=message,
     )
+
+
+def _find_runs(journal: Path | None, status: str | None, limit: int) -> Sequence[RunSummary]:
+    """The runs; none where the usual journal isn't there yet, since nothing ran."""
+    if journal is None and not default_journal_path().exists():
+        return ()
+    with open_journal(journal, must_exist=True) as opened:
+        return opened.runs(status=status, limit=limit)
 
 
 async def _end_reads(resources: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """A call as a line, and its result as the line below: the same words on a terminal and in a pipe."""
 
-from flowkit.display.transcript import CallBlock, State
+from flowkit.display.transcript import WAITS_FOR_APPROVAL, CallBlock, State
 from flowkit.display.words import say_arguments, say_value, shorten
 from flowkit.graph.pictures.timeline import format_seconds
 
@@ -13,6 +13,7 @@ MARKS: dict[State, str] = {
     "failed": "✗",
     "skipped": "–",
     "denied": "✗",
+    "undecided": "◌",
     "cancelled": "–",
     "void": "–",
     "in_doubt": "?",
@@ -26,6 +27,7 @@ STYLES: dict[State, str] = {
     "failed": "red",
     "skipped": "dim",
     "denied": "red",
+    "undecided": "yellow",
     "cancelled": "dim",
     "void": "dim",
     "in_doubt": "bold yellow",
@@ -72,6 +74,8 @@ def _say_state(block: CallBlock, now: float) -> str:
             return "ready"
         case "waiting":
             return shorten(block.note, 120)
+        case "undecided":
+            return WAITS_FOR_APPROVAL
         case "in_doubt":
             return "in doubt: it may have taken effect"
         case "failed" | "skipped" | "denied" | "cancelled" | "void":

@@ -3,8 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowkit.display.words import say_count
-from flowkit.events import CallArguments, Event, RunFinished, TextDelta, ThinkingDelta, UsageReported
+from flowkit.display.words import say_arguments, say_count
+from flowkit.events import (
+    CallArguments,
+    CallNew,
+    CallSealed,
+    Event,
+    RunFinished,
+    TextDelta,
+    ThinkingDelta,
+    UsageReported,
+)
 from flowkit.graph.pictures.timeline import fold, format_seconds
 from flowkit.messages import Usage
 
@@ -32,6 +41,8 @@ class Summary:
     usage: Usage
     cost_usd: float | None
     tips: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    """The prefetched reads that the model did not ask for, as one would write the calls."""
 
 
 def summarise(events: Sequence[Event]) -> Summary:
@@ -53,6 +64,7 @@ def summarise(events: Sequence[Event]) -> Summary:
         usage=sum((usage.usage for usage in usages), Usage()),
         cost_usd=sum(costs) if costs else None,
         tips=next((event.tips for event in events if isinstance(event, RunFinished)), ()),
+        unused=_find_unused(events),
     )
 
 
@@ -79,7 +91,22 @@ def say_summary(summary: Summary) -> list[str]:
     lines = [" · ".join(times)]
     if counts:
         lines.append(" · ".join(counts))
+    lines += [f"prefetched and not used: {', '.join(summary.unused)}"] if summary.unused else []
     return [*lines, *(f"tip: {tip}" for tip in summary.tips)]
+
+
+def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
+    """The prefetched calls that no other call equals, once the run has ended; until then one may come."""
+    if not any(isinstance(event, RunFinished) for event in events):
+        return ()
+    names = {event.call: event.name for event in events if isinstance(event, CallNew)}
+    calls = {
+        event.call: f"{names.get(event.call, '')}({say_arguments(event.arguments)})"
+        for event in events
+        if isinstance(event, CallSealed)
+    }
+    asked = {said for call, said in calls.items() if not call.startswith("prefetch/")}
+    return tuple(said for call, said in calls.items() if call.startswith("prefetch/") and said not in asked)
 
 
 def _covered_s(spans: list[tuple[float, float]]) -> float:

@@ -32,7 +32,18 @@ from flowkit.graph import INPUTS
 from flowkit.references import SCALARS, lookup, parse_pointer
 
 State = Literal[
-    "new", "sealed", "waiting", "running", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt"
+    "new",
+    "sealed",
+    "waiting",
+    "running",
+    "finished",
+    "failed",
+    "skipped",
+    "denied",
+    "undecided",
+    "cancelled",
+    "void",
+    "in_doubt",
 ]
 CALL_ENDS = frozenset(
     ("call.finished", "call.failed", "call.skipped", "call.denied", "call.cancelled", "call.void", "call.in_doubt")
@@ -218,6 +229,8 @@ def _change(block: CallBlock, event: Event) -> None:
             _end(block, "failed", error, event.t if ended_s is None else ended_s)
         case CallDenied(reason=reason):
             _end(block, "denied", reason, event.t)
+        case CallCancelled(waits=True):
+            _end(block, "undecided", "", event.t)  # the run has ended, and a decision lets it go on
         case CallCancelled(reason=reason):
             _end(block, "cancelled", reason, event.t)
         case CallVoid(reason=reason):

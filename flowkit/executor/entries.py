@@ -60,6 +60,11 @@ class Failure:
         self.running: Running | None = None
         self.broken: Exception | None = None
 
+    @property
+    def error_type(self) -> str | None:
+        """The class of what was raised."""
+        return None if self.exception is None else type(self.exception).__name__
+
     def is_remembered(self, tool: AnyTool) -> bool:
         """Whether the tool asked to keep this error in the cache."""
         return self.exception is not None and isinstance(self.exception, tool.cache_errors)
@@ -94,6 +99,8 @@ class Extra:
     """How many calls of each tool it has made while it ran."""
     decision: Decision | None = None
     """What a person said about it."""
+    error_type: str | None = None
+    """The class of what its function raised."""
     flight: str | None = None
     """The cache key under which it may share its run with other runs and processes."""
     followers: "Sequence[Entry]" = ()

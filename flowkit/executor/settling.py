@@ -45,6 +45,8 @@ class Settler:
         entry.error = error
         if state != "finished":
             entry.value = None
+            if failure is not None and failure.exception is not None:
+                entry.more.error_type = failure.error_type
         # Nobody needs them any more, and a million of them would be in the garbage collector's way.
         entry.arguments = entry.bound = None
         if entry.started_s is not None and self._table.shared:
@@ -250,7 +252,7 @@ class Settler:
             case "finished":
                 told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
             case "failed":
-                told_s = note(events.CallFailed, node_id, error, entry.ended_s)
+                told_s = note(events.CallFailed, node_id, error, entry.ended_s, entry.extra and entry.extra.error_type)
             case "skipped":
                 told_s = note(events.CallSkipped, node_id, entry.more.because or error)
             case "denied":

@@ -14,6 +14,7 @@ from flowkit.events import EventLog, RunStatus
 from flowkit.executor.outcomes import Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
+from flowkit.observers import tell_observers
 from flowkit.tools import Tool, ToolLookup
 from flowkit.tools.toolsets import Toolset
 
@@ -87,6 +88,7 @@ class OwnRun:
             )
             log.first_seq = self._held.first_seq
             log.listen(self._held.append_event)
+        tell_observers(log)
         log.emit(events.RunStarted, "graph", None, identity.user, identity.session, dict(inputs))
         return self._held
 

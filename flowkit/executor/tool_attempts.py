@@ -194,6 +194,8 @@ class Attempts:
         running: Running | None = None
         unsealed = find_unsealed(entry) if entry.parent is not None or entry.sealed_s is None else None
         token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
+        around = self._log.around
+        leaves = [enter(entry.id) for enter in around] if around else ()
         reading = find_reading(entry) if entry.extra is not None or entry.parent is not None else None
         reading_token = None if reading is None else READING.set(reading)
         limit: asyncio.Timeout | None = None
@@ -232,7 +234,9 @@ class Attempts:
         except asyncio.CancelledError:
             failure = self.explain_cancellation(entry)
         except Unshown as unshown:
-            return _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown)
+            return (
+                _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown, self._log.run_id)
+            )
         except InDoubt as error:
             # A read changes nothing, so what may have happened may happen again.
             is_read = plan is not None and plan.is_read
@@ -247,11 +251,13 @@ class Attempts:
             if limit is not None and limit.expired():
                 failure = self._explain_timeout(entry, timeout_s)
             else:
-                failure = _report(entry, error)
+                failure = _report(entry, error, self._log.run_id)
         finally:
             entry.worker = None
             if token is not None:
                 INSIDE.reset(token)
+            for leave in leaves:
+                leave()
             if reading_token is not None:
                 READING.reset(reading_token)
         if failure is None:
@@ -360,14 +366,15 @@ def _explain_unshown(error: ToolResultError) -> str:
     return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
-def _report(entry: Entry, error: Exception) -> Failure:
+def _report(entry: Entry, error: Exception, run_id: str) -> Failure:
     """An error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
     hidden = entry.find_secrets()
+    extra = {"run_id": run_id, "call_id": entry.id, "tool": entry.node.name}
     if hidden:
         # The error's own words, or those of what caused it, may repeat them.
         told = mask_text("".join(traceback.format_exception(error)), hidden)
-        logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told)
+        logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told, extra=extra)
     else:
-        logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error)
+        logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error, extra=extra)
     return Failure("failed", f"failed (ref {reference})", error, may_pass=True)

@@ -35,6 +35,7 @@ from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries,
 from flowkit.executor.worker import Running
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
+from flowkit.observers import RUN_AROUND
 
 THREAD_WAIT_S = 30.0
 """How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
@@ -76,6 +77,7 @@ class Workers:
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context = contextvars.copy_context()
+        self._context.run(RUN_AROUND.set, log)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of another run that this run is a part of, and that wasn't sealed when it began."""
@@ -188,7 +190,9 @@ class Workers:
                     # wait for that call's seal, so it goes the long way.
                     entry.phase = Phase.RUNNING
                     entry.attempt = 1
-                    entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
+                    entry.started_s = self._log.note(
+                        events.CallStarted, entry.id, 1, entry.early, entry.plan.tool.effect
+                    )
                     failure = await self._attempts.attempt(entry, None, None)
                 else:
                     failure = await self._run(entry)
@@ -321,7 +325,7 @@ class Workers:
             return self._attempts.attempt(entry, None, timeout_s)
         if plan.runs_once and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
             entry.attempt = 1
-            entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early)
+            entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.tool.effect)
             return self._attempts.attempt(entry, None, None)
         if plan.is_read:
             return self._try_again(entry, plan.tool)
@@ -353,7 +357,7 @@ class Workers:
         while True:
             entry.attempt += 1
             context = self._make_context(entry) if tool.takes_context else None
-            started_s = self._log.note(events.CallStarted, entry.id, entry.attempt, entry.early)
+            started_s = self._log.note(events.CallStarted, entry.id, entry.attempt, entry.early, tool.effect)
             if entry.started_s is None:
                 entry.started_s = started_s
             retries.begin(entry)
@@ -367,7 +371,7 @@ class Workers:
                 failure = await self._wait_until_free(entry, failure, failure.running)
                 if failure.running is not None:
                     return failure
-            self._log.note(events.CallRetried, entry.id, failure.error, pause_s)
+            self._log.note(events.CallRetried, entry.id, failure.error, pause_s, failure.error_type)
             stopped = await self._pause(entry, pause_s)
             if stopped is None:
                 stopped = await self._attempts.claim_again(entry, tool)

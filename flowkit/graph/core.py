@@ -19,6 +19,7 @@ from flowkit.graph.nodes import (
     item_id,
 )
 from flowkit.graph.pictures.timeline import AnyEvent, Timeline, fold
+from flowkit.notebook import Bundle, show_picture
 from flowkit.references import find_references
 from flowkit.suggestions import suggest
 
@@ -69,6 +70,10 @@ class Graph(Mapping[str, Node]):
     def dependents(self, node_id: str) -> tuple[str, ...]:
         """The nodes that wait for this one."""
         return tuple(self._dependents.get(node_id, ()))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the graph as a picture in a notebook."""
+        return show_picture(self.explain(), self.to_svg())
 
     def layers(self) -> list[list[str]]:
         """The nodes by depth: each layer needs only the layers before it."""

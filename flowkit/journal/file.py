@@ -117,7 +117,15 @@ class JournalFile:
         return (_find_inode(self.path), _find_inode(Path(f"{self.path}-wal"))) == (self._database, self._wal)
 
     def _explain_unopened(self, error: Exception) -> StoreError:
-        return StoreError(f"the journal {str(self.path)!r} can't be opened: {error}")
+        # A file that is no journal, or is held by another process, is mended otherwise.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        is_refused = isinstance(error, OSError) or code in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_FULL,
+        )
+        way_out = "; FLOWKIT_JOURNAL names another file" if is_refused else ""
+        return StoreError(f"the journal {str(self.path)!r} can't be opened: {error}{way_out}")
 
 
 def _find_inode(path: Path) -> Inode | None:

@@ -80,7 +80,7 @@ class Journal:
         must_exist: bool = False,
         ignores_inputs: bool = False,
     ) -> RunJournal:
-        """Start this run, or go on with it, as its only driver.
+        """Start this run, or resume it, as its only driver.
 
         A run that ended in one of the states `only_read` is opened to be read, and stays as it is. Without a
         `session` it is this user's run of that id in whatever session it began. Raises `RunBusy` while another process
@@ -123,7 +123,7 @@ class Journal:
         cursor: str | None = None,
         inner: bool = False,
     ) -> list[RunSummary]:
-        """The runs that began last, newest first; with a `cursor`, a summary's, those that began before that one.
+        """List the latest runs, newest first; with a `cursor`, a summary's, those that began before that one.
 
         `user=None` lists the runs without a user, leaving it out those of everybody. `inner` lists also the runs that
         calls of other runs made.
@@ -153,7 +153,7 @@ class Journal:
     def show(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunDetails | None:
-        """A run in full; None when there is no such run. A claimed write that nobody drives shows as in doubt."""
+        """Return a run in full; None if there is no such run. A claimed write that nobody drives shows as in doubt."""
 
         def read(connection: sqlite3.Connection) -> RunDetails | None:
             number = find_run(connection, run_id, user=user, session=session)
@@ -181,7 +181,7 @@ class Journal:
     def find(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunSummary | None:
-        """A run as `runs` lists it; None when there is no such run."""
+        """Return a run as `runs` lists it; None if there is no such run."""
 
         def read(connection: sqlite3.Connection) -> list[RunSummary]:
             number = find_run(connection, run_id, user=user, session=session)
@@ -226,7 +226,7 @@ class Journal:
     def conversation(
         self, session: str, *, user: str | None = None, before: str | None = None, limit: int = 1000
     ) -> list[JSON]:
-        """The messages of this user's session so far, oldest first; with `before`, those of the runs before that one.
+        """Return the messages of this user's session so far, oldest first; with `before`, those of the runs before that one.
 
         Of a run that was killed, or that still goes on, it is what its journal knows of it.
         """
@@ -251,7 +251,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> Decision:
-        """Decide on a call that waits, from any process; its driver finds it when the run goes on.
+        """Decide on a waiting call, from any process; its driver reads the decision when the run resumes.
 
         Raises `RunError` when nothing is asked there, or when it was decided already.
         """
@@ -275,7 +275,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> Recorded:
-        """Settle a write in doubt, from any process, while nobody drives the run; returns it as it is now.
+        """Resolve a write in doubt, from any process, while nobody drives the run; returns it as it is now.
 
         Raises `RunBusy` when somebody drives it, or when the call may still be running, `RunError` when the node
         isn't in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` ends them.
@@ -303,7 +303,7 @@ class Journal:
         return self._log.write_now(write)
 
     def get_stats(self) -> JournalStats:
-        """How many runs there are, and how large the journal is."""
+        """Count the runs, and measure the journal's size."""
         return get_stats(self._log)
 
     def delete(
@@ -313,7 +313,7 @@ class Journal:
         return delete_run(self._log, run_id, user=user, session=session)
 
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
-        """Remove the runs that ended so long ago, in seconds or as a `timedelta`; returns how many.
+        """Remove the runs that ended that long ago, in seconds or as a `timedelta`; returns how many.
 
         With `unfinished` also those that were stopped, wait for a person, or are in doubt. What was said in a run
         is gone from its session.

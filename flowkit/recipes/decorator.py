@@ -18,6 +18,7 @@ from flowkit.codec import JSON
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.graph import INPUTS, Body, Graph, Node, get_after
 from flowkit.identity import RunIdentity
+from flowkit.notebook import Bundle, show_picture
 from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
@@ -56,6 +57,11 @@ class Recipe(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<recipe {self.name}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the recipe's graph in a notebook."""
+        graph = self.plan.graph
+        return show_picture(f"recipe {self.name}\n{graph.explain()}", graph.to_svg())
 
     @property
     def name(self) -> str:
@@ -99,7 +105,7 @@ class Recipe(Generic[P, R_co]):
         return await wait_with(self.start(self.plan.interface.call(*args, **kwargs).arguments))
 
     def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
-        """`run`, for a program without an event loop."""
+        """Run in an event loop of its own, for a program without one."""
         return block_on(lambda: self.run(*args, **kwargs), self.name)
 
     def start(
@@ -136,29 +142,29 @@ class Recipe(Generic[P, R_co]):
     def stream(
         self, inputs: Mapping[str, object] | None = None, **options: Unpack[RecipeRunOptions]
     ) -> AbstractAsyncContextManager[Run[RecipeResult[R_co]]]:
-        """`start`, and the run is cancelled and waited for on leaving."""
+        """Start a run that is cancelled and waited for on leaving."""
         return hold(lambda: self.start(inputs, **options))
 
     def read_inputs(self, inputs: Mapping[str, object]) -> dict[str, JSON]:
-        """The inputs as JSON, checked, with defaults; raises `ToolArgumentsError`."""
+        """Validate inputs and return them as JSON, with defaults; raises `ToolArgumentsError`."""
         return to_jsonable_python(self.plan.interface.validate(inputs).values, bytes_mode="base64")
 
     def graph(self) -> Graph:
-        """Its nodes, for pictures and analysis."""
+        """Return the graph of its nodes, for pictures and analysis."""
         return self.plan.graph
 
     def explain(self) -> str:
-        """The graph in words: layers, critical path, what waits for what."""
+        """Describe the graph in words: layers, critical path, dependencies."""
         return self.plan.graph.explain()
 
     def to_yaml(self) -> str:
-        """The recipe as a file that `load_recipe` reads; raises `DefinitionError` naming what can't be said there."""
+        """Write the recipe as a file that `load_recipe` reads; raises `DefinitionError` naming what a file can't express."""
         from flowkit.recipes.yaml_text import to_yaml
 
         return to_yaml(self.plan)
 
     def as_tool(self) -> Tool[P, Coroutine[Any, Any, R_co]]:
-        """The recipe as a tool for agents; its effect and scope are the strongest of its steps."""
+        """Make a tool of the recipe, for agents; its effect and scope are the strongest of its steps."""
         return make_recipe_tool(self.plan)
 
     def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:

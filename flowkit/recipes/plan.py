@@ -16,6 +16,7 @@ from flowkit.tools.options import Effect, Scope, narrowest, strongest
 from flowkit.tools.schema.arguments_schema import Schema
 from flowkit.tools.schema.results import ResultType
 from flowkit.tools.schema.signatures import MISSING
+from flowkit.tools.schema.tables import find_table
 
 AnyTool = Tool[..., Any]
 R_co = TypeVar("R_co", covariant=True)
@@ -95,6 +96,9 @@ def output_of_type(recipe: str, annotation: Any) -> RecipeOutput[Any]:
     """The output of a return annotation; raises `DefinitionError` for one that can't be JSON."""
     if annotation is MISSING or annotation is Any:
         return RecipeOutput(lambda value: value)
+    problem = find_table(annotation)
+    if problem is not None:
+        raise DefinitionError(f"recipe {recipe!r}: {problem}")
     result = ResultType(annotation)
     adapter = result.adapter
     if adapter is None:

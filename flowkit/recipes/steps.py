@@ -219,7 +219,7 @@ def each(
     id: str | None = None,
     after: Iterable[object] = (),
 ) -> Any:
-    """What `do` gives for every item, in the items' order; `do` is traced once.
+    """Run `do` for every item and return its results in the items' order; `do` is traced once.
 
     `at_once` bounds the items in work, `at_most` those accepted. `key` tells items apart for a journal, by default
     their place does. `on_error`: a failed item fails the whole when all have ended ("fail") or at once ("stop"), is
@@ -275,7 +275,7 @@ def when(
     id: str | None = None,
     after: Iterable[object] = (),
 ) -> Any:
-    """What `then` gives if the condition holds in the run, else what `otherwise` gives, or None.
+    """Run `then` if the condition holds in the run, else `otherwise`, if given; returns the result, or None.
 
     Conditions compare values of the run by `== != < <= > >=`, `is_in()` and `is_none()`, joined by `&`, `|` and `~` or `not_()`.
     """
@@ -289,7 +289,7 @@ def when(
 
 
 def finally_(make: Callable[[], object]) -> None:
-    """Steps that run when all others have ended, whatever became of them; `make` traces them.
+    """Add steps that run when all others have ended, whatever their outcome; `make` traces them.
 
     One that refers to a failed step is skipped. A run that is cancelled or killed leaves them out; a resumed run has
     them.

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from flowkit.errors import FlowkitError, RunError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision
+from flowkit.observers import tell_observers
 from flowkit.runs.limits import METER, LimitReached, Meter
 from flowkit.runs.results import Pending, RunResult
 
@@ -76,6 +77,7 @@ async def drive(work: Work[ResultT]) -> ResultT:
     Raises only what the user's own functions raised, when the log has been ended.
     """
     METER.set(work.meter)
+    tell_observers(work.log)
     status: RunStatus = "failed"
     error: FlowkitError | None = None
     limit = asyncio.timeout(work.meter.limits.seconds)

@@ -8,6 +8,7 @@ from flowkit.errors import FlowkitError, RunNotDone
 from flowkit.events import RunStatus
 from flowkit.executor import Outcome
 from flowkit.messages import Usage
+from flowkit.notebook import Bundle, show_table
 
 OutputT_co = TypeVar("OutputT_co", covariant=True)
 
@@ -50,6 +51,16 @@ class RunResult(Generic[OutputT_co]):
     def cost(self) -> float | None:
         """`cost_usd`, in short."""
         return self.cost_usd
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the result and its calls in a notebook."""
+        calls = "\n".join(f"{one.call.name}  {one.state}  {one.error or one.value!r:.80}" for one in self.calls)
+        waits = ", ".join(pending.id for pending in self.pending)
+        output, error = self.output_or_none, self.error
+        rows = [("output", output), ("error", error), ("waits for a person", waits), ("calls", calls)]
+        return show_table(
+            f"run {self.run_id}: {self.status}", [*rows, ("cost", self.cost_usd and f"${self.cost_usd:.4f}")]
+        )
 
     def _explain(self) -> str:
         if self.status == "waiting" and self.pending:

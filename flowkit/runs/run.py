@@ -11,6 +11,7 @@ from flowkit.errors import ConfigurationError, RunError
 from flowkit.events import Event, RunStatus
 from flowkit.executor import Decision
 from flowkit.identity import RunIdentity
+from flowkit.notebook import Bundle, show_text
 from flowkit.runs.driving import Work, drive
 from flowkit.runs.results import Pending, RunResult
 
@@ -45,29 +46,35 @@ class Run(Generic[ResultT]):
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show the run's timeline, as far as it is, in a notebook."""
+        from flowkit.graph.pictures.gantt import draw_timeline
+
+        return show_text(f"run {self.id}: {self.status}", draw_timeline(self.log.events).plain.rstrip())
+
     def __aiter__(self) -> AsyncIterator[Event]:
         return self.log.watch()
 
     def watch(self, after: int = -1) -> AsyncIterator[Event]:
-        """The events with a `seq` greater than `after`, for a watcher that comes back."""
+        """Yield the events with a `seq` greater than `after`, for a watcher that reconnects."""
         return self.log.watch(after)
 
     async def wait(self) -> ResultT:
-        """The result, whatever its status; cancelling the waiter leaves the run alone."""
+        """Wait for the result, whatever its status; cancelling the waiter doesn't affect the run."""
         self._is_asked = True
         if self._task.done():
             return self._task.result()  # also in another event loop than its own
         return await asyncio.shield(self._task)
 
     def cancel(self) -> None:
-        """Stop: running tools are cancelled, a stream is closed; `wait` then gives what there is."""
+        """Stop the run: cancel running tools and close a stream; `wait` then returns the result so far."""
         if not self._is_stopping:
             self._is_stopping = True
             # Behind the task's first step: a task that is cancelled before it never begins, and has no result.
             self._task.get_loop().call_soon(self._task.cancel)
 
     def decide(self, call: str, decision: Decision) -> None:
-        """Answer a call that waits for approval while the run still goes on; `call` is its id in `pending` or events.
+        """Decide on a call that waits for approval while the run is in progress; `call` is its id in `pending` or events.
 
         Raises `KeyError` when it doesn't wait, `ToolArgumentsError` for other arguments that its tool doesn't take.
         """
@@ -79,12 +86,12 @@ class Run(Generic[ResultT]):
 
     @property
     def pending(self) -> tuple[Pending, ...]:
-        """The calls that wait for a person now."""
+        """The calls that wait for approval now."""
         return self._work.pending
 
     @property
     def status(self) -> RunStatus | Literal["running"]:
-        """`running`, or how it ended."""
+        """`running`, or the final status."""
         if not self._task.done():
             return "running"
         has_result = not self._task.cancelled() and self._task.exception() is None

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -104,10 +104,13 @@ HOLD_POLL_S = 0.02
 
 
 @contextmanager
-def hold_folder(path: Path, *, timeout_s: float = HOLD_TIMEOUT_S) -> Generator[None]:
+def hold_folder(
+    path: Path, *, timeout_s: float = HOLD_TIMEOUT_S, waits: Callable[[], None] | None = None
+) -> Generator[None]:
     """Let one process at a time open or replace the database in this folder; no lock where the platform has none.
 
     Blocks for `timeout_s` at most, then raises `TimeoutError`: whoever holds the folder may hold it for ever.
+    Calls `waits` once, before it waits.
     """
     try:
         import fcntl
@@ -126,6 +129,9 @@ def hold_folder(path: Path, *, timeout_s: float = HOLD_TIMEOUT_S) -> Generator[N
                 if time.monotonic() >= give_up_at:
                     message = f"another process holds the folder {str(path)!r} (flock), for {timeout_s:g} s by now"
                     raise TimeoutError(message) from None
+                if waits is not None:
+                    waits()
+                    waits = None
                 time.sleep(HOLD_POLL_S)
         yield
     finally:
@@ -137,5 +143,5 @@ def move_aside(database: Path) -> None:
     for ending in ("-wal", "-shm", ""):
         # The log goes first: a new database must never meet the pages of the old one.
         path = database.with_name(database.name + ending)
-        if path.exists():
+        if os.path.lexists(path):  # also a link that leads nowhere
             path.replace(database.with_name(f"{database.name}.broken{ending}"))

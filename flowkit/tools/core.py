@@ -8,11 +8,12 @@ from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from flowkit.codec import JSON, dump_sorted
+from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.masking import SecretPlaces
+from flowkit.notebook import Bundle, show_table
 from flowkit.references import ToolCall, find_open
 from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
@@ -103,6 +104,11 @@ class Tool(Generic[P, R_co]):
     def __repr__(self) -> str:
         return f"<tool {self.name}>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        """Show what the tool promises and takes in a notebook."""
+        rows = [("what", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
+        return show_table(f"tool {self.name}", [*rows, ("arguments", dumps(self.parameters).decode())])
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function; it says so when a parameter is left that only a run can fill."""
         filled, named = self._callee.fill_direct_call(args, kwargs)
@@ -129,7 +135,7 @@ class Tool(Generic[P, R_co]):
         return bound
 
     def renamed(self, name: str) -> Self:
-        """The same tool under another name."""
+        """Return the same tool under another name."""
         if self.name == name:
             return self
         renamed = self._with(self._callee.renamed(name))
@@ -189,7 +195,7 @@ class Tool(Generic[P, R_co]):
         return self._callee.results.annotation
 
     def for_target(self, target: str = "openai-strict") -> dict[str, Any]:
-        """The tool's definition as it stands in a request to this kind of server."""
+        """Return the tool's definition as a request to this API carries it."""
         kind = parse_target(target)
         return to_wire(make_alias(self.name), self.description, lower(self.parameters, kind, strict=self.strict), kind)
 
@@ -199,7 +205,7 @@ class Tool(Generic[P, R_co]):
         return isinstance(self._callee, FunctionCallee)
 
     def lint(self, target: str = "openai-strict") -> list[Finding]:
-        """What this kind of server changes or refuses of the tool, and what the tool costs; the worst first."""
+        """Report what this API would change or reject in the tool, and what the tool costs; the worst first."""
         # The cast, because pyright takes no cached_property where a protocol asks for a property.
         return lint(cast(Lintable, self), parse_target(target))
 
@@ -214,7 +220,7 @@ class Tool(Generic[P, R_co]):
         result_schema: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> "Tool[..., Any]":
-        """A tool with a JSON Schema and no signature; `options` are those of `@tool`.
+        """Make a tool from a JSON Schema, without a signature; `options` are those of `@tool`.
 
         The schema is of the draft that its `$schema` names, else of 2020-12.
 
@@ -231,7 +237,7 @@ class Tool(Generic[P, R_co]):
     def from_openai(
         cls, definition: Mapping[str, Any], handler: Callable[..., Any], **options: Any
     ) -> "Tool[..., Any]":
-        """A tool of a definition as it stands in a request: nested under `function`, or flat."""
+        """Make a tool from a definition as it appears in a request: nested under `function`, or flat."""
         wire = read_definition(definition)
         return cls.from_schema(
             wire.name, wire.description, wire.parameters, handler, **cast(Any, {"strict": wire.strict} | options)
@@ -286,7 +292,7 @@ class Tool(Generic[P, R_co]):
         return ToolArgumentsError(self.name, [f"a check of its own failed: {type(error).__name__}"])
 
     def call(self, *args: Any, **kwargs: Any) -> ToolCall:
-        """A call of this tool, to be placed somewhere; nothing runs. Values may be, or hold, `Reference`.
+        """Create a `ToolCall` without running it, for `prefetch=` or a graph. Values may be, or hold, `Reference`.
 
         Raises `ToolArgumentsError` for arguments that the tool doesn't take.
         """
@@ -314,7 +320,7 @@ class Tool(Generic[P, R_co]):
         self: "Tool[..., T]", arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None
     ) -> T: ...
     async def run(self, arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None) -> Any:
-        """Validate and call, what it needs first, one after another; gives the function's own result.
+        """Validate and call, its needs first, in sequence; returns the function's own result.
 
         Raises `ToolArgumentsError`, and whatever the functions raise.
         """
@@ -339,7 +345,7 @@ class Tool(Generic[P, R_co]):
         *,
         secret_key: bytes = PROCESS_SECRET,
     ) -> str | None:
-        """The cache key of a call; None when a value has no canonical form, so that it can't be shared.
+        """Make the cache key of a call; None if a value has no canonical form, so the result can't be shared.
 
         Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal. A key
         of a tool that only this process can tell from others begins with `HERE`.

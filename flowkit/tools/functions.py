@@ -21,6 +21,7 @@ from flowkit.tools.schema.repair import Repairer
 from flowkit.tools.schema.results import ResultType
 from flowkit.tools.schema.secret_types import holds_secret, may_hold_secret
 from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap
+from flowkit.tools.schema.tables import find_table
 
 
 class FunctionCallee:
@@ -53,6 +54,9 @@ class FunctionCallee:
         self.visible = merge(name, parts)
         self.takes_context = signature.context is not None
         self.is_async, returns = read_return(function, signature.returns)
+        problem = find_table(returns)
+        if problem is not None:
+            raise DefinitionError.about(name, problem)
         self.results = ResultType(returns)
         hidden = [p for p in own if p.name in secrets or holds_secret(p.annotation)]
         names = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}

@@ -11,6 +11,16 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
+from flowkit.models.offline.korean_words import (
+    AFTER_CONSONANT,
+    AFTER_VOWEL,
+    ASKED_NOUNS,
+    ASKING_WORDS,
+    CALLED_FOR,
+    LASTING,
+    PARTICLES_ANYWHERE,
+)
+
 HANGUL = re.compile(r"[가-힣]")
 
 _DIGITS = r"\d+(?:,\d{3})*(?:\.\d+)?"
@@ -144,343 +154,6 @@ def _read_amount(match: re.Match[str]) -> str:
     return f"{space}{won:.0f} 원" if won == int(won) else match.group()
 
 
-_PARTICLES_ANYWHERE = [
-    "에서부터",
-    "으로부터",
-    "로부터",
-    "에서는",
-    "에서도",
-    "까지는",
-    "까지도",
-    "에게서",
-    "한테서",
-    "이라는",
-    "라는",
-    "이라고",
-    "에서",
-    "까지",
-    "부터",
-    "에게",
-    "한테",
-    "께서",
-    "하고",
-    "처럼",
-    "보다",
-    "마다",
-    "조차",
-    "밖에",
-    "이랑",
-    "으로",
-    "에는",
-    "에도",
-    "이나",
-    "에",
-    "의",
-    "도",
-    "만",
-    "께",
-]
-_AFTER_CONSONANT = ("은", "을", "과", "이")
-_AFTER_VOWEL = ("는", "를", "와", "가", "랑", "로", "나")
-_LASTING = frozenset(
-    [
-        "제주도",
-        "강원도",
-        "경기도",
-        "전라도",
-        "경상도",
-        "충청도",
-        "울릉도",
-        "강화도",
-        "거제도",
-        "완도",
-        "진도",
-        "청도",
-        "사과",
-        "고양이",
-        "어린이",
-        "종이",
-        "나이",
-        "아이",
-        "오이",
-        "놀이",
-        "회의",
-        "강의",
-        "동의",
-        "논의",
-        "문의",
-        "예의",
-        "창의",
-        "합의",
-        "협의",
-        "주의",
-        "정의",
-        "의의",
-        "치과",
-        "내과",
-        "외과",
-        "안과",
-        "학과",
-        "성과",
-        "결과",
-        "효과",
-        "경과",
-        "휴가",
-        "평가",
-        "국가",
-        "작가",
-        "물가",
-        "증가",
-        "추가",
-        "허가",
-        "참가",
-        "인가",
-        "국화",
-        "전화",
-        "영화",
-        "문화",
-        "카페라떼",
-        "나",
-        "너",
-        "저",
-        "도로",
-        "경로",
-        "진로",
-        "서로",
-        "바로",
-        "새로",
-        "별로",
-        "지도",
-        "속도",
-        "온도",
-        "정도",
-        "제도",
-        "태도",
-        "용도",
-        "한도",
-        "시도",
-        "의도",
-        "각도",
-        "포도",
-        "파도",
-        "복도",
-        "수도",
-        "인도",
-        "가로",
-        "세로",
-        "회로",
-        "만",
-        "도",
-        "은",
-        "이",
-        "가",
-        "로",
-        "과",
-        "와",
-        "의",
-        "에",
-        "노트북",
-        "스마트폰",
-        "바나나",
-        "하나",
-        "누나",
-        "바다",
-        "소다",
-        "판다",
-        "어머니",
-        "할머니",
-        "아주머니",
-        "주머니",
-        "언니",
-        "동네",
-        "담요",
-        "필요",
-        "중요",
-        "수요",
-        "올해",
-        "남해",
-        "동해",
-        "피해",
-        "오해",
-        "이해",
-    ]
-)
-"""Words that end as a particle does."""
-
-_ASKING_WORDS = frozenset(
-    [
-        "좀",
-        "혹시",
-        "그리고",
-        "그럼",
-        "근데",
-        "지금",
-        "제",
-        "내",
-        "나의",
-        "저의",
-        "저",
-        "저는",
-        "나는",
-        "제가",
-        "내가",
-        "저희",
-        "우리",
-        "우리의",
-        "이",
-        "그",
-        "해당",
-        "관련",
-        "관련된",
-        "대해",
-        "대한",
-        "대해서",
-        "관해",
-        "관해서",
-        "얼마",
-        "얼마나",
-        "얼마예요",
-        "얼마에요",
-        "얼마인가요",
-        "언제",
-        "어디",
-        "어디에",
-        "어디쯤",
-        "어때",
-        "어때요",
-        "어떨까",
-        "어떨까요",
-        "어떤",
-        "어떻게",
-        "무엇",
-        "무엇을",
-        "무엇이",
-        "뭐",
-        "뭐가",
-        "뭐야",
-        "뭔가요",
-        "무슨",
-        "몇",
-        "며칠",
-        "왜",
-        "누가",
-        "누구",
-        "있는",
-        "있는지",
-        "나오는",
-        "적힌",
-        "들어간",
-        "언급된",
-        "포함된",
-        "정확한",
-        "정확히",
-        "전부",
-        "모두",
-        "전체",
-        "다",
-        "데",
-        "거",
-        "것",
-        "건",
-        "게",
-        "걸",
-        "곳",
-        "곳을",
-        "말",
-        "말이",
-        "단어",
-        "단어가",
-        "문구",
-        "문구가",
-        "표현",
-        "표현이",
-        "한번",
-        "하나",
-        "하나만",
-        "같이",
-        "함께",
-        "이상",
-        "이하",
-        "미만",
-        "초과",
-        "이내",
-        "정도",
-        "원",
-        "짜리",
-        "원짜리",
-        "에",
-        "에서",
-        "으로",
-        "로",
-        "은",
-        "는",
-        "을",
-        "를",
-        "이",
-        "가",
-        "과",
-        "와",
-        "랑",
-        "이랑",
-        "의",
-        "도",
-        "부터",
-        "까지",
-        "동안",
-        "이라는",
-        "라는",
-        "라고",
-        "일",
-        "시간",
-        "분",
-        "개",
-        "번",
-        "명",
-        "줘",
-        "와",
-        "봐",
-        "써",
-        "해",
-        "해줘",
-        "주고",
-    ]
-)
-"""Words that ask, point or join, and stand for no thing."""
-ASKED_NOUNS = frozenset(
-    [
-        "일정",
-        "스케줄",
-        "캘린더",
-        "달력",
-        "날씨",
-        "기온",
-        "알림",
-        "리마인더",
-        "배송비",
-        "택배비",
-        "운송비",
-        "비용",
-        "요금",
-        "가격",
-        "재고",
-        "상태",
-        "위치",
-        "목록",
-        "리스트",
-        "추천",
-        "반품",
-        "환불",
-        "검색",
-        "조회",
-        "추적",
-        "문서",
-        "페이지",
-        "구절",
-        "부분",
-        "파일",
-    ]
-)
-"""What is asked for or done, as a tool's name says it; never with what."""
 _VERB_ENDING = re.compile(
     r"(?:[요까다죠니네]|줘|세요|십시오|할게|할래|싶어|되나|인지|는지|을지|달라고|해|해서|하고|하는|려면|려고|으려고|ㄹ까|"
     r"하면|으면|면서|는데|은데|인데|어서|아서|고서|[아어여]야|와|워|추워|더워|있어|없어|될까|볼까|맞춰|잡아|넣어|찾아|"
@@ -498,9 +171,9 @@ def strip_particle(word: str) -> str:
     >>> [strip_particle(word) for word in ("부산까지", "제주도", "사과", "녹차를", "컵이", "서울에서는")]
     ['부산', '제주도', '사과', '녹차', '컵', '서울']
     """
-    if word in _LASTING:
+    if word in LASTING:
         return word
-    for particle in _PARTICLES_ANYWHERE:
+    for particle in PARTICLES_ANYWHERE:
         if word.endswith(particle) and len(word) > len(particle) + (len(particle) == 1):
             stem = word.removesuffix(particle)
             if particle in ("으로", "이랑", "이나", "이라는", "이라고") and not _has_final(stem):
@@ -508,7 +181,7 @@ def strip_particle(word: str) -> str:
             return stem
     if len(word) < 2 or not HANGUL.match(word[-2]):
         return word
-    if word[-1] in (_AFTER_CONSONANT if _has_final(word[:-1]) else _AFTER_VOWEL):
+    if word[-1] in (AFTER_CONSONANT if _has_final(word[:-1]) else AFTER_VOWEL):
         return word[:-1]
     # ㄹ takes the form without 으: 서울로, 겨울로
     return word[:-1] if word[-1] == "로" and (ord(word[-2]) - 0xAC00) % 28 == 8 else word
@@ -532,7 +205,7 @@ def find_nouns(clause: str) -> Iterator[str]:
     for word in (quoted["words"] if quoted else clause).split():
         bare = word.strip(".,?!~\"'“”‘’()")
         stem = strip_particle(bare)
-        if not bare or bare in _ASKING_WORDS or stem in _ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare):
+        if not bare or bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare):
             pieces.append([])
         elif stem != bare:
             # A particle ends what is said of one thing: "서울에서 부산까지" names two.
@@ -545,9 +218,7 @@ def find_nouns(clause: str) -> Iterator[str]:
 
 
 def _is_verb(word: str) -> bool:
-    return (
-        len(word) > 1 and word not in _LASTING and HANGUL.search(word) is not None and bool(_VERB_ENDING.search(word))
-    )
+    return len(word) > 1 and word not in LASTING and HANGUL.search(word) is not None and bool(_VERB_ENDING.search(word))
 
 
 def find_order(clause: str) -> str | None:
@@ -560,7 +231,7 @@ def find_order(clause: str) -> str | None:
     for place, word in enumerate(words):
         if _ORDERED.search(word):
             verb = _ORDERED.sub("기", word)
-            before = [w for w in words[:place] if w not in _ASKING_WORDS]
+            before = [w for w in words[:place] if w not in ASKING_WORDS]
             return " ".join([*before, verb])
     return None
 
@@ -602,32 +273,6 @@ def find_statement(request: str) -> str | None:
     return found[-1] if found and len(clauses) > 1 else None
 
 
-_GLOSSARY = {
-    "calendar event meeting schedule appointment": "일정 캘린더 달력 스케줄 약속 회의 미팅",
-    "remind reminder alarm": "알림 리마인더 라고",
-    "weather forecast": "날씨 기온 눈 비 우산 추워 더워",
-    "write add create put book": "추가 넣 잡아 등록 적어 기록 예약",
-    "read get show status": "보여 알려 확인 어때 조회 상태",
-    "search find": "찾 검색 있나요 파나요",
-    "list": "목록 나열 어떤 무슨 종류",
-    "word words text exact": "단어 문구 라는 구절 나오는 언급",
-    "meaning question answer": "왜 어떻게 설명 대해",
-    "document file page": "문서 파일 페이지",
-    "recommend suggest": "추천 어울리",
-    "return": "반품 교환",
-    "refund money pay": "환불 돌려",
-    "track parcel": "택배 추적 송장 운송장",
-    "ship shipping cost price": "배송비 택배비 운송비 요금 비용 얼마",
-    "order": "주문",
-    "cancel delete remove": "취소 삭제 지워",
-    "send mail message": "메일 메시지 문자",
-    "translate": "번역",
-    "calculate compute": "계산",
-}
-"""Words of tools' names, and the Korean words that call for them."""
-_CALLED_FOR = tuple((frozenset(names.split()), tuple(words.split())) for names, words in _GLOSSARY.items())
-
-
 def count_called_for(request: str, tool_name: str) -> int:
     """Count the words of a tool's name that a Korean request calls for.
 
@@ -635,4 +280,4 @@ def count_called_for(request: str, tool_name: str) -> int:
     (2, 0)
     """
     parts = set(re.split(r"[^a-z]+", tool_name.casefold()))
-    return sum(bool(names & parts) and any(word in request for word in words) for names, words in _CALLED_FOR)
+    return sum(bool(names & parts) and any(word in request for word in words) for names, words in CALLED_FOR)

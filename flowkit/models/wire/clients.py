@@ -7,7 +7,7 @@ generators of its loop before the loop itself. `close_clients` closes them soone
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from weakref import WeakKeyDictionary
@@ -88,13 +88,35 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
 def _make_http_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     given = server.http_client
     if given is None:
-        return openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls())
+        return openai.DefaultAsyncHttpxClient(
+            timeout=timeout, verify=_tls(), event_hooks={"request": [_keep_at_home(server)]}
+        )
     made = given if isinstance(given, httpx2.AsyncClient) else given() if callable(given) else given
     if not isinstance(made, httpx2.AsyncClient):
         raise ConfigurationError(
             f"http_client is {type(made).__name__}, expected an httpx2.AsyncClient or a function that makes one"
         )
     return made
+
+
+def _keep_at_home(server: Server) -> Callable[[httpx2.Request], Awaitable[None]]:
+    """A hook that takes the keys off a request which a redirect sends to another origin.
+
+    httpx does so with `Authorization` alone.
+    """
+    home = _origin(httpx2.URL(server.base_url))
+    private = {"authorization", "api-key", "x-api-key", "cookie", server.auth, *(name for name, _ in server.headers)}
+
+    async def strip(request: httpx2.Request) -> None:
+        if _origin(request.url) != home:
+            for name in private:
+                request.headers.pop(name, None)
+
+    return strip
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 @cache

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import cast
 
@@ -12,12 +12,17 @@ import openai
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
+from flowkit.masking import MASK
+from flowkit.models.wire.proxies import find_proxy
 from flowkit.models.wire.reasons import NO_REASON, find_reason
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server, plain_url
 from flowkit.models.wire.vendors import host_of
 
 _SHOWN = 300
 """How many characters of a server's own words are shown."""
+
+_SHORTEST_KEY = 8
+"""What is shorter is a word like `none`, which a server's sentence may hold for other reasons."""
 
 _WAYS_OUT = (
     (r"/responses\b", "give the model api='responses'"),
@@ -56,6 +61,9 @@ def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> Mo
     if isinstance(error, openai.APIConnectionError):
         cause = str(error.__cause__ or error).rstrip(".")
         said = f"can't reach {host} ({cause}): check the network and the base URL"
+        proxy = None if server.http_client is not None else find_proxy(server.base_url)
+        if proxy is not None:
+            said = f"can't reach {host} through {proxy} ({cause}): check the proxy, or leave it out by NO_PROXY={host}"
         return ModelError(said, retryable=True, max_retries=retries)
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, server, model)
@@ -117,7 +125,8 @@ def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> 
 
 def _explain_status(error: openai.APIStatusError, server: Server, model: str) -> ModelError:
     status, headers = error.status_code, error.response.headers
-    said = _message(error)
+    secrets = _find_secrets(error.request.headers, server)
+    said = _message(error, secrets)
     host = host_of(server.base_url)
     told = error.response.headers.get("x-should-retry", "").lower()  # OpenAI's servers know better
     retryable = told == "true" or (told != "false" and (status in (408, 409, 429) or status >= 500))
@@ -147,25 +156,55 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         status=status,
         retryable=retryable,
         retry_after_s=read_retry_after(headers),
-        body=error.body,
+        body=_mask(error.body, secrets),
         max_retries=server.max_retries,
         request_id=headers.get("request-id") or headers.get("x-request-id"),
         limits={name: value for name, value in headers.items() if "ratelimit" in name},
     )
 
 
+def _find_secrets(headers: Mapping[str, str], server: Server) -> Sequence[str]:
+    """The keys that went out with a request: a server may echo them."""
+    sent = [headers.get(name, "") for name in ("authorization", "api-key", "x-api-key", server.auth)]
+    if isinstance(server.api_key, str):
+        sent.append(server.api_key)
+    keys = {value.removeprefix("Bearer ") for value in sent} - {PLACEHOLDER_KEY}
+    return sorted((key for key in keys if len(key) >= _SHORTEST_KEY), key=len, reverse=True)
+
+
+def _mask_text(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _mask(value: object, secrets: Sequence[str]) -> object:
+    """The body of an answer without these, wherever they stand in it."""
+    match value:
+        case str():
+            return _mask_text(value, secrets)
+        case list():
+            return [_mask(item, secrets) for item in cast(list[object], value)]
+        case dict():
+            entries = cast(dict[object, object], value).items()
+            return {_mask(key, secrets): _mask(item, secrets) for key, item in entries}
+        case _:
+            return value
+
+
 def _way_out(said: str) -> str:
     return next((f"; {advice}" for words, advice in _WAYS_OUT if re.search(words, said, re.IGNORECASE)), "")
 
 
-def _message(error: openai.APIStatusError) -> str:
+def _message(error: openai.APIStatusError, secrets: Sequence[str]) -> str:
     """The server's own words, whichever field they stand in."""
     content_type = error.response.headers.get("content-type", "")
     if "html" in content_type:
         return NO_REASON
     reason = find_reason(_whole_body(error))
     # The package keeps the inner object alone, and tests and other transports give no text.
-    return _shorten(find_reason(cast(JSON, error.body)) if reason == NO_REASON else reason)
+    said = find_reason(cast(JSON, error.body)) if reason == NO_REASON else reason
+    return _shorten(_mask_text(said, secrets))  # in this order: no half of a key is left at the cut
 
 
 def _whole_body(error: openai.APIStatusError) -> JSON:

@@ -105,7 +105,7 @@ def _openai(ask: _Ask) -> dict[str, JSON]:
     if is_own and not thinks(ask.model):
         if ask.on is False:
             return {}
-        raise ask.refuse("this model doesn't think")
+        raise ask.refuse("this model doesn't think; leave thinking= out for it")
     effort = ask.effort or ("none" if ask.on is False else "medium")
     if is_own:
         _check_openai_effort(ask, effort)
@@ -140,7 +140,7 @@ def _claude(ask: _Ask) -> dict[str, JSON]:
             raise ask.refuse("it can't be turned off; ask for 'low'")
         return {"thinking": {"type": rules.off}} if rules.thinking != "none" else {}
     if rules.thinking == "none":
-        raise ask.refuse("this model doesn't think")
+        raise ask.refuse("this model doesn't think; leave thinking= out for it")
     if ask.budget is not None:
         if rules.thinking == "adaptive":
             raise ask.refuse(f"it takes an effort such as 'low', not {ask.budget} tokens")

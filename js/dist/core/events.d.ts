@@ -145,6 +145,8 @@ export interface CallWaiting {
 }
 /**
  * It runs; early when the model had not ended its turn.
+ *
+ * effect is what its tool may do; None for what is no tool, such as an each, or a model that is asked.
  */
 export interface CallStarted {
     type: "call.started";
@@ -154,6 +156,7 @@ export interface CallStarted {
     call: string;
     attempt: number;
     early: boolean;
+    effect: "read" | "idempotent" | "write" | null;
 }
 /**
  * What its tool reports; total is None when it isn't known.
@@ -169,7 +172,7 @@ export interface CallProgress {
     note: string;
 }
 /**
- * It failed and will be tried again after delay_s.
+ * It failed and will be tried again after delay_s; error_type is the class of what was raised.
  */
 export interface CallRetried {
     type: "call.retried";
@@ -179,6 +182,7 @@ export interface CallRetried {
     call: string;
     error: string;
     delay_s: number;
+    error_type: string | null;
 }
 /**
  * Its result; age_s is how old a result from the cache is, None for one from a run.
@@ -200,6 +204,8 @@ export interface CallFinished {
 }
 /**
  * error is what the model reads; ended_s is as in CallFinished.
+ *
+ * error_type is the class of what was raised; None where nothing was, as for arguments that aren't taken.
  */
 export interface CallFailed {
     type: "call.failed";
@@ -209,6 +215,7 @@ export interface CallFailed {
     call: string;
     error: string;
     ended_s: number | null;
+    error_type: string | null;
 }
 /**
  * What it needed failed: because names that ancestor, or the condition that was not met.

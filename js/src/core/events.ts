@@ -1,4 +1,4 @@
-// Written by scripts/web_types.py from flowkit/events.py; don't edit.
+// Written by scripts/web_types.py from flowkit/events/kinds.py; don't edit.
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
@@ -156,6 +156,8 @@ export interface CallWaiting {
 
 /**
  * It runs; early when the model had not ended its turn.
+ *
+ * effect is what its tool may do; None for what is no tool, such as an each, or a model that is asked.
  */
 export interface CallStarted {
   type: "call.started"
@@ -165,6 +167,7 @@ export interface CallStarted {
   call: string
   attempt: number
   early: boolean
+  effect: "read" | "idempotent" | "write" | null
 }
 
 /**
@@ -182,7 +185,7 @@ export interface CallProgress {
 }
 
 /**
- * It failed and will be tried again after delay_s.
+ * It failed and will be tried again after delay_s; error_type is the class of what was raised.
  */
 export interface CallRetried {
   type: "call.retried"
@@ -192,6 +195,7 @@ export interface CallRetried {
   call: string
   error: string
   delay_s: number
+  error_type: string | null
 }
 
 /**
@@ -215,6 +219,8 @@ export interface CallFinished {
 
 /**
  * error is what the model reads; ended_s is as in CallFinished.
+ *
+ * error_type is the class of what was raised; None where nothing was, as for arguments that aren't taken.
  */
 export interface CallFailed {
   type: "call.failed"
@@ -224,6 +230,7 @@ export interface CallFailed {
   call: string
   error: string
   ended_s: number | null
+  error_type: string | null
 }
 
 /**

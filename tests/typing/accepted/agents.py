@@ -5,7 +5,7 @@ from typing import Annotated, Literal, assert_type
 
 from pydantic import Field
 
-from flowkit import Agent, AgentResult, Limits, ScriptedModel
+from flowkit import Agent, AgentResult, Limits, ScriptedModel, tool
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,19 @@ async def answer(agent: Agent) -> str:
         async for event in run:
             print(event.seq)
         return (await run.wait()).output or ""
+
+
+@tool(effect="read")
+async def make_refund(won: int) -> Refund:
+    """Say what goes back."""
+    return Refund(won)
+
+
+@tool(effect="read")
+def ask_back(text: str) -> Question:
+    """Ask the customer."""
+    return Question(text)
+
+
+assert_type(Agent(model, output_tool=make_refund), Agent[Refund])
+assert_type(Agent(model, output_tool=ask_back), Agent[Question])

@@ -1,0 +1,65 @@
+"""Writes whose bump failed, as files in the cache's folder that every process looks for.
+
+While the folder `unfinished` is there, no read on any resource is taken from the cache, since nobody can say which
+ones a write has ended. Whoever sees it ends the reads of all resources, and then takes away what it had seen before.
+The look is one `stat`, so a read can afford it. A folder, not a file: `rmdir` refuses one that another process has just
+put a name into, so that no process ever takes away what it hasn't made good.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+
+ATTEMPTS = 10
+"""How often a name is put in again, because another process took the folder away just before."""
+
+
+class Unfinished:
+    """The marks of failed bumps in one cache's folder, and one in memory where none can be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "unfinished"
+        self._path = str(self._folder)  # a `Path` would be turned into text with each look
+        self._is_here = False
+
+    def is_any(self) -> bool:
+        """Return whether a write in any process still has to end its reads."""
+        if self._is_here:
+            return True
+        try:
+            os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # nobody can tell
+        return True
+
+    def add(self) -> None:
+        """Tell every process; raises `OSError` where the folder takes no file, and then only this process knows."""
+        self._is_here = True
+        for _ in range(ATTEMPTS):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                os.close(os.open(self._folder / token_hex(8), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            except FileNotFoundError:
+                continue
+            self._is_here = False
+            return
+        raise OSError(f"{self._path} is taken away again and again")
+
+    def list_names(self) -> Sequence[str]:
+        """The marks that are there now, to give to `remove` after the reads have ended."""
+        try:
+            return os.listdir(self._path)
+        except OSError:
+            return ()
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Take these away: the reads that they stood for have ended."""
+        self._is_here = False
+        with suppress(OSError):  # another process has put one in, or has taken the folder away
+            for name in names:
+                (self._folder / name).unlink(missing_ok=True)
+            self._folder.rmdir()

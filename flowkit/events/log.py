@@ -1,0 +1,224 @@
+"""The log of one run's events: kept in order, read by each watcher at its own pace."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TypeVar
+
+from flowkit.events.kinds import CallArguments, CallNew, CallProgress, CallSealed, Event, TextDelta, ThinkingDelta
+from flowkit.masking import show_arguments
+from flowkit.references import ToolCall
+
+E = TypeVar("E", bound=Event)
+Enter = Callable[[str], Callable[[], None]]
+"""Given the id of a call that begins an attempt; what it returns is called when the attempt has ended."""
+
+
+class _Held:
+    """A listener as a log holds it, so that one that listens twice ends each by itself."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Callable[[Event], None]) -> None:
+        self._listener = listener
+
+    def __call__(self, event: Event) -> None:
+        self._listener(event)
+
+
+class EventLog:
+    """The events of one run, kept in order; `emit` and `note` from the loop's thread only.
+
+    While nobody watches, an event is kept as plain values and becomes an object when somebody looks: a run may have
+    millions. `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
+    """
+
+    def __init__(self, run_id: str, now: Callable[[], float]) -> None:
+        self.run_id = run_id
+        self.first_seq = 0
+        self.is_closed = False
+        self._built: list[Event] = []
+        # For each: its class, its `t`, how many values follow, the values. One list of plain values is smaller
+        # than a tuple for each, and gives the garbage collector nothing to look for.
+        self._notes: list[Any] = []
+        # Asyncio's own clock is this function behind a method; it is asked several times for every call.
+        self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
+        self._began = self._clock()
+        self._wakers: set[asyncio.Future[None]] = set()
+        # Changed by making it anew: a listener may leave while it is told of an event.
+        self._listeners: tuple[Callable[[Event], None], ...] = ()
+        self._request_listeners: tuple[Callable[[object, object], None], ...] = ()
+        self.around: tuple[Enter, ...] = ()
+        """What is entered around each attempt at a call; empty for nearly all runs."""
+        self.on_close: list[Callable[[], None]] = []
+        """Called when no more events come."""
+        self._is_followed = False
+        """Whether somebody has to be told at once: a listener, or a watcher that has read everything."""
+
+    @property
+    def began(self) -> float:
+        """When it began, on the clock of its event loop."""
+        return self._began
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event so far."""
+        if self._notes:
+            seq = self.first_seq + len(self._built)
+            notes = iter(self._notes)
+            for kind in notes:
+                t, count = next(notes), next(notes)
+                values = [_finish(value) for value in islice(notes, count)]
+                self._built.append(kind(self.run_id, seq, t, *values))
+                seq += 1
+            self._notes.clear()
+        return self._built
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._began
+
+    def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
+        """Add an event of this kind; `run`, `seq` and `t` are filled in."""
+        events = self.events
+        event = kind(self.run_id, self.first_seq + len(events), self._clock() - self._began, *values, **named)
+        self._add(event)
+        return event
+
+    def note(self, kind: type[Event], *values: Any) -> float:
+        """Like `emit`, for who only wants to know when it was: its `t`.
+
+        A `ToolCall` among the values stands for its arguments, which are made JSON when somebody looks.
+        """
+        t = self._clock() - self._began
+        if self._is_followed:
+            self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))
+        else:
+            notes = self._notes
+            notes += (kind, t, len(values))
+            notes += values
+        return t
+
+    def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
+        """Note a call that is sealed as it begins to exist, as most of a graph's are: two events at one instant."""
+        if self._is_followed:
+            self.note(CallNew, node_id, name, parent)
+            return self.note(CallSealed, node_id, call)
+        t = self._clock() - self._began
+        self._notes += (CallNew, t, 3, node_id, name, parent, CallSealed, t, 2, node_id, call)
+        return t
+
+    def _add(self, event: Event) -> None:
+        self._built.append(event)
+        for listen in self._listeners:
+            listen(event)
+        if self._wakers:
+            self._wake()
+
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener` with every later event, at once; return what ends that.
+
+        It must be quick and must not raise. It may end itself while it is told of an event.
+        """
+        held = _Held(listener)
+        self._listeners = (*self._listeners, held)
+        self._is_followed = True
+
+        def stop() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not held)
+            self._is_followed = bool(self._listeners or self._wakers)
+
+        return stop
+
+    def surround(self, enter: "Enter") -> None:
+        """Call `enter` with a call's id before each attempt at it, and what that gives behind it, in the same task."""
+        self.around = (*self.around, enter)
+
+    def listen_to_requests(self, listener: Callable[[object, object], None]) -> None:
+        """Call `listener` with the model and its `ModelRequest` before each `turn.started`."""
+        self._request_listeners = (*self._request_listeners, listener)
+
+    def tell_request(self, model: object, request: object) -> None:
+        """Show a request that goes out now to who asked for it; it is no event, and nothing keeps it."""
+        for listen in self._request_listeners:
+            listen(model, request)
+
+    def close(self) -> None:
+        """No more events come; watchers end when they have read what is there."""
+        self.is_closed = True
+        self._wake()
+        told, self.on_close = self.on_close, []
+        for tell in told:
+            tell()
+
+    async def watch(self, after: int = -1) -> AsyncIterator[Event]:
+        """Every event with a `seq` greater than `after`; ends when the log is closed."""
+        while True:
+            # Asked anew each time: who watches before the first event doesn't know yet where the count begins.
+            while (position := max(0, after + 1 - self.first_seq)) < (end := len(self.events)):
+                for event in merge(self.events[position:end]):
+                    yield event
+                after = self.first_seq + end - 1
+            if self.is_closed:
+                return
+            waker = self.make_waker()
+            try:
+                await waker
+            finally:
+                self.drop_waker(waker)
+
+    def make_waker(self) -> asyncio.Future[None]:
+        """A future that the next event, or the end, makes done; for a reader that has read everything."""
+        waker = asyncio.get_running_loop().create_future()
+        self._wakers.add(waker)
+        self._is_followed = True
+        return waker
+
+    def drop_waker(self, waker: asyncio.Future[None]) -> None:
+        """Forget a waker that nobody waits for any more."""
+        self._wakers.discard(waker)
+        self._is_followed = bool(self._listeners or self._wakers)  # a watcher may leave while it waits
+
+    def _wake(self) -> None:
+        for waker in self._wakers:
+            if not waker.done():
+                waker.set_result(None)
+        self._wakers.clear()
+        self._is_followed = bool(self._listeners)
+
+
+def merge(events: list[Event]) -> Iterator[Event]:
+    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined."""
+    held: Event | None = None
+    for event in events:
+        joined = None if held is None else _join(held, event)
+        if joined is None:
+            if held is not None:
+                yield held
+            held = event
+        else:
+            held = joined
+    if held is not None:
+        yield held
+
+
+def _join(first: Event, second: Event) -> Event | None:
+    match first, second:
+        case (TextDelta(), TextDelta()) | (ThinkingDelta(), ThinkingDelta()):
+            if (first.turn, first.call) == (second.turn, second.call):
+                return replace(second, text=first.text + second.text, at=first.at)
+        case CallArguments(), CallArguments():
+            if first.call == second.call:
+                return replace(second, fragment=first.fragment + second.fragment)
+        case CallProgress(), CallProgress():
+            if first.call == second.call:
+                return second
+        case _:
+            pass
+    return None
+
+
+def _finish(value: Any) -> Any:
+    return show_arguments(value.arguments) if isinstance(value, ToolCall) else value

@@ -1,0 +1,40 @@
+"""Who looks at every run of this process, nested ones too: each is shown a run's log before its first event."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from flowkit.events import EventLog
+
+Observer = Callable[[EventLog, EventLog | None], None]
+"""Given the log of a run that begins, and the log of the run in whose call it begins, if any.
+
+A run that a call begins is called after it: its id is the outer run's, a slash, and the call's.
+"""
+
+RUN_AROUND: ContextVar[EventLog | None] = ContextVar("flowkit_run_around", default=None)
+"""The log of the run in one of whose calls this task runs."""
+
+_observers: tuple[Observer, ...] = ()
+
+
+def observe(callback: Observer) -> Callable[[], None]:
+    """Call `callback` for each run that begins from now on; return what ends that.
+
+    It is called in the run's own task, and may listen to the log. It must be quick and must not raise.
+    """
+    global _observers
+    # Each time a function of its own, so that one given twice is ended once.
+    held: Observer = lambda log, outer: callback(log, outer)  # noqa: E731
+    _observers = (*_observers, held)
+
+    def stop() -> None:
+        global _observers
+        _observers = tuple(other for other in _observers if other is not held)
+
+    return stop
+
+
+def tell_observers(log: EventLog) -> None:
+    """Show the log of a run that begins to all who observe runs."""
+    for observer in _observers:
+        observer(log, RUN_AROUND.get())
