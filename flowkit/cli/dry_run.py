@@ -13,6 +13,7 @@ from flowkit.display.words import say_arguments
 from flowkit.errors import FlowkitError, ResolutionError
 from flowkit.graph import INPUTS, Node, describe, find_own_references, get_bodies
 from flowkit.graph.pictures.timeline import format_seconds
+from flowkit.identity import RunIdentity
 from flowkit.recipes import Recipe
 from flowkit.references import ToolCall, resolve
 from flowkit.tools import Tool
@@ -74,7 +75,8 @@ class _Walk:
         values: Any = resolve(dict(arguments), self.known.__getitem__)
         needed = {need.parameter: values.pop(need.parameter) for need in tool.needs}
         read = tool.validate(values, needed)
-        scope_id = {"user": self._user, "all": ""}.get(tool.scope)
+        # As a run does it, or the keys differ; a session and a run's own results are no dry run's.
+        scope_id = RunIdentity(self._user).scope_key(tool.scope)
         if tool.ttl_s is None or scope_id is None:
             return None
         generations = [self._cache.generation(resource) for resource in tool.resources(read)]
