@@ -372,6 +372,15 @@ def test_value_of_a_subclass_is_another_argument(one: object, other: object) -> 
     assert make_key([canonicalize(one)]) != make_key([canonicalize(other)])
 
 
+def test_a_parameter_that_may_be_none_leaves_the_key_to_every_process() -> None:
+    @tool(ttl=300)
+    def search(query: str = "", price: int | None = None, words: list[str | None] | None = None) -> str:
+        """Search."""
+        return f"{query} {price} {words}"
+
+    assert not key_of(search).startswith(HERE)
+
+
 PROGRAM = """
 from tests.test_closures import MAKERS, DURABLE, key_of
 print([key_of(make("a")) for make in DURABLE])

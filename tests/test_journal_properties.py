@@ -1,20 +1,21 @@
 """The journal behaves as a log with fencing: one driver writes, and nothing that it was told is written gets lost."""
 
 import asyncio
-import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from stores import fast_folder, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from flowkit.errors import InDoubt, RunBusy, RunError
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal
 from flowkit.journal.records import NodeEffect, NodeState
+from flowkit.journal.run import START_WITHIN_S
 
 LEASE_S = 1000.0
 """So long that no lease is renewed by itself during a test."""
@@ -35,25 +36,33 @@ class Driver:
 
 
 class JournalMachine(RuleBasedStateMachine):
-    """Two processes on one journal; either may crash, come back late, and try to write."""
+    """Two processes on one journal, each on a machine of its own; either may crash, come back late, and try to write.
+
+    Neither can ask whether the other lives, so the times of the leases decide, by one clock.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.open_things = ExitStack()
+        self.path = self.open_things.enter_context(fast_folder()) / "j"
         self.runner = asyncio.Runner()
         self.log: dict[str, Recorded] = {}
         self.turns: dict[int, JSON] = {}
         self.holder: int | None = None
         self.until_s = 0.0
+        self.running_until_s: dict[str, float] = {}
+        """Until when each claimed node may still run."""
 
     @initialize()
     def begin(self) -> None:
         self.clock = ManualClock()
-        path = Path(self.folder.name) / "j"
-        self.drivers = [Driver(Journal(path, clock=self.clock, lease_s=LEASE_S)) for _ in range(2)]
+        self.drivers = [Driver(Journal(self.path, clock=self.clock, lease_s=LEASE_S)) for _ in range(2)]
 
     def is_held(self) -> bool:
         return self.holder is not None and self.clock.elapsed < self.until_s
+
+    def may_run(self, node: str) -> bool:
+        return self.clock.elapsed < self.running_until_s.get(node, 0.0)
 
     def is_current(self, which: int) -> bool:
         """Whether this driver's fence is the run's: nobody opened the run after it."""
@@ -67,6 +76,7 @@ class JournalMachine(RuleBasedStateMachine):
                 self.runner.run(driver.journal.open_run("r", name="n"))
             return
         driver.run = self.runner.run(driver.journal.open_run("r", name="n"))
+        pretend_another_machine(self.path)
         self.holder, self.until_s = which, self.clock.elapsed + LEASE_S
         self.log = {
             node: replace(record, state="in_doubt")
@@ -85,6 +95,7 @@ class JournalMachine(RuleBasedStateMachine):
             driver.run = None
             if self.is_current(which):
                 self.holder = None
+                self.running_until_s.clear()  # it waited for all that it claimed
 
     @rule(which=drivers)
     def crash(self, which: int) -> None:
@@ -93,6 +104,10 @@ class JournalMachine(RuleBasedStateMachine):
     @rule()
     def outlive_the_lease(self) -> None:
         self.clock.advance(LEASE_S)
+
+    @rule()
+    def outlive_a_claim(self) -> None:
+        self.clock.advance(START_WITHIN_S)
 
     @rule(jump_s=st.sampled_from([-3600, 3600]))
     def set_the_wall_clock(self, jump_s: float) -> None:
@@ -113,7 +128,8 @@ class JournalMachine(RuleBasedStateMachine):
             return
         before = self.log.get(node)
         if before is not None and (
-            before.state == "in_doubt" or (before.state == "claimed" and before.effect == "write")
+            before.state == "in_doubt"
+            or (before.state == "claimed" and (before.effect == "write" or self.may_run(node)))
         ):
             with pytest.raises(InDoubt):
                 self.runner.run(claiming)
@@ -121,6 +137,8 @@ class JournalMachine(RuleBasedStateMachine):
         attempt = 1 if before is None else before.attempt + 1
         assert self.runner.run(claiming) == attempt
         if effect != "read":
+            pretend_another_machine(self.path)
+            self.running_until_s[node] = self.clock.elapsed + START_WITHIN_S
             self.log[node] = Recorded(node, "claimed", None, None, attempt, effect, {"by": which}, "t", "c")
 
     @rule(which=drivers, node=nodes, effect=effects, state=ends, value=st.integers(), attempt=st.integers(1, 3))
@@ -134,6 +152,7 @@ class JournalMachine(RuleBasedStateMachine):
         if self.is_current(which):
             self.runner.run(recording)
             self.log[node] = Recorded(node, state, value, None, attempt, effect, {}, "t", "c")
+            self.running_until_s.pop(node, None)
         elif effect == "read":
             self.runner.run(recording)
         else:
@@ -150,6 +169,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.runner.run(run.record_turn(turn, {"by": which}, [read]))
             self.turns[turn] = {"by": which}
             self.log[node] = read
+            self.running_until_s.pop(node, None)
         else:
             with pytest.raises(RunBusy):
                 self.runner.run(run.record_turn(turn, {"by": which}, [read]))
@@ -158,7 +178,8 @@ class JournalMachine(RuleBasedStateMachine):
     def resolve_from_outside(self, which: int, node: str, resolution: Resolution) -> None:
         before = self.log.get(node)
         journal = self.drivers[which].journal
-        if before is None or before.state not in ("in_doubt", "claimed") or self.is_held():
+        is_open = before is not None and before.state in ("in_doubt", "claimed")
+        if before is None or not is_open or self.is_held() or self.may_run(node):
             with pytest.raises(RunError):
                 journal.resolve("r", node, resolution, by="ada")
             return
@@ -193,7 +214,7 @@ class JournalMachine(RuleBasedStateMachine):
         for driver in getattr(self, "drivers", []):
             driver.journal.close()
         self.runner.close()
-        self.folder.cleanup()
+        self.open_things.close()
 
 
 JournalMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)

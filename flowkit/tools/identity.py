@@ -26,6 +26,8 @@ from flowkit.context import CONTEXT
 from flowkit.tools.keys import NotKeyable, canonicalize, find_hidden_state, is_plain_value
 from flowkit.tools.schema.signatures import unwrap
 
+_MADE_BY_A_CLASS_STATEMENT = 1 << 9
+"""The bit `Py_TPFLAGS_HEAPTYPE` of `type.__flags__`: made at run time, and not a part of the interpreter."""
 _tokens: dict[int, str] = {}
 
 
@@ -235,6 +237,9 @@ def _show_constant(constant: object) -> JSON:
 
 def _can_be_imported(found: type[object]) -> bool:
     """Whether the class's name leads back to it, so that it is the only one of this name."""
+    if found.__module__ == "builtins" and not found.__flags__ & _MADE_BY_A_CLASS_STATEMENT:
+        # `NoneType`, which every `int | None` holds, and its like are nowhere in `builtins`, and yet there is but one.
+        return True
     place: Any = sys.modules.get(found.__module__)
     for name in found.__qualname__.split("."):
         place = getattr(place, name, None)
