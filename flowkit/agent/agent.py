@@ -405,11 +405,10 @@ class Agent(Generic[OutputT]):
         journal: Journal | None = None,
     ) -> Generator[None]:
         """Give runs that this task starts inside another model, cache, journal or tools, by name or by a function of each."""
-        given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
-        changes = {name: value for name, value in given.items() if value is not None}
         before = self._overrides.get()
-        if tools is not None:
-            changes["tools"] = (*before.get("tools", ()), tools)
+        changed = None if tools is None else (*before.get("tools", ()), tools)
+        given = {"model": model, "tools": changed, "cache": cache, "journal": journal}
+        changes = {name: value for name, value in given.items() if value is not None}
         token = self._overrides.set({**before, **changes})
         try:
             yield
