@@ -9,8 +9,8 @@ given and several have it, the error says so.
 import asyncio
 import os
 import sqlite3
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Literal
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import RunBusy, RunError
+from flowkit.identity import RunIdentity
 from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
 from flowkit.journal.records import (
@@ -383,6 +384,15 @@ class Journal:
     def leave(self) -> None:
         """Say that this process ends: runs that are cancelled from now on are only let go of, and can go on elsewhere."""
         self._log.is_leaving = True
+
+    @contextmanager
+    def letting_go_of(self, run: RunIdentity) -> Generator[None]:
+        """The same for one run, as long as the block lasts."""
+        self._log.let_go_of.add(run)
+        try:
+            yield
+        finally:
+            self._log.let_go_of.discard(run)
 
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""

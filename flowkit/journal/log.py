@@ -17,9 +17,11 @@ from typing import TypeVar
 
 from flowkit.clock import Clock
 from flowkit.errors import StoreError
+from flowkit.identity import RunIdentity
 from flowkit.journal.blobs import BlobFolder
 from flowkit.journal.driver_lease import Holder, RunLease, lease_until, this_process
 from flowkit.journal.file import JournalFile
+from flowkit.journal.records import RunSummary
 from flowkit.stores.thread import Job, StoreThread
 
 T = TypeVar("T")
@@ -53,6 +55,8 @@ class JournalLog:
         """Of each run that was let go of when that couldn't be written."""
         self.is_leaving = False
         """Whether runs that are cancelled here are let go of, for others to go on with."""
+        self.let_go_of: set[RunIdentity] = set()
+        """Of single runs, the same."""
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._current: sqlite3.Connection | None = None
@@ -84,6 +88,10 @@ class JournalLog:
             if not is_written:
                 # This process lives, so for every other one it holds the run until the file says otherwise.
                 self._unreleased[run] = fence
+
+    def lets_go(self, run: RunSummary) -> bool:
+        """Whether this run is let go of when it is cancelled here."""
+        return self.is_leaving or RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
 
     def is_held(self, run: int, lease: RunLease) -> bool:
         """Whether a driver that may be alive has this run, here or elsewhere."""

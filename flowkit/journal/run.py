@@ -106,6 +106,11 @@ class RunJournal:
         """What was asked so far, with what was decided."""
         return self._approvals
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the run is about to be let go of: a write that started now would be cut off, and be in doubt."""
+        return self._log.lets_go(self.details.summary)
+
     def lookup(self, node: str) -> Recorded | None:
         """What was recorded for this node; None when it has to run."""
         return self._nodes.get(node)
@@ -140,9 +145,6 @@ class RunJournal:
             self._check_again(before, code)
         if effect == "read":
             return attempt
-        if self._log.is_leaving:
-            # The run is about to be let go of: what would start now would be cut off in the middle, and be in doubt.
-            await asyncio.get_running_loop().create_future()
         record = Recorded(
             node,
             "claimed",
@@ -308,10 +310,9 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over:
+        is_let_go = isinstance(event, RunFinished) and event.status == "cancelled" and self.is_leaving
+        if self.is_over or is_let_go:
             return
-        if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
-            return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:
             self._is_writing_events = True
@@ -348,7 +349,7 @@ class RunJournal:
         """
         if self.is_over:
             return
-        if self._log.is_leaving and status == "cancelled":
+        if self.is_leaving and status == "cancelled":
             await self.close()
             return
         texts = (to_text(output), to_text(list(messages)))
