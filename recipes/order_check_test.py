@@ -13,4 +13,5 @@ def test_an_order_is_checked(tmp_path: Path) -> None:
     with shop.open_data(user="c-1", database=tmp_path / "shop.sqlite3", latency=0) as data:
         result = check.options(data=data, user="c-1", cache=False).run_sync(order_id="ORD-1002")
 
+    assert isinstance(result.output, dict)
     assert result.output["status"] == "shipped"
