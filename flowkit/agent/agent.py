@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, Generic, TypedDict, cast, overload
 
@@ -40,7 +41,7 @@ from flowkit.runs.nested import AROUND
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.tools import Tool
-from flowkit.tools.toolsets import Toolset
+from flowkit.tools.toolsets import Change, Toolset
 
 OutputT = TypeVar("OutputT", default=str)
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
@@ -276,8 +277,7 @@ class Agent(Generic[OutputT]):
     @property
     def tools(self) -> Toolset:
         """The tools that runs started here would have."""
-        replaced = cast(Mapping[str, ToolLike], self._overrides.get().get("tools", {}))
-        return self._plan.tools.replacing(replaced) if replaced else self._plan.tools
+        return reduce(Toolset.replacing, self._overrides.get().get("tools", ()), self._plan.tools)
 
     def options(self, **options: Unpack[AgentRunOptions]) -> "Agent[OutputT]":
         """Return the same agent, whose runs have these options: `await support.options(user="c-17").run("Hi")`."""
@@ -400,16 +400,15 @@ class Agent(Generic[OutputT]):
         self,
         *,
         model: Model | None = None,
-        tools: Mapping[str, ToolLike] | None = None,
+        tools: Mapping[str, ToolLike] | Change | None = None,
         cache: Cache | bool | None = None,
         journal: Journal | None = None,
     ) -> Generator[None]:
-        """Give runs started inside, by this task and those it starts, another model, cache, journal or, by name, tools."""
-        given = {"model": model, "tools": tools, "cache": cache, "journal": journal}
-        changes = {name: value for name, value in given.items() if value is not None}
+        """Give runs that this task starts inside another model, cache, journal or tools, by name or by a function of each."""
         before = self._overrides.get()
-        if tools is not None:
-            changes["tools"] = {**before.get("tools", {}), **tools}
+        changed = None if tools is None else (*before.get("tools", ()), tools)
+        given = {"model": model, "tools": changed, "cache": cache, "journal": journal}
+        changes = {name: value for name, value in given.items() if value is not None}
         token = self._overrides.set({**before, **changes})
         try:
             yield
