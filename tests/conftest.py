@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 from tests.command import Command, make_command
+from tests.servers.pgbouncer import PgBouncer, start_pgbouncer
+from tests.servers.postgres import PostgresServer, start_postgres
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -27,6 +29,28 @@ _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(async
 def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `flowkit …` in an empty folder."""
     return make_command(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Generator[PostgresServer]:
+    """A PostgreSQL server that the tests of this process share; skips where there is none."""
+    with start_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Generator[str]:
+    """The address of an empty database of this test's own."""
+    name = postgres_server.create_database()
+    yield postgres_server.address(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: PostgresServer) -> Generator[PgBouncer]:
+    """A PgBouncer in transaction mode before that server; skips where there is none."""
+    with start_pgbouncer(postgres_server) as bouncer:
+        yield bouncer
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,14 +12,25 @@ import sqlite3
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from types import EllipsisType
+from typing import Literal
 
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import RunBusy, RunError
+from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.log import RUN_LEASE_S, Commits, JournalLog
-from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
+from flowkit.journal.records import (
+    Decision,
+    JournalStats,
+    Recorded,
+    Resolution,
+    RunDetails,
+    RunSummary,
+    explain_running,
+)
 from flowkit.journal.rows import (
     SUMMARY_COLUMNS,
     encode_value,
@@ -28,7 +39,8 @@ from flowkit.journal.rows import (
     write_decision,
     write_node,
 )
-from flowkit.journal.run import RunJournal, explain_running, open_run
+from flowkit.journal.run import RunJournal, open_run
+from flowkit.journal.schema import UNFINISHED
 from flowkit.journal.takeover import Wanted, find_run
 from flowkit.journal.upkeep import delete_run, get_stats, prune
 from flowkit.journal.views import read_conversation, read_details, show_run
@@ -299,6 +311,53 @@ class Journal:
             position = connection.execute("SELECT MAX(position) FROM node WHERE run = ?", (number,)).fetchone()[0]
             write_node(connection, number, record, data, position + 1, self._log.blobs, self._log.clock)
             return record
+
+        return self._log.write_now(write)
+
+    def stopped(self, limit: int = 100) -> list[RunSummary]:
+        """List runs that should go on and that nobody drives: queued, let go of, or their process has ended; oldest first."""
+
+        def read(connection: sqlite3.Connection) -> list[RunSummary]:
+            rows = connection.execute(
+                f"SELECT {SUMMARY_COLUMNS} FROM run WHERE {UNFINISHED} AND parent IS NULL ORDER BY id"
+            )
+            free = (row for row in rows if not self._log.is_held(row[0], RunLease(*row[-4:])))
+            return read_summaries(islice(free, limit), self._log.is_held)
+
+        return self._log.read(read)
+
+    def requeue(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> bool:
+        """Queue a run that waits or is in doubt, for whoever drives it next; False where it does neither."""
+        return self._ask(run_id, "queued", ("waiting", "in_doubt"), user, session)
+
+    def request_cancel(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> bool:
+        """Ask whoever drives this run, in any process, to cancel it; False where it is over.
+
+        Its driver sees it within about a second. Of a run that nobody drives, whoever takes it next writes the end.
+        """
+        return self._ask(
+            run_id, "cancelling", ("queued", "running", "waiting", "in_doubt", "cancelling"), user, session
+        )
+
+    def _ask(
+        self,
+        run_id: str,
+        state: Literal["queued", "cancelling"],
+        of: Collection[str],
+        user: str | EllipsisType | None,
+        session: str | EllipsisType | None,
+    ) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            number = find_run(connection, run_id, user=user, session=session)
+            changed = connection.execute(
+                f"UPDATE run SET status = ?, changed = ? WHERE id = ? AND status IN ({', '.join('?' * len(of))})",
+                (state, self._log.clock.wall(), number, *of),
+            )
+            return changed.rowcount == 1
 
         return self._log.write_now(write)
 

@@ -18,11 +18,10 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, OutputPartial, RunFinished, RunStatus, merge
+from flowkit.events import Event, OutputPartial, RunFinished, merge
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -33,6 +32,8 @@ from flowkit.journal.records import (
     Recorded,
     RecordedTurn,
     Resolution,
+    RunState,
+    explain_running,
 )
 from flowkit.journal.rows import encode_value, read_approvals, to_text, write_decision, write_node
 from flowkit.journal.takeover import OVER, Taken, Wanted, take_run
@@ -139,6 +140,9 @@ class RunJournal:
             self._check_again(before, code)
         if effect == "read":
             return attempt
+        if self._log.is_leaving:
+            # The run is about to be let go of: what would start now would be cut off in the middle, and be in doubt.
+            await asyncio.get_running_loop().create_future()
         record = Recorded(
             node,
             "claimed",
@@ -335,11 +339,12 @@ class RunJournal:
         return await open_run(self._log, wanted)
 
     async def finish(
-        self, status: RunStatus, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
+        self, status: RunState, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
     ) -> None:
         """Write down how the run ended, with the messages that it adds to its session, and let go of it.
 
-        One that is cancelled because its process leaves hasn't ended: another goes on with it.
+        One that is cancelled because its process leaves hasn't ended: another goes on with it. One that is `queued`
+        hasn't begun: who finds it drives it.
         """
         if self.is_over:
             return
@@ -442,9 +447,3 @@ class RunJournal:
             "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
             [(self._number, event.seq, to_text(event.to_json())) for event in merge(events)],
         )
-
-
-def explain_running(node: Recorded) -> str:
-    """Why nobody settles this node yet."""
-    until = datetime.fromtimestamp(node.lease.until_wall or 0.0, UTC)
-    return f"{node.node!r} may still be running in another process, until {until:%Y-%m-%d %H:%M:%S} UTC at the latest"

@@ -52,6 +52,9 @@ CREATE INDEX IF NOT EXISTS run_parent ON run (parent) WHERE parent IS NOT NULL;
 CREATE INDEX IF NOT EXISTS run_changed ON run (changed);
 CREATE INDEX IF NOT EXISTS node_blob ON node (blob) WHERE blob IS NOT NULL;
 """
+UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
+"""Runs that somebody drives, or should."""
+UNFINISHED_INDEX = f"CREATE INDEX IF NOT EXISTS run_unfinished ON run (id) WHERE {UNFINISHED}"
 KEPT_TABLE = """
 CREATE TABLE IF NOT EXISTS kept (run INTEGER, turn INTEGER, arguments TEXT NOT NULL, PRIMARY KEY (run, turn)) WITHOUT ROWID
 """
@@ -112,6 +115,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
             _take_old_rows(connection, old)
         connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(KEPT_TABLE)
+    connection.execute(UNFINISHED_INDEX)
     connection.execute("COMMIT")
 
 
