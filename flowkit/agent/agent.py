@@ -105,7 +105,16 @@ class Agent(Generic[OutputT]):
         self,
         model: Model,
         *,
-        output_type: TypeForm[OutputT] | Mapping[str, TypeForm[OutputT]] = str,
+        output_type: TypeForm[OutputT] = str,
+        output_tool: None = None,
+        **settings: Unpack[AgentSettings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Model,
+        *,
+        output_type: Mapping[str, TypeForm[OutputT]],
         output_tool: None = None,
         **settings: Unpack[AgentSettings],
     ) -> None: ...
