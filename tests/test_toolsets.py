@@ -281,7 +281,8 @@ def test_a_dynamic_tool_that_can_not_be_one_is_left_out_with_a_word(caplog: pyte
     def broken(*items: Context[None]) -> str:
         return ""
 
-    tools = Toolset(search, Toolset.dynamic(lambda _: [broken, tool(refund.function, name="search"), refund]))
+    named: list[ToolLike] = [broken, refund.renamed("search"), refund]
+    tools = Toolset(search, Toolset.dynamic(lambda _: named))
     now = asyncio.run(tools.current(Context(None)))
     assert now.names == ("search", "refund")
     assert now.get("search") is search
@@ -290,7 +291,7 @@ def test_a_dynamic_tool_that_can_not_be_one_is_left_out_with_a_word(caplog: pyte
 
 
 def test_dynamic_names_that_would_travel_as_one_get_a_mark() -> None:
-    named = [tool(refund.function, name=name) for name in ("a.b", "a_b", "a b")]
+    named = [refund.renamed(name) for name in ("a.b", "a_b", "a b")]
     now = asyncio.run(Toolset(Toolset.dynamic(lambda _: named)).current(Context(None)))
     first, second, third = now.aliases
     assert (first, now.aliases[first]) == ("a_b", "a.b")
