@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from flowkit.codec import JSON
@@ -153,3 +154,9 @@ class JournalStats:
     oldest_began_at: float | None
     size_bytes: int
     blob_bytes: int
+
+
+def explain_running(node: Recorded) -> str:
+    """Why nobody settles this node yet."""
+    until = datetime.fromtimestamp(node.lease.until_wall or 0.0, UTC)
+    return f"{node.node!r} may still be running in another process, until {until:%Y-%m-%d %H:%M:%S} UTC at the latest"
