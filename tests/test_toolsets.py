@@ -160,6 +160,34 @@ def test_replaced_tool_keeps_the_name() -> None:
     assert found("x") == {"x": 0}
 
 
+def test_a_function_replaces_every_tool_also_those_of_a_dynamic_source() -> None:
+    def loud(name: str) -> str:
+        return name.upper()
+
+    def change(one: Tool[..., Any]) -> Tool[..., Any]:
+        return one if one.effect == "read" else tool(name=one.name, effect="read")(loud)
+
+    @tool(effect="read")
+    def quiet(name: str) -> str:
+        return name
+
+    @tool
+    def shout(name: str) -> str:
+        return name
+
+    inner = Toolset(quiet, Toolset.dynamic(lambda _: [shout]))
+    changed = Toolset(inner, prefix="my.").replacing(change)
+    now = asyncio.run(changed.current(Context(None)))
+
+    assert [(one.name, one.effect) for one in now] == [("my.quiet", "read"), ("my.shout", "read")]
+    assert [one.effect for one in asyncio.run(inner.current(Context(None)))] == ["read", "write"]
+    agent = Agent(
+        ScriptedModel([[call("my_shout", name="a")], "done"]), tools=[Toolset(inner, prefix="my.")], cache=False
+    )
+    with agent.override(tools=change):
+        assert [one.value for one in asyncio.run(agent.run("go")).calls] == ["A"]
+
+
 def test_unknown_tool_cannot_be_replaced() -> None:
     with pytest.raises(DefinitionError, match="no tool 'ship' to replace; there is 'get_order'"):
         Toolset(get_order).replacing({"ship": refund})

@@ -124,10 +124,6 @@ class Journal:
         before = None if cursor is None else int(cursor)
         return self._store.runs(Filter(status, session, user, before, inner, limit))
 
-    def stopped(self, limit: int = 100) -> list[RunSummary]:
-        """List the runs that were stopped before they ended and that nobody drives, the oldest first."""
-        return self._store.stopped(limit)
-
     def show(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunDetails | None:
@@ -219,6 +215,28 @@ class Journal:
         """
         place = Place(run_id, user, session)
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
+
+    def stopped(self, limit: int = 100) -> list[RunSummary]:
+        """List runs that should go on and that nobody drives: queued, let go of, or their process has ended; oldest first."""
+        return self._store.stopped(limit)
+
+    def requeue(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> bool:
+        """Queue a run that waits or is in doubt, for whoever drives it next; False where it does neither."""
+        place = Place(run_id, user, session)
+        return self._log.run_now(lambda: self._store.change_status(place, "queued", ("waiting", "in_doubt")))
+
+    def request_cancel(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> bool:
+        """Ask whoever drives this run, in any process, to cancel it; False where it is over.
+
+        Its driver sees it within about a second. Of a run that nobody drives, whoever takes it next writes the end.
+        """
+        place = Place(run_id, user, session)
+        of = ("queued", "running", "waiting", "in_doubt", "cancelling")
+        return self._log.run_now(lambda: self._store.change_status(place, "cancelling", of))
 
     def get_stats(self) -> JournalStats:
         """Count the runs, and measure the journal's size."""

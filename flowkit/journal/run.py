@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, RunFinished, RunStatus, merge
+from flowkit.events import Event, RunFinished, merge
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -32,6 +32,7 @@ from flowkit.journal.records import (
     Recorded,
     RecordedTurn,
     Resolution,
+    RunState,
     explain_running,
 )
 from flowkit.journal.rows import encode_value, to_text
@@ -134,6 +135,9 @@ class RunJournal:
             self._check_again(before, code)
         if effect == "read":
             return attempt
+        if self._log.is_leaving:
+            # The run is about to be let go of: what would start now would be cut off in the middle, and be in doubt.
+            await asyncio.get_running_loop().create_future()
         record = Recorded(
             node,
             "claimed",
@@ -309,11 +313,12 @@ class RunJournal:
         return await open_run(self._log, wanted)
 
     async def finish(
-        self, status: RunStatus, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
+        self, status: RunState, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
     ) -> None:
         """Write down how the run ended, with the messages that it adds to its session, and let go of it.
 
-        One that is cancelled because its process leaves hasn't ended: another goes on with it.
+        One that is cancelled because its process leaves hasn't ended: another goes on with it. One that is `queued`
+        hasn't begun: who finds it drives it.
         """
         if self.is_over:
             return

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import FlowkitError, RunError
-from flowkit.events import RunStatus
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -24,6 +23,7 @@ from flowkit.journal.records import (
     Recorded,
     Resolution,
     RunDetails,
+    RunState,
     RunSummary,
 )
 
@@ -32,6 +32,8 @@ SEQ_GAP = 10_000
 may have seen them, and no number is used twice."""
 OVER = ("done", "failed", "cancelled", "limit")
 """How runs end that nobody goes on with."""
+UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
+"""Runs that somebody drives, or should; in every dialect of SQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Ending:
     Nothing runs any more of what it claimed and never recorded.
     """
 
-    status: RunStatus | None = None
+    status: RunState | None = None
     output: str = "null"
     error: str | None = None
     messages: str = "[]"
@@ -254,6 +256,10 @@ class JournalStore(Protocol):
         """Resolve a write in doubt that nobody drives; its last driver can write no more. See `Journal.resolve`."""
         ...
 
+    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+        """Give a run another status if it has one `of` these; False where it hasn't, or where there is none."""
+        ...
+
     def renew(self) -> None:
         """Say that this process lives, and let go of what is to be let go of."""
         ...
@@ -291,7 +297,7 @@ class JournalStore(Protocol):
         ...
 
     def stopped(self, limit: int) -> list[RunSummary]:
-        """The runs that haven't ended and that nobody drives, the oldest first."""
+        """The runs that should go on and that nobody drives, the oldest first."""
         ...
 
     def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:

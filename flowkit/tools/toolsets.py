@@ -7,6 +7,7 @@ gives the set for the next turn.
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from inspect import isawaitable
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +26,9 @@ from flowkit.tools.schema.aliases import make_aliases
 
 AnyTool = Tool[..., Any]
 Filter = Callable[[AnyTool], bool]
+Change = Callable[[AnyTool], AnyTool]
+"""Gives what stands in a tool's place, under its name; the tool itself where nothing changes."""
+
 Source = Callable[[Context[Any]], "Iterable[ToolLike] | Awaitable[Iterable[ToolLike]]"]
 """Gives the tools of one turn; `Iterable[ToolLike]`, or a coroutine of it."""
 
@@ -39,6 +43,7 @@ class _Changing:
     source: Source
     life: Life | None = None
     steps: tuple[tuple[str, Filter | None], ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 class Toolset:
@@ -148,16 +153,25 @@ class Toolset:
                 tools = await tools.current(context)
             for prefix, chosen in changing.steps:
                 tools = Toolset(tools, prefix=prefix, filter=chosen)
-            parts.append(tools)
+            parts.append(reduce(Toolset.replacing, changing.changes, tools))
         return Toolset(*self, *parts, target=self.target)
 
-    def replacing(self, tools: Mapping[str, "ToolLike"]) -> "Toolset":
-        """The same set with other tools under some of its names; raises `DefinitionError` for a name it hasn't."""
-        for name in tools.keys() - self._tools.keys():
-            raise DefinitionError(f"there is no tool {name!r} to replace; {suggest(name, self._tools)}", tool=name)
-        replaced = {name: make_tool(tool).renamed(name) for name, tool in tools.items()}
+    def replacing(self, tools: "Mapping[str, ToolLike] | Change") -> "Toolset":
+        """Return the same set with other tools under some of its names, or with each changed by a function.
+
+        A function also changes the tools that come later from a dynamic source. Raises `DefinitionError` for a name
+        that the set hasn't.
+        """
+        if callable(tools):
+            replaced = {tool.name: tools(tool).renamed(tool.name) for tool in self}
+            changing = [replace(changing, changes=(*changing.changes, tools)) for changing in self._changing]
+        else:
+            for name in tools.keys() - self._tools.keys():
+                raise DefinitionError(f"there is no tool {name!r} to replace; {suggest(name, self._tools)}", tool=name)
+            replaced = {name: make_tool(tool).renamed(name) for name, tool in tools.items()}
+            changing = self._changing
         result = Toolset(*(replaced.get(tool.name, tool) for tool in self), target=self.target)
-        result._changing = self._changing
+        result._changing = changing
         return result
 
     def specs(self, target: Target | None = None, *, references: bool = False) -> tuple[ToolSpec, ...]:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from itertools import islice
 from types import EllipsisType
 from typing import Any
 
@@ -21,7 +22,7 @@ from flowkit.journal.rows import (
     to_optional_column,
 )
 from flowkit.journal.sqlite.holding import Holding
-from flowkit.journal.store import Blobs, Filter
+from flowkit.journal.store import UNFINISHED, Blobs, Filter
 from flowkit.journal.unfinished_messages import recall
 
 SUMMARY_COLUMNS = (
@@ -69,11 +70,10 @@ def read_runs(connection: sqlite3.Connection, chosen: Filter, holding: Holding) 
 
 
 def read_stopped(connection: sqlite3.Connection, limit: int, holding: Holding) -> list[RunSummary]:
-    """The runs that haven't ended and that nobody drives, the oldest first."""
-    rows = connection.execute(
-        f"SELECT {SUMMARY_COLUMNS} FROM run WHERE status = 'running' AND parent IS NULL ORDER BY id"
-    )
-    return [found for found in read_summaries(rows, holding) if not found.is_held][:limit]
+    """The runs that should go on and that nobody drives, the oldest first."""
+    rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE {UNFINISHED} AND parent IS NULL ORDER BY id")
+    free = (row for row in rows if not holding.is_held(row[0], RunLease(*row[-4:])))
+    return read_summaries(islice(free, limit), holding)
 
 
 def read_summary(connection: sqlite3.Connection, run: int, holding: Holding) -> RunSummary | None:

@@ -7,7 +7,7 @@ a tool costs two durable commits, one before it starts and one when it has ended
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from flowkit.clock import Clock
@@ -20,6 +20,7 @@ from flowkit.journal.records import (
     Recorded,
     Resolution,
     RunDetails,
+    RunState,
     RunSummary,
     explain_running,
 )
@@ -137,6 +138,17 @@ class SqliteStore:
             return record
 
         return self._transactions.write(write, is_durable=True)
+
+    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            number = find_run(connection, place)
+            changed = connection.execute(
+                f"UPDATE run SET status = ?, changed = ? WHERE id = ? AND status IN ({', '.join('?' * len(of))})",
+                (status, self._clock.wall(), number, *of),
+            )
+            return changed.rowcount == 1
+
+        return self._transactions.write(write)
 
     def renew(self) -> None:
         held = list(self._holding.runs.tokens.items())

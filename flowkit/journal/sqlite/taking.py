@@ -101,7 +101,8 @@ def _take_over(connection: sqlite3.Connection, number: int, wanted: Wanted, hold
     if not is_over:
         # What it had said when it began to wait isn't all any more.
         connection.execute(
-            "UPDATE run SET status = 'running', messages = NULL, code = ?, changed = ? WHERE id = ?",
+            "UPDATE run SET status = CASE status WHEN 'cancelling' THEN status ELSE 'running' END, messages = NULL,"
+            " code = ?, changed = ? WHERE id = ?",
             (to_column(wanted.code), holding.clock.wall(), number),
         )
     connection.execute(
