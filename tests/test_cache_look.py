@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from executing import execute
-from stores import opened
-
 from flowkit.cache import DiskCache, Hit, KeyOf, Look, NullCache
 from flowkit.executor import Executor
 from flowkit.references import ToolCall
 from flowkit.stores.folders import hold_folder
 from flowkit.tools import tool
+from tests.executing import execute
+from tests.stores import opened
 
 
 class FarCache(NullCache):
