@@ -30,6 +30,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "schema_paths",
         "option_checks",
         "long_values",
+        "blobs",
+        "media",
         "messages",
         "events",
         "observers",

@@ -181,7 +181,7 @@ def test_decision_made_in_another_process_is_seen_while_the_run_goes_on(tmp_path
         await till.entered.wait()
         async with opened(tmp_path / "j.sqlite3") as another:
             while not (details := another.show("r1")) or not details.approvals:
-                await asyncio.sleep(0)
+                await asyncio.wait([driving], timeout=0.01)
             another.decide("r1", "turn/1/call/0", approved=True, by="boss")
         while not till.paid:
             await asyncio.wait([driving], timeout=0.01)

@@ -17,7 +17,7 @@ from flowkit.errors import ConfigurationError, FlowkitError, RunBusy, RunError, 
 from flowkit.events import RunStatus
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunDetails, default_journal_path
-from flowkit.journal.takeover import OVER
+from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
 from flowkit.web.served import Servable, Served, Target, Wanted, go_on_with, make_served

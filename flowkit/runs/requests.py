@@ -18,7 +18,7 @@ from flowkit.events import NOTICES, RunFinished, RunStarted
 from flowkit.executor.approvals import read_decision
 from flowkit.identity import RunIdentity
 from flowkit.journal import Approval, Journal, RunDetails, RunSummary
-from flowkit.journal.takeover import OVER
+from flowkit.journal.store import OVER
 from flowkit.journal.unfinished_messages import recall
 from flowkit.runs.run import Run
 

@@ -16,7 +16,7 @@ from flowkit.apps import App, load_app
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunBusy, RunError
 from flowkit.journal import Journal, RunDetails
-from flowkit.journal.takeover import OVER
+from flowkit.journal.store import OVER
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe
