@@ -5,7 +5,7 @@
 What it shows: tools that are chosen by what was said, so that a small request carries few schemas; reads and writes of
 one resource in their order; a web service with a time limit; writes whose id is the call's own.
 
-The calendar is an iCalendar file (RFC 5545) that other programs may read and write too.
+The calendar is an iCalendar file (RFC 5545); `assistant_calendar.py` reads and writes it.
 """
 
 import os
@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field
 
+from assistant_calendar import Event, append_event, find_conflict, find_event, read_events
 from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, Tool, ToolError, Toolset, tool
 
 WEATHER_URL = "https://api.open-meteo.com/v1/forecast"
 PLACES_URL = "https://geocoding-api.open-meteo.com/v1/search"
 WEATHER_TIMEOUT_S = 5.0
+UTC_ZONE = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,7 @@ class Desk:
     reminders: Path
     weather_url: str = WEATHER_URL
     places_url: str = PLACES_URL
-
-
-@dataclass(frozen=True)
-class Event:
-    id: str
-    title: str
-    start: datetime
-    end: datetime
-    place: str | None = None
+    zone: ZoneInfo = UTC_ZONE
 
 
 @dataclass(frozen=True)
@@ -67,14 +62,19 @@ def open_data(
     reminders: Path | None = None,
     weather_url: str | None = None,
     places_url: str | None = None,
+    zone: ZoneInfo | None = None,
 ) -> Generator[Desk]:
-    """The files of this folder, unless others are named; `FLOWKIT_WEATHER_URL` names another weather server."""
+    """Open the files of this folder, unless others are named; days and times are those of this machine's zone.
+
+    `FLOWKIT_WEATHER_URL` names another weather server.
+    """
     folder = Path(__file__).parent
     desk = Desk(
         calendar or folder / "assistant.ics",
         reminders or folder / "assistant.sqlite3",
         weather_url or os.environ.get("FLOWKIT_WEATHER_URL") or WEATHER_URL,
         places_url or os.environ.get("FLOWKIT_PLACES_URL") or PLACES_URL,
+        zone or _find_local_zone(),
     )
     try:
         with _open_reminders(desk) as db:
@@ -94,10 +94,10 @@ def read_calendar(
 
     As in "What is on my calendar on Monday?" or "Am I free on 2026-12-01?".
     """
-    first = datetime.combine(day, datetime.min.time(), tzinfo=UTC)
-    last = first + timedelta(days=days)
-    events = [event for event in _read_events(ctx.data.calendar) if event.start < last and event.end > first]
-    return sorted(events, key=lambda event: event.start)
+    zone = ctx.data.zone
+    first = datetime.combine(day, datetime.min.time(), tzinfo=zone)
+    last = datetime.combine(day + timedelta(days=days), datetime.min.time(), tzinfo=zone)
+    return read_events(ctx.data.calendar, first, last, zone)
 
 
 @tool(name="calendar.write", effect="idempotent", resource="calendar")
@@ -113,13 +113,17 @@ def write_calendar(
     As in "Put lunch with Kim into my calendar on 2026-12-01T12:00".
     """
     # The id is the same when this call is repeated, so it can't be written twice.
-    event = Event(ctx.idempotency_key, title, _aware(start), _aware(start) + timedelta(minutes=minutes), place)
-    for other in _read_events(ctx.data.calendar):
-        if other.id == event.id:
-            return other
-        if other.start < event.end and event.start < other.end:
-            raise ToolError(f"{other.title!r} is at that time, until {other.end:%H:%M}; choose another")
-    _append_event(ctx.data.calendar, event)
+    calendar, zone = ctx.data.calendar, ctx.data.zone
+    if (written := find_event(calendar, ctx.idempotency_key, zone)) is not None:
+        return written
+    begin = _set_zone(start, zone).astimezone(zone)
+    # By the clock of UTC: minutes over a change of clocks are still minutes.
+    end = (begin.astimezone(UTC) + timedelta(minutes=minutes)).astimezone(zone)
+    event = Event(ctx.idempotency_key, title, begin, end, place)
+    if (other := find_conflict(calendar, event.start, event.end, zone)) is not None:
+        until = "all day" if other.all_day else f"until {other.end:%H:%M}"
+        raise ToolError(f"{other.title!r} is at that time, {until}; choose another")
+    append_event(calendar, event)
     return event
 
 
@@ -137,7 +141,7 @@ async def check_weather(
     places = cast(list[dict[str, Any]], found.get("results") or [])
     if not places:
         raise ToolError(f"no place called {place!r} is known; write it as on an English map")
-    wanted = (day or datetime.now(UTC).date()).isoformat()
+    wanted = (day or datetime.now(ctx.data.zone).date()).isoformat()
     forecast = await _get(
         ctx.data.weather_url,
         {
@@ -171,7 +175,7 @@ def set_reminder(
 
     As in "Remind me to call mother at 2026-12-01T18:00".
     """
-    reminder = Reminder(ctx.idempotency_key, text, _aware(at))
+    reminder = Reminder(ctx.idempotency_key, text, _set_zone(at, ctx.data.zone))
     with _open_reminders(ctx.data) as db:
         db.execute("INSERT OR IGNORE INTO reminders VALUES (?, ?, ?)", (reminder.id, text, reminder.at.isoformat()))
     return reminder
@@ -202,8 +206,8 @@ agent = Agent(
     DefaultModel(),
     name="assistant",
     tools=[Toolset.dynamic(tools_for)],
-    instructions=lambda _: (
-        f"You are a personal assistant. Today is {datetime.now(UTC):%A, %Y-%m-%d}. Use the tools for every fact; call "
+    instructions=lambda ctx: (
+        f"You are a personal assistant. Today is {datetime.now(ctx.data.zone):%A, %Y-%m-%d}. Use the tools for every fact; call "
         "several at once when they don't need one another. Answer in the user's language, briefly."
     ),
 )
@@ -216,67 +220,19 @@ def _open_reminders(desk: Desk) -> Generator[sqlite3.Connection]:
         yield connection
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _import_icalendar() -> Any:
+def _find_local_zone() -> ZoneInfo:
+    """Find this machine's zone by name, so that days keep their length over a change of clocks; UTC where it has none."""
     try:
-        import icalendar
-    except ModuleNotFoundError as error:
-        raise ToolError("the calendar needs the package icalendar: pip install 'flowkit-agents[apps]'") from error
-    return icalendar
+        import tzlocal
+
+        return ZoneInfo(tzlocal.get_localzone_name())
+    except (ModuleNotFoundError, ZoneInfoNotFoundError):
+        return UTC_ZONE
 
 
-def _read_events(path: Path) -> list[Event]:
-    if not path.exists():
-        return []
-    icalendar = _import_icalendar()
-    try:
-        calendar = icalendar.Calendar.from_ical(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ToolError(f"the calendar {path.name!r} can't be read: {error}") from error
-    return [_read_event(component) for component in calendar.walk("VEVENT")]
-
-
-def _read_event(component: Any) -> Event:
-    start = _as_datetime(component.decoded("DTSTART"))
-    end = _as_datetime(component.decoded("DTEND")) if "DTEND" in component else start + timedelta(hours=1)
-    place = component.get("LOCATION")
-    return Event(
-        str(component.get("UID", "")),
-        str(component.get("SUMMARY", "")),
-        start,
-        end,
-        None if place is None else str(place),
-    )
-
-
-def _as_datetime(value: date | datetime) -> datetime:
-    return _aware(value) if isinstance(value, datetime) else datetime.combine(value, datetime.min.time(), tzinfo=UTC)
-
-
-def _append_event(path: Path, event: Event) -> None:
-    icalendar = _import_icalendar()
-    if path.exists():
-        calendar = icalendar.Calendar.from_ical(path.read_bytes())
-    else:
-        calendar = icalendar.Calendar()
-        calendar.add("PRODID", "-//flowkit//assistant//EN")
-        calendar.add("VERSION", "2.0")
-    component = icalendar.Event()
-    component.add("UID", event.id)
-    component.add("SUMMARY", event.title)
-    component.add("DTSTART", event.start)
-    component.add("DTEND", event.end)
-    component.add("DTSTAMP", datetime.now(UTC))
-    if event.place is not None:
-        component.add("LOCATION", event.place)
-    calendar.add_component(component)
-    # Another program may read the file at any moment: it sees the old calendar or the new one.
-    part = path.with_suffix(".part")
-    part.write_bytes(calendar.to_ical())
-    part.replace(path)
+def _set_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment with a time zone: a time without one is a time of the person's own zone."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
 
 
 async def _get(url: str, query: dict[str, str]) -> dict[str, Any]:

@@ -275,24 +275,44 @@ def test_cache_that_is_off_says_so(flowkit: Command, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("words", "app", "count"),
-    [((), "shop", 3), (("--from", "knowledge"), "knowledge", 3), (("--from", "assistant"), "assistant", 1)],
-    ids=["shop", "knowledge", "assistant"],
+    [
+        ((), "shop.py", 4),
+        (("--from", "knowledge"), "knowledge.py", 4),
+        (("--from", "assistant"), "assistant.py", 3),
+        (("--from", "order_check"), "order_check.yaml", 4),
+    ],
+    ids=["shop", "knowledge", "assistant", "order_check"],
 )
 def test_new_app_is_a_whole_copy(
     flowkit: Command, tmp_path: Path, words: tuple[str, ...], app: str, count: int
 ) -> None:
     made = flowkit("new", "mine", *words)
-    listed = flowkit("tools", f"mine/{app}.py")
+    tools = "mine/shop.py" if app.endswith(".yaml") else f"mine/{app}"
+    listed = flowkit("tools", tools)
     again = flowkit("new", "mine", *words)
 
     assert (made.code, listed.code, again.code) == (0, 0, 2)
-    assert f"mine/{app}.py is an agent" in made.out
+    assert f"mine/{app} is a" in made.out
     assert len([*(tmp_path / "mine").glob("*.py")]) == count
+    assert (tmp_path / "mine" / "README.md").read_text().startswith("# mine\n")
+    assert "*.sqlite3\n" in (tmp_path / "mine" / ".gitignore").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_new_apps_own_test_passes(flowkit: Command, tmp_path: Path, template: str) -> None:
+    if template == "knowledge":
+        pytest.importorskip("numpy", reason="the extra `local` isn't installed")
+    flowkit("new", "mine", "--from", template)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."]
+    ended = subprocess.run(command, cwd=tmp_path / "mine", capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, "1 passed" in ended.stdout) == (0, True), ended.stdout
 
 
 def test_wheel_holds_the_apps_that_new_copies() -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    copied = [file for template in TEMPLATES.values() for file in template.files]
+    copied = [file for template in TEMPLATES.values() for file in (*template.files, template.test)]
 
     assert built["force-include"] == {f"recipes/{file}": f"flowkit/templates/{file}" for file in copied}
 

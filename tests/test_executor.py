@@ -15,7 +15,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.errors import GraphError, ToolArgumentsError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor import Approve, Deny, Executor
-from flowkit.executor.tool_attempts import FIRST_DELAY_S
+from flowkit.executor.retries import FIRST_DELAY_S
 from flowkit.executor.workers import CALLS_IN_A_ROW
 from flowkit.graph import Step
 from flowkit.identity import RunIdentity

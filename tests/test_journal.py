@@ -830,3 +830,94 @@ def test_a_node_that_is_not_in_doubt_is_not_resolved(tmp_path: Path) -> None:
         assert (found.state, found.value) == ("finished", 1)
 
     with_run(tmp_path / "j", ended)
+
+
+# Runs that nobody drives
+
+
+def test_queued_run_is_stopped_until_somebody_drives_it(tmp_path: Path) -> None:
+    async def queue(run: RunJournal) -> None:
+        await run.finish("queued")
+
+    async def drive(run: RunJournal) -> None:
+        assert not run.is_new
+        assert run.inputs == {"n": 1}
+        assert run.first_seq == 0
+        with opened_journal(tmp_path / "j") as other:
+            assert [found.status for found in other.runs()] == ["running"]
+            assert other.stopped() == []
+        await run.finish("done")
+
+    with_run(tmp_path / "j", queue, inputs={"n": 1})
+    with opened_journal(tmp_path / "j") as journal:
+        assert [(found.run_id, found.status, found.is_held) for found in journal.stopped()] == [("r", "queued", False)]
+    with_run(tmp_path / "j", drive)
+    with opened_journal(tmp_path / "j") as journal:
+        assert journal.stopped() == []
+
+
+def test_request_to_cancel_outlives_a_take_over_and_ends_with_the_run(tmp_path: Path) -> None:
+    async def drive(run: RunJournal) -> None:
+        with opened_journal(tmp_path / "j") as other:
+            assert other.request_cancel("r")
+            assert [found.status for found in other.runs(status="cancelling")] == ["cancelling"]
+
+    async def take_over(run: RunJournal) -> None:
+        assert run.details.summary.status == "cancelling"
+        await run.finish("cancelled")
+
+    with_run(tmp_path / "j", drive)
+    with opened_journal(tmp_path / "j") as journal:
+        assert [found.status for found in journal.stopped()] == ["cancelling"]
+    with_run(tmp_path / "j", take_over)
+    with opened_journal(tmp_path / "j") as journal:
+        assert not journal.request_cancel("r")
+        assert journal.stopped() == []
+
+
+def test_only_a_run_that_waits_is_queued_again(tmp_path: Path) -> None:
+    async def wait(run: RunJournal) -> None:
+        await run.finish("waiting")
+
+    with_run(tmp_path / "j", wait)
+    with opened_journal(tmp_path / "j") as journal:
+        assert journal.stopped() == []
+        assert journal.requeue("r")
+        assert not journal.requeue("r")
+        assert not journal.requeue("another")
+        assert [found.status for found in journal.stopped()] == ["queued"]
+
+
+def test_oldest_stopped_runs_come_first_and_held_ones_take_no_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        with opened_journal(tmp_path / "j") as journal:
+            held = [await journal.open_run(f"held-{number}", name="n") for number in range(3)]
+            for number in range(3):
+                await (await journal.open_run(f"r{number}", name="n")).finish("queued")
+            assert [found.run_id for found in journal.stopped(limit=2)] == ["r0", "r1"]
+            for run in held:
+                await run.close()
+
+    asyncio.run(main())
+
+
+def test_no_write_is_claimed_while_the_process_leaves(tmp_path: Path) -> None:
+    async def act(run: RunJournal) -> None:
+        journal.leave()
+        claiming = asyncio.ensure_future(claim(run, "late"))
+        await asyncio.wait([claiming], timeout=0.1)
+        assert not claiming.done()
+        claiming.cancel()
+        await asyncio.wait([claiming])
+
+    async def main() -> None:
+        run = await journal.open_run("r", name="n")
+        assert await claim(run, "read", "read") == 1
+        await act(run)
+        await run.close()
+        details = journal.show("r")
+        assert details is not None
+        assert not details.nodes
+
+    with opened_journal(tmp_path / "j") as journal:
+        asyncio.run(main())

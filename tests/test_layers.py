@@ -14,9 +14,6 @@ ROOT = Path(__file__).parent.parent / "flowkit"
 
 LINES_AT_MOST = 450
 
-LONGER = {"executor.workers": 600}
-"""Modules that are still to be split, and what they may not pass."""
-
 METHODS_AT_MOST = 40
 """What one reader can hold, a class's bases counted."""
 
@@ -33,6 +30,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "schema_paths",
         "option_checks",
         "long_values",
+        "blobs",
+        "media",
         "messages",
         "events",
         "observers",
@@ -192,7 +191,7 @@ def test_no_class_has_more_methods_than_a_reader_can_hold(path: Path) -> None:
 @pytest.mark.parametrize("path", list_modules(), ids=module_name)
 def test_no_module_is_longer_than_a_subject(path: Path) -> None:
     lines = len(path.read_text().splitlines())
-    assert lines <= LONGER.get(module_name(path), LINES_AT_MOST), f"{path.name} has {lines} lines: split it by subject"
+    assert lines <= LINES_AT_MOST, f"{path.name} has {lines} lines: split it by subject"
 
 
 FILE_IN_BACKTICKS = re.compile(r"`([\w/]+\.py)`")
@@ -289,9 +288,9 @@ EXECUTOR = (
     ("plan", "standalone"),
     ("worker",),
     ("entries",),
-    ("contexts", "reading", "seals", "table"),
-    ("settling", "circles"),
-    ("intake", "approvals", "sharing", "tool_attempts"),
+    ("contexts", "reading", "retries", "seals", "table"),
+    ("settling", "circles", "lending"),
+    ("intake", "approvals", "sharing", "flights", "tool_attempts"),
     ("controls",),
     ("gates",),
     ("workers",),

@@ -20,7 +20,7 @@ from flowkit.agent.outputs import OutputInvalid
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
 from flowkit.agent.run_record import PastTurn, RunRecord
-from flowkit.agent.tool_messages import explain_stop
+from flowkit.agent.tool_messages import explain_stop, fill_messages
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.context import Context
@@ -347,7 +347,7 @@ def _say_more(error: ModelError, words: str) -> ModelError:
 
 
 def _is_long(message: Message) -> bool:
-    return isinstance(message, ToolMessage) and len(message.text) > SHORT_CHARS
+    return isinstance(message, ToolMessage) and (len(message.text) > SHORT_CHARS or bool(message.media))
 
 
 async def make_request(
@@ -377,7 +377,7 @@ async def make_request(
     wire_names = {name: alias for alias, name in tools.aliases.items()}
     sent = ((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names)
     return ModelRequest(
-        messages=tuple(map(make_writable, sent)),
+        messages=await fill_messages(tuple(map(make_writable, sent))),
         tools=tools.specs(references=plan.references),
         tool_choice=tool_choice,
         output_schema=plan.output.schema,

@@ -308,6 +308,23 @@ class TurnFinished(Event):
     type: ClassVar[str] = "turn.finished"
 
 
+@dataclass(frozen=True, slots=True)
+class NestedTurn(Event):
+    """A turn of an agent that runs inside the call `call`: it has begun, its model is asked again, or it has ended.
+
+    `reason` and `model`, who answered, are known at its end; `error` is why it broke, or is asked again.
+    """
+
+    call: str
+    turn: int
+    state: Literal["started", "retried", "finished"]
+    attempt: int = 1
+    model: str | None = None
+    reason: FinishReason | None = None
+    error: str | None = None
+    type: ClassVar[str] = "nested.turn"
+
+
 NOTICES: dict[str, str] = {
     "failed": "Something went wrong on our side. Please try again later.",
     "limit": "This took more than it may. Please try again with a smaller request.",

@@ -33,8 +33,10 @@ from flowkit.events import EventLog
 from flowkit.executor.approvals import Approval
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase, Waiter
+from flowkit.executor.flights import Flights
 from flowkit.executor.gates import Gates, Opened, Remembered, Resolved, Resource
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
+from flowkit.executor.lending import Lending
 from flowkit.executor.outcomes import Decision, Outcome
 from flowkit.executor.settling import Settler
 from flowkit.executor.sharing import Share
@@ -162,6 +164,7 @@ class Executor:
             opened=Opened(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
+        lending = Lending(table, shared_slots)
         attempts = Attempts(
             table, log, cache=cache, journal=journal, run_model_step=run_model_step, workers=workers or {}
         )
@@ -171,9 +174,9 @@ class Executor:
             settler,
             intake,
             gates,
+            lending,
+            Flights(log, lending, cache, identity),
             attempts,
-            slots=shared_slots,
-            cache=cache,
             identity=identity,
             data=data,
             random=random,

@@ -17,6 +17,7 @@ from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.reading import READING, find_reading
+from flowkit.executor.retries import find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
 from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
@@ -28,12 +29,10 @@ from flowkit.tools.options import ApprovalRule
 
 logger = logging.getLogger("flowkit.executor")
 
-RETRIES_AT_MOST = 10
-FIRST_DELAY_S = 0.1
-"""The wait before the first retry, doubled for each further one and shortened by up to half at random."""
-LONGEST_DELAY_S = 30.0
 RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]
 
+THREAD_WAIT_S = 30.0
+"""How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
 MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
@@ -267,6 +266,42 @@ class Attempts:
             failure.running = running
         return failure
 
+    async def wait_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
+        """Before what may change something, inside a call of another run, wait until that is sealed."""
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            await seal.wait()
+        except asyncio.CancelledError:
+            return self.explain_cancellation(entry, has_begun=False)
+        except ToolError as error:
+            return Failure("failed", str(error))
+        finally:
+            entry.worker = None
+        return None
+
+    async def wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
+        """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
+
+        A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
+        without its thread when that has ended, else the one that the call ends with.
+        """
+        entry.worker = asyncio.current_task(self._loop)
+        ended = asyncio.Event()
+        running.on_free.append(ended.set)
+        try:
+            async with asyncio.timeout(THREAD_WAIT_S):
+                if running.is_busy:
+                    await ended.wait()
+            failure.running = None
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            failure = self.explain_cancellation(entry)
+            failure.running = running
+        finally:
+            entry.worker = None
+        return failure
+
     async def _wait_until_ours(self, entry: Entry, journal: RunJournal) -> Failure | None:
         """If so long has passed since the claim that another driver may have the run, claim again; None when it is ours.
 
@@ -302,50 +337,11 @@ class Attempts:
         return Failure("failed", f"no answer within {timeout_s:g} s", may_pass=True)
 
 
-def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
-    """The seconds that one attempt may take: the step's own, or its tool's."""
-    return entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
-
-
 def _break(error: Exception) -> Failure:
     """A call that didn't start since its run can't go on here."""
     failure = Failure("failed", f"not run: {error}")
     failure.broken = error
     return failure
-
-
-class Retries:
-    """How often a call is tried again, and after what pause."""
-
-    __slots__ = ("_delay_s", "_left", "_made_before")
-
-    def __init__(self, entry: Entry, tool: AnyTool) -> None:
-        extra = entry.extra
-        retries = extra.retries if extra is not None and extra.retries is not None else tool.retries
-        self._left = min(retries, RETRIES_AT_MOST) if tool.effect != "write" else 0
-        self._delay_s = FIRST_DELAY_S
-        self._made_before = 0
-
-    def begin(self, entry: Entry) -> None:
-        """Take note of what it had made before this attempt."""
-        self._made_before = 0 if entry.extra is None else len(entry.extra.children)
-
-    def pause_after(self, entry: Entry, failure: Failure, random: Callable[[], float]) -> float | None:
-        """The seconds to wait before it is tried again; None when trying again can't help, or would do harm."""
-        if not failure.may_pass or self._left <= 0:
-            return None
-        if entry.extra is not None and any(map(_has_written, entry.extra.children[self._made_before :])):
-            return None  # trying again would write again
-        self._left -= 1
-        pause_s = self._delay_s * (1 - random() / 2)
-        self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
-        return pause_s
-
-
-def _has_written(entry: Entry) -> bool:
-    """Whether this call is a write that has begun, or made one."""
-    is_write = entry.plan is not None and entry.plan.tool.effect == "write" and entry.started_s is not None
-    return is_write or (entry.extra is not None and any(map(_has_written, entry.extra.children)))
 
 
 class Doubt:

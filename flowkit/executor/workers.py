@@ -9,40 +9,34 @@ another's flight.
 
 import asyncio
 import contextvars
-import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 from flowkit import events
-from flowkit.cache import Cache, Hit, HitError, Lease
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import RunError, StoreError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.flights import Flights, Landed
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
+from flowkit.executor.lending import Lending
 from flowkit.executor.plan import AnyTool, Plan
-from flowkit.executor.reading import Reading, find_reading
+from flowkit.executor.retries import Retries, find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
-from flowkit.executor.slots import Slots, SlotWaiter
 from flowkit.executor.table import Table
-from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, Retries, find_timeout
-from flowkit.executor.worker import Running
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.observers import RUN_AROUND
 
-THREAD_WAIT_S = 30.0
-"""How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
-
-logger = logging.getLogger("flowkit.executor")
 
 
 class Workers:
@@ -55,10 +49,10 @@ class Workers:
         settler: Settler,
         intake: Intake,
         gates: Gates,
+        lending: Lending,
+        flights: Flights,
         attempts: Attempts,
         *,
-        slots: Slots[Entry | SlotWaiter],
-        cache: Cache,
         identity: RunIdentity,
         data: object,
         random: Callable[[], float] = random.random,
@@ -68,9 +62,9 @@ class Workers:
         self._settler = settler
         self._intake = intake
         self._gates = gates
+        self._lending = lending
+        self._flights = flights
         self._attempts = attempts
-        self._slots = slots
-        self._cache = cache
         self._identity = identity
         self._data = data
         self._random = random
@@ -128,7 +122,10 @@ class Workers:
         apart, errands = self._table.apart, self._table.errands
         while apart:
             entry = apart.popleft()
-            self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
+            if entry.phase == Phase.LOOKUP:
+                self._keep(self._look_up(entry))
+            else:
+                self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
         while errands:
             self._keep(self._run_errand(errands.popleft()))
 
@@ -198,18 +195,17 @@ class Workers:
                     failure = await self._run(entry)
             except (RunError, StoreError) as error:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
-                self._break_off(error)
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
+                failure.broken = error
             was_stopped = entry.stop is not None
             if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
-                # What `_release` and `_settle` come to for nearly all calls.
-                following = self._free(entry.slot)
+                # What `_finish` comes to for nearly all calls.
+                following = self._lending.free(entry.slot)
                 settler.end(entry, "finished")
                 if moves:
                     gates.drain()
             else:
-                following = self._release(entry, failure)
-                self._settle(entry, failure)
+                following = self._finish(entry, failure)
             if table.apart or table.errands:
                 self._start_apart()
             if following is None and self._ready:
@@ -217,105 +213,32 @@ class Workers:
             if self._ready and not self._coming:
                 self._send_for_help()
 
-    def _settle(self, entry: Entry, failure: Failure | None) -> None:
-        """Record how a call went, and let those behind it go on; the caller looks at what is ready then."""
+    def _finish(self, entry: Entry, failure: Failure | None) -> Entry | None:
+        """Record how a call went, give its slot back, and let those behind it go on.
+
+        An entry that gets the slot has to be run by the caller, which also looks at what is ready then.
+        """
+        if failure is not None and failure.broken is not None:
+            self._break_off(failure.broken)
+        following = self._lending.release(entry, failure)
         self._settler.settle(entry, failure)
         if failure is not None and failure.running is not None and failure.running.is_busy:
-            failure.running.on_free.append(self.drain)  # after what the settler does then
+            failure.running.on_free.append(self.drain)  # after what is given back then
         self._gates.drain()
-
-    # Slots
-
-    def _release(self, entry: Entry, failure: Failure | None) -> Entry | None:
-        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `_free`."""
-        if entry.extra is not None and entry.extra.is_lent:
-            return None
-        if failure is not None and failure.running is not None and failure.running.is_busy:
-            # A thread, say, goes on when its call was stopped, so its slot isn't free.
-            failure.running.on_free.append(lambda: self._give_back(entry.slot))
-            return None
-        return self._free(entry.slot)
-
-    def _free(self, slot: str | None) -> Entry | None:
-        """Give a slot back; an entry that gets it has to be run by the caller."""
-        while True:
-            item = self._slots.release(slot)
-            if item is None:
-                return None
-            if isinstance(item, SlotWaiter):
-                if not item.future.done():
-                    item.future.set_result(None)
-                    return None
-            elif item.phase == Phase.SLOT:
-                return item
-            slot = item.slot
-
-    def _give_back(self, slot: str | None) -> None:
-        following = self._free(slot)
-        if following is not None:
-            self._ready.append(following)
-            if not self._coming:
-                self._send_for_help()
-
-    async def _lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
-        """Wait without holding the slot of a running call; it goes on, when there is a slot again, before the rest.
-
-        A tool may wait for many calls at once: its slot is lent with the first of them, and taken again after the last.
-        """
-        more = entry.more
-        more.waits += 1
-        if not more.is_lent:
-            more.is_lent = True
-            self._give_back(entry.slot)
-        try:
-            return await wait
-        finally:
-            more.waits -= 1
-            # One that was stopped only has to end, and must not wait for that behind others.
-            if not more.waits and entry.stop is None:
-                await self._take_again(entry)
-
-    async def _take_again(self, entry: Entry) -> None:
-        more = entry.more
-        waiter = SlotWaiter(entry.slot)
-        if not self._slots.take(waiter, entry.slot, first=True):
-            await self._wait_for_slot(waiter)
-        # Meanwhile another of the tool's tasks may have begun to wait, or got the slot, or the tool may have ended.
-        if more.waits or not more.is_lent or entry.has_ended:
-            self._give_back(entry.slot)
-        else:
-            more.is_lent = False
-
-    async def _wait_for_slot(self, waiter: SlotWaiter) -> None:
-        try:
-            await waiter.future
-        except asyncio.CancelledError:
-            if not waiter.future.cancelled():
-                self._give_back(waiter.slot)
-            raise
+        return following
 
     # One call
 
     def _run(self, entry: Entry) -> Coroutine[Any, Any, Failure | None]:
         """Run a call that has its slot; its value is in the entry when nothing is returned."""
-        plan = entry.plan
         entry.phase = Phase.RUNNING
-        if self._inside is not None and plan is not None and not plan.is_read:
+        if self._inside is not None and entry.plan is not None and not entry.plan.is_read:
             return self._run_when_sealed(entry, self._inside)
-        return self._start(entry, plan)
+        return self._start(entry, entry.plan)
 
     async def _run_when_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
-        """Run what may change something, inside a call of another run that may not be sealed yet."""
-        entry.worker = asyncio.current_task(self._loop)
-        try:
-            await seal.wait()
-        except asyncio.CancelledError:
-            return self._attempts.explain_cancellation(entry, has_begun=False)
-        except ToolError as error:
-            return Failure("failed", str(error))
-        finally:
-            entry.worker = None
-        return await self._start(entry, entry.plan)
+        failure = await self._attempts.wait_sealed(entry, seal)
+        return await self._start(entry, entry.plan) if failure is None else failure
 
     def _start(self, entry: Entry, plan: Plan | None) -> Coroutine[Any, Any, Failure | None]:
         if plan is None:
@@ -337,17 +260,13 @@ class Workers:
         resources = tool.resources(entry.arguments)
         doubt = await self._attempts.begin_effect(entry, tool, resources)
         if doubt is not None:
-            if doubt.failure is not None and doubt.failure.broken is not None:
-                self._break_off(doubt.failure.broken)
             return doubt.failure
         if entry.stop is not None:
             failure: Failure | None = Failure("cancelled", entry.stop)
         else:
             failure = await self._try_again(entry, tool)
-        if failure is not None and failure.broken is not None:
-            self._break_off(failure.broken)
-            return failure
-        await self._attempts.end_effect(entry, tool, resources, failure)
+        if failure is None or failure.broken is None:
+            await self._attempts.end_effect(entry, tool, resources, failure)
         return failure
 
     async def _try_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
@@ -368,7 +287,7 @@ class Workers:
             if pause_s is None:
                 return failure
             if failure.running is not None:
-                failure = await self._wait_until_free(entry, failure, failure.running)
+                failure = await self._attempts.wait_until_free(entry, failure, failure.running)
                 if failure.running is not None:
                     return failure
             self._log.note(events.CallRetried, entry.id, failure.error, pause_s, failure.error_type)
@@ -377,29 +296,6 @@ class Workers:
                 stopped = await self._attempts.claim_again(entry, tool)
             if stopped is not None:
                 return stopped
-
-    async def _wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
-        """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
-
-        A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
-        without its thread when that has ended, else the one that the call ends with.
-        """
-        entry.worker = asyncio.current_task(self._loop)
-        ended = asyncio.Event()
-        running.on_free.append(ended.set)
-        try:
-            async with asyncio.timeout(THREAD_WAIT_S):
-                if running.is_busy:
-                    await ended.wait()
-            failure.running = None
-        except TimeoutError:
-            pass
-        except asyncio.CancelledError:
-            failure = self._attempts.explain_cancellation(entry)
-            failure.running = running
-        finally:
-            entry.worker = None
-        return failure
 
     async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
         """Wait before the next attempt, with the slot given to others meanwhile."""
@@ -413,6 +309,18 @@ class Workers:
         finally:
             entry.worker = None
         return None
+
+    async def _lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
+        """Wait without holding the slot of a running call; it goes on, when there is a slot again, before the rest."""
+        self._lending.lend(entry)
+        self.drain()
+        try:
+            return await wait
+        finally:
+            try:
+                await self._lending.take_again(entry)
+            finally:
+                self.drain()
 
     async def _judge(self, entry: Entry) -> None:
         """Ask the tool's rule whether a person has to decide."""
@@ -480,106 +388,52 @@ class Workers:
         if entry.state != "finished":
             raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
 
-    # Flights
+    # The cache's answer, and flights
+
+    async def _look_up(self, entry: Entry) -> None:
+        """Ask the cache for a read's result; the gate that sent for it takes the answer."""
+        if entry.has_ended:
+            return
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            entry.more.look = await self._flights.look(entry)
+        except asyncio.CancelledError:
+            failure = Failure("cancelled", entry.stop or "stopped")
+        else:
+            failure = None
+        entry.worker = None
+        if entry.has_ended:
+            return
+        if failure is None:
+            self._settler.let_go_on(entry)
+        else:
+            self._settler.settle(entry, failure)
+        self.drain()
 
     async def _fly(self, entry: Entry) -> None:
         """Lead the flight of its key, or wait for whoever leads it."""
         entry.worker = asyncio.current_task(self._loop)
-        assert entry.extra is not None
-        key = entry.extra.flight
-        assert key is not None
         try:
-            landed, is_ours = await self._cache.flights.share(
-                key,
-                lambda: self._lead(entry, key),
-                joined=lambda: self._tell_joined(entry),
-            )
-            if landed.is_private and not is_ours:
-                # It turned out to be another's alone: this call finds its own.
-                landed, is_ours = await self._lead(entry, key), True
+            failure = await self._flights.share(entry, partial(self._lead, entry))
         except asyncio.CancelledError:
-            entry.worker = None
-            if not entry.has_ended:
-                self._settler.settle(entry, Failure("cancelled", entry.stop or "stopped"))
-                self.drain()
-            return
+            failure = Failure("cancelled", entry.stop or "stopped")
         entry.worker = None
-        if entry.has_ended:
-            return
-        if landed.age_s is not None:
-            entry.source, entry.age_s = "cache", landed.age_s
-        elif not is_ours:
-            entry.source = "flight"
-        entry.value = landed.value
-        self._settler.settle(entry, landed.failure)
+        if not entry.has_ended:
+            self._settler.settle(entry, failure)
         self.drain()
 
-    def _tell_joined(self, entry: Entry) -> None:
-        self._log.note(events.CallWaiting, entry.id, "calls")
-
-    async def _lead(self, entry: Entry, key: str) -> "_Landed":
-        assert entry.plan is not None
-        tool = entry.plan.tool
-        user = None if tool.scope == "all" else self._identity.user
-        resources = () if entry.arguments is None else tool.resources(entry.arguments)
-        lease = await self._cache.lease(key, tool=tool.name)
-        match lease:
-            case Hit():
-                return _Landed(lease.value, None, lease.age_s)
-            case HitError():
-                return _Landed(None, Failure("failed", lease.error), lease.age_s)
-            case Lease():
-                pass
+    async def _lead(self, entry: Entry) -> Landed:
+        """Run it for all who share its flight, unless its result has come meanwhile."""
+        lead = await self._flights.lease(entry)
+        if isinstance(lead, Landed):
+            return lead
         try:
-            if entry.has_ended:
-                raise asyncio.CancelledError  # dropped while it waited for the lease, and its arguments with it
-            waiter = SlotWaiter(entry.slot)
-            if not self._slots.take(waiter, entry.slot):
-                self._log.note(events.CallWaiting, entry.id, "slot")
-                await self._wait_for_slot(waiter)
-            # Now, and not before: what it needs stands in its key, and so for itself.
-            reading = entry.more.reading = Reading(tool.scope, self._identity, find_reading(entry.parent))
+            await lead.begin()
             failure = await self._run(entry)
-            following = self._release(entry, failure)
+            following = self._finish(entry, failure)
             if following is not None:
                 self._ready.append(following)
-            self._settle(entry, failure)
-            self.drain()
-            if reading.narrower is not None:
-                _tell_not_shared(tool.name, tool.scope, reading.narrower)
-            elif failure is None:
-                assert tool.ttl_s is not None
-                await self._cache.set(key, entry.value, tool.ttl_s, tool=tool.name, user=user, resources=resources)
-            elif failure.is_remembered(tool):
-                await self._cache.set_error(key, failure.error, tool=tool.name, user=user, resources=resources)
+            self.drain()  # now, since to store a result takes a while
+            return await lead.keep(failure)
         finally:
-            await lease.release()
-        if failure is not None and failure.state == "cancelled":
-            # Whoever waits for this flight leads one of its own.
-            raise asyncio.CancelledError
-        return _Landed(entry.value, failure, is_private=reading.narrower is not None)
-
-
-@cache
-def _tell_not_shared(tool: str, scope: str, narrower: str) -> None:
-    """Log once that results of a tool aren't kept: its author expects them to be."""
-    logger.warning(
-        "results of %r (scope %r) are neither kept nor shared: it calls %r, whose results fewer may see",
-        tool,
-        scope,
-        narrower,
-    )
-
-
-class _Landed:
-    """What a flight brings; `age_s` when it came out of the cache."""
-
-    __slots__ = ("age_s", "failure", "is_private", "value")
-
-    def __init__(
-        self, value: JSON, failure: Failure | None, age_s: float | None = None, *, is_private: bool = False
-    ) -> None:
-        self.is_private = is_private
-        self.value = value
-        self.failure = failure
-        self.age_s = age_s
+            await lead.release()

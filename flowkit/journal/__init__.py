@@ -16,6 +16,7 @@ from flowkit.journal.records import (
     Resolution,
     Retry,
     RunDetails,
+    RunState,
     RunSummary,
 )
 from flowkit.journal.run import RunJournal
@@ -33,6 +34,7 @@ __all__ = [
     "Retry",
     "RunDetails",
     "RunJournal",
+    "RunState",
     "RunSummary",
     "default_journal_path",
 ]

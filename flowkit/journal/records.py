@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from flowkit.codec import JSON
@@ -11,6 +12,9 @@ from flowkit.journal.driver_lease import NO_LEASE, RunLease
 NodeEffect = Literal["read", "idempotent", "write"]
 NodeState = Literal["claimed", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt", "retry"]
 """`claimed` ran when its driver stopped, `in_doubt` is a write of which nobody knows, `retry` one that may run again."""
+RunState = RunStatus | Literal["queued", "running", "cancelling"]
+"""How a run ended or waits, or that it hasn't: `queued` for whoever drives it next, `cancelling` when somebody asked
+its driver to cancel it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,12 @@ class Recorded:
                 return replace(self, state="failed", error=error, by=by, lease=NO_LEASE)
 
 
+def explain_running(node: Recorded) -> str:
+    """Why nobody settles this node yet."""
+    until = datetime.fromtimestamp(node.lease.until_wall or 0.0, UTC)
+    return f"{node.node!r} may still be running in another process, until {until:%Y-%m-%d %H:%M:%S} UTC at the latest"
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedTurn:
     """A model's message, as `Message.to_json` wrote it; turns count from 1."""
@@ -112,7 +122,7 @@ class RunSummary:
 
     run_id: str
     name: str
-    status: RunStatus | Literal["running"]
+    status: RunState
     user: str | None
     session: str | None
     began_at: float

@@ -331,6 +331,24 @@ export interface TurnFinished {
     model: string | null;
 }
 /**
+ * A turn of an agent that runs inside the call call: it has begun, its model is asked again, or it has ended.
+ *
+ * reason and model, who answered, are known at its end; error is why it broke, or is asked again.
+ */
+export interface NestedTurn {
+    type: "nested.turn";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    turn: number;
+    state: "started" | "retried" | "finished";
+    attempt: number;
+    model: string | null;
+    reason: "stop" | "tool_calls" | "length" | "content_filter" | "error" | "unknown" | null;
+    error: string | null;
+}
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -349,4 +367,4 @@ export interface RunFinished {
     truncated?: number;
 }
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */
-export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | RunFinished;
+export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | NestedTurn | RunFinished;

@@ -356,6 +356,25 @@ export interface TurnFinished {
 }
 
 /**
+ * A turn of an agent that runs inside the call call: it has begun, its model is asked again, or it has ended.
+ *
+ * reason and model, who answered, are known at its end; error is why it broke, or is asked again.
+ */
+export interface NestedTurn {
+  type: "nested.turn"
+  run: string
+  seq: number
+  t: number
+  call: string
+  turn: number
+  state: "started" | "retried" | "finished"
+  attempt: number
+  model: string | null
+  reason: "stop" | "tool_calls" | "length" | "content_filter" | "error" | "unknown" | null
+  error: string | null
+}
+
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -399,4 +418,5 @@ export type RunEvent =
   | ApprovalDecided
   | UsageReported
   | TurnFinished
+  | NestedTurn
   | RunFinished

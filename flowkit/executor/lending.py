@@ -1,0 +1,89 @@
+"""Slots change hands: a call that has ended gives its own back, and one that only waits lends it.
+
+Who gets a slot stands in the table's `ready`; whoever calls something here lets a task come for it (`Workers.drain`).
+"""
+
+import asyncio
+
+from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.slots import Slots, SlotWaiter
+from flowkit.executor.table import Table
+
+
+class Lending:
+    """Gives slots back, and takes them again."""
+
+    def __init__(self, table: Table, slots: Slots[Entry | SlotWaiter]) -> None:
+        self._ready = table.ready
+        self._slots = slots
+
+    def release(self, entry: Entry, failure: Failure | None) -> Entry | None:
+        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `free`."""
+        if entry.extra is not None and entry.extra.is_lent:
+            return None
+        if failure is not None and failure.running is not None and failure.running.is_busy:
+            # A thread, say, goes on when its call was stopped, so its slot isn't free.
+            failure.running.on_free.append(lambda: self.give_back(entry.slot))
+            return None
+        return self.free(entry.slot)
+
+    def free(self, slot: str | None) -> Entry | None:
+        """Give a slot back; an entry that gets it has to be run by the caller."""
+        while True:
+            item = self._slots.release(slot)
+            if item is None:
+                return None
+            if isinstance(item, SlotWaiter):
+                if not item.future.done():
+                    item.future.set_result(None)
+                    return None
+            elif item.phase == Phase.SLOT:
+                return item
+            # Who waited was cancelled meanwhile, and its slot goes on to the next.
+            slot = item.slot
+
+    def give_back(self, slot: str | None) -> None:
+        """Give a slot back; an entry that gets it is ready."""
+        following = self.free(slot)
+        if following is not None:
+            self._ready.append(following)
+
+    def lend(self, entry: Entry) -> None:
+        """Give the slot of a running call to others while it waits.
+
+        A tool may wait for many calls at once: its slot is lent with the first of them, and taken again after the last.
+        """
+        more = entry.more
+        more.waits += 1
+        if not more.is_lent:
+            more.is_lent = True
+            self.give_back(entry.slot)
+
+    async def take_again(self, entry: Entry) -> None:
+        """After one wait, take the slot again if it was the last; it gets one before those that never ran."""
+        more = entry.more
+        more.waits -= 1
+        # One that was stopped only has to end, and must not wait for that behind others.
+        if more.waits or entry.stop is not None:
+            return
+        waiter = SlotWaiter(entry.slot)
+        if not self._slots.take(waiter, entry.slot, first=True):
+            await self.wait_for(waiter)
+        # Meanwhile another of the tool's tasks may have begun to wait, or got the slot, or the tool may have ended.
+        if more.waits or not more.is_lent or entry.has_ended:
+            self.give_back(entry.slot)
+        else:
+            more.is_lent = False
+
+    def has_taken(self, waiter: SlotWaiter) -> bool:
+        """Take a slot for one that isn't at work yet; if there is none, it stands in the queue, to be waited for."""
+        return self._slots.take(waiter, waiter.slot)
+
+    async def wait_for(self, waiter: SlotWaiter) -> None:
+        """Wait for a slot in the queue."""
+        try:
+            await waiter.future
+        except asyncio.CancelledError:
+            if not waiter.future.cancelled():
+                self.give_back(waiter.slot)  # it came at the same moment
+            raise
