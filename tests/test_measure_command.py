@@ -136,7 +136,7 @@ def test_embedded_model_is_measured_for_real(tmp_path: Path, monkeypatch: pytest
     flowkit = make_command(tmp_path, monkeypatch)
     file = yaml.safe_load((ROOT / "recipes" / "cases" / "shop.yaml").read_text(encoding="utf-8"))
     file["cases"] = [case for case in file["cases"] if "ORD-1001" in case["message"]]  # a return among them
-    (tmp_path / "few.yaml").write_text(yaml.safe_dump(file, allow_unicode=True), encoding="utf-8")
+    (tmp_path / "few.yaml").write_text(json.dumps(file, ensure_ascii=False), encoding="utf-8")
     ended = flowkit(
         *("measure", str(ROOT / "recipes" / "shop.py"), "--models", "local", "--json", "m.json"),
         *("--cases", "few.yaml", "--data", f"database={tmp_path / 'shop.sqlite3'}", "--data", "latency=0"),

@@ -130,7 +130,9 @@ class TimedServer:
                 calls += 1
             else:
                 self._send(handler, said.after_s, {"content": said.text})
-        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls" if calls else "stop"}]}
+        end: dict[str, Any] = {
+            "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls" if calls else "stop"}]
+        }
         usage = {"prompt_tokens": answer.tokens[0], "completion_tokens": answer.tokens[1]}
         handler.wfile.write(_event(end) + _event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
 
