@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, RunFinished, merge
+from flowkit.events import Event, OutputPartial, RunFinished, merge
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -283,8 +283,8 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over:
-            return
+        if self.is_over or isinstance(event, OutputPartial):
+            return  # the end has the whole of it
         if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
             return  # it hasn't finished: see `finish`
         self._events.append(event)
