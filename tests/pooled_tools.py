@@ -153,3 +153,73 @@ def make_text(size: int) -> str:
 def measure(text: str) -> int:
     """Give a text's size."""
     return len(text)
+
+
+@tool(effect="read", pool="dask")
+def add_far(first: int, second: int) -> int:
+    """Add two numbers."""
+    return first + second
+
+
+@tool(effect="read", pool="dask")
+def where_far(ms: float = 0) -> int:
+    """Tell the process, after keeping a core busy."""
+    until = time.perf_counter() + ms / 1000
+    while time.perf_counter() < until:
+        pass
+    return os.getpid()
+
+
+@tool(effect="read", pool="dask", retries=0)
+def refuse_far(how: str) -> int:
+    """Fail."""
+    if how == "tool":
+        raise ToolError("sold out")
+    raise ValueError("deep inside")
+
+
+@tool(effect="read", pool="dask")
+def make_text_far(size: int) -> str:
+    """Give a text of this size."""
+    return "x" * size
+
+
+@tool(effect="read", pool="dask")
+def measure_far(text: str) -> int:
+    """Give a text's size."""
+    return len(text)
+
+
+@tool(effect="read", pool="dask")
+def die_once_far(mark: str) -> int:
+    """Be killed, but for the second time."""
+    path = Path(mark)
+    if path.exists():
+        return os.getpid()
+    path.write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+@tool(effect="idempotent", pool="dask")
+def put_and_die_far(mark: str) -> int:
+    """Put a line in place, and be killed."""
+    Path(mark).write_text("put")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+@tool(effect="read", pool="dask", timeout=0.5, retries=0)
+def wait_far(seconds: float) -> float:
+    """Sleep."""
+    time.sleep(seconds)
+    return seconds
+
+
+@tool(effect="read", pool="dask", retries=0)
+def wait_for_file_far(mark: str, awaited: str) -> int:
+    """Say that it runs, and wait for a file."""
+    Path(mark).write_text(str(os.getpid()))
+    while not Path(awaited).exists():
+        time.sleep(0.01)
+    return os.getpid()

@@ -38,9 +38,7 @@ class Slots(Generic[T]):
     ten thousand waiting calls searches nothing.
     """
 
-    def __init__(
-        self, limits: int | Mapping[str, int] = DEFAULT_LIMIT, alone: Mapping[str, int] = NO_LIMITS
-    ) -> None:
+    def __init__(self, limits: int | Mapping[str, int] = DEFAULT_LIMIT, alone: Mapping[str, int] = NO_LIMITS) -> None:
         """Take limits; the slots in `alone` need no general one besides, and have these limits unless others are given."""
         named = dict(limits) if isinstance(limits, Mapping) else {ALL: limits}
         self._alone = alone

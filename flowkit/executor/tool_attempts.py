@@ -16,11 +16,11 @@ from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, To
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.pooled import Pooled, TooSlow, prepare
 from flowkit.executor.reading import READING, find_reading
 from flowkit.executor.retries import find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
-from flowkit.executor.pooled import Pooled, TooSlow, prepare
 from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal

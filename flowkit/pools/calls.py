@@ -118,7 +118,8 @@ class PoolOutcome:
         """Read what `to_bytes` has written."""
         line, body = split(message)
         head = cast(dict[str, Any], loads(line))
-        return PoolOutcome(body=body, **{**head, "kinds": tuple(head["kinds"])})
+        head["kinds"] = tuple(head["kinds"])
+        return PoolOutcome(body=body, **head)
 
     @staticmethod
     def of_error(error: BaseException, tool: AnyTool | None, took_s: float = 0.0) -> "PoolOutcome":
@@ -163,7 +164,11 @@ class PoolOutcome:
         """Make an error that is called as the one there, of the kinds that this process asks about."""
         kinds = [tool.cache_errors[place] for place in self.kinds if place < len(tool.cache_errors)]
         text = self.error
-        names: dict[str, Any] = {"__str__": lambda _: text, "__module__": "flowkit.pools"}
+
+        def say(_: object) -> str:
+            return text
+
+        names: dict[str, Any] = {"__str__": say, "__module__": "flowkit.pools"}
         bases = [kind for kind in dict.fromkeys(kinds) if not issubclass(base, kind)]
         if not any(issubclass(kind, base) for kind in bases):
             bases.append(base)
@@ -217,13 +222,24 @@ def _write_arguments(tool: AnyTool, arguments: Arguments, needed: Sequence[str])
         body = dumps(to_jsonable_python(_open_secrets(source), bytes_mode="base64", by_alias=True))
         read = read_arguments(tool, body, needed)
     except (ValueError, TypeError, ToolArgumentsError) as error:
-        raise ToolArgumentsError(tool.name, [f"it runs in another process, where JSON can't take it: {error}"]) from None
-    if read.values != arguments.values:
-        changed = next(name for name, value in arguments.values.items() if read.values.get(name) != value)
+        raise ToolArgumentsError(
+            tool.name, [f"it runs in another process, where JSON can't take it: {error}"]
+        ) from None
+    changed = next(
+        (name for name, value in arguments.values.items() if not _is_same(value, read.values.get(name))), None
+    )
+    if changed is not None:
         raise ToolArgumentsError(
             tool.name, [f"it runs in another process, and {changed!r} would arrive there as another value"]
         )
     return body
+
+
+def _is_same(value: object, other: object) -> bool:
+    try:
+        return bool(value == other)
+    except Exception:  # noqa: BLE001  # an object of the author's, such as an array
+        return False
 
 
 def _open_secrets(value: object) -> object:

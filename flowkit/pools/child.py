@@ -25,8 +25,8 @@ def serve(number: int, parent: int) -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     _die_with(parent, life)
-    # Ctrl-C is the parent's to handle.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # Ctrl-C is the parent's to handle. Not SIG_IGN, which the programs that a tool starts would inherit.
+    signal.signal(signal.SIGINT, _do_nothing)
     connection = Connection(number)
     with asyncio.Runner() as runner:
         while True:
@@ -46,6 +46,10 @@ def serve(number: int, parent: int) -> None:
             except OSError:
                 return
             del outcome
+
+
+def _do_nothing(*_: object) -> None:
+    """Handle a signal that isn't for this process."""
 
 
 def _may_begin(connection: Connection) -> bool:

@@ -11,19 +11,21 @@ import logging
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from functools import partial
 from secrets import token_hex
 from time import monotonic, perf_counter
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from flowkit.pools.calls import BLOB_BYTES, AnyTool, Gone, Lost, NotBegun, PoolOutcome, Refused, hash_code
+from flowkit.pools.dask_traffic import Traffic
 from flowkit.pools.jobs import PoolJob
 from flowkit.pools.pace import Pace
 from flowkit.pools.windows import DASK_WINDOW
 
 logger = logging.getLogger("flowkit.pools")
 
-CONNECT_WITHIN_S = 10.0
+CONNECT_WITHIN_S = 5.0
 CONNECT_AGAIN_AFTER_S = 30.0
 """How long a cluster that was lost isn't asked again."""
 CLOSE_WITHIN_S = 5.0
@@ -34,7 +36,8 @@ class DaskPool:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._token = token_hex(8)
+        self._topic = f"flowkit-{token_hex(8)}"
+        self._traffic = Traffic(self._topic)
         self._client: Any = None
         self._pace: Pace | None = None
         self._is_direct = False
@@ -113,7 +116,7 @@ class DaskPool:
                     raise Gone(f"the Dask cluster at {self.address} is gone: {error}") from error
                 raise Refused(f"no Dask scheduler answers at {self.address}: {error}") from error
             self._was_there = True
-            self._client.subscribe_topic(f"flowkit-{self._token}", self._hear)
+            self._client.subscribe_topic(self._topic, self._hear)
             workers = cast(dict[str, Any], self._client.scheduler_info(n_workers=-1)["workers"])
             # Straight from the worker, where what comes is from this machine or by TLS.
             self._is_direct = bool(workers) and all(map(is_trusted, workers))
@@ -140,7 +143,7 @@ class DaskPool:
         address = (place.module, place.qualname, place.file)
         try:
             said: dict[str, Any] = await client.run(describe, address, hash_code(tool), on_error="return")
-        except Exception as error:  # such as a scheduler that can't read what this version of Dask says
+        except Exception as error:  # noqa: BLE001  # such as a scheduler that can't read what this version of Dask says
             return f"the Dask cluster can't be asked: {type(error).__name__}: {error}"
         for worker, answer in said.items():
             if not isinstance(answer, dict):
@@ -177,7 +180,7 @@ class DaskPool:
         assert task is not None
         outcome: PoolOutcome | BaseException = NotBegun("it was stopped")
         try:
-            if not job.take(lambda: self._loop.call_soon_threadsafe(task.cancel)):
+            if not job.take(partial(self._cancel, task)):
                 return
             async with self._window:
                 outcome = await self._exchange(job)
@@ -187,30 +190,31 @@ class DaskPool:
                 outcome = Lost(f"the Dask cluster has let go of it: {error}")
         except Refused as refused:
             outcome = refused
-        except Exception as error:
-            outcome = Lost(f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  # whatever Dask raises; what the function raised comes back as bytes
+            is_killed = type(error).__name__ == "KilledWorker"
+            said = "its worker ended" if is_killed else f"{type(error).__name__}: {error}"
+            outcome = Lost(f"the Dask cluster has lost it: {said}")
         finally:
             self._begun.pop(job.key, None)
             job.let_go()
             job.end(outcome)
 
-    async def _exchange(self, job: PoolJob) -> PoolOutcome | BaseException:
-        from flowkit.pools.dask_worker import run_call
+    def _cancel(self, task: "asyncio.Task[None]") -> None:
+        self._loop.call_soon_threadsafe(task.cancel)
 
+    async def _exchange(self, job: PoolJob) -> PoolOutcome | BaseException:
         client = await self._connect()
         if not job.begin(tells=not job.has_timeout):
             return PoolOutcome("late")
-        topic = None
         if job.has_timeout:
-            topic = f"flowkit-{self._token}"
             self._begun[job.key] = job
         message: Any = self._head + job.call.to_bytes()
         if len(message) > BLOB_BYTES:
             # To a worker, and not through the scheduler, which would keep it.
             message = await client.scatter(message, hash=False, direct=self._is_direct)
-        future = client.submit(run_call, message, job.key, topic, key=job.key, pure=False, retries=0)
+        future = await self._traffic.send(client, message, job)
         try:
-            said: bytes = await client.gather(future, direct=self._is_direct)
+            said = await self._traffic.fetch(client, future, is_direct=self._is_direct)
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 await asyncio.shield(future.cancel())

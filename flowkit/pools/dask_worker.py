@@ -3,6 +3,7 @@
 import asyncio
 import platform
 from collections.abc import Mapping
+from functools import cache
 
 from flowkit.pools.calls import PoolOutcome, Refused, split
 from flowkit.pools.performing import find_tool, find_version, perform
@@ -11,18 +12,19 @@ from flowkit.tools.places import Place
 Versions = Mapping[str, str]
 
 
+@cache
 def find_versions() -> dict[str, str]:
     """Return the versions that have to agree at both ends."""
-    import dask
-    import distributed
-
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"Python": python, "dask": dask.__version__, "distributed": distributed.__version__, "flowkit": find_version()}
+    packages = {"dask": "dask", "distributed": "distributed", "flowkit": "flowkit-agents"}
+    return {"Python": python, **{name: find_version(package) for name, package in packages.items()}}
 
 
 def find_difference(ours: Versions, theirs: Versions) -> str | None:
     """Return what differs between the versions of two ends."""
-    differs = [f"{name} {theirs.get(name)} there, {said} here" for name, said in ours.items() if theirs.get(name) != said]
+    differs = [
+        f"{name} {theirs.get(name)} there, {said} here" for name, said in ours.items() if theirs.get(name) != said
+    ]
     return ", ".join(differs) or None
 
 
@@ -47,7 +49,7 @@ def _tell(topic: str | None, key: str) -> bool:
 
 async def describe(place: tuple[str, str, str | None], code: str) -> dict[str, str]:
     """Return this worker's versions, and under "refused" why it can't run the function at this address."""
-    said = find_versions()
+    said = dict(find_versions())
     try:
         await asyncio.to_thread(find_tool, Place(*place), code)
     except Refused as refused:

@@ -6,6 +6,7 @@ that one order for the loop, which stops it, and for the thread that begins it.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 
 from flowkit.codec import JSON
@@ -78,7 +79,7 @@ class PoolJob:
             try:
                 if self._check is not None:
                     self._check()
-            except Exception as error:  # its claim is over, and the executor knows why
+            except Exception as error:  # noqa: BLE001  # its claim is over, and the executor knows why
                 self._no = error
                 return False
             self.has_begun = True
@@ -105,10 +106,8 @@ class PoolJob:
             self._over()
 
     def _call_in_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        try:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
             self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop has been closed: nobody waits any more
-            pass
 
     # In the loop
 

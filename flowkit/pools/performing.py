@@ -23,6 +23,7 @@ MAIN_THERE = "__flowkit_main__"
 """What a script is called in a process of the pool: not `__main__`, so what it guards by that doesn't run."""
 
 _loading = threading.local()
+_lock = threading.RLock()
 
 
 def perform(
@@ -48,7 +49,7 @@ def perform(
         result = tool.invoke(arguments, None)
         if inspect.isawaitable(result):
             result = run_async(_wait(result))
-    except (Exception, SystemExit, asyncio.CancelledError) as error:  # a tool may raise anything
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # a tool may raise anything
         return PoolOutcome.of_error(error, tool, perf_counter() - began).to_bytes()
     try:
         body = dumps(tool.dump(result))
@@ -82,9 +83,15 @@ def _find_function(module: ModuleType, qualname: str) -> object:
 
 
 def _load(place: Place) -> ModuleType:
+    # One after another: a Dask worker has several threads, and half of a module is in `sys.modules` already.
+    with _lock:
+        return _load_once(place)
+
+
+def _load_once(place: Place) -> ModuleType:
     name = MAIN_THERE if place.module == MAIN else place.module
     if name in sys.modules:
-        return sys.modules[name]
+        return importlib.import_module(name)  # which waits for whoever else imports it
     _loading.is_on = True
     try:
         if name != MAIN_THERE and _can_import(name):
@@ -133,9 +140,9 @@ def refuse_while_loading() -> None:
 
 
 @cache
-def find_version() -> str:
-    """Return the version of flowkit."""
+def find_version(package: str) -> str:
+    """Return the version of a package that is installed."""
     try:
-        return version("flowkit-agents")
+        return version(package)
     except PackageNotFoundError:
         return "unknown"

@@ -17,6 +17,7 @@ from contextlib import suppress
 from multiprocessing import spawn
 from multiprocessing.connection import Connection
 from time import perf_counter
+from typing import Any, cast
 
 from flowkit.pools.calls import Lost, NotBegun, PoolOutcome
 from flowkit.pools.child import CALL, GO, NO, READY
@@ -88,6 +89,11 @@ class ProcessPool:
             seat.wait_ended()
 
     @property
+    def queued(self) -> int:
+        """How many jobs wait for a process."""
+        return len(self._jobs)
+
+    @property
     def pids(self) -> list[int]:
         """The processes that live now."""
         return [pid for seat in self._seats if (pid := seat.pid) is not None]
@@ -124,6 +130,7 @@ class _Seat:
         if not job.take(self.kill):
             return NotBegun("it was stopped")
         try:
+            how = ""
             for _ in range(STARTS_AT_MOST):
                 try:
                     return self._exchange(job)
@@ -134,7 +141,7 @@ class _Seat:
                     if job.is_stopped:
                         return NotBegun("it was stopped")
             return NotBegun(f"the process that should have run it ended before it began ({how})")
-        except Exception as error:  # such as no memory for another process
+        except Exception as error:  # noqa: BLE001  # such as no memory for another process
             self._discard()
             return Lost(str(error)) if job.has_begun else NotBegun(str(error))
         finally:
@@ -160,7 +167,8 @@ class _Seat:
         ours, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()
-            flags = subprocess._args_from_interpreter_flags()  # pyright: ignore  # what multiprocessing gives its own
+            # What multiprocessing gives its own children, too: `-W`, `-X`, `-I` and their like.
+            flags = cast(list[str], cast(Any, subprocess)._args_from_interpreter_flags())
             path = json.dumps([entry or os.getcwd() for entry in sys.path])
             command = [os.fsdecode(spawn.get_executable()), *flags, "-c", _PROGRAM]
             self._process = subprocess.Popen(

@@ -24,7 +24,7 @@ from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.needs import Need, combine_approvals, find_calls
-from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, PoolName, Scope, fill
 from flowkit.tools.places import check_place
 from flowkit.tools.schema.aliases import make_alias
 from flowkit.tools.schema.arguments import Arguments, parse_arguments
@@ -58,7 +58,7 @@ class Tool(Generic[P, R_co]):
     ) -> None:
         options.check(callee.name)
         check_closure(callee, options)
-        self.pool = options.pool
+        self.pool: PoolName | None = options.pool
         has_signature = isinstance(callee, FunctionCallee)
         self.place = check_place(callee, options, is_method=is_method, has_signature=has_signature)
         self._reader = callee.reader(frozenset())
