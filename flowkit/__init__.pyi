@@ -23,8 +23,9 @@ from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
 from flowkit.mcp import MCPTools as MCPTools
 from flowkit.mcp import mcp_app as mcp_app
-from flowkit.messages import File as File
-from flowkit.messages import Image as Image
+from flowkit.media import Audio as Audio
+from flowkit.media import File as File
+from flowkit.media import Image as Image
 from flowkit.messages import Message as Message
 from flowkit.messages import Text as Text
 from flowkit.messages import Usage as Usage

@@ -69,7 +69,7 @@ def shorten_results(
         for message in messages
         if isinstance(message, ToolMessage) and (only is None or message.call_id in only)
     ]
-    long = [message for message in may if len(message.text) > limit]
+    long = [message for message in may if len(message.text) > limit or message.media]
     changed = {id(message): _shorten(message, reason, limit if long else 0) for message in long or may}
     return tuple(changed.get(id(message), message) for message in messages)
 
@@ -77,8 +77,13 @@ def shorten_results(
 def _shorten(message: ToolMessage, reason: str, limit: int) -> ToolMessage:
     count = len(message.text)
     if not limit:
-        return replace(message, text=f"[left out: {reason}]")
-    return replace(message, text=f"{message.text[:limit]}\n[cut: characters {limit} to {count} of {count}; {reason}]")
+        return replace(message, text=f"[left out: {reason}]", media=())
+    # What is named in the text and can't be seen any more: a server may also refuse an image that it can't read.
+    left_out = f"\n[its images, audio and files are left out; {reason}]" if message.media else ""
+    if count <= limit:
+        return replace(message, text=message.text + left_out, media=())
+    text = f"{message.text[:limit]}\n[cut: characters {limit} to {count} of {count}; {reason}]"
+    return replace(message, text=text + left_out, media=())
 
 
 def mend(

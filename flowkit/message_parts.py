@@ -7,6 +7,7 @@ stands for several of ours. Everything else has its words in `content`.
 from collections.abc import Iterator, Mapping, Sequence
 
 from flowkit.codec import JSON, dumps
+from flowkit.media import show_media
 from flowkit.messages import (
     AssistantMessage,
     Content,
@@ -171,7 +172,8 @@ def _read_tool(kind: str, part: Mapping[str, JSON]) -> tuple[RequestedCall, Tool
         return call, ToolMessage(id, name, error, is_error=True)
     if output is None and part.get("state") != "output-available":
         return call, ToolMessage(id, name, _WITHOUT_RESULT, is_error=True)
-    return call, ToolMessage(id, name, output if isinstance(output, str) else dumps(output).decode())
+    value, media = show_media(output)
+    return call, ToolMessage(id, name, value if isinstance(value, str) else dumps(value).decode(), media=media)
 
 
 def _names(data: Mapping[str, JSON]) -> str:

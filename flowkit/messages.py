@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from flowkit.codec import JSON, dumps, loads
+from flowkit.media import Audio, Detail, File, Image, Media, read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,34 +22,7 @@ class Text:
         return {"type": "text", "text": self.text}
 
 
-Detail = Literal["auto", "low", "high"]
-"""How closely a model looks at an image."""
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image in a user's message: an `https:` or `data:` URL."""
-
-    url: str
-    detail: Detail = "auto"
-
-    def to_json(self) -> JSON:
-        return {"type": "image", "url": self.url, "detail": self.detail}
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file in a user's message: its base64 content as a `data:` URL, or the id of an uploaded one."""
-
-    name: str
-    data_url: str | None = None
-    file_id: str | None = None
-
-    def to_json(self) -> JSON:
-        return {"type": "file", "name": self.name, "data_url": self.data_url, "file_id": self.file_id}
-
-
-Content = Text | Image | File
+Content = Text | Media
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +107,28 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """The one result of the call with this id, as the model reads it."""
+    """The one result of the call with this id, as the model reads it.
+
+    `media` are the images, audio and files of the result, in the order in which the text names them.
+    """
 
     call_id: str
     name: str
     text: str
     is_error: bool = False
+    media: tuple[Media, ...] = ()
 
     def to_json(self) -> dict[str, JSON]:
-        return {
+        data: dict[str, JSON] = {
             "role": "tool",
             "call_id": self.call_id,
             "name": self.name,
             "text": self.text,
             "is_error": self.is_error,
         }
+        if self.media:
+            data["media"] = [media.to_json() for media in self.media]
+        return data
 
 
 Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage
@@ -277,6 +258,7 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
                 name=str(data.get("name", "")),
                 text=_text_from_json(data),
                 is_error=bool(data.get("is_error", False)),
+                media=read_all(_items(data.get("media"))),
             )
         case _:
             raise ValueError(f"a message's role is {role!r}, expected system, user, assistant or tool")
@@ -320,11 +302,13 @@ def _content_from_json(data: Mapping[str, JSON]) -> Content:
             if not isinstance(image, dict):
                 return Image(str(image))
             return Image(str(image.get("url", "")), cast(Detail, image.get("detail") or "auto"))
+        case "audio" if isinstance(data.get("url"), str):
+            return Audio(str(data["url"]))
         case "file" | "input_file":
             file = data.get("file", data)
             return _file_from_json(file if isinstance(file, dict) else data)
         case kind:
-            raise ValueError(f"a part of a message has type {kind!r}, expected text, image or file")
+            raise ValueError(f"a part of a message has type {kind!r}, expected text, image, audio or file")
 
 
 def _file_from_json(data: Mapping[str, JSON]) -> File:

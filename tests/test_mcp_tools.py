@@ -1,6 +1,7 @@
 """MCP servers as tools: real processes, over standard input and output, with faults."""
 
 import asyncio
+import base64
 import os
 import shutil
 import sys
@@ -14,9 +15,11 @@ import pytest
 pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 
 from flowkit import Agent, ConfigurationError, MCPTools, Needs, ScriptedModel, tool
+from flowkit.media import read_media
 from flowkit.models.scripted import call
 from flowkit.tools import Tool
 
+PIXEL = "iVBORw0KGgo="
 SERVER = Path(__file__).with_name("mcp_server.py")
 
 
@@ -79,9 +82,12 @@ def test_calls_of_both_eras_give_their_values(tmp_path: Path, mode: str) -> None
     echo, add, blocks, fail, wrong = result.calls
     assert echo.value == "007"
     assert add.value == {"sum": 3.5}
+    image = read_media(blocks.value[1])
+    assert image is not None
+    assert (image.media_type, image.data) == ("image/png", base64.b64decode(PIXEL))
     assert blocks.value == [
         "007",
-        {"type": "image", "mimeType": "image/png", "bytes": 8},
+        {**image.to_json(), "media_type": "image/png", "size_bytes": 8},
         {"type": "resource_link", "uri": "file:///page", "name": "page"},
         {"type": "resource", "uri": "file:///t", "text": "inside"},
     ]

@@ -7,6 +7,7 @@ resumed from the history alone has nothing but messages, and there is none for a
 their ends travel as data of the assistant's message, from a source that no model has: nothing of it is ever sent.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from flowkit.assemble import CallSealed, Turn
 from flowkit.codec import JSON, dumps, loads
 from flowkit.executor import Approve, Outcome
 from flowkit.executor.outcomes import State
+from flowkit.media import GONE, fill_media, name_media, show_media
 from flowkit.messages import AssistantMessage, Message, ProviderData, RequestedCall, ToolMessage
 from flowkit.references import ToolCall
 from flowkit.tools import Tool
@@ -42,13 +44,32 @@ def make_tool_message(
         changed = f"a person approved this with other arguments, {dumps(outcome.call.arguments).decode()}:\n"
     if outcome.state != "finished":
         return ToolMessage(requested.id, requested.name, changed + (outcome.error or outcome.state), is_error=True)
-    value = outcome.value
+    value, media = show_media(outcome.value)
     text = value if isinstance(value, str) else dumps(value).decode()
     if requested.name == READ_TOOL:
         # It is a page already, and says itself how to read on.
         return ToolMessage(requested.id, requested.name, text)
     limit = DEFAULT_MAX_CHARS if tool is None else tool.max_result_chars or DEFAULT_MAX_CHARS
-    return ToolMessage(requested.id, requested.name, changed + long.show(requested.id, text, limit))
+    return ToolMessage(requested.id, requested.name, changed + long.show(requested.id, text, limit), media=media)
+
+
+async def fill_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages with the content back in the media of their results; what isn't kept any more is told."""
+    if not any(isinstance(message, ToolMessage) and message.media for message in messages):
+        return messages
+    return await asyncio.to_thread(lambda: tuple(map(_fill, messages)))
+
+
+def _fill(message: Message) -> Message:
+    if not isinstance(message, ToolMessage) or not message.media:
+        return message
+    filled = [fill_media(media) for media in message.media]
+    gone = [
+        f"\n[{name_media(media, position)}: {GONE}]"
+        for position, (media, found) in enumerate(zip(message.media, filled, strict=True), 1)
+        if found is None
+    ]
+    return replace(message, text=message.text + "".join(gone), media=tuple(filter(None, filled)))
 
 
 def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[str, float]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from flowkit.codec import JSON, dumps
 from flowkit.history import mend
 from flowkit.journal.records import Recorded, RunDetails
+from flowkit.media import show_media
 from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, message_from_json
 from flowkit.tools.long_results import LongResults
 
@@ -46,8 +47,9 @@ def _read_result(call: RequestedCall, found: Recorded | None) -> Iterator[ToolMe
         return
     match found.state:
         case "finished":
-            text = found.value if isinstance(found.value, str) else dumps(found.value).decode()
-            yield ToolMessage(call.id, call.name, LongResults().show(call.id, text))
+            value, media = show_media(found.value)
+            text = value if isinstance(value, str) else dumps(value).decode()
+            yield ToolMessage(call.id, call.name, LongResults().show(call.id, text), media=media)
         case "in_doubt":
             yield ToolMessage(call.id, call.name, IN_DOUBT, is_error=True)
         case "claimed" | "retry":

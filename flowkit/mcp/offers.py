@@ -7,7 +7,6 @@ from typing import Any
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.recipes import Recipe
-from flowkit.recipes.single import make_single
 from flowkit.tools import Tool
 from flowkit.tools.options import Effect, strongest
 from flowkit.web.served import Served, Wanted
@@ -120,8 +119,3 @@ def find_tools(served: Served) -> dict[str, Tool[..., Any]]:
         tools = target.plan.tools.values() if isinstance(target, Recipe) else target.tools
         found |= {tool.name: tool for tool in tools}
     return found if served.app is None else {**found, **served.app.tools}
-
-
-def make_call(tool: Tool[..., Any], arguments: Mapping[str, JSON]) -> Recipe[..., Any]:
-    """Make one call of a tool a run."""
-    return make_single(tool, arguments)

@@ -18,7 +18,10 @@ from flowkit.codec import JSON, dumps
 from flowkit.errors import FlowkitError, RunError, ToolArgumentsError
 from flowkit.executor import Approve, Decision, Deny
 from flowkit.journal import Journal
-from flowkit.mcp.offers import Offer, make_call
+from flowkit.mcp.offers import Offer
+from flowkit.mcp.results import write_block
+from flowkit.media import show_media
+from flowkit.recipes.single import make_single
 from flowkit.runs.results import Pending, RunResult
 from flowkit.runs.run import Run, make_run_id
 from flowkit.web.served import Served, Wanted
@@ -167,7 +170,7 @@ class McpServer:
         if offer.tool is None:
             run = self._served.start(wanted, data, self._journal)
         else:
-            run = make_call(offer.tool, wanted.inputs).start(
+            run = make_single(offer.tool, wanted.inputs).start(
                 {}, data=data, user=wanted.user, run_id=wanted.run_id, journal=self._journal
             )
         run.add_decisions(decisions)
@@ -263,11 +266,11 @@ def _write_result(offer: Offer, result: RunResult[Any]) -> Any:
     if result.status != "done":
         reason = "" if result.error is None else f": {result.error}"
         return _say_error(f"{offer.name} ended as {result.status}{reason}", result.run_id)
-    output = _to_json(offer, result)
+    output, media = show_media(_to_json(offer, result))
     text = output if isinstance(output, str) else dumps(output).decode()
     structured = offer.wrap(output, result.status, result.run_id)
     return CallToolResult(
-        content=[TextContent(text=text)],
+        content=[TextContent(text=text), *map(write_block, media)],
         structured_content=structured if offer.result_schema is not None else None,
         _meta={"flowkit/run": result.run_id},
     )

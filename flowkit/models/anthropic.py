@@ -36,6 +36,7 @@ from flowkit.models.wire.settings import (
     headers_of,
 )
 from flowkit.models.wire.thinking import Thinking
+from flowkit.models.wire.tool_media import tell_refused
 from flowkit.models.wire.vendor_clients import VendorClient, open_vendor_bytes
 from flowkit.models.wire.vendors import is_host
 
@@ -137,6 +138,7 @@ class AnthropicModel:
 
         An answer in which the server pauses is gone on with, and is one answer here.
         """
+        tell_refused(request.messages, "anthropic")
         return stream_deltas(self, request, self.server.timeout)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
@@ -169,6 +171,17 @@ class AnthropicModel:
         answer = await ask_json(self.server, "/messages/count_tokens", self.model, asked, headers)
         count = answer.get("input_tokens")
         return count if isinstance(count, int) else 0
+
+    async def connect(self) -> None:
+        """Open the connection that the next request uses; raises `ModelError` where the server can't be reached.
+
+        A `client` of yours opens its own.
+        """
+        from flowkit.models.wire.transport import connect
+
+        check_server_allowed(self.server.base_url, self.model)
+        if self.client is None:
+            await connect(self.server, self.model)
 
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""

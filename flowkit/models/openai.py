@@ -34,6 +34,7 @@ from flowkit.models.wire.settings import (
     usual_api,
 )
 from flowkit.models.wire.thinking import Api, Dialect, Thinking, thinking_fields
+from flowkit.models.wire.tool_media import tell_refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,7 @@ class OpenAIModel:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The answer to one request; leaving the context closes it."""
+        tell_refused(request.messages, self.settings.api)
         return stream_deltas(self, request, self.server.timeout)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
@@ -142,6 +144,13 @@ class OpenAIModel:
 
         check_server_allowed(self.server.base_url, self.model)
         return open_bytes(self.server, self.settings.api, self.model, body, headers)
+
+    async def connect(self) -> None:
+        """Open the connection that the next request uses; raises `ModelError` where the server can't be reached."""
+        from flowkit.models.wire.transport import connect
+
+        check_server_allowed(self.server.base_url, self.model)
+        await connect(self.server, self.model)
 
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""

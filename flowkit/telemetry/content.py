@@ -6,7 +6,6 @@ from flowkit.codec import JSON, dumps
 from flowkit.messages import (
     AssistantMessage,
     Content,
-    Image,
     Message,
     RequestedCall,
     SystemMessage,
@@ -90,9 +89,8 @@ def _show_part(part: Content) -> JSON:
     """Show a part of a user's message; of an image or a file its type and size, never the bytes or a signed address."""
     if isinstance(part, Text):
         return _text(part.text)
-    url = part.url if isinstance(part, Image) else part.data_url or ""
-    head, _, data = url.partition(",")
+    head, _, data = part.address.partition(",")
     is_data = head.startswith("data:")
     kind = head.removeprefix("data:").partition(";")[0] if is_data else ""
-    name = "image" if isinstance(part, Image) else "file"
+    name = type(part).__name__.lower()
     return {"type": name, "mime_type": kind or None, "bytes": len(data) * 3 // 4 if is_data else None}

@@ -2,7 +2,7 @@
 
 pytest loads it in every project of an environment where flowkit is installed, also where nobody uses it. So it
 imports only the clock, makes no folder before a test needs it, adds no automatic fixture, and does no more around a
-test than setting two environment variables, which child processes see too.
+test than setting three environment variables, which child processes see too.
 """
 
 import os
@@ -18,7 +18,7 @@ from flowkit.clock import ManualClock
 
 OPTION = "--flowkit-real-models"
 MARKER = "real_model"
-_CACHE, _REAL_MODELS = "FLOWKIT_CACHE_DIR", "FLOWKIT_REAL_MODELS"
+_CACHE, _BLOBS, _REAL_MODELS = "FLOWKIT_CACHE_DIR", "FLOWKIT_BLOBS_DIR", "FLOWKIT_REAL_MODELS"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,8 +57,9 @@ class _Surroundings:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self._count += 1
         is_allowed = self._allows_real_models or item.get_closest_marker(MARKER) is not None
-        before = {name: os.environ.get(name) for name in (_CACHE, _REAL_MODELS)}
+        before = {name: os.environ.get(name) for name in (_CACHE, _BLOBS, _REAL_MODELS)}
         os.environ[_CACHE] = str(self._folder / str(self._count))
+        os.environ[_BLOBS] = str(self._folder / f"{self._count}-blobs")
         os.environ[_REAL_MODELS] = "allow" if is_allowed else "refuse"
         try:
             return (yield)

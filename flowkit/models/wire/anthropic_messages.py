@@ -16,6 +16,7 @@ from flowkit.codec import JSON, loads
 from flowkit.errors import ConfigurationError
 from flowkit.messages import (
     AssistantMessage,
+    Audio,
     Content,
     File,
     Image,
@@ -28,6 +29,7 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.wire.settings import Settings
+from flowkit.models.wire.tool_media import explain_refusal, sort_media
 
 NO_RESULT = "no result"
 """What stands for a result that a conversation lacks; the server refuses a call without one."""
@@ -118,13 +120,19 @@ def _trim_end(blocks: list[Block]) -> None:
 
 
 def _user(content: str | tuple[Content, ...]) -> Iterable[Block]:
-    for part in (Text(content),) if isinstance(content, str) else content:
+    return _parts((Text(content),) if isinstance(content, str) else content)
+
+
+def _parts(content: Iterable[Content]) -> Iterable[Block]:
+    for part in content:
         match part:
             case Text(text=text):
                 if text.strip():
                     yield {"type": "text", "text": text}
             case Image(url=url):
                 yield {"type": "image", "source": _source(url, "image")}
+            case Audio():
+                yield {"type": "text", "text": f"[{explain_refusal(part, 'anthropic')}]"}
             case File(name=name):
                 yield _file(part, name)
             case _:
@@ -180,7 +188,10 @@ def _results(calls: Sequence[RequestedCall], behind: Iterable[Message]) -> list[
 
 def _result(message: ToolMessage) -> Block:
     block: Block = {"type": "tool_result", "tool_use_id": wire_id(message.call_id)}
-    if message.text.strip():
+    if message.media:
+        parts = (Text(message.text), *(sort_media(media, "anthropic") for media in message.media))
+        block["content"] = list(_parts(parts))
+    elif message.text.strip():
         block["content"] = message.text
     return {**block, "is_error": True} if message.is_error else block
 

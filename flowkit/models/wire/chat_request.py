@@ -14,6 +14,7 @@ from typing import assert_never, cast
 from flowkit.codec import JSON
 from flowkit.messages import (
     AssistantMessage,
+    Audio,
     Content,
     File,
     Image,
@@ -38,6 +39,7 @@ from flowkit.models.wire.request_fields import (
     safe_arguments,
 )
 from flowkit.models.wire.settings import Settings
+from flowkit.models.wire.tool_media import AUDIO_TYPES, move_media
 from flowkit.models.wire.vendors import family_of, is_host, is_openai_host, short_name, thinks, version_of
 
 FOREIGN_SIGNATURE = "skip_thought_signature_validator"
@@ -53,7 +55,7 @@ _SENT_BACK = {"reasoning_content": str, "reasoning": str, "reasoning_details": l
 
 def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
     """The body of a streamed request."""
-    messages = request.messages
+    messages = move_media(request.messages)
     if request.output_schema is not None and not holds_to_schema(request, settings):
         messages = put_schema_into_words(messages, request.output_schema)
     if settings.alternate_roles:
@@ -131,6 +133,9 @@ def _part(part: Content) -> JSON:
                 "type": "image_url",
                 "image_url": {"url": url} if detail == "auto" else {"url": url, "detail": detail},
             }
+        case Audio():
+            data = {"data": part.url.partition(",")[2], "format": AUDIO_TYPES.get(part.media_type, "wav")}
+            return {"type": "input_audio", "input_audio": cast(JSON, data)}
         case File(file_id=str() as file_id):
             return {"type": "file", "file": {"file_id": file_id}}
         case File(name=name, data_url=data_url):

@@ -11,6 +11,7 @@ from typing import assert_never, cast
 from flowkit.codec import JSON
 from flowkit.messages import (
     AssistantMessage,
+    Audio,
     Content,
     File,
     Image,
@@ -35,6 +36,7 @@ from flowkit.models.wire.request_fields import (
     safe_arguments,
 )
 from flowkit.models.wire.settings import Settings
+from flowkit.models.wire.tool_media import explain_refusal, sort_media
 from flowkit.models.wire.vendors import family_of, thinks
 
 LEAST_OUTPUT_TOKENS = 16
@@ -84,7 +86,9 @@ def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
         case AssistantMessage():
             yield from _assistant(message, settings)
         case ToolMessage(call_id=call_id, text=text):
-            yield {"type": "function_call_output", "call_id": call_id, "output": text}
+            parts = [_part(sort_media(media, "responses")) for media in message.media]
+            output: JSON = [_part(Text(text)), *parts] if parts else text
+            yield {"type": "function_call_output", "call_id": call_id, "output": output}
         case _:
             assert_never(message)
 
@@ -158,6 +162,8 @@ def _part(part: Content) -> JSON:
             return {"type": "input_text", "text": text}
         case Image(url=url, detail=detail):
             return {"type": "input_image", "image_url": url, "detail": detail}
+        case Audio():
+            return {"type": "input_text", "text": f"[{explain_refusal(part, 'responses')}]"}
         case File(file_id=str() as file_id):
             return {"type": "input_file", "file_id": file_id}
         case File(name=name, data_url=data_url):

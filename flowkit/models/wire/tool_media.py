@@ -1,0 +1,76 @@
+"""Images, audio and files of tool results, as each API takes them.
+
+The Messages API takes them inside a result, the Responses API in a result's output. In Chat Completions a tool's
+message holds text alone, so they follow in a message of the user's, behind all the results of the turn
+(https://platform.openai.com/docs/api-reference/chat/create). What an API doesn't take is named in their place, so the
+model knows that it was there.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from flowkit.media import Audio, File, Image, Media
+from flowkit.messages import Content, Message, Text, ToolMessage, UserMessage
+from flowkit.models.wire.settings import Api
+
+logger = logging.getLogger("flowkit.models")
+
+IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+AUDIO_TYPES = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+"""What Chat Completions takes, and what it calls that."""
+TEXT_CHARS_AT_MOST = 100_000
+_TEXTS = ("text/", "application/json", "application/xml", "application/yaml", "application/toml")
+
+
+def sort_media(media: Media, api: Api) -> Content:
+    """The part that stands for it in a request: itself, the text of a text file, or a word on what isn't taken."""
+    kind = media.media_type
+    if isinstance(media, File) and kind in IMAGE_TYPES:
+        return Image(media.address)
+    if isinstance(media, File) and kind.startswith(_TEXTS):
+        text = media.data.decode(errors="replace")
+        more = len(text) - TEXT_CHARS_AT_MOST
+        cut = f"\n[cut: {more:,} more characters]" if more > 0 else ""
+        return Text(f"[file {media.name!r}]\n{text[:TEXT_CHARS_AT_MOST]}{cut}")
+    refused = explain_refusal(media, api)
+    return media if refused is None else Text(f"[{refused}]")
+
+
+def explain_refusal(media: Media, api: Api) -> str | None:
+    """Say why an API can't take it; None when it can."""
+    kind = media.media_type
+    match media:
+        case Image():
+            taken = not kind or kind in IMAGE_TYPES
+        case Audio():
+            taken = api == "chat" and kind in AUDIO_TYPES
+        case File():
+            taken = bool(media.file_id) or kind == "application/pdf" or kind in IMAGE_TYPES or kind.startswith(_TEXTS)
+    name = type(media).__name__.lower()
+    return None if taken else f"{name} not shown: this model's server takes no {kind or name} in a result"
+
+
+def move_media(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same conversation with what results hold in a message of the user's, behind the results of the turn."""
+    moved: list[Message] = []
+    shown: list[Content] = []
+    for message in messages:
+        if shown and not isinstance(message, ToolMessage):
+            moved.append(UserMessage(tuple(shown)))
+            shown = []
+        moved.append(message)
+        if isinstance(message, ToolMessage) and message.media:
+            shown.append(Text(f"[what {message.name or 'the tool'} gave, call {message.call_id}]"))
+            shown += [sort_media(media, "chat") for media in message.media]
+    return (*moved, UserMessage(tuple(shown))) if shown else tuple(moved)
+
+
+def tell_refused(messages: Sequence[Message], api: Api) -> None:
+    """Log what of the newest results a server doesn't take, for the user; the model reads it in the results."""
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            return
+        for media in message.media:
+            refused = explain_refusal(media, api)
+            if refused is not None:
+                logger.warning("%s: %s", message.name, refused)
