@@ -76,6 +76,8 @@ class Attempts:
                 await prepare(tool, tool.pool)
             except PoolFailure as error:
                 return Doubt(self._explain_pool(entry, error))
+        if self._journal is not None and self._journal.is_leaving:
+            return Doubt(await self._wait_to_be_stopped(entry))
         if resources:
             # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
             await self._cache.bump(resources)
@@ -296,6 +298,17 @@ class Attempts:
         finally:
             entry.worker = None
         return None
+
+    async def _wait_to_be_stopped(self, entry: Entry) -> Failure:
+        """Before what may change something, in a run that is about to be let go of, start nothing."""
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            await self._loop.create_future()
+        except asyncio.CancelledError:
+            return self.explain_cancellation(entry, has_begun=False)
+        finally:
+            entry.worker = None
+        raise AssertionError("that future has no result")
 
     async def wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
         """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
