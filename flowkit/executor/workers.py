@@ -17,7 +17,7 @@ from typing import Any
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import RunError, StoreError, ToolError
+from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
@@ -30,7 +30,7 @@ from flowkit.executor.retries import Retries, find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
-from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_result
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.observers import RUN_AROUND
@@ -63,6 +63,7 @@ class Workers:
         self._intake = intake
         self._gates = gates
         self._lending = lending
+        self._slots = lending.slots
         self._flights = flights
         self._attempts = attempts
         self._identity = identity
@@ -162,6 +163,7 @@ class Workers:
         self._send_for_help()
         self._send_for_help()
         table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
+        task = asyncio.current_task(self._loop)
         in_a_row = 0
         was_stopped = False
         before = contextvars.copy_context()
@@ -179,15 +181,33 @@ class Workers:
                 # It may have been cancelled between getting its slot and this task's beginning.
                 if entry.phase >= Phase.ENDED:
                     failure = None
-                elif self._inside is None and entry.plan is not None and entry.plan.runs_once and entry.extra is None:
-                    # What `_run` comes to for nearly all calls. Inside an early call of another run, a write has to
-                    # wait for that call's seal, so it goes the long way.
+                elif (
+                    (plan := entry.plan) is not None
+                    and plan.is_plain
+                    and entry.extra is None
+                    and entry.parent is None
+                    and entry.sealed_s is not None
+                    and self._inside is None
+                    and not self._log.around
+                ):
+                    # What `_run` comes to for nearly all calls. Nobody around the call has to be told that it runs, or
+                    # waited for: inside an early call of another run, a write would have to wait for that call's seal.
                     entry.phase = Phase.RUNNING
                     entry.attempt = 1
-                    entry.started_s = self._log.note(
-                        events.CallStarted, entry.id, 1, entry.early, entry.plan.tool.effect
-                    )
-                    failure = await self._attempts.attempt(entry, None, None)
+                    entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.effect)
+                    entry.worker = task
+                    assert entry.arguments is not None
+                    try:
+                        result = await plan.function(**entry.arguments.values)
+                        try:
+                            entry.value = plan.dump(plan.tool.name, result)
+                            failure = None
+                        except ToolResultError as error:
+                            failure = refuse_result(plan, error)
+                    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a tool may raise anything
+                        failure = self._attempts.explain(entry, error)
+                    finally:
+                        entry.worker = None
                 else:
                     failure = await self._run(entry)
             except (RunError, StoreError) as error:
@@ -197,7 +217,10 @@ class Workers:
             was_stopped = entry.stop is not None
             if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
                 # What `_finish` comes to for nearly all calls.
-                following = self._lending.free(entry.slot)
+                freed = self._slots.release(entry.slot)
+                following = (
+                    freed if type(freed) is Entry and freed.phase == Phase.SLOT else self._lending.pass_on(freed)
+                )
                 settler.end(entry, "finished")
                 if moves:
                     gates.drain()
