@@ -60,14 +60,27 @@ class CycleError(GraphError):
 
 
 class RecipeFileError(DefinitionError):
-    """A recipe file that can't be loaded; lines and columns count from 1."""
+    """A recipe file that can't be loaded; lines and columns count from 1.
 
-    def __init__(self, message: str, *, path: str, line: int | None = None, column: int | None = None) -> None:
+    `errors` are all that were found, from the top of the file; the message has a line for each, and the place is that
+    of the first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str,
+        line: int | None = None,
+        column: int | None = None,
+        errors: "tuple[RecipeFileError, ...]" = (),
+    ) -> None:
         where = path if line is None else f"{path}:{line}:{column or 1}"
-        super().__init__(f"{where}: {message}")
+        super().__init__("\n".join(map(str, errors)) if errors else f"{where}: {message}")
         self.path = path
         self.line = line
         self.column = column
+        self.errors = errors or (self,)
 
 
 class ConfigurationError(FlowkitError):

@@ -19,8 +19,8 @@ from flowkit.clock import ManualClock
 from flowkit.errors import InDoubt, RunBusy, RunError, StoreError
 from flowkit.events import CallFinished, EventLog
 from flowkit.journal import Journal, Retry, RunJournal
-from flowkit.journal import file as journal_file
 from flowkit.journal.run import START_WITHIN_S
+from flowkit.journal.sqlite import file as journal_file
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="removing open files, and flock, are POSIX's")
 

@@ -17,7 +17,7 @@ from flowkit.agent import Agent
 from flowkit.clock import ManualClock
 from flowkit.events import RunStatus
 from flowkit.journal import Journal
-from flowkit.journal.schema import VERSION
+from flowkit.journal.sqlite.schema import VERSION
 from flowkit.models.scripted import ScriptedModel
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool

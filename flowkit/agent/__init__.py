@@ -2,5 +2,6 @@
 
 from flowkit.agent.agent import Agent, AgentRunOptions
 from flowkit.agent.agent_run import AgentResult
+from flowkit.agent.warming import WarmUp
 
-__all__ = ["Agent", "AgentResult", "AgentRunOptions"]
+__all__ = ["Agent", "AgentResult", "AgentRunOptions", "WarmUp"]

@@ -4,14 +4,15 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 `stream` fold it.
 """
 
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
+from datetime import timedelta
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, Generic, TypedDict, cast, overload
+from typing import Any, Generic, cast, overload
 
 from pydantic import BaseModel
 from typing_extensions import TypeForm, TypeVar, Unpack
@@ -23,7 +24,9 @@ from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
 from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
+from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
+from flowkit.agent.warming import WarmUp, warm_up
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
@@ -32,9 +35,9 @@ from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Content, Message, UserMessage, read_content, text_of
-from flowkit.models.base import Model, NamedTool, ToolChoice
+from flowkit.models.base import Model, ToolChoice
 from flowkit.notebook import Bundle, show_table
-from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, find_misfit, is_count
+from flowkit.option_checks import find_misfit
 from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
 from flowkit.runs.nested import AROUND
@@ -44,7 +47,6 @@ from flowkit.tools import Tool
 from flowkit.tools.toolsets import Change, Toolset
 
 OutputT = TypeVar("OutputT", default=str)
-ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
 Said = str | Sequence[Content]
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -74,66 +76,6 @@ def _find_asked(messages: Sequence[Message]) -> str:
     return "" if said is None else text_of(said.content)
 
 
-def _say_tools(value: object) -> str:
-    name = getattr(value, "name", None) or getattr(value, "__name__", "…")
-    return f"tools=[{name}]" if callable(value) or isinstance(value, Toolset) else ""
-
-
-_EXPECTED: Mapping[str, Expected] = {
-    "model": replace(MODEL, takes_none=False),
-    "tools": Expected(
-        "a list of tools",
-        lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Toolset),
-        _say_tools,
-        takes_none=False,
-    ),
-    "instructions": Expected(
-        "a string, or a function of the context",
-        lambda value: isinstance(value, str) or callable(value),
-        takes_none=False,
-    ),
-    "output_tool": Expected("a tool", lambda value: isinstance(value, Tool)),
-    "prefetch": Expected(
-        "a list of calls such as [get_order.call()], or a function that gives it",
-        lambda value: callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)),
-        takes_none=False,
-    ),
-    "early": FLAG,
-    "references": FLAG,
-    "think_tags": FLAG,
-    "tool_choice": Expected(
-        "'auto', 'none', 'required' or NamedTool(name)",
-        lambda value: isinstance(value, NamedTool) or value in ("auto", "none", "required"),
-        takes_none=False,
-    ),
-    "before_request": FUNCTION,
-    "attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
-    "output_attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
-    "name": replace(TEXT, takes_none=False),
-}
-
-
-class AgentSettings(TypedDict, total=False):
-    """What an agent may be made with, besides its model and the kind of its answer."""
-
-    tools: Iterable[ToolLike]
-    instructions: Instructions
-    prefetch: Prefetch
-    limits: Limits | None
-    cache: Cache | bool
-    journal: Journal | None
-    allow_changed: bool
-    early: bool
-    references: bool
-    think_tags: bool
-    tool_choice: ToolChoice
-    before_request: BeforeRequest | None
-    attempts: int
-    output_attempts: int
-    slots: int | Mapping[str, int]
-    name: str
-
-
 def _add_tool(tools: Toolset, added: Tool[..., Any]) -> Toolset:
     """The tools with this one, which may stand among them already."""
     found = tools.get(added.name)
@@ -144,7 +86,8 @@ class Agent(Generic[OutputT]):
     """A model that answers with the help of tools.
 
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
-    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. With an `output_tool`, the
+    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. Several types have names,
+    as in `{"answer": Answer, "escalation": Escalation}`: `result.output_name` says which the model chose. With an `output_tool`, the
     result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
     keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
     is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
@@ -163,6 +106,15 @@ class Agent(Generic[OutputT]):
         model: Model,
         *,
         output_type: TypeForm[OutputT] = str,
+        output_tool: None = None,
+        **settings: Unpack[AgentSettings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Model,
+        *,
+        output_type: Mapping[str, TypeForm[OutputT]],
         output_tool: None = None,
         **settings: Unpack[AgentSettings],
     ) -> None: ...
@@ -214,7 +166,7 @@ class Agent(Generic[OutputT]):
             "output_attempts": output_attempts,
             "name": name,
         }
-        misfit = find_misfit(given, _EXPECTED)
+        misfit = find_misfit(given, EXPECTED)
         if misfit is not None:
             raise ConfigurationError(f"agent {name!r}: {misfit}")
         check_run_options(
@@ -394,6 +346,14 @@ class Agent(Generic[OutputT]):
             name=name or self.name,
             description=description or self.description,
         )
+
+    def warm_up(self, *, timeout: float | timedelta = 10) -> Coroutine[Any, Any, WarmUp]:
+        """Do what the first run would wait for: open cache and journal, load prices, connect to the model's server.
+
+        Raises nothing for what fails or takes longer than `timeout` seconds: `problems` of the result names it.
+        """
+        timeout_s = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        return warm_up(self._make_plan(self._options), timeout_s)
 
     @contextmanager
     def override(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, schema, serve, tools, traces
+from flowkit.cli import caches, chat, graphs, mcp, measure, new, recipes, runs, schema, serve, tools, traces
 
 app = typer.Typer(
     name="flowkit",
@@ -26,6 +26,7 @@ app.command("validate")(graphs.validate)
 app.command("schema")(schema.show)
 app.command("trace")(traces.show)
 app.command("new")(new.create)
+app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
 app.add_typer(runs.app, name="runs")
 

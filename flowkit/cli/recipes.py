@@ -28,7 +28,7 @@ from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.events import Event
 from flowkit.journal import Journal, RunDetails
-from flowkit.journal.takeover import OVER
+from flowkit.journal.store import OVER
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe, RecipeResult

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from flowkit.cache import KeyOf, Look
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.executor.outcomes import Decision, Source, State
@@ -35,12 +36,14 @@ class Phase:
     """It may go on: it stands in the table's `moves`, once."""
     APPROVAL: Final = 3
     RESOURCE: Final = 4
-    FLIGHT: Final = 5
+    LOOKUP: Final = 5
+    """It waits for the cache's answer."""
+    FLIGHT: Final = 6
     """It waits for an equal call."""
-    SLOT: Final = 6
-    RUNNING: Final = 7
-    ENDED: Final = 8
-    DROPPED: Final = 9
+    SLOT: Final = 7
+    RUNNING: Final = 8
+    ENDED: Final = 9
+    DROPPED: Final = 10
     """An early run with arguments that weren't the final ones; nobody asks for it any more."""
 
 
@@ -107,6 +110,10 @@ class Extra:
     """Equal calls that wait for this one's result."""
     gate: int = 0
     """The place, in the list of its gates, of the one where it waits."""
+    key_of: KeyOf | None = None
+    """Makes its key, for the look into a cache that answers later."""
+    look: Look | None = None
+    """What such a look found."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()

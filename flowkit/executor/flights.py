@@ -7,7 +7,7 @@ from functools import cache as once
 from typing import Any
 
 from flowkit import events
-from flowkit.cache import Cache, Hit, HitError, Lease
+from flowkit.cache import Cache, Hit, HitError, Lease, Look
 from flowkit.codec import JSON
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
@@ -92,6 +92,15 @@ class Flights:
         self._lending = lending
         self._cache = cache
         self._identity = identity
+
+    async def look(self, entry: Entry) -> Look:
+        """Look for a read's result in a cache that doesn't answer at once."""
+        plan, arguments, more = entry.plan, entry.arguments, entry.more
+        assert plan is not None
+        assert arguments is not None
+        assert more.key_of is not None
+        resources = plan.tool.resources(arguments) if plan.touches else ()
+        return await self._cache.look(resources, more.key_of, tool=plan.tool.name)
 
     async def share(self, entry: Entry, lead: Callable[[], Awaitable[Landed]]) -> Failure | None:
         """Wait for the leader of the flight of its key, or `lead`; the value is in the entry when nothing is returned."""

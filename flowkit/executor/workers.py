@@ -123,7 +123,10 @@ class Workers:
         apart, errands = self._table.apart, self._table.errands
         while apart:
             entry = apart.popleft()
-            self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
+            if entry.phase == Phase.LOOKUP:
+                self._keep(self._look_up(entry))
+            else:
+                self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
         while errands:
             self._keep(self._run_errand(errands.popleft()))
 
@@ -408,7 +411,27 @@ class Workers:
         if entry.state != "finished":
             raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
 
-    # Flights
+    # The cache's answer, and flights
+
+    async def _look_up(self, entry: Entry) -> None:
+        """Ask the cache for a read's result; the gate that sent for it takes the answer."""
+        if entry.has_ended:
+            return
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            entry.more.look = await self._flights.look(entry)
+        except asyncio.CancelledError:
+            failure = Failure("cancelled", entry.stop or "stopped")
+        else:
+            failure = None
+        entry.worker = None
+        if entry.has_ended:
+            return
+        if failure is None:
+            self._settler.let_go_on(entry)
+        else:
+            self._settler.settle(entry, failure)
+        self.drain()
 
     async def _fly(self, entry: Entry) -> None:
         """Lead the flight of its key, or wait for whoever leads it."""

@@ -1,13 +1,13 @@
-"""Rows of the journal as values, and values as rows."""
+"""Values of the journal as columns, and columns as values; no SQL."""
 
-import sqlite3
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from flowkit.clock import Clock
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import StoreError, ToolResultError
-from flowkit.journal.blobs import BlobFolder
+from flowkit.identity import RunIdentity
 from flowkit.journal.driver_lease import NO_LEASE, RunLease
 from flowkit.journal.records import (
     Approval,
@@ -15,16 +15,17 @@ from flowkit.journal.records import (
     NodeEffect,
     NodeState,
     Recorded,
-    RecordedTurn,
-    RunSummary,
+    RunDetails,
 )
 
-BLOB_BYTES = 2**16
-"""Larger results go to the blob folder."""
+ESCAPE = "\ue000"
+"""Stands before the number of a character that a database doesn't take; from the private area, so hardly ever itself."""
+_TO_ESCAPE = re.compile(f"[\x00{ESCAPE}\ud800-\udfff]")
+_ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
 
 
 def to_text(value: JSON) -> str:
-    """JSON for a column."""
+    """JSON for a column; it holds no NUL and no half of a character."""
     return dumps(value).decode()
 
 
@@ -41,147 +42,129 @@ def encode_value(value: JSON, node: str) -> bytes:
         raise ToolResultError(f"the result of {node!r} can't be recorded: {error}") from error
 
 
-NODE_COLUMNS = (
-    "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources,"
-    " holder, boot, until, until_wall"
-)
-_PUT_NODE = (
-    f"INSERT OR REPLACE INTO node (run, changed, position, {NODE_COLUMNS})"
-    f" VALUES (?, ?, ?{', ?' * (NODE_COLUMNS.count(',') + 1)})"
-)
+def to_column(text: str) -> str:
+    r"""Escape what a column of text can't hold: NUL, and half of a UTF-16 character.
+
+    >>> from_column(to_column("a\x00b\ud800")) == "a\x00b\ud800"
+    True
+    """
+    return text if text.isascii() and "\0" not in text else _TO_ESCAPE.sub(_escape, text)
 
 
-def write_node(
-    connection: sqlite3.Connection,
-    run: int,
-    record: Recorded,
-    data: bytes,
-    position: int,
-    blobs: BlobFolder,
-    clock: Clock,
-) -> None:
-    """Insert or replace a node; `data` is its value as JSON, `position` its place among those that changed."""
-    blob = None
-    if len(data) > BLOB_BYTES:
-        try:
-            blob = blobs.put(data)
-        except OSError as error:
-            raise StoreError(f"the result of {record.node!r} can't be stored beside the journal: {error}") from error
-    values = (
-        run,
-        clock.wall(),
-        position,
-        record.node,
+def to_optional_column(text: str | None) -> str | None:
+    """The same, None staying None."""
+    return None if text is None else to_column(text)
+
+
+def from_column(text: str) -> str:
+    """The text that `to_column` was given."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if ESCAPE in text else text
+
+
+def from_optional_column(text: str | None) -> str | None:
+    """The same, None staying None."""
+    return None if text is None else from_column(text)
+
+
+def place_text(user: str | None, session: str | None, run_id: str) -> str:
+    """A run's place as a column: different places, different texts."""
+    return RunIdentity(to_optional_column(user), to_optional_column(session), to_column(run_id)).key
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"{ESCAPE}{ord(found[0]):04x}"
+
+
+RECORD_COLUMNS = "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources"
+"""A node's columns, beside those that say whose it is and until when it may run."""
+
+
+def record_values(record: Recorded, data: bytes, blob: str | None) -> tuple[str | int | None, ...]:
+    """A node as `RECORD_COLUMNS`; `data` is its value as JSON unless it stands in the blob of that name."""
+    return (
+        to_column(record.node),
         record.state,
         record.effect,
-        record.tool,
-        record.code,
+        to_column(record.tool),
+        to_column(record.code),
         record.attempt,
         to_text(record.arguments),
         None if blob is not None else data.decode(),
         blob,
-        record.error,
-        record.by,
+        to_optional_column(record.error),
+        to_optional_column(record.by),
         to_text(list(record.resources)) if record.resources else None,
-        record.lease.holder,
-        record.lease.boot,
-        record.lease.until,
-        record.lease.until_wall,
     )
-    connection.execute(_PUT_NODE, values)
 
 
-def read_nodes(connection: sqlite3.Connection, run: int, blobs: BlobFolder) -> dict[str, Recorded]:
-    """Every node of a run, the last to change at the end. A result whose blob is lost is as if a `read` had never run; of others it is an error."""
-    nodes: dict[str, Recorded] = {}
-    rows = connection.execute(f"SELECT {NODE_COLUMNS} FROM node WHERE run = ? ORDER BY position", (run,))
-    for node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources, *lease in rows:
-        if blob is not None:
-            data = blobs.get(blob)
-            if data is None and effect == "read":
-                continue
-            if data is None:
-                raise StoreError(f"the result of {node!r} is missing from the blob folder ({blob})")
-            value = data.decode()
-        nodes[node] = Recorded(
-            node=node,
-            state=cast(NodeState, state),
-            value=from_text(value),
-            error=error,
-            attempt=attempt,
-            effect=cast(NodeEffect, effect),
-            arguments=from_text(arguments),
-            tool=tool,
-            code=code,
-            by=by,
-            resources=() if resources is None else tuple(cast("list[str]", from_text(resources))),
-            lease=RunLease(*lease) if lease[0] is not None else NO_LEASE,
-        )
-    return nodes
+def read_record(columns: Sequence[Any], lease: RunLease, get_blob: Callable[[str], bytes | None]) -> Recorded | None:
+    """A node from its `RECORD_COLUMNS`. A `read` whose blob is lost is None, as if it had never run; of others it is an error."""
+    node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources = columns
+    if blob is not None:
+        data = get_blob(blob)
+        if data is None and effect == "read":
+            return None
+        if data is None:
+            raise StoreError(f"the result of {from_column(node)!r} is missing from the blob folder ({blob})")
+        value = data.decode()
+    return Recorded(
+        node=from_column(node),
+        state=cast(NodeState, state),
+        value=from_text(value),
+        error=from_optional_column(error),
+        attempt=attempt,
+        effect=cast(NodeEffect, effect),
+        arguments=from_text(arguments),
+        tool=from_column(tool),
+        code=from_column(code),
+        by=from_optional_column(by),
+        resources=() if resources is None else tuple(cast("list[str]", from_text(resources))),
+        lease=lease if lease.holder is not None else NO_LEASE,
+    )
 
 
-def read_turns(connection: sqlite3.Connection, run: int) -> tuple[RecordedTurn, ...]:
-    """The turns of a run, in order."""
-    rows = connection.execute("SELECT turn, message FROM turn WHERE run = ? ORDER BY turn", (run,))
-    return tuple(RecordedTurn(turn, from_text(message)) for turn, message in rows)
+APPROVAL_COLUMNS = "node, name, arguments, asked, approved, by, at, reason, changed_arguments"
 
 
-def read_approvals(connection: sqlite3.Connection, run: int) -> dict[str, Approval]:
-    """What was asked in a run, decided or not, in the order of asking."""
+def read_approval_rows(rows: Iterable[tuple[Any, ...]]) -> dict[str, Approval]:
+    """What was asked, from rows of `APPROVAL_COLUMNS`."""
     return {
-        node: Approval(
-            node=node,
-            name=name,
+        from_column(node): Approval(
+            node=from_column(node),
+            name=from_column(name),
             arguments=from_text(arguments),
             asked_at=asked,
-            decision=None if approved is None else Decision(bool(approved), by, at, reason, from_text(changed)),
+            decision=None
+            if approved is None
+            else Decision(bool(approved), from_optional_column(by), at, from_column(reason), from_text(changed)),
         )
-        for node, name, arguments, asked, approved, by, at, reason, changed in connection.execute(
-            "SELECT node, name, arguments, asked, approved, by, at, reason, changed_arguments FROM approval"
-            " WHERE run = ? ORDER BY asked",
-            (run,),
-        )
+        for node, name, arguments, asked, approved, by, at, reason, changed in rows
     }
 
 
-def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
-    found = connection.execute(
-        "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
-        " WHERE run = ? AND node = ? AND approved IS NULL",
-        (
-            decision.approved,
-            decision.by,
-            decision.at,
-            decision.reason,
-            to_text(decision.arguments),
-            run,
-            node,
-        ),
+def decision_values(decision: Decision) -> tuple[bool, str | None, float, str, str]:
+    """A decision as the columns `approved, by, at, reason, changed_arguments`."""
+    return (
+        decision.approved,
+        to_optional_column(decision.by),
+        decision.at,
+        to_column(decision.reason),
+        to_text(decision.arguments),
     )
-    return found.rowcount == 1
 
 
-SUMMARY_COLUMNS = (
-    "id, parent, run_id, name, status, user, session, began, changed, error, holder, boot, until, until_wall"
-)
+def read_list(text: str | None) -> list[JSON]:
+    """The list in a column of JSON."""
+    value = from_text(text)
+    return value if isinstance(value, list) else []
 
 
-def read_summaries(rows: Iterable[tuple[Any, ...]], is_held: Callable[[int, RunLease], bool]) -> list[RunSummary]:
-    """Runs, from rows of `SUMMARY_COLUMNS`."""
-    return [
-        RunSummary(
-            run_id=run_id,
-            name=name,
-            status=status,
-            user=user,
-            session=session,
-            began_at=began,
-            changed_at=changed,
-            error=error,
-            is_held=is_held(number, RunLease(*lease)),
-            number=number,
-            parent=parent,
-        )
-        for number, parent, run_id, name, status, user, session, began, changed, error, *lease in rows
-    ]
+def show_doubt(details: RunDetails) -> RunDetails:
+    """The run with a claimed write that nobody drives as what it is: in doubt."""
+    if details.summary.is_held:
+        return details
+    nodes = {
+        node: replace(record, state="in_doubt") if record.state == "claimed" and record.effect == "write" else record
+        for node, record in details.nodes.items()
+    }
+    return replace(details, nodes=nodes)

@@ -1,8 +1,8 @@
 """One run in the journal, held by one driver.
 
 What was recorded is in memory from the moment the run is opened, so `lookup` costs nothing. Everything written says
-which driver wrote it: each opening raises the run's fence, and a driver that was thought dead and comes back finds
-that its fence is no longer the run's and can change nothing.
+which driver wrote it: each opening gives the run a token of its own, and a driver that was thought dead and comes back
+finds that its token is no longer the run's and can change nothing.
 
 A node's way: a `read` is recorded when it has ended, soon and without waiting. A `write` or `idempotent` node is
 claimed before it starts and recorded when it has ended, each durably. A claimed `write` that was never recorded is in
@@ -14,14 +14,14 @@ nobody settles the call, or makes it again, while it may still be running.
 """
 
 import asyncio
-import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, RunFinished, merge
+from flowkit.events import Event, OutputPartial, RunFinished, merge
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -35,23 +35,18 @@ from flowkit.journal.records import (
     RunState,
     explain_running,
 )
-from flowkit.journal.rows import encode_value, read_approvals, to_text, write_decision, write_node
-from flowkit.journal.takeover import OVER, Taken, Wanted, take_run
-from flowkit.journal.views import read_conversation
+from flowkit.journal.rows import encode_value, to_text
+from flowkit.journal.store import Changes, Ending, Put, TakeBack, Taken, TurnText, Wanted
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
+CONVERSATION_RUNS = 1000
+"""How many runs of its session a run hears of."""
 
 
 async def open_run(log: JournalLog, wanted: Wanted) -> "RunJournal":
     """Take hold of a run; the errors are those of `Journal.open_run`."""
-    held: list[tuple[int, int]] = []
-    try:
-        taken = await log.write(lambda connection: take_run(connection, wanted, log, held))
-    except StoreError:
-        for number, fence in held:
-            log.let_go(number, fence)
-        raise
+    taken = await log.run(lambda: log.store.take(wanted))
     return RunJournal(log, taken, allow_changed=wanted.allow_changed)
 
 
@@ -67,11 +62,11 @@ class RunJournal:
         self.details = details
         self.first_seq = taken.first_seq
         self.is_new = taken.is_new
-        self.is_over = taken.fence is None
+        self.is_over = taken.token is None
         self.is_inner = details.summary.parent is not None
         self._log = log
         self._number = details.summary.number
-        self._fence = taken.fence or 0
+        self._token = taken.token or ""
         self._allow_changed = allow_changed
         self._nodes = dict(details.nodes)
         self._turns = {turn.turn: turn for turn in details.turns}
@@ -157,7 +152,7 @@ class RunJournal:
             record = await self._write_claim(record, timeout_s)
         except asyncio.CancelledError:
             # It never starts, so it must not be in doubt; the claim is written before this takes it back.
-            self._log.post(lambda connection: self._take_back(connection, record, before))
+            self._log.post(self._take_back(record, before))
             raise
         self._nodes[node] = record
         return attempt
@@ -172,7 +167,7 @@ class RunJournal:
     async def reclaim(self, node: str, *, timeout_s: float | None = None) -> None:
         """Say again that a claimed node starts now, for a further attempt or when `may_start` says no.
 
-        The errors are those of `claim`; whoever took over in between has raised the fence.
+        The errors are those of `claim`; whoever took over in between has given the run another token.
         """
         claimed = self._nodes.get(node)
         if claimed is not None and claimed.state == "claimed":
@@ -181,9 +176,9 @@ class RunJournal:
     async def _write_claim(self, record: Recorded, timeout_s: float | None) -> Recorded:
         clock = self._log.clock
         start_by = self._now() + START_WITHIN_S
-        lease = RunLease(self._log.holder.to_text(), *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
+        lease = RunLease(self._log.store.holder, *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
         record = replace(record, lease=lease)
-        await self._log.write(lambda connection: self._put(connection, record, b"null"), is_durable=True)
+        await self._log.write(self._change(nodes=(self._put(record, b"null"),)), is_durable=True)
         self._start_by[record.node] = start_by
         return record
 
@@ -225,9 +220,9 @@ class RunJournal:
             node, state, value, error, attempt, effect, arguments, tool, code, resources=resources, lease=lease
         )
         if effect == "read":
-            self._log.post(lambda connection: self._put(connection, record, data))
+            self._log.post(self._change(nodes=(self._put(record, data),)))
         else:
-            await self._log.write(lambda connection: self._put(connection, record, data), is_durable=True)
+            await self._log.write(self._change(nodes=(self._put(record, data),)), is_durable=True)
         self._nodes[node] = record
 
     async def record_turn(
@@ -240,23 +235,11 @@ class RunJournal:
         """
         if self.is_over:
             return
-        text = to_text(message)
+        hidden = to_text(dict(kept)) if kept else None
+        text = TurnText(turn, to_text(message), hidden)
         encoded = [(read, encode_value(read.value, read.node)) for read in reads]
-
-        def write(connection: sqlite3.Connection) -> None:
-            self._check_fence(connection)
-            for read, data in encoded:
-                self._put(connection, read, data)
-            connection.execute(
-                "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (self._number, turn, text)
-            )
-            if kept:
-                connection.execute(
-                    "INSERT OR REPLACE INTO kept (run, turn, arguments) VALUES (?, ?, ?)",
-                    (self._number, turn, to_text(dict(kept))),
-                )
-
-        await self._log.write(write)
+        nodes = tuple(self._put(read, data) for read, data in encoded)
+        await self._log.write(self._change(nodes=nodes, turn=text))
         self._turns[turn] = RecordedTurn(turn, message)
         self._nodes.update((read.node, read) for read in reads)
 
@@ -266,17 +249,9 @@ class RunJournal:
         Asked `anew`, what was decided counts no more.
         """
 
-        def write(connection: sqlite3.Connection) -> dict[str, Approval]:
-            self._check_fence(connection)
-            found = read_approvals(connection, self._number).get(node)
-            if anew or found is None or found.arguments != arguments or found.name != name:
-                connection.execute(
-                    "INSERT OR REPLACE INTO approval (run, node, name, arguments, asked) VALUES (?, ?, ?, ?, ?)",
-                    (self._number, node, name, to_text(arguments), self._log.clock.wall()),
-                )
-            return read_approvals(connection, self._number)
-
-        self._approvals = await self._log.write(write)
+        question = Approval(node, name, arguments, self._log.clock.wall())
+        store, where = self._log.store, (self._number, self.run_id, self._token)
+        self._approvals = await self._log.run(lambda: store.ask(*where, question, anew=anew))
         return self._approvals[node].decision
 
     async def decide(
@@ -284,14 +259,14 @@ class RunJournal:
     ) -> Decision:
         """Write down a decision made in this process; one that was made before stands, and is returned."""
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
-        await self._log.write(lambda connection: write_decision(connection, self._number, node, decision))
+        await self._log.run(lambda: self._log.store.decide(self._number, node, decision))
         await self.refresh()
         approval = self._approvals.get(node)
         return decision if approval is None or approval.decision is None else approval.decision
 
     async def refresh(self) -> Mapping[str, Approval]:
         """Look for decisions that were made in other processes."""
-        self._approvals = await self._log.write(lambda connection: read_approvals(connection, self._number))
+        self._approvals = await self._log.run(lambda: self._log.store.approvals(self._number))
         return self._approvals
 
     async def resolve(self, node: str, resolution: Resolution, *, by: str = "probe") -> Recorded:
@@ -302,20 +277,20 @@ class RunJournal:
         self._refuse_running(before)
         record = before.settle(resolution, by)
         data = encode_value(record.value, node)
-        await self._log.write(lambda connection: self._put(connection, record, data), is_durable=True)
+        await self._log.write(self._change(nodes=(self._put(record, data),)), is_durable=True)
         self._nodes[node] = record
         return record
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over:
-            return
+        if self.is_over or isinstance(event, OutputPartial):
+            return  # the end has the whole of it
         if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
             return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:
             self._is_writing_events = True
-            self._log.post(self._write_events)
+            self._log.post(self._drain_events)
 
     async def conversation(self) -> list[JSON]:
         """What was said in its session before this run, oldest first."""
@@ -323,9 +298,8 @@ class RunJournal:
         if summary.session is None:
             return []
         session, user = summary.session, summary.user
-        return await self._log.write(
-            lambda connection: read_conversation(connection, session, self._log, user=user, before=self._number)
-        )
+        store = self._log.store
+        return await self._log.run(lambda: store.conversation(session, user, self._number, CONVERSATION_RUNS))
 
     async def open_inside(self, run_id: str, *, name: str, inputs: JSON = None) -> "RunJournal":
         """Start the run of this id that a call of this run makes, or go on with it; the errors are those of `open_run`.
@@ -351,23 +325,7 @@ class RunJournal:
         if self._log.is_leaving and status == "cancelled":
             await self.close()
             return
-        texts = (to_text(output), to_text(list(messages)))
-
-        def write(connection: sqlite3.Connection) -> None:
-            self._write_events(connection)
-            self._check_fence(connection)
-            self._end_claims(connection)
-            connection.execute(
-                "UPDATE run SET status = ?, output = ?, error = ?, messages = ?, changed = ?, holder = NULL"
-                " WHERE id = ?",
-                (status, texts[0], error, texts[1], self._log.clock.wall(), self._number),
-            )
-            if status in OVER:
-                connection.execute("PRAGMA secure_delete = ON")
-                connection.execute("DELETE FROM kept WHERE run = ?", (self._number,))
-                connection.execute("PRAGMA secure_delete = OFF")
-
-        await self._write_last(write)
+        await self._write_last(Ending(status, to_text(output), error, to_text(list(messages))))
         self._is_held = False
 
     async def close(self) -> None:
@@ -375,33 +333,18 @@ class RunJournal:
         if not self._is_held:
             return
         self._is_held = False
+        with suppress(RunBusy):
+            await self._write_last(Ending())
 
-        def write(connection: sqlite3.Connection) -> None:
-            if not self._has_fence(connection):
-                self._events.clear()
-                return
-            self._write_events(connection)
-            self._end_claims(connection)
-            connection.execute(
-                "UPDATE run SET holder = NULL, changed = ? WHERE id = ?", (self._log.clock.wall(), self._number)
-            )
-
-        await self._write_last(write)
-
-    async def _write_last(self, write: Callable[[sqlite3.Connection], None]) -> None:
+    async def _write_last(self, ending: Ending) -> None:
         """Let go of the run also where that can't be written: who frees the disk goes on with it."""
         try:
-            await self._log.write(write)
+            await self._log.write(lambda: self._change(events=self._take_events(), ending=ending))
         except StoreError:
-            self._log.let_go(self._number, self._fence, is_written=False)
+            self._log.held.let_go(self._number, self._token, is_written=False)
             raise
         finally:
-            self._log.let_go(self._number, self._fence)
-
-    def _end_claims(self, connection: sqlite3.Connection) -> None:
-        """Nothing runs any more of what this driver claimed and never recorded: it has waited for all of it."""
-        if any(node.state == "claimed" for node in self._nodes.values()):
-            connection.execute("UPDATE node SET holder = NULL WHERE run = ? AND state = 'claimed'", (self._number,))
+            self._log.held.let_go(self._number, self._token)
 
     def _check_again(self, before: Recorded, code: str) -> None:
         self._refuse_running(before)
@@ -414,36 +357,34 @@ class RunJournal:
         if before.lease.may_run(self._log.clock):
             raise InDoubt(f"run {self.run_id!r}: {explain_running(before)}")
 
-    def _put(self, connection: sqlite3.Connection, record: Recorded, data: bytes) -> None:
-        self._check_fence(connection)
+    def _change(
+        self,
+        *,
+        nodes: tuple[Put, ...] = (),
+        turn: TurnText | None = None,
+        events: tuple[tuple[int, str], ...] = (),
+        take_back: TakeBack | None = None,
+        ending: Ending | None = None,
+    ) -> Changes:
+        return Changes(self._number, self.run_id, self._token, nodes, turn, events, take_back, ending)
+
+    def _put(self, record: Recorded, data: bytes) -> Put:
         self._position += 1
-        write_node(connection, self._number, record, data, self._position, self._log.blobs, self._log.clock)
+        return Put(record, data, self._position)
 
-    def _take_back(self, connection: sqlite3.Connection, claimed: Recorded, before: Recorded | None) -> None:
-        self._check_fence(connection)
-        where = (self._number, claimed.node, claimed.attempt)
-        connection.execute("DELETE FROM node WHERE run = ? AND node = ? AND attempt = ? AND state = 'claimed'", where)
-        if before is not None and connection.execute("SELECT changes()").fetchone()[0]:
-            self._put(connection, before, encode_value(before.value, before.node))
+    def _take_back(self, claimed: Recorded, before: Recorded | None) -> Changes:
+        put = None if before is None else self._put(before, encode_value(before.value, before.node))
+        return self._change(take_back=TakeBack(claimed.node, claimed.attempt, put))
 
-    def _check_fence(self, connection: sqlite3.Connection) -> None:
-        if not self._has_fence(connection):
-            raise RunBusy(f"run {self.run_id!r}: another process took over; nothing more is recorded from here")
+    def _drain_events(self) -> Changes | None:
+        events = self._take_events()
+        return self._change(events=events) if events else None
 
-    def _has_fence(self, connection: sqlite3.Connection) -> bool:
-        row = connection.execute("SELECT fence FROM run WHERE id = ?", (self._number,)).fetchone()
-        return row is not None and row[0] == self._fence
-
-    def _write_events(self, connection: sqlite3.Connection) -> None:
+    def _take_events(self) -> tuple[tuple[int, str], ...]:
+        """What has come since the last time, in the writer's thread."""
         # Before the first `popleft`: an event that comes during it is written now or asks for another job.
         self._is_writing_events = False
         events: list[Event] = []
         while self._events:
             events.append(self._events.popleft())
-        if not events:
-            return
-        self._check_fence(connection)
-        connection.executemany(
-            "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
-            [(self._number, event.seq, to_text(event.to_json())) for event in merge(events)],
-        )
+        return tuple((event.seq, to_text(event.to_json())) for event in merge(events))

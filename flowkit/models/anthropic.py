@@ -172,6 +172,17 @@ class AnthropicModel:
         count = answer.get("input_tokens")
         return count if isinstance(count, int) else 0
 
+    async def connect(self) -> None:
+        """Open the connection that the next request uses; raises `ModelError` where the server can't be reached.
+
+        A `client` of yours opens its own.
+        """
+        from flowkit.models.wire.transport import connect
+
+        check_server_allowed(self.server.base_url, self.model)
+        if self.client is None:
+            await connect(self.server, self.model)
+
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""
         from flowkit.models.wire.clients import close_clients

@@ -24,6 +24,7 @@ _ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
 class NamedModel(Priced, Model, Protocol):
     """A model over HTTP, whichever interface it speaks."""
 
+    async def connect(self) -> None: ...
     async def aclose(self) -> None: ...
 
 
@@ -71,6 +72,10 @@ class DefaultModel:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         return self._model.stream(request)
+
+    async def connect(self) -> None:
+        """Open the connection that the next request uses; raises `ModelError` where the server can't be reached."""
+        await self._model.connect()
 
     async def aclose(self) -> None:
         """Close the connections, where there are some."""

@@ -145,6 +145,13 @@ class OpenAIModel:
         check_server_allowed(self.server.base_url, self.model)
         return open_bytes(self.server, self.settings.api, self.model, body, headers)
 
+    async def connect(self) -> None:
+        """Open the connection that the next request uses; raises `ModelError` where the server can't be reached."""
+        from flowkit.models.wire.transport import connect
+
+        check_server_allowed(self.server.base_url, self.model)
+        await connect(self.server, self.model)
+
     async def aclose(self) -> None:
         """Close the client that this model shares with others on this event loop; the next request opens one anew."""
         from flowkit.models.wire.clients import close_clients

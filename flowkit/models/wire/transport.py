@@ -63,6 +63,21 @@ async def open_bytes(
         await answer.aclose()
 
 
+async def connect(server: Server, model: str) -> None:
+    """Open a connection that the next request uses; whatever the server answers to a list of its models will do.
+
+    Raises `ModelError` where it can't be reached.
+    """
+    client = await get_client(server)
+    headers = await make_auth_headers(server)
+    try:
+        await client.get("/models", cast_to=httpx2.Response, options={"headers": headers})
+    except openai.APIStatusError:
+        return  # refused, but reached
+    except openai.OpenAIError as error:
+        raise explain_refusal(error, server, model) from error
+
+
 async def ask_json(
     server: Server, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> Mapping[str, JSON]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowkit.errors import StoreError
-from flowkit.journal.schema import VERSION, check_not_newer, connect, create_tables, read_version
+from flowkit.journal.sqlite.schema import VERSION, check_not_newer, connect, create_tables, read_version
 from flowkit.stores.folders import hold_folder, make_private_file, refuse_network
 
 OPEN_TIMEOUT_S = 10.0

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from flowkit.identity import RunIdentity
+from flowkit.journal.rows import place_text
+from flowkit.journal.store import UNFINISHED
 
 VERSION = 4
 """2: lists of runs by when they began have an index; pages that become free can be given back. 3: what a write
@@ -52,8 +53,6 @@ CREATE INDEX IF NOT EXISTS run_parent ON run (parent) WHERE parent IS NOT NULL;
 CREATE INDEX IF NOT EXISTS run_changed ON run (changed);
 CREATE INDEX IF NOT EXISTS node_blob ON node (blob) WHERE blob IS NOT NULL;
 """
-UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
-"""Runs that somebody drives, or should."""
 UNFINISHED_INDEX = f"CREATE INDEX IF NOT EXISTS run_unfinished ON run (id) WHERE {UNFINISHED}"
 KEPT_TABLE = """
 CREATE TABLE IF NOT EXISTS kept (run INTEGER, turn INTEGER, arguments TEXT NOT NULL, PRIMARY KEY (run, turn)) WITHOUT ROWID
@@ -61,11 +60,6 @@ CREATE TABLE IF NOT EXISTS kept (run INTEGER, turn INTEGER, arguments TEXT NOT N
 """Secrets that a model wrote into its calls, by turn: apart from what is shown, and only while the run may go on."""
 OF_A_RUN = ("node", "turn", "approval", "event")
 """The tables whose rows belong to a run."""
-
-
-def place_text(user: str | None, session: str | None, run_id: str) -> str:
-    """A run's place as a column: different places, different texts."""
-    return RunIdentity(user, session, run_id).key
 
 
 def connect(

@@ -1,0 +1,91 @@
+"""What a first run would wait for, done before it: imports, stores, and the connection to the model's server."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from flowkit.agent.plan import AgentPlan
+from flowkit.cache import Cache
+from flowkit.errors import FlowkitError
+from flowkit.executor.threads import Threads
+from flowkit.models.base import Model
+from flowkit.models.pricing import ManyModels, load_prices
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How a warm-up went: seconds for each part, and a sentence for each that failed.
+
+    A run may work all the same: a fallback's second model, say, is only needed when the first one fails.
+    """
+
+    seconds: dict[str, float]
+    problems: tuple[str, ...]
+
+
+@runtime_checkable
+class Connects(Protocol):
+    """A model over the network, which can open its connection before the first request."""
+
+    async def connect(self) -> None: ...
+
+
+async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
+    """Read the tools' docstrings, open the cache and the journal, load the prices and connect to each model's server, all in parallel."""
+    parts: dict[str, Callable[[], Awaitable[object]]] = {"tools": lambda: _in_thread(plan.tools.specs)}
+    cache, journal = plan.cache, plan.journal
+    if cache is not None:
+        parts["cache"] = lambda: _open_cache(cache)
+    if journal is not None:
+        parts["journal"] = lambda: _in_thread(journal.get_stats)
+    parts["prices"] = lambda: load_prices(plan.model)
+    for model in _list_models(plan.model):
+        if isinstance(model, Connects):
+            parts[f"model {model.name}"] = model.connect
+
+    clock = asyncio.get_running_loop().time
+    began_s = clock()
+    seconds: dict[str, float] = {}
+    problems: dict[str, str] = {}
+
+    async def do(name: str, part: Callable[[], Awaitable[object]]) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await part()
+        except TimeoutError:
+            problems[name] = f"{name}: not ready within {timeout_s:g} s"
+        except (FlowkitError, OSError, sqlite3.Error) as error:
+            problems[name] = f"{name}: {error}"
+        seconds[name] = clock() - began_s
+
+    async with asyncio.TaskGroup() as group:
+        for name, part in parts.items():
+            group.create_task(do(name, part))
+    return WarmUp({name: seconds[name] for name in parts}, tuple(problems[name] for name in parts if name in problems))
+
+
+async def _in_thread(function: Callable[[], object]) -> None:
+    """Call a function that blocks, such as one that imports the reader of docstrings, which takes 0.1 s."""
+    threads = Threads()
+    try:
+        await threads.run(function).future
+    finally:
+        threads.close()
+
+
+async def _open_cache(cache: Cache) -> None:
+    """Open the cache if it opens at all; a look-up is what every cache has."""
+    opens = getattr(cache, "open", None)
+    if opens is not None:
+        await opens()
+
+
+def _list_models(model: Model) -> Iterator[Model]:
+    """Yield the model, or those that a fallback or a router chooses from."""
+    members = model.models if isinstance(model, ManyModels) else ()
+    for member in members:
+        yield from _list_models(member)
+    if not members:
+        yield model

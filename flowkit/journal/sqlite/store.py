@@ -1,0 +1,243 @@
+"""`JournalStore` over one file; the writer's thread makes group commits.
+
+Everything that waits is written in one transaction. If any of it must survive a power loss the transaction goes
+through the connection with `synchronous = FULL`, and takes the rest along; else through the NORMAL one. So a write of
+a tool costs two durable commits, one before it starts and one when it has ended, and everything else costs none.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from flowkit.clock import Clock
+from flowkit.codec import JSON
+from flowkit.errors import FlowkitError, RunBusy, RunError, StoreError
+from flowkit.journal.records import (
+    Approval,
+    Decision,
+    JournalStats,
+    Recorded,
+    Resolution,
+    RunDetails,
+    RunState,
+    RunSummary,
+    explain_running,
+)
+from flowkit.journal.rows import encode_value, show_doubt
+from flowkit.journal.sqlite.blobs import BlobFolder
+from flowkit.journal.sqlite.file import JournalFile
+from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.reading import (
+    read_approvals,
+    read_conversation,
+    read_details,
+    read_runs,
+    read_stopped,
+    read_summary,
+)
+from flowkit.journal.sqlite.taking import find_run, take_run
+from flowkit.journal.sqlite.transactions import Transactions
+from flowkit.journal.sqlite.upkeep import Upkeep
+from flowkit.journal.sqlite.writing import (
+    check_token,
+    put_blob,
+    release,
+    write_changes,
+    write_decision,
+    write_node,
+    write_question,
+)
+from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, Place, Put, Taken, Wanted
+
+logger = logging.getLogger("flowkit.journal")
+
+
+class SqliteStore:
+    """The file, its connections and its folder of large results."""
+
+    def __init__(self, path: Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> None:
+        self.path = path
+        self._clock = clock
+        self._holding = Holding(clock, held, lease_s)
+        self._blobs = BlobFolder(path.with_name(f"{path.name}-blobs"))
+        self._file = JournalFile(path, allow_network=allow_network)
+        self._transactions = Transactions(self._file)
+        self._upkeep = Upkeep(self._transactions, self._holding, self._blobs)
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def commits(self) -> Commits:
+        return self._transactions.commits
+
+    @property
+    def holder(self) -> str:
+        return self._holding.holder
+
+    def try_open(self) -> bool:
+        return self._file.try_open()
+
+    def open(self) -> None:
+        self._file.open()
+
+    # From the writer's thread
+
+    def take(self, wanted: Wanted) -> Taken:
+        taken = self._transactions.write(
+            lambda connection: take_run(connection, wanted, self._holding, self._blobs), is_durable=False
+        )
+        if taken.token is not None:
+            self._holding.runs.tokens[taken.details.summary.number] = taken.token
+        return taken
+
+    def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
+        def write(connection: sqlite3.Connection) -> list[FlowkitError | None]:
+            return [write_changes(connection, changes, self._blobs, self._clock) for changes in batch]
+
+        try:
+            return self._transactions.write(write, is_durable=durable)
+        except StoreError as error:
+            return [error] * len(batch)
+
+    def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
+        def write(connection: sqlite3.Connection) -> dict[str, Approval]:
+            check_token(connection, run, run_id, token)
+            return write_question(connection, run, question, anew=anew)
+
+        return self._transactions.write(write, is_durable=False)
+
+    def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            number = find_run(connection, run) if isinstance(run, Place) else run
+            return number is not None and write_decision(connection, number, node, decision)
+
+        # A person's word survives a power loss; a decision of the driver's own process is as good as its next claim.
+        return self._transactions.write(write, is_durable=isinstance(run, Place))
+
+    def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
+        def write(connection: sqlite3.Connection) -> Recorded:
+            number = find_run(connection, place)
+            details = None if number is None else read_details(connection, number, self._holding, self._blobs)
+            before = None if details is None else details.nodes.get(node)
+            if details is None or before is None or before.state not in ("in_doubt", "claimed"):
+                raise RunError(f"run {place.run_id!r}: {node!r} isn't in doubt")
+            if details.summary.is_held:
+                raise RunBusy(f"run {place.run_id!r} is driven by another process")
+            if before.lease.may_run(self._clock):
+                raise RunBusy(f"run {place.run_id!r}: {explain_running(before)}")
+            record = before.settle(resolution, by)
+            number = details.summary.number
+            # A driver that was thought dead must not write over this.
+            connection.execute("UPDATE run SET fence = fence + 1 WHERE id = ?", (number,))
+            last = connection.execute("SELECT MAX(position) FROM node WHERE run = ?", (number,)).fetchone()[0]
+            put = Put(record, encode_value(record.value, node), last + 1)
+            write_node(connection, number, put, put_blob(put, self._blobs), self._clock)
+            return record
+
+        return self._transactions.write(write, is_durable=True)
+
+    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            number = find_run(connection, place)
+            changed = connection.execute(
+                f"UPDATE run SET status = ?, changed = ? WHERE id = ? AND status IN ({', '.join('?' * len(of))})",
+                (status, self._clock.wall(), number, *of),
+            )
+            return changed.rowcount == 1
+
+        return self._transactions.write(write)
+
+    def renew(self) -> None:
+        held = list(self._holding.runs.tokens.items())
+        unreleased = list(self._holding.runs.unreleased.items())
+        if not held and not unreleased:
+            return
+        lease = self._holding.lease()
+        try:
+            self._file.check()
+            connection = self._file.writer(is_durable=False)
+            connection.executemany(
+                "UPDATE run SET boot = ?, until = ?, until_wall = ? WHERE id = ? AND fence = ?",
+                [(*lease, run, int(token)) for run, token in held],
+            )
+            release(connection, unreleased)
+        except (StoreError, sqlite3.Error) as error:
+            logger.warning("the leases in %s could not be renewed: %s", self.path, error)
+        else:
+            for run, _ in unreleased:
+                self._holding.runs.unreleased.pop(run, None)
+
+    def delete(self, place: Place) -> bool:
+        return self._upkeep.delete(place)
+
+    def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
+        return self._upkeep.prune(older_than_s, unfinished=unfinished)
+
+    def tidy(self) -> Iterator[int]:
+        return self._upkeep.tidy()
+
+    def close_writer(self) -> None:
+        self._file.close()
+
+    def close(self) -> None:
+        """Nothing is open but what the writer's thread uses."""
+
+    # From any thread
+
+    def approvals(self, run: int) -> dict[str, Approval]:
+        return self._transactions.read(lambda connection: read_approvals(connection, run))
+
+    def show(self, place: Place) -> RunDetails | None:
+        def read(connection: sqlite3.Connection) -> RunDetails | None:
+            number = find_run(connection, place)
+            found = None if number is None else read_details(connection, number, self._holding, self._blobs)
+            return None if found is None else show_doubt(found)
+
+        return self._transactions.read(read)
+
+    def find(self, place: Place) -> RunSummary | None:
+        def read(connection: sqlite3.Connection) -> RunSummary | None:
+            number = find_run(connection, place)
+            return None if number is None else read_summary(connection, number, self._holding)
+
+        return self._transactions.read(read)
+
+    def runs(self, chosen: Filter) -> list[RunSummary]:
+        return self._transactions.read(lambda connection: read_runs(connection, chosen, self._holding))
+
+    def stopped(self, limit: int) -> list[RunSummary]:
+        return self._transactions.read(lambda connection: read_stopped(connection, limit, self._holding))
+
+    def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
+        def read(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            return connection.execute(
+                "SELECT seq, body FROM event WHERE run = ?1 AND seq > ?2 AND (?3 IS NULL OR seq < ?3)"
+                " ORDER BY seq LIMIT ?4",
+                (find_run(connection, place), after, before, -1 if limit is None else limit),
+            ).fetchall()
+
+        return self._transactions.read(read)
+
+    def last_seq(self, place: Place) -> int | None:
+        def read(connection: sqlite3.Connection) -> int | None:
+            number = find_run(connection, place)
+            return connection.execute("SELECT MAX(seq) FROM event WHERE run = ?", (number,)).fetchone()[0]
+
+        return self._transactions.read(read)
+
+    def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
+        def read(connection: sqlite3.Connection) -> list[JSON]:
+            last = find_run(connection, before) if isinstance(before, Place) else before
+            if before is not None and last is None:
+                return []
+            return read_conversation(
+                connection, session, self._holding, self._blobs, user=user, before=last, limit=limit
+            )
+
+        return self._transactions.read(read)
+
+    def stats(self) -> JournalStats:
+        return self._upkeep.stats()

@@ -1,0 +1,110 @@
+"""Taking hold of a run: the first driver writes its row, a later one takes over what an earlier one left.
+
+Each driver has a fence of its own, higher than those before it, and what it writes says so. A run's number is never
+used twice, so a driver whose run was deleted meanwhile, and began anew, can change nothing in the new one.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from types import EllipsisType
+from typing import Any, cast
+
+from flowkit.errors import CodeChanged, RunBusy, RunError
+from flowkit.journal.driver_lease import RunLease
+from flowkit.journal.rows import from_optional_column, from_text, place_text, to_column, to_optional_column, to_text
+from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.reading import read_details
+from flowkit.journal.store import OVER, SEQ_GAP, Blobs, Place, Taken, Wanted, describe_several
+
+
+def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, blobs: Blobs) -> Taken:
+    """Start the run or take it over; the errors are those of `Journal.open_run`."""
+    run_id = wanted.run_id
+    number = find_run(connection, wanted.place)
+    fence: int | None = 1
+    was_held = False
+    is_new = number is None
+    if number is None:
+        if wanted.must_exist:
+            raise RunError(f"there is no run {run_id!r} to go on with; give a message to start it")
+        number = _begin(connection, wanted, holding)
+    else:
+        code, inputs, status, fence_before, *lease_columns = connection.execute(
+            "SELECT code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE id = ?", (number,)
+        ).fetchone()
+        lease = RunLease(*lease_columns)
+        if holding.is_held(number, lease):
+            raise RunBusy(f"run {run_id!r} is driven by another process ({lease.holder})")
+        if code != to_column(wanted.code) and status not in OVER and not wanted.allow_changed:
+            raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to go on")
+        if not wanted.ignores_inputs and wanted.inputs is not None and from_text(inputs) != wanted.inputs:
+            raise RunError(f"run {run_id!r} began with other inputs")
+        fence = None if status in wanted.only_read else fence_before + 1
+        was_held = lease.holder is not None
+        if fence is not None:
+            _take_over(connection, number, wanted, holding, is_over=status in OVER)
+    if fence is not None:
+        connection.execute(
+            "UPDATE run SET fence = ?, holder = ?, boot = ?, until = ?, until_wall = ? WHERE id = ?",
+            (fence, holding.holder, *holding.lease(), number),
+        )
+    (last_seq,) = connection.execute("SELECT MAX(seq) FROM event WHERE run = ?", (number,)).fetchone()
+    first_seq = (-1 if last_seq is None else last_seq) + 1 + (SEQ_GAP if was_held else 0)
+    (position,) = connection.execute("SELECT MAX(position) FROM node WHERE run = ?", (number,)).fetchone()
+    details = read_details(connection, number, holding, blobs)
+    assert details is not None, "its row was found or written above"
+    kept = connection.execute("SELECT turn, arguments FROM kept WHERE run = ?", (number,)).fetchall()
+    hidden = {turn: cast("Mapping[str, str]", from_text(arguments)) for turn, arguments in kept}
+    return Taken(details, None if fence is None else str(fence), first_seq, position or 0, is_new, hidden)
+
+
+def find_run(connection: sqlite3.Connection, place: Place) -> int | None:
+    """The number of the run at this place; None when there is none. Raises `RunError` when there are several."""
+    where, values = "run_id = ?", [to_column(place.run_id)]
+    for column, value in (("user", place.user), ("session", place.session)):
+        if not isinstance(value, EllipsisType):
+            where += f" AND {column} IS ?"
+            values.append(to_optional_column(value))  # pyright: ignore[reportArgumentType]  # NULL is found by IS
+    found: list[tuple[Any, ...]] = connection.execute(
+        f"SELECT id, user, session FROM run WHERE {where}", values
+    ).fetchall()
+    if len(found) > 1:
+        places = [(from_optional_column(user), from_optional_column(session)) for _, user, session in found]
+        raise describe_several(place.run_id, places)
+    return found[0][0] if found else None
+
+
+def _begin(connection: sqlite3.Connection, wanted: Wanted, holding: Holding) -> int:
+    now = holding.clock.wall()
+    made = connection.execute(
+        "INSERT INTO run (place, run_id, user, session, parent, name, code, inputs, status, began, changed, fence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, 1)",
+        (
+            place_text(wanted.user, wanted.session, wanted.run_id),
+            to_column(wanted.run_id),
+            to_optional_column(wanted.user),
+            to_optional_column(wanted.session),
+            wanted.parent,
+            to_column(wanted.name),
+            to_column(wanted.code),
+            to_text(wanted.inputs),
+            now,
+            now,
+        ),
+    )
+    assert made.lastrowid is not None
+    return made.lastrowid
+
+
+def _take_over(connection: sqlite3.Connection, number: int, wanted: Wanted, holding: Holding, *, is_over: bool) -> None:
+    """Run it on, unless it is over; a write that was claimed may have happened."""
+    if not is_over:
+        # What it had said when it began to wait isn't all any more.
+        connection.execute(
+            "UPDATE run SET status = CASE status WHEN 'cancelling' THEN status ELSE 'running' END, messages = NULL,"
+            " code = ?, changed = ? WHERE id = ?",
+            (to_column(wanted.code), holding.clock.wall(), number),
+        )
+    connection.execute(
+        "UPDATE node SET state = 'in_doubt' WHERE run = ? AND state = 'claimed' AND effect = 'write'", (number,)
+    )

@@ -1,0 +1,139 @@
+"""Keeping a journal small: how much it holds, and runs that nobody needs any more.
+
+Removing goes in steps of a bounded size, each a transaction of its own, so that who drives a run meanwhile waits for
+none of them long.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from flowkit.errors import RunBusy
+from flowkit.journal.driver_lease import RunLease
+from flowkit.journal.records import JournalStats
+from flowkit.journal.sqlite.blobs import BlobFolder
+from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.schema import OF_A_RUN
+from flowkit.journal.sqlite.taking import find_run
+from flowkit.journal.sqlite.transactions import Transactions
+from flowkit.journal.store import OVER, Place
+
+UNUSED_BLOB_S = 3600.0
+"""How old a result that no run names must be to be removed."""
+RUNS_AT_ONCE = 100
+PAGES_AT_ONCE = 2000
+"""How much one transaction removes, and gives back to the disk."""
+
+
+class Upkeep:
+    """Counts and removes the runs of one file."""
+
+    def __init__(self, transactions: Transactions, holding: Holding, blobs: BlobFolder) -> None:
+        self._transactions = transactions
+        self._path = transactions.file.path
+        self._holding = holding
+        self._blobs = blobs
+
+    def stats(self) -> JournalStats:
+        """What the journal holds."""
+
+        def read(connection: sqlite3.Connection) -> tuple[Counter[str], float | None]:
+            counts = Counter(
+                dict(connection.execute("SELECT status, COUNT(*) FROM run WHERE parent IS NULL GROUP BY status"))
+            )
+            running = connection.execute(
+                "SELECT id, holder, boot, until, until_wall FROM run WHERE status = 'running' AND parent IS NULL"
+            )
+            for number, *lease in running:
+                if not self._holding.is_held(number, RunLease(*lease)):
+                    counts["running"] -= 1
+                    counts["stopped"] += 1
+            (oldest,) = connection.execute("SELECT MIN(began) FROM run").fetchone()
+            return counts, oldest
+
+        counts, oldest = self._transactions.read(read)
+        size_bytes = 0
+        for ending in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                size_bytes += self._path.with_name(self._path.name + ending).stat().st_size
+        return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, self._blobs.size_bytes)
+
+    def delete(self, place: Place) -> bool:
+        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            number = find_run(connection, place)
+            if number is None:
+                return False
+            lease = connection.execute(
+                "SELECT holder, boot, until, until_wall FROM run WHERE id = ?", (number,)
+            ).fetchone()
+            if self._holding.is_held(number, RunLease(*lease)):
+                raise RunBusy(f"run {place.run_id!r} is driven by another process")
+            _remove(connection, [number])
+            return True
+
+        return self._transactions.write(write)
+
+    def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
+        """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
+        before = self._holding.clock.wall() - older_than_s
+        # The runs that a run's calls made go with it.
+        where = "changed < ? AND parent IS NULL" + ("" if unfinished else f" AND status IN {OVER}")
+        old: list[tuple[Any, ...]] = self._transactions.read(
+            lambda connection: connection.execute(
+                f"SELECT id, holder, boot, until, until_wall FROM run WHERE {where}", (before,)
+            ).fetchall()
+        )
+        free = [number for number, *lease in old if not self._holding.is_held(number, RunLease(*lease))]
+        while free:
+            some, free = free[:RUNS_AT_ONCE], free[RUNS_AT_ONCE:]
+
+            def write(connection: sqlite3.Connection, some: Sequence[int] = some) -> int:
+                """Remove these, unless somebody has begun to drive one meanwhile; how many went."""
+                marks = ", ".join("?" * len(some))
+                rows = connection.execute(
+                    f"SELECT id, holder, boot, until, until_wall FROM run WHERE id IN ({marks}) AND {where}",
+                    (*some, before),
+                ).fetchall()
+                gone = [number for number, *lease in rows if not self._holding.is_held(number, RunLease(*lease))]
+                _remove(connection, gone)
+                return len(gone)
+
+            yield self._transactions.write(write)
+
+    def tidy(self) -> Iterator[int]:
+        """Remove large results that no run names, and give free pages back to the disk."""
+        used = self._transactions.read(
+            lambda connection: {blob for (blob,) in connection.execute("SELECT blob FROM node WHERE blob IS NOT NULL")}
+        )
+        self._blobs.remove_unused(used, self._holding.clock.wall() - UNUSED_BLOB_S)
+
+        def write(connection: sqlite3.Connection) -> int:
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            for _ in range(min(free, PAGES_AT_ONCE)):
+                # One page each time: it gives a row without columns for a page, and `sqlite3` asks for the first only.
+                connection.execute("PRAGMA incremental_vacuum(1)")
+            return connection.execute("PRAGMA freelist_count").fetchone()[0]
+
+        free_before = -1
+        # A file that version 1 made can't give pages back; the free ones are used again.
+        while (free := self._transactions.write(write, is_durable=False)) and free != free_before:
+            free_before = free
+            yield 0
+        # All that was removed stands in SQLite's log now, which else keeps its size.
+        self._transactions.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
+
+
+def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
+    """Remove these runs, and those that their calls made."""
+    pending = list(runs)
+    while pending:
+        marks = ", ".join("?" * len(pending))
+        for table in (*OF_A_RUN, "kept"):
+            connection.execute(f"DELETE FROM {table} WHERE run IN ({marks})", pending)
+        connection.execute(f"DELETE FROM run WHERE id IN ({marks})", pending)
+        inner = connection.execute(f"SELECT id FROM run WHERE parent IN ({marks})", pending)
+        pending = [number for (number,) in inner]

@@ -1,0 +1,137 @@
+"""What drivers, and people, write into a journal's file; each function runs inside a transaction."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from flowkit.clock import Clock
+from flowkit.errors import FlowkitError, RunBusy, StoreError
+from flowkit.journal.records import Approval, Decision
+from flowkit.journal.rows import (
+    RECORD_COLUMNS,
+    decision_values,
+    record_values,
+    to_column,
+    to_optional_column,
+    to_text,
+)
+from flowkit.journal.sqlite.reading import read_approvals
+from flowkit.journal.store import OVER, Blobs, Changes, Ending, Put
+
+BLOB_BYTES = 2**16
+"""Larger results go to the blob folder."""
+_NODE_COLUMNS = f"run, changed, position, holder, boot, until, until_wall, {RECORD_COLUMNS}"
+_PUT_NODE = f"INSERT OR REPLACE INTO node ({_NODE_COLUMNS}) VALUES (?{', ?' * _NODE_COLUMNS.count(',')})"
+
+
+def write_changes(connection: sqlite3.Connection, changes: Changes, blobs: Blobs, clock: Clock) -> FlowkitError | None:
+    """Write what a driver has done; its error, where nothing of it was written."""
+    run = changes.run
+    try:
+        check_token(connection, run, changes.run_id, changes.token)
+        # Before the first row: a result that can't be stored leaves nothing of the rest.
+        puts = [(put, put_blob(put, blobs)) for put in changes.nodes]
+    except (RunBusy, StoreError) as error:
+        return error
+    for put, blob in puts:
+        write_node(connection, run, put, blob, clock)
+    if changes.take_back is not None:
+        where = (run, to_column(changes.take_back.node), changes.take_back.attempt)
+        deleted = connection.execute(
+            "DELETE FROM node WHERE run = ? AND node = ? AND attempt = ? AND state = 'claimed'", where
+        )
+        before = changes.take_back.before
+        if before is not None and deleted.rowcount:
+            write_node(connection, run, before, put_blob(before, blobs), clock)
+    if changes.turn is not None:
+        turn = changes.turn
+        connection.execute(
+            "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (run, turn.turn, turn.message)
+        )
+        if turn.kept is not None:
+            connection.execute(
+                "INSERT OR REPLACE INTO kept (run, turn, arguments) VALUES (?, ?, ?)", (run, turn.turn, turn.kept)
+            )
+    connection.executemany(
+        "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
+        [(run, seq, body) for seq, body in changes.events],
+    )
+    if changes.ending is not None:
+        _write_ending(connection, run, changes.ending, clock)
+    return None
+
+
+def write_node(connection: sqlite3.Connection, run: int, put: Put, blob: str | None, clock: Clock) -> None:
+    """Insert or replace a node."""
+    lease = put.record.lease
+    values = record_values(put.record, put.data, blob)
+    connection.execute(
+        _PUT_NODE,
+        (run, clock.wall(), put.position, lease.holder, lease.boot, lease.until, lease.until_wall, *values),
+    )
+
+
+def write_question(connection: sqlite3.Connection, run: int, question: Approval, *, anew: bool) -> dict[str, Approval]:
+    """Ask a person, unless exactly that was asked; returns all that was asked in the run."""
+    found = read_approvals(connection, run).get(question.node)
+    if anew or found is None or found.arguments != question.arguments or found.name != question.name:
+        connection.execute(
+            "INSERT OR REPLACE INTO approval (run, node, name, arguments, asked) VALUES (?, ?, ?, ?, ?)",
+            (
+                run,
+                to_column(question.node),
+                to_column(question.name),
+                to_text(question.arguments),
+                question.asked_at,
+            ),
+        )
+    return read_approvals(connection, run)
+
+
+def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
+    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    found = connection.execute(
+        "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
+        " WHERE run = ? AND node = ? AND approved IS NULL",
+        (*decision_values(decision), run, to_column(node)),
+    )
+    return found.rowcount == 1
+
+
+def check_token(connection: sqlite3.Connection, run: int, run_id: str, token: str) -> None:
+    """Raise `RunBusy` unless the run's fence is still that of this opening."""
+    row = connection.execute("SELECT fence FROM run WHERE id = ?", (run,)).fetchone()
+    if row is None or str(row[0]) != token:
+        raise RunBusy(f"run {run_id!r}: another process took over; nothing more is recorded from here")
+
+
+def release(connection: sqlite3.Connection, tokens: Sequence[tuple[int, str]]) -> None:
+    """Let go of runs whose driver couldn't write that it did."""
+    # Not NULL: who goes on with it knows by this that some of its events may be lost.
+    connection.executemany(
+        "UPDATE run SET holder = '' WHERE id = ? AND fence = ?", [(run, int(token)) for run, token in tokens]
+    )
+
+
+def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, clock: Clock) -> None:
+    connection.execute("UPDATE node SET holder = NULL WHERE run = ? AND state = 'claimed'", (run,))
+    if ending.status is None:
+        connection.execute("UPDATE run SET holder = NULL, changed = ? WHERE id = ?", (clock.wall(), run))
+        return
+    connection.execute(
+        "UPDATE run SET status = ?, output = ?, error = ?, messages = ?, changed = ?, holder = NULL WHERE id = ?",
+        (ending.status, ending.output, to_optional_column(ending.error), ending.messages, clock.wall(), run),
+    )
+    if ending.status in OVER:
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("DELETE FROM kept WHERE run = ?", (run,))
+        connection.execute("PRAGMA secure_delete = OFF")
+
+
+def put_blob(put: Put, blobs: Blobs) -> str | None:
+    """The name of a large result that was stored beside the journal; None for one that stands in its row."""
+    if len(put.data) <= BLOB_BYTES:
+        return None
+    try:
+        return blobs.put(put.data)
+    except OSError as error:
+        raise StoreError(f"the result of {put.record.node!r} can't be stored beside the journal: {error}") from error

@@ -1,0 +1,323 @@
+"""What a database has to do for a journal, and what it is given: operations as data.
+
+A driver's writes are `Changes`, applied many runs at a time. Each says by its `token` which opening of the run it comes
+from; where the run has another token by now, another driver took over, and nothing of it is written. The other
+operations are transactions of their own.
+
+A `JournalStore` writes in the thread of `journal.log` alone, and reads in whatever thread asks. It raises `StoreError`
+for what it can't do, after a bounded time.
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import EllipsisType
+from typing import Protocol
+
+from flowkit.codec import JSON
+from flowkit.errors import FlowkitError, RunError
+from flowkit.journal.records import (
+    Approval,
+    Decision,
+    JournalStats,
+    Recorded,
+    Resolution,
+    RunDetails,
+    RunState,
+    RunSummary,
+)
+
+SEQ_GAP = 10_000
+"""A run that went on after a crash numbers its events from so much further: the last ones may be lost, but somebody
+may have seen them, and no number is used twice."""
+OVER = ("done", "failed", "cancelled", "limit")
+"""How runs end that nobody goes on with."""
+UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
+"""Runs that somebody drives, or should; in every dialect of SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run is looked for: its user, its session and its id; `...` stands for any."""
+
+    run_id: str
+    user: str | EllipsisType | None = ...
+    session: str | EllipsisType | None = ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which runs a list shows, the newest first; `before` is a run's number. With `inner` also those that calls made."""
+
+    status: str | None = None
+    session: str | None = None
+    user: str | EllipsisType | None = ...
+    before: int | None = None
+    inner: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The run that a driver wants to start, or believes that it goes on with; `inputs` None stands for any.
+
+    So they do where it `ignores_inputs`, but they are kept when it begins. A run that ended in one of the states
+    `only_read` is opened to be read. One that isn't there is begun, unless it `must_exist`. `parent` is the number of
+    the run that calls it.
+    """
+
+    run_id: str
+    name: str
+    code: str
+    inputs: JSON
+    user: str | None
+    session: str | None
+    allow_changed: bool
+    only_read: Collection[str] = ("done",)
+    must_exist: bool = False
+    parent: int | None = None
+    ignores_inputs: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where it is looked for: without a session it is this user's run in whatever session it began."""
+        return Place(self.run_id, self.user, ... if self.session is None else self.session)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The run that a driver got; `token` is None for one that is only read."""
+
+    details: RunDetails
+    token: str | None
+    first_seq: int
+    position: int
+    is_new: bool
+    kept: Mapping[int, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A node as it is from now on; `data` is its value as JSON, `position` its place among those that changed."""
+
+    record: Recorded
+    data: bytes
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnText:
+    """A model's message as JSON; `kept` are the arguments that it hides, as JSON by call."""
+
+    turn: int
+    message: str
+    kept: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """A claim that is undone, if it still stands: the node is again as it was `before`."""
+
+    node: str
+    attempt: int
+    before: Put | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A driver lets go of the run: it ended with this `status`, or with None goes on elsewhere.
+
+    Nothing runs any more of what it claimed and never recorded.
+    """
+
+    status: RunState | None = None
+    output: str = "null"
+    error: str | None = None
+    messages: str = "[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """All that a driver writes at once about one run: all of it, or nothing."""
+
+    run: int
+    run_id: str
+    token: str
+    nodes: tuple[Put, ...] = ()
+    turn: TurnText | None = None
+    events: tuple[tuple[int, str], ...] = ()
+    take_back: TakeBack | None = None
+    ending: Ending | None = None
+
+
+@dataclass(slots=True)
+class Commits:
+    """How many transactions were committed; `durable` ones waited for the disk."""
+
+    durable: int = 0
+    normal: int = 0
+
+
+@dataclass(slots=True)
+class HeldRuns:
+    """The runs that this process holds in one journal, each with the token of its opening, by its number."""
+
+    tokens: dict[int, str] = field(default_factory=dict[int, str])
+    unreleased: dict[int, str] = field(default_factory=dict[int, str])
+    """Those that were let go of when that couldn't be written."""
+    pid: int = field(default_factory=os.getpid)
+
+    def let_go(self, run: int, token: str, *, is_written: bool = True) -> None:
+        """Hold it no more; one that the store still has as held is let go of there as soon as that is possible."""
+        if self.tokens.get(run) == token:
+            del self.tokens[run]
+            if not is_written:
+                # This process lives, so for every other one it holds the run until the store says otherwise.
+                self.unreleased[run] = token
+
+    def let_go_of_all(self) -> None:
+        """Hold none."""
+        self.unreleased |= self.tokens
+        self.tokens.clear()
+
+    def notice_fork(self) -> bool:
+        """Whether this is another process than before: what the parent of a forked process holds is the parent's."""
+        if self.pid == os.getpid():
+            return False
+        self.pid, self.tokens, self.unreleased = os.getpid(), {}, {}
+        return True
+
+
+class Blobs(Protocol):
+    """Large results, each under the SHA-256 of its content."""
+
+    def put(self, data: bytes) -> str:
+        """Store `data` together with the row that names it; returns its name."""
+        ...
+
+    def get(self, name: str) -> bytes | None:
+        """The content under this name; None when it is missing or isn't what its name says."""
+        ...
+
+
+class JournalStore(Protocol):
+    """A database of runs. From `take` to `close` only the writer's thread calls; the rest may be asked from any."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, as people may read it: without a password."""
+        ...
+
+    @property
+    def commits(self) -> Commits:
+        """How many commits this process made."""
+        ...
+
+    @property
+    def holder(self) -> str:
+        """This process, as a claim names it."""
+        ...
+
+    def try_open(self) -> bool:
+        """Open it if that needs no waiting; raises `StoreError` for what is no journal."""
+        ...
+
+    def open(self) -> None:
+        """Open it, in a bounded time. Raises `StoreError`."""
+        ...
+
+    def take(self, wanted: Wanted) -> Taken:
+        """Start the run or take it over, and hold it; the errors are those of `Journal.open_run`."""
+        ...
+
+    def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
+        """Write what drivers have done; returns for each its error: `RunBusy` where another driver took over.
+
+        After `durable` it survives the loss of power. Order is kept.
+        """
+        ...
+
+    def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
+        """Write down what a person has to decide, unless exactly that was asked before; returns all that was asked.
+
+        Asked `anew`, what was decided counts no more. Raises `RunBusy` when another driver took over.
+        """
+        ...
+
+    def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
+        """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+        ...
+
+    def approvals(self, run: int) -> dict[str, Approval]:
+        """What was asked in a run, decided or not, in the order of asking."""
+        ...
+
+    def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
+        """Resolve a write in doubt that nobody drives; its last driver can write no more. See `Journal.resolve`."""
+        ...
+
+    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+        """Give a run another status if it has one `of` these; False where it hasn't, or where there is none."""
+        ...
+
+    def renew(self) -> None:
+        """Say that this process lives, and let go of what is to be let go of."""
+        ...
+
+    def delete(self, place: Place) -> bool:
+        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+        ...
+
+    def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
+        """Remove the runs that nothing happened to for so long, in steps of a bounded size; each tells how many went."""
+        ...
+
+    def tidy(self) -> Iterator[int]:
+        """Give back what removed runs took, in steps."""
+        ...
+
+    def close_writer(self) -> None:
+        """Close what the writer's thread uses; it may be used again."""
+        ...
+
+    def close(self) -> None:
+        """Close everything else."""
+        ...
+
+    def show(self, place: Place) -> RunDetails | None:
+        """A run in full, a claimed write that nobody drives as in doubt."""
+        ...
+
+    def find(self, place: Place) -> RunSummary | None:
+        """A run as a list shows it."""
+        ...
+
+    def runs(self, chosen: Filter) -> list[RunSummary]:
+        """The latest runs, newest first."""
+        ...
+
+    def stopped(self, limit: int) -> list[RunSummary]:
+        """The runs that should go on and that nobody drives, the oldest first."""
+        ...
+
+    def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
+        """The next events of a run, each with its JSON as it was written."""
+        ...
+
+    def last_seq(self, place: Place) -> int | None:
+        """The number of its last event."""
+        ...
+
+    def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
+        """The messages of the session's last runs, or of the last before one of them, oldest first."""
+        ...
+
+    def stats(self) -> JournalStats:
+        """What it holds."""
+        ...
+
+
+def describe_several(run_id: str, places: Sequence[tuple[str | None, str | None]]) -> RunError:
+    """The error for a run id that several users or sessions have: the id alone says nothing then."""
+    listed = "; ".join(f"user {user!r}, session {session!r}" for user, session in places[:5])
+    return RunError(f"there are {len(places)} runs {run_id!r} ({listed}): name the user and the session")
