@@ -163,8 +163,8 @@ class Intake:
         if before is not None and before.state != "void":
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
         name = node.name
-        is_call = type(node) is ToolCall or isinstance(node, ToolCall)
-        if plan is None and is_call:
+        call = node if type(node) is ToolCall or isinstance(node, ToolCall) else None
+        if plan is None and call is not None:
             # Asked for here: it is known already for all calls of a tool but the first.
             plan = (None if self._table.brought else self._plans.get(name)) or self._table.plan(name, parent)
         self._count += 1
@@ -177,8 +177,8 @@ class Intake:
             parent.more.add_child(entry)
         self._entries[node_id] = entry
         above = None if parent is None else parent.id
-        if seals and is_call and plan is not None and not plan.has_secrets:
-            entry.sealed_s = self._log.note_sealed(node_id, name, above, node)
+        if seals and call is not None and plan is not None and not plan.has_secrets:
+            entry.sealed_s = self._log.note_sealed(node_id, name, above, call)
         else:
             self._log.note(events.CallNew, node_id, name, above)
         return entry
