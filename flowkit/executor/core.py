@@ -175,7 +175,7 @@ class Executor:
             intake,
             gates,
             lending,
-            Flights(log, lending, cache, identity),
+            Flights(log, settler, lending, cache, identity),
             attempts,
             identity=identity,
             data=data,

@@ -123,10 +123,14 @@ class Workers:
         apart, errands = self._table.apart, self._table.errands
         while apart:
             entry = apart.popleft()
-            if entry.phase == Phase.LOOKUP:
-                self._keep(self._look_up(entry))
-            else:
-                self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
+            match entry.phase:
+                case Phase.LOOKUP:
+                    work = self._flights.look(entry)
+                case Phase.FLIGHT:
+                    work = self._flights.share(entry, partial(self._lead, entry))
+                case _:
+                    work = self._judge(entry)
+            self._keep(self._run_errand(work))
         while errands:
             self._keep(self._run_errand(errands.popleft()))
 
@@ -345,6 +349,22 @@ class Workers:
             finally:
                 self.drain()
 
+    async def _lead(self, entry: Entry) -> Landed:
+        """Run it for all who share its flight, unless its result has come meanwhile."""
+        lead = await self._flights.lease(entry)
+        if isinstance(lead, Landed):
+            return lead
+        try:
+            await lead.begin()
+            failure = await self._run(entry)
+            following = self._finish(entry, failure)
+            if following is not None:
+                self._ready.append(following)
+            self.drain()  # now, since to store a result takes a while
+            return await lead.keep(failure)
+        finally:
+            await lead.release()
+
     async def _judge(self, entry: Entry) -> None:
         """Ask the tool's rule whether a person has to decide."""
         if entry.has_ended:
@@ -359,7 +379,6 @@ class Workers:
             self._settler.let_go_on(entry)
         else:
             self._settler.end(entry, failure.state, error=failure.error)
-        self.drain()
 
     # What a running tool asks of its run
 
@@ -410,53 +429,3 @@ class Workers:
                 raise
         if entry.state != "finished":
             raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
-
-    # The cache's answer, and flights
-
-    async def _look_up(self, entry: Entry) -> None:
-        """Ask the cache for a read's result; the gate that sent for it takes the answer."""
-        if entry.has_ended:
-            return
-        entry.worker = asyncio.current_task(self._loop)
-        try:
-            entry.more.look = await self._flights.look(entry)
-        except asyncio.CancelledError:
-            failure = Failure("cancelled", entry.stop or "stopped")
-        else:
-            failure = None
-        entry.worker = None
-        if entry.has_ended:
-            return
-        if failure is None:
-            self._settler.let_go_on(entry)
-        else:
-            self._settler.settle(entry, failure)
-        self.drain()
-
-    async def _fly(self, entry: Entry) -> None:
-        """Lead the flight of its key, or wait for whoever leads it."""
-        entry.worker = asyncio.current_task(self._loop)
-        try:
-            failure = await self._flights.share(entry, partial(self._lead, entry))
-        except asyncio.CancelledError:
-            failure = Failure("cancelled", entry.stop or "stopped")
-        entry.worker = None
-        if not entry.has_ended:
-            self._settler.settle(entry, failure)
-        self.drain()
-
-    async def _lead(self, entry: Entry) -> Landed:
-        """Run it for all who share its flight, unless its result has come meanwhile."""
-        lead = await self._flights.lease(entry)
-        if isinstance(lead, Landed):
-            return lead
-        try:
-            await lead.begin()
-            failure = await self._run(entry)
-            following = self._finish(entry, failure)
-            if following is not None:
-                self._ready.append(following)
-            self.drain()  # now, since to store a result takes a while
-            return await lead.keep(failure)
-        finally:
-            await lead.release()
