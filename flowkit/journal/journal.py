@@ -305,15 +305,15 @@ def default_journal_path() -> Path:
     return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
 
 
-def _open_store(
-    path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool
-) -> JournalStore:
+def _open_store(path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> JournalStore:
     """The store of a file, or of the database that a URL names."""
     text = str(path)
     if not is_url(path):
         if isinstance(path, Path) and text.startswith(("postgresql:/", "postgres:/")):
             raise ConfigurationError("a journal's URL is given as text: a Path has lost one of its slashes")
-        return SqliteStore(Path(path).expanduser().absolute(), clock, held, lease_s=lease_s, allow_network=allow_network)
+        return SqliteStore(
+            Path(path).expanduser().absolute(), clock, held, lease_s=lease_s, allow_network=allow_network
+        )
     if not text.startswith(("postgresql://", "postgres://")):
         scheme = text.partition("://")[0]
         raise ConfigurationError(f"a journal at {scheme}://: expected a file, or postgresql://user@host:5432/database")
