@@ -291,7 +291,7 @@ EXECUTOR = (
     ("contexts", "reading", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "flights", "tool_attempts"),
-    ("controls",),
+    ("controls", "guarding"),
     ("gates",),
     ("workers",),
     ("core",),
