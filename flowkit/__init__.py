@@ -77,6 +77,7 @@ _HOME = {
     "Watch": "agent",
     "ask": "recipes",
     "build": "recipes",
+    "drive": "queues",
     "each": "recipes",
     "load_recipe": "recipes.files",
     "recipe": "recipes",
@@ -84,6 +85,7 @@ _HOME = {
     "serve_app": "web.serving",
     "sse": "web.sse_response",
     "step": "recipes",
+    "submit": "queues",
     "tool": "tools",
     "when": "recipes",
 }

@@ -51,6 +51,7 @@ from flowkit.graph import Node
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.masking import show_arguments
+from flowkit.pools.windows import find_windows
 from flowkit.references import Reference, ToolCall, find_references
 from flowkit.tools import ToolLookup
 from flowkit.tools.options import to_seconds
@@ -149,7 +150,7 @@ class Executor:
         random: Callable[[], float],
     ) -> None:
         """Make the parts, each of which is given those that it calls."""
-        shared_slots = Slots[Entry | SlotWaiter](slots)
+        shared_slots = Slots[Entry | SlotWaiter](slots, find_windows())
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
         self._intake = intake = Intake(table, log, settler, look_at_reference, identity)
@@ -181,7 +182,7 @@ class Executor:
             intake,
             gates,
             lending,
-            Flights(log, lending, cache, identity),
+            Flights(log, settler, lending, cache, identity),
             attempts,
             guarded,
             identity=identity,
@@ -346,11 +347,12 @@ class Executor:
         """
         waiter = Waiter(asyncio.get_running_loop().create_future())
         entries = self._table.entries
-        if call_ids:
-            asked = {name: entries[name] for name in call_ids}
-        else:
-            asked = {name: entry for name, entry in entries.items() if entry.parent is None}
-        waiter.left = {name for name, entry in asked.items() if not entry.is_told}
+        asked = map(entries.__getitem__, call_ids) if call_ids else entries.values()
+        waiter.left = {
+            entry.id
+            for entry in asked
+            if (entry.phase < Phase.ENDED or not entry.is_told) and (call_ids or entry.parent is None)
+        }
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:
