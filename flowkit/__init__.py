@@ -73,6 +73,7 @@ _HOME = {
     "UsageDelta": "models.base",
     "ask": "recipes",
     "build": "recipes",
+    "drive": "queues",
     "each": "recipes",
     "load_recipe": "recipes.files",
     "recipe": "recipes",
@@ -80,6 +81,7 @@ _HOME = {
     "serve_app": "web.serving",
     "sse": "web.sse_response",
     "step": "recipes",
+    "submit": "queues",
     "tool": "tools",
     "when": "recipes",
 }
