@@ -176,7 +176,7 @@ class Executor:
             intake,
             gates,
             lending,
-            Flights(log, lending, cache, identity),
+            Flights(log, settler, lending, cache, identity),
             attempts,
             identity=identity,
             data=data,
@@ -340,11 +340,12 @@ class Executor:
         """
         waiter = Waiter(asyncio.get_running_loop().create_future())
         entries = self._table.entries
-        if call_ids:
-            asked = {name: entries[name] for name in call_ids}
-        else:
-            asked = {name: entry for name, entry in entries.items() if entry.parent is None}
-        waiter.left = {name for name, entry in asked.items() if not entry.is_told}
+        asked = map(entries.__getitem__, call_ids) if call_ids else entries.values()
+        waiter.left = {
+            entry.id
+            for entry in asked
+            if (entry.phase < Phase.ENDED or not entry.is_told) and (call_ids or entry.parent is None)
+        }
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:

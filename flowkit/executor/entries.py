@@ -226,7 +226,7 @@ class Entry:
 
     def find_secrets(self) -> frozenset[str]:
         """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
-        if self.plan is None or self.arguments is None or not self.plan.tool.secrets:
+        if self.plan is None or self.arguments is None or not self.plan.has_secrets:
             return frozenset()
         return self.plan.tool.secrets.find(self.arguments.given)
 

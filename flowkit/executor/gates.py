@@ -71,13 +71,10 @@ class Resolved:
     """Puts in the values that its references point to."""
 
     def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+        self.enter = intake.resolve
 
     def applies(self, plan: Plan) -> bool:
         return True
-
-    def enter(self, entry: Entry) -> bool:
-        return self._intake.resolve(entry)
 
 
 class Resource:
@@ -191,12 +188,19 @@ class Gates:
         try:
             while moves:
                 entry = moves.popleft()
-                if entry.phase < Phase.ENDED:
-                    self._advance(entry)
+                if entry.phase >= Phase.ENDED:
+                    self._settler.pass_on(entry)
+                    if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
+                        self.cancel_all(f"{entry.id} failed")
                     continue
-                self._settler.pass_on(entry)
-                if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
-                    self.cancel_all(f"{entry.id} failed")
+                gates = self._find_gates(entry)
+                if gates and not self._pass(entry, gates):
+                    continue
+                entry.phase = Phase.SLOT
+                if self._slots.take(entry, entry.slot):
+                    self._ready.append(entry)
+                else:
+                    self._log.note(events.CallWaiting, entry.id, "slot")
         finally:
             self._is_draining = False
 
@@ -207,26 +211,25 @@ class Gates:
                 self._settler.cancel(entry, reason)
                 self.drain()
 
-    def _advance(self, entry: Entry) -> None:
-        """Take an entry through what is left of its gates, and to its slot."""
+    def _find_gates(self, entry: Entry) -> "tuple[Gate, ...]":
         plan = entry.plan
         if plan is None:
-            gates = self._for_controls
-        else:
-            known = self._of_tools if entry.bound is None else self._of_tools_with_references
-            gates = known[plan] if plan in known else self._choose(plan, known)
-        if gates:
-            first = 0 if entry.extra is None else entry.extra.gate
-            for place in range(first, len(gates)):
-                if not gates[place].enter(entry):
-                    if place and entry.phase < Phase.ENDED:
-                        entry.more.gate = place
-                    return
-        entry.phase = Phase.SLOT
-        if self._slots.take(entry, entry.slot):
-            self._ready.append(entry)
-        else:
-            self._log.note(events.CallWaiting, entry.id, "slot")
+            return self._for_controls
+        known = self._of_tools if entry.bound is None else self._of_tools_with_references
+        try:
+            return known[plan]
+        except KeyError:
+            return self._choose(plan, known)
+
+    def _pass(self, entry: Entry, gates: "tuple[Gate, ...]") -> bool:
+        """Take an entry through what is left of its gates."""
+        first = 0 if entry.extra is None else entry.extra.gate
+        for place in range(first, len(gates)):
+            if not gates[place].enter(entry):
+                if place and entry.phase < Phase.ENDED:
+                    entry.more.gate = place
+                return False
+        return True
 
     def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
         """The gates of a tool: none, for one that changes something and declares nothing else."""
