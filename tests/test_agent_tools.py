@@ -10,7 +10,7 @@ import pytest
 from flowkit.agent import Agent, AgentResult
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
-from flowkit.events import CallFinished, CallNew, CallStarted, Event, RunFinished, UsageReported
+from flowkit.events import CallFinished, CallNew, CallStarted, Event, NestedTurn, RunFinished, UsageReported
 from flowkit.journal import Journal
 from flowkit.messages import ToolMessage, Usage, UserMessage
 from flowkit.models.pricing import Price
@@ -226,3 +226,23 @@ def test_stopped_it_stops_and_every_call_is_closed(moment: float) -> None:
     assert sorted(opened) == sorted(closed)
     assert isinstance(seen[-1], RunFinished)
     assert [event.seq for event in seen] == sorted({event.seq for event in seen})
+
+
+def test_turns_of_a_nested_agent_are_told_in_the_outer_run() -> None:
+    innermost = agent_of(["deep"], name="deep")
+    inner = agent_of([[call("deep", task="hm")], "Shipped."], innermost.as_tool(), name="clerk")
+    outer = agent_of([[call("clerk", task="hi")], "Done."], inner.as_tool())
+
+    async def go() -> list[NestedTurn]:
+        run = outer.start("go")
+        return [event async for event in run if isinstance(event, NestedTurn)]
+
+    told = [(event.call, event.turn, event.state, event.reason) for event in run_virtual(go())]
+    assert told == [
+        ("turn/1/call/0", 1, "started", None),
+        ("turn/1/call/0", 1, "finished", "tool_calls"),
+        ("turn/1/call/0/turn/1/call/0", 1, "started", None),
+        ("turn/1/call/0/turn/1/call/0", 1, "finished", "stop"),
+        ("turn/1/call/0", 2, "started", None),
+        ("turn/1/call/0", 2, "finished", "stop"),
+    ]

@@ -275,3 +275,32 @@ def test_agent_brings_back_what_a_strict_server_made_the_model_write() -> None:
     result = run_virtual(Agent(model, tools=[tools], cache=False).run("Search."))
     assert [outcome.value for outcome in result.calls] == [["all", "red"]]
     assert [(spec.name, spec.strict) for spec in model.requests[0].tools] == [("shop_search", True)]
+
+
+def test_a_dynamic_tool_that_can_not_be_one_is_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*items: Context[None]) -> str:
+        return ""
+
+    named: list[ToolLike] = [broken, refund.renamed("search"), refund]
+    tools = Toolset(search, Toolset.dynamic(lambda _: named))
+    now = asyncio.run(tools.current(Context(None)))
+    assert now.names == ("search", "refund")
+    assert now.get("search") is search
+    assert "a tool is left out: tool 'broken'" in caplog.text
+    assert "tool 'search' is left out: two tools are called 'search'" in caplog.text
+
+
+def test_dynamic_names_that_would_travel_as_one_get_a_mark() -> None:
+    named = [refund.renamed(name) for name in ("a.b", "a_b", "a b")]
+    now = asyncio.run(Toolset(Toolset.dynamic(lambda _: named)).current(Context(None)))
+    first, second, third = now.aliases
+    assert (first, now.aliases[first]) == ("a_b", "a.b")
+    assert second.startswith("a_b_")
+    assert third.startswith("a_b_")
+    assert {now.resolve(alias) for alias in now.aliases} == set(now)
+
+
+def test_dynamic_tools_that_stay_the_same_are_not_made_again() -> None:
+    tools = Toolset(Toolset.dynamic(lambda _: [search, refund]), prefix="desk_")
+    first, second = (asyncio.run(tools.current(Context(None))) for _ in range(2))
+    assert first is second

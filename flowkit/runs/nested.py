@@ -50,10 +50,22 @@ def _show(event: Event, step: str, log: EventLog) -> None:
         case events.CallNew():
             parent = step if event.parent is None else f"{step}/{event.parent}"
             log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)
-        case events.RunStarted() | events.RunFinished():
+        case events.RunStarted() | events.RunFinished() | events.OutputPartial():
             pass
-        case events.TurnStarted() | events.TurnFinished() | events.TurnRetried():
-            pass
+        case events.TurnStarted():
+            log.emit(events.NestedTurn, step, event.turn, "started", event.attempt, event.model)
+        case events.TurnRetried():
+            log.emit(events.NestedTurn, step, event.turn, "retried", event.attempt, error=event.error)
+        case events.TurnFinished():
+            log.emit(
+                events.NestedTurn,
+                step,
+                event.turn,
+                "finished",
+                model=event.model,
+                reason=event.reason,
+                error=event.error,
+            )
         case _:
             _copy_call_event(event, step, log)
 

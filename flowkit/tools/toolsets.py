@@ -4,11 +4,10 @@ A `Toolset` doesn't change; tools that come and go between turns are named by a 
 gives the set for the next turn.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
-from inspect import isawaitable
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +22,8 @@ from flowkit.targets.offers import describe_result, offer_references
 from flowkit.tools.core import Tool
 from flowkit.tools.decorator import make_tool
 from flowkit.tools.schema.aliases import make_aliases
+
+logger = logging.getLogger("flowkit.tools")
 
 AnyTool = Tool[..., Any]
 Filter = Callable[[AnyTool], bool]
@@ -73,6 +74,8 @@ class Toolset:
             for tool in item if isinstance(item, Toolset) else (make_tool(item),):
                 if filter is None or filter(tool):
                     self._add(tool.renamed(prefix + tool.name))
+        self._last: tuple[list[list[ToolLike]], Toolset] | None = None
+        """What the dynamic sources named last, and the set that was made of it."""
         step = (prefix, filter)
         self._changing = [replace(changing, steps=(*changing.steps, step)) for changing in self._changing]
         self.aliases: Mapping[str, str] = make_aliases(self._tools)
@@ -142,19 +145,31 @@ class Toolset:
         return self._tools.get(self.aliases.get(wire_name, wire_name))
 
     async def current(self, context: Context[Any]) -> "Toolset":
-        """The set for the next turn, with the tools that the dynamic sources name now; this one when there are none."""
+        """The set for the next turn, with the tools that the dynamic sources name now; this one when there are none.
+
+        While they name the same tools it is the same set. A tool that can't be one, or has a name that is taken, is
+        left out with a word in the log: it came from elsewhere, and must not take the others with it.
+        """
         if not self._changing:
             return self
-        parts: list[Toolset] = []
-        for changing in self._changing:
-            asked = changing.source(context)
-            tools = Toolset(*(await asked if isawaitable(asked) else asked))
-            if tools.is_dynamic:
-                tools = await tools.current(context)
-            for prefix, chosen in changing.steps:
-                tools = Toolset(tools, prefix=prefix, filter=chosen)
-            parts.append(reduce(Toolset.replacing, changing.changes, tools))
-        return Toolset(*self, *parts, target=self.target)
+        named: list[list[ToolLike]] = [await _ask(changing.source, context) for changing in self._changing]
+        last = self._last
+        if last is not None and all(map(_are_same, last[0], named)):
+            return last[1]
+        tools = Toolset(*self, target=self.target)
+        added: set[str] = set()
+        for changing, items in zip(self._changing, named, strict=True):
+            for tool in _list_usable(items):
+                try:
+                    placed = _place(tool, changing)
+                    if placed is not None:
+                        tools._add(placed)
+                        added.add(placed.name)
+                except DefinitionError as error:
+                    logger.warning("tool %r is left out: %s", tool.name, error)
+        tools.aliases = make_aliases(tools._tools, marked=added)
+        self._last = (named, tools)
+        return tools
 
     def replacing(self, tools: "Mapping[str, ToolLike] | Change") -> "Toolset":
         """Return the same set with other tools under some of its names, or with each changed by a function.
@@ -198,6 +213,40 @@ class Toolset:
 
 ToolLike = AnyTool | Toolset | Callable[..., Any]
 """A tool, a set of them, or a function that becomes one."""
+
+
+async def _ask(source: Source, context: Context[Any]) -> "list[ToolLike]":
+    """What a dynamic source names now; sets in it that are dynamic themselves are asked, too."""
+    asked = source(context)
+    items = asked if isinstance(asked, Iterable) else await asked
+    return [await item.current(context) if isinstance(item, Toolset) else item for item in items]
+
+
+def _are_same(before: "list[ToolLike]", now: "list[ToolLike]") -> bool:
+    return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+
+
+def _list_usable(items: "Iterable[ToolLike]") -> Iterator[AnyTool]:
+    for item in items:
+        if isinstance(item, Toolset):
+            yield from item
+            continue
+        try:
+            yield make_tool(item)
+        except DefinitionError as error:
+            logger.warning("a tool is left out: %s", error)
+
+
+def _place(tool: AnyTool, changing: _Changing) -> AnyTool | None:
+    """The tool as the sets around it name and change it; None where one of them leaves it out."""
+    for prefix, chosen in changing.steps:
+        if chosen is not None and not chosen(tool):
+            return None
+        tool = tool.renamed(prefix + tool.name)
+    for change in changing.changes:
+        tool = change(tool).renamed(tool.name)
+    return tool
+
 
 _lowered: WeakKeyDictionary[AnyTool, dict[Target, Lowered]] = WeakKeyDictionary()
 

@@ -6,7 +6,7 @@ the set of tools that was sent, never a parse.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from flowkit.errors import DefinitionError
@@ -26,16 +26,27 @@ def make_alias(name: str) -> str:
     alias = re.sub(r"[^a-zA-Z0-9_-]+", "_", name)
     if name.isascii() and len(alias) <= MAX_CHARS:
         return alias
-    # Letters were lost, so that other names would look the same: a part of the name's hash stands for them.
+    # Letters were lost, so that other names would look the same.
+    return _mark(name, alias)
+
+
+def _mark(name: str, alias: str) -> str:
+    """The alias with a part of the name's hash, which tells it from those of other names."""
     mark = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{alias.strip('_')[: MAX_CHARS - 9] or 'tool'}_{mark}"
 
 
-def make_aliases(names: Iterable[str]) -> Mapping[str, str]:
-    """Every name by the alias under which it travels; raises `DefinitionError` when two would travel as one."""
+def make_aliases(names: Iterable[str], *, marked: Collection[str] = ()) -> Mapping[str, str]:
+    """Every name by the alias under which it travels.
+
+    Of two that would travel as one, the later gets a mark if it is among `marked`: the names that no programmer can
+    change, since a server gave them. Else raises `DefinitionError`.
+    """
     aliases: dict[str, str] = {}
     for name in names:
         alias = make_alias(name)
+        if aliases.get(alias, name) != name and name in marked:
+            alias = _mark(name, alias)
         other = aliases.setdefault(alias, name)
         if other != name:
             raise DefinitionError(f"tools {other!r} and {name!r} would both travel as {alias!r}; rename one", tool=name)

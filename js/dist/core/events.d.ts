@@ -96,6 +96,22 @@ export interface TextDelta {
     at: number;
 }
 /**
+ * The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
+ *
+ * call is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
+ * again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+ */
+export interface OutputPartial {
+    type: "output.partial";
+    run: string;
+    seq: number;
+    t: number;
+    output: Json;
+    turn: number;
+    call: string | null;
+    truncated?: number;
+}
+/**
  * A call has begun to exist; parent is the call or step that made it.
  */
 export interface CallNew {
@@ -331,6 +347,42 @@ export interface TurnFinished {
     model: string | null;
 }
 /**
+ * A turn of an agent that runs inside the call call: it has begun, its model is asked again, or it has ended.
+ *
+ * reason and model, who answered, are known at its end; error is why it broke, or is asked again.
+ */
+export interface NestedTurn {
+    type: "nested.turn";
+    run: string;
+    seq: number;
+    t: number;
+    call: string;
+    turn: number;
+    state: "started" | "retried" | "finished";
+    attempt: number;
+    model: string | null;
+    reason: "stop" | "tool_calls" | "length" | "content_filter" | "error" | "unknown" | null;
+    error: string | null;
+}
+/**
+ * What a guard said of a request, an answer, or the call call; reason is why it refused, secrets masked.
+ *
+ * One that watches runs beside the model, and tells that it passed when it has seen the whole.
+ */
+export interface GuardDecided {
+    type: "guard.decided";
+    run: string;
+    seq: number;
+    t: number;
+    guard: string;
+    on: "request" | "call" | "answer";
+    verdict: "passed" | "changed" | "refused" | "failed";
+    reason: string;
+    turn: number;
+    call: string | null;
+    watches: boolean;
+}
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -349,4 +401,4 @@ export interface RunFinished {
     truncated?: number;
 }
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */
-export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | RunFinished;
+export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | OutputPartial | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | NestedTurn | GuardDecided | RunFinished;

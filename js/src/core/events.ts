@@ -103,6 +103,23 @@ export interface TextDelta {
 }
 
 /**
+ * The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
+ *
+ * call is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
+ * again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+ */
+export interface OutputPartial {
+  type: "output.partial"
+  run: string
+  seq: number
+  t: number
+  output: Json
+  turn: number
+  call: string | null
+  truncated?: number
+}
+
+/**
  * A call has begun to exist; parent is the call or step that made it.
  */
 export interface CallNew {
@@ -356,6 +373,44 @@ export interface TurnFinished {
 }
 
 /**
+ * A turn of an agent that runs inside the call call: it has begun, its model is asked again, or it has ended.
+ *
+ * reason and model, who answered, are known at its end; error is why it broke, or is asked again.
+ */
+export interface NestedTurn {
+  type: "nested.turn"
+  run: string
+  seq: number
+  t: number
+  call: string
+  turn: number
+  state: "started" | "retried" | "finished"
+  attempt: number
+  model: string | null
+  reason: "stop" | "tool_calls" | "length" | "content_filter" | "error" | "unknown" | null
+  error: string | null
+}
+
+/**
+ * What a guard said of a request, an answer, or the call call; reason is why it refused, secrets masked.
+ *
+ * One that watches runs beside the model, and tells that it passed when it has seen the whole.
+ */
+export interface GuardDecided {
+  type: "guard.decided"
+  run: string
+  seq: number
+  t: number
+  guard: string
+  on: "request" | "call" | "answer"
+  verdict: "passed" | "changed" | "refused" | "failed"
+  reason: string
+  turn: number
+  call: string | null
+  watches: boolean
+}
+
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -381,6 +436,7 @@ export type RunEvent =
   | TurnRetried
   | ThinkingDelta
   | TextDelta
+  | OutputPartial
   | CallNew
   | CallArguments
   | CallSealed
@@ -399,4 +455,6 @@ export type RunEvent =
   | ApprovalDecided
   | UsageReported
   | TurnFinished
+  | NestedTurn
+  | GuardDecided
   | RunFinished
