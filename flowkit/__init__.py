@@ -23,6 +23,7 @@ _HOME = {
     "Delta": "models.base",
     "Deny": "executor",
     "DiskCache": "cache",
+    "RedisCache": "cache",
     "EndDelta": "models.base",
     "ErrorDelta": "models.base",
     "Executor": "executor",

@@ -4,6 +4,7 @@ from flowkit.agent import Agent as Agent
 from flowkit.agent import AgentResult as AgentResult
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
+from flowkit.cache import RedisCache as RedisCache
 from flowkit.context import CONTEXT as CONTEXT
 from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
