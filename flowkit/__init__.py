@@ -74,6 +74,7 @@ _HOME = {
     "UsageDelta": "models.base",
     "ask": "recipes",
     "build": "recipes",
+    "drive": "queues",
     "each": "recipes",
     "load_recipe": "recipes.files",
     "recipe": "recipes",
@@ -81,6 +82,7 @@ _HOME = {
     "serve_app": "web.serving",
     "sse": "web.sse_response",
     "step": "recipes",
+    "submit": "queues",
     "tool": "tools",
     "when": "recipes",
 }

@@ -54,6 +54,8 @@ from flowkit.models.routing import FallbackModel as FallbackModel
 from flowkit.models.routing import Router as Router
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
 from flowkit.models.wire.settings import Timeout as Timeout
+from flowkit.queues import drive as drive
+from flowkit.queues import submit as submit
 from flowkit.recipes import Recipe as Recipe
 from flowkit.recipes import RecipeResult as RecipeResult
 from flowkit.recipes import Ref as Ref

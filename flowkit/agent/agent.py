@@ -86,7 +86,8 @@ class Agent(Generic[OutputT]):
     """A model that answers with the help of tools.
 
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
-    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. With an `output_tool`, the
+    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. Several types have names,
+    as in `{"answer": Answer, "escalation": Escalation}`: `result.output_name` says which the model chose. With an `output_tool`, the
     result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
     keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
     is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
@@ -105,6 +106,15 @@ class Agent(Generic[OutputT]):
         model: Model,
         *,
         output_type: TypeForm[OutputT] = str,
+        output_tool: None = None,
+        **settings: Unpack[AgentSettings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Model,
+        *,
+        output_type: Mapping[str, TypeForm[OutputT]],
         output_tool: None = None,
         **settings: Unpack[AgentSettings],
     ) -> None: ...

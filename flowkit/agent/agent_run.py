@@ -15,6 +15,7 @@ from flowkit.agent.run_record import RunRecord
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
+from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import FlowkitError, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
@@ -35,12 +36,13 @@ OutputT_co = TypeVar("OutputT_co", covariant=True)
 class AgentResult(RunResult[OutputT_co]):
     """How a run of an agent ended.
 
-    `text` is the last thing the model said. `messages` is the whole conversation, ready to be a next run's `history`.
+    `text` is the last thing the model said. `output_name` says which of several output types the answer has. `messages` is the whole conversation, ready to be a next run's `history`.
     `prefetched` counts the prefetched calls that the model asked for, and all of them. `tips` tell, for a person, what
     tools without a declared effect cost.
     """
 
     text: str = ""
+    output_name: str | None = None
     messages: tuple[Message, ...] = ()
     prefetched: tuple[int, int] = (0, 0)
     tips: tuple[str, ...] = ()
@@ -124,6 +126,11 @@ class AgentWork(Generic[OutputT]):
         """The calls that wait for a person now."""
         return () if self._rounds is None else tuple(self._rounds.calls.find_waiting().values())
 
+    @property
+    def partial(self) -> JSON:
+        """The answer so far; None while nothing of it has come."""
+        return None if self._rounds is None else self._rounds.partial
+
     def decide(self, call: str, decision: Decision) -> None:
         """Answer a call that waits, by its id in the events or in `pending`."""
         if self._rounds is None:
@@ -163,8 +170,10 @@ class AgentWork(Generic[OutputT]):
         except (RunError, StoreError) as lost:
             # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
             status, error = "failed", error or lost
+        opened, name = (None, None) if rounds.output is None else self._plan.output.open(rounds.output)
         return AgentResult(
-            output_or_none=rounds.output if status == "done" else None,
+            output_or_none=opened if status == "done" else None,
+            output_name=name if status == "done" else None,
             text=rounds.text,
             messages=tuple(rounds.messages),
             calls=tuple(outcomes.values()),

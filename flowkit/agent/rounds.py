@@ -23,6 +23,7 @@ from flowkit.agent.run_record import PastTurn, RunRecord
 from flowkit.agent.tool_messages import explain_stop, fill_messages
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
+from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ModelError
 from flowkit.events import EventLog
@@ -68,6 +69,8 @@ class Rounds(Generic[OutputT]):
         self.messages: list[Message] = list(given.history if given.message is None else mend(given.history))
         self.text = ""
         self.output: OutputT | None = None
+        self._answering: Attempt | None = None
+        """The attempt at the turn at hand."""
         self.ready_s: dict[str, float] = {}
         """When the arguments of each call were complete, by its id in the graph."""
         self._plan = plan
@@ -88,6 +91,16 @@ class Rounds(Generic[OutputT]):
     def added(self) -> Sequence[Message]:
         """What this run adds to the history that it was given."""
         return self.messages[self._given_count :]
+
+    @property
+    def partial(self) -> JSON:
+        """The answer so far; None while nothing of it has come."""
+        output, attempt = self._plan.output, self._answering
+        if self.output is not None:
+            return output.dump(self.output)
+        if attempt is None or attempt.partial is not None:
+            return None if attempt is None or attempt.partial is None else attempt.partial.value
+        return (attempt.text or None) if output.adapter is None and output.tool is None else None
 
     def settle(self) -> None:
         """Write the results of the calls at hand behind the message that asked for them."""
@@ -237,7 +250,7 @@ class Rounds(Generic[OutputT]):
     async def _attempt(self, turn: int, number: int) -> tuple[Attempt, FinishedAttempt]:
         """Read one answer, to its end or to where it breaks."""
         model = self._plan.model
-        attempt = self._begin_attempt(turn, self._record.prefix(turn, number))
+        attempt = self._answering = self._begin_attempt(turn, self._record.prefix(turn, number))
         request = await self._make_request(turn, number)
         self._log.tell_request(model, request)
         self._log.emit(events.TurnStarted, turn, model.name, number)
@@ -326,6 +339,8 @@ class Rounds(Generic[OutputT]):
             self.output = output.read(message.text or message.refusal)
         except OutputInvalid as problem:
             return problem
+        if self._answering is not None and self._answering.partial is not None:
+            self._answering.partial.finish(output.dump(self.output))
         return None
 
 

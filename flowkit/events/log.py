@@ -7,7 +7,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from flowkit.events.kinds import CallArguments, CallNew, CallProgress, CallSealed, Event, TextDelta, ThinkingDelta
+from flowkit.events.kinds import (
+    CallArguments,
+    CallNew,
+    CallProgress,
+    CallSealed,
+    Event,
+    OutputPartial,
+    TextDelta,
+    ThinkingDelta,
+)
 from flowkit.masking import show_arguments
 from flowkit.references import ToolCall
 
@@ -190,9 +199,15 @@ class EventLog:
 
 
 def merge(events: list[Event]) -> Iterator[Event]:
-    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined."""
+    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined.
+
+    Of several partial answers the last one stays: each holds all of those before it.
+    """
     held: Event | None = None
-    for event in events:
+    last = max((place for place, event in enumerate(events) if isinstance(event, OutputPartial)), default=-1)
+    for place, event in enumerate(events):
+        if place < last and isinstance(event, OutputPartial):
+            continue
         joined = None if held is None else _join(held, event)
         if joined is None:
             if held is not None:

@@ -50,6 +50,7 @@ from flowkit.graph import Node
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.masking import show_arguments
+from flowkit.pools.windows import find_windows
 from flowkit.references import Reference, ToolCall, find_references
 from flowkit.tools import ToolLookup
 from flowkit.tools.options import to_seconds
@@ -145,7 +146,7 @@ class Executor:
         random: Callable[[], float],
     ) -> None:
         """Make the parts, each of which is given those that it calls."""
-        shared_slots = Slots[Entry | SlotWaiter](slots)
+        shared_slots = Slots[Entry | SlotWaiter](slots, find_windows())
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
         self._intake = intake = Intake(table, log, settler, look_at_reference, identity)

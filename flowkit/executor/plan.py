@@ -5,7 +5,7 @@ from typing import Any
 
 from flowkit.executor.resources import Access
 from flowkit.tools import Tool
-from flowkit.tools.options import Approval
+from flowkit.tools.options import Approval, PoolName
 from flowkit.tools.schema.arguments import Arguments
 
 AnyTool = Tool[..., Any]
@@ -22,6 +22,7 @@ class Plan:
         "is_async",
         "is_read",
         "needs",
+        "pool",
         "remembers",
         "runs_once",
         "slot",
@@ -35,6 +36,7 @@ class Plan:
         self.is_async = tool.is_async
         self.is_read = tool.effect == "read"
         self.slot = tool.slot
+        self.pool: PoolName | None = tool.pool
         self.needs = frozenset(need.parameter for need in tool.needs)
         self.touches = bool(tool.options.resources)
         self.approval: Approval = tool.options.approval or False
@@ -46,6 +48,7 @@ class Plan:
             or tool.takes_context
             or tool.timeout_s
             or tool.retries
+            or tool.pool is not None
             or not tool.is_async
         )
 

@@ -17,14 +17,16 @@ from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, To
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.pooled import Pooled, TooSlow, prepare
 from flowkit.executor.reading import READING, find_reading
 from flowkit.executor.retries import find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
-from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
+from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.masking import mask_echoes, mask_text
+from flowkit.pools.calls import Lost, NotBegun, PoolFailure, Unshown
 from flowkit.references import substitute
 from flowkit.tools.options import ApprovalRule
 
@@ -69,6 +71,14 @@ class Attempts:
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
         """Claim a call that changes something, and end reads of its resources; None when it may run."""
+        if tool.pool is not None and (entry.slot is None or entry.slot not in self._by_slot):
+            # Before the claim: what a pool refuses hasn't begun, and is free to run elsewhere.
+            try:
+                await prepare(tool, tool.pool)
+            except PoolFailure as error:
+                return Doubt(self._explain_pool(entry, error))
+        if self._journal is not None and self._journal.is_leaving:
+            return Doubt(await self._wait_to_be_stopped(entry))
         if resources:
             # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
             try:
@@ -203,6 +213,7 @@ class Attempts:
         reading = find_reading(entry) if entry.extra is not None or entry.parent is not None else None
         reading_token = None if reading is None else READING.set(reading)
         limit: asyncio.Timeout | None = None
+        pooled: Pooled | None = None
         plan = entry.plan
         try:
             if plan is None:
@@ -215,7 +226,12 @@ class Attempts:
                 await instead()
                 return None
             worker = self._by_slot.get(plan.slot) if self._by_slot and plan.slot is not None else None
-            if worker is None and plan.is_async:
+            if worker is None and plan.pool is not None:
+                job = Job(tool, entry.arguments, None, self._find_claim(entry, plan))
+                pooled = Pooled(job, plan.pool, f"{self._log.run_id}:{entry.id}:{entry.attempt}")
+                entry.value = mask_echoes(await pooled.run(timeout_s), entry.find_secrets())
+                result = None
+            elif worker is None and plan.is_async:
                 if timeout_s is None:
                     result = await tool.invoke(entry.arguments, context)
                 else:
@@ -236,7 +252,11 @@ class Attempts:
                 entry.extra.raw = result
             return None
         except asyncio.CancelledError:
-            failure = self.explain_cancellation(entry)
+            failure = self.explain_cancellation(entry, has_begun=pooled is None or pooled.has_begun)
+        except PoolFailure as error:
+            failure = self._explain_pool(entry, error)
+        except TooSlow:
+            failure = self._explain_timeout(entry, timeout_s)
         except Unshown as unshown:
             return (
                 _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown, self._log.run_id)
@@ -283,6 +303,17 @@ class Attempts:
         finally:
             entry.worker = None
         return None
+
+    async def _wait_to_be_stopped(self, entry: Entry) -> Failure:
+        """Before what may change something, in a run that is about to be let go of, start nothing."""
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            await self._loop.create_future()
+        except asyncio.CancelledError:
+            return self.explain_cancellation(entry, has_begun=False)
+        finally:
+            entry.worker = None
+        raise AssertionError("that future has no result")
 
     async def wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
         """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
@@ -335,6 +366,14 @@ class Attempts:
         if has_begun and entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"stopped while it ran ({entry.stop}): {MAY_HAVE_HAPPENED}")
         return Failure("cancelled", entry.stop)
+
+    def _explain_pool(self, entry: Entry, error: PoolFailure) -> Failure:
+        """Say that a pool didn't begin a call, or lost it: what may have happened is in doubt for a write alone."""
+        if not isinstance(error, Lost):
+            return Failure("failed", f"not run: {error}", error, may_pass=isinstance(error, NotBegun))
+        if entry.plan is not None and entry.plan.tool.effect == "write":
+            return Failure("in_doubt", f"{error}: {MAY_HAVE_HAPPENED}", error)
+        return Failure("failed", str(error), error, may_pass=True)
 
     def _explain_timeout(self, entry: Entry, timeout_s: float | None) -> Failure:
         if entry.plan is not None and entry.plan.tool.effect == "write":

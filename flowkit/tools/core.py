@@ -24,7 +24,8 @@ from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.needs import Need, combine_approvals, find_calls
-from flowkit.tools.options import READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, PoolName, Scope, fill
+from flowkit.tools.places import check_place
 from flowkit.tools.schema.aliases import make_alias
 from flowkit.tools.schema.arguments import Arguments, parse_arguments
 from flowkit.tools.schema.foreign import SchemaCallee, read_definition
@@ -57,6 +58,9 @@ class Tool(Generic[P, R_co]):
     ) -> None:
         options.check(callee.name)
         check_closure(callee, options)
+        self.pool: PoolName | None = options.pool
+        has_signature = isinstance(callee, FunctionCallee)
+        self.place = check_place(callee, options, is_method=is_method, has_signature=has_signature)
         self._reader = callee.reader(frozenset())
         self.name = callee.name
         self.options = options
@@ -85,7 +89,7 @@ class Tool(Generic[P, R_co]):
         self.timeout_s = options.timeout_s
         default_retries = READ_RETRIES if self.effect == "read" else 0
         self.retries = default_retries if options.retries is None else options.retries
-        self.slot = options.slot
+        self.slot = POOL_SLOTS[options.pool] if options.slot is None and options.pool is not None else options.slot
         self.version = options.version
         self.accepts_references = options.accepts_references
         self.cache_errors = options.cache_errors

@@ -85,6 +85,8 @@ export interface Run {
     turns: readonly Turn[];
     calls: readonly Call[];
     output: Json;
+    /** The answer so far, of an agent whose answer has a type; at the end the whole of it. */
+    partial?: Json;
     error?: string;
     tips: readonly string[];
     usage: Usage;

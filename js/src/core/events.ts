@@ -103,6 +103,23 @@ export interface TextDelta {
 }
 
 /**
+ * The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
+ *
+ * call is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
+ * again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+ */
+export interface OutputPartial {
+  type: "output.partial"
+  run: string
+  seq: number
+  t: number
+  output: Json
+  turn: number
+  call: string | null
+  truncated?: number
+}
+
+/**
  * A call has begun to exist; parent is the call or step that made it.
  */
 export interface CallNew {
@@ -400,6 +417,7 @@ export type RunEvent =
   | TurnRetried
   | ThinkingDelta
   | TextDelta
+  | OutputPartial
   | CallNew
   | CallArguments
   | CallSealed

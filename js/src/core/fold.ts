@@ -96,6 +96,8 @@ export interface Run {
   turns: readonly Turn[]
   calls: readonly Call[]
   output: Json
+  /** The answer so far, of an agent whose answer has a type; at the end the whole of it. */
+  partial?: Json
   error?: string
   tips: readonly string[]
   usage: Usage
@@ -162,10 +164,12 @@ export class Fold {
       case "run.finished":
         head.status = event.status
         head.output = event.output
+        if (head.partial !== undefined && event.output != null) head.partial = event.output
         head.error = event.error ?? undefined
         head.tips = event.tips ?? []
         break
       case "turn.started":
+        head.partial = undefined
         this.#startTurn(event.turn, event.attempt, event.model, t)
         break
       case "turn.finished":
@@ -189,6 +193,9 @@ export class Fold {
         }
         break
       }
+      case "output.partial":
+        head.partial = event.output
+        break
       case "usage": {
         const { usage, cost_usd } = event
         const sum = { ...head.usage } as unknown as Record<string, number>
