@@ -80,7 +80,8 @@ class RedisServer:
         """Run one command."""
         import redis
 
-        with redis.Redis(port=self.port, db=database, socket_timeout=READY_S, single_connection_client=True) as client:
+        make: Any = redis.Redis  # its types have gaps
+        with make(port=self.port, db=database, socket_timeout=READY_S, single_connection_client=True) as client:
             return client.execute_command(*words)
 
     @contextmanager

@@ -19,8 +19,9 @@ from time import monotonic, time
 from typing import TypeVar
 
 from flowkit.cache.counters import Counters
-from flowkit.cache.redis_layout import Command, Layout, list_written_rows
-from flowkit.cache.redis_link import Link, Outage, Unreachable
+from flowkit.cache.redis.layout import Command, Layout, list_written_rows
+from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.place import Outage, Unreachable
 from flowkit.cache.unfinished import Unfinished
 from flowkit.resource_names import overlap
 from flowkit.stores.folders import make_private_folder

@@ -9,7 +9,6 @@ cache does without Redis for a while (`Outage`). redis-py is imported when the f
 """
 
 import asyncio
-import logging
 import os
 import sys
 from collections import deque
@@ -17,112 +16,15 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from flowkit.cache.counters import Counters
-from flowkit.cache.redis_layout import Command, Word
-from flowkit.clock import Clock
-from flowkit.errors import ConfigurationError
+from flowkit.cache.redis.layout import Command
+from flowkit.cache.redis.place import CONNECTIONS, Address, Outage, Place, Unreachable
+from flowkit.cache.redis.wire import Answer, Bound, pack, read_info, spread
 
-CONNECTIONS = 8
-"""The most connections of one loop to one server."""
-OUTAGE_S = 30.0
-"""How long the cache does without Redis after a failure."""
 BATCH_COMMANDS = 256
 """The most commands in one pipeline."""
-SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
-"""What an address may begin with, and what redis-py calls it."""
-
-Address = tuple[str, int] | None
-"""A node of a cluster; None is the server that the URL names."""
-
-logger = logging.getLogger("flowkit.cache")
-
-
-class Unreachable(Exception):
-    """Redis didn't answer, or refused; never seen outside the cache."""
-
-
-class Answer(NamedTuple):
-    """What a command gave: an exception where the server refused it; and the id of the server that answered."""
-
-    value: Any
-    server: bytes
-
-
-class Place:
-    """Where Redis is: an address of its own kind, shown without its password."""
-
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        parts = urlsplit(url)
-        scheme = SCHEMES.get(parts.scheme)
-        if scheme is None:
-            raise ConfigurationError(f"{hide_password(url)!r} is no address of Redis: redis://host:6379/0 is expected")
-        try:
-            port = parts.port
-        except ValueError:
-            raise ConfigurationError(f"the address {hide_password(url)!r} has no number as its port") from None
-        self.shown = hide_password(url)
-        self.timeout_s = timeout_s
-        self.name = f"{parts.hostname}:{port}{parts.path}"
-        """What tells it from other places, without who asks."""
-        self._url = scheme + url[len(parts.scheme) :]
-
-    def make_pool(self, address: Address, greet: Any) -> Any:
-        """Make the connections to a node; `greet` is called with each that is new."""
-        connections: Any = import_module("redis.asyncio.connection")
-        options = dict(connections.parse_url(self._url))
-        kind = options.pop("connection_class", connections.Connection)
-        if address is not None:
-            options.update(host=address[0], port=address[1])
-        options.update(
-            # Redis 7.0 refuses CLIENT SETINFO to those whose rights are named one by one.
-            driver_info=None,
-            max_connections=CONNECTIONS,
-            timeout=self.timeout_s,
-            # `_Bound` is in their place: they count the time that the loop was busy with something else.
-            socket_timeout=None,
-            socket_connect_timeout=None,
-            retry=import_module("redis.asyncio.retry").Retry(import_module("redis.backoff").NoBackoff(), 0),
-            protocol=2,
-            maint_notifications_config=import_module("redis.maint_notifications").MaintNotificationsConfig(
-                enabled=False
-            ),
-            redis_connect_func=greet,
-        )
-        return connections.BlockingConnectionPool(connection_class=kind, **options)
-
-
-class Outage:
-    """Whether the cache does without Redis now; shared by all loops of a cache."""
-
-    def __init__(self, place: Place, clock: Clock, counters: Counters) -> None:
-        self._place = place
-        self._clock = clock
-        self._counters = counters
-        self._until = 0.0
-        self._has_warned = False
-
-    def is_on(self) -> bool:
-        return self._clock.monotonic() < self._until
-
-    def begin(self, error: Exception) -> None:
-        """Do without Redis for a while."""
-        self._until = self._clock.monotonic() + OUTAGE_S
-        self.note(error)
-
-    def end(self) -> None:
-        """It has answered again."""
-        self._until = 0.0
-
-    def note(self, error: object) -> None:
-        """Count what went wrong, and say it once."""
-        self._counters.errors += 1
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning("the cache at %s is in trouble and answers with misses: %s", self._place.shown, error)
 
 
 @dataclass(slots=True)
@@ -140,50 +42,6 @@ class _Node:
         self.free: list[Any] = []
         self.queue: deque[_Waiting] = deque()
         self.senders = 0
-
-
-class _Bound:
-    """Ends what doesn't get on for so long, with `TimeoutError`.
-
-    Unlike `asyncio.timeout` it doesn't count time in which the loop was held, by a blocking function or by other
-    tasks: what has arrived meanwhile is read first.
-    """
-
-    TURNS = 4
-    """How often the loop looks for what has arrived, and lets it be read, after the time is over."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._loop = asyncio.get_running_loop()
-        self._until = 0.0
-        self._has_ended = False
-
-    def __enter__(self) -> "_Bound":
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self.extend()
-        self._timer: asyncio.Handle = self._loop.call_at(self._until, self._look, 0)
-        return self
-
-    def extend(self) -> None:
-        """It got on: begin anew."""
-        self._until = self._loop.time() + self._timeout_s
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._timer.cancel()
-        if self._has_ended and kind is not None and issubclass(kind, asyncio.CancelledError):
-            self._task.uncancel()
-            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
-
-    def _look(self, turn: int) -> None:
-        if self._loop.time() < self._until:
-            self._timer = self._loop.call_at(self._until, self._look, 0)
-        elif turn < self.TURNS:
-            self._timer = self._loop.call_soon(self._look, turn + 1)
-        else:
-            self._has_ended = True
-            self._task.cancel()
 
 
 class Link:
@@ -306,7 +164,7 @@ class Link:
                     _fail(batch, Unreachable("it didn't answer just now"))
                     continue
                 try:
-                    with _Bound(self._place.timeout_s) as bound:
+                    with Bound(self._place.timeout_s) as bound:
                         answers = await self._exchange(node, batch, bound)
                 except Exception as error:  # noqa: BLE001  # of redis-py, of TLS, of the network: all of it is a miss
                     self._outage.begin(error)
@@ -323,7 +181,7 @@ class Link:
             for waiting in batch:
                 waiting.done.cancel()  # nothing, but where the loop ends in the middle
 
-    async def _exchange(self, node: _Node, batch: Sequence[_Waiting], bound: "_Bound") -> list[Answer]:
+    async def _exchange(self, node: _Node, batch: Sequence[_Waiting], bound: Bound) -> list[Answer]:
         words = [command.words for waiting in batch for command in waiting.commands]
         # All values in one command: each answer costs the client as much as all of the rest. A cluster refuses that.
         values = [] if self._homes else [place for place, word in enumerate(words) if word[0] == "GET"]
@@ -347,7 +205,7 @@ class Link:
             # The server has become a replica: new connections find the one that took its place.
             for other in node.free:
                 await other.disconnect()
-        return _spread(answers, values, len(words)) if values else answers
+        return spread(answers, values, len(words)) if values else answers
 
     async def _take_connection(self, node: _Node) -> Any:
         """A connection that is free, connected anew where the server has closed it meanwhile, or another of the pool's.
@@ -384,31 +242,6 @@ class Link:
         self._servers[connection] = found.get("run_id", "").encode()
 
 
-def read_info(text: bytes) -> dict[str, str]:
-    """The fields of an answer to INFO.
-
-    >>> read_info(b"# Server\\r\\nrun_id:4f\\r\\nredis_mode:standalone\\r\\n")
-    {'run_id': '4f', 'redis_mode': 'standalone'}
-    """
-    fields = (line.partition(":") for line in text.decode(errors="replace").splitlines())
-    return {name: value for name, colon, value in fields if colon}
-
-
-def pack(commands: Sequence[Sequence[Word]]) -> bytes:
-    """Make the bytes of these commands.
-
-    >>> pack([("GET", "a")])
-    b'*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\na\\r\\n'
-    """
-    parts: list[bytes] = []
-    for words in commands:
-        parts.append(b"*%d\r\n" % len(words))
-        for word in words:
-            text = word if isinstance(word, bytes) else str(word).encode(errors="surrogatepass")
-            parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(parts)
-
-
 async def _read(connection: Any) -> Any:
     """Read one answer; what the server refuses is given back."""
     response_error: Any = sys.modules["redis.exceptions"].ResponseError
@@ -416,15 +249,6 @@ async def _read(connection: Any) -> Any:
         return await connection.read_response()
     except response_error as error:
         return error
-
-
-def _spread(answers: Sequence[Answer], values: Sequence[int], count: int) -> list[Answer]:
-    """Put what one command gave for all values where each was asked for."""
-    (found, server), *rest = answers
-    gathered = iter([found] * len(values) if isinstance(found, Exception) else found)
-    others = iter(rest)
-    asked = set(values)
-    return [Answer(next(gathered), server) if place in asked else next(others) for place in range(count)]
 
 
 def _is_moved(value: object) -> bool:
@@ -436,16 +260,3 @@ def _fail(batch: Sequence[_Waiting], error: Unreachable) -> None:
     for waiting in batch:
         if not waiting.done.done():
             waiting.done.set_exception(error)
-
-
-def hide_password(url: str) -> str:
-    """The address as it may be shown: a password, and what stands behind a question mark, aren't.
-
-    >>> hide_password("rediss://app:secret@cache.example:6380/1?ssl_ca_certs=/etc/ca.pem")
-    'rediss://app:***@cache.example:6380/1'
-    """
-    parts = urlsplit(url)
-    who, at, host = parts.netloc.rpartition("@")
-    name, colon, _ = who.partition(":")
-    shown = f"{name}{colon}{'***' if colon else ''}{at}{host}"
-    return f"{parts.scheme}://{shown}{parts.path}" if parts.scheme else shown + parts.path

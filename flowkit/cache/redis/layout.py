@@ -10,13 +10,12 @@ server's own id counts as a part of each token: after a fail-over to a replica t
 stored before is found.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from struct import error as StructError
-from typing import cast
 
 from flowkit.cache.entries import Hit, HitError, Label, ShownEntry, label_from_text
 from flowkit.cache.marks import rows_of_a_read, rows_of_a_write
@@ -223,19 +222,6 @@ def decode_shown(found: object, left_ms: object, key: str) -> ShownEntry | None:
         size_bytes=len(found),
         is_fresh=True,
     )
-
-
-def read_counts(found: object) -> dict[str, tuple[int, int]]:
-    """Hits and misses by tool, from the answer to HGETALL; what isn't a count is left out."""
-    counts: dict[str, tuple[int, int]] = {}
-    words = cast("Sequence[object]", found) if isinstance(found, list) else ()
-    for name, number in zip(words[::2], words[1::2], strict=False):
-        if not isinstance(name, bytes) or not isinstance(number, bytes) or not number.isdigit():
-            continue
-        kind, _, tool = name.decode(errors="replace").partition(":")
-        hits, misses = counts.get(tool, (0, 0))
-        counts[tool] = (int(number), misses) if kind == "hits" else (hits, int(number))
-    return counts
 
 
 def to_ms(seconds: float) -> int:

@@ -11,7 +11,6 @@ repeated until they are.
 import asyncio
 import os
 import random
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -34,23 +33,23 @@ from flowkit.cache.entries import (
 )
 from flowkit.cache.flights import Flights
 from flowkit.cache.marks import MAX_LEASE_S
-from flowkit.cache.memory import Memory, fits
+from flowkit.cache.memory import Memory
 from flowkit.cache.opening import default_directory
-from flowkit.cache.redis_keeper import Keeper, bump
-from flowkit.cache.redis_layout import (
+from flowkit.cache.redis.inventory import clear_node, read_counts
+from flowkit.cache.redis.keeper import Keeper, bump
+from flowkit.cache.redis.layout import (
     Command,
     Layout,
-    Mark,
-    combine,
     decode,
-    decode_label,
     decode_shown,
     encode,
     list_rows,
-    read_counts,
     to_ms,
 )
-from flowkit.cache.redis_link import Address, Answer, Link, Outage, Place, Unreachable, read_info
+from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.place import Outage, Place, Unreachable
+from flowkit.cache.redis.tokens import Tokens
+from flowkit.cache.redis.wire import Answer, read_info
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON, dumps
 from flowkit.errors import ConfigurationError, StoreError
@@ -67,10 +66,6 @@ WAIT_S = 60.0
 POLL_S = 0.02
 MAX_POLL_S = 0.25
 """How often a waiter asks whether the other process is done."""
-MARKS = 10_000
-"""How many tokens are remembered, to ask under the key that they make."""
-SCAN_KEYS = 200
-"""How many names a step of a scan looks at."""
 
 
 class RedisCache:
@@ -107,8 +102,9 @@ class RedisCache:
         self._outage = Outage(self._place, self._clock, self._counters)
         self._layout = Layout(prefix)
         self._memory = Memory(self._clock)
+        self._own_bumps = 0
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
-        self._marks: OrderedDict[str, Mark] = OrderedDict()
+        self._tokens = Tokens(self._layout)
         self._keeper = Keeper(
             self._make_link,
             self._layout,
@@ -155,8 +151,6 @@ class RedisCache:
     def generation(self, resource: str) -> int:
         """A number that only writes of this process change; `look` asks for the generation that all share."""
         return self._own_bumps
-
-    _own_bumps = 0
 
     async def set(
         self,
@@ -210,8 +204,7 @@ class RedisCache:
             self._keeper.keep(resources)  # nobody knows whether it was sent
             raise
         else:
-            for row in tokens:
-                self._marks.pop(row, None)
+            self._tokens.forget(tokens)
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
         """The right to compute this key, or the result of another process that was computing it.
@@ -277,7 +270,7 @@ class RedisCache:
         link = self._link()
         try:
             for node in await link.list_nodes():
-                dropped += await self._clear_node(link, node, tool, resource, user)
+                dropped += await clear_node(link, node, self._layout, tool, resource, user)
         except Unreachable as error:
             raise StoreError(f"the cache at {self._place.shown} can't be cleared: {error}") from None
         return dropped
@@ -301,51 +294,24 @@ class RedisCache:
 
     async def _look(self, resources: Sequence[str], key_of: KeyOf) -> Look:
         """Ask for the tokens, and, in the same breath, for what stands under the key that last time's make."""
-        rows = list_rows(resources)
-        known = {row: mark for row in rows if (mark := self._marks.get(row)) is not None}
-        generations: list[int] | None = None
-        key: str | None = None
-        if len(known) == len(rows):
-            generations = [combine(resource, known) for resource in resources]
+        guess = self._tokens.guess(resources)
+        key = None if guess is None else key_of(guess)
+        find = self._find(key)
+        generations, answers = await self._tokens.ask(self._link(), resources, find)
+        if generations != guess:
             key = key_of(generations)
-        is_asked = key is not None and not key.startswith(HERE)
-        commands = [self._layout.read_row(row) if row in known else self._make_row(row) for row in rows]
-        if key is not None and is_asked:
-            commands += self._layout.find(key)
-        answers = await self._link().run(commands) if commands else []
-        marks = await self._read_marks(rows, answers[: len(rows)])
-        now = [combine(resource, marks) for resource in resources]
-        if generations is None or now != generations:
-            key = key_of(now)
-            is_asked = key is not None and not key.startswith(HERE)
-            answers = await self._link().run(self._layout.find(key)) if key is not None and is_asked else []
+            find = self._find(key)
+            answers = await self._link().run(find) if find else []
         if key is None:
-            return Look(now, None)
-        if not is_asked:
-            return Look(now, key, self._memory_of(key))
-        found, left_ms = answers[-2:]
+            return Look(generations, None)
+        if not find:
+            return Look(generations, key, self._memory_of(key))
+        found, left_ms = answers[0], answers[1]
         self._note_refused(found)
-        return Look(now, key, decode(found.value, left_ms.value, key))
+        return Look(generations, key, decode(found.value, left_ms.value, key))
 
-    async def _read_marks(self, rows: Sequence[str], answers: Sequence[Answer]) -> dict[str, Mark]:
-        """Take the tokens of these rows, and make those that are gone."""
-        gone = [row for row, answer in zip(rows, answers, strict=True) if answer.value is None]
-        made = await self._link().run([self._make_row(row) for row in gone]) if gone else []
-        marks: dict[str, Mark] = {}
-        for row, answer in (*zip(rows, answers, strict=True), *zip(gone, made, strict=True)):
-            if isinstance(answer.value, bytes):
-                marks[row] = self._marks[row] = Mark(answer.value, answer.server)
-                self._marks.move_to_end(row)
-        while len(self._marks) > MARKS:
-            self._marks.popitem(last=False)
-        if len(marks) < len(rows):
-            for answer in (*answers, *made):
-                self._note_refused(answer)
-            raise Unreachable("a token can't be read")
-        return marks
-
-    def _make_row(self, row: str) -> Command:
-        return self._layout.make_row(row, token_hex(12).encode())
+    def _find(self, key: str | None) -> Sequence[Command]:
+        return () if key is None or key.startswith(HERE) else self._layout.find(key)
 
     def _memory_of(self, key: str) -> Hit | HitError | None:
         return self._memory.get(key) if key.startswith(HERE) else None
@@ -421,33 +387,6 @@ class RedisCache:
             self._note_refused(stored)
         else:
             self._keeper.let_go(key, owner)
-
-    # The rest
-
-    async def _clear_node(
-        self, link: Link, node: Address, tool: str | None, resource: str | None, user: str | None
-    ) -> int:
-        dropped = 0
-        cursor: int = 0
-        while True:
-            scan = Command("", ("SCAN", cursor, "MATCH", self._layout.results, "COUNT", SCAN_KEYS))
-            [answer] = await link.ask(node, [scan])
-            if isinstance(answer.value, Exception):
-                raise Unreachable(str(answer.value))
-            cursor, names = int(answer.value[0]), [name.decode() for name in answer.value[1]]
-            if (tool, resource, user) != (None, None, None) and names:
-                found = await link.ask(node, [Command(name, ("GET", name)) for name in names])
-                labels = [decode_label(one.value) for one in found]
-                names = [
-                    name
-                    for name, label in zip(names, labels, strict=True)
-                    if label is not None and fits(label, tool, resource, user)
-                ]
-            if names:
-                gone = await link.ask(node, [Command(name, ("UNLINK", name)) for name in names])
-                dropped += sum(one.value for one in gone if isinstance(one.value, int))
-            if cursor == 0:
-                return dropped
 
     def _link(self) -> Link:
         """The link of the loop that runs here."""
