@@ -23,6 +23,7 @@ from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.flights import Flights, Landed
 from flowkit.executor.gates import Gates
+from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
 from flowkit.executor.plan import AnyTool, Plan
@@ -52,6 +53,7 @@ class Workers:
         lending: Lending,
         flights: Flights,
         attempts: Attempts,
+        guarded: Guarded,
         *,
         identity: RunIdentity,
         data: object,
@@ -66,6 +68,7 @@ class Workers:
         self._slots = lending.slots
         self._flights = flights
         self._attempts = attempts
+        self._guarded = guarded
         self._identity = identity
         self._data = data
         self._random = random
@@ -366,13 +369,17 @@ class Workers:
             await lead.release()
 
     async def _judge(self, entry: Entry) -> None:
-        """Ask the tool's rule whether a person has to decide."""
+        """Ask the run's guard about a call, or the tool's rule whether a person has to decide."""
         if entry.has_ended:
             return
         assert entry.plan is not None
-        rule = entry.plan.approval
-        assert callable(rule)
-        failure = await self._attempts.ask_rule(entry, rule, self._make_context(entry))
+        context = self._make_context(entry)
+        if entry.phase == Phase.GUARD:
+            failure = await self._attempts.attempt(entry, None, None, partial(self._guarded.ask, entry, context))
+        else:
+            rule = entry.plan.approval
+            assert callable(rule)
+            failure = await self._attempts.ask_rule(entry, rule, context)
         if entry.has_ended:
             return
         if failure is None:
