@@ -2,6 +2,8 @@
 
 from flowkit.agent import Agent as Agent
 from flowkit.agent import AgentResult as AgentResult
+from flowkit.agent import Refuse as Refuse
+from flowkit.agent import Watch as Watch
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
@@ -9,6 +11,8 @@ from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
 from flowkit.errors import DefinitionError as DefinitionError
 from flowkit.errors import FlowkitError as FlowkitError
+from flowkit.errors import GuardFailed as GuardFailed
+from flowkit.errors import GuardRefused as GuardRefused
 from flowkit.errors import InDoubt as InDoubt
 from flowkit.errors import ModelError as ModelError
 from flowkit.errors import RunNotDone as RunNotDone

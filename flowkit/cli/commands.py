@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, mcp, measure, new, recipes, runs, schema, serve, tools, traces, worker
+from flowkit.cli import (
+    caches,
+    chat,
+    exports,
+    graphs,
+    mcp,
+    measure,
+    new,
+    recipes,
+    runs,
+    schema,
+    serve,
+    tools,
+    traces,
+    worker,
+)
 
 app = typer.Typer(
     name="flowkit",
@@ -29,6 +44,7 @@ app.command("trace")(traces.show)
 app.command("new")(new.create)
 app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
+runs.app.command("export")(exports.export)
 app.add_typer(runs.app, name="runs")
 
 

@@ -32,11 +32,11 @@ class ProcrastinateQueue:
     """The queue in one database; `open_queue` connects it."""
 
     def __init__(self, app: procrastinate.App) -> None:
-        self._app = app
+        self.app = app
 
     async def put(self, run: RunIdentity, name: str) -> None:
         """Tell workers of a run; nothing happens where a job for it waits already."""
-        job = self._app.configure_task(TASK, queue=_name_queue(name), queueing_lock=run.key)
+        job = self.app.configure_task(TASK, queue=_name_queue(name), queueing_lock=run.key)
         try:
             with suppress(exceptions.AlreadyEnqueued):
                 await job.defer_async(run_id=run.run_id, user=run.user, session=run.session)
@@ -54,7 +54,7 @@ class ProcrastinateQueue:
                 if found is not None:
                     await self.put(run, found.name)
 
-        self._app.task(name=TASK)(take)
+        self.app.task(name=TASK)(take)
         stopping = asyncio.create_task(stop.wait())
         tidying = asyncio.create_task(self._tidy())
         try:
@@ -73,7 +73,7 @@ class ProcrastinateQueue:
             await asyncio.wait([tidying])
 
     async def _feed_once(self, queues: list[str]) -> None:
-        await self._app.run_worker_async(
+        await self.app.run_worker_async(
             queues=queues, concurrency=1, install_signal_handlers=False, delete_jobs=DeleteJobCondition.ALWAYS
         )
 
@@ -81,8 +81,8 @@ class ProcrastinateQueue:
         while True:
             await asyncio.sleep(TIDY_S)
             with suppress(exceptions.ConnectorException):
-                for job in await self._app.job_manager.get_stalled_jobs(task_name=TASK):
-                    await self._app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
+                for job in await self.app.job_manager.get_stalled_jobs(task_name=TASK):
+                    await self.app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
 
 
 @asynccontextmanager

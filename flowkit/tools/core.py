@@ -75,7 +75,9 @@ class Tool(Generic[P, R_co]):
         self.own_names = callee.own_names
         self.is_async = callee.is_async
         self.takes_context = callee.takes_context
+        self.takes_values = callee.takes_values
         needed = {need.seen_as(name) for need in self.needs for name in need.tool.secrets}
+        self.results = callee.results
         self.secrets = SecretPlaces(callee.secrets.names | needed, lambda: callee.schema) if needed else callee.secrets
         self.needed_tools: Mapping[str, Tool[..., Any]] = find_needed_tools(self.name, self.needs)
         self.effect: Effect = find_effect(options, self.needs)
@@ -191,12 +193,12 @@ class Tool(Generic[P, R_co]):
     @property
     def result_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the result; None when the return annotation doesn't tell."""
-        return self._callee.results.schema
+        return self.results.schema
 
     @property
     def result_annotation(self) -> Any:
         """The return annotation."""
-        return self._callee.results.annotation
+        return self.results.annotation
 
     def for_target(self, target: str = "openai-strict") -> dict[str, Any]:
         """Return the tool's definition as a request to this API carries it."""
@@ -276,6 +278,8 @@ class Tool(Generic[P, R_co]):
         reader = self._reader
         if self.needs:
             reader = self._callee.reader(frozenset([n.parameter for n in self.needs if n.parameter in open_names]))
+        if reader.is_plainly_right(arguments, open_names):
+            return
         given = dict(arguments)
         ignored: list[str] = []
         for name in open_names:
@@ -335,11 +339,11 @@ class Tool(Generic[P, R_co]):
 
     def dump(self, result: object) -> JSON:
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
-        return self._callee.results.dump(self.name, result)
+        return self.results.dump(self.name, result)
 
     def load(self, value: JSON) -> Any:
         """Read a result that was kept as JSON, as the tool's own type where its annotation is known."""
-        return self._callee.results.load(value)
+        return self.results.load(value)
 
     def key(
         self,
