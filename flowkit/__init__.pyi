@@ -2,6 +2,8 @@
 
 from flowkit.agent import Agent as Agent
 from flowkit.agent import AgentResult as AgentResult
+from flowkit.agent import Refuse as Refuse
+from flowkit.agent import Watch as Watch
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
 from flowkit.context import CONTEXT as CONTEXT
@@ -9,6 +11,8 @@ from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
 from flowkit.errors import DefinitionError as DefinitionError
 from flowkit.errors import FlowkitError as FlowkitError
+from flowkit.errors import GuardFailed as GuardFailed
+from flowkit.errors import GuardRefused as GuardRefused
 from flowkit.errors import InDoubt as InDoubt
 from flowkit.errors import ModelError as ModelError
 from flowkit.errors import RunNotDone as RunNotDone
@@ -53,6 +57,8 @@ from flowkit.models.routing import FallbackModel as FallbackModel
 from flowkit.models.routing import Router as Router
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
 from flowkit.models.wire.settings import Timeout as Timeout
+from flowkit.queues import drive as drive
+from flowkit.queues import submit as submit
 from flowkit.recipes import Recipe as Recipe
 from flowkit.recipes import RecipeResult as RecipeResult
 from flowkit.recipes import Ref as Ref

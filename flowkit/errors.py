@@ -13,6 +13,8 @@ FlowkitError
 ├── ModelError                the model's server refused or failed; `.status`, `.retryable`, `.retry_after_s`
 │   └── StreamError           a body that can't be read
 │       └── StreamTruncated   a body that ended without saying so
+├── GuardRefused              a guard refused a request, an answer or a call, and so ended the run; `.reason`
+├── GuardFailed               a guard raised, so nothing of what it guards happened; `.guard`
 ├── RunError                  a run that can't start or go on
 │   ├── RunBusy               another process drives it
 │   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
@@ -60,14 +62,27 @@ class CycleError(GraphError):
 
 
 class RecipeFileError(DefinitionError):
-    """A recipe file that can't be loaded; lines and columns count from 1."""
+    """A recipe file that can't be loaded; lines and columns count from 1.
 
-    def __init__(self, message: str, *, path: str, line: int | None = None, column: int | None = None) -> None:
+    `errors` are all that were found, from the top of the file; the message has a line for each, and the place is that
+    of the first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str,
+        line: int | None = None,
+        column: int | None = None,
+        errors: "tuple[RecipeFileError, ...]" = (),
+    ) -> None:
         where = path if line is None else f"{path}:{line}:{column or 1}"
-        super().__init__(f"{where}: {message}")
+        super().__init__("\n".join(map(str, errors)) if errors else f"{where}: {message}")
         self.path = path
         self.line = line
         self.column = column
+        self.errors = errors or (self,)
 
 
 class ConfigurationError(FlowkitError):
@@ -146,6 +161,24 @@ class StreamError(ModelError):
 
 class StreamTruncated(StreamError):
     """A body that ended with neither a finish reason nor its end mark."""
+
+
+class GuardRefused(FlowkitError):
+    """A guard ended the run; `.reason` is for the user, `.guard` its name, `.place` what it refused."""
+
+    def __init__(self, guard: str, reason: str, place: str) -> None:
+        super().__init__(f"guard {guard!r} refused the {place}: {reason}")
+        self.guard = guard
+        self.reason = reason
+        self.place = place
+
+
+class GuardFailed(FlowkitError):
+    """A guard raised, which counts as no pass; `.guard` is its name."""
+
+    def __init__(self, guard: str, problem: str) -> None:
+        super().__init__(f"guard {guard!r} failed: {problem}")
+        self.guard = guard
 
 
 class RunError(FlowkitError):

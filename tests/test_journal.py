@@ -899,25 +899,3 @@ def test_oldest_stopped_runs_come_first_and_held_ones_take_no_room(tmp_path: Pat
                 await run.close()
 
     asyncio.run(main())
-
-
-def test_no_write_is_claimed_while_the_process_leaves(tmp_path: Path) -> None:
-    async def act(run: RunJournal) -> None:
-        journal.leave()
-        claiming = asyncio.ensure_future(claim(run, "late"))
-        await asyncio.wait([claiming], timeout=0.1)
-        assert not claiming.done()
-        claiming.cancel()
-        await asyncio.wait([claiming])
-
-    async def main() -> None:
-        run = await journal.open_run("r", name="n")
-        assert await claim(run, "read", "read") == 1
-        await act(run)
-        await run.close()
-        details = journal.show("r")
-        assert details is not None
-        assert not details.nodes
-
-    with opened_journal(tmp_path / "j") as journal:
-        asyncio.run(main())

@@ -43,12 +43,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "tools": ("tools", "targets", "mcp_client"),
     "graph": ("graph",),
     "stores": ("stores", "cache", "journal"),
+    "pools": ("pools",),
     "engine": ("executor",),
     "models": ("models", "assemble"),
     "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("__main__", "cli", "display", "web", "mcp", "apps", "telemetry"),
+    "edges": ("__main__", "cli", "display", "measure", "exports", "web", "mcp", "apps", "telemetry", "queues"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 
@@ -288,10 +289,10 @@ EXECUTOR = (
     ("plan", "standalone"),
     ("worker",),
     ("entries",),
-    ("contexts", "reading", "retries", "seals", "table"),
+    ("contexts", "reading", "pooled", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "flights", "tool_attempts"),
-    ("controls",),
+    ("controls", "guarding"),
     ("gates",),
     ("workers",),
     ("core",),

@@ -159,6 +159,56 @@ def test_error_tells_place_key_and_what_was_expected(
     assert message in str(caught.value)
 
 
+MANY_WRONG = """
+recipe: many
+inputs:
+  city: {type: string}
+steps:
+  a:
+    tool: qoute
+  b:
+    tool: quote
+    with: {city: "${{ inputs.town }}", count: "${{ steps.z }}"}
+  c:
+    tool: quote
+    wth: {city: x}
+    timeout: soon
+  d:
+    each: [1, 2]
+    do:
+      steps:
+        one: {tool: quote, with: {city: x, count: many}}
+        two: {tool: nothing}
+  e:
+    when: {value: "${{ inputs.city }}", equals: x}
+    then: {tool: quote, with: {city: x}}
+  f:
+    tool: quote
+    with: {city: "${{ steps.e }}"}
+output: ${{ steps.y }}
+"""
+
+
+def test_all_errors_of_a_file_are_told_at_once_from_the_top() -> None:
+    with pytest.raises(RecipeFileError) as caught:
+        load(MANY_WRONG)
+
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ", 2)[1] for line in lines] == [
+        "steps.a.tool",
+        "steps.b.with.city",
+        "steps.b.with.count",
+        "steps.c",
+        "steps.c.timeout",
+        "steps.d.do.steps.one.with.count",
+        "steps.d.do.steps.two.tool",
+        "steps.f",
+        "output",
+    ]
+    assert [str(error) for error in caught.value.errors] == lines
+    assert caught.value.line == caught.value.errors[0].line == 7
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -165,12 +165,25 @@ def test_live_run_of_another_server_is_followed_and_not_driven(tmp_path: Path) -
         with serve(tmp_path, "wait") as first, serve(tmp_path, "wait") as second:
             await first.client.ask("POST", "/api/runs", {"message": "Hi", "run": RUN}, until=b"call.started")
             watching = asyncio.create_task(second.client.ask("GET", f"/api/runs/{RUN}/events", limit_s=90))
-            assert (await second.client.ask("POST", f"/api/runs/{RUN}/cancel", {})).status == 409
             assert (await second.client.ask("POST", f"/api/runs/{RUN}/resume", {})).status == 409
             (tmp_path / "flag").touch()
             seen = await watching
             assert seen.headers["flowkit-run-status"] == "running"
             assert fold(seen.events)["status"] == ("done", "Two.")
+
+    asyncio.run(go())
+
+
+def test_live_run_of_another_server_is_cancelled(tmp_path: Path) -> None:
+    async def go() -> None:
+        with serve(tmp_path, "wait") as first, serve(tmp_path, "wait") as second:
+            await first.client.ask("POST", "/api/runs", {"message": "Hi", "run": RUN}, until=b"call.started")
+            watching = asyncio.create_task(second.client.ask("GET", f"/api/runs/{RUN}/events", limit_s=90))
+            assert (await second.client.ask("POST", f"/api/runs/{RUN}/cancel", {})).status == 202
+            seen = await watching
+            assert seen.events[-1]["status"] == "cancelled"
+            assert (await first.client.ask("GET", f"/api/runs/{RUN}")).json["status"] == "cancelled"
+            assert (await second.client.ask("POST", f"/api/runs/{RUN}/cancel", {})).status == 409
 
     asyncio.run(go())
 

@@ -20,9 +20,10 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.forking import read_fork
+from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, Watch, list_guards
 from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
-from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
+from flowkit.agent.plan import AgentPlan, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
@@ -86,13 +87,15 @@ class Agent(Generic[OutputT]):
     """A model that answers with the help of tools.
 
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
-    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. With an `output_tool`, the
+    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. Several types have names,
+    as in `{"answer": Answer, "escalation": Escalation}`: `result.output_name` says which the model chose. With an `output_tool`, the
     result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
     keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
     is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
     the model's turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
-    `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request` may trim or guard the messages
-    of each request. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
+    `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request`, `before_call` and
+    `after_answer` are guards, one or several: functions that pass, change or refuse the messages of each request, a
+    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
     once, in all or by the tools' named slots.
 
     Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
@@ -105,6 +108,15 @@ class Agent(Generic[OutputT]):
         model: Model,
         *,
         output_type: TypeForm[OutputT] = str,
+        output_tool: None = None,
+        **settings: Unpack[AgentSettings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        model: Model,
+        *,
+        output_type: Mapping[str, TypeForm[OutputT]],
         output_tool: None = None,
         **settings: Unpack[AgentSettings],
     ) -> None: ...
@@ -135,7 +147,9 @@ class Agent(Generic[OutputT]):
         references: bool = False,
         think_tags: bool = False,
         tool_choice: ToolChoice = "auto",
-        before_request: BeforeRequest | None = None,
+        before_request: RequestGuard | Watch | Sequence[RequestGuard | Watch] | None = None,
+        before_call: CallGuard | Sequence[CallGuard] | None = None,
+        after_answer: AnswerGuard | Watch | Sequence[AnswerGuard | Watch] | None = None,
         attempts: int = 3,
         output_attempts: int = 3,
         slots: int | Mapping[str, int] = 16,
@@ -151,7 +165,6 @@ class Agent(Generic[OutputT]):
             "references": references,
             "think_tags": think_tags,
             "tool_choice": tool_choice,
-            "before_request": before_request,
             "attempts": attempts,
             "output_attempts": output_attempts,
             "name": name,
@@ -184,7 +197,11 @@ class Agent(Generic[OutputT]):
             references=references,
             think_tags=think_tags,
             tool_choice=tool_choice,
-            before_request=before_request,
+            guards=Guards(
+                list_guards(name, "before_request", before_request),
+                list_guards(name, "before_call", before_call),
+                list_guards(name, "after_answer", after_answer),
+            ),
             attempts=attempts,
             output_attempts=output_attempts,
             slots=slots,

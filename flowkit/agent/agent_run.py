@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
+from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
+from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, RunError, StoreError
+from flowkit.errors import FlowkitError, GuardRefused, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
@@ -35,12 +37,13 @@ OutputT_co = TypeVar("OutputT_co", covariant=True)
 class AgentResult(RunResult[OutputT_co]):
     """How a run of an agent ended.
 
-    `text` is the last thing the model said. `messages` is the whole conversation, ready to be a next run's `history`.
+    `text` is the last thing the model said. `output_name` says which of several output types the answer has. `messages` is the whole conversation, ready to be a next run's `history`.
     `prefetched` counts the prefetched calls that the model asked for, and all of them. `tips` tell, for a person, what
     tools without a declared effect cost.
     """
 
     text: str = ""
+    output_name: str | None = None
     messages: tuple[Message, ...] = ()
     prefetched: tuple[int, int] = (0, 0)
     tips: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ class AgentWork(Generic[OutputT]):
         given = replace(given, history=history)
         context = self._context
         tools = TurnTools(plan.tools, context)
+        guards = GuardRun(plan.guards, context, self.log)
         self._record.tools = tools
         graph = Executor(
             tools,
@@ -97,8 +101,9 @@ class AgentWork(Generic[OutputT]):
             journal=self._record.journal,
             past=ended,
             slots=plan.slots,
+            guard=guards.check_call if plan.guards.call else None,
         )
-        self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record)
+        self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record, guards)
 
     def tell_start(self) -> None:
         """Emit `run.started`."""
@@ -123,6 +128,11 @@ class AgentWork(Generic[OutputT]):
     def pending(self) -> tuple[Pending, ...]:
         """The calls that wait for a person now."""
         return () if self._rounds is None else tuple(self._rounds.calls.find_waiting().values())
+
+    @property
+    def partial(self) -> JSON:
+        """The answer so far; None while nothing of it has come."""
+        return None if self._rounds is None else self._rounds.partial
 
     def decide(self, call: str, decision: Decision) -> None:
         """Answer a call that waits, by its id in the events or in `pending`."""
@@ -156,15 +166,17 @@ class AgentWork(Generic[OutputT]):
         output = None if rounds.output is None else self._plan.output.dump(rounds.output)
         said = None if error is None else str(error)
         tips = tuple(make_tips(rounds.tools.now, outcomes, rounds.ready_s))
-        self.log.emit(events.RunFinished, status, output, said, tips, events.NOTICES.get(status))
+        self.log.emit(events.RunFinished, status, output, said, tips, _tell_user(status, error))
         try:
             await self._record.write_spent(meter.usage, meter.cost_usd)
             await self._record.finish(status, output, said, rounds.added)
         except (RunError, StoreError) as lost:
             # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
             status, error = "failed", error or lost
+        opened, name = (None, None) if rounds.output is None else self._plan.output.open(rounds.output)
         return AgentResult(
-            output_or_none=rounds.output if status == "done" else None,
+            output_or_none=opened if status == "done" else None,
+            output_name=name if status == "done" else None,
             text=rounds.text,
             messages=tuple(rounds.messages),
             calls=tuple(outcomes.values()),
@@ -211,3 +223,8 @@ class AgentWork(Generic[OutputT]):
         # A run that goes on is the one that it was, whatever its starter knew of it.
         self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began
+
+
+def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:
+    """What the user may read of the end: a guard's reason is meant for them."""
+    return error.reason if isinstance(error, GuardRefused) else events.NOTICES.get(status)

@@ -1,14 +1,15 @@
 """The last answer, read as the type that the agent promises."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, Union, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
-from typing_extensions import TypeForm
+from typing_extensions import TypedDict, TypeForm
 
 from flowkit.agent.found_json import drop_thinking, find_json
+from flowkit.agent.growing.shapes import Shape, make_named_shape, make_schema_shape, make_shape
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
 from flowkit.tools import Tool
@@ -26,13 +27,32 @@ class Output(Generic[OutputT]):
     """How an answer becomes a value: as it is for `str`, else JSON by `schema`.
 
     Servers want an object at the top, so any other type travels as `{"value": …}`, and is `wrapped`. With a `tool` its
-    result is the value, and no text is.
+    result is the value, and no text is. With `names` there are several types: the value is a dict of one name and the answer, until it
+    is opened.
     """
 
     adapter: TypeAdapter[OutputT] | None = None
     schema: Mapping[str, JSON] | None = None
     wrapped: bool = False
     tool: Tool[..., Any] | None = None
+    names: tuple[str, ...] = ()
+    shapes: "Shapes | None" = None
+
+    @property
+    def shape(self) -> Shape | None:
+        """What of it can be shown before it is whole; None for text."""
+        return None if self.shapes is None else self.shapes.get()
+
+    def open(self, value: OutputT) -> tuple[OutputT, str | None]:
+        """The answer, and the name that it came under."""
+        if not self.names:
+            return value, None
+        name, opened = next(iter(cast("Mapping[str, OutputT]", value).items()))
+        return opened, name
+
+    def close(self, value: OutputT, name: str | None) -> OutputT:
+        """The answer under its name again, as `open` had it."""
+        return value if name is None else cast(OutputT, {name: value})
 
     def read(self, text: str) -> OutputT:
         """The value in an answer; raises `OutputInvalid`.
@@ -81,22 +101,74 @@ class Output(Generic[OutputT]):
         )
 
 
-def make_output(output_type: TypeForm[OutputT]) -> Output[OutputT]:
-    """The way to read `output_type`; raises `DefinitionError` for a type that has no JSON schema."""
+class Shapes:
+    """The shape of an answer, made when it is first needed."""
+
+    def __init__(self, make: Callable[[], Shape]) -> None:
+        self._make = make
+        self._made: Shape | None = None
+
+    def get(self) -> Shape:
+        """Make the shape, or return the one that was made."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+def make_output(output_type: TypeForm[OutputT] | Mapping[str, TypeForm[OutputT]]) -> Output[OutputT]:
+    """Read `output_type`, a type or types by name; raises `DefinitionError` for a type that has no JSON schema."""
     if output_type is str:
         return Output()
+    named = cast("Mapping[str, Any]", output_type) if isinstance(output_type, Mapping) else None
+    adapter: TypeAdapter[Any]
+    adapter, schema = _adapt(output_type if named is None else _make_choice(named))
+    names = () if named is None else tuple(named)
+    if schema.get("type") == "object" and named is None:
+        return Output(adapter, schema, shapes=Shapes(lambda: make_shape(adapter)))
+
+    def make() -> Shape:
+        if named is None:
+            return _wrap_shape(make_shape(adapter))
+        return make_named_shape(
+            {"value": make_named_shape({name: make_shape(_adapt(one)[0]) for name, one in named.items()})}
+        )
+
+    return Output(adapter, _envelop(schema), wrapped=True, names=names, shapes=Shapes(make))
+
+
+def _make_choice(types: Mapping[str, Any]) -> Any:
+    """An object with one field, whose name says which type it has: the server's grammar holds both together."""
+    if not types or not all(isinstance(name, str) and name for name in types):  # pyright: ignore[reportUnnecessaryIsInstance]  # the user's
+        raise DefinitionError("output_type={…} takes at least one type, each under its name")
+    choices: list[Any] = []
+    for name, one in types.items():
+        # Called, not written as a class: the names are the user's.
+        make_holder = cast("Callable[[str, Mapping[str, Any]], Any]", TypedDict)
+        choices.append(with_config(ConfigDict(extra="forbid"))(make_holder(name, {name: one})))
+    return Union[tuple(choices)]  # noqa: UP007  # there are as many as the user names
+
+
+def _adapt(output_type: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
     try:
-        adapter = TypeAdapter(output_type)
-        schema: dict[str, Any] = adapter.json_schema()
+        adapter: TypeAdapter[Any] = TypeAdapter(output_type)
+        return adapter, adapter.json_schema()
     except (PydanticUserError, NameError) as error:
         raise DefinitionError(f"output_type {output_type!r} has no JSON schema: {error}") from error
-    if schema.get("type") == "object":
-        return Output(adapter, schema)
+
+
+def _wrap_shape(inner: Shape) -> Shape:
+    """The shape of `{"value": …}`, or of the bare value where that is a list."""
+    shape = make_named_shape({"value": inner})
+    shape.items, shape.check = inner.items, inner.check
+    return shape
+
+
+def _envelop(schema: dict[str, Any]) -> dict[str, Any]:
     definitions = schema.pop("$defs", None)
     envelope: dict[str, Any] = {"type": "object", "properties": {"value": schema}, "required": ["value"]}
     if definitions:
         envelope["$defs"] = definitions
-    return Output(adapter, {**envelope, "additionalProperties": False}, wrapped=True)
+    return {**envelope, "additionalProperties": False}
 
 
 def _unwrap(text: str) -> str | bytes:
@@ -109,4 +181,4 @@ def _unwrap(text: str) -> str | bytes:
 
 def make_tool_output(tool: Tool[..., Any]) -> Output[Any]:
     """Take this tool's result for the answer."""
-    return Output(tool=tool)
+    return Output(tool=tool, shapes=None if tool.secrets else Shapes(lambda: make_schema_shape(tool.parameters)))

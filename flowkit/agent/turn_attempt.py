@@ -8,9 +8,10 @@ broke is dropped: its calls are void, what its reads found is kept for the next 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from flowkit import events
+from flowkit.agent.growing.answers import PartialAnswer
 from flowkit.agent.model_references import link, unwrap_literal
 from flowkit.agent.plan import AgentPlan
 from flowkit.agent.tool_messages import make_message, seal_again
@@ -111,11 +112,26 @@ class Attempt:
         """Whether a call of a tool that isn't there may hold a secret meant for one that is."""
         self._text_length = 0
         self._thinking_length = 0
+        self._output = plan.output
+        self._texts: list[str] = []
+        is_typed = plan.output.shape is not None and plan.output.tool is None
+        self.partial = self._open_partial() if is_typed else None
+        """The answer so far; None for one that is text, and until an output tool is called."""
 
     def feed(self, delta: Delta) -> None:
         """Take what arrived; starts what may start."""
         for part in self._assembler.feed(delta):
             self._take(part)
+
+    @property
+    def text_length(self) -> int:
+        """How much was said so far."""
+        return self._text_length
+
+    @property
+    def text(self) -> str:
+        """What was said so far."""
+        return "".join(self._texts)
 
     def restore(
         self, calls: Sequence[RequestedCall], nodes: Sequence[str], missing: Collection[str]
@@ -138,6 +154,8 @@ class Attempt:
         """The body has ended, or broke with `error`; nothing that was held is started yet."""
         for part in self._assembler.end(error):
             self._take(part)
+        if self.partial is not None:
+            self.partial.tell()
         turn = self._assembler.turn
         if turn.leaked is not None and self._tools.aliases:
             logger.warning(
@@ -185,6 +203,9 @@ class Attempt:
             case TextDelta(text=text) | RefusalDelta(text=text):
                 self._log.note(events.TextDelta, text, self._turn, None, self._text_length)
                 self._text_length += len(text)
+                self._texts.append(text)
+                if self.partial is not None and self._output.tool is None:
+                    self.partial.feed(text)
             case ThinkingDelta(text=text):
                 self._log.note(events.ThinkingDelta, text, self._turn, None, self._thinking_length)
                 self._thinking_length += len(text)
@@ -193,8 +214,12 @@ class Attempt:
             case CallOpened(index=index, name=name):
                 call = self._add(index, name, f"{self._prefix}/call/{index}")
                 self._executor.announce(call.node, call.name)
+                if call.tool is not None and call.tool is self._output.tool and self._output.shape is not None:
+                    self.partial = self._open_partial(call.node)
             case CallFragment(index=index, fragment=fragment):
                 call = self._calls[index]
+                if self.partial is not None and self.partial.call == call.node:
+                    self.partial.feed(fragment)
                 # A piece of a secret can't be told from a piece of the rest: the sealed call shows them, masked.
                 if not (call.tool.secrets if call.tool is not None else self._hides_unknown):
                     self._log.note(events.CallArguments, call.node, fragment)
@@ -223,8 +248,15 @@ class Attempt:
             raised = self._tools.raise_arguments(call.tool.name, arguments)
             self._executor.start_early(ToolCall(call.node, call.tool.name, raised))
 
+    def _open_partial(self, call: str | None = None) -> PartialAnswer:
+        shape = self._output.shape
+        assert shape is not None
+        return PartialAnswer(shape, self._log, self._turn, call=call, is_wrapped=self._output.wrapped)
+
     def _seal(self, call: _Call, sealed: CallSealed) -> None:
         call.sealed = sealed
+        if self.partial is not None and self.partial.call == call.node and sealed.arguments is not None:
+            self.partial.finish(cast(JSON, self._tools.raise_arguments(call.name, sealed.arguments)))
         if call.ready_s is None:
             call.ready_s = self._executor.now()
         made = ToolCall(call.node, call.name, sealed.arguments or {})

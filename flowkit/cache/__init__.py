@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flowkit.cache.disk import DiskCache
-from flowkit.cache.entries import CacheStats, Hit, HitError, Lease, ShownEntry, ToolStats
+from flowkit.cache.entries import CacheStats, Hit, HitError, KeyOf, Lease, Look, ShownEntry, ToolStats
 from flowkit.cache.flights import Flights
 from flowkit.cache.opening import default_directory
 from flowkit.codec import JSON
@@ -23,7 +23,9 @@ __all__ = [
     "Flights",
     "Hit",
     "HitError",
+    "KeyOf",
     "Lease",
+    "Look",
     "NullCache",
     "ShownEntry",
     "ToolStats",
@@ -34,13 +36,30 @@ __all__ = [
 class Cache(Protocol):
     """Where results live between calls. Nothing here ever raises for trouble with the store: that is a miss.
 
-    A read goes: `get`; on a miss share a flight; its leader takes the `lease`, computes, and calls `set`, or releases
+    A read goes: `look`; on a miss share a flight; its leader takes the `lease`, computes, and calls `set`, or releases
     the lease when it failed. A write calls `bump` when it starts and when it ends. What stands under a key that begins
     with `flowkit.identity.HERE` means nothing to other processes, and stays in this one.
+
+    Where the cache `is_local` and `is_ready`, `generation` and `get` do what `look` does, without a wait.
     """
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, so that `generation` and `get` answer at once; elsewhere `get` finds nothing."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing has to be opened first; else `look` opens it, beside the loop."""
+        ...
+
+    @property
     def flights(self) -> Flights: ...
+    async def open(self) -> None: ...
+    async def look(self, resources: Sequence[str], key_of: KeyOf, *, tool: str) -> Look:
+        """Look for the result of a read on these resources, under the key that `key_of` makes of their generations."""
+        ...
+
     def get(self, key: str, *, tool: str = "") -> Hit | HitError | None: ...
     async def set(
         self,
@@ -73,8 +92,18 @@ class Cache(Protocol):
 class NullCache:
     """A cache that stores nothing; equal reads in flight are still shared."""
 
+    is_local = True
+    is_ready = True
+
     def __init__(self) -> None:
         self.flights = Flights()
+
+    async def open(self) -> None:
+        return
+
+    async def look(self, resources: Sequence[str], key_of: KeyOf, *, tool: str) -> Look:
+        generations = [0] * len(resources)
+        return Look(generations, key_of(generations))
 
     def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
         return None

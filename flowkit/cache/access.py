@@ -9,12 +9,13 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from secrets import randbits
-from threading import Event, RLock
+from threading import RLock
 from typing import TypeVar
 
 from flowkit.cache.counters import Counters
 from flowkit.cache.opening import Store, is_malformed, open_store
 from flowkit.clock import Clock
+from flowkit.stores.thread import Signal
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Access:
         self.store: Store | None = None
         self.stand_in = randbits(62)
         """The generation while there is no store; another one after every opening, so that nothing is found by it."""
-        self.settled = Event()
+        self.settled = Signal()
         """Set when an opening has ended, or has begun to wait for another process."""
         self._database = path / "cache.db"
         self._clock = clock

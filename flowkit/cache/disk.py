@@ -20,8 +20,10 @@ from flowkit.cache.entries import (
     CacheStats,
     Hit,
     HitError,
+    KeyOf,
     Label,
     Lease,
+    Look,
     ShownEntry,
     ToolStats,
     decode_entry,
@@ -52,8 +54,8 @@ POLL_S = 0.005
 MAX_POLL_S = 0.03
 """How often a waiter looks whether the other process is done; there is nothing to wait on between processes."""
 PATIENCE_S = 0.5
-"""How long a look-up on an event loop waits for an opening that nobody began ahead, with `open`, and that waits for
-no other process: some milliseconds, more on a busy machine."""
+"""How long `get` and `generation` may hold an event loop for an opening that nobody began ahead, with `open` or `look`,
+and that waits for no other process: some milliseconds, more on a busy machine. Runs use `look`, which never does."""
 CLEAN_UP_S = 60.0
 """diskcache drops a row so much later than our own clock says, and only to free its space."""
 
@@ -64,6 +66,8 @@ class DiskCache:
     `directory` is made with mode 0700; one that belongs to somebody else, that others can write into, or that lies
     on a network disk (unless `allow_network`) is refused with `ConfigurationError`.
     """
+
+    is_local = True
 
     def __init__(
         self,
@@ -101,6 +105,18 @@ class DiskCache:
     def path(self) -> Path:
         """The folder."""
         return self._path
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its database is open, or can't be opened just now."""
+        return self._access.store is not None or not self._access.may_open()
+
+    async def look(self, resources: Sequence[str], key_of: KeyOf, *, tool: str) -> Look:
+        """Look for a result, once the database is open; where another process keeps it from that, it is a miss."""
+        await self._writer.open_soon()
+        generations = [self.generation(resource) for resource in resources]
+        key = key_of(generations)
+        return Look(generations, key, None if key is None else self.get(key, tool=tool))
 
     def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
         """The result under this key, if it is fresh; never waits. Hits and misses are counted under `tool`."""
@@ -168,7 +184,7 @@ class DiskCache:
             await self._writer.bump(resources)
 
     async def open(self) -> None:
-        """Open the folder's database now, beside the loop; looking up does so otherwise, and may miss meanwhile."""
+        """Open the folder's database now, beside the loop; `look` does so otherwise."""
         await self._writer.open()
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:

@@ -6,7 +6,7 @@ is no boot clock, the wall clock decides, and an entry from the future is a miss
 stored after the machine started, though another boot stored it: the clock was set back.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -44,6 +44,22 @@ class HitError:
 
     error: str
     age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look-up found: the generation of each resource, the key that they make, and what stands under it.
+
+    `key` is None where the call has none, so nothing was looked up.
+    """
+
+    generations: Sequence[int]
+    key: str | None
+    found: Hit | HitError | None = None
+
+
+KeyOf = Callable[[Sequence[int]], str | None]
+"""Makes a read's key from the generations of its resources; None for a call that can't be keyed."""
 
 
 @dataclass(frozen=True, slots=True)

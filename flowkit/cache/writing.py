@@ -78,14 +78,13 @@ class Writer:
 
     def open_within(self, patience_s: float) -> None:
         """Open the store in the thread, and wait so long for it; no longer once it waits for another process."""
-        if not self._is_opening:
-            if not self._access.may_open():
-                return
-            self._is_opening = True
-            self._access.settled.clear()
-            self._thread.post(self._open, _ignore)
-        if not self._access.settled.wait(patience_s):
+        if self._begin_opening() and not self._access.settled.wait(patience_s):
             self._access.settled.set()  # once is enough: the next look-up doesn't wait
+
+    async def open_soon(self) -> None:
+        """Open the store in the thread, and wait until it is open; no longer once it waits for another process."""
+        if self._access.look() is None and self._begin_opening():
+            await self._access.settled.wait_async()
 
     async def bump(self, resources: Sequence[str]) -> None:
         """End the reads on these resources, or mark that this has yet to be done."""
@@ -130,6 +129,16 @@ class Writer:
         if self._access.store is not None:
             await self._thread.submit(self._finish)
         self._thread.close()
+
+    def _begin_opening(self) -> bool:
+        """Let the thread open the store, unless it is at it; False when that failed just now."""
+        if not self._is_opening:
+            if not self._access.may_open():
+                return False
+            self._is_opening = True
+            self._access.settled.clear()
+            self._thread.post(self._open, _ignore)
+        return True
 
     # In the thread.
 

@@ -10,7 +10,7 @@ from flowkit.errors import ConfigurationError, DefinitionError, FlowkitError
 
 
 def main() -> None:
-    """Run the command of this process and exit; errors are one line, never a traceback."""
+    """Run the command of this process and exit; each error is a line, never a traceback."""
     try:
         from flowkit.cli.commands import app  # here, so that Ctrl-C while it imports is no traceback either
         from flowkit.cli.output import write_any_text
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _exit(error: FlowkitError, code: int) -> None:
-    from flowkit.cli.output import note
+    from flowkit.cli.output import note_error
 
-    note(f"flowkit: {' '.join(str(error).split())}")
+    note_error(error)
     sys.exit(code)

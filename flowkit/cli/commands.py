@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, mcp, new, recipes, runs, schema, serve, tools, traces
+from flowkit.cli import (
+    caches,
+    chat,
+    exports,
+    graphs,
+    mcp,
+    measure,
+    new,
+    recipes,
+    runs,
+    schema,
+    serve,
+    tools,
+    traces,
+    worker,
+)
 
 app = typer.Typer(
     name="flowkit",
@@ -18,6 +33,7 @@ app = typer.Typer(
 app.command("chat")(chat.chat)
 app.command("run")(recipes.run)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("mcp")(mcp.mcp)
 app.command("tools")(tools.list_tools)
 app.command("graph")(graphs.draw)
@@ -26,7 +42,9 @@ app.command("validate")(graphs.validate)
 app.command("schema")(schema.show)
 app.command("trace")(traces.show)
 app.command("new")(new.create)
+app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
+runs.app.command("export")(exports.export)
 app.add_typer(runs.app, name="runs")
 
 

@@ -9,7 +9,7 @@ import typer
 from flowkit.apps import load_app
 from flowkit.cli.exit_codes import MISUSED
 from flowkit.cli.options import AppTarget, ToolsFile
-from flowkit.cli.output import note, say
+from flowkit.cli.output import note_error, say
 from flowkit.cli.traces import open_trace
 from flowkit.codec import JSON
 from flowkit.errors import FlowkitError
@@ -55,7 +55,7 @@ def validate(
         try:
             app = load_app(str(file), tools=tools)
         except FlowkitError as error:
-            note(f"flowkit: {' '.join(str(error).split())}")
+            note_error(error)
             wrong += 1
         else:
             found = [*app.agents, *app.recipes] or [*app.tools]

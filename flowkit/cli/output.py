@@ -10,6 +10,7 @@ from rich.segment import Segment
 
 from flowkit import codec
 from flowkit.display.words import clean, clean_json
+from flowkit.errors import FlowkitError, RecipeFileError
 
 
 class CleanConsole(Console):
@@ -63,6 +64,12 @@ def print_json(value: codec.JSON) -> None:
 def note(text: str) -> None:
     """Print a message to standard error, for the person at the terminal."""
     print(clean(text), file=sys.stderr, flush=True)
+
+
+def note_error(error: FlowkitError) -> None:
+    """Print what is wrong to standard error, in one line; a recipe file has a line for each of its errors."""
+    for single in error.errors if isinstance(error, RecipeFileError) else (error,):
+        note(f"flowkit: {' '.join(str(single).split())}")
 
 
 def say_bytes(size: int) -> str:

@@ -1,9 +1,10 @@
-"""`flowkit runs`: list, inspect, approve, resolve and resume the runs in a journal."""
+"""`flowkit runs`: list, inspect, approve, cancel, resolve and resume the runs in a journal."""
 
 import asyncio
 import getpass
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +23,14 @@ from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, M
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, RunBusy
 from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary, default_journal_path
+from flowkit.runs.requests import end_stopped
 from flowkit.runs.run import make_run_id
 
-app = typer.Typer(help="List, inspect, approve, resolve and resume the runs in the journal.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, inspect, approve, cancel, resolve and resume the runs in the journal.", no_args_is_help=True
+)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 Node = Annotated[str, typer.Argument(metavar="CALL", help="The call's name in the run, as `show` prints it.")]
 By = Annotated[str | None, typer.Option(help="The person who decides; defaults to your account's name.")]
@@ -94,6 +98,19 @@ def approve(
         find_run(opened, run_id)
         decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
     say(f"{node} {'approved' if decision.approved else 'denied'} by {decision.by}")
+
+
+@app.command()
+def cancel(run_id: RunId, journal: JournalPath = None) -> None:
+    """Cancel a run, whichever process drives it; its driver sees this within about a second."""
+    with open_journal(journal, must_exist=True) as opened:
+        found = find_run(opened, run_id)
+        if not opened.request_cancel(run_id):
+            raise ConfigurationError(f"run {run_id!r} is over: {found.summary.status}")
+        if not found.summary.is_held:
+            with suppress(RunBusy):  # its new driver finds the request
+                asyncio.run(end_stopped(opened, found, "cancelled", "it was cancelled while it stood still"))
+    say(f"{run_id} is being cancelled" if found.summary.is_held else f"{run_id} is cancelled")
 
 
 @app.command()

@@ -1,8 +1,15 @@
-"""`flowkit schema`: the JSON Schema of a recipe file, for editors and other checkers."""
+"""`flowkit schema`: the JSON Schemas of flowkit's files, for editors and other checkers."""
 
 from importlib.resources import files
+from typing import Annotated, Literal
+
+import typer
 
 
-def show() -> None:
-    """Print the JSON Schema of a recipe file, which editors check against and complete from."""
-    print(files("flowkit").joinpath("recipe.schema.json").read_text(encoding="utf-8").rstrip())
+def show(
+    kind: Annotated[
+        Literal["recipe", "cases"], typer.Argument(metavar="KIND", help="The file: recipe, or cases.")
+    ] = "recipe",
+) -> None:
+    """Print the JSON Schema of a recipe file or of a file of cases, which editors check against and complete from."""
+    print(files("flowkit").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8").rstrip())

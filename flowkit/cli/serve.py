@@ -1,12 +1,10 @@
 """`flowkit serve`: an app's agents and recipes in the browser, and for programs that speak to it."""
 
 import asyncio
-import os
 import secrets
 import signal
-import sys
-import threading
 from collections.abc import Collection, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from types import FrameType
@@ -16,10 +14,12 @@ import typer
 
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
+from flowkit.cli.ending import leave
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
 from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalPath, Model, ToolsFile, User, read_pairs
 from flowkit.cli.output import note
+from flowkit.cli.queues import open_queue
 from flowkit.errors import ConfigurationError
 
 LOOPBACK = ("localhost", "localhost.", "127.0.0.1", "[::1]")
@@ -51,6 +51,13 @@ def serve(
             help="The address of a proxy whose X-Forwarded-For and X-Forwarded-Proto are trusted; repeatable.",
         ),
     ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Leave runs to workers: postgresql://…, the queue that tells them, or 'journal', where they look.",
+        ),
+    ] = None,
     user: User = None,
     tools: ToolsFile = None,
     model: Model = None,
@@ -79,30 +86,28 @@ def serve(
         except OSError as error:
             raise ConfigurationError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
         port = listening.getsockname()[1]
-        web = WebApp(
-            served,
-            opened,
-            Token(chosen_token, served.find_user(user)),
-            hosts=list_hosts(host, port, name or ()),
-            origins=[f"https://{one}" for one in name or () if behind_proxy],
-        )
-        server = make_server(web, web.aclose, forwarded=behind_proxy or ())
+        access = Token(chosen_token, served.find_user(user))
+        hosts = list_hosts(host, port, name or ())
+        origins = [f"https://{one}" for one in name or () if behind_proxy]
         shown = f"[{host}]" if ":" in host else host
-        note(f"serving {', '.join(served.targets)}; press Ctrl-C to stop")
-        print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)
         runner = asyncio.Runner()
         for number in (signal.SIGINT, signal.SIGTERM):
             # uvicorn raises again what ended it, once it has ended; the journal is still to be closed then.
             signal.signal(number, _pass_over)
 
         async def run() -> None:
-            await server.serve([listening])
+            async with AsyncExitStack() as stack:
+                queued = None if queue is None else await stack.enter_async_context(open_queue(queue))
+                web = WebApp(served, opened, access, hosts=hosts, origins=origins, queue=queued)
+                note(f"serving {', '.join(served.targets)}; press Ctrl-C to stop")
+                print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)
+                await make_server(web, web.aclose, forwarded=behind_proxy or ()).serve([listening])
             await close_models(*served.models, *([] if chosen is None else [chosen]))
             await open_default_cache().close()
 
         runner.run(run())
         opened.close()
-        _leave(runner)
+        leave(runner)
 
 
 def list_hosts(host: str, port: int, names: Iterable[str]) -> Collection[str]:
@@ -120,11 +125,3 @@ def _is_loopback(host: str) -> bool:
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
     """Do nothing: the server has ended for this signal already."""
-
-
-def _leave(runner: asyncio.Runner) -> None:
-    """End the process, also where a tool's thread hangs: a thread can't be stopped, and would be waited for."""
-    sys.stdout.flush()
-    if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
-        os._exit(0)
-    runner.close()

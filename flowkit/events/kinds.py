@@ -105,6 +105,21 @@ class TextDelta(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OutputPartial(Event):
+    """The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
+
+    `call` is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
+    again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+    """
+
+    output: JSON
+    turn: int = 0
+    call: str | None = None
+    type: ClassVar[str] = "output.partial"
+    long: ClassVar[str | None] = "output"
+
+
+@dataclass(frozen=True, slots=True)
 class CallNew(Event):
     """A call has begun to exist; `parent` is the call or step that made it."""
 
@@ -323,6 +338,23 @@ class NestedTurn(Event):
     reason: FinishReason | None = None
     error: str | None = None
     type: ClassVar[str] = "nested.turn"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardDecided(Event):
+    """What a guard said of a request, an answer, or the call `call`; `reason` is why it refused, secrets masked.
+
+    One that `watches` runs beside the model, and tells that it passed when it has seen the whole.
+    """
+
+    guard: str
+    on: Literal["request", "call", "answer"]
+    verdict: Literal["passed", "changed", "refused", "failed"]
+    reason: str = ""
+    turn: int = 0
+    call: str | None = None
+    watches: bool = False
+    type: ClassVar[str] = "guard.decided"
 
 
 NOTICES: dict[str, str] = {

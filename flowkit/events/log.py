@@ -4,10 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import zip_longest
 from typing import Any, TypeVar
 
-from flowkit.events.kinds import CallArguments, CallNew, CallProgress, CallSealed, Event, TextDelta, ThinkingDelta
+from flowkit.events.kinds import (
+    CallArguments,
+    CallNew,
+    CallProgress,
+    CallSealed,
+    Event,
+    OutputPartial,
+    TextDelta,
+    ThinkingDelta,
+)
 from flowkit.masking import show_arguments
 from flowkit.references import ToolCall
 
@@ -40,8 +49,8 @@ class EventLog:
         self.first_seq = 0
         self.is_closed = False
         self._built: list[Event] = []
-        # For each: its class, its `t`, how many values follow, the values. One list of plain values is smaller
-        # than a tuple for each, and gives the garbage collector nothing to look for.
+        # For each: its class, its `t`, its values. One list of plain values is smaller than a tuple for each, and gives
+        # the garbage collector nothing to look for. No value is a class, so the next class is where the next begins.
         self._notes: list[Any] = []
         # Asyncio's own clock is this function behind a method; it is asked several times for every call.
         self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
@@ -67,11 +76,10 @@ class EventLog:
         """Every event so far."""
         if self._notes:
             seq = self.first_seq + len(self._built)
-            notes = iter(self._notes)
-            for kind in notes:
-                t, count = next(notes), next(notes)
-                values = [_finish(value) for value in islice(notes, count)]
-                self._built.append(kind(self.run_id, seq, t, *values))
+            starts = [place for place, value in enumerate(self._notes) if type(value) is type]
+            for start, end in zip_longest(starts, starts[1:]):
+                kind, t, *values = self._notes[start:end]
+                self._built.append(kind(self.run_id, seq, t, *map(_finish, values)))
                 seq += 1
             self._notes.clear()
         return self._built
@@ -96,9 +104,7 @@ class EventLog:
         if self._is_followed:
             self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
-            notes = self._notes
-            notes += (kind, t, len(values))
-            notes += values
+            self._notes += (kind, t, *values)
         return t
 
     def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
@@ -107,7 +113,7 @@ class EventLog:
             self.note(CallNew, node_id, name, parent)
             return self.note(CallSealed, node_id, call)
         t = self._clock() - self._began
-        self._notes += (CallNew, t, 3, node_id, name, parent, CallSealed, t, 2, node_id, call)
+        self._notes += (CallNew, t, node_id, name, parent, CallSealed, t, node_id, call)
         return t
 
     def _add(self, event: Event) -> None:
@@ -190,9 +196,15 @@ class EventLog:
 
 
 def merge(events: list[Event]) -> Iterator[Event]:
-    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined."""
+    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined.
+
+    Of several partial answers the last one stays: each holds all of those before it.
+    """
     held: Event | None = None
-    for event in events:
+    last = max((place for place, event in enumerate(events) if isinstance(event, OutputPartial)), default=-1)
+    for place, event in enumerate(events):
+        if place < last and isinstance(event, OutputPartial):
+            continue
         joined = None if held is None else _join(held, event)
         if joined is None:
             if held is not None:

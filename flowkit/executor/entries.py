@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from flowkit.cache import KeyOf, Look
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.executor.outcomes import Decision, Source, State
@@ -33,14 +34,18 @@ class Phase:
     """It waits for other calls."""
     DUE: Final = 2
     """It may go on: it stands in the table's `moves`, once."""
-    APPROVAL: Final = 3
-    RESOURCE: Final = 4
-    FLIGHT: Final = 5
+    GUARD: Final = 3
+    """The run's guard looks at it."""
+    APPROVAL: Final = 4
+    RESOURCE: Final = 5
+    LOOKUP: Final = 6
+    """It waits for the cache's answer."""
+    FLIGHT: Final = 7
     """It waits for an equal call."""
-    SLOT: Final = 6
-    RUNNING: Final = 7
-    ENDED: Final = 8
-    DROPPED: Final = 9
+    SLOT: Final = 8
+    RUNNING: Final = 9
+    ENDED: Final = 10
+    DROPPED: Final = 11
     """An early run with arguments that weren't the final ones; nobody asks for it any more."""
 
 
@@ -107,6 +112,14 @@ class Extra:
     """Equal calls that wait for this one's result."""
     gate: int = 0
     """The place, in the list of its gates, of the one where it waits."""
+    key_of: KeyOf | None = None
+    """Makes its key, for the look into a cache that answers later."""
+    look: Look | None = None
+    """What such a look found."""
+    given: Mapping[str, object] | None = None
+    """The arguments of an early call before the run's guard changed them."""
+    is_guarded: bool = False
+    """Whether the run's guard has passed it."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()
@@ -219,7 +232,7 @@ class Entry:
 
     def find_secrets(self) -> frozenset[str]:
         """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
-        if self.plan is None or self.arguments is None or not self.plan.tool.secrets:
+        if self.plan is None or self.arguments is None or not self.plan.has_secrets:
             return frozenset()
         return self.plan.tool.secrets.find(self.arguments.given)
 

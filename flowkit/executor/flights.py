@@ -13,6 +13,7 @@ from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.lending import Lending
 from flowkit.executor.reading import Reading, find_reading
+from flowkit.executor.settling import Settler
 from flowkit.executor.slots import SlotWaiter
 from flowkit.identity import RunIdentity
 
@@ -87,28 +88,58 @@ class Lead:
 class Flights:
     """Lets calls join a flight, or lead one."""
 
-    def __init__(self, log: EventLog, lending: Lending, cache: Cache, identity: RunIdentity) -> None:
+    def __init__(self, log: EventLog, settler: Settler, lending: Lending, cache: Cache, identity: RunIdentity) -> None:
         self._log = log
+        self._settler = settler
         self._lending = lending
         self._cache = cache
         self._identity = identity
 
-    async def share(self, entry: Entry, lead: Callable[[], Awaitable[Landed]]) -> Failure | None:
-        """Wait for the leader of the flight of its key, or `lead`; the value is in the entry when nothing is returned."""
-        landed, is_ours = await self._cache.flights.share(
-            _find_key(entry), lead, joined=lambda: self._tell_joined(entry)
-        )
-        if landed.is_private and not is_ours:
-            # It turned out to be another's alone: this call finds its own.
-            landed, is_ours = await lead(), True
+    async def look(self, entry: Entry) -> None:
+        """Ask a cache that doesn't answer at once for a read's result; the gate that sent for it takes the answer."""
         if entry.has_ended:
-            return None
+            return
+        plan, arguments, more = entry.plan, entry.arguments, entry.more
+        assert plan is not None
+        assert arguments is not None
+        assert more.key_of is not None
+        resources = plan.tool.resources(arguments) if plan.touches else ()
+        entry.worker = asyncio.current_task()
+        try:
+            more.look = await self._cache.look(resources, more.key_of, tool=plan.tool.name)
+        except asyncio.CancelledError:
+            if not entry.has_ended:
+                self._settler.settle(entry, _stopped(entry))
+        else:
+            if not entry.has_ended:
+                self._settler.let_go_on(entry)
+        finally:
+            entry.worker = None
+
+    async def share(self, entry: Entry, lead: Callable[[], Awaitable[Landed]]) -> None:
+        """Wait for the leader of the flight of its key, or `lead`; then end the call as that went."""
+        entry.worker = asyncio.current_task()
+        try:
+            landed, is_ours = await self._cache.flights.share(
+                _find_key(entry), lead, joined=lambda: self._tell_joined(entry)
+            )
+            if landed.is_private and not is_ours:
+                # It turned out to be another's alone: this call finds its own.
+                landed, is_ours = await lead(), True
+        except asyncio.CancelledError:
+            if not entry.has_ended:
+                self._settler.settle(entry, _stopped(entry))
+            return
+        finally:
+            entry.worker = None
+        if entry.has_ended:
+            return
         if landed.age_s is not None:
             entry.source, entry.age_s = "cache", landed.age_s
         elif not is_ours:
             entry.source = "flight"
         entry.value = landed.value
-        return landed.failure
+        self._settler.settle(entry, landed.failure)
 
     def _tell_joined(self, entry: Entry) -> None:
         self._log.note(events.CallWaiting, entry.id, "calls")
@@ -123,6 +154,10 @@ class Flights:
                 return Landed(None, Failure("failed", found.error), found.age_s)
             case Lease():
                 return Lead(entry, found, self._log, self._lending, self._cache, self._identity)
+
+
+def _stopped(entry: Entry) -> Failure:
+    return Failure("cancelled", entry.stop or "stopped")
 
 
 def _find_key(entry: Entry) -> str:

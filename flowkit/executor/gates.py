@@ -10,6 +10,7 @@ from flowkit.executor.approvals import Approval, read_decision
 from flowkit.executor.circles import find_circle
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.outcomes import Approve
 from flowkit.executor.plan import Plan
@@ -71,13 +72,10 @@ class Resolved:
     """Puts in the values that its references point to."""
 
     def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+        self.enter = intake.resolve
 
     def applies(self, plan: Plan) -> bool:
         return True
-
-    def enter(self, entry: Entry) -> bool:
-        return self._intake.resolve(entry)
 
 
 class Resource:
@@ -149,6 +147,7 @@ class Gates:
         *,
         remembered: Remembered,
         resolved: Resolved,
+        guarded: Guarded,
         approval: Approval,
         resource: Resource,
         share: Share,
@@ -170,6 +169,8 @@ class Gates:
             remembered,
             # Before a person is asked, who has to see the values; and resources are named by them.
             resolved,
+            # Before a person is asked: a person has to see what the guard has changed, and nothing that it refuses.
+            guarded,
             # Before the resources: a person thinks for days, and would keep all others from them.
             approval,
             # Before the result is looked up: the writes before it may end what the cache has.
@@ -191,12 +192,19 @@ class Gates:
         try:
             while moves:
                 entry = moves.popleft()
-                if entry.phase < Phase.ENDED:
-                    self._advance(entry)
+                if entry.phase >= Phase.ENDED:
+                    self._settler.pass_on(entry)
+                    if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
+                        self.cancel_all(f"{entry.id} failed")
                     continue
-                self._settler.pass_on(entry)
-                if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
-                    self.cancel_all(f"{entry.id} failed")
+                gates = self._find_gates(entry)
+                if gates and not self._pass(entry, gates):
+                    continue
+                entry.phase = Phase.SLOT
+                if self._slots.take(entry, entry.slot):
+                    self._ready.append(entry)
+                else:
+                    self._log.note(events.CallWaiting, entry.id, "slot")
         finally:
             self._is_draining = False
 
@@ -207,26 +215,25 @@ class Gates:
                 self._settler.cancel(entry, reason)
                 self.drain()
 
-    def _advance(self, entry: Entry) -> None:
-        """Take an entry through what is left of its gates, and to its slot."""
+    def _find_gates(self, entry: Entry) -> "tuple[Gate, ...]":
         plan = entry.plan
         if plan is None:
-            gates = self._for_controls
-        else:
-            known = self._of_tools if entry.bound is None else self._of_tools_with_references
-            gates = known[plan] if plan in known else self._choose(plan, known)
-        if gates:
-            first = 0 if entry.extra is None else entry.extra.gate
-            for place in range(first, len(gates)):
-                if not gates[place].enter(entry):
-                    if place and entry.phase < Phase.ENDED:
-                        entry.more.gate = place
-                    return
-        entry.phase = Phase.SLOT
-        if self._slots.take(entry, entry.slot):
-            self._ready.append(entry)
-        else:
-            self._log.note(events.CallWaiting, entry.id, "slot")
+            return self._for_controls
+        known = self._of_tools if entry.bound is None else self._of_tools_with_references
+        try:
+            return known[plan]
+        except KeyError:
+            return self._choose(plan, known)
+
+    def _pass(self, entry: Entry, gates: "tuple[Gate, ...]") -> bool:
+        """Take an entry through what is left of its gates."""
+        first = 0 if entry.extra is None else entry.extra.gate
+        for place in range(first, len(gates)):
+            if not gates[place].enter(entry):
+                if place and entry.phase < Phase.ENDED:
+                    entry.more.gate = place
+                return False
+        return True
 
     def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
         """The gates of a tool: none, for one that changes something and declares nothing else."""

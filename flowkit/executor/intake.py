@@ -32,9 +32,9 @@ from flowkit.references import (
 )
 from flowkit.schema_paths import find_mismatch, find_subschemas
 
-Edges = tuple[list[Reference], list[Entry], tuple[str, ...]]
-"""A node's references; the entry that each points to, and after them those it must only come after; the arguments that
-hold references."""
+Edges = tuple[list[Entry], list[tuple[Reference, Entry]], tuple[str, ...]]
+"""The entries that a node refers to, and after them those it must only come after; its references into a result, with
+the entry that each points to; the arguments that hold references."""
 
 NO_EDGES: Edges = ([], [], ())
 
@@ -75,7 +75,7 @@ class Intake:
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
         edges = self.find_edges(node)
-        if isinstance(node, ToolCall):
+        if type(node) is ToolCall or isinstance(node, ToolCall):
             entry = self.open(node, parent, seals=sealed)
             self.place(entry, node, edges, early=early, sealed=sealed)
         else:
@@ -121,19 +121,29 @@ class Intake:
         Raises `GraphError` for a reference to what isn't there.
         """
         entries = self._entries
-        if isinstance(node, ToolCall):
-            references, open_names = find_open(node.arguments)
-            if not references and type(node) is ToolCall:
+        is_plain = type(node) is ToolCall
+        if is_plain or isinstance(node, ToolCall):
+            for value in node.arguments.values():
+                if type(value) not in SCALARS:
+                    references, open_names = find_open(node.arguments)
+                    break
+            else:
+                references, open_names = [], ()
+            if is_plain and not references:
                 return NO_EDGES
         else:
             references, open_names = find_own_references(node), ()
         producers: list[Entry] = []
+        inner: list[tuple[Reference, Entry]] = []
         for reference in references:
-            producer = entries.get(reference.call_id)
-            if producer is None:
+            try:
+                producer = entries[reference.call_id]
+            except KeyError:
                 _refuse_reference(node, reference.call_id)
             producers.append(producer)
-        if type(node) is not ToolCall:
+            if reference.path:
+                inner.append((reference, producer))
+        if not is_plain:
             for name in get_after(node):
                 producer = entries.get(name)
                 if producer is None:
@@ -142,7 +152,7 @@ class Intake:
         # One that was announced is there already, so its own arguments may name it.
         if node.id in entries and entries[node.id] in producers:
             _refuse_reference(node, node.id)
-        return references, producers, open_names
+        return producers, inner, open_names
 
     def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, *, seals: bool = False) -> Entry:
         """Make a new entry, and tell of it, and with `seals` that its arguments are final."""
@@ -153,7 +163,8 @@ class Intake:
         if before is not None and before.state != "void":
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
         name = node.name
-        if plan is None and isinstance(node, ToolCall):
+        call = node if type(node) is ToolCall or isinstance(node, ToolCall) else None
+        if plan is None and call is not None:
             # Asked for here: it is known already for all calls of a tool but the first.
             plan = (None if self._table.brought else self._plans.get(name)) or self._table.plan(name, parent)
         self._count += 1
@@ -166,8 +177,8 @@ class Intake:
             parent.more.add_child(entry)
         self._entries[node_id] = entry
         above = None if parent is None else parent.id
-        if seals and plan is not None and not plan.tool.secrets and isinstance(node, ToolCall):
-            entry.sealed_s = self._log.note_sealed(node_id, name, above, node)
+        if seals and call is not None and plan is not None and not plan.has_secrets:
+            entry.sealed_s = self._log.note_sealed(node_id, name, above, call)
         else:
             self._log.note(events.CallNew, node_id, name, above)
         return entry
@@ -207,7 +218,7 @@ class Intake:
             return
         if type(call) is not ToolCall and isinstance(call, Step):
             _take_options(entry, call)
-        _, producers, open_names = edges
+        producers, _, open_names = edges
         try:
             if plan.needs:
                 self._bind(entry, call, plan, edges)
@@ -215,19 +226,23 @@ class Intake:
             elif open_names:
                 self._bind(entry, call, plan, edges)
             else:
-                entry.arguments = plan.tool.validate(call.arguments)
+                entry.arguments = plan.validate(call.arguments)
         except ToolError as error:
             self._settler.end(entry, "failed", error=str(error))
             return
         if plan.touches:
             self._take_ticket(entry, plan)
-        self._wait_for(entry, producers)
+        if producers:
+            self._wait_for(entry, producers)
+        else:
+            entry.phase = Phase.DUE
+            self._moves.append(entry)
 
     def _place_control(self, entry: Entry, node: Control, edges: Edges) -> None:
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, {})
         if node.after:
             entry.more.after = frozenset(node.after)
-        _, producers, _ = edges
+        producers, _, _ = edges
         self._wait_for(entry, producers)
 
     def _take_ticket(self, entry: Entry, plan: Plan) -> None:
@@ -246,12 +261,11 @@ class Intake:
 
     def _bind(self, entry: Entry, call: ToolCall, plan: Plan, edges: Edges) -> None:
         """Check what can be checked before the values of the references are there."""
-        references, producers, open_names = edges
+        _, inner, open_names = edges
         plan.tool.check(call.arguments, open_names)
         entry.bound = call.arguments
-        for reference, producer in zip(references, producers, strict=False):
-            if reference.path:
-                _check_path(reference, producer)
+        for reference, producer in inner:
+            _check_path(reference, producer)
         for name in open_names:
             value = call.arguments[name]
             if type(value) is Reference:
@@ -345,7 +359,7 @@ class Intake:
                 given = {name: value for name, value in values.items() if name not in plan.needs}
                 entry.arguments = plan.tool.validate(given, needed)
             else:
-                entry.arguments = plan.tool.validate(values)
+                entry.arguments = plan.validate(values)
         except ToolError as error:
             self._settler.end(entry, "failed", error=f"not run: {error}")
             return False

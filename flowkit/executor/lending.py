@@ -15,24 +15,21 @@ class Lending:
 
     def __init__(self, table: Table, slots: Slots[Entry | SlotWaiter]) -> None:
         self._ready = table.ready
-        self._slots = slots
+        self.slots = slots
 
     def release(self, entry: Entry, failure: Failure | None) -> Entry | None:
-        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `free`."""
+        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `pass_on`."""
         if entry.extra is not None and entry.extra.is_lent:
             return None
         if failure is not None and failure.running is not None and failure.running.is_busy:
             # A thread, say, goes on when its call was stopped, so its slot isn't free.
             failure.running.on_free.append(lambda: self.give_back(entry.slot))
             return None
-        return self.free(entry.slot)
+        return self.pass_on(self.slots.release(entry.slot))
 
-    def free(self, slot: str | None) -> Entry | None:
-        """Give a slot back; an entry that gets it has to be run by the caller."""
-        while True:
-            item = self._slots.release(slot)
-            if item is None:
-                return None
+    def pass_on(self, item: Entry | SlotWaiter | None) -> Entry | None:
+        """Wake who has got a slot; an entry that has it has to be run by the caller."""
+        while item is not None:
             if isinstance(item, SlotWaiter):
                 if not item.future.done():
                     item.future.set_result(None)
@@ -40,11 +37,12 @@ class Lending:
             elif item.phase == Phase.SLOT:
                 return item
             # Who waited was cancelled meanwhile, and its slot goes on to the next.
-            slot = item.slot
+            item = self.slots.release(item.slot)
+        return None
 
     def give_back(self, slot: str | None) -> None:
         """Give a slot back; an entry that gets it is ready."""
-        following = self.free(slot)
+        following = self.pass_on(self.slots.release(slot))
         if following is not None:
             self._ready.append(following)
 
@@ -67,7 +65,7 @@ class Lending:
         if more.waits or entry.stop is not None:
             return
         waiter = SlotWaiter(entry.slot)
-        if not self._slots.take(waiter, entry.slot, first=True):
+        if not self.slots.take(waiter, entry.slot, first=True):
             await self.wait_for(waiter)
         # Meanwhile another of the tool's tasks may have begun to wait, or got the slot, or the tool may have ended.
         if more.waits or not more.is_lent or entry.has_ended:
@@ -77,7 +75,7 @@ class Lending:
 
     def has_taken(self, waiter: SlotWaiter) -> bool:
         """Take a slot for one that isn't at work yet; if there is none, it stands in the queue, to be waited for."""
-        return self._slots.take(waiter, waiter.slot)
+        return self.slots.take(waiter, waiter.slot)
 
     async def wait_for(self, waiter: SlotWaiter) -> None:
         """Wait for a slot in the queue."""

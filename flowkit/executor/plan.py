@@ -5,7 +5,7 @@ from typing import Any
 
 from flowkit.executor.resources import Access
 from flowkit.tools import Tool
-from flowkit.tools.options import Approval
+from flowkit.tools.options import Approval, PoolName
 from flowkit.tools.schema.arguments import Arguments
 
 AnyTool = Tool[..., Any]
@@ -19,22 +19,37 @@ class Plan:
 
     __slots__ = (
         "approval",
+        "dump",
+        "effect",
+        "function",
+        "has_secrets",
+        "invoke",
         "is_async",
+        "is_plain",
         "is_read",
         "needs",
+        "pool",
         "remembers",
         "runs_once",
         "slot",
         "tool",
         "touches",
+        "validate",
     )
 
     def __init__(self, tool: AnyTool, *, remembers: bool) -> None:
         self.tool = tool
         self.remembers = remembers
+        self.validate = tool.validate
+        self.invoke = tool.invoke
+        self.dump = tool.results.dump
+        self.function = tool.function
+        self.effect = tool.effect
+        self.has_secrets = bool(tool.secrets)
         self.is_async = tool.is_async
         self.is_read = tool.effect == "read"
         self.slot = tool.slot
+        self.pool: PoolName | None = tool.pool
         self.needs = frozenset(need.parameter for need in tool.needs)
         self.touches = bool(tool.options.resources)
         self.approval: Approval = tool.options.approval or False
@@ -46,8 +61,11 @@ class Plan:
             or tool.takes_context
             or tool.timeout_s
             or tool.retries
+            or tool.pool is not None
             or not tool.is_async
         )
+        # No more is to be done in the attempt than to await the function, given the values.
+        self.is_plain = self.runs_once and tool.takes_values and not self.has_secrets and self.slot is None
 
     def accesses(self, arguments: Arguments | Mapping[str, object]) -> list[Access]:
         """List the resources of a call with these arguments, and whether it writes them."""

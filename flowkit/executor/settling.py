@@ -59,9 +59,9 @@ class Settler:
             self._log.note(events.CallProgress, entry.id, 1, 1, note)
         if entry.extra is not None:
             self.leave(entry, failure)
-        elif entry.dependents is None and not self._fail_fast:
-            return  # nobody waits for it
-        self._have_passed_on(entry)
+            self._have_passed_on(entry)
+        elif entry.dependents is not None or self._fail_fast:  # else nobody waits for it
+            self._moves.append(entry)
 
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
@@ -154,7 +154,7 @@ class Settler:
             return
         for child in self._table.children(entry):
             self.void(child, reason)
-        if Phase.FLIGHT <= entry.phase < Phase.ENDED:
+        if Phase.LOOKUP <= entry.phase < Phase.ENDED or entry.worker is not None:
             entry.ask_to_stop(reason)
         self._become_void(entry, reason)
 
@@ -219,7 +219,7 @@ class Settler:
 
     def tell_sealed(self, entry: Entry, call: ToolCall) -> None:
         """Report that a call's arguments are final."""
-        secrets = NO_SECRETS if entry.plan is None else entry.plan.tool.secrets
+        secrets = NO_SECRETS if entry.plan is None or not entry.plan.has_secrets else entry.plan.tool.secrets
         repaired = () if entry.extra is None else entry.extra.repaired
         shown: object = call
         if secrets:

@@ -1,17 +1,20 @@
 """The gate at which a read finds somebody else's result: the cache's, an equal call's of this turn, or a coming one."""
 
+from collections.abc import Hashable
+from functools import partial
 from secrets import token_hex
 
 from flowkit import events
-from flowkit.cache import Cache, HitError
+from flowkit.cache import Cache, Hit, HitError, Look
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
 from flowkit.executor.circles import find_circle
 from flowkit.executor.entries import Entry, Phase
-from flowkit.executor.plan import Plan
+from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
 from flowkit.identity import SCOPES, RunIdentity
+from flowkit.tools.schema.arguments import Arguments
 
 
 class Share:
@@ -22,6 +25,7 @@ class Share:
         self._log = log
         self._settler = settler
         self._cache = cache
+        self._is_local = cache.is_local
         # Results are shared among those of one identity; None where the run doesn't have it.
         self._scope_keys = {scope: identity.scope_key(scope) for scope in SCOPES}
         if not identity.can_be_joined:
@@ -45,6 +49,10 @@ class Share:
             return False
         tool = plan.tool
         scope_key = self._scope_keys[tool.scope]
+        if tool.ttl_s is not None and scope_key is not None:
+            look = None if entry.extra is None else entry.extra.look
+            if look is not None or not (self._is_local and self._cache.is_ready):
+                return self._enter_later(entry, tool, arguments, scope_key, look)
         # A key holds the generation of each resource, so a write, which raises it, ends all keys before it.
         generations = (
             [self._cache.generation(resource) for resource in tool.resources(arguments)] if plan.touches else ()
@@ -56,8 +64,26 @@ class Share:
             key = tool.process_key(arguments, scope_key or "", generations)
         if key is None:
             return True
-        if stored is not None and self._take_stored(entry, stored):
+        if stored is not None and self._take(entry, self._cache.get(stored, tool=entry.node.name)):
             return False
+        return self._share(entry, key, stored)
+
+    def _enter_later(
+        self, entry: Entry, tool: AnyTool, arguments: Arguments, scope_key: str, look: Look | None
+    ) -> bool:
+        """Ask a cache that doesn't answer at once; when its answer is there, go on as with any other."""
+        if look is None:
+            entry.phase = Phase.LOOKUP
+            entry.more.key_of = partial(tool.key, arguments, scope_key)
+            self._table.apart.append(entry)
+            return False
+        entry.more.look = None
+        if look.key is None:
+            return True
+        return not self._take(entry, look.found) and self._share(entry, look.key, look.key)
+
+    def _share(self, entry: Entry, key: Hashable, stored: str | None) -> bool:
+        """Let it lead those of its key, unless another does."""
         leader = self._table.shared.get(key)
         if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
             entry.value, entry.source, entry.age_s = leader.value, "flight", None
@@ -96,8 +122,8 @@ class Share:
         self._settler.end(entry, leader.state, error=leader.error)
         return True
 
-    def _take_stored(self, entry: Entry, key: str) -> bool:
-        hit = self._cache.get(key, tool=entry.node.name)
+    def _take(self, entry: Entry, hit: Hit | HitError | None) -> bool:
+        """End it with what the cache had."""
         if hit is None:
             return False
         entry.source, entry.age_s = "cache", hit.age_s

@@ -1,7 +1,8 @@
 """Who may run now: a limit on all calls, and limits on named resources such as a database.
 
 A call takes its named slot first and keeps it while it waits for one of the general ones, so a queue of calls for the
-database never stands in the way of others. Items are handed out in the order in which they asked.
+database never stands in the way of others. Items are handed out in the order in which they asked. What runs outside
+this process takes its named slot alone.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ ALL = "all"
 """The key of the general limit in `slots={"all": 16, "db": 4}`."""
 
 DEFAULT_LIMIT = 16
+NO_LIMITS: Mapping[str, int] = {}
 
 
 class SlotWaiter:
@@ -36,8 +38,12 @@ class Slots(Generic[T]):
     ten thousand waiting calls searches nothing.
     """
 
-    def __init__(self, limits: int | Mapping[str, int] = DEFAULT_LIMIT) -> None:
+    def __init__(self, limits: int | Mapping[str, int] = DEFAULT_LIMIT, alone: Mapping[str, int] = NO_LIMITS) -> None:
+        """Take limits; the slots in `alone` need no general one besides, and have these limits unless others are given."""
         named = dict(limits) if isinstance(limits, Mapping) else {ALL: limits}
+        self._alone = alone
+        for name, limit in alone.items():
+            named.setdefault(name, limit)
         for name, limit in named.items():
             if limit < 1:
                 raise ConfigurationError(f"slots: {name!r} is {limit}, at least 1")
@@ -55,6 +61,8 @@ class Slots(Generic[T]):
                 queue.appendleft(item) if first else queue.append(item)
                 return False
             self._named_free[name] -= 1
+            if name in self._alone:
+                return True
         if self._free:
             self._free -= 1
             return True
@@ -65,6 +73,11 @@ class Slots(Generic[T]):
         """Give a slot back; what is returned has one from now on."""
         if name is not None and name in self._named_free:
             waiting = self._named_queues[name]
+            if name in self._alone:
+                if waiting:
+                    return waiting.popleft()
+                self._named_free[name] += 1
+                return None
             if waiting:
                 # The named slot passes on; the general one is given to whoever waits longest, perhaps to this one.
                 self._queue.append(waiting.popleft())

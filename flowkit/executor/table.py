@@ -71,9 +71,10 @@ class Table:
 
     def value(self, reference: Reference) -> JSON:
         """What a reference points to; raises `ResolutionError`."""
-        producer = self.entries.get(reference.call_id)
-        if producer is None:
-            raise ResolutionError(f"there is no call {reference.call_id!r}")
+        try:
+            producer = self.entries[reference.call_id]
+        except KeyError:
+            raise ResolutionError(f"there is no call {reference.call_id!r}") from None
         if producer.state != "finished":
             if not producer.is_usable:
                 raise ResolutionError(f"{producer.node.name or producer.id!r} has no result")

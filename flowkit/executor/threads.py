@@ -20,7 +20,7 @@ _busy_lock = threading.Lock()
 
 
 def count_busy() -> int:
-    """How many of these threads are running a function now, in the whole process."""
+    """How many functions run now in these threads, or in other processes, for this whole process."""
     return _busy
 
 
@@ -84,9 +84,9 @@ class Threads:
             except RuntimeError:  # the loop has been closed: nobody waits any more
                 inbox.put(None)
             # After the loop was woken: a virtual loop takes "nothing is busy" for "nothing more will come".
-            _count(-1)
+            count(-1)
 
-        _count(+1)
+        count(+1)
         inbox.put(work)
         return job
 
@@ -117,7 +117,8 @@ def _for_future(error: BaseException) -> BaseException:
     return RuntimeError(f"the tool raised {error!r}") if isinstance(error, StopIteration) else error
 
 
-def _count(change: int) -> None:
+def count(change: int) -> None:
+    """Take note that something begins, or ends, which will call into a loop from outside."""
     global _busy
     with _busy_lock:
         _busy += change

@@ -6,7 +6,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 from flowkit.cache import Cache
@@ -16,14 +16,16 @@ from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, To
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
+from flowkit.executor.pooled import Pooled, TooSlow, prepare
 from flowkit.executor.reading import READING, find_reading
 from flowkit.executor.retries import find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
-from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Unshown, Worker
+from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
 from flowkit.masking import mask_echoes, mask_text
+from flowkit.pools.calls import Lost, NotBegun, PoolFailure, Unshown
 from flowkit.references import substitute
 from flowkit.tools.options import ApprovalRule
 
@@ -33,6 +35,8 @@ RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]
 
 THREAD_WAIT_S = 30.0
 """How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
+_OWN_REASONS = (asyncio.CancelledError, ToolError, InDoubt, Unshown)
+"""What says itself how an attempt went, also when its time is over."""
 MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
@@ -68,6 +72,14 @@ class Attempts:
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
         """Claim a call that changes something, and end reads of its resources; None when it may run."""
+        if tool.pool is not None and (entry.slot is None or entry.slot not in self._by_slot):
+            # Before the claim: what a pool refuses hasn't begun, and is free to run elsewhere.
+            try:
+                await prepare(tool, tool.pool)
+            except PoolFailure as error:
+                return Doubt(self._explain_pool(entry, error))
+        if self._journal is not None and self._journal.is_leaving:
+            return Doubt(await self._wait_to_be_stopped(entry))
         if resources:
             # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
             await self._cache.bump(resources)
@@ -190,14 +202,10 @@ class Attempts:
             if late is not None:
                 return late
         entry.worker = asyncio.current_task(self._loop)
+        leaves = self._enter(entry)
         running: Running | None = None
-        unsealed = find_unsealed(entry) if entry.parent is not None or entry.sealed_s is None else None
-        token = None if unsealed is None else INSIDE.set(Seal(unsealed, INSIDE.get()))
-        around = self._log.around
-        leaves = [enter(entry.id) for enter in around] if around else ()
-        reading = find_reading(entry) if entry.extra is not None or entry.parent is not None else None
-        reading_token = None if reading is None else READING.set(reading)
         limit: asyncio.Timeout | None = None
+        pooled: Pooled | None = None
         plan = entry.plan
         try:
             if plan is None:
@@ -210,61 +218,87 @@ class Attempts:
                 await instead()
                 return None
             worker = self._by_slot.get(plan.slot) if self._by_slot and plan.slot is not None else None
-            if worker is None and plan.is_async:
+            if worker is None and plan.pool is not None:
+                job = Job(tool, entry.arguments, None, self._find_claim(entry, plan))
+                pooled = Pooled(job, plan.pool, f"{self._log.run_id}:{entry.id}:{entry.attempt}")
+                entry.value = await pooled.run(timeout_s)
+                result = None
+            elif worker is None and plan.is_async:
                 if timeout_s is None:
-                    result = await tool.invoke(entry.arguments, context)
+                    result = await plan.invoke(entry.arguments, context)
                 else:
                     async with asyncio.timeout(timeout_s) as limit:
-                        result = await tool.invoke(entry.arguments, context)
+                        result = await plan.invoke(entry.arguments, context)
                 try:
-                    entry.value = mask_echoes(tool.dump(result), entry.find_secrets())
+                    entry.value = plan.dump(plan.tool.name, result)
                 except ToolResultError as error:
-                    return _refuse_result(plan, error)
+                    return refuse_result(plan, error)
             else:
                 running = (worker or self._in_thread).run(
                     Job(tool, entry.arguments, context, self._find_claim(entry, plan))
                 )
                 async with asyncio.timeout(timeout_s) as limit:
-                    entry.value = mask_echoes(await running.result, entry.find_secrets())
+                    entry.value = await running.result
                 result = running.raw
+            if plan.has_secrets:
+                entry.value = mask_echoes(entry.value, entry.find_secrets())
             if entry.extra is not None and entry.extra.on_end:
                 entry.extra.raw = result
             return None
-        except asyncio.CancelledError:
-            failure = self.explain_cancellation(entry)
-        except Unshown as unshown:
-            return (
-                _refuse_result(plan, unshown.error) if plan is not None else _report(entry, unshown, self._log.run_id)
-            )
-        except InDoubt as error:
-            # A read changes nothing, so what may have happened may happen again.
-            is_read = plan is not None and plan.is_read
-            said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
-            failure = Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
-        except ToolError as error:
-            said = mask_text(str(error), entry.find_secrets())
-            failure = Failure("failed", said, error, may_pass=error.retryable)
         except TooLate:
             failure = None
-        except Exception as error:  # noqa: BLE001  # the one place: a tool may raise anything
-            if limit is not None and limit.expired():
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a tool may raise anything
+            is_late = limit is not None and limit.expired() and not isinstance(error, _OWN_REASONS)
+            if is_late or isinstance(error, TooSlow):
                 failure = self._explain_timeout(entry, timeout_s)
             else:
-                failure = _report(entry, error, self._log.run_id)
+                failure = self.explain(entry, error, has_begun=pooled is None or pooled.has_begun)
         finally:
             entry.worker = None
-            if token is not None:
-                INSIDE.reset(token)
             for leave in leaves:
                 leave()
-            if reading_token is not None:
-                READING.reset(reading_token)
         if failure is None:
             return await self.attempt(entry, context, timeout_s)  # which claims it again first
         if running is not None and running.is_busy:
             running.stop()
             failure.running = running
         return failure
+
+    def _enter(self, entry: Entry) -> list[Callable[[], object]]:
+        """Let what runs in this task know which call it is a part of; return what ends that."""
+        leaves: list[Callable[[], object]] = []
+        if entry.parent is not None or entry.sealed_s is None:
+            unsealed = find_unsealed(entry)
+            if unsealed is not None:
+                leaves.append(partial(INSIDE.reset, INSIDE.set(Seal(unsealed, INSIDE.get()))))
+        leaves += [enter(entry.id) for enter in self._log.around]
+        if entry.parent is not None or entry.extra is not None:
+            reading = find_reading(entry)
+            if reading is not None:
+                leaves.append(partial(READING.reset, READING.set(reading)))
+        return leaves
+
+    def explain(self, entry: Entry, error: BaseException, *, has_begun: bool = True) -> Failure:
+        """Make a failure of what an attempt has raised; called where it is caught."""
+        plan = entry.plan
+        match error:
+            case asyncio.CancelledError():
+                return self.explain_cancellation(entry, has_begun=has_begun)
+            case PoolFailure():
+                return self._explain_pool(entry, error)
+            case Unshown() if plan is not None:
+                return refuse_result(plan, error.error)
+            case InDoubt():
+                # A read changes nothing, so what may have happened may happen again.
+                is_read = plan is not None and plan.is_read
+                said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
+                return Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
+            case ToolError():
+                said = mask_text(str(error), entry.find_secrets())
+                return Failure("failed", said, error, may_pass=error.retryable)
+            case _:
+                assert isinstance(error, Exception)
+                return _report(entry, error, self._log.run_id)
 
     async def wait_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
         """Before what may change something, inside a call of another run, wait until that is sealed."""
@@ -278,6 +312,17 @@ class Attempts:
         finally:
             entry.worker = None
         return None
+
+    async def _wait_to_be_stopped(self, entry: Entry) -> Failure:
+        """Before what may change something, in a run that is about to be let go of, start nothing."""
+        entry.worker = asyncio.current_task(self._loop)
+        try:
+            await self._loop.create_future()
+        except asyncio.CancelledError:
+            return self.explain_cancellation(entry, has_begun=False)
+        finally:
+            entry.worker = None
+        raise AssertionError("that future has no result")
 
     async def wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
         """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
@@ -331,6 +376,14 @@ class Attempts:
             return Failure("in_doubt", f"stopped while it ran ({entry.stop}): {MAY_HAVE_HAPPENED}")
         return Failure("cancelled", entry.stop)
 
+    def _explain_pool(self, entry: Entry, error: PoolFailure) -> Failure:
+        """Say that a pool didn't begin a call, or lost it: what may have happened is in doubt for a write alone."""
+        if not isinstance(error, Lost):
+            return Failure("failed", f"not run: {error}", error, may_pass=isinstance(error, NotBegun))
+        if entry.plan is not None and entry.plan.tool.effect == "write":
+            return Failure("in_doubt", f"{error}: {MAY_HAVE_HAPPENED}", error)
+        return Failure("failed", str(error), error, may_pass=True)
+
     def _explain_timeout(self, entry: Entry, timeout_s: float | None) -> Failure:
         if entry.plan is not None and entry.plan.tool.effect == "write":
             return Failure("in_doubt", f"no answer within {timeout_s:g} s: {MAY_HAVE_HAPPENED}")
@@ -353,7 +406,7 @@ class Doubt:
         self.failure = failure
 
 
-def _refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+def refuse_result(plan: Plan, error: ToolResultError) -> Failure:
     # The function has returned: who reads that it failed would do it again.
     return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
 

@@ -18,6 +18,7 @@ from flowkit.errors import ToolResultError
 from flowkit.executor.plan import AnyTool
 from flowkit.executor.threads import ThreadJob, Threads
 from flowkit.journal import RunJournal
+from flowkit.pools.calls import Unshown
 from flowkit.tools.schema.arguments import Arguments
 
 
@@ -87,14 +88,6 @@ class Worker(Protocol):
     def run(self, job: Job) -> Running:
         """Start it, and return at once."""
         ...
-
-
-class Unshown(Exception):
-    """A function has returned what can't be JSON: it was done, so it is no failure to be tried again."""
-
-    def __init__(self, error: ToolResultError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class InLoop:

@@ -17,12 +17,13 @@ from typing import Any
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import RunError, StoreError, ToolError
+from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.flights import Flights, Landed
 from flowkit.executor.gates import Gates
+from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
 from flowkit.executor.plan import AnyTool, Plan
@@ -30,7 +31,7 @@ from flowkit.executor.retries import Retries, find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
-from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_result
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.observers import RUN_AROUND
@@ -52,6 +53,7 @@ class Workers:
         lending: Lending,
         flights: Flights,
         attempts: Attempts,
+        guarded: Guarded,
         *,
         identity: RunIdentity,
         data: object,
@@ -63,8 +65,10 @@ class Workers:
         self._intake = intake
         self._gates = gates
         self._lending = lending
+        self._slots = lending.slots
         self._flights = flights
         self._attempts = attempts
+        self._guarded = guarded
         self._identity = identity
         self._data = data
         self._random = random
@@ -122,7 +126,14 @@ class Workers:
         apart, errands = self._table.apart, self._table.errands
         while apart:
             entry = apart.popleft()
-            self._keep(self._fly(entry) if entry.phase == Phase.FLIGHT else self._judge(entry))
+            match entry.phase:
+                case Phase.LOOKUP:
+                    work = self._flights.look(entry)
+                case Phase.FLIGHT:
+                    work = self._flights.share(entry, partial(self._lead, entry))
+                case _:
+                    work = self._judge(entry)
+            self._keep(self._run_errand(work))
         while errands:
             self._keep(self._run_errand(errands.popleft()))
 
@@ -162,6 +173,7 @@ class Workers:
         self._send_for_help()
         self._send_for_help()
         table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
+        task = asyncio.current_task(self._loop)
         in_a_row = 0
         was_stopped = False
         before = contextvars.copy_context()
@@ -179,15 +191,33 @@ class Workers:
                 # It may have been cancelled between getting its slot and this task's beginning.
                 if entry.phase >= Phase.ENDED:
                     failure = None
-                elif self._inside is None and entry.plan is not None and entry.plan.runs_once and entry.extra is None:
-                    # What `_run` comes to for nearly all calls. Inside an early call of another run, a write has to
-                    # wait for that call's seal, so it goes the long way.
+                elif (
+                    (plan := entry.plan) is not None
+                    and plan.is_plain
+                    and entry.extra is None
+                    and entry.parent is None
+                    and entry.sealed_s is not None
+                    and self._inside is None
+                    and not self._log.around
+                ):
+                    # What `_run` comes to for nearly all calls. Nobody around the call has to be told that it runs, or
+                    # waited for: inside an early call of another run, a write would have to wait for that call's seal.
                     entry.phase = Phase.RUNNING
                     entry.attempt = 1
-                    entry.started_s = self._log.note(
-                        events.CallStarted, entry.id, 1, entry.early, entry.plan.tool.effect
-                    )
-                    failure = await self._attempts.attempt(entry, None, None)
+                    entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.effect)
+                    entry.worker = task
+                    assert entry.arguments is not None
+                    try:
+                        result = await plan.function(**entry.arguments.values)
+                        try:
+                            entry.value = plan.dump(plan.tool.name, result)
+                            failure = None
+                        except ToolResultError as error:
+                            failure = refuse_result(plan, error)
+                    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a tool may raise anything
+                        failure = self._attempts.explain(entry, error)
+                    finally:
+                        entry.worker = None
                 else:
                     failure = await self._run(entry)
             except (RunError, StoreError) as error:
@@ -197,7 +227,10 @@ class Workers:
             was_stopped = entry.stop is not None
             if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
                 # What `_finish` comes to for nearly all calls.
-                following = self._lending.free(entry.slot)
+                freed = self._slots.release(entry.slot)
+                following = (
+                    freed if type(freed) is Entry and freed.phase == Phase.SLOT else self._lending.pass_on(freed)
+                )
                 settler.end(entry, "finished")
                 if moves:
                     gates.drain()
@@ -319,21 +352,40 @@ class Workers:
             finally:
                 self.drain()
 
+    async def _lead(self, entry: Entry) -> Landed:
+        """Run it for all who share its flight, unless its result has come meanwhile."""
+        lead = await self._flights.lease(entry)
+        if isinstance(lead, Landed):
+            return lead
+        try:
+            await lead.begin()
+            failure = await self._run(entry)
+            following = self._finish(entry, failure)
+            if following is not None:
+                self._ready.append(following)
+            self.drain()  # now, since to store a result takes a while
+            return await lead.keep(failure)
+        finally:
+            await lead.release()
+
     async def _judge(self, entry: Entry) -> None:
-        """Ask the tool's rule whether a person has to decide."""
+        """Ask the run's guard about a call, or the tool's rule whether a person has to decide."""
         if entry.has_ended:
             return
         assert entry.plan is not None
-        rule = entry.plan.approval
-        assert callable(rule)
-        failure = await self._attempts.ask_rule(entry, rule, self._make_context(entry))
+        context = self._make_context(entry)
+        if entry.phase == Phase.GUARD:
+            failure = await self._attempts.attempt(entry, None, None, partial(self._guarded.ask, entry, context))
+        else:
+            rule = entry.plan.approval
+            assert callable(rule)
+            failure = await self._attempts.ask_rule(entry, rule, context)
         if entry.has_ended:
             return
         if failure is None:
             self._settler.let_go_on(entry)
         else:
             self._settler.end(entry, failure.state, error=failure.error)
-        self.drain()
 
     # What a running tool asks of its run
 
@@ -384,33 +436,3 @@ class Workers:
                 raise
         if entry.state != "finished":
             raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
-
-    # Flights
-
-    async def _fly(self, entry: Entry) -> None:
-        """Lead the flight of its key, or wait for whoever leads it."""
-        entry.worker = asyncio.current_task(self._loop)
-        try:
-            failure = await self._flights.share(entry, partial(self._lead, entry))
-        except asyncio.CancelledError:
-            failure = Failure("cancelled", entry.stop or "stopped")
-        entry.worker = None
-        if not entry.has_ended:
-            self._settler.settle(entry, failure)
-        self.drain()
-
-    async def _lead(self, entry: Entry) -> Landed:
-        """Run it for all who share its flight, unless its result has come meanwhile."""
-        lead = await self._flights.lease(entry)
-        if isinstance(lead, Landed):
-            return lead
-        try:
-            await lead.begin()
-            failure = await self._run(entry)
-            following = self._finish(entry, failure)
-            if following is not None:
-                self._ready.append(following)
-            self.drain()  # now, since to store a result takes a while
-            return await lead.keep(failure)
-        finally:
-            await lead.release()

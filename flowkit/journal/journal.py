@@ -8,8 +8,8 @@ given and several have it, the error says so.
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import EllipsisType
@@ -17,6 +17,7 @@ from types import EllipsisType
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import RunError
+from flowkit.identity import RunIdentity
 from flowkit.journal.log import RUN_LEASE_S, JournalLog
 from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import from_text
@@ -272,6 +273,15 @@ class Journal:
     def leave(self) -> None:
         """Say that this process ends: runs that are cancelled from now on are only let go of, and can go on elsewhere."""
         self._log.is_leaving = True
+
+    @contextmanager
+    def letting_go_of(self, run: RunIdentity) -> Generator[None]:
+        """The same for one run, as long as the block lasts."""
+        self._log.let_go_of.add(run)
+        try:
+            yield
+        finally:
+            self._log.let_go_of.discard(run)
 
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from flowkit.clock import Clock
 from flowkit.errors import FlowkitError
+from flowkit.identity import RunIdentity
+from flowkit.journal.records import RunSummary
 from flowkit.journal.store import Changes, HeldRuns, JournalStore
 from flowkit.stores.thread import Job, StoreThread
 
@@ -43,6 +45,8 @@ class JournalLog:
         self._held = held
         self.is_leaving = False
         """Whether runs that are cancelled here are let go of, for others to go on with."""
+        self.let_go_of: set[RunIdentity] = set()
+        """Of single runs, the same."""
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._thread = StoreThread(
@@ -60,6 +64,10 @@ class JournalLog:
         """The runs that are held here."""
         self._held.notice_fork()
         return self._held
+
+    def lets_go(self, run: RunSummary) -> bool:
+        """Whether this run is let go of when it is cancelled here."""
+        return self.is_leaving or RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
 
     async def write(self, changes: Changes | Callable[[], Changes | None], *, is_durable: bool = False) -> None:
         """Write it and wait until it is committed; cancelling the wait undoes nothing."""

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, RunFinished, merge
+from flowkit.events import Event, OutputPartial, RunFinished, merge
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -101,6 +101,11 @@ class RunJournal:
         """What was asked so far, with what was decided."""
         return self._approvals
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the run is about to be let go of: a write that started now would be cut off, and be in doubt."""
+        return self._log.lets_go(self.details.summary)
+
     def lookup(self, node: str) -> Recorded | None:
         """What was recorded for this node; None when it has to run."""
         return self._nodes.get(node)
@@ -135,9 +140,6 @@ class RunJournal:
             self._check_again(before, code)
         if effect == "read":
             return attempt
-        if self._log.is_leaving:
-            # The run is about to be let go of: what would start now would be cut off in the middle, and be in doubt.
-            await asyncio.get_running_loop().create_future()
         record = Recorded(
             node,
             "claimed",
@@ -283,9 +285,9 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over:
-            return
-        if self._log.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
+        if self.is_over or isinstance(event, OutputPartial):
+            return  # the end has the whole of it
+        if self.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
             return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:
@@ -322,7 +324,7 @@ class RunJournal:
         """
         if self.is_over:
             return
-        if self._log.is_leaving and status == "cancelled":
+        if self.is_leaving and status == "cancelled":
             await self.close()
             return
         await self._write_last(Ending(status, to_text(output), error, to_text(list(messages))))

@@ -1,6 +1,6 @@
 """Steps and blocks of a recipe file, as the nodes that a function under `@recipe` makes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NoReturn, cast
 
@@ -9,13 +9,13 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from flowkit.agent import Agent
 from flowkit.codec import JSON
-from flowkit.errors import CycleError, DefinitionError, ToolArgumentsError
+from flowkit.errors import CycleError, DefinitionError, RecipeFileError, ToolArgumentsError
 from flowkit.graph import AT_MOST, Body, Each, Fallback, Group, ModelStep, Node, Step, When, sort_nodes
 from flowkit.models.base import Model
 from flowkit.recipes.model_steps import AskRequest, find_placeholders, make_request
 from flowkit.recipes.plan import AnyTool, Nesting, RecipePlan
 from flowkit.recipes.values import FileScope, ValueReader
-from flowkit.recipes.yaml_source import Path
+from flowkit.recipes.yaml_source import Path, join_errors
 from flowkit.references import Reference
 from flowkit.suggestions import suggest
 
@@ -43,10 +43,25 @@ class StepReader:
     tools: dict[str, AnyTool] = field(default_factory=dict[str, AnyTool])
     requests: dict[str, AskRequest] = field(default_factory=dict[str, AskRequest])
     nestings: dict[str, Nesting] = field(default_factory=dict[str, Nesting])
+    skipped: Collection[Path] = ()
+    """Steps that aren't read, since their form is wrong."""
+    errors: list[RecipeFileError] = field(default_factory=list[RecipeFileError])
 
     def read_steps(self, path: Path, steps: Mapping[str, Any], scope: FileScope) -> list[Node]:
-        """The steps in an order in which each comes after those it refers to."""
-        nodes = [self._read_step((*path, name), scope.prefix + name, data, scope) for name, data in steps.items()]
+        """Read the steps into an order in which each comes after those it refers to.
+
+        What is wrong with a step is noted in `errors`, and the next one is read.
+        """
+        nodes: list[Node] = []
+        for name, data in steps.items():
+            if (*path, name) in self.skipped:
+                continue
+            try:
+                nodes.append(self._read_step((*path, name), scope.prefix + name, data, scope))
+            except RecipeFileError as error:
+                self.errors.append(error)
+        if self.errors or self.skipped:
+            return nodes  # which will never run
         try:
             return sort_nodes(nodes)
         except CycleError as error:
@@ -191,12 +206,19 @@ class StepReader:
         return Body(tuple(nodes), value)
 
     def _fail_arguments(self, path: Path, arguments: Mapping[str, object], error: ToolArgumentsError) -> NoReturn:
-        """Point at the argument that a problem is about, where it names one."""
-        problem = error.problems[0]
-        named = next((name for name in arguments if repr(name) in problem), None)
-        if named is None:
-            self.values.fail((*path, "with"), "; ".join(error.problems), at_key=True)
-        self.values.fail((*path, "with", named), "; ".join(error.problems))
+        """Point each problem at the argument that it names, and the others at all arguments."""
+        named = {
+            problem: next((name for name in arguments if repr(name) in problem), None) for problem in error.problems
+        }
+        others = [problem for problem, name in named.items() if name is None]
+        errors = [
+            self.values.make_error((*path, "with", name), problem)
+            for problem, name in named.items()
+            if name is not None
+        ]
+        if others:
+            errors.append(self.values.make_error((*path, "with"), "; ".join(others), at_key=True))
+        raise join_errors(errors)
 
 
 def _type_of_schema(schema: Mapping[str, JSON]) -> Any:

@@ -6,10 +6,10 @@ imported, called or evaluated. Every error names file, line, column, key and wha
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from jsonschema import Draft202012Validator, SchemaError
 
@@ -19,17 +19,18 @@ from flowkit.graph import INPUTS, Body
 from flowkit.mcp_client.entries import read_entry
 from flowkit.recipes.blocks import AnyTarget, Known, StepReader
 from flowkit.recipes.decorator import Recipe, order_nodes
-from flowkit.recipes.format import check_format
+from flowkit.recipes.format import find_format_errors
 from flowkit.recipes.missing_values import find_missing_values
 from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_schema
 from flowkit.recipes.values import FileScope, ValueReader
-from flowkit.recipes.yaml_source import Path, YamlSource, read_yaml
+from flowkit.recipes.yaml_source import Path, YamlSource, join_errors, read_yaml
 from flowkit.references import Reference
 from flowkit.schema_paths import find_unknown_reference
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 
 AnyRecipe = Recipe[..., Any]
+T = TypeVar("T")
 
 
 def load_recipe(
@@ -61,7 +62,11 @@ def read_recipe(
 ) -> Recipe[..., JSON]:
     """The recipe in the bytes of a file; errors call it `name`."""
     source = read_yaml(data, name)
-    check_format(source)
+    misformed = find_format_errors(source)
+    # A step of the wrong form isn't read further; with other parts wrong, nothing is.
+    in_steps = {path[:2] for path in misformed if path[0:1] in (("steps",), ("finally",)) and len(path) > 1}
+    if any(path[:2] not in in_steps for path in misformed):
+        raise join_errors(misformed.values())
     servers = connect_servers(source)
     try:
         given = Toolset(*tools, *servers)
@@ -72,7 +77,7 @@ def read_recipe(
         {} if models is None else models,
         {recipe.name: recipe.plan for recipe in recipes},
     )
-    return Recipe(_Loader(source, known).load())
+    return Recipe(_Loader(source, known, in_steps, list(misformed.values())).load())
 
 
 def connect_servers(source: YamlSource) -> list[Toolset]:
@@ -99,17 +104,21 @@ def connect_servers(source: YamlSource) -> list[Toolset]:
 class _Loader:
     """Turns one file's data, whose form is right, into a plan."""
 
-    def __init__(self, source: YamlSource, known: Known) -> None:
+    def __init__(
+        self, source: YamlSource, known: Known, skipped: Collection[Path], errors: list[RecipeFileError]
+    ) -> None:
         self._source = source
         self._known = known
+        self._skipped = skipped
+        self._errors = errors
         self._data = cast(Mapping[str, Any], source.value)
 
     def load(self) -> RecipePlan[JSON]:
         data, name = self._data, str(self._data["recipe"])
         schema = self._read_inputs()
-        returns = self._read_type(("returns",)) if "returns" in data else None
+        returns = self._try(lambda: self._read_type(("returns",)) if "returns" in data else None)
         values = ValueReader(self._source, schema, self._find_results())
-        reader = StepReader(self._known, values, self._read_type)
+        reader = StepReader(self._known, values, self._read_type, skipped=self._skipped, errors=self._errors)
         scope = FileScope("")
         main, final = cast(Mapping[str, Any], data["steps"]), cast(Mapping[str, Any], data.get("finally", {}))
         for key, steps in (("steps", main), ("finally", final)):
@@ -119,7 +128,14 @@ class _Loader:
                 scope.steps[step] = step
         nodes = reader.read_steps(("steps",), main, scope) + reader.read_steps(("finally",), final, scope)
         last = list(main)[-1]
-        value = values.read(("output",), data["output"], scope) if "output" in data else Reference(last)
+        value = self._try(
+            lambda: values.read(("output",), data["output"], scope) if "output" in data else Reference(last)
+        )
+        for missing in find_missing_values(Body(tuple(nodes), None), reader.tools):
+            place = ("steps", missing.step, "with", missing.argument)
+            self._errors.append(self._source.make_error(place, f"steps.{missing.step}: {missing}"))
+        if self._errors:
+            raise join_errors(self._errors)
         interface = Tool.from_schema(name, "", schema, _never_run, effect="read")
         plan = RecipePlan(
             name,
@@ -137,9 +153,15 @@ class _Loader:
             _ = plan.graph
         except GraphError as error:
             self._source.fail((), str(error))
-        for missing in find_missing_values(plan.body, plan.tools):
-            self._source.fail(("steps", missing.step, "with", missing.argument), f"steps.{missing.step}: {missing}")
         return plan
+
+    def _try(self, read: Callable[[], T]) -> T | None:
+        """Call a function that reads a part of the file, and note its error."""
+        try:
+            return read()
+        except RecipeFileError as error:
+            self._errors.append(error)
+            return None
 
     def _read_inputs(self) -> dict[str, JSON]:
         properties: dict[str, JSON] = {

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from flowkit.recipes.yaml_source import Path, YamlSource
+from flowkit.errors import RecipeFileError
+from flowkit.recipes.yaml_source import Path, YamlSource, join_errors
 from flowkit.suggestions import suggest
 
 _KINDS = ("tool", "ask", "recipe", "each", "when")
@@ -28,22 +29,22 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(read_format())
 
 
-def check_format(source: YamlSource) -> None:
-    """Raise `RecipeFileError` for the first place, from the top of the file, that the format doesn't allow."""
+def find_format_errors(source: YamlSource) -> dict[Path, RecipeFileError]:
+    """Find each place that the format doesn't allow, with its error."""
     errors = list(cast(Any, _validator()).iter_errors(source.value))
-    if errors:
-        # an unknown key is mostly the misspelt one that another error misses
-        first = min(errors, key=lambda error: (_place(source, error), error.validator != "additionalProperties"))
-        _report(source, first)
+    found: dict[Path, RecipeFileError] = {}
+    # an unknown key is mostly the misspelt one that another error misses
+    for error in sorted(errors, key=lambda error: error.validator != "additionalProperties"):
+        if _path(error) not in found:
+            try:
+                _report(source, error)
+            except RecipeFileError as reported:
+                found[_path(error)] = reported
+    return found
 
 
 def _path(error: ValidationError) -> Path:
     return tuple(error.absolute_path)
-
-
-def _place(source: YamlSource, error: ValidationError) -> tuple[int, int]:
-    place = source.places[_path(error)]
-    return place.line, place.column
 
 
 def _report(source: YamlSource, error: ValidationError) -> None:
@@ -54,9 +55,11 @@ def _report(source: YamlSource, error: ValidationError) -> None:
     match error.validator:
         case "additionalProperties":
             known = sorted(schema.get("properties", {}))
-            unknown = next(key for key in value if key not in known)
-            hint = suggest(unknown, known)
-            source.fail((*path, unknown), f"{where}unknown key {unknown!r}; {hint}", at_key=True)
+            unknown = [key for key in value if key not in known]
+            raise join_errors(
+                source.make_error((*path, key), f"{where}unknown key {key!r}; {suggest(key, known)}", at_key=True)
+                for key in unknown
+            )
         case "required":
             missing = next(key for key in expected if key not in value)
             source.fail(path, f"{where}the key {missing!r} is missing{_describe(schema, missing)}", at_key=True)

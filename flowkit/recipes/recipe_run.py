@@ -62,6 +62,11 @@ class RecipeWork(Generic[R]):
         waiting = () if self._executor is None else self._executor.pending
         return tuple(Pending(call.id, call.name, call.arguments) for call in waiting)
 
+    @property
+    def partial(self) -> JSON:
+        """None: a recipe's output is there when it has ended."""
+        return None
+
     def decide(self, call: str, decision: Decision) -> None:
         """Answer a call that waits."""
         if self._executor is None:

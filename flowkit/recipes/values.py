@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, cast
 
 from flowkit.codec import JSON
-from flowkit.errors import GraphError
+from flowkit.errors import GraphError, RecipeFileError
 from flowkit.graph import INPUTS, item_id
 from flowkit.graph.conditions import Both, Compare, Condition, Either, IsIn, IsNone, IsTrue, Not, Operator
 from flowkit.recipes.data import COMPARISONS
-from flowkit.recipes.yaml_source import Path, YamlSource
+from flowkit.recipes.yaml_source import Path, YamlSource, join_errors
 from flowkit.references import Reference, parse_expression
 from flowkit.schema_paths import Schema, find_mismatch, find_problem
 from flowkit.suggestions import suggest
@@ -54,7 +54,16 @@ class ValueReader:
     def read_arguments(self, path: Path, data: Mapping[str, Any], scope: FileScope) -> dict[str, object]:
         """What a step is given under `with`."""
         given = cast(Mapping[str, JSON], data.get("with", {}))
-        return {name: self.read((*path, "with", name), value, scope) for name, value in given.items()}
+        found: dict[str, object] = {}
+        errors: list[RecipeFileError] = []
+        for name, value in given.items():
+            try:
+                found[name] = self.read((*path, "with", name), value, scope)
+            except RecipeFileError as error:
+                errors.append(error)
+        if errors:
+            raise join_errors(errors)
+        return found
 
     def read(self, path: Path, value: JSON, scope: FileScope) -> object:
         """A value with its expressions as references; `$${{` stands for a text's own `${{`."""
@@ -141,17 +150,24 @@ class ValueReader:
 
     def check_types(self, path: Path, parameters: Mapping[str, JSON], arguments: Mapping[str, object]) -> None:
         """Refuse a reference to a value of a type that its parameter never takes."""
+        errors: list[RecipeFileError] = []
         for name, value in arguments.items():
             if not isinstance(value, Reference):
                 continue
             schema = self._inputs if value.call_id == INPUTS else self._results.get(value.call_id)
             mismatch = None if schema is None else find_mismatch(schema, value.path, parameters, name)
             if mismatch is not None:
-                self.fail((*path, "with", name), f"this {mismatch}")
+                errors.append(self.make_error((*path, "with", name), f"this {mismatch}"))
+        if errors:
+            raise join_errors(errors)
 
     def fail(self, path: Path, problem: str, *, at_key: bool = False) -> NoReturn:
         """Raise `RecipeFileError` for the value at `path`."""
-        self._source.fail(path, f"{_dotted(path)}: {problem}", at_key=at_key)
+        raise self.make_error(path, problem, at_key=at_key)
+
+    def make_error(self, path: Path, problem: str, *, at_key: bool = False) -> RecipeFileError:
+        """Make the error that `fail` raises."""
+        return self._source.make_error(path, f"{_dotted(path)}: {problem}", at_key=at_key)
 
 
 def _dotted(path: Path) -> str:

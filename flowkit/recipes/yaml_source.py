@@ -6,7 +6,7 @@ the file is looked up, called or imported.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -53,11 +53,24 @@ class YamlSource:
 
     def fail(self, path: Path, message: str, *, at_key: bool = False) -> NoReturn:
         """Raise `RecipeFileError` for the value at `path`, or for the nearest one above it that exists."""
+        raise self.make_error(path, message, at_key=at_key)
+
+    def make_error(self, path: Path, message: str, *, at_key: bool = False) -> RecipeFileError:
+        """Make the error that `fail` raises."""
         while path not in self.places and path:
             path = path[:-1]
         place = self.places[path]
         line, column = (place.key_line, place.key_column) if at_key else (place.line, place.column)
-        raise RecipeFileError(message, path=self.name, line=line, column=column)
+        return RecipeFileError(message, path=self.name, line=line, column=column)
+
+
+def join_errors(errors: Iterable[RecipeFileError]) -> RecipeFileError:
+    """Return one error for all of these, from the top of the file."""
+    found = {str(single): single for error in errors for single in error.errors}
+    first, *others = sorted(found.values(), key=lambda error: (error.line or 0, error.column or 0))
+    if not others:
+        return first
+    return RecipeFileError("", path=first.path, line=first.line, column=first.column, errors=(first, *others))
 
 
 def read_yaml(data: bytes, name: str) -> YamlSource:

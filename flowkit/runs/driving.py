@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+from flowkit.codec import JSON
 from flowkit.errors import FlowkitError, RunError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision
@@ -60,6 +61,11 @@ class Work(Protocol[ResultT_co]):
     @property
     def pending(self) -> tuple[Pending, ...]:
         """The calls that wait for a person now."""
+        ...
+
+    @property
+    def partial(self) -> JSON:
+        """The answer so far; None while nothing of it has come, and for work without one."""
         ...
 
     def decide(self, call: str, decision: Decision) -> None:

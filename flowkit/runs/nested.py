@@ -50,7 +50,7 @@ def _show(event: Event, step: str, log: EventLog) -> None:
         case events.CallNew():
             parent = step if event.parent is None else f"{step}/{event.parent}"
             log.emit(events.CallNew, f"{step}/{event.call}", event.name, parent)
-        case events.RunStarted() | events.RunFinished():
+        case events.RunStarted() | events.RunFinished() | events.OutputPartial():
             pass
         case events.TurnStarted():
             log.emit(events.NestedTurn, step, event.turn, "started", event.attempt, event.model)

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeVar
 
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError
-from flowkit.events import Event, RunStatus
+from flowkit.events import Event, OutputPartial, RunStatus
 from flowkit.executor import Decision
 from flowkit.identity import RunIdentity
 from flowkit.notebook import Bundle, show_text
@@ -88,6 +89,21 @@ class Run(Generic[ResultT]):
     def pending(self) -> tuple[Pending, ...]:
         """The calls that wait for approval now."""
         return self._work.pending
+
+    @property
+    def partial(self) -> JSON:
+        """The answer so far, as JSON; None while nothing of it has come.
+
+        What has not come is missing, and what is there stays or grows: a text gets longer, a number is there when it
+        is whole. For an output tool it is the arguments of its call, until the answer is there. A recipe has none.
+        """
+        return self._work.partial
+
+    async def partials(self) -> AsyncIterator[JSON]:
+        """Yield the answer so far, whenever there is more of it; who reads slowly gets the latest."""
+        async for event in self.log.watch():
+            if isinstance(event, OutputPartial):
+                yield event.output
 
     @property
     def status(self) -> RunStatus | Literal["running"]:

@@ -38,6 +38,50 @@ Tell = Callable[[Any, BaseException | None], None]
 """Told, in the thread, a job's result or error."""
 
 
+class Signal:
+    """A `threading.Event` for which loops can wait, too; set by a store's thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._waiting: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def set(self) -> None:
+        """Let everybody go on who waits."""
+        with self._lock:
+            self._event.set()
+            waiting, self._waiting = self._waiting, []
+        for tell in waiting:
+            tell()
+
+    def clear(self) -> None:
+        """Let whoever comes from now on wait."""
+        self._event.clear()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait in a thread; False when the time was over before."""
+        return self._event.wait(timeout_s)
+
+    async def wait_async(self) -> None:
+        """Wait in a loop."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+                loop.call_soon_threadsafe(_end, done, None, None)
+
+        with self._lock:
+            if self._event.is_set():
+                return
+            self._waiting.append(tell)
+        _count_waiting(+1)
+        try:
+            await done
+        finally:
+            _count_waiting(-1)
+
+
 @dataclass(slots=True)
 class Job:
     """Something to write; `is_durable` asks for a commit that survives a power loss."""

@@ -25,7 +25,8 @@ from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze,
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.lives import Life
 from flowkit.tools.needs import Need, combine_approvals, find_calls
-from flowkit.tools.options import READ_RETRIES, Approval, Effect, Options, Scope, fill
+from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, PoolName, Scope, fill
+from flowkit.tools.places import check_place
 from flowkit.tools.schema.aliases import make_alias
 from flowkit.tools.schema.arguments import Arguments, parse_arguments
 from flowkit.tools.schema.foreign import SchemaCallee, read_definition
@@ -58,6 +59,9 @@ class Tool(Generic[P, R_co]):
     ) -> None:
         options.check(callee.name)
         check_closure(callee, options)
+        self.pool: PoolName | None = options.pool
+        has_signature = isinstance(callee, FunctionCallee)
+        self.place = check_place(callee, options, is_method=is_method, has_signature=has_signature)
         self._reader = callee.reader(frozenset())
         self.name = callee.name
         self.options = options
@@ -72,7 +76,9 @@ class Tool(Generic[P, R_co]):
         self.own_names = callee.own_names
         self.is_async = callee.is_async
         self.takes_context = callee.takes_context
+        self.takes_values = callee.takes_values
         needed = {need.seen_as(name) for need in self.needs for name in need.tool.secrets}
+        self.results = callee.results
         self.secrets = SecretPlaces(callee.secrets.names | needed, lambda: callee.schema) if needed else callee.secrets
         self.needed_tools: Mapping[str, Tool[..., Any]] = find_needed_tools(self.name, self.needs)
         self.effect: Effect = find_effect(options, self.needs)
@@ -86,7 +92,7 @@ class Tool(Generic[P, R_co]):
         self.timeout_s = options.timeout_s
         default_retries = READ_RETRIES if self.effect == "read" else 0
         self.retries = default_retries if options.retries is None else options.retries
-        self.slot = options.slot
+        self.slot = POOL_SLOTS[options.pool] if options.slot is None and options.pool is not None else options.slot
         self.version = options.version
         self.accepts_references = options.accepts_references
         self.cache_errors = options.cache_errors
@@ -192,12 +198,12 @@ class Tool(Generic[P, R_co]):
     @property
     def result_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the result; None when the return annotation doesn't tell."""
-        return self._callee.results.schema
+        return self.results.schema
 
     @property
     def result_annotation(self) -> Any:
         """The return annotation."""
-        return self._callee.results.annotation
+        return self.results.annotation
 
     def for_target(self, target: str = "openai-strict") -> dict[str, Any]:
         """Return the tool's definition as a request to this API carries it."""
@@ -277,6 +283,8 @@ class Tool(Generic[P, R_co]):
         reader = self._reader
         if self.needs:
             reader = self._callee.reader(frozenset([n.parameter for n in self.needs if n.parameter in open_names]))
+        if reader.is_plainly_right(arguments, open_names):
+            return
         given = dict(arguments)
         ignored: list[str] = []
         for name in open_names:
@@ -336,11 +344,11 @@ class Tool(Generic[P, R_co]):
 
     def dump(self, result: object) -> JSON:
         """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
-        return self._callee.results.dump(self.name, result)
+        return self.results.dump(self.name, result)
 
     def load(self, value: JSON) -> Any:
         """Read a result that was kept as JSON, as the tool's own type where its annotation is known."""
-        return self._callee.results.load(value)
+        return self.results.load(value)
 
     def key(
         self,

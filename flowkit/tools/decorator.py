@@ -14,7 +14,7 @@ from flowkit.suggestions import check_option_names
 from flowkit.tools.core import Tool
 from flowkit.tools.functions import FunctionCallee
 from flowkit.tools.needs import NeedMarker
-from flowkit.tools.options import Approval, Effect, Options, Scope
+from flowkit.tools.options import Approval, Effect, Options, PoolName, Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +51,7 @@ def tool(
     max_result_chars: int | None = None,
     strict: bool | None = None,
     flatten: bool = False,
+    pool: PoolName | None = None,
 ) -> "ToolDecorator": ...
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Make a tool of a function; as `@tool` or `@tool(...)`.
@@ -61,6 +62,9 @@ def tool(function: Any = None, /, **options: Any) -> Any:
     out, it is a hash of the source, so give one when results outlive a change of what the function calls.
     `resource` names what it reads or writes, `"order:{order_id}"`; `slot` names a limit on how many run at once.
     `timeout` and `retries` are for one call; a write is never tried again.
+
+    Where it runs: `pool="process"` calls a CPU-bound function in other processes of this machine, `pool="dask"` on the
+    workers of a Dask cluster. Such a function stands at the top of a module, and takes and gives JSON.
 
     Who decides: `approval` is True, or a rule of the arguments and the context. `accepts_references` lets a model
     hand a result straight into a write. `probe` tells whether a write in doubt has happened.

@@ -75,7 +75,7 @@ class FunctionCallee:
         self._readers: dict[frozenset[str], ArgumentsReader] = {}
         # A wrapper that isn't `async` itself may give something to await, or may have awaited it.
         self._may_be_awaited = self.is_async and not inspect.iscoroutinefunction(function)
-        self._is_simple = signature.is_plain and not self._fills and not self._may_be_awaited
+        self.takes_values = signature.is_plain and not self._fills and not self._may_be_awaited
         self._flat = self._find_flat() if flatten else None
         # Made now, so that a type that can't be an argument is told at decoration.
         self._inner_reader(frozenset())
@@ -152,7 +152,7 @@ class FunctionCallee:
 
     def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
         values = arguments.values
-        if self._is_simple:
+        if self.takes_values:
             return self.function(**values)
         missing = [name for name in self._needed if name not in values]
         if missing:

@@ -22,6 +22,10 @@ class Reader(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
+    def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
+        """Whether `check` would find nothing, seen at a glance; False says nothing."""
+        ...
+
     def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         """Like `read`, but what is said of the ignored arguments doesn't count."""
         ...
@@ -39,6 +43,8 @@ class Callee(Protocol):
     is_async: bool
     takes_context: bool
     secrets: SecretPlaces
+    takes_values: bool
+    """Whether a call is no more than the function, given the values by their names."""
 
     @property
     def documentation(self) -> Documentation:

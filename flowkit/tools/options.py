@@ -28,9 +28,14 @@ from flowkit.references import Reference
 Effect = Literal["read", "idempotent", "write"]
 ApprovalRule = Callable[[Mapping[str, Any], Context[Any]], bool]
 Approval = bool | ApprovalRule
+PoolName = Literal["process", "dask"]
 
 EFFECTS: tuple[Effect, ...] = ("read", "idempotent", "write")
 """From the weakest to the strongest."""
+
+POOLS: tuple[PoolName, ...] = ("process", "dask")
+POOL_SLOTS: Mapping[PoolName, str] = {"process": "pool:process", "dask": "pool:dask"}
+"""The slots that bound the calls of a run in each pool, where a tool names none of its own."""
 
 READ_RETRIES = 1
 """How often a failed read is tried again when its author says nothing."""
@@ -64,6 +69,7 @@ _EXPECTED: Mapping[str, Expected] = {
     "max_result_chars": COUNT,
     "strict": OPTIONAL_FLAG,
     "flatten": FLAG,
+    "pool": TEXT,
 }
 
 
@@ -89,6 +95,7 @@ class Options:
     max_result_chars: int | None = None
     strict: bool | None = None
     flatten: bool = False
+    pool: PoolName | None = None
 
     @property
     def ttl_s(self) -> float | None:
@@ -121,6 +128,8 @@ class Options:
             yield f"effect is {self.effect!r}, expected one of {', '.join(map(repr, EFFECTS))}"
         if self.scope is not None and self.scope not in SCOPES:
             yield f"scope is {self.scope!r}, expected one of {', '.join(map(repr, SCOPES))}"
+        if self.pool is not None and self.pool not in POOLS:
+            yield f"pool is {self.pool!r}, expected one of {', '.join(map(repr, POOLS))}"
         if self.ttl is not None and self.effect not in (None, "read"):
             yield f"ttl is only for reads, and effect is {self.effect!r}"
         if self.ttl_s is not None and not self.ttl_s > 0:

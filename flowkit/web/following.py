@@ -113,8 +113,11 @@ class Follower:
         keep_alive_s: float = KEEP_ALIVE_S,
         poll_s: float = POLL_S,
         is_leaving: Callable[[], bool] = lambda: False,
+        has_workers: bool = False,
     ) -> None:
+        """`has_workers` says that somebody goes on with a run whose process has died, so that it is followed on."""
         self._is_leaving = is_leaving
+        self._has_workers = has_workers
         self._run_id = run_id
         self._find_log = find_log
         self._journal = journal
@@ -177,7 +180,12 @@ class Follower:
         # The state first: what is written between the two questions is then read, or asked for again.
         found = await asyncio.to_thread(self._journal.find, self._run_id, user=self._user)
         rows = await self._read_rows(self._journal, None)
-        return rows, found is None or not found.is_held
+        goes_on = found is not None and (
+            found.is_held
+            or found.status in ("queued", "cancelling")
+            or (found.status == "running" and self._has_workers)
+        )
+        return rows, not goes_on
 
     async def _read_rows(self, journal: Journal, before: int | None) -> RecordedBatch | None:
         rows = await asyncio.to_thread(journal.event_rows, self._run_id, self._after, before, user=self._user)

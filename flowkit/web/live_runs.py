@@ -12,10 +12,13 @@ from typing import Any
 from flowkit.errors import FlowkitError
 from flowkit.events import EventLog
 from flowkit.executor import Decision
-from flowkit.journal import Journal
+from flowkit.identity import RunIdentity
+from flowkit.journal import Journal, RunDetails
+from flowkit.runs.queue import RunQueue
+from flowkit.runs.requests import Requests, end_if_asked, identify
 from flowkit.runs.run import Run
 from flowkit.web.endpoints import Refused
-from flowkit.web.served import Served, Wanted
+from flowkit.web.served import Served, Wanted, go_on_with
 
 logger = logging.getLogger("flowkit.web")
 Key = tuple[str | None, str]
@@ -39,12 +42,17 @@ class Live:
 
 
 class LiveRuns:
-    """Starts runs, finds them, and lets go of them when the server ends."""
+    """Starts runs, finds them, and lets go of them when the server ends.
 
-    def __init__(self, served: Served, journal: Journal, most: int) -> None:
+    With a `queue` it drives only forks: other runs are written down, and workers drive them.
+    """
+
+    def __init__(self, served: Served, journal: Journal, most: int, queue: RunQueue | None = None) -> None:
         self._served = served
         self._journal = journal
         self._most = most
+        self.queue = queue
+        self._requests = Requests(journal)
         self._runs: dict[Key, Live] = {}
         self.is_leaving = False
 
@@ -57,6 +65,21 @@ class LiveRuns:
         live = self.find(user, run_id)
         handle = None if live is None else live.handle
         return None if handle is None else handle.log
+
+    async def hand_over(self, wanted: Wanted, queue: RunQueue) -> None:
+        """Write the run down for workers; raises what speaks against it."""
+        self._check_leaving()
+        if await self._served.record(wanted, self._journal):
+            await queue.put(RunIdentity(wanted.user, wanted.session, wanted.run_id), wanted.target)
+
+    async def go_on(self, details: RunDetails) -> None:
+        """Go on with a run of the journal, here or in a worker; raises what speaks against it."""
+        if self.queue is None:
+            await self.start(go_on_with(details))
+            return
+        summary = details.summary
+        await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
+        await self.queue.put(identify(summary), summary.name)
 
     async def start(self, wanted: Wanted) -> Live:
         """Start or join the run and wait until it has begun; raises what kept it from that."""
@@ -79,12 +102,10 @@ class LiveRuns:
         if not tasks:
             return
         await asyncio.wait(tasks, timeout=grace_s)
-        self._journal.leave()
         for live in self._runs.values():
-            if live.handle is not None:
-                live.handle.cancel()
-            elif live.task is not None:
+            if live.handle is None and live.task is not None:
                 live.task.cancel()
+        await self._requests.let_go(grace_s)
         await asyncio.wait(tasks, timeout=grace_s)
 
     def watch(self, live: Live, unwatched_s: float | None) -> Callable[[], None]:
@@ -99,17 +120,24 @@ class LiveRuns:
         return leave
 
     def _check_room(self, user: str | None) -> None:
-        if self.is_leaving:
-            raise Refused(503, "the server is ending", headers={"retry-after": "2"})
+        self._check_leaving()
         if sum(1 for owner, _ in self._runs if owner == user) >= self._most:
             raise Refused(429, f"{self._most} runs are live; wait for one to end", headers={"retry-after": "5"})
+
+    def _check_leaving(self) -> None:
+        if self.is_leaving:
+            raise Refused(503, "the server is ending", headers={"retry-after": "2"})
 
     async def _drive(self, wanted: Wanted, live: Live) -> None:
         try:
             async with self._served.open(wanted.user) as data:
                 handle = self._served.start(wanted, data, self._journal)
                 live.started.set_result(handle)
-                result = await handle.wait()
+                identity = RunIdentity(wanted.user, wanted.session, wanted.run_id)
+                async with self._requests.attend(identity, handle):
+                    result = await handle.wait()
+                if result.status == "cancelled" and not self.is_leaving:
+                    await end_if_asked(self._journal, identity)
                 if result.status == "failed":
                     logger.error("run %s failed: %s", wanted.run_id, result.error)
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything

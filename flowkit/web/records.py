@@ -11,6 +11,8 @@ from flowkit.long_values import cut_value
 from flowkit.web.endpoints import Refused
 
 OVER = ("done", "failed", "cancelled", "limit")
+OPEN = ("queued", "running", "cancelling")
+"""States of runs that somebody drives, or will."""
 WORDS = 80
 """How much of a run's first message, or of its inputs, its line in a list shows."""
 LISTED = 50

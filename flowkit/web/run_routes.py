@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,13 +13,14 @@ from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, ToolArgumentsError
 from flowkit.executor import Approve, Deny
 from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails
+from flowkit.runs.requests import end_stopped
 from flowkit.web import records
 from flowkit.web.answering import ByteStream, StreamAnswer
 from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Body, Endpoint, Nothing, Refused
 from flowkit.web.following import Follower
 from flowkit.web.live_runs import Live, LiveRuns
-from flowkit.web.served import Served, Wanted, go_on_with
+from flowkit.web.served import Served, Wanted
 from flowkit.web.sse_response import EventStream, read_event_id
 
 RUN_ID = r"^run-[0-9a-f]{32}$"
@@ -112,13 +114,16 @@ class RunRoutes:
         return Wanted(target, asked.user, run_id, message, records.as_json(inputs or {}), session)
 
     async def begin(self, wanted: Wanted) -> Live | None:
-        """The run, started or joined; None where the journal has it and nobody drives it here."""
+        """The run, started or joined; None where the journal has it, and it isn't driven here."""
         live = self._runs.find(wanted.user, wanted.run_id)
         if live is None and await asyncio.to_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
             return None
         try:
             if live is None:
                 self._served.check(wanted)
+            if self._runs.queue is not None and wanted.fork is None:
+                await self._runs.hand_over(wanted, self._runs.queue)
+                return None
             return await self._runs.start(wanted)
         except (ToolArgumentsError, ConfigurationError) as error:
             raise Refused(422, str(error)) from error
@@ -136,7 +141,9 @@ class RunRoutes:
         if found is None:
             raise records.no_run()
         status = records.say_status(found)
-        if status != "running" and not await asyncio.to_thread(
+        if status == "stopped" and self._runs.queue is not None:
+            status = "running"  # a worker goes on with it
+        if status not in records.OPEN and not await asyncio.to_thread(
             self._journal.event_rows, asked.run, after, None, 1, user=asked.user
         ):
             return Response(status_code=204, headers={"flowkit-run": asked.run, "flowkit-run-status": status})
@@ -161,6 +168,7 @@ class RunRoutes:
             keep_alive_s=self._bounds.keep_alive_s,
             poll_s=self._bounds.poll_s,
             is_leaving=lambda: self._runs.is_leaving,
+            has_workers=self._runs.queue is not None,
         )
 
     def stream(
@@ -306,23 +314,19 @@ class RunRoutes:
     async def cancel(self, asked: Asked) -> Answer:
         """Stop the run; its stream tells how each call ended."""
         live = self._runs.find(asked.user, asked.run)
-        if live is not None and live.handle is not None:
+        if live is not None and live.handle is not None and not live.handle.is_done:
             live.handle.cancel()
             return JSONResponse({"run": asked.run}, 202)
         details = await self._get(asked)
-        self._check_goes_on(details)
-        try:
-            held = await self._journal.open_run(
-                asked.run,
-                name=details.summary.name,
-                code=details.code,
-                user=asked.user,
-                session=details.summary.session,
-                allow_changed=True,
-            )
-            await held.finish("cancelled", None, "it was cancelled while it stood still", details.messages)
-        except RunBusy as error:
-            raise Refused(409, str(error)) from error
+        summary = details.summary
+        if not await asyncio.to_thread(
+            self._journal.request_cancel, asked.run, user=asked.user, session=details.summary.session
+        ):
+            raise Refused(409, f"the run is {summary.status}")
+        if not summary.is_held:
+            # Who has begun to drive it meanwhile finds the request.
+            with suppress(RunBusy):
+                await end_stopped(self._journal, details, "cancelled", "it was cancelled while it stood still")
         return JSONResponse({"run": asked.run}, 202)
 
     async def resume(self, asked: Asked) -> Answer:
@@ -382,7 +386,7 @@ class RunRoutes:
         if details.summary.name not in self._served.targets:
             raise Refused(409, f"this server has no {details.summary.name!r}")
         try:
-            await self._runs.start(go_on_with(details))
+            await self._runs.go_on(details)
         except (ToolArgumentsError, ConfigurationError, RunError) as error:
             raise Refused(409, str(error)) from error
 

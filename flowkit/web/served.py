@@ -3,20 +3,25 @@
 The one place that knows the two kinds apart.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flowkit.agent import Agent, AgentRunOptions
+from flowkit.agent.plan import Given
 from flowkit.apps import App, load_app
 from flowkit.codec import JSON
-from flowkit.errors import ConfigurationError, RunError
+from flowkit.errors import ConfigurationError, RunBusy, RunError
 from flowkit.journal import Journal, RunDetails
+from flowkit.journal.store import OVER
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe
+from flowkit.recipes.data import hash_recipe
+from flowkit.runs.options import check_identity
 from flowkit.runs.run import Run
 
 Target = Agent[Any] | Recipe[..., Any]
@@ -105,6 +110,41 @@ class Served:
             options |= {"fork": wanted.fork, "at": wanted.at, "results": wanted.results}
         with target.override(model=self._replace_model(target.model), journal=journal):
             return target.start(wanted.message, **options)
+
+    async def record(self, wanted: Wanted, journal: Journal) -> bool:
+        """Write the run down for whoever drives it next; False where the journal has it already.
+
+        Raises what `check` raises, and `RunError` for a run of that id that began with something else.
+        """
+        self.check(wanted)
+        target = self.targets[wanted.target]
+        if isinstance(target, Recipe):
+            inputs, code = cast(JSON, target.read_inputs(wanted.inputs)), hash_recipe(target.plan)
+        else:
+            check_identity(target.tools, wanted.user, wanted.session)
+            inputs, code = Given(wanted.message).to_json(), ""
+        session = ... if wanted.session is None else wanted.session
+        known = await asyncio.to_thread(journal.show, wanted.run_id, user=wanted.user, session=session)
+        if known is not None:
+            if known.inputs != inputs or known.summary.name != target.name:
+                raise RunError(f"run {wanted.run_id!r} began with other inputs")
+            return False
+        try:
+            held = await journal.open_run(
+                wanted.run_id,
+                name=target.name,
+                code=code,
+                inputs=inputs,
+                user=wanted.user,
+                session=wanted.session,
+                only_read=OVER,
+            )
+        except RunBusy:
+            return False  # two at once: the other one's is driven already
+        if held.is_new:
+            await held.finish("queued")
+        await held.close()
+        return held.is_new
 
     def check_arguments(self, target: str, tool: str, arguments: Mapping[str, JSON]) -> None:
         """Raise `ToolArgumentsError` for arguments that the tool of a call doesn't take."""

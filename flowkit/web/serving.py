@@ -10,6 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from flowkit.errors import ConfigurationError, RunError
 from flowkit.journal import Journal, default_journal_path
+from flowkit.runs.queue import RunQueue
 from flowkit.web.app_routes import AppRoutes
 from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Endpoint, Refused
@@ -35,10 +36,11 @@ class WebApp:
         origins: Collection[str] = (),
         bounds: Bounds | None = None,
         owns_journal: bool = False,
+        queue: RunQueue | None = None,
     ) -> None:
         self.bounds = bounds or Bounds()
         self.journal = journal
-        self.runs = LiveRuns(served, journal, self.bounds.runs)
+        self.runs = LiveRuns(served, journal, self.bounds.runs, queue)
         self._routes = RunRoutes(served, journal, self.runs, self.bounds)
         wires = WireRoutes(self._routes, self.runs, journal, self.bounds)
         self.endpoints: list[Endpoint] = [
@@ -113,13 +115,15 @@ def serve_app(
     hosts: Collection[str] | None = None,
     origins: Collection[str] = (),
     bounds: Bounds | None = None,
+    queue: RunQueue | None = None,
 ) -> WebApp:
     """An ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
 
     `app` is an agent, a recipe, several of them, or a file with them, whose `open_data` takes the user and `data`.
     `get_user` gives the user of a Starlette `Request`, None where nobody is logged in; nobody sees another's runs.
     `journal` keeps the runs, in the usual place unless named. `hosts` are the values of the `Host` header that are
-    answered, all where left out; `origins` are those of other sites whose pages may ask. Call `aclose` when your app
+    answered, all where left out; `origins` are those of other sites whose pages may ask. With a `queue` runs are written
+    down for workers, and not driven here. Call `aclose` when your app
     ends, or let the server's lifespan do it where this app stands alone.
 
     Raises `ConfigurationError` for an app with nothing to serve.
@@ -129,7 +133,7 @@ def serve_app(
     served = make_served(app, data)
     owns = not isinstance(journal, Journal)
     opened = Journal(journal or default_journal_path()) if not isinstance(journal, Journal) else journal
-    return WebApp(served, opened, get_user, hosts=hosts, origins=origins, bounds=bounds, owns_journal=owns)
+    return WebApp(served, opened, get_user, hosts=hosts, origins=origins, bounds=bounds, owns_journal=owns, queue=queue)
 
 
 def _add_headers(send: Send) -> Send:

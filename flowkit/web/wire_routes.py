@@ -102,7 +102,7 @@ class WireRoutes:
         """The stream of the chat's run that is live, from its beginning; 204 when none is."""
         version = _read_version(asked)
         found = await asyncio.to_thread(self._journal.runs, session=asked.path["chat"], user=asked.user, limit=20)
-        live = next((run for run in found if self._runs.find_log(asked.user, run.run_id) is not None), None)
+        live = next((run for run in found if run.is_held or records.say_status(run) in records.OPEN), None)
         if live is None:
             return Response(status_code=204)
         return self._stream_chat(asked, live.run_id, version, -1)

@@ -14,6 +14,7 @@ var Fold = class {
     output: null,
     tips: [],
     usage: {},
+    guards: [],
     cost: { usd: 0, atLeast: !1 }
   };
   #calls = /* @__PURE__ */ new Map();
@@ -45,10 +46,10 @@ var Fold = class {
     let turn = this.#turns.at(-1);
     switch (event.type) {
       case "run.finished":
-        head.status = event.status, head.output = event.output, head.error = event.error ?? void 0, head.tips = event.tips ?? [];
+        head.status = event.status, head.output = event.output, head.partial !== void 0 && event.output != null && (head.partial = event.output), head.error = event.error ?? void 0, head.tips = event.tips ?? [];
         break;
       case "turn.started":
-        this.#startTurn(event.turn, event.attempt, event.model, t);
+        head.partial = void 0, this.#startTurn(event.turn, event.attempt, event.model, t);
         break;
       case "turn.finished":
         turn && (turn.tEnd = t, turn.reason = event.reason, turn.error = event.error ?? void 0, turn.model = event.model ?? turn.model);
@@ -60,6 +61,12 @@ var Fold = class {
         put(target, kind, event.text, event.at, event.turn), event.call != null ? this.#changed.add(event.call) : (turn.tFirst ??= t, kind === "thinking" && (turn.tThought = t));
         break;
       }
+      case "guard.decided":
+        head.guards = [...head.guards, event];
+        break;
+      case "output.partial":
+        head.partial = event.output;
+        break;
       case "usage": {
         let { usage, cost_usd } = event, sum = { ...head.usage };
         for (let [kind, count] of Object.entries(usage)) typeof count == "number" && (sum[kind] = (sum[kind] ?? 0) + count);

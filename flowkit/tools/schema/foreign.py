@@ -83,6 +83,7 @@ class SchemaCallee:
         self._context, returns = _read_handler(name, handler)
         self.takes_context = self._context is not None
         self.is_async, returns = read_return(handler, returns)
+        self.takes_values = False
         self.results = ResultType(returns, schema=result_schema)
 
     def reader(self, given: frozenset[str]) -> SchemaReader:

@@ -68,6 +68,9 @@ class SchemaReader:
                 values[name] = deepcopy(schema["default"])
         return Arguments(values, arguments, tuple(repaired), self.secrets)
 
+    def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
+        return False
+
     def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         errors = self._find_errors(given, ignored)
         if not errors:

@@ -18,7 +18,7 @@ from flowkit.tools.schema.arguments_schema import Schema, generate
 from flowkit.tools.schema.signatures import MISSING
 
 _PLAIN = frozenset({int, bool, str, float, type(None), bytes})
-_ITSELF = frozenset({int, bool, str, type(None)})
+_ITSELF = (int, bool, str, type(None))
 
 
 class ResultType:
@@ -27,6 +27,7 @@ class ResultType:
     def __init__(self, annotation: Any, *, schema: Mapping[str, JSON] | None = None) -> None:
         """Take a schema that is given in place of the annotation's."""
         self.annotation = annotation
+        self._itself = annotation if any(annotation is kind for kind in _ITSELF) else None
         self._adapter: TypeAdapter[Any] | None = None
         self._schema: Schema | None = None if schema is None else dict(schema)
         self._loader: TypeAdapter[Any] | None = None
@@ -44,13 +45,11 @@ class ResultType:
         self._read()
         return self._schema
 
-    def dump(self, tool: str, result: object) -> JSON:
+    def dump(self, tool: str, result: Any) -> JSON:
         """The result as JSON; raises `ToolResultError` naming the type that can't be."""
-        if type(result) is self.annotation and self.annotation in _ITSELF:
-            # A whole number or plain text is its own JSON, and most often what a tool gives.
-            plain = cast("int | str | None", result)
-            if not isinstance(plain, str) or plain.isascii():
-                return plain
+        # A whole number or plain text is its own JSON, and most often what a tool gives.
+        if type(result) is self._itself and (self._itself is not str or result.isascii()):
+            return result
         try:
             value = self._dump(result)
             text = dumps(value)

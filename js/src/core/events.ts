@@ -103,6 +103,23 @@ export interface TextDelta {
 }
 
 /**
+ * The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
+ *
+ * call is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
+ * again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+ */
+export interface OutputPartial {
+  type: "output.partial"
+  run: string
+  seq: number
+  t: number
+  output: Json
+  turn: number
+  call: string | null
+  truncated?: number
+}
+
+/**
  * A call has begun to exist; parent is the call or step that made it.
  */
 export interface CallNew {
@@ -375,6 +392,25 @@ export interface NestedTurn {
 }
 
 /**
+ * What a guard said of a request, an answer, or the call call; reason is why it refused, secrets masked.
+ *
+ * One that watches runs beside the model, and tells that it passed when it has seen the whole.
+ */
+export interface GuardDecided {
+  type: "guard.decided"
+  run: string
+  seq: number
+  t: number
+  guard: string
+  on: "request" | "call" | "answer"
+  verdict: "passed" | "changed" | "refused" | "failed"
+  reason: string
+  turn: number
+  call: string | null
+  watches: boolean
+}
+
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -400,6 +436,7 @@ export type RunEvent =
   | TurnRetried
   | ThinkingDelta
   | TextDelta
+  | OutputPartial
   | CallNew
   | CallArguments
   | CallSealed
@@ -419,4 +456,5 @@ export type RunEvent =
   | UsageReported
   | TurnFinished
   | NestedTurn
+  | GuardDecided
   | RunFinished

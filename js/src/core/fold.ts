@@ -4,7 +4,7 @@
 // its calls again under their names. Events may come twice, and pieces of text joined: `seq` tells what is known, and
 // a piece of text says where it belongs. So folding any part again changes nothing.
 
-import type { Json, RunEvent, Usage } from "./events.js"
+import type { GuardDecided, Json, RunEvent, Usage } from "./events.js"
 
 export type CallState =
   | "new" | "sealed" | "waiting" | "running"
@@ -96,6 +96,10 @@ export interface Run {
   turns: readonly Turn[]
   calls: readonly Call[]
   output: Json
+  /** The answer so far, of an agent whose answer has a type; at the end the whole of it. */
+  partial?: Json
+  /** What guards have said of requests, calls and answers. */
+  guards: readonly GuardDecided[]
   error?: string
   tips: readonly string[]
   usage: Usage
@@ -121,7 +125,7 @@ export class Fold {
   seq = -1
   #head: Omit<Run, "turns" | "calls" | "seq" | "seconds"> = {
     id: "", name: "", model: null, user: null, session: null, inputs: null, status: "running", output: null,
-    tips: [], usage: {} as Usage, cost: { usd: 0, atLeast: false },
+    tips: [], usage: {} as Usage, guards: [], cost: { usd: 0, atLeast: false },
   }
   #calls = new Map<string, Call & Placed>()
   #turns: (Turn & Growing)[] = []
@@ -162,10 +166,12 @@ export class Fold {
       case "run.finished":
         head.status = event.status
         head.output = event.output
+        if (head.partial !== undefined && event.output != null) head.partial = event.output
         head.error = event.error ?? undefined
         head.tips = event.tips ?? []
         break
       case "turn.started":
+        head.partial = undefined
         this.#startTurn(event.turn, event.attempt, event.model, t)
         break
       case "turn.finished":
@@ -189,6 +195,12 @@ export class Fold {
         }
         break
       }
+      case "guard.decided":
+        head.guards = [...head.guards, event]
+        break
+      case "output.partial":
+        head.partial = event.output
+        break
       case "usage": {
         const { usage, cost_usd } = event
         const sum = { ...head.usage } as unknown as Record<string, number>

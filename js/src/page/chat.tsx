@@ -54,6 +54,7 @@ function Exchange({ watched, title }: { watched: Watched; title?: string }) {
         <Answer key={turn.turn} turn={turn} calls={top.filter(call => turnOf.get(call.id) === turn.turn)} watched={watched} run={run} isLast={index === run.turns.length - 1} />
       ))}
       {!run.model && run.status === "done" && run.output !== null && <section class="output"><h3>{say("output")}</h3><Value value={run.output} /></section>}
+      {run.model && run.partial != null && <section class="output"><h3>{say("output")}</h3><Value value={run.partial} /></section>}
       <Ending watched={watched} run={run} />
     </section>
   )

@@ -26,6 +26,8 @@ assert_type(Agent(model, output_type=Refund | Question), Agent[Refund | Question
 assert_type(Agent(model, output_type=Refund | None), Agent[Refund | None])
 assert_type(Agent(model, output_type=Literal["yes", "no"]), Agent[Literal["yes", "no"]])
 assert_type(Agent(model, output_type=Annotated[list[int], Field(min_length=1)]), Agent[list[int]])
+chooser: Agent[Refund | Question] = Agent(model, output_type={"refund": Refund, "question": Question})
+assert_type(chooser.run_sync("Hello").output, Refund | Question)
 
 clerk: Agent[Refund | Question] = Agent(model, output_type=Refund | Question)
 assert_type(clerk.run_sync("Hello"), AgentResult[Refund | Question])

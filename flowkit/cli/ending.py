@@ -1,0 +1,32 @@
+"""How commands end that run for long: told by a signal, and without waiting for what can't be stopped."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+
+from flowkit.cli.exit_codes import STOPPED
+
+
+def stop_by_signals(stop: asyncio.Event) -> None:
+    """Set `stop` when the process is told to end; told twice, it ends at once."""
+
+    def end() -> None:
+        if stop.is_set():
+            os._exit(STOPPED)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows: Ctrl-C cancels instead
+            loop.add_signal_handler(number, end)
+
+
+def leave(runner: asyncio.Runner) -> None:
+    """End the process, also where a tool's thread hangs: a thread can't be stopped, and would be waited for."""
+    sys.stdout.flush()
+    if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+        os._exit(0)
+    runner.close()

@@ -1,0 +1,26 @@
+"""The queue that a command names."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+
+from flowkit.errors import ConfigurationError
+from flowkit.runs.queue import JournalQueue, RunQueue
+
+IN_JOURNAL = "journal"
+
+
+@asynccontextmanager
+async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[RunQueue]:
+    """Connect to the queue at this URL; for `journal` it is the journal alone, where workers find the runs."""
+    if url == IN_JOURNAL:
+        yield JournalQueue()
+        return
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError("--queue takes postgresql://… or the word journal")
+    if find_spec("procrastinate") is None:
+        raise ConfigurationError("this queue needs another package: pip install 'flowkit-agents[queue]'")
+    from flowkit.queues.procrastinate import open_queue as connect
+
+    async with connect(url, makes_tables=makes_tables) as queue:
+        yield queue

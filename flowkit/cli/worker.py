@@ -1,0 +1,60 @@
+"""`flowkit worker`: drives the runs of a journal, started by any other process."""
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from flowkit.apps import load_app
+from flowkit.cache import open_default_cache
+from flowkit.cli.ending import leave, stop_by_signals
+from flowkit.cli.journals import open_journal
+from flowkit.cli.model_choice import choose_model, close_models
+from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalPath, Model, ToolsFile, read_pairs
+from flowkit.cli.output import note
+from flowkit.cli.queues import IN_JOURNAL, open_queue
+from flowkit.queues import Driver, Worker
+
+GRACE_S = 10.0
+
+
+def worker(
+    app: AppTarget,
+    queue: Annotated[
+        str, typer.Option(metavar="URL", help="The queue that tells of runs, postgresql://…; by default the journal.")
+    ] = IN_JOURNAL,
+    concurrency: Annotated[int, typer.Option(min=1, help="How many runs to drive at the same time.")] = 16,
+    grace: Annotated[
+        float, typer.Option(min=0, help="How many seconds a write may take to end when the worker is told to stop.")
+    ] = GRACE_S,
+    make_tables: Annotated[
+        bool, typer.Option("--make-tables", help="Make the queue's tables first if they don't exist.")
+    ] = False,
+    tools: ToolsFile = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    data: Data = None,
+    journal: JournalPath = None,
+) -> None:
+    """Drive runs of an app that other processes started, let go of, or left behind in a crash."""
+    from flowkit.web.served import make_served
+
+    served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))
+    is_named = model is not None or base_url is not None
+    with open_journal(journal) as opened, choose_model(served.models, model, base_url) as chosen:
+        served = replace(served, model=chosen, replaces_all=is_named)
+
+        async def run() -> None:
+            stop = asyncio.Event()
+            stop_by_signals(stop)
+            async with open_queue(queue, makes_tables=make_tables) as tells:
+                note(f"working on {', '.join(served.targets)}; press Ctrl-C to stop")
+                await Worker(Driver(served, opened), queue=tells, at_once=concurrency).work(stop, grace)
+            await close_models(*served.models, *([] if chosen is None else [chosen]))
+            await open_default_cache().close()
+
+        runner = asyncio.Runner()
+        runner.run(run())
+        opened.close()
+        leave(runner)

@@ -1,0 +1,277 @@
+"""Cases in a YAML file: requests, and what is right for each.
+
+A file is read as plain data and checked against `cases.schema.json`, which editors use too. All that is wrong with it
+is told at once, each with its line.
+"""
+
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError, DefinitionError
+from flowkit.history import read_history
+from flowkit.messages import Message
+from flowkit.recipes.yaml_source import Path as Place
+from flowkit.recipes.yaml_source import YamlSource, read_yaml
+from flowkit.suggestions import suggest
+
+Check = Callable[[str], object]
+"""True or None for a right answer, False or what is wrong with it, or it raises `AssertionError`."""
+
+STUB = "done (a rehearsal: nothing was changed)"
+"""What a write gives whose result nobody names."""
+
+
+class CasesError(DefinitionError):
+    """A file of cases that can't be used; `.problems` holds a line for each thing that is wrong, from the top."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedCall:
+    """A call that is right: of one of these tools, with these arguments; `only` with no others."""
+
+    tools: tuple[str, ...]
+    arguments: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """What an answer has to be; everything that is set holds."""
+
+    exact: str | None = None
+    contains: tuple[str, ...] = ()
+    contains_any: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    regex: str | None = None
+    function: Check | None = None
+    judge: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A request and what is right; `calls` and `answer` are None where they aren't judged.
+
+    `results` has what tools give in place of running, by their names.
+    """
+
+    name: str
+    message: str
+    user: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
+    history: tuple[Message, ...] = ()
+    calls: tuple[ExpectedCall, ...] | None = None
+    more_calls: bool = False
+    answer: AnswerCheck | None = None
+    results: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesFile:
+    """All cases; `stub` is what a write gives whose result nobody names, `judge` names the model that judges."""
+
+    cases: tuple[Case, ...]
+    stub: JSON = STUB
+    judge: str | None = None
+
+
+@cache
+def read_schema() -> dict[str, Any]:
+    """The JSON Schema of a file of cases."""
+    return json.loads(files("flowkit").joinpath("cases.schema.json").read_text(encoding="utf-8"))
+
+
+def load_cases(path: str | Path, tools: Sequence[str] | None = None) -> CasesFile:
+    """Read a file; `tools` are the names that the app has, None where they aren't known before a run.
+
+    Raises `CasesError` for all that is wrong with it, `ConfigurationError` where there is no such file.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the cases {str(path)!r} can't be read: {error.strerror}") from error
+    try:
+        source = read_yaml(data, str(path))
+    except DefinitionError as error:
+        raise CasesError([str(error).replace("expected a recipe", "expected cases")]) from error
+    problems = _find_problems(source)
+    if problems:
+        raise CasesError(problems)
+    reader = _Reader(source, path.parent, tools)
+    read = reader.read()
+    if reader.problems:
+        raise CasesError([f"{source.name}:{line}: {text}" for line, text in sorted(reader.problems)])
+    return read
+
+
+def _find_problems(source: YamlSource) -> list[str]:
+    """What the schema doesn't allow, in the order of the file."""
+    errors: Iterator[ValidationError] = cast(Any, Draft202012Validator(read_schema())).iter_errors(source.value)
+    found: set[tuple[int, str]] = set()
+    for error in errors:
+        path = tuple(error.absolute_path)
+        where = f"{'.'.join(map(str, path))}: " if path else ""
+        for key, text in _explain(error):
+            place = source.places.get((*path, key) if key is not None else path) or source.places[path]
+            found.add((place.key_line, where + text))
+    return [f"{source.name}:{line}: {text}" for line, text in sorted(found)]
+
+
+def _explain(error: ValidationError) -> Iterator[tuple[str | None, str]]:
+    """What is wrong, and the key that it is about."""
+    value, expected = cast(Any, error.instance), cast(Any, error.validator_value)
+    schema = cast(dict[str, Any], error.schema)
+    match error.validator:
+        case "additionalProperties" if expected is False:
+            known = list(schema.get("properties", {}))
+            for key in value:
+                if key not in known:
+                    yield key, f"unknown key {key!r}; {suggest(key, known)}"
+        case "required":
+            for key in expected:
+                if key not in value:
+                    yield None, f"the key {key!r} is missing"
+        case "type":
+            kinds = [expected] if isinstance(expected, str) else expected
+            words = {"object": "keys with values", "array": "a list", "string": "text", "boolean": "true or false"}
+            yield None, f"expected {' or '.join(words.get(kind, f'a {kind}') for kind in kinds)}, found {value!r:.60}"
+        case "minItems" | "minLength" | "minProperties":
+            yield None, "is empty"
+        case _:
+            yield None, error.message
+
+
+class _Reader:
+    """Values of a file whose form is right; what is wrong with them all the same is collected."""
+
+    def __init__(self, source: YamlSource, folder: Path, tools: Sequence[str] | None) -> None:
+        self.problems: list[tuple[int, str]] = []
+        self._source = source
+        self._folder = folder
+        self._tools = tools
+        self._names: dict[str, int] = {}
+
+    def read(self) -> CasesFile:
+        file = cast(dict[str, Any], self._source.value)
+        self._check_results(file, ())
+        cases = tuple(self._read_case(case, ("cases", index), file) for index, case in enumerate(file["cases"]))
+        return CasesFile(cases=cases, stub=file.get("stub", STUB), judge=file.get("judge"))
+
+    def _read_case(self, case: dict[str, Any], path: Place, file: dict[str, Any]) -> Case:
+        name = str(case.get("name", case["message"]))
+        line = self._source.places[path].line
+        if (first := self._names.setdefault(name, line)) != line:
+            self._fail(path, f"a case named {name!r} is there already, in line {first}; give it a name of its own")
+        calls = case.get("calls")
+        answer = case.get("answer")
+        history: tuple[Message, ...] = ()
+        try:
+            history = read_history(case.get("history", ()))
+        except ValueError as error:
+            self._fail((*path, "history"), str(error))
+        return Case(
+            name=name,
+            message=case["message"],
+            user=case.get("user", file.get("user")),
+            data={key: _as_text(value) for key, value in {**file.get("data", {}), **case.get("data", {})}.items()},
+            history=history,
+            calls=None if calls is None else tuple(self._read_calls(calls, (*path, "calls"))),
+            more_calls=case.get("more_calls", False),
+            answer=None if answer is None else self._read_answer(answer, (*path, "answer")),
+            results={**file.get("results", {}), **self._check_results(case, path)},
+        )
+
+    def _read_calls(self, calls: Sequence[dict[str, Any]], path: Place) -> Iterator[ExpectedCall]:
+        for index, call in enumerate(calls):
+            tools = _as_texts(call["tool"])
+            for tool in tools:
+                self._check_tool(tool, (*path, index, "tool"))
+            yield ExpectedCall(tools, call.get("arguments", {}), call.get("only", False))
+
+    def _check_results(self, holder: dict[str, Any], path: Place) -> Mapping[str, JSON]:
+        results: dict[str, JSON] = holder.get("results", {})
+        for tool in results:
+            self._check_tool(tool, (*path, "results", tool), at_key=True)
+        return results
+
+    def _check_tool(self, name: str, path: Place, *, at_key: bool = False) -> None:
+        if self._tools is not None and name not in self._tools:
+            self._fail(path, f"there is no tool {name!r}; {suggest(name, self._tools)}", at_key=at_key)
+
+    def _read_answer(self, answer: dict[str, Any], path: Place) -> AnswerCheck:
+        if (regex := answer.get("regex")) is not None:
+            try:
+                re.compile(regex)
+            except re.error as error:
+                self._fail((*path, "regex"), f"{regex!r} isn't a regular expression: {error}")
+        function: Check | None = None
+        if (named := answer.get("function")) is not None:
+            try:
+                function = _import_check(named, self._folder)
+            except ConfigurationError as error:
+                self._fail((*path, "function"), str(error))
+        return AnswerCheck(
+            exact=answer.get("exact"),
+            contains=_as_texts(answer.get("contains", ())),
+            contains_any=_as_texts(answer.get("contains_any", ())),
+            lacks=_as_texts(answer.get("lacks", ())),
+            regex=regex,
+            function=function,
+            judge=answer.get("judge"),
+        )
+
+    def _fail(self, path: Place, message: str, *, at_key: bool = False) -> None:
+        place = self._source.places[path]
+        self.problems.append((place.key_line if at_key else place.line, message))
+
+
+def _as_texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _as_text(value: object) -> str:
+    """A value for `open_data`, as a command line would give it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _import_check(named: str, folder: Path) -> Check:
+    """The function at `module:function`, or at `file.py:function` beside the cases."""
+    where, colon, name = named.rpartition(":")
+    if not colon or not where or not name:
+        raise ConfigurationError(f"{named!r} isn't module:function or file.py:function")
+    try:
+        module = _import_file(folder / where) if where.endswith(".py") else importlib.import_module(where)
+    except Exception as error:  # somebody's program: anything can be raised
+        raise ConfigurationError(f"{where!r} doesn't import: {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise ConfigurationError(f"{where!r} has no function {name!r}")
+    return cast(Check, found)
+
+
+def _import_file(path: Path) -> Any:
+    full = path.resolve()
+    name = f"flowkit_checks_{full.stem}"
+    spec = importlib.util.spec_from_file_location(name, full)
+    if spec is None or spec.loader is None or not full.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

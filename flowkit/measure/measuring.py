@@ -1,0 +1,269 @@
+"""Ask every model every case, one run at a time and the models in turn.
+
+In turn, so that an hour in which a network is slow is slow for all of them; one at a time, so that they don't wait for
+one another. Each round begins with another model. Nothing is taken from a cache or written to a journal, and writes
+are answered in place of running (see `rehearsing`).
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from flowkit import codec
+from flowkit.agent import Agent, AgentResult
+from flowkit.apps import App
+from flowkit.errors import ConfigurationError, FlowkitError
+from flowkit.masking import show_arguments
+from flowkit.measure.cases import Case, CasesFile
+from flowkit.measure.checks import find_wrong_answer
+from flowkit.measure.judging import Judge
+from flowkit.measure.matching import Defaults, find_wrong_calls, read_defaults
+from flowkit.measure.records import CaseRun, MadeCall, Measured
+from flowkit.measure.rehearsing import AnyTool, Rehearsal
+from flowkit.measure.timing import Now, TimedAnswer, TimedModel, time_model
+from flowkit.models.base import Model
+
+GIVE_UP_AFTER = 3
+"""A model that fails this often before it has answered anything isn't asked the rest."""
+
+_CALL = re.compile(r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to measure, and what it is called in the table."""
+
+    label: str
+    model: Model
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What is known of one model so far."""
+
+    answered: int = 0
+    failed: int = 0
+    error: str = ""
+
+    @property
+    def is_given_up(self) -> bool:
+        return self.answered == 0 and self.failed >= GIVE_UP_AFTER
+
+
+async def measure(
+    app: App,
+    models: Sequence[Candidate],
+    cases: CasesFile,
+    *,
+    repeats: int = 1,
+    judge: Model | None = None,
+    allowed_writes: Collection[str] = (),
+    timeout_s: float | None = 120.0,
+    data: dict[str, str] | None = None,
+    user: str | None = None,
+    now: Now | None = None,
+    tell: Callable[[CaseRun], None] | None = None,
+) -> Measured:
+    """Measure the app's agent with each of these models on each case.
+
+    `data` and `user` count before those of the cases. `now` is the clock, the event loop's where left out; `tell` is
+    given each run when it has ended. An error of one model ends its run alone. Raises `ConfigurationError` where the
+    app's data can't be opened, or a case needs a judge and there is none.
+    """
+    agent = app.get_agent()
+    needs_judge = [case.name for case in cases.cases if case.answer is not None and case.answer.judge is not None]
+    if needs_judge and judge is None:
+        raise ConfigurationError(f"the case {needs_judge[0]!r} needs a judge: name a model with --judge")
+    if len({candidate.label for candidate in models}) < len(models):
+        raise ConfigurationError("two models have one name: give one another, as in new=NAME")
+    judging = None if judge is None or not needs_judge else Judge(judge)
+    course = _Course(app, agent, cases, judging, allowed_writes, timeout_s, data or {}, user, now)
+    standings = {candidate.label: _Standing() for candidate in models}
+    runs: list[CaseRun] = []
+    for repeat in range(1, repeats + 1):
+        for number, case in enumerate(cases.cases):
+            first = (number + repeat - 1) % len(models)
+            for candidate in (*models[first:], *models[:first]):
+                standing = standings[candidate.label]
+                if standing.is_given_up:
+                    run = _not_asked(candidate, case, repeat, standing)
+                else:
+                    run = await course.run(candidate, case, repeat)
+                    standing.answered += run.status == "done"
+                    standing.failed += run.status != "done"
+                    standing.error = run.error or standing.error
+                runs.append(run)
+                if tell is not None:
+                    tell(run)
+    return Measured(
+        app=agent.name,
+        models=tuple(candidate.label for candidate in models),
+        cases=tuple(case.name for case in cases.cases),
+        repeats=repeats,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        runs=tuple(runs),
+        judge=None if judging is None else judging.model.name,
+        judge_cost_usd=None if judging is None else judging.cost_usd,
+        notes=tuple(_note(runs, standings)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What all runs have in common."""
+
+    app: App
+    agent: Agent[Any]
+    cases: CasesFile
+    judge: Judge | None
+    allowed: Collection[str]
+    timeout_s: float | None
+    data: dict[str, str]
+    user: str | None
+    now: Now | None
+
+    async def run(self, candidate: Candidate, case: Case, repeat: int) -> CaseRun:
+        """Ask one model one case, and judge what comes."""
+        now = self.now or asyncio.get_running_loop().time
+        timed = time_model(candidate.model, now)
+        rehearsal = Rehearsal(case.results, self.cases.stub, self.allowed)
+        empty = CaseRun(model=candidate.label, case=case.name, message=case.message, repeat=repeat, seconds=0.0)
+        async with self.app.open({**case.data, **self.data}, self.user or case.user) as (data, user):
+            began_s = now()
+            try:
+                with self.agent.override(model=timed, tools=rehearsal.replace):
+                    run = self.agent.start(
+                        case.message,
+                        data=data,
+                        user=user,
+                        session=f"measure-{uuid4().hex}",  # of its own, so that nothing is shared between runs
+                        history=case.history,
+                        cache=False,
+                        journal=None,
+                        timeout=self.timeout_s,
+                    )
+                result = await run.wait()
+            except FlowkitError as error:
+                return _judge_nothing(replace(empty, seconds=now() - began_s, status="failed", error=str(error)), case)
+        measured = _read_result(empty, result, timed, rehearsal, now() - began_s)
+        if measured.status != "done":
+            return _judge_nothing(measured, case)
+        return await self._judge(measured, case, rehearsal)
+
+    async def _judge(self, run: CaseRun, case: Case, rehearsal: Rehearsal) -> CaseRun:
+        wrong: list[str] = []
+        calls_right = answer_right = None
+        if case.calls is not None:
+            problem = find_wrong_calls(case, run.calls, _find_defaults(rehearsal.tools.values()))
+            calls_right = problem is None
+            wrong += [] if problem is None else [f"calls: {problem}"]
+        check = case.answer
+        if check is not None:
+            problems = find_wrong_answer(check, run.answer)
+            if check.judge is not None and self.judge is not None and not problems:
+                try:
+                    verdict = await self.judge.find_wrong(case.message, run.answer, check.judge)
+                    problems += [] if verdict is None else [verdict]
+                except FlowkitError as error:  # the judge's fault, so nobody is blamed for it
+                    return replace(run, calls_right=calls_right, wrong=(*wrong, f"not judged: {error}"))
+            answer_right = not problems
+            wrong += [f"answer: {problem}" for problem in problems]
+        return replace(run, calls_right=calls_right, answer_right=answer_right, wrong=tuple(wrong))
+
+
+def _read_result(
+    empty: CaseRun, result: AgentResult[Any], timed: TimedModel, rehearsal: Rehearsal, seconds: float
+) -> CaseRun:
+    """What a run was like, before anybody has judged it."""
+    error = None if result.error is None else str(result.error)
+    if result.status == "waiting":
+        error = f"it waits for a person to decide on {', '.join(pending.name for pending in result.pending)}"
+    first = timed.answers[0] if timed.answers else None
+    first_s = None if first is None or first.first_token_s is None else first.first_token_s - first.asked_s
+    output = result.output_or_none
+    said = output if isinstance(output, str) else result.text if output is None else _dump(output, result.text)
+    return replace(
+        empty,
+        status=result.status,
+        error=error,
+        seconds=seconds,
+        first_token_s=first_s,
+        calls=tuple(_read_calls(result, timed.answers)),
+        answer=said,
+        turns=len({answer.turn for answer in timed.answers}),
+        input_tokens=result.usage.input_tokens,
+        output_tokens=result.usage.output_tokens,
+        cached_tokens=result.usage.cached_tokens,
+        cost_usd=result.cost_usd,
+        stubbed=tuple(rehearsal.stubbed),
+    )
+
+
+def _dump(output: object, text: str) -> str:
+    """A typed answer as the JSON that the model wrote; what a tool gave as JSON of its own."""
+    if text:
+        return text
+    try:
+        from pydantic_core import to_jsonable_python
+
+        return codec.dumps(to_jsonable_python(output)).decode()
+    except ValueError:
+        return str(output)
+
+
+def _read_calls(result: AgentResult[Any], answers: Sequence[TimedAnswer]) -> list[MadeCall]:
+    """The calls that the model made itself, in their order; those of attempts that broke off aren't among them."""
+    by_turn = {answer.turn: answer for answer in answers}
+    made: list[tuple[int, int, MadeCall]] = []
+    for outcome in result.calls:
+        place = _CALL.fullmatch(outcome.call.id)
+        if place is None or outcome.state == "void":
+            continue
+        turn, index = int(place[1]), int(place[2])
+        answer = by_turn.get(turn)
+        opened_s = None if answer is None else answer.opened_s.get(index)
+        complete_s = None if answer is None else answer.complete_s.get(index)
+        arguments_s = None if opened_s is None or complete_s is None else complete_s - opened_s
+        arguments = show_arguments(outcome.call.arguments)
+        made.append(
+            (turn, index, MadeCall(outcome.call.name, arguments if isinstance(arguments, dict) else {}, arguments_s))
+        )
+    return [call for _, _, call in sorted(made, key=lambda item: item[:2])]
+
+
+def _find_defaults(tools: Collection[AnyTool]) -> Defaults:
+    return {tool.name: read_defaults(tool.parameters) for tool in tools}
+
+
+def _judge_nothing(run: CaseRun, case: Case) -> CaseRun:
+    """A run without an answer is wrong in all that its case judges."""
+    return replace(
+        run,
+        calls_right=None if case.calls is None else False,
+        answer_right=None if case.answer is None else False,
+        wrong=(f"{run.status}: {run.error or 'no answer'}",),
+    )
+
+
+def _not_asked(candidate: Candidate, case: Case, repeat: int, standing: _Standing) -> CaseRun:
+    run = CaseRun(model=candidate.label, case=case.name, message=case.message, repeat=repeat, seconds=0.0)
+    why = f"not asked: it failed {standing.failed} times before it answered anything ({standing.error})"
+    return _judge_nothing(replace(run, status="failed", error=why), case)
+
+
+def _note(runs: Sequence[CaseRun], standings: dict[str, _Standing]) -> list[str]:
+    """What a reader has to know beside the figures."""
+    notes: list[str] = []
+    stubbed = Counter(name for run in runs for name in run.stubbed)
+    if stubbed:
+        told = ", ".join(f"{name} {count} times" for name, count in sorted(stubbed.items()))
+        notes.append(f"writes were answered, not run: {told}; --run-write NAME runs one for real")
+    for label, standing in standings.items():
+        if standing.is_given_up:
+            notes.append(f"{label} was given up after {standing.failed} failures: {standing.error}")
+    return notes

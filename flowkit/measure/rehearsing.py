@@ -1,0 +1,69 @@
+"""Tools for a rehearsal: reads run, writes are answered.
+
+Whoever compares models must not refund an order once for each of them. So a tool that may change something, or that asks
+a person, isn't run: it takes its arguments as ever, and gives the result that the case names, or a stub. A tool whose
+author said nothing about its effect counts as a write. Who wants a write to run allows it by name.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
+from typing import Any
+
+from flowkit.codec import JSON
+from flowkit.tools import Tool
+
+AnyTool = Tool[..., Any]
+Answer = Callable[[dict[str, Any]], JSON]
+"""Gives a tool's result for its arguments."""
+
+
+class Rehearsal:
+    """What stands in the tools' place in one run; `stubbed` are the writes that weren't run, in their order."""
+
+    def __init__(self, results: Mapping[str, JSON], stub: JSON, allowed: Collection[str] = ()) -> None:
+        """`allowed` are the names of writes that run for real, `*` stands for all."""
+        self.stubbed: list[str] = []
+        self.tools: dict[str, AnyTool] = {}
+        """The tools of the run by their names, as they really are."""
+        self._results = results
+        self._stub = stub
+        self._allowed = allowed
+
+    def replace(self, tool: AnyTool) -> AnyTool:
+        """Return what stands in the tool's place; the tool itself where it runs."""
+        self.tools[tool.name] = tool
+        if tool.name in self._results:
+            value = self._results[tool.name]
+            return answer_for(tool, lambda _: deepcopy(value))
+        if runs_in_rehearsal(tool) or tool.name in self._allowed or "*" in self._allowed:
+            return tool
+        return answer_for(tool, lambda _: self._give_stub(tool.name))
+
+    def _give_stub(self, name: str) -> JSON:
+        self.stubbed.append(name)
+        return deepcopy(self._stub)
+
+
+def runs_in_rehearsal(tool: AnyTool) -> bool:
+    """Whether running it can change nothing, and asks nobody."""
+    return tool.effect == "read" and not tool.approval
+
+
+def answer_for(tool: AnyTool, answer: Answer) -> AnyTool:
+    """Make a tool that a model sees as this one, and that gives an answer in place of running."""
+
+    def give(arguments: dict[str, Any]) -> JSON:
+        return answer(arguments)
+
+    return Tool.from_schema(
+        tool.name,
+        tool.description,
+        tool.parameters,
+        give,
+        result_schema=tool.result_schema,
+        effect=tool.effect,
+        secret=tuple(tool.secrets),
+        strict=tool.strict,
+        max_result_chars=tool.max_result_chars,
+        accepts_references=tool.accepts_references,
+    )

@@ -1,0 +1,114 @@
+"""Runs handed out by procrastinate, a queue in PostgreSQL; its tables may be in the journal's database.
+
+A job names a run and nothing else, and ends when a worker has taken the run: what happens to the run then is in the
+journal. No two jobs for one run wait at the same time (`queueing_lock`). A job has no `lock`: a worker that is killed
+keeps it, and no other job of that run would ever start.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+import procrastinate
+from procrastinate import exceptions
+from procrastinate.jobs import DeleteJobCondition, Status
+
+from flowkit.errors import ConfigurationError
+from flowkit.identity import RunIdentity
+from flowkit.queues.worker import Worker
+
+logger = logging.getLogger("flowkit.queues")
+
+TASK = "flowkit.drive"
+AGAIN_S = 1.0
+"""After how long a connection to the queue that broke is tried again."""
+TIDY_S = 60.0
+"""How often jobs are removed whose worker died while it took them."""
+CONNECTIONS = 4
+
+
+class ProcrastinateQueue:
+    """The queue in one database; `open_queue` connects it."""
+
+    def __init__(self, app: procrastinate.App) -> None:
+        self.app = app
+
+    async def put(self, run: RunIdentity, name: str) -> None:
+        """Tell workers of a run; nothing happens where a job for it waits already."""
+        job = self.app.configure_task(TASK, queue=_name_queue(name), queueing_lock=run.key)
+        try:
+            with suppress(exceptions.AlreadyEnqueued):
+                await job.defer_async(run_id=run.run_id, user=run.user, session=run.session)
+        except exceptions.ConnectorException as error:
+            logger.warning("run %s: the queue can't be told, so a worker has to find it: %s", run.run_id, error)
+
+    async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
+        """Give the worker the runs that are told of, until `stop` is set."""
+        names = list(worker.driver.served.targets)
+
+        async def take(run_id: str, user: str | None, session: str | None) -> None:
+            run = RunIdentity(user, session, run_id)
+            if not await worker.take(run):
+                found = await asyncio.to_thread(worker.driver.journal.find, run_id, user=user, session=session)
+                if found is not None:
+                    await self.put(run, found.name)
+
+        self.app.task(name=TASK)(take)
+        stopping = asyncio.create_task(stop.wait())
+        tidying = asyncio.create_task(self._tidy())
+        try:
+            while not stop.is_set():
+                feeding = asyncio.create_task(self._feed_once([_name_queue(name) for name in names]))
+                await asyncio.wait({feeding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                feeding.cancel()
+                await asyncio.wait([feeding])
+                if not stop.is_set():
+                    error = None if feeding.cancelled() else feeding.exception()
+                    logger.warning("the queue is lost for a moment: %s", error)
+                    await asyncio.wait([stopping], timeout=AGAIN_S)
+        finally:
+            stopping.cancel()
+            tidying.cancel()
+            await asyncio.wait([tidying])
+
+    async def _feed_once(self, queues: list[str]) -> None:
+        await self.app.run_worker_async(
+            queues=queues, concurrency=1, install_signal_handlers=False, delete_jobs=DeleteJobCondition.ALWAYS
+        )
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_S)
+            with suppress(exceptions.ConnectorException):
+                for job in await self.app.job_manager.get_stalled_jobs(task_name=TASK):
+                    await self.app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
+
+
+@asynccontextmanager
+async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[ProcrastinateQueue]:
+    """Connect to the queue at `postgresql://…`; raises `ConfigurationError` where there is none."""
+    connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS)
+    app = procrastinate.App(connector=connector)
+    try:
+        await app.open_async()
+        has_tables = await app.check_connection_async()
+        if not has_tables and makes_tables:
+            # Another process may make them at the same time; who comes second fails, and finds them.
+            with suppress(exceptions.ConnectorException):
+                await app.schema_manager.apply_schema_async()
+            has_tables = await app.check_connection_async()
+    except exceptions.ConnectorException as error:
+        cause = error.__cause__ or error
+        raise ConfigurationError(f"the queue can't be reached: {' '.join(str(cause).split())}") from error
+    try:
+        if not has_tables:
+            raise ConfigurationError("that database has no queue: make its tables once, with --make-tables")
+        yield ProcrastinateQueue(app)
+    finally:
+        await app.close_async()
+
+
+def _name_queue(name: str) -> str:
+    """The queue for the runs of one agent or recipe: a worker without it isn't told of them."""
+    return f"flowkit/{name}"

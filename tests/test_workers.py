@@ -1,0 +1,266 @@
+"""Workers as processes: killed, stopped, replaced; each write once, or in doubt and said so; no run lost."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from flowkit import Journal, submit
+from flowkit.identity import RunIdentity
+from flowkit.journal import Done, Retry
+from tests.fleet import Fleet, start_fleet, wait_a_moment
+
+pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
+"""How many processes the sweep kills or stops."""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Generator[Fleet]:
+    with start_fleet(tmp_path, str(tmp_path / "j.sqlite3")) as fleet:
+        yield fleet
+
+
+def submit_orders(fleet: Fleet, journal: Journal, *orders: str) -> None:
+    served = fleet.load()
+    assert served.app is not None
+    app = served.app
+
+    async def go() -> None:
+        for order in orders:
+            await submit(app, inputs={"order": order}, journal=journal, user="ann", run_id=order)
+
+    asyncio.run(go())
+
+
+def test_killed_in_a_read_the_run_goes_on_in_another_worker(fleet: Fleet) -> None:
+    with closing(Journal(fleet.journal)) as journal:
+        fleet.hold("look_up")
+        submit_orders(fleet, journal, "o1")
+        fleet.start()
+        fleet.wait_until(lambda: bool(fleet.read("seen")))
+        [(_, _, pid, _)] = fleet.read("seen")
+        fleet.start()
+        fleet.find_worker(pid).kill()
+        fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
+        assert fleet.read("seen")[1][2] != pid
+        fleet.release("look_up")
+        fleet.wait_for_statuses(journal, "done")
+        assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
+
+
+def test_killed_in_a_write_it_is_in_doubt_until_a_person_says_that_it_did_not_happen(fleet: Fleet) -> None:
+    with closing(Journal(fleet.journal)) as journal:
+        fleet.hold("pay")
+        submit_orders(fleet, journal, "o1")
+        fleet.start()
+        fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
+        fleet.start()
+        fleet.find_worker(fleet.read("seen")[1][2]).kill()
+        fleet.wait_for_statuses(journal, "in_doubt")
+        assert fleet.count_effects() == {}
+        fleet.release("pay")
+        assert journal.resolve("o1", "pay", Retry(), by="ann").state == "retry"
+        assert journal.requeue("o1")
+        fleet.wait_for_statuses(journal, "done")
+        assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
+
+
+def test_stopped_worker_keeps_its_run_on_one_machine_and_ends_it_when_it_wakes(fleet: Fleet) -> None:
+    with closing(Journal(fleet.journal)) as journal:
+        fleet.hold("pay")
+        submit_orders(fleet, journal, "o1")
+        fleet.start()
+        fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
+        worker = fleet.find_worker(fleet.read("seen")[1][2])
+        worker.send_signal(signal.SIGSTOP)
+        submit_orders(fleet, journal, "o2")
+        fleet.start()
+        fleet.release("pay")
+        fleet.wait_until(lambda: fleet.count_effects().get(("ship", "o2")) == 1)
+        assert fleet.count_effects() == {("pay", "o2"): 1, ("ship", "o2"): 1}
+        worker.send_signal(signal.SIGCONT)
+        fleet.wait_for_statuses(journal, "done")
+        assert set(fleet.count_effects().values()) == {1}
+        assert len(fleet.count_effects()) == 4
+
+
+def test_worker_told_to_end_lets_go_behind_its_write_and_another_goes_on(fleet: Fleet) -> None:
+    with closing(Journal(fleet.journal)) as journal:
+        fleet.hold("pay")
+        submit_orders(fleet, journal, "o1")
+        first = fleet.start()
+        fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
+        first.send_signal(signal.SIGTERM)
+        fleet.start()
+        submit_orders(fleet, journal, "o2")
+        fleet.wait_until(lambda: any(order == "o2" for _, order, _, _ in fleet.read("seen")))
+        assert first.poll() is None
+        fleet.release("pay")
+        assert first.wait(60) == 0
+        fleet.wait_for_statuses(journal, "done")
+        assert set(fleet.count_effects().values()) == {1}
+        pids = {(place, order): pid for place, order, pid, _ in fleet.read("effects")}
+        assert pids["pay", "o1"] == first.pid
+        assert pids["ship", "o1"] != first.pid
+
+
+def test_rolling_deploy_loses_no_run_and_does_none_twice(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(Journal(fleet.journal)) as journal:
+        workers = [fleet.start() for _ in range(3)]
+        fleet.wait_until(lambda: fleet.count_ready() == 3)
+        orders = [f"o{number}" for number in range(100)]
+        is_over = threading.Event()
+
+        def keep_asking() -> None:
+            for order in orders:
+                submit_orders(fleet, journal, order)
+                if is_over.wait(0.05):
+                    return
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        try:
+            for number, worker in enumerate(workers):
+                fleet.start()
+                fleet.wait_until(lambda number=number: fleet.count_ready() == 4 + number)
+                seen = len(fleet.read("seen"))
+                fleet.wait_until(lambda seen=seen: len(fleet.read("seen")) > seen or not asking.is_alive())
+                worker.send_signal(signal.SIGTERM)
+                assert worker.wait(120) == 0, fleet.read_log()
+        finally:
+            asking.join()
+            is_over.set()
+        fleet.wait_until(lambda: len(journal.runs(limit=1000)) == len(orders))
+        fleet.wait_for_statuses(journal, "done")
+        assert fleet.count_effects() == {(place, order): 1 for place in ("pay", "ship") for order in orders}
+        with capsys.disabled():
+            print(f"\nrolling deploy: {len(orders)} runs, the longest pause of one {find_longest_pause(fleet):.2f} s")
+
+
+def find_longest_pause(fleet: Fleet) -> float:
+    """The longest time in which nothing happened in a run that had begun."""
+    times: dict[str, list[float]] = {}
+    for _, order, _, at in sorted((*fleet.read("seen"), *fleet.read("effects")), key=lambda told: told[3]):
+        times.setdefault(order, []).append(at)
+    return max(later - earlier for told in times.values() for earlier, later in pairwise(told))
+
+
+def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three workers share a journal; at random moments one is killed, or stopped for a while, and a new one begins."""
+    chance = random.Random(KILLS)
+    began = time.monotonic()
+    doubts = 0
+    with closing(Journal(fleet.journal)) as journal:
+        running = [fleet.start() for _ in range(3)]
+        orders: list[str] = []
+        for number in range(KILLS):
+            more = [f"o{number}-{index}" for index in range(3)]
+            submit_orders(fleet, journal, *more)
+            orders += more
+            seen = len(fleet.read("seen"))
+            fleet.wait_until(lambda seen=seen: len(fleet.read("seen")) > seen)
+            threading.Event().wait(chance.uniform(0, 0.15))
+            victim = running.pop(0)
+            if chance.random() < 0.25:
+                victim.send_signal(signal.SIGSTOP)
+                threading.Event().wait(chance.uniform(0, 0.5))
+                victim.send_signal(signal.SIGCONT)
+                running.append(victim)
+            else:
+                victim.kill()
+                victim.wait()
+                running.append(fleet.start())
+        fleet.wait_for_statuses(journal, "done", "in_doubt")
+        while found := journal.runs(status="in_doubt", limit=1000):
+            for run in found:
+                details = journal.show(run.run_id)
+                assert details is not None
+                for node in details.nodes.values():
+                    if node.state == "in_doubt":
+                        doubts += 1
+                        has_happened = fleet.count_effects().get((node.node, run.run_id), 0)
+                        assert has_happened in (0, 1)
+                        said = Done(run.run_id) if has_happened else Retry()
+                        journal.resolve(run.run_id, node.node, said, by="ann")
+                assert journal.requeue(run.run_id)
+            fleet.wait_for_statuses(journal, "done", "in_doubt")
+        assert {run.run_id for run in journal.runs(status="done", limit=10_000)} == set(orders)
+        assert fleet.count_effects() == {(place, order): 1 for place in ("pay", "ship") for order in orders}
+    took_s = time.monotonic() - began
+    with capsys.disabled():
+        print(
+            f"\n{KILLS} kills in {took_s:.0f} s: {len(orders)} runs done, each of {2 * len(orders)} writes once;"
+            f" {doubts} were in doubt, and settled by what the log outside says"
+        )
+
+
+# A queue
+
+
+@pytest.fixture
+def queued(tmp_path: Path, postgres: str) -> Generator[tuple[Fleet, str]]:
+    options = ("--queue", postgres, "--make-tables")
+    with start_fleet(tmp_path, str(tmp_path / "j.sqlite3"), options=options) as fleet:
+        yield fleet, postgres
+
+
+def test_queue_that_delivers_twice_late_or_never_has_each_run_driven_once(queued: tuple[Fleet, str]) -> None:
+    from flowkit.queues.procrastinate import TASK, open_queue
+
+    fleet, url = queued
+
+    async def put(order: str, *, times: int, has_lock: bool = True) -> None:
+        async with open_queue(url, makes_tables=True) as queue:
+            for _ in range(times):
+                if has_lock:
+                    await queue.put(RunIdentity("ann", None, order), "serve_order")
+                else:
+                    job = queue.app.configure_task(TASK, queue="flowkit/serve_order")
+                    await job.defer_async(run_id=order, user="ann", session=None)
+
+    with closing(Journal(fleet.journal)) as journal:
+        submit_orders(fleet, journal, "twice", "often", "late", "never")
+        asyncio.run(put("twice", times=2))
+        asyncio.run(put("often", times=5, has_lock=False))
+        fleet.start()
+        fleet.start()
+        fleet.wait_for_statuses(journal, "done")
+        asyncio.run(put("late", times=3))
+        fleet.wait_until(lambda: count_jobs(url) == 0)
+        assert set(fleet.count_effects().values()) == {1}
+        assert len(fleet.count_effects()) == 8
+
+
+def test_runs_let_go_of_are_passed_on_by_the_queue(queued: tuple[Fleet, str]) -> None:
+    fleet, _ = queued
+    with closing(Journal(fleet.journal)) as journal:
+        fleet.hold("look_up")
+        submit_orders(fleet, journal, "o1")
+        first = fleet.start()
+        fleet.wait_until(lambda: bool(fleet.read("seen")))
+        fleet.start()
+        fleet.wait_until(lambda: fleet.count_ready() == 2)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 0
+        fleet.release("look_up")
+        fleet.wait_for_statuses(journal, "done")
+        assert set(fleet.count_effects().values()) == {1}
+
+
+def count_jobs(url: str) -> int:
+    import psycopg
+
+    wait_a_moment()
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM procrastinate_jobs").fetchone()
+        assert row is not None
+        return int(row[0])
