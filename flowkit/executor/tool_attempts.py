@@ -267,12 +267,12 @@ class Attempts:
     def _enter(self, entry: Entry) -> list[Callable[[], object]]:
         """Let what runs in this task know which call it is a part of; return what ends that."""
         leaves: list[Callable[[], object]] = []
-        if entry.parent is not None or entry.sealed_s is None:
+        if entry.is_within or entry.sealed_s is None:
             unsealed = find_unsealed(entry)
             if unsealed is not None:
                 leaves.append(partial(INSIDE.reset, INSIDE.set(Seal(unsealed, INSIDE.get()))))
         leaves += [enter(entry.id) for enter in self._log.around]
-        if entry.parent is not None or entry.extra is not None:
+        if entry.is_within or entry.extra is not None:
             reading = find_reading(entry)
             if reading is not None:
                 leaves.append(partial(READING.reset, READING.set(reading)))
