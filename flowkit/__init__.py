@@ -38,7 +38,7 @@ _HOME = {
     "InDoubt": "errors",
     "Journal": "journal",
     "Limits": "runs.limits",
-    "MCPTools": "mcp",
+    "MCPTools": "mcp_client",
     "Message": "messages",
     "mcp_app": "mcp",
     "Model": "models.base",

@@ -26,8 +26,8 @@ from flowkit.executor import Outcome as Outcome
 from flowkit.executor import run_graph as run_graph
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
-from flowkit.mcp import MCPTools as MCPTools
 from flowkit.mcp import mcp_app as mcp_app
+from flowkit.mcp_client import MCPTools as MCPTools
 from flowkit.media import Audio as Audio
 from flowkit.media import File as File
 from flowkit.media import Image as Image
