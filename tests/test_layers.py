@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "notebook",
         "history",
     ),
-    "tools": ("tools", "targets"),
+    "tools": ("tools", "targets", "mcp_client"),
     "graph": ("graph",),
     "stores": ("stores", "cache", "journal"),
     "pools": ("pools",),
@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runs": ("runs",),
     "agent": ("agent",),
     "recipes": ("recipes",),
-    "edges": ("__main__", "cli", "display", "measure", "web", "mcp", "apps", "telemetry", "queues"),
+    "edges": ("__main__", "cli", "display", "measure", "exports", "web", "mcp", "apps", "telemetry", "queues"),
 }
 """The rows, from the words that everybody uses to the edges that nobody imports; a name covers its submodules."""
 
@@ -292,7 +292,7 @@ EXECUTOR = (
     ("contexts", "reading", "pooled", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "flights", "tool_attempts"),
-    ("controls",),
+    ("controls", "guarding"),
     ("gates",),
     ("workers",),
     ("core",),

@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 from flowkit import __version__
-from flowkit.cli import caches, chat, graphs, mcp, measure, new, recipes, runs, schema, serve, tools, traces, worker
+from flowkit.cli import (
+    caches,
+    chat,
+    exports,
+    graphs,
+    journals,
+    mcp,
+    measure,
+    new,
+    recipes,
+    runs,
+    schema,
+    serve,
+    tools,
+    traces,
+    worker,
+)
 
 app = typer.Typer(
     name="flowkit",
@@ -29,7 +45,9 @@ app.command("trace")(traces.show)
 app.command("new")(new.create)
 app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
+runs.app.command("export")(exports.export)
 app.add_typer(runs.app, name="runs")
+app.add_typer(journals.app, name="journal")
 
 
 def _say_version(wanted: bool) -> None:

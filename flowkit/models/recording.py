@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
@@ -23,6 +23,7 @@ from flowkit.models.pricing import Price, Priced
 from flowkit.models.wire.bytes_to_deltas import ByteSource, stream_deltas
 from flowkit.models.wire.settings import NO_HEADERS, PLACEHOLDER_KEY, Server, Settings, plain_url
 
+Compared = Literal["request", "conversation"]
 VERSION = 1
 HIDDEN = "[hidden]"
 _DIFF_LINES = 40
@@ -72,10 +73,18 @@ class Recordable(Model, Priced, ByteSource, Protocol):
 class Recorder:
     """Records what passes between a model and its server; each answer is added to the file when it has ended.
 
-    The model's key is left out, and so is each text in `hide`. Recording goes on in a file that exists.
+    The model's key is left out, and so is each text in `hide`. Recording goes on in a file that exists. `about` is kept
+    in the file's header, for whoever replays it.
     """
 
-    def __init__(self, model: Recordable, path: str | Path, *, hide: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        model: Recordable,
+        path: str | Path,
+        *,
+        hide: Iterable[str] = (),
+        about: Mapping[str, JSON] | None = None,
+    ) -> None:
         self.model = model
         self.path = Path(path)
         self.price = model.price
@@ -85,7 +94,8 @@ class Recorder:
         self._hidden = tuple(text for text in (*keys, *hide) if text)
         if not self.path.exists() or not self.path.stat().st_size:
             settings = replace(model.settings, base_url=plain_url(model.settings.base_url))
-            self._write({"flowkit_recording": VERSION, "settings": settings.to_json()})
+            header: dict[str, JSON] = {"flowkit_recording": VERSION, "settings": settings.to_json()}
+            self._write(header if about is None else {**header, "about": dict(about)})
 
     @property
     def name(self) -> str:
@@ -158,13 +168,21 @@ class Replayer:
     """Answers from a recording, without a network and without a key; each recorded answer is given once.
 
     `timing=True` lets the bytes come when they came, else they come at once. `hide` are the texts that were hidden
-    when it was recorded.
+    when it was recorded. With `compare="conversation"` a request is the recorded one if the user, the model and the
+    tools said the same in it: instructions, and what tools and settings there are, may be others.
     """
 
     def __init__(
-        self, path: str | Path, *, timing: bool = False, hide: Iterable[str] = (), price: Price | None = None
+        self,
+        path: str | Path,
+        *,
+        timing: bool = False,
+        hide: Iterable[str] = (),
+        price: Price | None = None,
+        compare: Compared = "request",
     ) -> None:
         self.path = Path(path)
+        self.compare: Compared = compare
         self.timing = timing
         self.price = price
         self.settings, exchanges = load_recording(self.path)
@@ -223,8 +241,9 @@ class Replayer:
 
     def _take(self, body: dict[str, JSON]) -> Exchange:
         """The first answer to an equal request; requests may come in another order than they were recorded in."""
+        asked = _choose_compared(body, self.compare)
         for exchange in self._waiting:
-            if exchange.request == body:
+            if _choose_compared(exchange.request, self.compare) == asked:
                 self._waiting.remove(exchange)
                 return exchange
         if not self._waiting:
@@ -234,7 +253,7 @@ class Replayer:
         nearest = self._waiting[0]
         raise ModelError(
             f"{self.path}: request {self._count - len(self._waiting) + 1} isn't the one that was recorded:\n"
-            + _difference(nearest.request, body)
+            + _difference(_choose_compared(nearest.request, self.compare), asked)
         )
 
 
@@ -263,6 +282,17 @@ def _hide(data: bytes, hidden: Iterable[str]) -> bytes:
     for text in hidden:
         data = data.replace(dumps(text)[1:-1], HIDDEN.encode())
     return data
+
+
+def _choose_compared(body: dict[str, JSON], compared: Compared) -> JSON:
+    """What of a request has to be equal."""
+    if compared == "request":
+        return body
+    said = body.get("messages", body.get("input"))
+    if not isinstance(said, list):
+        return said
+    instructions = ("system", "developer")
+    return [one for one in said if not (isinstance(one, dict) and one.get("role") in instructions)]
 
 
 def _difference(recorded: JSON, asked: JSON) -> str:

@@ -38,9 +38,14 @@ def to_yaml(plan: RecipePlan[Any]) -> str:
     problems = list(_find_unsayable(plan))
     if problems:
         raise DefinitionError(f"recipe {plan.name!r} can't be written as YAML: {'; '.join(problems)}")
+    return to_yaml_text(write_recipe(plan))
+
+
+def to_yaml_text(value: JSON) -> str:
+    """Write JSON as YAML that our reader reads back as the same."""
     # types-PyYAML of November 2026 leaves the type of `width` open
     return yaml.dump(  # pyright: ignore[reportUnknownMemberType]
-        write_recipe(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH
     )
 
 

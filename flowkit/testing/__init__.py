@@ -15,6 +15,7 @@ _HOME = {
     "check": "flowkit.testing.checks",
     "raw_call": "flowkit.models.scripted",
     "read_turn": "flowkit.testing.streams",
+    "replay_run": "flowkit.exports.replaying",
     "run_virtual": "flowkit.testing.loop",
     "thinking": "flowkit.models.scripted",
 }

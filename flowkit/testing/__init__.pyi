@@ -1,6 +1,7 @@
 """The public names for tests, for type checkers; `__init__.py` imports them when they are first used."""
 
 from flowkit.clock import ManualClock as ManualClock
+from flowkit.exports.replaying import replay_run as replay_run
 from flowkit.models.scripted import CUT as CUT
 from flowkit.models.scripted import ScriptedModel as ScriptedModel
 from flowkit.models.scripted import call as call
@@ -20,6 +21,7 @@ __all__ = [
     "check",
     "raw_call",
     "read_turn",
+    "replay_run",
     "run_virtual",
     "thinking",
 ]

@@ -14,8 +14,9 @@ from flowkit.identity import RunIdentity
 from tests.bench.fleet import Costs
 from tests.servers.postgres import PostgresServer, start_postgres
 
-ROUNDS = 400
+ROUNDS = 1500
 ROWS = 100
+JOBS = 300
 TABLES = """
 CREATE TABLE run (run_id text PRIMARY KEY, token text, changed timestamptz);
 CREATE TABLE event (run_id text, seq bigint, body text NOT NULL, PRIMARY KEY (run_id, seq));
@@ -51,21 +52,19 @@ def measure_costs(stated: Costs) -> Costs:
             def poll() -> None:
                 connection.execute(POLL, (f"run-{secrets.randbelow(5000) + 1}", 10**8)).fetchall()
 
-            for _ in range(ROUNDS):
+            for _ in range(200):
                 write(ROWS)  # the tables are of some size, and their pages are in the log
             single = _measure(server, lambda: write(1))
             before = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
-            many = _measure(server, lambda: write(ROWS))
+            many = _measure(server, lambda: write(ROWS), rounds=ROUNDS // 5)
             after = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
             assert before is not None
             assert after is not None
             row_s = (many - single) / (ROWS - 1)
-            log_bytes = float(after[0] - before[0]) / (ROUNDS * ROWS)
+            log_bytes = float(after[0] - before[0]) / (ROUNDS // 5 * ROWS)
             poll_s = _measure(server, poll)
         job_s = asyncio.run(_measure_jobs(server, url))
-    return replace(
-        stated, statement_s=single - row_s, row_s=row_s, row_log_bytes=log_bytes, poll_s=poll_s, job_s=job_s
-    )
+    return replace(stated, statement_s=single - row_s, row_s=row_s, row_log_bytes=log_bytes, poll_s=poll_s, job_s=job_s)
 
 
 async def _measure_jobs(server: PostgresServer, url: str) -> float:
@@ -73,7 +72,7 @@ async def _measure_jobs(server: PostgresServer, url: str) -> float:
     from flowkit.queues.procrastinate import TASK, open_queue
 
     async with open_queue(url, makes_tables=True) as queue:
-        left = ROUNDS
+        left = JOBS
         ended = asyncio.Event()
 
         async def take(run_id: str, user: str | None, session: str | None) -> None:
@@ -84,7 +83,7 @@ async def _measure_jobs(server: PostgresServer, url: str) -> float:
 
         queue.app.task(name=TASK)(take)
         began = _read_cpu(server)
-        for number in range(ROUNDS):
+        for number in range(JOBS):
             await queue.put(RunIdentity(None, None, f"run-{number}"), "app")
         working = asyncio.create_task(
             queue.app.run_worker_async(queues=["flowkit/app"], install_signal_handlers=False, delete_jobs="always")
@@ -92,14 +91,14 @@ async def _measure_jobs(server: PostgresServer, url: str) -> float:
         await ended.wait()
         working.cancel()
         await asyncio.wait([working])
-        return (_read_cpu(server) - began) / ROUNDS
+        return (_read_cpu(server) - began) / JOBS
 
 
-def _measure(server: PostgresServer, act: Callable[[], None]) -> float:
+def _measure(server: PostgresServer, act: Callable[[], None], rounds: int = ROUNDS) -> float:
     began = _read_cpu(server)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         act()
-    return (_read_cpu(server) - began) / ROUNDS
+    return (_read_cpu(server) - began) / rounds
 
 
 def _read_cpu(server: PostgresServer) -> float:
@@ -111,5 +110,7 @@ def _read_cpu(server: PostgresServer) -> float:
         except OSError:
             continue
         if str(server.pid) in (place.parent.name, fields[1]):
-            ticks += sum(map(int, fields[11:13])) + (sum(map(int, fields[13:15])) if fields[1] != str(server.pid) else 0)
+            ticks += sum(map(int, fields[11:13])) + (
+                sum(map(int, fields[13:15])) if fields[1] != str(server.pid) else 0
+            )
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,114 @@
+"""A run of an agent as its journal knows it: what was said to it, what its model answered, and what its tools gave."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError
+from flowkit.journal import Journal, RunDetails
+from flowkit.messages import AssistantMessage, Message, UserMessage, message_from_json, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """A call that the model made; `error` is what the model read where it failed. Secrets are masked."""
+
+    tool: str
+    arguments: Mapping[str, JSON]
+    value: JSON = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, JSON]:
+        return {"tool": self.tool, "arguments": dict(self.arguments), "value": self.value, "error": self.error}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> "RecordedCall":
+        error = data.get("error")
+        arguments = cast(Mapping[str, JSON], data["arguments"])
+        return cls(str(data["tool"]), arguments, data.get("value"), error if isinstance(error, str) else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRun:
+    """A whole run; `answers` are the model's, one for each turn, and `calls` those that it made, in their order."""
+
+    run_id: str
+    agent: str
+    user: str | None
+    session: str | None
+    message: UserMessage
+    history: tuple[Message, ...]
+    answers: tuple[AssistantMessage, ...]
+    calls: tuple[RecordedCall, ...]
+    status: str
+    output: JSON
+
+    @property
+    def text(self) -> str:
+        """What the user said, as text."""
+        return text_of(self.message.content)
+
+    def to_json(self) -> dict[str, JSON]:
+        """What a replay needs of it besides the answers."""
+        return {
+            "run": self.run_id,
+            "agent": self.agent,
+            "user": self.user,
+            "session": self.session,
+            "message": self.message.to_json(),
+            "history": [message.to_json() for message in self.history],
+            "calls": [call.to_json() for call in self.calls],
+        }
+
+
+def read_run(journal: Journal, run_id: str) -> RecordedRun:
+    """Read a run of an agent that has ended. Raises `ConfigurationError` for any other."""
+    details = journal.show(run_id)
+    if details is None:
+        raise ConfigurationError(f"no run {run_id!r} in the journal")
+    given = details.inputs
+    if not isinstance(given, dict) or not {"message", "history"} <= given.keys() or not details.turns:
+        raise ConfigurationError(f"run {run_id!r} is no run of an agent that has answered; only those can be exported")
+    message = None if given["message"] is None else message_from_json(cast(Mapping[str, JSON], given["message"]))
+    if not isinstance(message, UserMessage):
+        raise ConfigurationError(f"run {run_id!r} began without a message of a user, and can't be exported")
+    calls, answers = _read_turns(details)
+    summary = details.summary
+    said = cast(Sequence[JSON], given["history"])
+    if not said and summary.session is not None:
+        said = journal.conversation(summary.session, user=summary.user, before=run_id)
+    return RecordedRun(
+        run_id=run_id,
+        agent=summary.name,
+        user=summary.user,
+        session=summary.session,
+        message=message,
+        history=tuple(message_from_json(cast(Mapping[str, JSON], one)) for one in said),
+        answers=answers,
+        calls=calls,
+        status=summary.status,
+        output=details.output,
+    )
+
+
+def _read_turns(details: RunDetails) -> tuple[tuple[RecordedCall, ...], tuple[AssistantMessage, ...]]:
+    calls: list[RecordedCall] = []
+    answers: list[AssistantMessage] = []
+    for turn in details.turns:
+        fields = cast(Mapping[str, JSON], turn.message)
+        message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
+        assert isinstance(message, AssistantMessage)
+        answers.append(message)
+        for node in cast(Sequence[str], fields["nodes"]):
+            record = details.nodes.get(node)
+            if record is None or not record.is_ended:
+                raise ConfigurationError(
+                    f"run {details.summary.run_id!r} hasn't ended: {node} has no result; resume or resolve it first"
+                )
+            arguments = record.arguments if isinstance(record.arguments, dict) else {}
+            error = None if record.state == "finished" else record.error or record.state
+            calls.append(RecordedCall(record.tool, arguments, record.value, error))
+    if details.summary.status not in ("done", "limit", "failed"):
+        raise ConfigurationError(f"run {details.summary.run_id!r} hasn't ended: it is {details.summary.status}")
+    return tuple(calls), tuple(answers)

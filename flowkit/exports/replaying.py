@@ -1,0 +1,239 @@
+"""Run an agent again as a recording says: the model's answers and the tools' results are those of the recording.
+
+Nothing leaves the process and no tool runs. What is new is the agent itself: its code, its instructions and its tools'
+schemas of today, with which the same answers have to lead to the same calls and the same output.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from re import fullmatch
+from typing import Any, cast
+
+from flowkit.agent import Agent, AgentResult
+from flowkit.apps import load_app
+from flowkit.codec import JSON, loads
+from flowkit.errors import ConfigurationError, ToolError
+from flowkit.exports.recorded_run import RecordedCall, RecordedRun
+from flowkit.history import read_history
+from flowkit.masking import MASK, show_arguments
+from flowkit.measure.rehearsing import AnyTool, answer_for
+from flowkit.messages import AssistantMessage, Content, Message, UserMessage, message_from_json
+from flowkit.models.base import Delta, Model, ModelRequest
+from flowkit.models.openai import OpenAIModel
+from flowkit.models.pricing import Price
+from flowkit.models.recording import Recorder, Replayer
+from flowkit.models.wire.bytes_to_deltas import stream_deltas
+from flowkit.models.wire.settings import NO_HEADERS, Server, Settings
+
+_TURN_CALL = r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of a replay: the calls that the model's answers led to, and the output as JSON."""
+
+    calls: list[tuple[str, dict[str, Any]]]
+    output: Any
+    status: str
+    result: AgentResult[Any]
+
+
+def replay_run(recording: str | Path, app: str | Path | Agent[Any], *, data: object = None) -> Replay:
+    """Replay a run of this app's agent from a recording that `flowkit runs export --test` wrote.
+
+    `data` is what instructions, and functions that name tools, look at; no tool sees it, since none runs. Raises
+    `ModelError` with the difference where the conversation isn't the recorded one.
+    """
+    path = Path(recording)
+    agent = app if isinstance(app, Agent) else _find_agent(str(app), str(_read_header(path)["agent"]))
+    return asyncio.run(replay_recording(path, agent, data=data))
+
+
+async def replay_recording(path: Path, agent: Agent[Any], *, data: object = None) -> Replay:
+    """As `replay_run`, for a program with an event loop."""
+    return await _run(agent, Replayer(path, compare="conversation"), _read_header(path), data)
+
+
+async def record_run(
+    run: RecordedRun, agent: Agent[Any], path: Path, *, hide: Sequence[str] = (), data: object = None
+) -> Replay:
+    """Run the agent once more with what the journal knows, and record that; a replay is known to work then."""
+    recorder = Recorder(JournalModel(run), path, hide=hide, about=run.to_json())
+    return await _run(agent, recorder, run.to_json(), data)
+
+
+async def _run(agent: Agent[Any], model: Model, about: Mapping[str, JSON], data: object) -> Replay:
+    message = message_from_json(cast(Mapping[str, JSON], about["message"]))
+    assert isinstance(message, UserMessage)
+    answers = RecordedAnswers([RecordedCall.from_json(call) for call in cast(list[dict[str, JSON]], about["calls"])])
+    history = read_history(cast(list[Mapping[str, JSON]], about["history"]))
+    with agent.override(model=model, tools=answers.replace):
+        run = agent.start(
+            _as_said(message),
+            data=data,
+            user=cast("str | None", about["user"]),
+            session=cast("str | None", about["session"]),
+            history=cast(Sequence[Message], history),
+            cache=False,
+            journal=None,
+        )
+    result = await run.wait()
+    if result.status == "failed" and result.error is not None:
+        raise result.error
+    return Replay(_read_calls(result), _as_json(agent, result), result.status, result)
+
+
+def _as_said(message: UserMessage) -> str | Sequence[Content]:
+    return message.content
+
+
+def _as_json(agent: Agent[Any], result: AgentResult[Any]) -> JSON:
+    """The output as `run.finished` tells it."""
+    from pydantic_core import to_jsonable_python
+
+    return cast(JSON, to_jsonable_python(result.output_or_none))
+
+
+def _read_calls(result: AgentResult[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The model's own calls, in their order."""
+    found: list[tuple[int, int, tuple[str, dict[str, Any]]]] = []
+    for outcome in result.calls:
+        place = fullmatch(_TURN_CALL, outcome.call.id)
+        if place is not None and outcome.state != "void":
+            arguments = show_arguments(outcome.call.arguments)
+            found.append((int(place[1]), int(place[2]), (outcome.call.name, cast(dict[str, Any], arguments))))
+    return [call for _, _, call in sorted(found, key=lambda item: item[:2])]
+
+
+def _find_agent(target: str, name: str) -> Agent[Any]:
+    app = load_app(target)
+    found = next((agent for agent in app.agents.values() if agent.name == name), None)
+    if found is None:
+        raise ConfigurationError(f"{target} has no agent {name!r}, to which the recorded run belongs")
+    return found
+
+
+def _read_header(path: Path) -> dict[str, JSON]:
+    try:
+        with path.open("rb") as file:
+            header = loads(file.readline())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: not a recording of flowkit") from error
+    about = header.get("about") if isinstance(header, dict) else None
+    if not isinstance(about, dict) or "message" not in about:
+        raise ConfigurationError(f"{path}: not the recording of a run; `flowkit runs export --test` writes one")
+    return about
+
+
+class RecordedAnswers:
+    """What tools gave, in place of running them.
+
+    An equal call gets the result of the call that it equals, the second one that of the second. A call that wasn't
+    recorded is told so: a prefetch that nobody asked for, or the first sign that the agent does something else.
+    """
+
+    def __init__(self, calls: Sequence[RecordedCall]) -> None:
+        self._left: dict[str, list[RecordedCall]] = {}
+        for call in calls:
+            self._left.setdefault(call.tool, []).append(call)
+
+    def replace(self, tool: AnyTool) -> AnyTool:
+        """Return a tool that gives what this one gave."""
+        return answer_for(tool, lambda arguments: self._answer(tool.name, arguments))
+
+    def _answer(self, name: str, arguments: Mapping[str, JSON]) -> JSON:
+        left = self._left.get(name, [])
+        equal = [call for call in left if _is_of(call.arguments, arguments)]
+        if not equal:
+            raise ToolError(f"the recording has no result of {name} for these arguments")
+        if len(equal) > 1:
+            left.remove(equal[0])
+        if equal[0].error is not None:
+            raise ToolError(equal[0].error)
+        return equal[0].value
+
+
+def _is_of(recorded: Mapping[str, JSON], given: Mapping[str, JSON]) -> bool:
+    """Whether the call is the recorded one; a masked secret is any, and a default may be left out."""
+    return all(value == MASK or given.get(name) == value for name, value in recorded.items())
+
+
+class JournalModel:
+    """Gives a run's answers once more, as a server of Chat Completions would send them."""
+
+    price: Price | None = None
+
+    def __init__(self, run: RecordedRun) -> None:
+        self._as = OpenAIModel("recorded", base_url="http://127.0.0.1:9/v1", api_key="none")
+        self._answers = list(run.answers)
+
+    @property
+    def name(self) -> str:
+        return self._as.name
+
+    @property
+    def source(self) -> str:
+        return self._as.source
+
+    @property
+    def base_url(self) -> str | None:
+        return self._as.base_url
+
+    @property
+    def settings(self) -> Settings:
+        return self._as.settings
+
+    @property
+    def server(self) -> Server:
+        return self._as.server
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """The next answer."""
+        return stream_deltas(self, request)
+
+    async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
+        """None: no request leaves the process."""
+        return NO_HEADERS
+
+    @asynccontextmanager
+    async def open(
+        self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        """The next answer's bytes."""
+        if not self._answers:
+            raise ConfigurationError(
+                "the agent asks its model once more than the recorded run did: it isn't the one that ran then"
+            )
+        chunks = _say(_write(self._answers.pop(0)))
+        try:
+            yield chunks
+        finally:
+            await chunks.aclose()
+
+
+async def _say(pieces: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
+    for piece in pieces:
+        yield piece
+
+
+def _write(message: AssistantMessage) -> list[bytes]:
+    """One answer as the body of a stream."""
+    deltas: list[dict[str, JSON]] = []
+    if message.text:
+        deltas.append({"content": message.text})
+    if message.refusal:
+        deltas.append({"refusal": message.refusal})
+    for index, call in enumerate(message.calls):
+        function: dict[str, JSON] = {"name": call.name, "arguments": call.arguments}
+        deltas.append({"tool_calls": [{"index": index, "id": call.id, "type": "function", "function": function}]})
+    finish = "tool_calls" if message.calls else "stop"
+    chunks: list[dict[str, JSON]] = [{"index": 0, "delta": delta} for delta in deltas]
+    chunks.append({"index": 0, "delta": {}, "finish_reason": finish})
+    lines = [json.dumps({"choices": [chunk]}, ensure_ascii=False) for chunk in chunks]
+    return [f"data: {line}\n\n".encode() for line in (*lines, "[DONE]")]
