@@ -13,6 +13,8 @@ FlowkitError
 ├── ModelError                the model's server refused or failed; `.status`, `.retryable`, `.retry_after_s`
 │   └── StreamError           a body that can't be read
 │       └── StreamTruncated   a body that ended without saying so
+├── GuardRefused              a guard refused a request, an answer or a call, and so ended the run; `.reason`
+├── GuardFailed               a guard raised, so nothing of what it guards happened; `.guard`
 ├── RunError                  a run that can't start or go on
 │   ├── RunBusy               another process drives it
 │   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
@@ -159,6 +161,24 @@ class StreamError(ModelError):
 
 class StreamTruncated(StreamError):
     """A body that ended with neither a finish reason nor its end mark."""
+
+
+class GuardRefused(FlowkitError):
+    """A guard ended the run; `.reason` is for the user, `.guard` its name, `.place` what it refused."""
+
+    def __init__(self, guard: str, reason: str, place: str) -> None:
+        super().__init__(f"guard {guard!r} refused the {place}: {reason}")
+        self.guard = guard
+        self.reason = reason
+        self.place = place
+
+
+class GuardFailed(FlowkitError):
+    """A guard raised, which counts as no pass; `.guard` is its name."""
+
+    def __init__(self, guard: str, problem: str) -> None:
+        super().__init__(f"guard {guard!r} failed: {problem}")
+        self.guard = guard
 
 
 class RunError(FlowkitError):

@@ -11,9 +11,11 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
+from tests.cache_places import CachePlace, DiskPlace, RedisPlace
 from tests.command import Command, make_command
 from tests.servers.pgbouncer import PgBouncer, start_pgbouncer
 from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.redis import RedisServer, start_redis
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -51,6 +53,22 @@ def pgbouncer(postgres_server: PostgresServer) -> Generator[PgBouncer]:
     """A PgBouncer in transaction mode before that server; skips where there is none."""
     with start_pgbouncer(postgres_server) as bouncer:
         yield bouncer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Generator[RedisServer]:
+    """A Redis server that the tests of this process share; skips where there is none."""
+    with start_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=["disk", "redis"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> CachePlace:
+    """A place for caches, one of each kind: every test of it is run on the disk and in Redis."""
+    if request.param == "disk":
+        return DiskPlace(tmp_path / "c")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return RedisPlace(server, server.create_database())
 
 
 @pytest.hookimpl(wrapper=True)

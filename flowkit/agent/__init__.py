@@ -2,6 +2,7 @@
 
 from flowkit.agent.agent import Agent, AgentRunOptions
 from flowkit.agent.agent_run import AgentResult
+from flowkit.agent.guards import Refuse, Watch
 from flowkit.agent.warming import WarmUp
 
-__all__ = ["Agent", "AgentResult", "AgentRunOptions", "WarmUp"]
+__all__ = ["Agent", "AgentResult", "AgentRunOptions", "Refuse", "WarmUp", "Watch"]

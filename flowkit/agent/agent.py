@@ -20,9 +20,10 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.forking import read_fork
+from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, Watch, list_guards
 from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
-from flowkit.agent.plan import AgentPlan, BeforeRequest, Given, Instructions, Prefetch
+from flowkit.agent.plan import AgentPlan, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
@@ -92,8 +93,9 @@ class Agent(Generic[OutputT]):
     keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
     is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
     the model's turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
-    `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request` may trim or guard the messages
-    of each request. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
+    `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request`, `before_call` and
+    `after_answer` are guards, one or several: functions that pass, change or refuse the messages of each request, a
+    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
     once, in all or by the tools' named slots.
 
     Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
@@ -145,7 +147,9 @@ class Agent(Generic[OutputT]):
         references: bool = False,
         think_tags: bool = False,
         tool_choice: ToolChoice = "auto",
-        before_request: BeforeRequest | None = None,
+        before_request: RequestGuard | Watch | Sequence[RequestGuard | Watch] | None = None,
+        before_call: CallGuard | Sequence[CallGuard] | None = None,
+        after_answer: AnswerGuard | Watch | Sequence[AnswerGuard | Watch] | None = None,
         attempts: int = 3,
         output_attempts: int = 3,
         slots: int | Mapping[str, int] = 16,
@@ -161,7 +165,6 @@ class Agent(Generic[OutputT]):
             "references": references,
             "think_tags": think_tags,
             "tool_choice": tool_choice,
-            "before_request": before_request,
             "attempts": attempts,
             "output_attempts": output_attempts,
             "name": name,
@@ -194,7 +197,11 @@ class Agent(Generic[OutputT]):
             references=references,
             think_tags=think_tags,
             tool_choice=tool_choice,
-            before_request=before_request,
+            guards=Guards(
+                list_guards(name, "before_request", before_request),
+                list_guards(name, "before_call", before_call),
+                list_guards(name, "after_answer", after_answer),
+            ),
             attempts=attempts,
             output_attempts=output_attempts,
             slots=slots,
@@ -236,6 +243,12 @@ class Agent(Generic[OutputT]):
         check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
         changed = copy(self)
         changed._options = cast(AgentRunOptions, {**self._options, **options})
+        return changed
+
+    def adding(self, *tools: ToolLike) -> "Agent[OutputT]":
+        """Return the same agent with more tools; raises `DefinitionError` for a name that is taken."""
+        changed = copy(self)
+        changed._plan = replace(self._plan, tools=Toolset(self._plan.tools, *tools))
         return changed
 
     def start(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> Run[AgentResult[OutputT]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
+from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
@@ -17,7 +18,7 @@ from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, RunError, StoreError
+from flowkit.errors import FlowkitError, GuardRefused, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
@@ -89,6 +90,7 @@ class AgentWork(Generic[OutputT]):
         given = replace(given, history=history)
         context = self._context
         tools = TurnTools(plan.tools, context)
+        guards = GuardRun(plan.guards, context, self.log)
         self._record.tools = tools
         graph = Executor(
             tools,
@@ -99,8 +101,9 @@ class AgentWork(Generic[OutputT]):
             journal=self._record.journal,
             past=ended,
             slots=plan.slots,
+            guard=guards.check_call if plan.guards.call else None,
         )
-        self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record)
+        self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record, guards)
 
     def tell_start(self) -> None:
         """Emit `run.started`."""
@@ -163,7 +166,7 @@ class AgentWork(Generic[OutputT]):
         output = None if rounds.output is None else self._plan.output.dump(rounds.output)
         said = None if error is None else str(error)
         tips = tuple(make_tips(rounds.tools.now, outcomes, rounds.ready_s))
-        self.log.emit(events.RunFinished, status, output, said, tips, events.NOTICES.get(status))
+        self.log.emit(events.RunFinished, status, output, said, tips, _tell_user(status, error))
         try:
             await self._record.write_spent(meter.usage, meter.cost_usd)
             await self._record.finish(status, output, said, rounds.added)
@@ -220,3 +223,8 @@ class AgentWork(Generic[OutputT]):
         # A run that goes on is the one that it was, whatever its starter knew of it.
         self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began
+
+
+def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:
+    """What the user may read of the end: a guard's reason is meant for them."""
+    return error.reason if isinstance(error, GuardRefused) else events.NOTICES.get(status)

@@ -50,6 +50,10 @@ class Output(Generic[OutputT]):
         name, opened = next(iter(cast("Mapping[str, OutputT]", value).items()))
         return opened, name
 
+    def close(self, value: OutputT, name: str | None) -> OutputT:
+        """The answer under its name again, as `open` had it."""
+        return value if name is None else cast(OutputT, {name: value})
+
     def read(self, text: str) -> OutputT:
         """The value in an answer; raises `OutputInvalid`.
 

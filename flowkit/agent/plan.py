@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+from flowkit.agent.guards import Guards
 from flowkit.agent.outputs import Output
 from flowkit.cache import Cache
 from flowkit.codec import JSON
@@ -21,8 +22,6 @@ Instructions = str | Callable[[Context[Any]], str | Awaitable[str]]
 """What stands before the conversation in every request, or a function that makes it for each."""
 Prefetch = Sequence[ToolCall] | Callable[[Context[Any], str], Sequence[ToolCall] | Awaitable[Sequence[ToolCall]]]
 """Reads that start beside the first request, or a function of context and message that gives them."""
-BeforeRequest = Callable[[tuple[Message, ...], Context[Any]], Sequence[Message] | Awaitable[Sequence[Message]]]
-"""Gives the messages that a request carries; the run's own history stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class AgentPlan(Generic[OutputT]):
     references: bool = False
     think_tags: bool = False
     tool_choice: ToolChoice = "auto"
-    before_request: BeforeRequest | None = None
+    guards: Guards = field(default_factory=Guards)
     attempts: int = 3
     output_attempts: int = 3
     slots: int | Mapping[str, int] = 16

@@ -11,31 +11,31 @@ import re
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import replace
-from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
+from flowkit.agent.guards import GuardRun
 from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
+from flowkit.agent.requesting import make_request
 from flowkit.agent.run_record import PastTurn, RunRecord
-from flowkit.agent.tool_messages import explain_stop, fill_messages
+from flowkit.agent.tool_messages import explain_stop
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
 from flowkit.agent.turn_tools import TurnTools
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps
 from flowkit.context import Context
-from flowkit.errors import ModelError
+from flowkit.errors import GuardFailed, GuardRefused, ModelError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
-from flowkit.history import NOT_RUN, SHORT_CHARS, call_ids, count_turns, mend, rename_calls, shorten_results, unanswered
-from flowkit.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage, make_writable
+from flowkit.history import SHORT_CHARS, call_ids, count_turns, mend, shorten_results, unanswered
+from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
-from flowkit.tools.toolsets import Toolset
 
 OutputT = TypeVar("OutputT")
 
@@ -61,6 +61,7 @@ class Rounds(Generic[OutputT]):
         tools: TurnTools,
         meter: Meter,
         record: RunRecord,
+        guards: GuardRun,
     ) -> None:
         self.graph = graph
         self.tools = tools
@@ -83,6 +84,7 @@ class Rounds(Generic[OutputT]):
         if given.message is not None:
             self.messages.append(UserMessage(given.message))
         self._turn = count_turns(self.messages)
+        self._guards = guards
         self._dropped: list[str] = []
         self._whole: list[Message] | None = None
         """The messages before their results were shortened for a server that refused them."""
@@ -116,11 +118,12 @@ class Rounds(Generic[OutputT]):
             self._meter.check()
             finished = await self._take_turn()
             if finished.message.calls:
-                if await self._answer_calls():
-                    return
-                continue
-            self._end_turn()
-            problem = self._read_output(finished.message, finished.turn.reason)
+                if not await self._answer_calls():
+                    continue
+                problem = await self._guard_output()
+            else:
+                self._end_turn()
+                problem = await self._read_output(finished.message, finished.turn.reason)
             if problem is None:
                 return
             invalid += 1
@@ -137,7 +140,7 @@ class Rounds(Generic[OutputT]):
             # A fork has a history with every result and no new message: its model is asked next.
             if waiting := unanswered(self.messages):
                 self._restore({call.id for call in waiting})
-                if await self._answer_calls():
+                if await self._answer_calls() and await self._is_accepted():
                     return False
         elif not past:
             self.prefetching.start(self._context)
@@ -150,14 +153,21 @@ class Rounds(Generic[OutputT]):
                 await self.tools.refresh()
                 self._restore({call.id for call in turn.message.calls}, turn.nodes)
                 self._meter.calls += len(turn.nodes)
-                if await self._answer_calls():
+                if await self._answer_calls() and await self._is_accepted():
                     return False
             else:
-                problem = self._read_output(turn.message, turn.reason)
+                problem = await self._read_output(turn.message, turn.reason)
                 if problem is None:
                     return False
                 self.messages.append(UserMessage(str(problem)))
         return True
+
+    async def _is_accepted(self) -> bool:
+        """Whether an output tool's result is the answer; what its guards say is put to the model where it isn't."""
+        problem = await self._guard_output()
+        if problem is not None:
+            self.messages.append(UserMessage(str(problem)))
+        return problem is None
 
     def _restore(self, missing: Collection[str], nodes: Sequence[str] | None = None) -> None:
         """Put calls of an earlier process, or of before a decision, into the graph under the ids they had."""
@@ -171,7 +181,7 @@ class Rounds(Generic[OutputT]):
         """One answer of the model, written down; its calls are started when this returns."""
         await self.tools.refresh()
         turn = self._turn + 1
-        attempt, finished = await self._ask(turn)
+        attempt, finished = await self._ask_guarded(turn)
         if finished.turn.reason == "content_filter" and finished.nodes:
             # Nothing of a refused answer counts, also not the calls that were whole before it was refused.
             self._dropped += attempt.withdraw("the answer was refused")
@@ -187,6 +197,15 @@ class Rounds(Generic[OutputT]):
         await self._record.write_turn(PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd))
         attempt.release()
         return finished
+
+    async def _ask_guarded(self, turn: int) -> tuple[Attempt, FinishedAttempt]:
+        """Ask; a message that a guard refuses at once is no part of the conversation, or all later ones were refused."""
+        try:
+            return await self._ask(turn)
+        except GuardRefused as refused:
+            if refused.place == "request" and self._is_new and len(self.added) == 1:
+                self.messages = self.messages[: self._given_count]
+            raise
 
     def _say(self, message: AssistantMessage) -> None:
         self.text = message.text or message.refusal
@@ -256,17 +275,32 @@ class Rounds(Generic[OutputT]):
         self._log.emit(events.TurnStarted, turn, model.name, number)
         error: ModelError | None = None
         try:
-            async with model.stream(request) as deltas:
-                async for delta in deltas:
-                    attempt.feed(delta)
+            if self._guards.guards.is_watching:
+                await self._read_watched(request, attempt, turn)
+            else:
+                async with model.stream(request) as deltas:
+                    async for delta in deltas:
+                        attempt.feed(delta)
         except ModelError as broken:
             error = broken
+        except (GuardRefused, GuardFailed) as stopped:  # nothing of it counts
+            attempt.end(ModelError(str(stopped)))
+            attempt.withdraw(str(stopped))
+            raise
         except BaseException:  # stopped in the middle: what was said stays, what was being asked for is void
             said = attempt.end(ModelError("the run was stopped")).message.text
             attempt.drop("the run was stopped")
             self._say(AssistantMessage(said))
             raise
         return attempt, attempt.end(error)
+
+    async def _read_watched(self, request: ModelRequest, attempt: Attempt, turn: int) -> None:
+        """Read an answer beside the guards that watch it."""
+        watch = self._guards.watch(tuple(self.messages), turn, lambda: self.partial)
+        async with watch as watching, self._plan.model.stream(request) as deltas:
+            async for delta in deltas:
+                attempt.feed(delta)
+                watching.grow(attempt.text_length)
 
     def _begin_attempt(self, turn: int, prefix: str) -> Attempt:
         return Attempt(
@@ -288,6 +322,7 @@ class Rounds(Generic[OutputT]):
             self.tools.now,
             turn=turn,
             attempt=number,
+            guards=self._guards,
             tool_choice=self._choose_tool(),
             max_tokens=self._meter.get_tokens_left(self._plan.model),
         )
@@ -313,6 +348,8 @@ class Rounds(Generic[OutputT]):
         answer = None if tool is None else self.calls.find_finished(tool.name)
         self.settle()
         self._end_turn()
+        if self._guards.refused is not None:
+            raise self._guards.refused
         if tool is None or answer is None:
             return False
         self.output = answer.load(tool)
@@ -325,7 +362,7 @@ class Rounds(Generic[OutputT]):
         self._dropped.clear()
         self.graph.end_turn()
 
-    def _read_output(self, message: AssistantMessage, reason: str) -> OutputInvalid | None:
+    async def _read_output(self, message: AssistantMessage, reason: str) -> OutputInvalid | None:
         """Take the answer as the run's output; gives what is wrong with it."""
         if reason == "length":
             raise LimitReached("the model's answer was cut off at its limit of tokens")
@@ -339,8 +376,36 @@ class Rounds(Generic[OutputT]):
             self.output = output.read(message.text or message.refusal)
         except OutputInvalid as problem:
             return problem
-        if self._answering is not None and self._answering.partial is not None:
+        problem = await self._guard_output(message)
+        if problem is None and self._answering is not None and self._answering.partial is not None:
             self._answering.partial.finish(output.dump(self.output))
+        return problem
+
+    async def _guard_output(self, message: AssistantMessage | None = None) -> OutputInvalid | None:
+        """Ask the guards about the answer; gives what the model is told of one that is refused.
+
+        An answer that a guard changes stands changed in the conversation, too, where it is the model's `message`.
+        """
+        if not self._guards.guards.answer:
+            return None
+        output, given = self._plan.output, self.output
+        assert given is not None
+        opened, name = output.open(given)
+        self.output = None
+        try:
+            answer, refused = await self._guards.check_answer(opened, self._turn)
+        except GuardRefused:
+            if message is not None and self.messages[-1:] == [message]:
+                self.messages.pop()
+                self.text = ""
+            raise
+        if refused is not None:
+            return OutputInvalid(f"That answer is refused: {refused.reason}. Answer again.")
+        self.output = output.close(answer, name)
+        if message is not None and answer is not opened and self.messages[-1:] == [message]:
+            said = answer if isinstance(answer, str) else dumps(output.dump(self.output)).decode()
+            self.text = said
+            self.messages[-1] = replace(message, text=said, refusal="")
         return None
 
 
@@ -363,41 +428,3 @@ def _say_more(error: ModelError, words: str) -> ModelError:
 
 def _is_long(message: Message) -> bool:
     return isinstance(message, ToolMessage) and (len(message.text) > SHORT_CHARS or bool(message.media))
-
-
-async def make_request(
-    plan: AgentPlan[Any],
-    context: Context[Any],
-    messages: Sequence[Message],
-    tools: Toolset,
-    *,
-    turn: int,
-    attempt: int,
-    tool_choice: ToolChoice,
-    max_tokens: int | None,
-) -> ModelRequest:
-    """The request for one attempt at a turn; what the user's own functions raise goes through."""
-    said = tuple(messages)
-    if plan.before_request is not None:
-        changed = plan.before_request(said, context)
-        had_result = {message.call_id for message in said if isinstance(message, ToolMessage)}
-        said = mend(
-            tuple(await changed if isawaitable(changed) else changed),
-            missing=NOT_RUN,
-            keeps_instructions=True,
-            left_out=had_result,
-        )
-    made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
-    instructions = made if isinstance(made, str) else await made
-    wire_names = {name: alias for alias, name in tools.aliases.items()}
-    sent = ((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names)
-    return ModelRequest(
-        messages=await fill_messages(tuple(map(make_writable, sent))),
-        tools=tools.specs(references=plan.references),
-        tool_choice=tool_choice,
-        output_schema=plan.output.schema,
-        max_tokens=max_tokens,
-        attempt=attempt,
-        turn=turn,
-        data=context.data,
-    )

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, cast
 
-from flowkit.agent.plan import BeforeRequest, Instructions, Prefetch
+from flowkit.agent.guards import AnswerGuard, CallGuard, RequestGuard, Watch
+from flowkit.agent.plan import Instructions, Prefetch
 from flowkit.cache import Cache
 from flowkit.journal import Journal
 from flowkit.models.base import NamedTool, ToolChoice
-from flowkit.option_checks import FLAG, FUNCTION, TEXT, Expected, is_count
+from flowkit.option_checks import FLAG, TEXT, Expected, is_count
 from flowkit.runs.limits import Limits
 from flowkit.runs.options import MODEL
 from flowkit.tools import Tool
@@ -49,7 +50,6 @@ EXPECTED: Mapping[str, Expected] = {
         lambda value: isinstance(value, NamedTool) or value in ("auto", "none", "required"),
         takes_none=False,
     ),
-    "before_request": FUNCTION,
     "attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
     "output_attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
     "name": replace(TEXT, takes_none=False),
@@ -70,7 +70,9 @@ class AgentSettings(TypedDict, total=False):
     references: bool
     think_tags: bool
     tool_choice: ToolChoice
-    before_request: BeforeRequest | None
+    before_request: RequestGuard | Watch | Sequence[RequestGuard | Watch] | None
+    before_call: CallGuard | Sequence[CallGuard] | None
+    after_answer: AnswerGuard | Watch | Sequence[AnswerGuard | Watch] | None
     attempts: int
     output_attempts: int
     slots: int | Mapping[str, int]

@@ -124,6 +124,11 @@ class Attempt:
             self._take(part)
 
     @property
+    def text_length(self) -> int:
+        """How much was said so far."""
+        return self._text_length
+
+    @property
     def text(self) -> str:
         """What was said so far."""
         return "".join(self._texts)

@@ -340,6 +340,23 @@ class NestedTurn(Event):
     type: ClassVar[str] = "nested.turn"
 
 
+@dataclass(frozen=True, slots=True)
+class GuardDecided(Event):
+    """What a guard said of a request, an answer, or the call `call`; `reason` is why it refused, secrets masked.
+
+    One that `watches` runs beside the model, and tells that it passed when it has seen the whole.
+    """
+
+    guard: str
+    on: Literal["request", "call", "answer"]
+    verdict: Literal["passed", "changed", "refused", "failed"]
+    reason: str = ""
+    turn: int = 0
+    call: str | None = None
+    watches: bool = False
+    type: ClassVar[str] = "guard.decided"
+
+
 NOTICES: dict[str, str] = {
     "failed": "Something went wrong on our side. Please try again later.",
     "limit": "This took more than it may. Please try again with a smaller request.",

@@ -110,7 +110,9 @@ class Approval:
             case Approve(arguments=arguments, by=by):
                 shown: JSON = None
                 if arguments is not None:
-                    self._change_arguments(entry, arguments)
+                    if entry.plan is not None and entry.plan.tool.secrets:
+                        arguments = self._unmask(entry, entry.plan, arguments)
+                    change_arguments(self._table, entry, arguments)
                     shown = cast(JSON, dict(self._table.show_call(entry).arguments))
                 del self._table.pending[entry.id]
                 entry.more.decision = decision if shown is None else Approve(cast("Mapping[str, object]", shown), by)
@@ -121,20 +123,6 @@ class Approval:
                 entry.more.decision = decision
                 self._log.note(events.ApprovalDecided, entry.id, False, reason, by)
                 self._settler.end(entry, "denied", error=reason)
-
-    def _change_arguments(self, entry: Entry, arguments: Mapping[str, object]) -> None:
-        assert entry.plan is not None
-        plan = entry.plan
-        bound: Mapping[str, object] = entry.bound or {}
-        needed = {
-            name: self._table.value(value)
-            for name, value in bound.items()
-            if isinstance(value, Reference) and name in plan.needs
-        }
-        if plan.tool.secrets:
-            arguments = self._unmask(entry, plan, arguments)
-        entry.arguments = plan.tool.validate(arguments, needed)
-        entry.node = ToolCall(entry.id, entry.node.name, arguments)
 
     def _unmask(self, entry: Entry, plan: Plan, arguments: Mapping[str, object]) -> Mapping[str, object]:
         """Put back what the masks of a decision stand for: a person saw no more of it."""
@@ -151,6 +139,18 @@ class Approval:
             except ValueError as error:
                 raise ToolArgumentsError(plan.tool.name, [f"{name!r}: the mask {MASK!r} {error}"]) from None
         return unmasked
+
+
+def change_arguments(table: Table, entry: Entry, arguments: Mapping[str, object]) -> None:
+    """Run a call with other arguments than its own; raises `ToolArgumentsError` for some that its tool doesn't take."""
+    assert entry.plan is not None
+    plan = entry.plan
+    bound: Mapping[str, object] = entry.bound or {}
+    needed = {
+        name: table.value(value) for name, value in bound.items() if isinstance(value, Reference) and name in plan.needs
+    }
+    entry.arguments = plan.tool.validate(arguments, needed)
+    entry.node = ToolCall(entry.id, entry.node.name, arguments)
 
 
 def read_decision(decided: RecordedDecision) -> Decision:

@@ -35,6 +35,7 @@ from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase, Waiter
 from flowkit.executor.flights import Flights
 from flowkit.executor.gates import Gates, Opened, Remembered, Resolved, Resource
+from flowkit.executor.guarding import CallGuard, Guarded
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
 from flowkit.executor.lending import Lending
 from flowkit.executor.outcomes import Decision, Outcome
@@ -69,7 +70,7 @@ class Executor:
 
     `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
     a node that no other node made cancels the rest. `look_at_reference` sees each value
-    that goes from one call into another and may refuse it by raising `ToolError`. `run_model_step` asks models. What
+    that goes from one call into another and may refuse it by raising `ToolError`; `guard` sees each call before it runs. `run_model_step` asks models. What
     finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
     calls of tools with a named slot run, by its name (provisional).
     """
@@ -94,6 +95,7 @@ class Executor:
         timeout_s: float | None = None,
         run_model_step: RunModelStep | None = None,
         look_at_reference: LookAtReference | None = None,
+        guard: CallGuard | None = None,
         workers: Mapping[str, Worker] | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -119,6 +121,7 @@ class Executor:
             fail_fast=fail_fast,
             run_model_step=run_model_step,
             look_at_reference=look_at_reference,
+            guard=guard,
             workers=workers,
             random=random,
         )
@@ -142,6 +145,7 @@ class Executor:
         fail_fast: bool,
         run_model_step: RunModelStep | None,
         look_at_reference: LookAtReference | None,
+        guard: CallGuard | None,
         workers: Mapping[str, Worker] | None,
         random: Callable[[], float],
     ) -> None:
@@ -152,6 +156,7 @@ class Executor:
         self._intake = intake = Intake(table, log, settler, look_at_reference, identity)
         self._approval = Approval(table, log, settler, journal)
         self._remembered = Remembered(settler, journal, past or {})
+        guarded = Guarded(table, guard)
         gates = Gates(
             table,
             log,
@@ -159,6 +164,7 @@ class Executor:
             shared_slots,
             remembered=self._remembered,
             resolved=Resolved(intake),
+            guarded=guarded,
             approval=self._approval,
             resource=Resource(table, log, settler),
             share=Share(table, log, settler, cache, identity),
@@ -178,6 +184,7 @@ class Executor:
             lending,
             Flights(log, settler, lending, cache, identity),
             attempts,
+            guarded,
             identity=identity,
             data=data,
             random=random,
@@ -260,7 +267,7 @@ class Executor:
             raise GraphError(f"{call.id!r} is sealed already")
         if entry.phase == Phase.NEW:
             self._place_sealed(entry, call, repaired)
-        elif _equal(cast(ToolCall, entry.node).arguments, call.arguments):
+        elif _equal(_get_given(entry), call.arguments):
             self._settler.seal_early(entry, tuple(repaired))
         else:
             self._place_sealed(self._intake.start_anew(entry), call, repaired)
@@ -370,6 +377,12 @@ class Executor:
 
     def _find(self, node_id: str | None) -> Entry | None:
         return None if node_id is None else self._table.entries[node_id]
+
+
+def _get_given(entry: Entry) -> Mapping[str, object]:
+    """The arguments that an early call was started with, whatever the run's guard made of them."""
+    given = None if entry.extra is None else entry.extra.given
+    return cast(ToolCall, entry.node).arguments if given is None else given
 
 
 def _equal(first: Mapping[str, object], second: Mapping[str, object]) -> bool:

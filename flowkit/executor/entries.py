@@ -34,16 +34,18 @@ class Phase:
     """It waits for other calls."""
     DUE: Final = 2
     """It may go on: it stands in the table's `moves`, once."""
-    APPROVAL: Final = 3
-    RESOURCE: Final = 4
-    LOOKUP: Final = 5
+    GUARD: Final = 3
+    """The run's guard looks at it."""
+    APPROVAL: Final = 4
+    RESOURCE: Final = 5
+    LOOKUP: Final = 6
     """It waits for the cache's answer."""
-    FLIGHT: Final = 6
+    FLIGHT: Final = 7
     """It waits for an equal call."""
-    SLOT: Final = 7
-    RUNNING: Final = 8
-    ENDED: Final = 9
-    DROPPED: Final = 10
+    SLOT: Final = 8
+    RUNNING: Final = 9
+    ENDED: Final = 10
+    DROPPED: Final = 11
     """An early run with arguments that weren't the final ones; nobody asks for it any more."""
 
 
@@ -114,6 +116,10 @@ class Extra:
     """Makes its key, for the look into a cache that answers later."""
     look: Look | None = None
     """What such a look found."""
+    given: Mapping[str, object] | None = None
+    """The arguments of an early call before the run's guard changed them."""
+    is_guarded: bool = False
+    """Whether the run's guard has passed it."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
     on_end: "Sequence[Callable[[Entry], None]]" = ()
@@ -170,6 +176,7 @@ class Entry:
         "error",
         "extra",
         "id",
+        "is_within",
         "key",
         "missing",
         "node",
@@ -194,6 +201,8 @@ class Entry:
         self.slot = MODEL_SLOT if plan is None else plan.slot
         """The named slot it needs besides a general one."""
         self.parent = parent
+        self.is_within = parent is not None and (parent.plan is not None or parent.is_within)
+        """Whether it is a part of what a tool does, and not of the graph alone."""
         self.order = order
         self.phase: int = Phase.NEW
         self.missing = 0
@@ -229,6 +238,11 @@ class Entry:
         if self.plan is None or self.arguments is None or not self.plan.has_secrets:
             return frozenset()
         return self.plan.tool.secrets.find(self.arguments.given)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its own node says how long it may take, or how often it is tried."""
+        return self.extra is not None and (self.extra.timeout_s is not None or self.extra.retries is not None)
 
     @property
     def has_ended(self) -> bool:

@@ -10,6 +10,7 @@ from flowkit.executor.approvals import Approval, read_decision
 from flowkit.executor.circles import find_circle
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.outcomes import Approve
 from flowkit.executor.plan import Plan
@@ -146,6 +147,7 @@ class Gates:
         *,
         remembered: Remembered,
         resolved: Resolved,
+        guarded: Guarded,
         approval: Approval,
         resource: Resource,
         share: Share,
@@ -167,6 +169,8 @@ class Gates:
             remembered,
             # Before a person is asked, who has to see the values; and resources are named by them.
             resolved,
+            # Before a person is asked: a person has to see what the guard has changed, and nothing that it refuses.
+            guarded,
             # Before the resources: a person thinks for days, and would keep all others from them.
             approval,
             # Before the result is looked up: the writes before it may end what the cache has.

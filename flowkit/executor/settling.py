@@ -154,7 +154,7 @@ class Settler:
             return
         for child in self._table.children(entry):
             self.void(child, reason)
-        if Phase.LOOKUP <= entry.phase < Phase.ENDED:
+        if Phase.LOOKUP <= entry.phase < Phase.ENDED or entry.worker is not None:
             entry.ask_to_stop(reason)
         self._become_void(entry, reason)
 

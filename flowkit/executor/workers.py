@@ -23,6 +23,7 @@ from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
 from flowkit.executor.flights import Flights, Landed
 from flowkit.executor.gates import Gates
+from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
 from flowkit.executor.plan import AnyTool, Plan
@@ -52,6 +53,7 @@ class Workers:
         lending: Lending,
         flights: Flights,
         attempts: Attempts,
+        guarded: Guarded,
         *,
         identity: RunIdentity,
         data: object,
@@ -66,6 +68,7 @@ class Workers:
         self._slots = lending.slots
         self._flights = flights
         self._attempts = attempts
+        self._guarded = guarded
         self._identity = identity
         self._data = data
         self._random = random
@@ -191,8 +194,8 @@ class Workers:
                 elif (
                     (plan := entry.plan) is not None
                     and plan.is_plain
-                    and entry.extra is None
-                    and entry.parent is None
+                    and not entry.is_within
+                    and (entry.extra is None or not entry.is_bounded)
                     and entry.sealed_s is not None
                     and self._inside is None
                     and not self._log.around
@@ -222,7 +225,7 @@ class Workers:
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
                 failure.broken = error
             was_stopped = entry.stop is not None
-            if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
+            if failure is None and entry.phase == Phase.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
                 freed = self._slots.release(entry.slot)
                 following = (
@@ -273,7 +276,7 @@ class Workers:
             entry.started_s = self._log.note(events.CallStarted, entry.id)
             timeout_s = entry.node.timeout_s if isinstance(entry.node, ModelStep) else None
             return self._attempts.attempt(entry, None, timeout_s)
-        if plan.runs_once and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
+        if plan.runs_once and not entry.is_bounded:
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.tool.effect)
             return self._attempts.attempt(entry, None, None)
@@ -366,13 +369,17 @@ class Workers:
             await lead.release()
 
     async def _judge(self, entry: Entry) -> None:
-        """Ask the tool's rule whether a person has to decide."""
+        """Ask the run's guard about a call, or the tool's rule whether a person has to decide."""
         if entry.has_ended:
             return
         assert entry.plan is not None
-        rule = entry.plan.approval
-        assert callable(rule)
-        failure = await self._attempts.ask_rule(entry, rule, self._make_context(entry))
+        context = self._make_context(entry)
+        if entry.phase == Phase.GUARD:
+            failure = await self._attempts.attempt(entry, None, None, partial(self._guarded.ask, entry, context))
+        else:
+            rule = entry.plan.approval
+            assert callable(rule)
+            failure = await self._attempts.ask_rule(entry, rule, context)
         if entry.has_ended:
             return
         if failure is None:

@@ -365,6 +365,24 @@ export interface NestedTurn {
     error: string | null;
 }
 /**
+ * What a guard said of a request, an answer, or the call call; reason is why it refused, secrets masked.
+ *
+ * One that watches runs beside the model, and tells that it passed when it has seen the whole.
+ */
+export interface GuardDecided {
+    type: "guard.decided";
+    run: string;
+    seq: number;
+    t: number;
+    guard: string;
+    on: "request" | "call" | "answer";
+    verdict: "passed" | "changed" | "refused" | "failed";
+    reason: string;
+    turn: number;
+    call: string | null;
+    watches: boolean;
+}
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -383,4 +401,4 @@ export interface RunFinished {
     truncated?: number;
 }
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */
-export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | OutputPartial | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | NestedTurn | RunFinished;
+export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | OutputPartial | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | NestedTurn | GuardDecided | RunFinished;

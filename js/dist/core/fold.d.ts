@@ -1,4 +1,4 @@
-import type { Json, RunEvent, Usage } from "./events.js";
+import type { GuardDecided, Json, RunEvent, Usage } from "./events.js";
 export type CallState = "new" | "sealed" | "waiting" | "running" | "finished" | "failed" | "skipped" | "denied" | "cancelled" | "void" | "in_doubt";
 export type CallStatus = "pending" | "executing" | "completed" | "error";
 export type RunStatus = "running" | "done" | "waiting" | "limit" | "cancelled" | "in_doubt" | "failed" | "stopped";
@@ -87,6 +87,8 @@ export interface Run {
     output: Json;
     /** The answer so far, of an agent whose answer has a type; at the end the whole of it. */
     partial?: Json;
+    /** What guards have said of requests, calls and answers. */
+    guards: readonly GuardDecided[];
     error?: string;
     tips: readonly string[];
     usage: Usage;

@@ -14,6 +14,7 @@ var Fold = class {
     output: null,
     tips: [],
     usage: {},
+    guards: [],
     cost: { usd: 0, atLeast: !1 }
   };
   #calls = /* @__PURE__ */ new Map();
@@ -60,6 +61,9 @@ var Fold = class {
         put(target, kind, event.text, event.at, event.turn), event.call != null ? this.#changed.add(event.call) : (turn.tFirst ??= t, kind === "thinking" && (turn.tThought = t));
         break;
       }
+      case "guard.decided":
+        head.guards = [...head.guards, event];
+        break;
       case "output.partial":
         head.partial = event.output;
         break;

@@ -392,6 +392,25 @@ export interface NestedTurn {
 }
 
 /**
+ * What a guard said of a request, an answer, or the call call; reason is why it refused, secrets masked.
+ *
+ * One that watches runs beside the model, and tells that it passed when it has seen the whole.
+ */
+export interface GuardDecided {
+  type: "guard.decided"
+  run: string
+  seq: number
+  t: number
+  guard: string
+  on: "request" | "call" | "answer"
+  verdict: "passed" | "changed" | "refused" | "failed"
+  reason: string
+  turn: number
+  call: string | null
+  watches: boolean
+}
+
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -437,4 +456,5 @@ export type RunEvent =
   | UsageReported
   | TurnFinished
   | NestedTurn
+  | GuardDecided
   | RunFinished

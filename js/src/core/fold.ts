@@ -4,7 +4,7 @@
 // its calls again under their names. Events may come twice, and pieces of text joined: `seq` tells what is known, and
 // a piece of text says where it belongs. So folding any part again changes nothing.
 
-import type { Json, RunEvent, Usage } from "./events.js"
+import type { GuardDecided, Json, RunEvent, Usage } from "./events.js"
 
 export type CallState =
   | "new" | "sealed" | "waiting" | "running"
@@ -98,6 +98,8 @@ export interface Run {
   output: Json
   /** The answer so far, of an agent whose answer has a type; at the end the whole of it. */
   partial?: Json
+  /** What guards have said of requests, calls and answers. */
+  guards: readonly GuardDecided[]
   error?: string
   tips: readonly string[]
   usage: Usage
@@ -123,7 +125,7 @@ export class Fold {
   seq = -1
   #head: Omit<Run, "turns" | "calls" | "seq" | "seconds"> = {
     id: "", name: "", model: null, user: null, session: null, inputs: null, status: "running", output: null,
-    tips: [], usage: {} as Usage, cost: { usd: 0, atLeast: false },
+    tips: [], usage: {} as Usage, guards: [], cost: { usd: 0, atLeast: false },
   }
   #calls = new Map<string, Call & Placed>()
   #turns: (Turn & Growing)[] = []
@@ -193,6 +195,9 @@ export class Fold {
         }
         break
       }
+      case "guard.decided":
+        head.guards = [...head.guards, event]
+        break
       case "output.partial":
         head.partial = event.output
         break

@@ -1,0 +1,310 @@
+"""Guards: the user's functions that look at a request, an answer or a call, and pass, change or refuse it.
+
+One that decides is waited for. One that only watches runs beside the model, and stops its answer when it refuses;
+nothing that changes anything starts, and no answer counts, before all of them have passed. A guard that raises has not
+passed: it is an error with its name.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Literal, cast
+
+from flowkit import events
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError, GuardFailed, GuardRefused, ToolError
+from flowkit.events import EventLog
+from flowkit.masking import mask_text
+from flowkit.messages import Message
+from flowkit.references import ToolCall
+
+logger = logging.getLogger("flowkit.agent")
+
+Place = Literal["request", "call", "answer"]
+
+GROWTH = 8
+"""A watcher sees an answer again when it has grown by this part of what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """What a guard returns to refuse, with a reason that somebody reads.
+
+    `to` says who: the `user`, then the run ends with it, or the `model`, which goes on with it. Left out, the model reads
+    why a call is refused, and the user why a request or an answer is.
+    """
+
+    reason: str
+    to: Literal["model", "user"] | None = None
+
+
+Verdict = Refuse | None
+RequestGuard = Callable[
+    [tuple[Message, ...], Context[Any]], Sequence[Message] | Verdict | Awaitable[Sequence[Message] | Verdict]
+]
+"""Looks at the messages that a request carries: None passes them, other messages take their place in this request."""
+CallGuard = Callable[
+    [ToolCall, Context[Any]], Mapping[str, object] | Verdict | Awaitable[Mapping[str, object] | Verdict]
+]
+"""Looks at a call, with its arguments as its function is about to get them: None passes, a dict changes arguments."""
+AnswerGuard = Callable[[Any, Context[Any]], Any]
+"""Looks at an answer that is valid: None passes it, another value takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A guard that only watches, beside the model: `before_request=[Watch(is_on_topic)]`.
+
+    It returns None or a `Refuse`. One for answers is called with the answer so far, again and again while it grows: the
+    text, or what `run.partial` has.
+    """
+
+    guard: Callable[[Any, Context[Any]], Verdict | Awaitable[Verdict]]
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """The guards of an agent, in the order in which they are asked."""
+
+    request: tuple[RequestGuard | Watch, ...] = ()
+    call: tuple[CallGuard, ...] = ()
+    answer: tuple[AnswerGuard | Watch, ...] = ()
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether any of them runs beside the model."""
+        return any(isinstance(guard, Watch) for guard in (*self.request, *self.answer))
+
+
+def list_guards(agent: str, setting: str, given: object) -> tuple[Any, ...]:
+    """The guards of a setting: one, several or none; raises `ConfigurationError` for what can't be one."""
+    if given is None:
+        return ()
+    guards = tuple(cast("Sequence[object]", given)) if isinstance(given, list | tuple) else (given,)
+    for guard in guards:
+        if isinstance(guard, Watch) and setting == "before_call":
+            raise ConfigurationError(f"agent {agent!r}: before_call takes no Watch(…): a call waits for its guards")
+        if not isinstance(guard, Watch) and not callable(guard):
+            raise ConfigurationError(f"agent {agent!r}: {setting} is {guard!r}, expected a function, or a list of them")
+    return guards
+
+
+class GuardRun:
+    """The guards of one run."""
+
+    def __init__(self, guards: Guards, context: Context[Any], log: EventLog) -> None:
+        self.guards = guards
+        self.refused: GuardRefused | None = None
+        """Why a call's guard ends the run."""
+        self._context = context
+        self._log = log
+
+    async def check_request(self, messages: tuple[Message, ...], turn: int) -> tuple[Message, ...]:
+        """The messages as the guards leave them; raises `GuardRefused` or `GuardFailed`."""
+        for guard in self.guards.request:
+            if isinstance(guard, Watch):
+                continue
+            found = await self._ask(guard, "request", messages, self._context, turn)
+            if isinstance(found, Refuse):
+                raise self._refuse(guard, "request", found, turn)
+            changed = messages if found is None else tuple(found)
+            self._tell(guard, "request", "passed" if changed == messages else "changed", turn=turn)
+            messages = changed
+        return messages
+
+    async def check_answer(self, answer: Any, turn: int) -> tuple[Any, Refuse | None]:
+        """The answer as the guards leave it, and a refusal that the model reads; raises as `check_request` does."""
+        for guard in self.guards.answer:
+            if isinstance(guard, Watch):
+                continue
+            found = await self._ask(guard, "answer", answer, self._context, turn)
+            if isinstance(found, Refuse):
+                if found.to == "model":
+                    self._tell(guard, "answer", "refused", found.reason, turn=turn)
+                    return answer, found
+                raise self._refuse(guard, "answer", found, turn)
+            self._tell(guard, "answer", "passed" if found is None else "changed", turn=turn)
+            answer = answer if found is None else found
+        return answer, None
+
+    async def check_call(
+        self, call: ToolCall, context: Context[Any], secrets: frozenset[str]
+    ) -> Mapping[str, object] | None:
+        """The arguments that the guards change, if any; raises `ToolError` with what the model reads."""
+        changed: dict[str, object] = {}
+        for guard in self.guards.call:
+            seen = ToolCall(call.id, call.name, {**call.arguments, **changed})
+            try:
+                found = await self._ask(guard, "call", seen, context, 0, secrets)
+            except GuardFailed as failed:
+                logger.exception("a call isn't run, since its guard failed: %s", call.name, exc_info=failed)
+                raise ToolError(f"not run: its guard {_name(guard)!r} failed") from failed
+            if isinstance(found, Refuse):
+                refused = self._refuse(guard, "call", found, 0, call.id, secrets)
+                if found.to == "user":
+                    self.refused = refused
+                raise ToolError(f"refused: {found.reason}")
+            self._tell(guard, "call", "changed" if found else "passed", call=call.id)
+            changed |= dict(found or {})
+        return changed or None
+
+    def watch(self, messages: tuple[Message, ...], turn: int, partial: Callable[[], object]) -> "Watching":
+        """Let the guards that watch look at a request, and at the answer to it."""
+        return Watching(self, messages, turn, partial)
+
+    async def judge(self, guard: Watch, place: Place, subject: object, turn: int) -> GuardRefused | None:
+        """Ask a guard that watches; give its refusal. A pass isn't told yet."""
+        found = await self._ask(guard, place, subject, self._context, turn)
+        if found is None:
+            return None
+        if isinstance(found, Refuse):
+            return self._refuse(guard, place, found, turn)
+        problem = f"it watches, so it returns None or Refuse(…), not {type(found).__name__}"
+        self._tell(guard, place, "failed", problem, turn=turn)
+        raise GuardFailed(_name(guard), problem)
+
+    def tell_passed(self, guard: Watch, place: Place, turn: int) -> None:
+        """Report that a guard that watches has passed all that it saw."""
+        self._tell(guard, place, "passed", turn=turn)
+
+    async def _ask(
+        self,
+        guard: Any,
+        place: Place,
+        subject: object,
+        context: Context[Any],
+        turn: int,
+        secrets: frozenset[str] = frozenset(),
+    ) -> Any:
+        function = guard.guard if isinstance(guard, Watch) else guard
+        try:
+            found = function(subject, context)
+            return await found if isawaitable(found) else found
+        except Exception as error:
+            call = subject.id if isinstance(subject, ToolCall) else None
+            said = mask_text(f"{type(error).__name__}: {error}", secrets)
+            self._tell(guard, place, "failed", said, turn=turn, call=call)
+            raise GuardFailed(_name(guard), said) from error
+
+    def _refuse(
+        self,
+        guard: Any,
+        place: Place,
+        refuse: Refuse,
+        turn: int,
+        call: str | None = None,
+        secrets: frozenset[str] = frozenset(),
+    ) -> GuardRefused:
+        reason = mask_text(refuse.reason, secrets)
+        self._tell(guard, place, "refused", reason, turn=turn, call=call)
+        return GuardRefused(_name(guard), reason, place)
+
+    def _tell(
+        self,
+        guard: Any,
+        place: Place,
+        verdict: Literal["passed", "changed", "refused", "failed"],
+        reason: str = "",
+        *,
+        turn: int = 0,
+        call: str | None = None,
+    ) -> None:
+        self._log.note(events.GuardDecided, _name(guard), place, verdict, reason, turn, call, isinstance(guard, Watch))
+
+
+class Watching:
+    """The guards that watch one answer: entered around its reading, which ends when one refuses.
+
+    Leaving waits for those that haven't decided, and raises what one of them refused or failed with.
+    """
+
+    def __init__(self, run: GuardRun, messages: tuple[Message, ...], turn: int, partial: Callable[[], object]) -> None:
+        self._run = run
+        self._messages = messages
+        self._turn = turn
+        self._partial = partial
+        self._scope = asyncio.timeout(None)
+        self._is_open = False
+        self._stopped: GuardRefused | GuardFailed | None = None
+        self._deciding: list[asyncio.Task[None]] = []
+        self._following: list[asyncio.Task[None]] = []
+        self._grown = asyncio.Event()
+        self._length = self._seen = 0
+        self._is_whole = False
+
+    async def __aenter__(self) -> "Watching":
+        await self._scope.__aenter__()
+        self._is_open = True
+        guards = self._run.guards
+        self._deciding = [asyncio.create_task(self._decide(g)) for g in guards.request if isinstance(g, Watch)]
+        self._following = [asyncio.create_task(self._follow(g)) for g in guards.answer if isinstance(g, Watch)]
+        return self
+
+    def grow(self, length: int) -> None:
+        """Take note of how long the answer is by now."""
+        self._length = length
+        if self._following and (length - self._seen) * GROWTH >= self._seen:
+            self._seen = length
+            self._grown.set()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            try:
+                await self._scope.__aexit__(kind, error, traceback)
+            except TimeoutError:
+                if self._stopped is None:
+                    raise
+            self._is_open = False
+            if error is None and self._stopped is None:
+                self._is_whole = True
+                self._grown.set()
+                await asyncio.gather(*self._deciding, *self._following)
+        finally:
+            self._is_open = False
+            tasks = [*self._deciding, *self._following]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._stopped is not None:
+            raise self._stopped
+
+    async def _decide(self, guard: Watch) -> None:
+        if await self._pass(guard, "request", self._messages):
+            self._run.tell_passed(guard, "request", self._turn)
+
+    async def _follow(self, guard: Watch) -> None:
+        """Show the answer while it grows, and at its end the whole of it."""
+        grown = self._grown
+        while True:
+            await grown.wait()
+            is_whole = self._is_whole
+            if not is_whole:
+                grown.clear()
+            seen = self._partial()
+            if seen is not None and not await self._pass(guard, "answer", seen):
+                return
+            if is_whole:
+                self._run.tell_passed(guard, "answer", self._turn)
+                return
+
+    async def _pass(self, guard: Watch, place: Place, subject: object) -> bool:
+        try:
+            stopped: GuardRefused | GuardFailed | None = await self._run.judge(guard, place, subject, self._turn)
+        except GuardFailed as failed:
+            stopped = failed
+        if stopped is not None and self._stopped is None:
+            self._stopped = stopped
+            if self._is_open:
+                # It ends at once: the task that reads is cancelled as by a time-out.
+                self._scope.reschedule(asyncio.get_running_loop().time())
+        return stopped is None
+
+
+def _name(guard: Any) -> str:
+    function = guard.guard if isinstance(guard, Watch) else guard
+    return getattr(function, "__name__", type(function).__name__)

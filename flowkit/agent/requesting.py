@@ -1,0 +1,47 @@
+"""The request for one attempt at a turn, from what was said so far."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flowkit.agent.guards import GuardRun
+from flowkit.agent.plan import AgentPlan
+from flowkit.agent.tool_messages import fill_messages
+from flowkit.context import Context
+from flowkit.history import NOT_RUN, mend, rename_calls
+from flowkit.messages import Message, SystemMessage, ToolMessage, make_writable
+from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.tools.toolsets import Toolset
+
+
+async def make_request(
+    plan: AgentPlan[Any],
+    context: Context[Any],
+    messages: Sequence[Message],
+    tools: Toolset,
+    *,
+    guards: GuardRun,
+    turn: int,
+    attempt: int,
+    tool_choice: ToolChoice,
+    max_tokens: int | None,
+) -> ModelRequest:
+    """The request for one attempt at a turn; what its instructions raise goes through."""
+    said = tuple(messages)
+    if guards.guards.request:
+        had_result = {message.call_id for message in said if isinstance(message, ToolMessage)}
+        changed = await guards.check_request(said, turn)
+        said = mend(changed, missing=NOT_RUN, keeps_instructions=True, left_out=had_result)
+    made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
+    instructions = made if isinstance(made, str) else await made
+    wire_names = {name: alias for alias, name in tools.aliases.items()}
+    sent = ((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names)
+    return ModelRequest(
+        messages=await fill_messages(tuple(map(make_writable, sent))),
+        tools=tools.specs(references=plan.references),
+        tool_choice=tool_choice,
+        output_schema=plan.output.schema,
+        max_tokens=max_tokens,
+        attempt=attempt,
+        turn=turn,
+        data=context.data,
+    )
