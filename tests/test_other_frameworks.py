@@ -371,5 +371,6 @@ async def _ask_peer(name: str, base_url: str, waits: Callable[..., Any], blocks:
     from langchain_openai import ChatOpenAI
 
     tools = [StructuredTool.from_function(coroutine=waits), StructuredTool.from_function(blocks)]
-    model = ChatOpenAI(model="any", base_url=base_url, api_key="any", streaming=True)
-    await create_agent(model, tools).ainvoke({"messages": [("user", "go")]})
+    model = ChatOpenAI(model="any", base_url=base_url, api_key=lambda: "any", streaming=True)
+    asked: Any = {"messages": [("user", "go")]}
+    await create_agent(model, tools).ainvoke(asked)
