@@ -10,6 +10,7 @@ from flowkit.cli import (
     chat,
     exports,
     graphs,
+    journals,
     mcp,
     measure,
     new,
@@ -46,6 +47,7 @@ app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
 runs.app.command("export")(exports.export)
 app.add_typer(runs.app, name="runs")
+app.add_typer(journals.app, name="journal")
 
 
 def _say_version(wanted: bool) -> None:
