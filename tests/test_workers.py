@@ -17,6 +17,7 @@ from flowkit import Journal, submit
 from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry
 from tests.fleet import Fleet, start_fleet, wait_a_moment
+from tests.stores import journal_at
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
@@ -24,8 +25,8 @@ KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Generator[Fleet]:
-    with start_fleet(tmp_path, str(tmp_path / "j.sqlite3")) as fleet:
+def fleet(tmp_path: Path, journal_store: str) -> Generator[Fleet]:
+    with start_fleet(tmp_path, str(journal_at(tmp_path / "j.sqlite3"))) as fleet:
         yield fleet
 
 
@@ -74,6 +75,7 @@ def test_killed_in_a_write_it_is_in_doubt_until_a_person_says_that_it_did_not_ha
         assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
 
 
+@pytest.mark.sqlite_only
 def test_stopped_worker_keeps_its_run_on_one_machine_and_ends_it_when_it_wakes(fleet: Fleet) -> None:
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
@@ -91,6 +93,27 @@ def test_stopped_worker_keeps_its_run_on_one_machine_and_ends_it_when_it_wakes(f
         fleet.wait_for_statuses(journal, "done")
         assert set(fleet.count_effects().values()) == {1}
         assert len(fleet.count_effects()) == 4
+
+
+def test_stopped_in_a_write_elsewhere_it_is_in_doubt_and_done_once_when_it_wakes(
+    tmp_path: Path, postgres_journal: str
+) -> None:
+    with start_fleet(tmp_path, postgres_journal) as fleet, closing(Journal(fleet.journal)) as journal:
+        fleet.hold("pay")
+        submit_orders(fleet, journal, "o1")
+        fleet.start()
+        fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
+        worker = fleet.find_worker(fleet.read("seen")[1][2])
+        worker.send_signal(signal.SIGSTOP)
+        fleet.start()
+        fleet.wait_for_statuses(journal, "in_doubt")
+        fleet.release("pay")
+        worker.send_signal(signal.SIGCONT)
+        fleet.wait_until(lambda: bool(fleet.count_effects()))
+        journal.resolve("o1", "pay", Done("o1"), by="ann")
+        journal.requeue("o1")
+        fleet.wait_for_statuses(journal, "done")
+        assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
 
 
 def test_worker_told_to_end_lets_go_behind_its_write_and_another_goes_on(fleet: Fleet) -> None:
@@ -207,10 +230,11 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys
 
 
 @pytest.fixture
-def queued(tmp_path: Path, postgres: str) -> Generator[tuple[Fleet, str]]:
-    options = ("--queue", postgres, "--make-tables")
-    with start_fleet(tmp_path, str(tmp_path / "j.sqlite3"), options=options) as fleet:
-        yield fleet, postgres
+def queued(tmp_path: Path, postgres_journal: str) -> Generator[tuple[Fleet, str]]:
+    """A queue in the journal's database."""
+    options = ("--queue", postgres_journal, "--make-tables")
+    with start_fleet(tmp_path, postgres_journal, options=options) as fleet:
+        yield fleet, postgres_journal
 
 
 def test_queue_that_delivers_twice_late_or_never_has_each_run_driven_once(queued: tuple[Fleet, str]) -> None:
