@@ -70,7 +70,7 @@ def test_killed_in_a_write_it_is_in_doubt_until_a_person_says_that_it_did_not_ha
         assert fleet.count_effects() == {}
         fleet.release("pay")
         assert journal.resolve("o1", "pay", Retry(), by="ann").state == "retry"
-        assert journal.requeue("o1")
+        journal.requeue("o1")
         fleet.wait_for_statuses(journal, "done")
         assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
 
@@ -120,7 +120,7 @@ def test_worker_told_to_end_lets_go_behind_its_write_and_another_goes_on(fleet: 
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
         submit_orders(fleet, journal, "o1")
-        first = fleet.start()
+        first = fleet.start("--grace", "120")
         fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
         first.send_signal(signal.SIGTERM)
         fleet.start()
@@ -214,7 +214,7 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys
                         assert has_happened in (0, 1)
                         said = Done(run.run_id) if has_happened else Retry()
                         journal.resolve(run.run_id, node.node, said, by="ann")
-                assert journal.requeue(run.run_id)
+                journal.requeue(run.run_id)
             fleet.wait_for_statuses(journal, "done", "in_doubt")
         assert {run.run_id for run in journal.runs(status="done", limit=10_000)} == set(orders)
         assert fleet.count_effects() == {(place, order): 1 for place in ("pay", "ship") for order in orders}
@@ -269,7 +269,7 @@ def test_runs_let_go_of_are_passed_on_by_the_queue(queued: tuple[Fleet, str]) ->
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("look_up")
         submit_orders(fleet, journal, "o1")
-        first = fleet.start()
+        first = fleet.start("--grace", "120")
         fleet.wait_until(lambda: bool(fleet.read("seen")))
         fleet.start()
         fleet.wait_until(lambda: fleet.count_ready() == 2)
