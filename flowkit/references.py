@@ -67,7 +67,10 @@ def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[s
     found: list[Reference] = []
     names: list[str] = []
     for name, value in arguments.items():
-        if type(value) not in SCALARS:
+        if type(value) is Reference:
+            found.append(value)
+            names.append(name)
+        elif type(value) not in SCALARS:
             before = len(found)
             _collect(value, found)
             if len(found) > before:

@@ -250,6 +250,12 @@ class Agent(Generic[OutputT]):
         changed._options = cast(AgentRunOptions, {**self._options, **options})
         return changed
 
+    def adding(self, *tools: ToolLike) -> "Agent[OutputT]":
+        """Return the same agent with more tools; raises `DefinitionError` for a name that is taken."""
+        changed = copy(self)
+        changed._plan = replace(self._plan, tools=Toolset(self._plan.tools, *tools))
+        return changed
+
     def start(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> Run[AgentResult[OutputT]]:
         """Start a run that owns its task; needs a running event loop.
 

@@ -11,6 +11,7 @@ from flowkit.cli import (
     costs,
     exports,
     graphs,
+    journals,
     mcp,
     measure,
     new,
@@ -48,6 +49,7 @@ app.add_typer(caches.app, name="cache")
 runs.app.command("export")(exports.export)
 runs.app.command("costs")(costs.costs)
 app.add_typer(runs.app, name="runs")
+app.add_typer(journals.app, name="journal")
 
 
 def _say_version(wanted: bool) -> None:

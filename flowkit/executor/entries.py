@@ -176,6 +176,7 @@ class Entry:
         "error",
         "extra",
         "id",
+        "is_within",
         "key",
         "missing",
         "node",
@@ -200,6 +201,8 @@ class Entry:
         self.slot = MODEL_SLOT if plan is None else plan.slot
         """The named slot it needs besides a general one."""
         self.parent = parent
+        self.is_within = parent is not None and (parent.plan is not None or parent.is_within)
+        """Whether it is a part of what a tool does, and not of the graph alone."""
         self.order = order
         self.phase: int = Phase.NEW
         self.missing = 0
@@ -235,6 +238,11 @@ class Entry:
         if self.plan is None or self.arguments is None or not self.plan.has_secrets:
             return frozenset()
         return self.plan.tool.secrets.find(self.arguments.given)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its own node says how long it may take, or how often it is tried."""
+        return self.extra is not None and (self.extra.timeout_s is not None or self.extra.retries is not None)
 
     @property
     def has_ended(self) -> bool:

@@ -104,7 +104,7 @@ class Intake:
         """Let nodes refer to a value from outside, such as a recipe's inputs."""
         if node_id in self._entries:
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
-        entry = Entry(node_id, ToolCall(node_id, ""), None, None, 0)
+        entry = Entry(node_id, _GIVEN, None, None, 0)
         entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
         self._entries[node_id] = entry
 
@@ -169,7 +169,7 @@ class Intake:
             plan = (None if self._table.brought else self._plans.get(name)) or self._table.plan(name, parent)
         self._count += 1
         entry = Entry(node_id, node, plan, parent, self._count)
-        if plan is not None and (parent is not None or self._is_read_from):
+        if plan is not None and (entry.is_within or self._is_read_from):
             reading = find_reading(parent)
             if reading is not None:
                 reading.note(plan.tool.name, plan.tool.scope, self._identity)
@@ -353,7 +353,10 @@ class Intake:
         try:
             values: dict[str, object] = {}
             for name, value in bound.items():
-                values[name] = value if type(value) in SCALARS else substitute(value, replace)
+                if type(value) is Reference:
+                    values[name] = replace(value)
+                else:
+                    values[name] = value if type(value) in SCALARS else substitute(value, replace)
             if plan.needs:
                 needed = {name: value for name, value in values.items() if name in plan.needs}
                 given = {name: value for name, value in values.items() if name not in plan.needs}
@@ -369,6 +372,10 @@ class Intake:
         value = self._table.value(reference)
         look(cast(ToolCall, entry.node), reference, value)
         return value
+
+
+_GIVEN = ToolCall("", "")
+"""Stands for what gave a value from outside."""
 
 
 def _refuse_reference(node: Node, name: str) -> NoReturn:

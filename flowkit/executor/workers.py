@@ -194,8 +194,8 @@ class Workers:
                 elif (
                     (plan := entry.plan) is not None
                     and plan.is_plain
-                    and entry.extra is None
-                    and entry.parent is None
+                    and not entry.is_within
+                    and (entry.extra is None or not entry.is_bounded)
                     and entry.sealed_s is not None
                     and self._inside is None
                     and not self._log.around
@@ -225,7 +225,7 @@ class Workers:
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
                 failure.broken = error
             was_stopped = entry.stop is not None
-            if failure is None and entry.extra is None and entry.phase == Phase.RUNNING:
+            if failure is None and entry.phase == Phase.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
                 freed = self._slots.release(entry.slot)
                 following = (
@@ -276,7 +276,7 @@ class Workers:
             entry.started_s = self._log.note(events.CallStarted, entry.id)
             timeout_s = entry.node.timeout_s if isinstance(entry.node, ModelStep) else None
             return self._attempts.attempt(entry, None, timeout_s)
-        if plan.runs_once and (entry.extra is None or (entry.extra.timeout_s is None and entry.extra.retries is None)):
+        if plan.runs_once and not entry.is_bounded:
             entry.attempt = 1
             entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.tool.effect)
             return self._attempts.attempt(entry, None, None)

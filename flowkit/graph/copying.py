@@ -13,7 +13,10 @@ def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference
     """A copy under other names: `rename` gives every node's new id, `refer` what stands for every reference."""
     name = rename(node.id)
     if isinstance(node, ToolCall):
-        arguments = {key: substitute(value, refer) for key, value in node.arguments.items()}
+        arguments = {
+            key: refer(value) if type(value) is Reference else substitute(value, refer)
+            for key, value in node.arguments.items()
+        }
         if isinstance(node, Step):
             return replace(node, id=name, arguments=arguments, after=tuple(map(rename, node.after)))
         return ToolCall(name, node.name, arguments)

@@ -23,6 +23,7 @@ from flowkit.tools.identity import MadeWith, find_source, identify
 from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
+from flowkit.tools.lives import Life
 from flowkit.tools.needs import Need, combine_approvals, find_calls
 from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, PoolName, Scope, fill
 from flowkit.tools.places import check_place
@@ -98,6 +99,10 @@ class Tool(Generic[P, R_co]):
         self.probe = options.probe
         self.strict = options.strict
         self.max_result_chars = options.max_result_chars
+        self.life: Life | None = None
+        """What has to be open in a run that has this tool."""
+        self.origin = ""
+        """Where it comes from, such as the server that has it; empty for a function of the program."""
         self._look_like(callee.function)
 
     def _look_like(self, function: Callable[..., Any]) -> None:
