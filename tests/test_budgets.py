@@ -21,6 +21,7 @@ from flowkit.runs.budgets import BudgetSpent
 from flowkit.runs.costs import Cost, sum_costs
 from flowkit.testing import call
 from tests.command import make_command
+from tests.stores import journal_at
 
 MILLION = 1_000_000
 
@@ -30,6 +31,16 @@ def journal(tmp_path: Path) -> Generator[Journal]:
     """A journal in a file."""
     opened = Journal(tmp_path / "runs.sqlite3")
     asyncio.run(opened.read_spent("nothing"))  # its thread runs from here on, so that no test is said to leave it
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def any_journal(tmp_path: Path, journal_store: str) -> Generator[Journal]:
+    """A journal in each kind of store."""
+    del journal_store
+    opened = Journal(journal_at(tmp_path / "runs.sqlite3"))
+    asyncio.run(opened.read_spent("nothing"))
     yield opened
     opened.close()
 
@@ -60,7 +71,8 @@ def look() -> str:
     return "seen"
 
 
-def test_a_budget_holds_across_runs_and_users_have_their_own(journal: Journal) -> None:
+def test_a_budget_holds_across_runs_and_users_have_their_own(any_journal: Journal) -> None:
+    journal = any_journal
     script = model(says("one", 2), says("two", 2), says("other", 2))
     agent = Agent(script, budget=Budget(usd=3, per="user", store=journal))
 
@@ -247,12 +259,15 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_two_processes_that_spend_one_budget_go_beyond_it_by_a_turn_each_at_most(tmp_path: Path) -> None:
-    path = tmp_path / "runs.sqlite3"
+def test_two_processes_that_spend_one_budget_go_beyond_it_by_a_turn_each_at_most(
+    tmp_path: Path, journal_store: str
+) -> None:
+    del journal_store
+    path = str(journal_at(tmp_path / "runs.sqlite3"))
     Journal(path).close()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SPENDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SPENDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]

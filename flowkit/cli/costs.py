@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from flowkit.cli.journals import open_journal
-from flowkit.cli.options import AsJson, JournalPath
+from flowkit.cli.options import AsJson, JournalAddress
 from flowkit.cli.output import make_console, print_json
 from flowkit.codec import JSON
 from flowkit.display.words import clean
@@ -37,7 +37,7 @@ def costs(
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Count only runs begun from this day on.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The maximum number of runs to count, the latest first.")] = 1000,
     as_json: AsJson = False,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Show what runs cost: tokens, dollars and answers by agent, tool, model, user, day or run."""
     begins = None if since is None else _read_day(since)
