@@ -117,7 +117,10 @@ def add_rows(
     for name, (theirs_s, ours_s) in (("processor time", cpus), ("wall time", walls)):
         report.row(f"{case}, {name}", ours_s / theirs_s, GOAL, ours=f"{ours_s:.2f} s", bare=f"{theirs_s:.2f} s")
     _, (theirs_s, ours_s) = compare_both(lambda: bare(range(SMALL)), lambda: ours(range(SMALL)), pids)
-    shown: dict[str, object] = {"ours": f"{1000 * ours_s / SMALL:.2f} ms each", "bare": f"{1000 * theirs_s / SMALL:.2f} ms each"}
+    shown: dict[str, object] = {
+        "ours": f"{1000 * ours_s / SMALL:.2f} ms each",
+        "bare": f"{1000 * theirs_s / SMALL:.2f} ms each",
+    }
     report.row(f"{SMALL} empty tasks: {what}, processor time", ours_s / theirs_s, None, **shown)
 
 
