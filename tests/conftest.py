@@ -22,6 +22,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 GRACE_S = 2.0
 """How long a thread that was told to end may take to do so on a busy machine."""
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=int, default=1, help="how often each test marked `timing` runs")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what depends on the moment as often as was asked."""
+    times = cast(int, metafunc.config.getoption("--times", 1))
+    if times > 1 and metafunc.definition.get_closest_marker("timing") is not None:
+        metafunc.fixturenames.append("round_number")
+        metafunc.parametrize("round_number", range(times))
+
+
 _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
 
 

@@ -749,6 +749,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.timing
 @posix_only
 def test_a_copy_taken_at_any_moment_holds_every_effect_recorded_before(tmp_path: Path) -> None:
     """What a kill leaves: the file and its log as they lie there, at a moment that nobody chose.

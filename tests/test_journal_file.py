@@ -384,6 +384,7 @@ def test_closing_a_journal_lets_go_of_the_runs_that_it_holds(tmp_path: Path) -> 
     asyncio.run(main())
 
 
+@pytest.mark.timing
 def test_a_run_whose_end_could_not_be_written_is_free_for_others_once_the_disk_is(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j", lease_s=0.03) as one, opened_journal(tmp_path / "j") as other:

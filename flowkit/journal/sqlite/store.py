@@ -36,7 +36,7 @@ from flowkit.journal.sqlite.reading import (
     read_stopped,
     read_summary,
 )
-from flowkit.journal.sqlite.taking import find_run, take_run
+from flowkit.journal.sqlite.takeover import find_run, take_run
 from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.sqlite.upkeep import Upkeep
 from flowkit.journal.sqlite.writing import (
