@@ -6,6 +6,7 @@ from flowkit.agent import Refuse as Refuse
 from flowkit.agent import Watch as Watch
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
+from flowkit.cache import RedisCache as RedisCache
 from flowkit.context import CONTEXT as CONTEXT
 from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
@@ -25,8 +26,8 @@ from flowkit.executor import Outcome as Outcome
 from flowkit.executor import run_graph as run_graph
 from flowkit.graph import Graph as Graph
 from flowkit.journal import Journal as Journal
-from flowkit.mcp import MCPTools as MCPTools
 from flowkit.mcp import mcp_app as mcp_app
+from flowkit.mcp_client import MCPTools as MCPTools
 from flowkit.media import Audio as Audio
 from flowkit.media import File as File
 from flowkit.media import Image as Image
@@ -71,6 +72,7 @@ from flowkit.recipes import when as when
 from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
+from flowkit.runs.budgets import Budget as Budget
 from flowkit.runs.limits import Limits as Limits
 from flowkit.runs.results import Pending as Pending
 from flowkit.runs.results import RunResult as RunResult

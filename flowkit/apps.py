@@ -152,6 +152,11 @@ def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> A
     )
 
 
+def is_target(text: str) -> bool:
+    """Whether a text names an app's file, be it there or not."""
+    return re.search(r"\.(py|ya?ml)(:\w*)?$", text) is not None
+
+
 def split_target(target: str) -> tuple[Path, str | None]:
     """The file and the name after the last colon; raises `ConfigurationError` when there is no such file."""
     path = Path(target)

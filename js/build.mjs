@@ -31,6 +31,9 @@ const { outputFiles } = await build({
   jsxFactory: "h",
   jsxFragment: "Fragment",
   inject: ["src/page/h.ts"],
+  // Long names that stand in no JSON of the server.
+  mangleProps:
+    /^(isWatching|wasRead|isMissing|lastAt|isPlaying|openLog|switchLanguage|isHolding|isChosen|isFolded|onFold|watched|newest|tStart|tEnd|tNew|tFirst|tThought|isLast|isFile|isBusy|runnable|runnables|subscribe)$/,
 })
 // Terser's names and order compress better than esbuild's, by 600 bytes.
 const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 3 } })

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from forking import Forks, say
-from stores import opened
 
 from flowkit.cache import Hit, HitError, Lease
+from tests.stores import opened
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
 

@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "notebook",
         "history",
     ),
-    "tools": ("tools", "targets"),
+    "tools": ("tools", "targets", "mcp_client"),
     "graph": ("graph",),
     "stores": ("stores", "cache", "journal"),
     "pools": ("pools",),

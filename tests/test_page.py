@@ -345,9 +345,45 @@ def test_five_hundred_calls_are_a_few_boxes(open_page: Open) -> None:
     ended(page)
 
     page.get_by_text("500 inside").click()
+    expect(page.locator(card("echo"))).to_have_count(100)
+    page.locator(".cards .link", has_text="400 more").click()
     expect(page.locator(card("echo"))).to_have_count(500)
     assert page.locator(".node").count() < 10
     assert "500 / 500" in (page.locator(".graph svg").text_content() or "")
+
+
+def test_a_turn_is_forked_with_another_message(open_page: Open) -> None:
+    page = open_page()
+    say(page, "Where is my order?")
+    ended(page)
+    first = page.url
+    page.get_by_role("button", name="Fork here").last.click()
+    page.get_by_label("Another message (optional)").fill("Say something else")
+    page.locator("form.fork .primary").click()
+
+    expect(page).not_to_have_url(first)
+    expect(page.locator(".answer").last).to_contain_text("You said: Say something else. That is all.")
+    ended(page)
+    assert page.locator(card("track_parcel")).count() == 0
+
+
+def test_a_result_is_replaced_by_a_fork(open_page: Open) -> None:
+    page = open_page()
+    say(page, "Where is my order?")
+    ended(page)
+    first = page.url
+    page.locator(card("search_products") + " .title").click()
+    page.locator(".inspector").get_by_role("button", name="Fork here").click()
+    form = page.locator(".inspector form.fork")
+    form.locator("textarea").fill("[not JSON")
+    form.locator(".primary").click()
+    expect(form.locator(".error")).to_be_visible()
+    form.locator("textarea").fill("[]")
+    form.locator(".primary").click()
+
+    expect(page).not_to_have_url(first)
+    expect(page.locator(".answer").last).to_contain_text("on its way")
+    ended(page)
 
 
 def test_reader_above_is_left_there(open_page: Open) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import fast_folder, opened_journal, pretend_another_machine
 
 from flowkit import Agent, Approve, Context, InDoubt, ModelError, ScriptedModel, ToolError, recipe, step, tool
 from flowkit import events as told
@@ -29,6 +28,7 @@ from flowkit.testing.loop import run_virtual
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 from tests.executing import Ran, execute
+from tests.stores import fast_folder, opened_journal, pretend_another_machine
 
 AnyTool = Tool[..., Any]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,20 +11,26 @@ from typing import Annotated, Any
 import typer
 
 from flowkit.agent import Agent, AgentRunOptions
-from flowkit.apps import App, load_app
+from flowkit.apps import App, is_target, load_app
 from flowkit.cli.conversation import Conversation
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import open_chosen_journal, open_journal
 from flowkit.cli.model_choice import choose_model
-from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalPath, Model, Session, Trace, User, read_pairs
+from flowkit.cli.options import BaseUrl, Data, JournalAddress, Model, Session, Trace, User, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.running import open_trace
 from flowkit.errors import ConfigurationError
 from flowkit.journal import RunDetails
+from flowkit.mcp_client import MCPTools
+from flowkit.mcp_client.entries import read_command
+from flowkit.models.default import DefaultModel
 
 
 def chat(
-    app: AppTarget,
+    app: Annotated[
+        str | None,
+        typer.Argument(metavar="APP", help="The app: path.py, or path.py:name; with --mcp it may be left out."),
+    ] = None,
     message: Annotated[
         str | None,
         typer.Argument(metavar="MESSAGE", help="Your message; without one, an interactive conversation starts."),
@@ -35,11 +41,21 @@ def chat(
     user: User = None,
     session: Session = None,
     trace: Trace = None,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
+    mcp: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMMAND|URL", help="Give the agent the tools of this MCP server, such as 'npx -y …'; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Talk to an app's agent: one message, or a conversation."""
-    loaded = load_app(app)
-    agent = loaded.get_agent()
+    servers = [read_command(text) for text in mcp or ()]
+    if servers and find_spec("mcp") is None:
+        raise ConfigurationError("--mcp needs one more package: pip install 'flowkit-agents[mcp]'")
+    if app is not None and message is None and servers and not is_target(app):
+        app, message = None, app
+    loaded, agent = _find_agent(app, servers)
     options = read_pairs(data, "--data")
     is_conversation = message is None and sys.stdin.isatty()
     messages = _read_messages() if message is None else iter([_check_message(message)])
@@ -49,7 +65,9 @@ def chat(
         choose_model([agent.model], model, base_url) as chosen,
         asyncio.Runner() as runner,
     ):
-        conversation = Conversation(loaded, agent, model=chosen, journal=kept, session=session, trace=file)
+        conversation = Conversation(
+            loaded, agent, model=chosen, journal=kept, session=session, trace=file, servers=servers
+        )
         try:
             runner.run(conversation.open(options, user))
             if is_conversation:
@@ -63,6 +81,19 @@ def chat(
         raise typer.Exit(FAILED)
 
 
+def _find_agent(app: str | None, servers: Sequence[MCPTools]) -> tuple[App, Agent[Any]]:
+    """The app's agent with the tools of these servers; without an app one that has nothing else."""
+    if app is not None:
+        loaded = load_app(app)
+        agent = loaded.get_agent()
+    elif servers:
+        agent = Agent(DefaultModel(), name=servers[0].name)
+        loaded = App(Path(), None, {agent.name: agent}, {}, {}, {})
+    else:
+        raise ConfigurationError("name an app to talk to: flowkit chat path.py; or a server: --mcp 'npx -y …'")
+    return loaded, agent.adding(*(server.tools for server in servers))
+
+
 def resume_chat(
     app: App,
     agent: Agent[Any],
@@ -72,7 +103,7 @@ def resume_chat(
     base_url: str | None,
     data: list[str] | None,
     trace: Path | None,
-    journal: Path | None,
+    journal: str | None,
     fork: AgentRunOptions | None = None,
     text: str | None = None,
 ) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, BinaryIO
 
 from flowkit.agent import Agent, AgentResult, AgentRunOptions
@@ -15,6 +16,7 @@ from flowkit.display.words import clean, say_arguments
 from flowkit.events import RunStatus
 from flowkit.executor import Approve, Decision, Deny
 from flowkit.journal import Journal
+from flowkit.mcp_client import MCPTools
 from flowkit.messages import Message
 from flowkit.models.base import Model
 from flowkit.runs.results import Pending
@@ -32,6 +34,7 @@ class Conversation:
         journal: Journal | None = None,
         session: str | None = None,
         trace: BinaryIO | None = None,
+        servers: Sequence[MCPTools] = (),
     ) -> None:
         self._app = app
         self._agent = agent
@@ -39,6 +42,7 @@ class Conversation:
         self._journal = journal
         self._session = session
         self._trace = trace
+        self._servers = servers
         self._history: tuple[Message, ...] = ()
         self._data: object = None
         self._user: str | None = None
@@ -53,7 +57,12 @@ class Conversation:
         async def hold() -> None:
             # Opened and closed in one task, as task groups and cancel scopes inside an app's data need it.
             try:
-                async with self._app.open(options, user) as (self._data, self._user):
+                async with AsyncExitStack() as stack:
+                    self._data, self._user = await stack.enter_async_context(self._app.open(options, user))
+                    # One connection for the whole conversation: a server may keep a state between messages.
+                    for server in self._servers:
+                        await stack.enter_async_context(server)
+                        note(f"{server.name}: {await server.describe()}")
                     self._is_open = True
                     tried.set()
                     await self._closing.wait()

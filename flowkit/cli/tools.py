@@ -1,7 +1,8 @@
 """`flowkit tools`: show what a model is told about an app's tools."""
 
+import asyncio
 from textwrap import indent
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -9,12 +10,15 @@ from rich.text import Text
 from flowkit import codec
 from flowkit.apps import App, load_app
 from flowkit.cli.options import AppTarget, AsJson
-from flowkit.cli.output import make_console, print_json
+from flowkit.cli.output import make_console, note, print_json
 from flowkit.cli.schemas import read_properties, say_schema
-from flowkit.errors import ConfigurationError
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.graph.pictures.timeline import format_seconds
+from flowkit.mcp_client import MCPTools
 from flowkit.targets import TARGETS
 from flowkit.tools import Tool
+from flowkit.tools.toolsets import Toolset
 
 Lint = Annotated[
     bool,
@@ -69,7 +73,7 @@ def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:
 def _find_tools(app: App) -> list[Tool[..., object]]:
     """Find the named tool or the named agent's tools, else those of all agents; without an agent, those of the file.
 
-    The tools of a dynamic set are known only during a run, so the file's are listed instead.
+    The tools of a dynamic set are known only during a run, so the file's are listed instead; MCP servers are asked.
     """
     if app.selected is None:
         agents = list(app.agents.values())
@@ -80,10 +84,35 @@ def _find_tools(app: App) -> list[Tool[..., object]]:
     else:
         names = ", ".join([*app.agents, *app.tools])
         raise ConfigurationError(f"{app.path} has no agent and no tool {app.selected!r}; it has {names or 'none'}")
-    found = [tool for agent in agents for tool in agent.tools]
-    if not agents or any(agent.tools.is_dynamic for agent in agents):
+    found = [tool for agent in agents for tool in _ask_servers(agent.tools)]
+    if not agents or any(None in MCPTools.find(agent.tools) for agent in agents):
         found += app.tools.values()
+        found += [tool for recipe in app.recipes.values() for tool in recipe.plan.tools.values()]
     return list({(tool.name, tool.identity): tool for tool in found}.values())
+
+
+def _ask_servers(tools: Toolset) -> list[Tool[..., object]]:
+    """The tools of a set, with those of its MCP servers; of one that can't be asked, a note says so."""
+    servers = MCPTools.find(tools)
+    if None not in servers and servers:
+        try:
+            return asyncio.run(_list_current(tools))
+        except FlowkitError as error:
+            note(f"flowkit: {error}")
+            return list(tools)
+    found = list(tools)
+    for server in servers:
+        try:
+            found += [] if server is None else server.load()
+        except FlowkitError as error:
+            note(f"flowkit: {error}")
+    return found
+
+
+async def _list_current(tools: Toolset) -> list[Tool[..., object]]:
+    context = Context[Any](None, run_id="flowkit-tools")
+    async with tools.opened(context):
+        return list(await tools.current(context))
 
 
 def _say_promises(tool: Tool[..., object]) -> str:
@@ -99,6 +128,8 @@ def _say_promises(tool: Tool[..., object]) -> str:
         parts.append("needs " + ", ".join(need.tool.name for need in tool.needs))
     if tool.approval is not False:
         parts.append("needs approval" if tool.approval is True else "may need approval")
+    if tool.origin:
+        parts.append(f"from {tool.origin}")
     return ", ".join(parts)
 
 
@@ -113,4 +144,5 @@ def _to_json(tool: Tool[..., object]) -> codec.JSON:
         "ttl_s": tool.ttl_s,
         "needs": [need.tool.name for need in tool.needs],
         "approval": tool.approval is not False,
+        "origin": tool.origin or None,
     }

@@ -6,6 +6,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -82,13 +83,17 @@ class Attempts:
             return Doubt(await self._wait_to_be_stopped(entry))
         if resources:
             # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
-            await self._cache.bump(resources)
+            try:
+                await self._cache.bump(resources)
+            except StoreError as error:
+                return Doubt(Failure("failed", f"not run: {error}"))
         return None if self._journal is None else await self._claim(entry, tool, self._journal)
 
     async def end_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str], failure: Failure | None) -> None:
         """Record what changed something, and end the reads that began while it ran."""
         if resources:
-            await self._cache.bump(resources)
+            with suppress(StoreError):  # it has happened; the cache repeats what it couldn't do
+                await self._cache.bump(resources)
         if self._journal is not None:
             await self._journal.record(
                 entry.id,

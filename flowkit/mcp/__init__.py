@@ -1,6 +1,5 @@
-"""MCP (Model Context Protocol): use the tools of MCP servers, and offer agents, recipes and tools as one."""
+"""MCP (Model Context Protocol): offer agents, recipes and tools to its hosts."""
 
 from flowkit.mcp.http import mcp_app
-from flowkit.mcp.tools import MCPTools
 
-__all__ = ["MCPTools", "mcp_app"]
+__all__ = ["mcp_app"]

@@ -19,7 +19,7 @@ from flowkit.errors import FlowkitError, RunError, ToolArgumentsError
 from flowkit.executor import Approve, Decision, Deny
 from flowkit.journal import Journal
 from flowkit.mcp.offers import Offer
-from flowkit.mcp.results import write_block
+from flowkit.mcp_client.results import write_block
 from flowkit.media import show_media
 from flowkit.recipes.single import make_single
 from flowkit.runs.results import Pending, RunResult

@@ -20,6 +20,8 @@ class Traffic:
         self._outbox: list[tuple[Any, PoolJob, asyncio.Future[Any]]] = []
         self._inbox: list[Waiting] = []
         self._fetching: asyncio.Task[None] | None = None
+        self.in_flight = 0
+        """How many calls have been sent, and not given up or fetched."""
 
     async def send(self, client: Any, message: Any, job: PoolJob) -> Any:
         """Return the Dask future of a call."""
@@ -28,7 +30,14 @@ class Traffic:
             loop.call_soon(self._flush, client)
         sent: asyncio.Future[Any] = loop.create_future()
         self._outbox.append((message, job, sent))
-        return await sent
+        future = await sent
+        self.in_flight += 1
+        return future
+
+    def release(self, future: Any) -> None:
+        """Let the cluster forget a result."""
+        self.in_flight -= 1
+        future.release()
 
     def _flush(self, client: Any) -> None:
         from flowkit.pools.dask_worker import run_call

@@ -5,15 +5,18 @@ function under `@recipe` makes. Tools, models, agents and other recipes are give
 imported, called or evaluated. Every error names file, line, column, key and what was expected.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, cast
 
 from jsonschema import Draft202012Validator, SchemaError
 
 from flowkit.codec import JSON
-from flowkit.errors import GraphError, RecipeFileError
+from flowkit.errors import DefinitionError, FlowkitError, GraphError, RecipeFileError
 from flowkit.graph import INPUTS, Body
+from flowkit.mcp_client.entries import read_entry
 from flowkit.recipes.blocks import AnyTarget, Known, StepReader
 from flowkit.recipes.decorator import Recipe, order_nodes
 from flowkit.recipes.format import find_format_errors
@@ -64,12 +67,38 @@ def read_recipe(
     in_steps = {path[:2] for path in misformed if path[0:1] in (("steps",), ("finally",)) and len(path) > 1}
     if any(path[:2] not in in_steps for path in misformed):
         raise join_errors(misformed.values())
+    servers = connect_servers(source)
+    try:
+        given = Toolset(*tools, *servers)
+    except DefinitionError as error:
+        source.fail(("mcp",), str(error), at_key=True)
     known = Known(
-        {tool.name: tool for tool in Toolset(*tools)},
+        {tool.name: tool for tool in given},
         {} if models is None else models,
         {recipe.name: recipe.plan for recipe in recipes},
     )
     return Recipe(_Loader(source, known, in_steps, list(misformed.values())).load())
+
+
+def connect_servers(source: YamlSource) -> list[Toolset]:
+    """The tools of the file's MCP servers: each is connected once, all at the same time, to ask what it has."""
+    data = cast(Mapping[str, Any], source.value)
+    entries = cast(Mapping[str, Mapping[str, JSON]], data.get("mcp", {}))
+    if not entries:
+        return []
+
+    def connect(name: str) -> Toolset | FlowkitError:
+        try:
+            return read_entry(name, entries[name], os.environ).load()
+        except FlowkitError as error:
+            return error
+
+    with ThreadPoolExecutor(len(entries)) as threads:
+        found = dict(zip(entries, threads.map(connect, entries), strict=True))
+    for name, tools in found.items():
+        if isinstance(tools, FlowkitError):
+            source.fail(("mcp", name), f"mcp.{name}: {tools}", at_key=True)
+    return [tools for tools in found.values() if isinstance(tools, Toolset)]
 
 
 class _Loader:

@@ -31,6 +31,8 @@ from flowkit.runs.limits import METER, Meter
 from flowkit.runs.nested import AROUND
 from flowkit.runs.options import find_limits, open_cache
 from flowkit.runs.results import Pending
+from flowkit.tools.lives import open_lives
+from flowkit.tools.toolsets import list_lives
 
 R = TypeVar("R")
 
@@ -118,7 +120,7 @@ class RecipeWork(Generic[R]):
             return
         nodes, agents = lower_agents(self._plan.body.nodes, self._ask_agent, self._plan.tools)
         executor = self._executor = self._make_executor({**self._plan.tools, **agents})
-        async with executor:
+        async with open_lives(list_lives(self._plan.tools.values()), self._context), executor:
             executor.provide(INPUTS, self._inputs)
             for node in nodes:
                 executor.add(node)
@@ -147,6 +149,7 @@ class RecipeWork(Generic[R]):
             calls=calls,
             usage=self.meter.usage,
             cost_usd=self.meter.cost_usd,
+            costs=self.meter.list_costs(self._context.user),
             pending=self._ended.pending if status == "waiting" else (),
             error=error,
             run_id=self.log.run_id,

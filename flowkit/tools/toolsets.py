@@ -5,8 +5,8 @@ gives the set for the next turn.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from flowkit.targets import Lowered, Target, lower
 from flowkit.targets.offers import describe_result, offer_references
 from flowkit.tools.core import Tool
 from flowkit.tools.decorator import make_tool
+from flowkit.tools.lives import Life, open_lives
 from flowkit.tools.schema.aliases import make_aliases
 
 logger = logging.getLogger("flowkit.tools")
@@ -32,9 +33,6 @@ Change = Callable[[AnyTool], AnyTool]
 
 Source = Callable[[Context[Any]], "Iterable[ToolLike] | Awaitable[Iterable[ToolLike]]"]
 """Gives the tools of one turn; `Iterable[ToolLike]`, or a coroutine of it."""
-
-Life = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
-"""Holds what the tools need, such as a connection, from a run's start to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +89,10 @@ class Toolset:
         tools._changing.append(_Changing(source, life))
         return tools
 
-    @asynccontextmanager
-    async def opened(self, context: Context[Any]) -> AsyncGenerator[None]:
-        """Hold what the dynamic sources need for one run."""
-        async with AsyncExitStack() as stack:
-            for life in dict.fromkeys(changing.life for changing in self._changing):
-                if life is not None:
-                    await stack.enter_async_context(life(context))
-            yield
+    def opened(self, context: Context[Any]) -> AbstractAsyncContextManager[None]:
+        """Hold what the tools and the dynamic sources need for one run."""
+        named = (changing.life for changing in self._changing)
+        return open_lives((*named, *list_lives(self)), context)
 
     def _add(self, tool: AnyTool) -> None:
         if tool.is_unbound:
@@ -128,6 +122,11 @@ class Toolset:
     def is_dynamic(self) -> bool:
         """Whether `current` may give other tools."""
         return bool(self._changing)
+
+    @property
+    def lives(self) -> tuple[Life | None, ...]:
+        """What each dynamic source holds during a run; None for one that holds nothing."""
+        return tuple(changing.life for changing in self._changing)
 
     def get(self, name: str) -> AnyTool | None:
         """The tool of this name."""
@@ -213,6 +212,16 @@ class Toolset:
 
 ToolLike = AnyTool | Toolset | Callable[..., Any]
 """A tool, a set of them, or a function that becomes one."""
+
+
+def list_lives(tools: Iterable[AnyTool]) -> Iterator[Life]:
+    """What these tools, and those that they need, have to have open in a run."""
+    for tool in tools:
+        if tool.life is not None:
+            yield tool.life
+        for needed in tool.needed_tools.values():
+            if needed.life is not None:
+                yield needed.life
 
 
 async def _ask(source: Source, context: Context[Any]) -> "list[ToolLike]":

@@ -143,6 +143,16 @@ class Board {
     void watched.watch({ app: runnable.name, message, inputs, session })
   }
 
+  /** Start a run that begins with what this one had come to, and show it. */
+  async fork(from: Watched, body: object) {
+    const run = makeRunId()
+    const answer = await act(from.id, "fork", { ...body, run })
+    // The run goes on without this stream; the page watches it as it watches every other.
+    void answer.body?.cancel()
+    await this.poll()
+    location.hash = `#/runs/${run}`
+  }
+
   stop = async () => {
     if (this.current) await act(this.current.id, "cancel").catch(() => {})
   }

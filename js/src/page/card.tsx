@@ -1,5 +1,6 @@
 // A card for each call, which fills in as it happens.
 
+import { useState } from "preact/hooks"
 import { memo } from "./memo.js"
 import type { Call, Run } from "../core/index.js"
 import { board, useClock } from "./board.js"
@@ -48,9 +49,16 @@ export const Card = memo(({ call, inside, watched, run }: CardProps) => {
 
 /** Cards of these calls, those that they made inside them. */
 export function Cards({ calls, watched, run }: { calls: readonly Call[]; watched: Watched; run: Run }) {
+  const [isWhole, showWhole] = useState(false)
   const children = childrenOf(run)
-  return <div class="cards">{calls.map(call => <Card key={call.id} call={call} inside={children.get(call.id) ?? NONE} watched={watched} run={run} />)}</div>
+  const shown = isWhole ? calls : calls.slice(0, MOST)
+  return <div class="cards">{shown.map(call => <Card key={call.id} call={call} inside={children.get(call.id) ?? NONE} watched={watched} run={run} />)}
+    {shown.length < calls.length && <button class="link" onClick={() => showWhole(true)}>{say("more", { n: calls.length - MOST })}</button>}
+  </div>
 }
+
+/** How many cards are drawn before somebody asks for all: 500 would hold the page for a quarter of a second. */
+const MOST = 100
 
 const NONE: Call[] = []
 const known = new WeakMap<readonly Call[], Map<string, Call[]>>()

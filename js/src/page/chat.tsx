@@ -4,6 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Call, Run, Turn } from "../core/index.js"
 import { board, useBoard } from "./board.js"
 import { Cards, Clock } from "./card.js"
+import { Fork } from "./fork.js"
 import { State } from "./inspector.js"
 import { act } from "./server.js"
 import { Fold, Value } from "./values.js"
@@ -76,6 +77,7 @@ function Answer({ turn, calls, watched, run, isLast }: { turn: Turn; calls: Call
       {turn.text && <p class="answer text">{turn.text}{isOpen && <span class="caret" aria-hidden="true" />}</p>}
       {turn.error && <p class="error">{turn.error}</p>}
       <Cards calls={calls} watched={watched} run={run} />
+      {canFork(watched) && <Fork watched={watched} at={turn.turn} />}
     </>
   )
 }
@@ -89,6 +91,7 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
     setBusy(false)
     void watched.watch()
   }
+  const last = watched.events.at(-1)
   const isLive = !board.isFile && !watched.replay && !watched.isWatching
   if (watched.isMissing) return <p class="error">{say("missing")}</p>
   return (
@@ -96,6 +99,7 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
       {run.status !== "running" && <State state={run.status} />}
       {run.error && <p class="error">{run.error}</p>}
       {watched.error && <p class="error">{watched.error}</p>}
+      {last?.type === "turn.retried" && run.status === "running" && <span>{say("retrying", { s: showSeconds(last.delay_s) })} {last.error}</span>}
       {watched.cuts > 0 && <span>{say("reconnecting", { n: watched.cuts })}</span>}
       <span>{run.status === "running" ? watched.isWatching && <Clock start={0} watched={watched} /> : showSeconds(run.seconds)}</span>
       {run.usage.input_tokens > 0 && <span>{run.usage.input_tokens + run.usage.output_tokens} {say("tokens")}</span>}
@@ -117,5 +121,8 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
     </footer>
   )
 }
+
+/** Whether a new run can begin from a turn of it. */
+export const canFork = (watched: Watched) => !board.isFile && !watched.replay && !watched.isWatching && !!watched.newest.model
 
 export const isAsked = (call: Call) => call.asked !== undefined && !call.decision && call.status === "pending"

@@ -3,6 +3,8 @@
 import { useState } from "preact/hooks"
 import type { Call, Json, Run, RunEvent } from "../core/index.js"
 import { board } from "./board.js"
+import { canFork } from "./chat.js"
+import { Fork } from "./fork.js"
 import { stateOf } from "./graph.js"
 import { getCall } from "./server.js"
 import { Value } from "./values.js"
@@ -36,6 +38,7 @@ export function Inspector({ watched, run }: { watched: Watched; run: Run }) {
       {call.thinking && <Part title={say("thinking")}><p class="text">{call.thinking}</p></Part>}
       {call.text && <Part title={say("message")}><p class="text">{call.text}</p></Part>}
       {call.result !== undefined && <Part title={say("result")} value={call.result}><Result key={call.id} run={watched.id} call={call} /></Part>}
+      {call.result !== undefined && run.turns.some(turn => turn.calls.includes(call.id)) && canFork(watched) && <Fork key={call.id} watched={watched} at={call.turn + 1} call={call.id} value={call.result} />}
     </aside>
   )
 }

@@ -111,5 +111,5 @@ export async function decide(run: string, verdict: Verdict): Promise<{ by?: stri
   }
 }
 
-export const act = (run: string, action: "cancel" | "resume" | "resolve", body: object = {}) =>
-  request(server, `/runs/${run}/${action}`, { keepalive: true }, body)
+export const act = (run: string, action: "cancel" | "resume" | "resolve" | "fork", body: object = {}) =>
+  request(server, `/runs/${run}/${action}`, { keepalive: action !== "fork" }, body)

@@ -14,6 +14,7 @@ const EN = {
   answerComplete: "Answer complete", answering: "{name} answers", ended: "The run ended: {status}", noToken: "Open the link that flowkit serve printed.",
   noServer: "The server doesn't answer: {error}", reconnecting: "Cut off; trying again ({n})", calls: "Calls", timeline: "Timeline", zoomIn: "Zoom in", zoomOut: "Zoom out", fit: "Fit",
   language: "한국어", choose: "Choose", none: "none", notJson: "not JSON", hidden: "hidden", turn: "turn {n}", output: "Output",
+  fork: "Fork here", forkHint: "Another message (optional)", retrying: "Trying again in {s}:", 
   nothing: "Ask something, or choose a run.", missing: "There is no such run.", optional: "optional", tips: "Tips",
  
   s_new: "writing", s_sealed: "ready", s_waiting: "waiting", s_running: "running", s_finished: "done", s_failed: "failed", s_skipped: "skipped", s_denied: "denied",
@@ -37,6 +38,7 @@ const KO: Record<Word, string> = {
   answerComplete: "답변 완료", answering: "{name} 답변 중", ended: "실행이 끝났습니다: {status}", noToken: "flowkit serve가 출력한 링크를 여세요.",
   noServer: "서버가 응답하지 않습니다: {error}", reconnecting: "연결이 끊겨 다시 시도합니다 ({n})", calls: "호출", timeline: "시간표", zoomIn: "확대", zoomOut: "축소", fit: "맞춤",
   language: "English", choose: "선택", none: "없음", notJson: "JSON이 아닙니다", hidden: "숨김", turn: "{n}번째 턴", output: "출력",
+  fork: "여기서 분기", forkHint: "다른 메시지 (선택)", retrying: "{s} 뒤 다시 시도:", 
   nothing: "질문을 하거나 실행을 고르세요.", missing: "그런 실행이 없습니다.", optional: "선택", tips: "도움말",
  
   s_new: "작성 중", s_sealed: "준비됨", s_waiting: "대기", s_running: "실행 중", s_finished: "완료", s_failed: "실패", s_skipped: "건너뜀", s_denied: "거부됨",

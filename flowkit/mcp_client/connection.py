@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
-from flowkit.mcp.failures import Broken, NotTaken, Unanswered, explain, read_failure
-from flowkit.mcp.transports import Server
+from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, explain, read_failure
+from flowkit.mcp_client.transports import Server
 
 Era = Literal["auto", "legacy"]
 CONNECT_S = 30.0

@@ -58,9 +58,16 @@ class StdioServer:
             command=self.command, args=list(self.arguments), env=dict(self.env), cwd=self.cwd
         )
         _quieten()
-        with _StandardError(self.logger) as errlog:
-            async with stdio_client(parameters, errlog=errlog.file) as streams, _filtered(streams, report) as cleaned:
-                yield cleaned
+        errlog = _StandardError(self.logger)
+        try:
+            with errlog:
+                async with stdio_client(parameters, errlog=errlog.file) as streams, _filtered(streams, report) as clean:
+                    yield clean
+        except BaseException as error:
+            if errlog.last:
+                # Why a server ended is mostly the last thing that it wrote.
+                error.add_note(errlog.last)
+            raise
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class _StandardError:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self.last = ""
+        """The last line that wasn't blank."""
         reading, writing = os.pipe()
         self._reading = os.fdopen(reading, encoding="utf-8", errors="replace")
         self.file = os.fdopen(writing, "w", encoding="utf-8")
@@ -116,6 +125,7 @@ class _StandardError:
         with self._reading:
             for line in self._reading:
                 self._logger.info("%s", line.rstrip())
+                self.last = " ".join(line.split())[:300] or self.last
 
 
 class _OneLine(logging.Filter):

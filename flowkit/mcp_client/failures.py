@@ -58,11 +58,13 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def explain(error: BaseException) -> str:
-    """Say an error in one line; of a group its first."""
-    error = unwrap(error)
+    """Say an error in one line, with what its server wrote last; of a group its first."""
+    notes = [*getattr(error, "__notes__", ())]
     while members := _members(error):
-        error = unwrap(members[0])
+        error = members[0]
+        notes += getattr(error, "__notes__", ())
     text = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError):
         return f"there is no command {error.filename!r}" if error.filename else "there is no such command"
-    return text[:300] or type(error).__name__
+    said = text[:300] or type(error).__name__
+    return f"{said}; it said: {notes[-1]}" if notes else said

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,10 +19,10 @@ from typing import Any, Literal, Self, cast
 from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
-from flowkit.mcp.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Bounds, Connection, Era
-from flowkit.mcp.failures import Broken, Unanswered, WrongResult
-from flowkit.mcp.results import read_contents, read_result, read_text
-from flowkit.mcp.transports import HttpServer, Server, StdioServer
+from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Bounds, Connection, Era
+from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult
+from flowkit.mcp_client.results import read_contents, read_result, read_text
+from flowkit.mcp_client.transports import HttpServer, Server, StdioServer
 from flowkit.tools import Tool, tool
 from flowkit.tools.options import Effect, Scope
 from flowkit.tools.toolsets import Toolset
@@ -177,10 +178,48 @@ class MCPTools:
     def __repr__(self) -> str:
         return f"<MCP server {self.name}>"
 
+    async def describe(self) -> str:
+        """Say in one line what the server, which is open and shared, offers."""
+        names = [tool.name for tool in await self._list(Context(None))]
+        return f"{len(names)} tools: {', '.join(names)}" if names else "no tools"
+
     @property
     def instructions(self) -> str:
         """What the server says of how it is used: foreign text; empty until it is connected."""
         return "" if self._shared is None else self._shared.instructions
+
+    @property
+    def where(self) -> str:
+        """The server's command or address, without secrets; empty where it depends on the run."""
+        return "" if self._per_user else self._make_server(None).where
+
+    @staticmethod
+    def find(tools: Toolset) -> "list[MCPTools | None]":
+        """Find the servers behind a set's dynamic sources; None for a source that isn't one."""
+        owners = [getattr(life, "__self__", None) for life in tools.lives]
+        return [owner if isinstance(owner, MCPTools) else None for owner in owners]
+
+    def load(self) -> Toolset:
+        """Connect, list the tools and disconnect; blocks meanwhile. For a recipe, which has to know its tools.
+
+        A run that has one of them opens the connection anew, or takes the one that is shared. Raises
+        `ConfigurationError` when the server can't be reached.
+        """
+
+        async def list_once() -> list[Tool[..., Any]]:
+            connection = self._connect(None)
+            try:
+                await connection.open()
+                return self._make_tools(await connection.list_tools(), [])
+            finally:
+                await connection.close()
+
+        try:
+            # In a thread of its own: the caller may stand in a running event loop.
+            with ThreadPoolExecutor(1, thread_name_prefix=f"MCP server {self.name}") as thread:
+                return Toolset(*thread.submit(asyncio.run, list_once()).result())
+        except ToolError as error:
+            raise ConfigurationError(str(error)) from error
 
     def _connect(self, context: Context[Any] | None) -> Connection:
         server = self._make_server(context)
@@ -279,12 +318,14 @@ class MCPTools:
         effect = self._find_effect(definition.name, hints)
         ttl = next((ttl for pattern, ttl in rules.ttl.items() if fnmatchcase(definition.name, pattern)), None)
         options: dict[str, Any] = {
-            "effect": effect,
             "version": version,
             "approval": self._needs_approval(definition.name, hints),
             "timeout": None,  # the connection's own, which tells the server to stop
-            "max_result_chars": rules.max_result_chars,
         }
+        if effect is not None:
+            options["effect"] = effect
+        if rules.max_result_chars is not None:
+            options["max_result_chars"] = rules.max_result_chars
         if ttl is not None and effect == "read":
             options |= {"ttl": ttl, "scope": rules.scope}
         if rules.in_order:
@@ -293,14 +334,16 @@ class MCPTools:
             name,
             definition.description or definition.title or definition.name,
             definition.input_schema,
-            self._make_handler(definition.name, effect),
+            self._make_handler(definition.name, effect or "write"),
             result_schema=definition.output_schema,
             **options,
         )
+        made.life, made.origin = self._live, f"MCP server {self.name} ({self.where})"
         self._made[name] = (version, made)
         return made
 
-    def _find_effect(self, name: str, hints: Any) -> Effect:
+    def _find_effect(self, name: str, hints: Any) -> Effect | None:
+        """What the user says, or the server where it is trusted; None, which counts as a write, where nobody does."""
         for pattern, effect in self._rules.effects.items():
             if fnmatchcase(name, pattern):
                 return effect
@@ -309,7 +352,7 @@ class MCPTools:
                 return "read"
             if hints.idempotent_hint:
                 return "idempotent"
-        return "write"
+        return None
 
     def _needs_approval(self, name: str, hints: Any) -> bool:
         if self._rules.approval != "destructive":
@@ -329,6 +372,8 @@ class MCPTools:
                 result = await self._find(context).call(
                     name, arguments, repeat=effect != "write", progress=context.progress, meta=meta
                 )
+            except ConfigurationError as error:
+                raise ToolError(str(error)) from error
             except (Broken, Unanswered) as error:
                 if effect == "write":
                     raise InDoubt(f"{self.name}: {error}; {MAY_HAVE_HAPPENED}") from error

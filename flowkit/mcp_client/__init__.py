@@ -1,0 +1,5 @@
+"""MCP (Model Context Protocol): use the tools of MCP servers."""
+
+from flowkit.mcp_client.tools import MCPTools
+
+__all__ = ["MCPTools"]

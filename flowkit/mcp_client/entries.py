@@ -1,0 +1,79 @@
+"""MCP servers as files name them: an entry for each, with a command or an address and what the user says of its tools."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, cast
+
+from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError
+from flowkit.mcp_client.tools import MCPTools
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FILLED = ("env", "headers")
+
+
+def read_entry(name: str, entry: Mapping[str, JSON], environ: Mapping[str, str]) -> MCPTools:
+    """Make the tools of one entry, whose form was checked; nothing is connected yet.
+
+    `${NAME}` in `env`, `headers`, the command and the address is filled from `environ`, so that no key stands in a
+    file. Raises `ConfigurationError` for a variable that isn't set, and for options that don't fit together.
+    """
+    options = {key: value for key, value in entry.items() if key not in ("command", "url", *_FILLED)}
+    for key in _FILLED:
+        if key in entry:
+            given = cast(Mapping[str, JSON], entry[key])
+            options[key] = {inner: _fill(name, str(value), environ) for inner, value in given.items()}
+    url, command = entry.get("url"), entry.get("command")
+    if url is not None:
+        return MCPTools.http(_fill(name, str(url), environ), name=name, **cast(Any, options))
+    words = shlex.split(command) if isinstance(command, str) else [str(word) for word in cast(list[JSON], command)]
+    if not words:
+        raise ConfigurationError(f"MCP server {name!r}: its command is empty")
+    return MCPTools.stdio(*(_fill(name, word, environ) for word in words), name=name, **cast(Any, options))
+
+
+def read_command(text: str) -> MCPTools:
+    """Make the tools of a server that a person names on a command line: a command, or an address.
+
+    >>> read_command("npx -y @modelcontextprotocol/server-filesystem@2026.8.31 /data")
+    <MCP server filesystem>
+    >>> read_command("https://shop.example/mcp")
+    <MCP server shop>
+    """
+    if text.startswith(("http://", "https://")):
+        host = text.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        return MCPTools.http(text, name=_make_name(host.partition(":")[0].partition(".")[0]))
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(f"the command {text!r} can't be read: {error}") from error
+    if not words:
+        raise ConfigurationError("the command of an MCP server is empty")
+    return MCPTools.stdio(*words, name=_make_name(_find_package(words)))
+
+
+def _find_package(words: list[str]) -> str:
+    """The word of a command that says which server it is: of `npx -y PACKAGE@1 /data` the package."""
+    launchers = ("npx", "uvx", "uv", "node", "python", "python3", "run", "tool", "pipx", "docker", "flowkit", "mcp")
+    for word in words:
+        base = word.replace("\\", "/").rpartition("/")[2]
+        if word.startswith("-") or base.partition(".exe")[0] in launchers:
+            continue
+        return re.sub(r"(@[\d.]+.*|\.(py|js|mjs|ts))$", "", base)
+    return "server"
+
+
+def _make_name(text: str) -> str:
+    name = re.sub(r"^(mcp-)?server-|^mcp-|-mcp$", "", text)
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_") or "server"
+
+
+def _fill(name: str, text: str, environ: Mapping[str, str]) -> str:
+    def find(found: re.Match[str]) -> str:
+        value = environ.get(found[1])
+        if value is None:
+            raise ConfigurationError(f"MCP server {name!r}: the environment variable {found[1]} isn't set")
+        return value
+
+    return _VARIABLE.sub(find, text)

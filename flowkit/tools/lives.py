@@ -1,0 +1,83 @@
+"""What tools hold while a run has them, such as a connection: entered at its start, left at its end.
+
+Each is entered and left in one task of its own, for task groups and cancel scopes demand that. So several are opened
+at once, which takes as long as the slowest, and closed at once.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from flowkit.context import Context
+
+Life = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
+"""Holds what tools need, such as a connection, from a run's start to its end."""
+
+
+@asynccontextmanager
+async def open_lives(lives: Iterable[Life | None], context: Context[Any]) -> AsyncGenerator[None]:
+    """Hold these for one run, each once; the first that can't be opened ends the others."""
+    distinct = [life for life in dict.fromkeys(lives) if life is not None]
+    if not distinct:
+        yield
+        return
+    held = [_Held(life, context) for life in distinct]
+    try:
+        await asyncio.gather(*(one.opened for one in held))
+        yield
+    except BaseException:
+        await _close(held)
+        raise  # the first error stays, whatever closing says
+    failed = await _close(held)
+    if failed:
+        raise failed[0]
+
+
+class _Held:
+    """One life and the task that enters and leaves it."""
+
+    def __init__(self, life: Life, context: Context[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self._leave = asyncio.Event()
+        self.task = loop.create_task(self._hold(life, context), name="life of a run's tools")
+
+    async def _hold(self, life: Life, context: Context[Any]) -> None:
+        try:
+            async with life(context):
+                if not self.opened.done():
+                    self.opened.set_result(None)
+                await self._leave.wait()
+        except BaseException as error:
+            if self.opened.done():
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                self.opened.cancel()
+            else:
+                self.opened.set_exception(error)
+
+    def leave(self) -> None:
+        """Let the task leave; one that is still opening is cancelled."""
+        self._leave.set()
+        if not self.opened.done():
+            self.task.cancel()
+
+
+async def _close(held: list[_Held]) -> list[BaseException]:
+    """Leave all at once and wait for them, also when cancelled meanwhile; return what they raised."""
+    for one in held:
+        one.leave()
+    cancelled: asyncio.CancelledError | None = None
+    while waiting := [one.task for one in held if not one.task.done()]:
+        try:
+            await asyncio.wait(waiting)
+        except asyncio.CancelledError as stopped:
+            cancelled = stopped
+    for one in held:
+        if one.opened.done() and not one.opened.cancelled():
+            one.opened.exception()  # looked at: who waited for the first failure didn't see a second
+    raised = [error for one in held if not one.task.cancelled() and (error := one.task.exception()) is not None]
+    if cancelled is not None:
+        raise cancelled
+    return raised
