@@ -16,6 +16,7 @@ from tests.command import Command, make_command
 from tests.servers.pgbouncer import PgBouncer, start_pgbouncer
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
+from tests.stores import databases_for_paths
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -23,6 +24,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 GRACE_S = 2.0
 """How long a thread that was told to end may take to do so on a busy machine."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=int, default=1, help="how often each test marked `timing` runs")
+
 
 _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
 
@@ -46,6 +52,57 @@ def postgres(postgres_server: PostgresServer) -> Generator[str]:
     name = postgres_server.create_database()
     yield postgres_server.address(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def journal_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with the tables of a journal, which journals of tests are copies of."""
+    from flowkit.journal.postgres.schema import migrate
+
+    name = postgres_server.create_database()
+    migrate(postgres_server.address(name))
+    return name
+
+
+@pytest.fixture
+def postgres_journal(postgres_server: PostgresServer, journal_template: str) -> Generator[str]:
+    """The address of an empty journal in PostgreSQL, of this test's own."""
+    name = postgres_server.create_database(journal_template)
+    yield postgres_server.address(name)
+    postgres_server.drop_database(name)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that uses `journal_store` over every store of the journal, unless it is about files.
+
+    What depends on the moment runs as often as was asked.
+    """
+    times = cast(int, metafunc.config.getoption("--times", 1))
+    if times > 1 and metafunc.definition.get_closest_marker("timing") is not None:
+        metafunc.fixturenames.append("round_number")
+        metafunc.parametrize("round_number", range(times))
+    if "journal_store" in metafunc.fixturenames:
+        is_of_files = metafunc.definition.get_closest_marker("sqlite_only") is not None
+        metafunc.parametrize("journal_store", ["sqlite"] if is_of_files else ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+def journal_store(request: pytest.FixtureRequest) -> Generator[str]:
+    """Which store `opened_journal` opens for a path: the file there, or a database that stands for it."""
+    kind: str = request.param
+    if kind == "sqlite":
+        yield kind
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with databases_for_paths(server, request.getfixturevalue("journal_template")):
+        yield kind
+
+
+@pytest.fixture
+def postgres_paths(postgres_server: PostgresServer, journal_template: str) -> Generator[None]:
+    """Lets `journal_at` give a database for each path."""
+    with databases_for_paths(postgres_server, journal_template):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores import opened
 
 from flowkit.cache import DiskCache, Hit, HitError, Lease, NullCache, open_default_cache
 from flowkit.cache.marks import MAX_GENERATIONS
@@ -20,6 +19,7 @@ from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.stores.folders import find_file_system, refuse_network
+from tests.stores import opened
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
 
@@ -363,6 +363,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.timing
 @posix_only
 def test_a_full_disk_is_misses_and_counted(tmp_path: Path) -> None:
     run = subprocess.run(

@@ -16,7 +16,7 @@ from flowkit.cli.conversation import Conversation
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import open_chosen_journal, open_journal
 from flowkit.cli.model_choice import choose_model
-from flowkit.cli.options import BaseUrl, Data, JournalPath, Model, Session, Trace, User, read_pairs
+from flowkit.cli.options import BaseUrl, Data, JournalAddress, Model, Session, Trace, User, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.running import open_trace
 from flowkit.cli.starting import show_start
@@ -42,7 +42,7 @@ def chat(
     user: User = None,
     session: Session = None,
     trace: Trace = None,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
     mcp: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,7 +105,7 @@ def resume_chat(
     base_url: str | None,
     data: list[str] | None,
     trace: Path | None,
-    journal: Path | None,
+    journal: str | None,
     fork: AgentRunOptions | None = None,
     text: str | None = None,
 ) -> None:

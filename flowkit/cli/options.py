@@ -35,12 +35,12 @@ ToolsFile = Annotated[
     Path | None,
     typer.Option("--tools", metavar="FILE", help="The Python file that defines the tools of a YAML recipe."),
 ]
-JournalPath = Annotated[
-    Path | None,
+JournalAddress = Annotated[
+    str | None,
     typer.Option(
         "--journal",
-        metavar="FILE",
-        help="The journal file; defaults to FLOWKIT_JOURNAL, or a file in your state folder.",
+        metavar="FILE|URL",
+        help="The journal: a file, or postgresql://…; defaults to FLOWKIT_JOURNAL, or a file in your state folder.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from flowkit.errors import ConfigurationError, FlowkitError, RunBusy, RunError, StoreError
 from flowkit.events import RunStatus
 from flowkit.identity import RunIdentity
-from flowkit.journal import Journal, RunDetails, default_journal_path
+from flowkit.journal import Journal, RunDetails, default_journal
 from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
@@ -185,7 +185,7 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
     if isinstance(journal, Journal):
         yield journal
         return
-    opened = await asyncio.to_thread(Journal, journal or default_journal_path())
+    opened = await asyncio.to_thread(Journal, journal or default_journal())
     try:
         yield opened
     finally:
