@@ -167,7 +167,7 @@ class Executor:
             guarded=guarded,
             approval=self._approval,
             resource=Resource(table, log, settler),
-            share=Share(table, log, settler, cache, identity),
+            share=Share(table, log, settler, cache, identity, is_shared=journal is not None and journal.is_shared),
             opened=Opened(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
