@@ -21,7 +21,7 @@ from flowkit.tools.schema.arguments import Arguments
 logger = logging.getLogger("flowkit.executor")
 
 
-class Share:
+class ShareGate:
     """Lets a read on when it has to run itself; others of its key then share its result."""
 
     def __init__(
