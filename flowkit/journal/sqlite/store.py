@@ -37,7 +37,7 @@ from flowkit.journal.sqlite.reading import (
     read_summary,
 )
 from flowkit.journal.sqlite.spending import add_spent, read_spent
-from flowkit.journal.sqlite.taking import find_run, take_run
+from flowkit.journal.sqlite.takeover import find_run, take_run
 from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.sqlite.upkeep import Upkeep
 from flowkit.journal.sqlite.writing import (
