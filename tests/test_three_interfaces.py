@@ -78,12 +78,12 @@ def _chat_text(pieces: Sequence[str]) -> list[bytes]:
 
 def _responses_end() -> bytes:
     usage = {"input_tokens": 1_000_000, "output_tokens": 0}
-    response = {"status": "completed", "output": [], "usage": usage}
+    response: dict[str, Any] = {"status": "completed", "output": [], "usage": usage}
     return event({"type": "response.completed", "response": response})
 
 
 def _responses_text(pieces: Sequence[str]) -> list[bytes]:
-    item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
+    item: dict[str, JSON] = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
     part = {"output_index": 0, "item_id": "msg_1", "content_index": 0}
     whole = {**item, "content": [{"type": "output_text", "text": "".join(pieces)}]}
     return [
@@ -107,7 +107,7 @@ def _responses_call(name: str, pieces: Sequence[str]) -> list[bytes]:
 
 
 def _anthropic(block: dict[str, Any], deltas: Sequence[dict[str, Any]], stop: str) -> list[bytes]:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -273,7 +273,7 @@ def test_a_typed_answer_grows_and_ends_as_the_whole(api: Interface) -> None:
 
 
 def read_lines(partial: JSON) -> list[dict[str, JSON]]:
-    lines = partial.get("lines", []) if isinstance(partial, dict) else []
+    lines = partial.get("lines") if isinstance(partial, dict) else None
     return [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
 
 
