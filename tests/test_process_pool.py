@@ -246,7 +246,7 @@ def tell() -> int:
 
 def test_a_module_that_was_loaded_anew_is_loaded_anew_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "changing_tools.py"
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two changes within a second have one date
     file.write_text(CHANGING.format(number=1))
     module = importlib.import_module("changing_tools")
