@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from flowkit import Executor, ToolCall, tool
-from flowkit.pools.opening import DASK_VARIABLE, close_pools
+from flowkit.pools.opened_pools import DASK_VARIABLE, close_pools
 from flowkit.pools.windows import find_size
 from tests.bench.report import Report, compare, wants_json
 from tests.servers.dask import DaskCluster
