@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
-from flowkit.pools.opening import close_pools, open_processes
+from flowkit.pools.opened_pools import close_pools, open_processes
 from flowkit.recipes.files import load_recipe
 from tests.pooled_tools import (
     add,
@@ -331,7 +331,7 @@ async def main():
             graph.add(ToolCall(f"d/{number}", "double", {"number": number}))
         await graph.wait()
         print([outcome.value for outcome in graph.outcomes.values()], flush=True)
-        from flowkit.pools.opening import open_processes
+        from flowkit.pools.opened_pools import open_processes
         print(*open_processes().pids, flush=True)
         if sys.argv[1] == "hang":
             graph.add(ToolCall("h", "hang_writing", {"mark": sys.argv[2]}))
@@ -417,7 +417,7 @@ if os.fork() == 0:
     code = 1
     try:
         os.write(write, json.dumps(asyncio.run(main())).encode())
-        from flowkit.pools.opening import close_pools
+        from flowkit.pools.opened_pools import close_pools
         close_pools()
         code = 0
     finally:
