@@ -19,6 +19,7 @@ from flowkit.cli.model_choice import choose_model
 from flowkit.cli.options import BaseUrl, Data, JournalAddress, Model, Session, Trace, User, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.running import open_trace
+from flowkit.cli.starting import show_start
 from flowkit.errors import ConfigurationError
 from flowkit.journal import RunDetails
 from flowkit.mcp_client import MCPTools
@@ -55,7 +56,8 @@ def chat(
         raise ConfigurationError("--mcp needs one more package: pip install 'flowkit-agents[mcp]'")
     if app is not None and message is None and servers and not is_target(app):
         app, message = None, app
-    loaded, agent = _find_agent(app, servers)
+    with show_start():
+        loaded, agent = _find_agent(app, servers)
     options = read_pairs(data, "--data")
     is_conversation = message is None and sys.stdin.isatty()
     messages = _read_messages() if message is None else iter([_check_message(message)])

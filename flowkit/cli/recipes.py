@@ -24,6 +24,7 @@ from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json, say
 from flowkit.cli.running import open_trace, show_summary, watch
 from flowkit.cli.schemas import read_properties
+from flowkit.cli.starting import show_start
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.events import Event
@@ -77,7 +78,8 @@ def run(
     journal: JournalAddress = None,
 ) -> None:
     """Run a recipe."""
-    loaded = load_app(app, tools=tools)
+    with show_start():
+        loaded = load_app(app, tools=tools)
     recipe = loaded.get_recipe()
     given = _read_inputs(recipe, inputs, input_file)
     if resume is None:

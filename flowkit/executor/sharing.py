@@ -17,7 +17,7 @@ from flowkit.identity import SCOPES, RunIdentity
 from flowkit.tools.schema.arguments import Arguments
 
 
-class Share:
+class ShareGate:
     """Lets a read on when it has to run itself; others of its key then share its result."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler, cache: Cache, identity: RunIdentity) -> None:
@@ -148,6 +148,8 @@ def _may_know(entry: Entry, ended: Entry) -> bool:
             assert caller.started_s is not None
             assert ended.ended_s is not None
             assert made.sealed_s is not None
+            # Before it began, the result was nobody's news: the caller's own call may well be meant to share it. After
+            # it made this call, what it knew can't have been why it asked. Between the two it may have been.
             if caller.started_s <= ended.ended_s <= made.sealed_s:
                 return True
         made = caller
