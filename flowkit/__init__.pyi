@@ -6,6 +6,7 @@ from flowkit.agent import Refuse as Refuse
 from flowkit.agent import Watch as Watch
 from flowkit.cache import Cache as Cache
 from flowkit.cache import DiskCache as DiskCache
+from flowkit.cache import RedisCache as RedisCache
 from flowkit.context import CONTEXT as CONTEXT
 from flowkit.context import Context as Context
 from flowkit.errors import ConfigurationError as ConfigurationError
@@ -71,6 +72,7 @@ from flowkit.recipes import when as when
 from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
+from flowkit.runs.budgets import Budget as Budget
 from flowkit.runs.limits import Limits as Limits
 from flowkit.runs.results import Pending as Pending
 from flowkit.runs.results import RunResult as RunResult

@@ -11,9 +11,12 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
+from tests.cache_places import CachePlace, DiskPlace, RedisPlace
 from tests.command import Command, make_command
 from tests.servers.pgbouncer import PgBouncer, start_pgbouncer
 from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.redis import RedisServer, start_redis
+from tests.stores import databases_for_paths
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -21,6 +24,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 GRACE_S = 2.0
 """How long a thread that was told to end may take to do so on a busy machine."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=int, default=1, help="how often each test marked `timing` runs")
+
 
 _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
 
@@ -47,10 +55,77 @@ def postgres(postgres_server: PostgresServer) -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
+def journal_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with the tables of a journal, which journals of tests are copies of."""
+    from flowkit.journal.postgres.schema import migrate
+
+    name = postgres_server.create_database()
+    migrate(postgres_server.address(name))
+    return name
+
+
+@pytest.fixture
+def postgres_journal(postgres_server: PostgresServer, journal_template: str) -> Generator[str]:
+    """The address of an empty journal in PostgreSQL, of this test's own."""
+    name = postgres_server.create_database(journal_template)
+    yield postgres_server.address(name)
+    postgres_server.drop_database(name)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that uses `journal_store` over every store of the journal, unless it is about files.
+
+    What depends on the moment runs as often as was asked.
+    """
+    times = cast(int, metafunc.config.getoption("--times", 1))
+    if times > 1 and metafunc.definition.get_closest_marker("timing") is not None:
+        metafunc.fixturenames.append("round_number")
+        metafunc.parametrize("round_number", range(times))
+    if "journal_store" in metafunc.fixturenames:
+        is_of_files = metafunc.definition.get_closest_marker("sqlite_only") is not None
+        metafunc.parametrize("journal_store", ["sqlite"] if is_of_files else ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+def journal_store(request: pytest.FixtureRequest) -> Generator[str]:
+    """Which store `opened_journal` opens for a path: the file there, or a database that stands for it."""
+    kind: str = request.param
+    if kind == "sqlite":
+        yield kind
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with databases_for_paths(server, request.getfixturevalue("journal_template")):
+        yield kind
+
+
+@pytest.fixture
+def postgres_paths(postgres_server: PostgresServer, journal_template: str) -> Generator[None]:
+    """Lets `journal_at` give a database for each path."""
+    with databases_for_paths(postgres_server, journal_template):
+        yield
+
+
+@pytest.fixture(scope="session")
 def pgbouncer(postgres_server: PostgresServer) -> Generator[PgBouncer]:
     """A PgBouncer in transaction mode before that server; skips where there is none."""
     with start_pgbouncer(postgres_server) as bouncer:
         yield bouncer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Generator[RedisServer]:
+    """A Redis server that the tests of this process share; skips where there is none."""
+    with start_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=["disk", "redis"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> CachePlace:
+    """A place for caches, one of each kind: every test of it is run on the disk and in Redis."""
+    if request.param == "disk":
+        return DiskPlace(tmp_path / "c")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return RedisPlace(server, server.create_database())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -184,6 +184,12 @@ def make_text_far(size: int) -> str:
     return "x" * size
 
 
+@tool(effect="idempotent", pool="dask")
+def put_text_far(size: int) -> str:
+    """Put a text of this size, and give it."""
+    return "x" * size
+
+
 @tool(effect="read", pool="dask")
 def measure_far(text: str) -> int:
     """Give a text's size."""
@@ -223,3 +229,9 @@ def wait_for_file_far(mark: str, awaited: str) -> int:
     while not Path(awaited).exists():
         time.sleep(0.01)
     return os.getpid()
+
+
+@tool(effect="read", pool="dask", retries=1)
+def wait_again_far(mark: str, awaited: str) -> int:
+    """Say that it runs, and wait for a file."""
+    return wait_for_file_far(mark, awaited)

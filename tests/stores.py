@@ -11,6 +11,7 @@ from typing import Any
 from flowkit.cache import DiskCache
 from flowkit.clock import Clock
 from flowkit.journal import Journal
+from tests.servers.postgres import PostgresServer
 
 
 @asynccontextmanager
@@ -31,10 +32,46 @@ def fast_folder() -> Generator[Path]:
         yield Path(name)
 
 
+class Databases:
+    """Databases that stand for the paths of journals."""
+
+    def __init__(self, server: PostgresServer, template: str) -> None:
+        self.server = server
+        self._template = template
+        self.names: dict[Path, str] = {}
+
+    def address(self, path: Path) -> str:
+        """The journal that stands for this path; made when it is first asked for."""
+        if path not in self.names:
+            self.names[path] = self.server.create_database(self._template)
+        return self.server.address(self.names[path])
+
+
+_databases: list[Databases] = []
+
+
+@contextmanager
+def databases_for_paths(server: PostgresServer, template: str) -> Generator[None]:
+    """In this block journals are databases; each a copy of this one."""
+    databases = Databases(server, template)
+    _databases.append(databases)
+    try:
+        yield
+    finally:
+        _databases.remove(databases)
+        for name in databases.names.values():
+            server.drop_database(name)
+
+
+def journal_at(path: Path) -> str | Path:
+    """What `Journal` takes for the journal that a test calls by this path."""
+    return _databases[-1].address(path) if _databases else path
+
+
 @contextmanager
 def opened_journal(path: Path, *, clock: Clock | None = None, **options: Any) -> Generator[Journal]:
-    """The journal in this file."""
-    journal = Journal(path, clock=clock, **options)
+    """The journal in this file, or in the database that stands for it."""
+    journal = Journal(journal_at(path), clock=clock, **options)
     try:
         yield journal
     finally:
@@ -43,6 +80,8 @@ def opened_journal(path: Path, *, clock: Clock | None = None, **options: Any) ->
 
 def pretend_another_machine(path: Path) -> None:
     """Let who drives or has claimed anything in this journal be a process that can't be asked from here."""
+    if _databases:
+        return  # nobody asks there: time decides
     with closing(sqlite3.connect(path)) as connection, connection:
         for table in ("run", "node"):
             connection.execute(

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import diskcache  # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from stores import opened
 
 from flowkit.cache import DiskCache, Hit
+from tests.stores import opened
 
 stock = cast(Any, diskcache)
 

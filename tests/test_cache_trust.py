@@ -14,11 +14,11 @@ import pytest
 from forking import Child, Forks, say
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import opened
 
 from flowkit.cache import DiskCache
 from flowkit.cache.unfinished import Unfinished
 from flowkit.tools import tool
+from tests.stores import opened
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
 

@@ -25,6 +25,7 @@ from flowkit.cache import open_default_cache
 from flowkit.cli import main
 from flowkit.errors import ConfigurationError
 from flowkit.models.offline.embeddings import SentenceEmbedder
+from flowkit.pools.opened_pools import close_pools
 from tests.server import ScriptedServer, chat
 
 ROOT = Path(__file__).parent.parent
@@ -88,12 +89,15 @@ def surroundings(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("block", blocks_of("python"), ids=str)
 def test_python_block_runs(block: Block, surroundings: Path) -> None:
-    code = compile(block.text, str(block), "exec")
+    # A tool that runs in another process is found there in its file.
+    (surroundings / "page.py").write_text(block.text, encoding="utf-8")
+    code = compile(block.text, str(surroundings / "page.py"), "exec")
     out = io.StringIO()
     with redirect_stdout(out):
         exec(code, {"__name__": "__main__", "__file__": str(surroundings / "page.py")})
     # As the end of the process would.
     asyncio.run(open_default_cache().close())
+    close_pools()
     expected = read_expected_output(block.text)
     if expected:
         assert [line.rstrip() for line in out.getvalue().splitlines()] == expected
@@ -110,6 +114,7 @@ def test_console_block_runs(block: Block, surroundings: Path, monkeypatch: pytes
         if command.startswith(SET_UP):
             continue
         status, printed = run_command(command, monkeypatch)
+        close_pools()
         assert status == 0, f"{command}\n{printed}"
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import opened
 
 from flowkit.cache import Cache, DiskCache
 from flowkit.clock import ManualClock
@@ -20,6 +19,9 @@ from flowkit.journal import Fail, Journal, RunJournal
 from flowkit.references import ToolCall
 from flowkit.tools import tool
 from tests.executing import AnyTool, Drive, Ran, Shelf, check_events
+from tests.stores import journal_at, opened
+
+pytestmark = pytest.mark.usefixtures("journal_store")
 
 runs: list[str] = []
 
@@ -73,6 +75,7 @@ def with_cache(folder: Path, test: Callable[[Cache], Any]) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.sqlite_only
 def test_result_is_found_again_and_not_by_another_user(tmp_path: Path) -> None:
     async def go(cache: Cache) -> None:
         call = [ToolCall("a", "get_order", {"order_id": "1"})]
@@ -87,6 +90,7 @@ def test_result_is_found_again_and_not_by_another_user(tmp_path: Path) -> None:
     with_cache(tmp_path, go)
 
 
+@pytest.mark.sqlite_only
 def test_write_ends_the_cached_reads_on_its_resource(tmp_path: Path) -> None:
     async def go(cache: Cache) -> None:
         reads = [ToolCall(f"r{name}", "get_order", {"order_id": name}) for name in "12"]
@@ -133,7 +137,7 @@ def test_equal_reads_of_two_runs_share_a_flight(tmp_path: Path) -> None:
 
 def with_journal(folder: Path, test: Callable[[RunJournal], Any]) -> None:
     async def go() -> None:
-        journal = Journal(folder / "runs.db")
+        journal = Journal(journal_at(folder / "runs.db"))
         held = await journal.open_run("r", name="test")
         try:
             await test(held)
@@ -301,6 +305,7 @@ def test_denial_made_in_an_earlier_process_holds(tmp_path: Path) -> None:
     with_journal(tmp_path, again)
 
 
+@pytest.mark.sqlite_only
 def test_read_that_may_be_shared_waits_for_a_slot_like_any_other(tmp_path: Path) -> None:
     @tool
     async def hold(ctx: Context[Any] = CONTEXT) -> str:
@@ -320,6 +325,7 @@ def test_read_that_may_be_shared_waits_for_a_slot_like_any_other(tmp_path: Path)
     with_cache(tmp_path, go)
 
 
+@pytest.mark.sqlite_only
 def test_error_that_a_tool_declares_is_remembered_and_no_other(tmp_path: Path) -> None:
     class SoldOut(ToolError):
         pass

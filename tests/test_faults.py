@@ -22,7 +22,6 @@ from typing import Any, cast
 
 import pytest
 from forking import Child, Forks, say
-from stores import fast_folder, opened_journal, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.context import CONTEXT, Context
@@ -35,6 +34,7 @@ from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from flowkit.tools.toolsets import Toolset
+from tests.stores import fast_folder, opened_journal, pretend_another_machine
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks, and kills")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from forking import Forks, say
-from stores import fast_folder, opened_journal
 from test_faults import World, look, pay, read_effects
 
 from flowkit.agent import Agent
@@ -19,6 +18,7 @@ from flowkit.journal import Done, Retry
 from flowkit.messages import AssistantMessage
 from flowkit.models.base import Delta, ModelRequest
 from flowkit.models.scripted import Script, ScriptedModel, call
+from tests.stores import fast_folder, opened_journal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks, and kills")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from stores import opened, opened_journal
 
 from flowkit.agent import Agent
 from flowkit.codec import JSON
@@ -21,6 +20,7 @@ from flowkit.models.scripted import ScriptedModel, call
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Tool, tool
 from flowkit.tools.toolsets import Toolset
+from tests.stores import opened, opened_journal
 
 MEGABYTES = 100
 
@@ -61,6 +61,7 @@ async def drive(
             await run.close()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("is_thread", [False, True])
 def test_row_14_what_is_cancelled_in_the_middle_is_in_doubt_and_nothing_after_it_ever_starts(
     tmp_path: Path, is_thread: bool

@@ -5,7 +5,21 @@ import sys
 
 from tests.server import ScriptedServer, chat
 
-HEAVY = ("openai", "networkx", "diskcache", "jsonschema", "griffe", "typer", "rich", "yaml", "httpx2", "sqlite3")
+HEAVY = (
+    "openai",
+    "networkx",
+    "diskcache",
+    "jsonschema",
+    "griffe",
+    "typer",
+    "rich",
+    "yaml",
+    "httpx2",
+    "sqlite3",
+    "distributed",
+    "dask",
+    "concurrent.futures.process",
+)
 
 
 def modules_after(program: str) -> set[str]:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import opened_journal, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
@@ -24,6 +23,9 @@ from flowkit.events import CallFinished, EventLog, TextDelta
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal, default_journal_path
 from flowkit.journal.driver_lease import Holder, RunLease, this_process
 from flowkit.messages import AssistantMessage, UserMessage
+from tests.stores import opened_journal, pretend_another_machine
+
+pytestmark = pytest.mark.usefixtures("journal_store")
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 
@@ -135,6 +137,7 @@ def test_a_run_that_ended_is_opened_to_be_read(tmp_path: Path) -> None:
 # Large results
 
 
+@pytest.mark.sqlite_only
 def test_a_large_result_goes_to_the_blob_folder_once(tmp_path: Path) -> None:
     large = "x" * 100_000
 
@@ -154,6 +157,7 @@ def test_a_large_result_goes_to_the_blob_folder_once(tmp_path: Path) -> None:
     assert (tmp_path / "j").stat().st_size < 200_000
 
 
+@pytest.mark.sqlite_only
 def test_a_read_whose_blob_is_spoilt_runs_again_and_a_write_says_so(tmp_path: Path) -> None:
     async def first(run: RunJournal) -> None:
         await run.record("read", state="finished", value="x" * 100_000, effect="read")
@@ -179,6 +183,7 @@ def test_a_read_whose_blob_is_spoilt_runs_again_and_a_write_says_so(tmp_path: Pa
         with_run(tmp_path / "j", third)
 
 
+@pytest.mark.sqlite_only
 def test_deleting_a_run_removes_what_only_it_used(tmp_path: Path) -> None:
     clock = ManualClock()
 
@@ -372,6 +377,7 @@ def test_a_run_whose_opening_was_cancelled_is_nobodys(tmp_path: Path, cancellati
     asyncio.run(main())
 
 
+@pytest.mark.sqlite_only
 def test_a_run_whose_end_could_not_be_written_goes_on_in_the_same_process(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j") as journal:
@@ -423,6 +429,7 @@ def test_a_driver_that_lost_its_lease_can_change_nothing(tmp_path: Path) -> None
     asyncio.run(main())
 
 
+@pytest.mark.sqlite_only
 def test_a_driver_that_certainly_lives_keeps_its_run_however_long_it_is_silent(tmp_path: Path) -> None:
     """It may have been stopped, and would go on in the middle of a write when it wakes."""
     clock = ManualClock()
@@ -452,6 +459,7 @@ OTHER = "elsewhere|boot-9|pid:[1]|7|99|ab"
 
 
 @pytest.mark.parametrize("jump_s", [3600, -3600])
+@pytest.mark.sqlite_only
 def test_a_wall_clock_that_jumps_doesnt_end_a_drivers_lease(jump_s: float) -> None:
     clock = ManualClock()
     lease = RunLease(OTHER, "boot-1", clock.elapsed + 10, clock.now + 10)
@@ -461,6 +469,7 @@ def test_a_wall_clock_that_jumps_doesnt_end_a_drivers_lease(jump_s: float) -> No
     assert not lease.is_held(clock)
 
 
+@pytest.mark.sqlite_only
 def test_a_lease_of_another_machine_ends_by_the_wall_clock() -> None:
     clock = ManualClock()
     lease = RunLease(OTHER, "boot-9", 5.0, clock.now + 10)
@@ -469,6 +478,7 @@ def test_a_lease_of_another_machine_ends_by_the_wall_clock() -> None:
     assert not lease.is_held(clock)
 
 
+@pytest.mark.sqlite_only
 def test_the_lease_of_a_dead_process_is_over_at_once() -> None:
     clock = ManualClock()
     holder = this_process()
@@ -482,6 +492,7 @@ def test_the_lease_of_a_dead_process_is_over_at_once() -> None:
     namespace=st.sampled_from([this_process().namespace, "", "pid:[2]"]),
     pid=st.integers(1, 2**22),
 )
+@pytest.mark.sqlite_only
 def test_a_process_of_another_boot_is_never_known_to_be_gone_or_alive(
     host: str, boot: str, namespace: str, pid: int
 ) -> None:
@@ -722,6 +733,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 @posix_only
+@pytest.mark.sqlite_only
 def test_a_full_disk_refuses_the_claim_and_loses_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "j")], capture_output=True, text=True, check=False
@@ -749,7 +761,9 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.timing
 @posix_only
+@pytest.mark.sqlite_only
 def test_a_copy_taken_at_any_moment_holds_every_effect_recorded_before(tmp_path: Path) -> None:
     """What a kill leaves: the file and its log as they lie there, at a moment that nobody chose.
 
@@ -785,6 +799,7 @@ def test_a_copy_taken_at_any_moment_holds_every_effect_recorded_before(tmp_path:
     assert len(known) == 61
 
 
+@pytest.mark.sqlite_only
 def test_a_file_that_is_no_journal_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"my diary" * 1000)
     with pytest.raises(StoreError, match="can't be opened"):
@@ -792,6 +807,7 @@ def test_a_file_that_is_no_journal_is_an_error_and_stays_as_it_is(tmp_path: Path
     assert (tmp_path / "j").read_bytes() == b"my diary" * 1000
 
 
+@pytest.mark.sqlite_only
 def test_a_journal_of_a_newer_flowkit_is_refused(tmp_path: Path) -> None:
     with opened_journal(tmp_path / "j"):
         pass
@@ -803,6 +819,7 @@ def test_a_journal_of_a_newer_flowkit_is_refused(tmp_path: Path) -> None:
 
 
 @posix_only
+@pytest.mark.sqlite_only
 def test_the_files_are_readable_for_their_owner_only(tmp_path: Path) -> None:
     async def act(run: RunJournal) -> None:
         await run.record("a", state="finished", value="x" * 100_000, effect="read")
@@ -812,6 +829,7 @@ def test_the_files_are_readable_for_their_owner_only(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+@pytest.mark.sqlite_only
 def test_the_environment_names_the_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FLOWKIT_JOURNAL", str(tmp_path / "x"))
     assert default_journal_path() == tmp_path / "x"

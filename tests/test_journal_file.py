@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from stores import opened_journal, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.errors import InDoubt, RunBusy, RunError, StoreError
@@ -21,6 +20,9 @@ from flowkit.events import CallFinished, EventLog
 from flowkit.journal import Journal, Retry, RunJournal
 from flowkit.journal.run import START_WITHIN_S
 from flowkit.journal.sqlite import file as journal_file
+from tests.stores import opened_journal, pretend_another_machine
+
+pytestmark = pytest.mark.usefixtures("journal_store")
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="removing open files, and flock, are POSIX's")
 
@@ -79,6 +81,7 @@ def make_newer(path: Path) -> None:
         make_newer,
     ],
 )
+@pytest.mark.sqlite_only
 def test_a_journal_that_was_taken_away_refuses_the_next_record_and_every_claim(
     tmp_path: Path, trouble: Callable[[Path], None]
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_journal_that_was_taken_away_refuses_the_next_record_and_every_claim(
 
 
 @posix_only
+@pytest.mark.sqlite_only
 def test_a_file_that_comes_back_is_not_written_again_by_who_lost_it(tmp_path: Path) -> None:
     path = tmp_path / "j"
 
@@ -119,6 +123,7 @@ def test_a_file_that_comes_back_is_not_written_again_by_who_lost_it(tmp_path: Pa
     asyncio.run(main())
 
 
+@pytest.mark.sqlite_only
 def test_a_journal_that_was_removed_is_not_made_again_by_reading_it(tmp_path: Path) -> None:
     with opened_journal(tmp_path / "j") as journal:
         remove(tmp_path / "j")
@@ -144,6 +149,7 @@ def small_disk(place: Path, size: str) -> Generator[Path]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.sqlite_only
 def test_on_a_disk_that_is_really_full_no_claim_is_granted_and_all_that_was_recorded_is_there(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "400k") as disk:
 
@@ -178,6 +184,7 @@ def test_on_a_disk_that_is_really_full_no_claim_is_granted_and_all_that_was_reco
 
 
 @posix_only
+@pytest.mark.sqlite_only
 def test_a_folder_that_another_process_holds_does_not_hold_the_loop(tmp_path: Path) -> None:
     holder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
@@ -195,6 +202,7 @@ def test_a_folder_that_another_process_holds_does_not_hold_the_loop(tmp_path: Pa
 
 
 @posix_only
+@pytest.mark.sqlite_only
 def test_waiting_for_a_folder_has_an_end_that_says_what_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +225,7 @@ def test_waiting_for_a_folder_has_an_end_that_says_what_is_held(
 
 
 @posix_only
+@pytest.mark.sqlite_only
 def test_a_held_folder_is_no_matter_once_the_journal_is_there(tmp_path: Path) -> None:
     with opened_journal(tmp_path / "j"):
         pass
@@ -229,6 +238,7 @@ def test_a_held_folder_is_no_matter_once_the_journal_is_there(tmp_path: Path) ->
         os.close(holder)
 
 
+@pytest.mark.sqlite_only
 def test_a_transaction_of_another_process_does_not_hold_the_loop(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j") as journal:
@@ -250,6 +260,7 @@ def test_a_transaction_of_another_process_does_not_hold_the_loop(tmp_path: Path)
 # Two versions share a file
 
 
+@pytest.mark.sqlite_only
 def test_a_newer_flowkit_that_added_columns_can_share_the_file(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j") as journal:
@@ -384,6 +395,8 @@ def test_closing_a_journal_lets_go_of_the_runs_that_it_holds(tmp_path: Path) -> 
     asyncio.run(main())
 
 
+@pytest.mark.timing
+@pytest.mark.sqlite_only
 def test_a_run_whose_end_could_not_be_written_is_free_for_others_once_the_disk_is(tmp_path: Path) -> None:
     async def main() -> None:
         with opened_journal(tmp_path / "j", lease_s=0.03) as one, opened_journal(tmp_path / "j") as other:
@@ -446,6 +459,7 @@ def test_runs_come_in_pages_for_each_user(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.sqlite_only
 def test_reading_a_run_that_is_over_writes_nothing(tmp_path: Path) -> None:
     def dump() -> list[str]:
         with closing(sqlite3.connect(tmp_path / "j")) as connection:
@@ -474,6 +488,7 @@ def test_reading_a_run_that_is_over_writes_nothing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.sqlite_only
 def test_a_driver_killed_on_this_machine_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
     code = """
 import asyncio, os, signal, sys
@@ -500,6 +515,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite_only
 def test_twenty_five_thousand_runs_are_removed_in_few_transactions_and_the_file_shrinks(tmp_path: Path) -> None:
     with opened_journal(tmp_path / "j") as journal:
         with closing(sqlite3.connect(tmp_path / "j")) as connection, connection:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from stores import fast_folder, pretend_another_machine
 
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
@@ -16,6 +15,7 @@ from flowkit.errors import InDoubt, RunBusy, RunError
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal
 from flowkit.journal.records import NodeEffect, NodeState
 from flowkit.journal.run import START_WITHIN_S
+from tests.stores import fast_folder, journal_at, pretend_another_machine
 
 LEASE_S = 1000.0
 """So long that no lease is renewed by itself during a test."""
@@ -56,7 +56,7 @@ class JournalMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.clock = ManualClock()
-        self.drivers = [Driver(Journal(self.path, clock=self.clock, lease_s=LEASE_S)) for _ in range(2)]
+        self.drivers = [Driver(Journal(journal_at(self.path), clock=self.clock, lease_s=LEASE_S)) for _ in range(2)]
 
     def is_held(self) -> bool:
         return self.holder is not None and self.clock.elapsed < self.until_s
@@ -221,4 +221,19 @@ JournalMachine.TestCase.settings = settings(max_examples=50, stateful_step_count
 
 
 class TestJournal(JournalMachine.TestCase):
+    """Collected by pytest."""
+
+
+class PostgresMachine(JournalMachine):
+    """The same over PostgreSQL, whose one clock is the server's: nobody sets it."""
+
+    set_the_wall_clock = None  # pyright: ignore[reportAssignmentType]  # no rule here
+
+
+PostgresMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("postgres_paths")
+class TestPostgresJournal(PostgresMachine.TestCase):
     """Collected by pytest."""

@@ -10,18 +10,21 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
-from stores import fast_folder, opened_journal
 
 from flowkit.agent import Agent
 from flowkit.clock import ManualClock
 from flowkit.events import RunStatus
 from flowkit.journal import Journal
-from flowkit.journal.sqlite.schema import VERSION
+from flowkit.journal.sqlite.schema import OF_A_RUN, VERSION
 from flowkit.models.scripted import ScriptedModel
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
 from tests.command import Command
+from tests.stores import fast_folder, journal_at, opened_journal
+
+pytestmark = pytest.mark.usefixtures("journal_store")
 
 DATA = Path(__file__).parent / "data"
 DAY_S = 86_400.0
@@ -44,8 +47,13 @@ def run_ids(journal: Journal) -> list[str]:
 
 
 def count_rows(path: Path) -> int:
+    address = journal_at(path)
+    if isinstance(address, str):
+        tables = ", ".join(f"(SELECT count(*) FROM flowkit.{table})" for table in ("run", *OF_A_RUN))
+        with psycopg.connect(address) as other:
+            return sum(other.execute(f"SELECT {tables}".encode()).fetchone() or ())
     with closing(sqlite3.connect(path)) as connection:
-        tables = ("run", "node", "turn", "approval", "event")
+        tables = ("run", *OF_A_RUN)
         return sum(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables)
 
 
@@ -90,6 +98,7 @@ def test_what_somebody_may_go_on_with_stays_unless_it_is_asked_for(tmp_path: Pat
     asyncio.run(main())
 
 
+@pytest.mark.sqlite_only
 def test_many_runs_go_in_several_steps_and_the_file_shrinks(tmp_path: Path) -> None:
     clock = ManualClock()
 
@@ -133,6 +142,7 @@ def make_old_journal(path: Path, version: int = 1) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.sqlite_only
 def test_runs_in_a_journal_of_an_older_version_go_on(tmp_path: Path, version: int) -> None:
     make_old_journal(tmp_path / "j", version)
 
@@ -156,6 +166,7 @@ def test_runs_in_a_journal_of_an_older_version_go_on(tmp_path: Path, version: in
 
 
 @pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.sqlite_only
 def test_several_may_open_a_journal_that_is_new_or_old_at_once(is_new: bool) -> None:
     with fast_folder() as place, ThreadPoolExecutor(12) as threads:
         for number in range(20):
@@ -166,6 +177,7 @@ def test_several_may_open_a_journal_that_is_new_or_old_at_once(is_new: bool) -> 
             assert {len(journal.runs()) for journal in journals} == {0 if is_new else 2}
 
 
+@pytest.mark.sqlite_only
 def test_the_command_line_shows_the_size_and_prunes(flowkit: Command, tmp_path: Path) -> None:
     make_old_journal(tmp_path / "journal.sqlite3")
     shown = flowkit("runs", "stats").out
@@ -182,6 +194,7 @@ def test_the_command_line_shows_the_size_and_prunes(flowkit: Command, tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["soon", "30", "d", "", "-3d", "nand"])
+@pytest.mark.sqlite_only
 def test_an_age_that_is_none_removes_nothing(flowkit: Command, tmp_path: Path, text: str) -> None:
     make_old_journal(tmp_path / "journal.sqlite3")
     refused = flowkit("runs", "prune", f"--older-than={text}")

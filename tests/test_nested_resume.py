@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import opened_journal
 
 from flowkit import Agent, Context, ScriptedModel, recipe, tool
 from flowkit.context import CONTEXT
 from flowkit.journal import Journal
 from flowkit.recipes import ask
 from flowkit.testing import call
+from tests.stores import opened_journal
 
 EFFECTS = Path(os.environ.get("FLOWKIT_TEST_EFFECTS", "effects"))
 DIES_IN = os.environ.get("FLOWKIT_TEST_DIES_IN", "")

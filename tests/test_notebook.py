@@ -2,14 +2,16 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowkit import Agent, ScriptedModel, recipe, step, tool
+from flowkit import Agent, RecipeResult, ScriptedModel, each, recipe, step, tool
 from flowkit.errors import DefinitionError
-from flowkit.testing import call
+from flowkit.runs.live_view import LiveView, show_live
+from flowkit.testing import call, run_virtual
 
 TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial.md"
 
@@ -54,6 +56,112 @@ def test_run_is_a_timeline_and_result_has_its_calls_and_nothing_of_them_is_marku
     assert "get_note  finished" in result["text/plain"]
     assert "<script" not in run["text/html"] + result["text/html"]
     assert "<b>Done" not in result["text/html"]
+
+
+@tool(effect="read")
+async def list_orders(count: int) -> list[str]:
+    """List orders."""
+    return [f"O{number}" for number in range(count)]
+
+
+@recipe
+def look_often(count: int) -> list[str]:
+    return each(step(list_orders, count), lambda order: step(get_note, order), at_once=20)
+
+
+class Pictures:
+    """What a notebook was told to show, one picture after another."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, str]] = []
+
+    def update(self, view: LiveView) -> None:
+        self.shown.append(show(view))
+
+
+def test_live_picture_of_200_steps_stays_small_and_ends_with_the_whole_count() -> None:
+    pictures = Pictures()
+
+    async def go() -> RecipeResult[list[str]]:
+        run = look_often.start({"count": 200}, cache=False)
+        return await show_live(run, lambda: run.log.events, lambda: asyncio.ensure_future(run.wait()), pictures)
+
+    result = run_virtual(go())
+
+    last = pictures.shown[-1]
+    assert len(result.output) == 200
+    assert last["text/plain"].startswith("look_often: done, 201 of 201 steps done")
+    assert "… 189 more" in last["text/plain"]
+    assert len(last["text/plain"].splitlines()) < 16
+    assert "<script" not in last["text/html"]
+
+
+def test_live_picture_is_replaced_while_a_call_runs() -> None:
+    pictures = Pictures()
+
+    @tool(effect="read")
+    async def wait_long() -> str:
+        """Wait."""
+        await asyncio.sleep(1)
+        return "<b>late</b>"
+
+    async def go() -> str:
+        agent = Agent(ScriptedModel([["I look. ", call("wait_long")], "<i>Done</i>"]), tools=[wait_long], cache=False)
+        run = agent.start("Hello?")
+        return (
+            await show_live(run, lambda: run.log.events, lambda: asyncio.ensure_future(run.wait()), pictures)
+        ).output
+
+    assert run_virtual(go()) == "<i>Done</i>"
+    during = [picture["text/plain"] for picture in pictures.shown[:-1]]
+    assert len(during) >= 4
+    assert all("0 of 1 steps done, 1 running" in text and "I look." in text for text in during[:4])
+    assert "1 of 1 steps done" in pictures.shown[-1]["text/plain"]
+    assert "&lt;i&gt;Done" in pictures.shown[-1]["text/html"]
+
+
+def test_interrupted_cell_cancels_its_run() -> None:
+    async def go() -> str:
+        agent = Agent(ScriptedModel([[60.0, "late"]]), cache=False)
+        run = agent.start("Hello?")
+        cell = asyncio.create_task(run.display())
+        await asyncio.sleep(1)
+        cell.cancel()
+        with suppress(asyncio.CancelledError):
+            await cell
+        return run.status
+
+    assert run_virtual(go()) == "cancelled"
+
+
+LIVE_CELLS = [
+    """from flowkit import Agent, ScriptedModel, tool
+from flowkit.testing import call
+
+@tool(effect="read")
+async def get_note(order_id: str) -> str:
+    "Get a note."
+    return "<script>alert(1)</script>"
+""",
+    """agent = Agent(ScriptedModel([[call("get_note", order_id="1")], "All good."]), tools=[get_note], cache=False)
+result = await agent.start("Hello?").display()
+print(result.output)
+""",
+]
+
+
+@pytest.mark.slow
+def test_live_picture_is_shown_in_a_kernel() -> None:
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in LIVE_CELLS])
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+
+    outputs = notebook.cells[1].outputs
+    (picture,) = [output for output in outputs if output.get("output_type") == "display_data"]
+    assert "agent: done, 1 of 1 steps done" in picture["data"]["text/plain"]
+    assert "All good." in picture["data"]["text/html"]
 
 
 def test_table_as_a_result_is_refused_when_it_is_defined() -> None:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from stores import fast_folder, opened_journal
 
 from flowkit.events import CallFinished, Event, EventLog
 from flowkit.executor import Executor
@@ -26,6 +25,7 @@ from flowkit.identity import RunIdentity
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from flowkit.tools.toolsets import Toolset
+from tests.stores import fast_folder, opened_journal
 
 STEPS = 6
 LINE = re.compile(

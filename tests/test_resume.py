@@ -19,6 +19,9 @@ from flowkit.runs.limits import Limits
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, tool
 from flowkit.tools.toolsets import Toolset
+from tests.stores import journal_at
+
+pytestmark = pytest.mark.usefixtures("journal_store")
 
 Go = Callable[[Journal], Awaitable[AgentResult[str]]]
 
@@ -40,7 +43,7 @@ APPROVED_3 = 'a person approved this with other arguments, {"won":3}:\npaid 3'
 
 def in_journal(folder: Path, go: Go) -> AgentResult[str]:
     async def run() -> AgentResult[str]:
-        journal = Journal(folder / "runs.db")
+        journal = Journal(journal_at(folder / "runs.db"))
         try:
             return await go(journal)
         finally:
@@ -96,7 +99,7 @@ def test_a_call_of_a_second_attempt_waits_under_the_name_that_the_journal_knows(
 
 def test_attempts_after_a_crash_never_share_their_names(tmp_path: Path) -> None:
     async def go() -> list[str]:
-        journal = Journal(tmp_path / "runs.db")
+        journal = Journal(journal_at(tmp_path / "runs.db"))
         held = await journal.open_run("r", name="agent")
         await held.record("turn/1/call/0", state="finished", value=1, effect="read")
         record = RunRecord(held, EventLog("r", asyncio.get_running_loop().time))

@@ -14,6 +14,7 @@ from flowkit.cache.disk import DiskCache
 from flowkit.cache.entries import CacheStats, Hit, HitError, KeyOf, Lease, Look, ShownEntry, ToolStats
 from flowkit.cache.flights import Flights
 from flowkit.cache.opening import default_directory
+from flowkit.cache.redis import RedisCache
 from flowkit.codec import JSON
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Lease",
     "Look",
     "NullCache",
+    "RedisCache",
     "ShownEntry",
     "ToolStats",
     "open_default_cache",
@@ -152,17 +154,27 @@ class NullCache:
 
 
 def open_default_cache() -> Cache:
-    """The cache of the environment: none when `FLOWKIT_CACHE` is `off`, else one in `FLOWKIT_CACHE_DIR` or the
-    user's cache folder. The same folder gives the same object, so that all agents of a process share their flights.
+    """The cache of the environment, the same object for the same place, so that a process's agents share their flights.
+
+    `FLOWKIT_CACHE` is `off` for none, or the address of a Redis server; else it is one in `FLOWKIT_CACHE_DIR` or the
+    user's cache folder.
     """
-    if os.environ.get("FLOWKIT_CACHE", "").lower() in ("off", "0", "no", "false"):
+    named = os.environ.get("FLOWKIT_CACHE", "").strip()
+    if named.lower() in ("off", "0", "no", "false"):
         return _no_cache()
+    if "://" in named:
+        return _redis_cache(named)
     return _disk_cache(default_directory())
 
 
 @lru_cache(maxsize=8)
 def _disk_cache(directory: Path) -> DiskCache:
     return DiskCache(directory)
+
+
+@lru_cache(maxsize=8)
+def _redis_cache(url: str) -> RedisCache:
+    return RedisCache(url)
 
 
 @lru_cache(maxsize=1)

@@ -243,8 +243,8 @@ class DiskCache:
             errors=self._counters.errors,
             too_large=self._counters.too_large,
             not_json=self._counters.not_json,
-            entries=sum(stats.entries for stats in tools.values()),
-            size_bytes=sum(stats.size_bytes for stats in tools.values()),
+            entries=sum(stats.entries or 0 for stats in tools.values()),
+            size_bytes=sum(stats.size_bytes or 0 for stats in tools.values()),
         )
 
     async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int:

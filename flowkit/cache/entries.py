@@ -78,12 +78,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ToolStats:
-    """One tool's part of the cache; ages are None where nothing is stored."""
+    """One tool's part of the cache; ages are None where nothing is stored, sizes where the store doesn't tell them."""
 
     hits: int = 0
     misses: int = 0
-    entries: int = 0
-    size_bytes: int = 0
+    entries: int | None = 0
+    size_bytes: int | None = 0
     youngest_s: float | None = None
     oldest_s: float | None = None
 
@@ -92,7 +92,8 @@ class ToolStats:
 class CacheStats:
     """What a cache holds and how it did; `tools` by name.
 
-    `errors` counts what the store could not do, `too_large` and `not_json` results that were not stored.
+    `errors` counts what the store could not do, `too_large` and `not_json` results that were not stored. `policy` is
+    what a server drops when it is full; there, `entries` and `size_bytes` are None.
     """
 
     tools: Mapping[str, ToolStats] = field(default_factory=dict[str, ToolStats])
@@ -101,8 +102,9 @@ class CacheStats:
     errors: int = 0
     too_large: int = 0
     not_json: int = 0
-    entries: int = 0
-    size_bytes: int = 0
+    entries: int | None = 0
+    size_bytes: int | None = 0
+    policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from secrets import randbits
 from threading import local
@@ -57,7 +58,7 @@ class Marks:
 
     def read_generation(self, resource: str) -> int:
         """The number that stands for everything that was written on the resource so far; it only grows."""
-        rows = _rows_of_a_read(resource)
+        rows = rows_of_a_read(resource)
         marks = ", ".join("?" * len(rows))
         row = self._reader.execute(
             f"SELECT MAX(number) FROM flowkit_generation WHERE resource IN ({marks})", rows
@@ -66,7 +67,7 @@ class Marks:
 
     def bump(self, resources: Iterable[str]) -> None:
         """Make every cached read of these resources unreachable."""
-        names = {name for resource in resources for name in _rows_of_a_write(resource)}
+        names = {name for resource in resources for name in rows_of_a_write(resource)}
         with self._transaction() as writer:
             last, count = writer.execute("SELECT MAX(number), COUNT(*) FROM flowkit_generation").fetchone()
             if count + len(names) > MAX_GENERATIONS:
@@ -171,10 +172,11 @@ class Marks:
         return self._clock.boot() or ("", self._clock.wall())
 
 
-def _rows_of_a_read(resource: str) -> tuple[str, ...]:
+@lru_cache(maxsize=10_000)
+def rows_of_a_read(resource: str) -> tuple[str, ...]:
     """The rows whose numbers make up the generation of a read: of writes on it, in it, and on families around it.
 
-    >>> _rows_of_a_read("order:ORD"), _rows_of_a_read("order:*")
+    >>> rows_of_a_read("order:ORD"), rows_of_a_read("order:*")
     (('order:ORD', '\\x00', 'order:\\x00'), ('order:*', '\\x00', 'order:\\x00'))
     """
     family = find_family(resource)
@@ -182,10 +184,10 @@ def _rows_of_a_read(resource: str) -> tuple[str, ...]:
     return (own, *(edge + _IN for edge in list_edges(resource if family is None else family)))
 
 
-def _rows_of_a_write(resource: str) -> tuple[str, ...]:
+def rows_of_a_write(resource: str) -> tuple[str, ...]:
     """The rows that a write raises: its own, and one for each family that it lies in.
 
-    >>> _rows_of_a_write("order:ORD"), _rows_of_a_write("order:*")
+    >>> rows_of_a_write("order:ORD"), rows_of_a_write("order:*")
     (('order:ORD', '*', 'order:*'), ('order:\\x00', '*', 'order:*'))
     """
     family = find_family(resource)

@@ -85,7 +85,12 @@ class Memory:
             before = tools.get(kept.label.tool, ToolStats())
             ages = [age for age in (before.youngest_s, before.oldest_s, age_s) if age is not None]
             tools[kept.label.tool] = ToolStats(
-                before.hits, before.misses, before.entries + 1, before.size_bytes + len(kept.data), min(ages), max(ages)
+                before.hits,
+                before.misses,
+                (before.entries or 0) + 1,
+                (before.size_bytes or 0) + len(kept.data),
+                min(ages),
+                max(ages),
             )
         return tools
 

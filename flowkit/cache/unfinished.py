@@ -36,17 +36,21 @@ class Unfinished:
             return True  # nobody can tell
         return True
 
-    def add(self) -> None:
-        """Tell every process; raises `OSError` where the folder takes no file, and then only this process knows."""
+    def add(self) -> str:
+        """Tell every process, and return the mark's name.
+
+        Raises `OSError` where the folder takes no file, and then only this process knows.
+        """
         self._is_here = True
+        name = token_hex(8)
         for _ in range(ATTEMPTS):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             try:
-                os.close(os.open(self._folder / token_hex(8), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                os.close(os.open(self._folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileNotFoundError:
                 continue
             self._is_here = False
-            return
+            return name
         raise OSError(f"{self._path} is taken away again and again")
 
     def list_names(self) -> Sequence[str]:

@@ -9,8 +9,8 @@ import typer
 from rich.table import Column, Table
 
 from flowkit import codec
-from flowkit.cache import CacheStats, DiskCache, ShownEntry, open_default_cache
-from flowkit.cli.options import AsJson
+from flowkit.cache import CacheStats, DiskCache, RedisCache, ShownEntry, open_default_cache
+from flowkit.cli.options import AsJson, CacheAddress
 from flowkit.cli.output import make_console, print_json, say, say_bytes
 from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError
@@ -20,23 +20,19 @@ app = typer.Typer(help="Inspect or clear cached results.", no_args_is_help=True)
 
 
 @app.command()
-def stats(as_json: AsJson = False) -> None:
+def stats(as_json: AsJson = False, cache: CacheAddress = None) -> None:
     """Show hits, misses, age and size for each tool."""
-    with _open() as cache:
-        found = cache.get_stats()
+    with _open() as opened:
+        found = opened.get_stats()
         if as_json:
             print_json(_stats_to_json(found))
             return
         console = make_console()
-        console.print(
-            f"{cache.path}: {say_count(found.entries, 'entry', 'entries')}, {say_bytes(found.size_bytes)}, "
-            f"{say_count(found.hits, 'hit')}, {say_count(found.misses, 'miss', 'misses')}",
-            soft_wrap=True,
-        )
+        console.print(f"{_say_place(opened)}: {_say_totals(found)}", soft_wrap=True)
         if found.tools:
             console.print(_draw_tools(found))
         for count, what in (
-            (found.errors, "times the cache folder couldn't be read or written"),
+            (found.errors, "times the cache couldn't be read or written"),
             (found.too_large, "results too large to cache"),
             (found.not_json, "results that weren't JSON"),
         ):
@@ -51,10 +47,11 @@ def clear(
         str | None, typer.Option(help="Clear only results that read this resource, such as order:ORD-1002.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="Clear only results of this user.")] = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Clear cached results: all of them, or those of a tool, a resource or a user."""
-    with _open() as cache:
-        cleared = asyncio.run(cache.clear(tool=tool, resource=resource, user=user))
+    with _open() as opened:
+        cleared = asyncio.run(opened.clear(tool=tool, resource=resource, user=user))
     print(f"{say_count(cleared, 'entry', 'entries')} cleared")
 
 
@@ -62,10 +59,11 @@ def clear(
 def show(
     key: Annotated[str, typer.Argument(help="The key of a result, or a prefix that only one key has.")],
     as_json: AsJson = False,
+    cache: CacheAddress = None,
 ) -> None:
     """Show one cached result in full."""
-    with _open() as cache:
-        entry = cache.show(key)
+    with _open() as opened:
+        entry = opened.show(key)
     if entry is None:
         raise ConfigurationError(f"no entry, or more than one, whose key begins with {key!r}")
     if as_json:
@@ -79,17 +77,17 @@ def show(
 
 
 @app.command()
-def path() -> None:
-    """Print the cache folder."""
-    with _open() as cache:
-        print(cache.path)
+def path(cache: CacheAddress = None) -> None:
+    """Print the cache folder, or the address of the cache's server."""
+    with _open() as opened:
+        print(_say_place(opened))
 
 
 @contextmanager
-def _open() -> Generator[DiskCache]:
+def _open() -> Generator[DiskCache | RedisCache]:
     """Open the cache that the environment names; raises `ConfigurationError` if it is off."""
     cache = open_default_cache()
-    if not isinstance(cache, DiskCache):
+    if not isinstance(cache, DiskCache | RedisCache):
         raise ConfigurationError("the cache is turned off by FLOWKIT_CACHE")
     try:
         yield cache
@@ -97,12 +95,26 @@ def _open() -> Generator[DiskCache]:
         asyncio.run(cache.close())
 
 
+def _say_place(cache: DiskCache | RedisCache) -> str:
+    return str(cache.path) if isinstance(cache, DiskCache) else cache.url
+
+
+def _say_totals(found: CacheStats) -> str:
+    stored: list[str] = []
+    if found.entries is not None and found.size_bytes is not None:
+        stored = [say_count(found.entries, "entry", "entries"), say_bytes(found.size_bytes)]
+    dropped = [] if found.policy is None else [f"maxmemory-policy {found.policy}"]
+    return ", ".join([*stored, say_count(found.hits, "hit"), say_count(found.misses, "miss", "misses"), *dropped])
+
+
 def _draw_tools(found: CacheStats) -> Table:
     figures = (Column(name, justify="right") for name in ("hits", "misses", "entries", "size", "youngest", "oldest"))
     table = Table("tool", *figures, box=None, pad_edge=False)
     for name, tool in sorted(found.tools.items()):
         ages = ("" if age is None else format_seconds(age) for age in (tool.youngest_s, tool.oldest_s))
-        table.add_row(name, str(tool.hits), str(tool.misses), str(tool.entries), say_bytes(tool.size_bytes), *ages)
+        entries = "" if tool.entries is None else str(tool.entries)
+        size = "" if tool.size_bytes is None else say_bytes(tool.size_bytes)
+        table.add_row(name, str(tool.hits), str(tool.misses), entries, size, *ages)
     return table
 
 
@@ -115,6 +127,7 @@ def _stats_to_json(found: CacheStats) -> codec.JSON:
         "errors": found.errors,
         "too_large": found.too_large,
         "not_json": found.not_json,
+        "policy": found.policy,
         "tools": {
             name: {
                 "hits": tool.hits,

@@ -8,8 +8,10 @@ from flowkit import __version__
 from flowkit.cli import (
     caches,
     chat,
+    costs,
     exports,
     graphs,
+    journals,
     mcp,
     measure,
     new,
@@ -45,7 +47,9 @@ app.command("new")(new.create)
 app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
 runs.app.command("export")(exports.export)
+runs.app.command("costs")(costs.costs)
 app.add_typer(runs.app, name="runs")
+app.add_typer(journals.app, name="journal")
 
 
 def _say_version(wanted: bool) -> None:

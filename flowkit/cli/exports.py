@@ -9,7 +9,7 @@ import typer
 from flowkit.agent import Agent
 from flowkit.apps import App, load_app
 from flowkit.cli.journals import open_journal
-from flowkit.cli.options import Data, JournalPath, read_pairs
+from flowkit.cli.options import Data, JournalAddress, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.exports.case_file import write_cases
@@ -35,7 +35,7 @@ def export(
         list[str] | None, typer.Option(metavar="TEXT", help="A text to leave out of the files; repeatable.")
     ] = None,
     data: Data = None,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Export a run as a test that replays it without a network, or runs as cases to measure models by."""
     if test == case:

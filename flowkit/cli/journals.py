@@ -1,17 +1,70 @@
-"""The journal that a command uses."""
+"""The journal that a command uses, and `flowkit journal`."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
+
+from flowkit.cli.options import JournalAddress
+from flowkit.cli.output import say
 from flowkit.errors import ConfigurationError
-from flowkit.journal import Journal, RunDetails, default_journal_path
+from flowkit.journal import Journal, RunDetails, default_journal, is_url
+
+app = typer.Typer(help="Set up the journal in a database.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Set up the journal in a database."""
+
+
+@app.command()
+def migrate(journal: JournalAddress = None) -> None:
+    """Make or extend the journal's tables in PostgreSQL, as a role that may; safe to repeat, and while others write."""
+    address = str(journal or default_journal())
+    if not is_url(address):
+        raise ConfigurationError(
+            f"the journal {address!r} is a file, which needs no migration: --journal postgresql://… names a database"
+        )
+    from flowkit.journal.postgres.schema import migrate as migrate_tables
+
+    say(migrate_tables(address))
 
 
 @contextmanager
-def open_journal(path: Path | None, *, must_exist: bool = False) -> Generator[Journal]:
-    """Open the journal at `path`, or the default one; raises `ConfigurationError` if it must exist and doesn't."""
-    path = path or default_journal_path()
+def open_journal(address: str | None, *, must_exist: bool = False) -> Generator[Journal]:
+    """Open this journal, or the default one; raises `ConfigurationError` if its file must exist and doesn't."""
+    found = address or default_journal()
+    if not is_url(found):
+        _check_file(Path(found), must_exist=must_exist)
+    journal = Journal(found)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+@contextmanager
+def open_chosen_journal(address: str | None, *, wanted: bool) -> Generator[Journal | None]:
+    """Open a journal if one is named or wanted, else yield None."""
+    if address is None and not wanted:
+        yield None
+        return
+    with open_journal(address) as journal:
+        yield journal
+
+
+def find_run(journal: Journal, run_id: str) -> RunDetails:
+    """Find a run; raises `ConfigurationError` if there is none."""
+    found = journal.show(run_id)
+    if found is None:
+        raise ConfigurationError(f"no run {run_id!r} in {journal.name!r}")
+    return found
+
+
+def _check_file(path: Path, *, must_exist: bool) -> None:
+    """Make the file's folder; raises `ConfigurationError` where that fails, or where the file must exist and doesn't."""
     if must_exist and not path.exists():
         raise ConfigurationError(f"no journal at {str(path)!r}")
     try:
@@ -20,26 +73,3 @@ def open_journal(path: Path | None, *, must_exist: bool = False) -> Generator[Jo
         raise ConfigurationError(
             f"the journal {str(path)!r} can't be made: {error.strerror}; FLOWKIT_JOURNAL names another file"
         ) from error
-    journal = Journal(path)
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-@contextmanager
-def open_chosen_journal(path: Path | None, *, wanted: bool) -> Generator[Journal | None]:
-    """Open a journal if one is named or wanted, else yield None."""
-    if path is None and not wanted:
-        yield None
-        return
-    with open_journal(path) as journal:
-        yield journal
-
-
-def find_run(journal: Journal, run_id: str) -> RunDetails:
-    """Find a run; raises `ConfigurationError` if there is none."""
-    found = journal.show(run_id)
-    if found is None:
-        raise ConfigurationError(f"no run {run_id!r} in {str(journal.path)!r}")
-    return found

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,12 +18,22 @@ from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.chat import resume_chat
 from flowkit.cli.journals import find_run, open_journal
-from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalPath, Model, ToolsFile, Trace, read_pairs
+from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, Model, ToolsFile, Trace, read_pairs
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError, RunBusy
-from flowkit.journal import Done, Fail, Resolution, Retry, RunDetails, RunSummary, default_journal_path
+from flowkit.journal import (
+    Done,
+    Fail,
+    Resolution,
+    Retry,
+    RunDetails,
+    RunSummary,
+    default_journal,
+    default_journal_path,
+    is_url,
+)
 from flowkit.runs.requests import end_stopped
 from flowkit.runs.run import make_run_id
 
@@ -41,7 +50,7 @@ def list_runs(
     status: Annotated[str | None, typer.Option(help="List only runs in this state: running, waiting, done, …")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The maximum number of runs to list.")] = 20,
     as_json: AsJson = False,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """List the latest runs, newest first."""
     found = _find_runs(journal, status, limit)
@@ -56,7 +65,7 @@ def list_runs(
 
 
 @app.command()
-def show(run_id: RunId, as_json: AsJson = False, journal: JournalPath = None) -> None:
+def show(run_id: RunId, as_json: AsJson = False, journal: JournalAddress = None) -> None:
     """Show a run's calls with their outcomes, and the approvals it waits for."""
     with open_journal(journal, must_exist=True) as opened:
         run = find_run(opened, run_id)
@@ -91,7 +100,7 @@ def approve(
     deny: Annotated[bool, typer.Option("--deny", help="Deny the call.")] = False,
     reason: Annotated[str, typer.Option(help="The reason; the model reads it if the call is denied.")] = "",
     by: By = None,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Approve or deny a waiting call; the run reads the decision when it resumes."""
     with open_journal(journal, must_exist=True) as opened:
@@ -101,7 +110,7 @@ def approve(
 
 
 @app.command()
-def cancel(run_id: RunId, journal: JournalPath = None) -> None:
+def cancel(run_id: RunId, journal: JournalAddress = None) -> None:
     """Cancel a run, whichever process drives it; its driver sees this within about a second."""
     with open_journal(journal, must_exist=True) as opened:
         found = find_run(opened, run_id)
@@ -123,7 +132,7 @@ def resolve(
         str | None, typer.Option(metavar="TEXT", help="Treat the write as failed, for this reason.")
     ] = None,
     by: By = None,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Resolve a write in doubt: one that may or may not have taken effect."""
     resolution = _read_resolution(done, retry, fail)
@@ -143,7 +152,7 @@ def prune(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also remove runs that were stopped, are waiting, or are in doubt.")
     ] = False,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Remove old runs with their results; their messages are removed from their sessions too."""
     age_s = _read_duration(older_than)
@@ -155,7 +164,7 @@ def prune(
 
 
 @app.command()
-def stats(as_json: AsJson = False, journal: JournalPath = None) -> None:
+def stats(as_json: AsJson = False, journal: JournalAddress = None) -> None:
     """Show the number of runs in each state, and the journal's size."""
     with open_journal(journal, must_exist=True) as opened:
         found = opened.get_stats()
@@ -183,7 +192,7 @@ def resume(
     base_url: BaseUrl = None,
     trace: Trace = None,
     as_json: AsJson = False,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Resume a run that was stopped, killed, or is waiting; completed calls don't run again."""
     with open_journal(journal, must_exist=True) as opened:
@@ -215,7 +224,7 @@ def fork(
     model: Model = None,
     base_url: BaseUrl = None,
     trace: Trace = None,
-    journal: JournalPath = None,
+    journal: JournalAddress = None,
 ) -> None:
     """Start a new run from an earlier turn of this one; nothing before that turn runs again."""
     with open_journal(journal, must_exist=True) as opened:
@@ -241,9 +250,9 @@ def fork(
     )
 
 
-def _find_runs(journal: Path | None, status: str | None, limit: int) -> Sequence[RunSummary]:
+def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[RunSummary]:
     """The runs; none where the usual journal isn't there yet, since nothing ran."""
-    if journal is None and not default_journal_path().exists():
+    if journal is None and not is_url(default_journal()) and not default_journal_path().exists():
         return ()
     with open_journal(journal, must_exist=True) as opened:
         return opened.runs(status=status, limit=limit)

@@ -6,6 +6,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.pooled import Pooled, TooSlow, prepare
-from flowkit.executor.reading import READING, find_reading
+from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
 from flowkit.executor.retries import find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
@@ -82,13 +83,17 @@ class Attempts:
             return Doubt(await self._wait_to_be_stopped(entry))
         if resources:
             # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
-            await self._cache.bump(resources)
+            try:
+                await self._cache.bump(resources)
+            except StoreError as error:
+                return Doubt(Failure("failed", f"not run: {error}"))
         return None if self._journal is None else await self._claim(entry, tool, self._journal)
 
     async def end_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str], failure: Failure | None) -> None:
         """Record what changed something, and end the reads that began while it ran."""
         if resources:
-            await self._cache.bump(resources)
+            with suppress(StoreError):  # it has happened; the cache repeats what it couldn't do
+                await self._cache.bump(resources)
         if self._journal is not None:
             await self._journal.record(
                 entry.id,
@@ -273,9 +278,9 @@ class Attempts:
                 leaves.append(partial(INSIDE.reset, INSIDE.set(Seal(unsealed, INSIDE.get()))))
         leaves += [enter(entry.id) for enter in self._log.around]
         if entry.is_within or entry.extra is not None:
-            reading = find_reading(entry)
+            reading = find_read_scope(entry)
             if reading is not None:
-                leaves.append(partial(READING.reset, READING.set(reading)))
+                leaves.append(partial(READ_SCOPE.reset, READ_SCOPE.set(reading)))
         return leaves
 
     def explain(self, entry: Entry, error: BaseException, *, has_begun: bool = True) -> Failure:

@@ -4,7 +4,7 @@ A node is recorded under its run's id and its own: names, not positions, since n
 each time. See `journal.journal` for the file, `journal.run` for one run.
 """
 
-from flowkit.journal.journal import Journal, default_journal_path
+from flowkit.journal.journal import Journal, default_journal, default_journal_path, is_url
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -36,5 +36,7 @@ __all__ = [
     "RunJournal",
     "RunState",
     "RunSummary",
+    "default_journal",
     "default_journal_path",
+    "is_url",
 ]

@@ -96,6 +96,15 @@ class RunLease:
             return boot[1] < self.until
         return clock.wall() < self.until_wall
 
+    def remaining_s(self, clock: Clock) -> float | None:
+        """How much of its time is left; None where nobody has it."""
+        if not self.holder or self.until is None or self.until_wall is None:
+            return None
+        boot = clock.boot()
+        if boot is not None and boot[0] == self.boot:
+            return self.until - boot[1]
+        return self.until_wall - clock.wall()
+
     def _find_holder(self) -> Holder | None:
         if not self.holder or self.until is None or self.until_wall is None:
             return None

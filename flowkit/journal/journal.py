@@ -16,14 +16,14 @@ from types import EllipsisType
 
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
-from flowkit.errors import RunError
+from flowkit.errors import ConfigurationError, RunError, StoreError
 from flowkit.identity import RunIdentity
 from flowkit.journal.log import RUN_LEASE_S, JournalLog
 from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import from_text
 from flowkit.journal.run import RunJournal, open_run
 from flowkit.journal.sqlite.store import SqliteStore
-from flowkit.journal.store import Commits, Filter, HeldRuns, Place, Wanted
+from flowkit.journal.store import Commits, Filter, HeldRuns, JournalStore, Place, Wanted
 
 
 class Journal:
@@ -41,16 +41,29 @@ class Journal:
         allow_network: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self._path = Path(path).expanduser().absolute()
         clock, held = SystemClock() if clock is None else clock, HeldRuns()
-        store = SqliteStore(self._path, clock, held, lease_s=lease_s, allow_network=allow_network)
-        self._log = JournalLog(store, held, clock, lease_s=lease_s)
-        self._store = store
+        self._store = _open_store(path, clock, held, lease_s=lease_s, allow_network=allow_network)
+        self._log = JournalLog(self._store, held, clock, lease_s=lease_s)
+
+    def __repr__(self) -> str:
+        return f"Journal({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """Where it is, as people may read it: the file, or the database without its password."""
+        return self._store.name
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may have it too: whether it is in a database."""
+        return self._store.is_shared
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return self._path
+        """The file; raises `StoreError` for a journal in a database."""
+        if not isinstance(self._store, SqliteStore):
+            raise StoreError(f"the journal {self.name!r} is a database, no file")
+        return self._store.path
 
     @property
     def commits(self) -> Commits:
@@ -103,6 +116,14 @@ class Journal:
             if opening.exception() is None:
                 await opening.result().close()
             raise
+
+    async def add_spent(self, key: str, usd: float) -> float:
+        """Add to what was spent of a budget, beside all other processes; return the sum."""
+        return await self._log.run(lambda: self._store.add_spent(key, usd))
+
+    async def read_spent(self, key: str) -> float:
+        """What was spent of a budget."""
+        return await self._log.run(lambda: self._store.read_spent(key))
 
     def runs(
         self,
@@ -288,9 +309,37 @@ class Journal:
         self._log.close()
 
 
+def is_url(path: str | Path) -> bool:
+    """Whether a journal's path is the address of a database."""
+    return isinstance(path, str) and "://" in path
+
+
+def default_journal() -> str | Path:
+    """`FLOWKIT_JOURNAL`, a file or a URL; else a file in the user's folder for states."""
+    named = os.environ.get("FLOWKIT_JOURNAL")
+    return named if named and is_url(named) else default_journal_path()
+
+
 def default_journal_path() -> Path:
     """`FLOWKIT_JOURNAL`, or a file in the user's folder for states."""
     import platformdirs
 
     named = os.environ.get("FLOWKIT_JOURNAL")
     return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
+
+
+def _open_store(path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> JournalStore:
+    """The store of a file, or of the database that a URL names."""
+    text = str(path)
+    if not is_url(path):
+        if isinstance(path, Path) and text.startswith(("postgresql:/", "postgres:/")):
+            raise ConfigurationError("a journal's URL is given as text: a Path has lost one of its slashes")
+        return SqliteStore(
+            Path(path).expanduser().absolute(), clock, held, lease_s=lease_s, allow_network=allow_network
+        )
+    if not text.startswith(("postgresql://", "postgres://")):
+        scheme = text.partition("://")[0]
+        raise ConfigurationError(f"a journal at {scheme}://: expected a file, or postgresql://user@host:5432/database")
+    from flowkit.journal.postgres.store import PostgresStore
+
+    return PostgresStore(text, clock, held, lease_s=lease_s)

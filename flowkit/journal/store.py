@@ -209,6 +209,11 @@ class JournalStore(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other machines may have it too."""
+        ...
+
+    @property
     def commits(self) -> Commits:
         """How many commits this process made."""
         ...
@@ -258,6 +263,14 @@ class JournalStore(Protocol):
 
     def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
         """Give a run another status if it has one `of` these; False where it hasn't, or where there is none."""
+        ...
+
+    def add_spent(self, key: str, usd: float) -> float:
+        """Add to what was spent of a budget, whoever else adds at the same moment; return the sum."""
+        ...
+
+    def read_spent(self, key: str) -> float:
+        """What was spent of a budget; 0 where nothing was."""
         ...
 
     def renew(self) -> None:

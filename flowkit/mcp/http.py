@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flowkit.errors import ConfigurationError
-from flowkit.journal import Journal, default_journal_path
+from flowkit.journal import Journal, default_journal
 from flowkit.mcp.offers import make_offers
 from flowkit.mcp.server import McpServer
 from flowkit.web.served import Servable, Target, make_served
@@ -44,7 +44,7 @@ def mcp_app(
     if not callable(get_user):
         raise ConfigurationError("mcp_app(…, get_user=…) takes a function that gives a request's user")
     served = make_served(app, data)
-    opened = journal if isinstance(journal, Journal) else Journal(journal or default_journal_path())
+    opened = journal if isinstance(journal, Journal) else Journal(journal or default_journal())
     server = McpServer(served, make_offers(served, tools), opened, get_user).make()
     return make_http_app(server, token=token, allowed_hosts=allowed_hosts, path=path)
 

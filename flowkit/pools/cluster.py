@@ -44,11 +44,12 @@ class DaskPool:
         self._was_there = False
         self._gone_until = 0.0
         self._head = b""
-        self._checked: dict[tuple[str, ...], str | None] = {}
+        self._checked: set[tuple[str, ...]] = set()
         self._begun: dict[str, PoolJob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._connecting = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self._window = asyncio.Semaphore(DASK_WINDOW)
         self._thread = threading.Thread(target=self._loop.run_forever, name="flowkit-dask", daemon=True)
         self._thread.start()
@@ -61,12 +62,19 @@ class DaskPool:
         """Send a job when the window has room."""
         self._loop.call_soon_threadsafe(self._start, job)
 
+    @property
+    def in_flight(self) -> int:
+        """How many calls are at the cluster."""
+        return self._traffic.in_flight
+
     def close(self) -> None:
         """Give up what is at the cluster, and let go of it."""
         with contextlib.suppress(TimeoutError, Exception):
             self._in_thread(self._close()).result(CLOSE_WITHIN_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_WITHIN_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _in_thread(self, work: Coroutine[Any, Any, None]) -> "Future[None]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -102,9 +110,9 @@ class DaskPool:
                 raise Refused(
                     "pool='dask' needs the package distributed: pip install 'flowkit-agents[dask]'"
                 ) from error
-            from flowkit.pools.dask_worker import find_versions
+            from flowkit.pools.dask_worker import find_head
 
-            self._head = ";".join(f"{name}={said}" for name, said in find_versions().items()).encode() + b"\n"
+            self._head = find_head() + b"\n"
             try:
                 client: Any = Client(
                     self.address, asynchronous=True, set_as_default=False, timeout=CONNECT_WITHIN_S, name="flowkit"
@@ -117,9 +125,6 @@ class DaskPool:
                 raise Refused(f"no Dask scheduler answers at {self.address}: {error}") from error
             self._was_there = True
             self._client.subscribe_topic(self._topic, self._hear)
-            workers = cast(dict[str, Any], self._client.scheduler_info(n_workers=-1)["workers"])
-            # Straight from the worker, where what comes is from this machine or by TLS.
-            self._is_direct = bool(workers) and all(map(is_trusted, workers))
             return self._client
 
     async def _prepare(self, tool: AnyTool) -> None:
@@ -127,15 +132,18 @@ class DaskPool:
         place = tool.place
         assert place is not None
         known = (place.module, place.qualname, hash_code(tool))
-        if known not in self._checked:
-            self._checked[known] = await self._ask_workers(client, tool)
-        refused = self._checked[known]
-        if refused is not None:
-            # Asked again next time: the workers may be others then.
-            del self._checked[known]
-            raise Refused(refused)
+        async with self._asking:
+            if known in self._checked:
+                return
+            count, refused = await self._ask_workers(client, tool)
+            if refused is not None:
+                # Asked again next time: the workers may be others then.
+                raise Refused(refused)
+            if count:
+                self._checked.add(known)
 
-    async def _ask_workers(self, client: Any, tool: AnyTool) -> str | None:
+    async def _ask_workers(self, client: Any, tool: AnyTool) -> tuple[int, str | None]:
+        """Return how many workers there are, and why one can't run the tool."""
         from flowkit.pools.dask_worker import describe, find_difference, find_versions
 
         place = tool.place
@@ -144,19 +152,21 @@ class DaskPool:
         try:
             said: dict[str, Any] = await client.run(describe, address, hash_code(tool), on_error="return")
         except Exception as error:  # noqa: BLE001  # such as a scheduler that can't read what this version of Dask says
-            return f"the Dask cluster can't be asked: {type(error).__name__}: {error}"
+            return 0, f"the Dask cluster can't be asked: {type(error).__name__}: {error}"
         for worker, answer in said.items():
             if not isinstance(answer, dict):
-                return f"worker {worker} can't run flowkit: {type(answer).__name__}: {answer}"
+                return 0, f"worker {worker} can't run flowkit: {type(answer).__name__}: {answer}"
             theirs = cast(dict[str, str], answer)
             difference = find_difference(find_versions(), theirs)
             if difference is not None:
-                return f"the versions of worker {worker} differ: {difference}"
+                return 0, f"the versions of worker {worker} differ: {difference}"
             if "refused" in theirs:
-                return f"worker {worker}: {theirs['refused']}"
+                return 0, f"worker {worker}: {theirs['refused']}"
+        # Straight to the workers and from them, where all are on this machine or speak TLS.
+        self._is_direct = bool(said) and all(map(is_trusted, said))
         if said and self._pace is None:
             self._pace = Pace("dask", await self._measure_way(client))
-        return None
+        return len(said), None
 
     async def _measure_way(self, client: Any) -> float:
         from flowkit.pools.dask_worker import do_nothing
@@ -220,7 +230,7 @@ class DaskPool:
                 await asyncio.shield(future.cancel())
             raise
         finally:
-            future.release()
+            self._traffic.release(future)
         outcome = PoolOutcome.from_bytes(said)
         if outcome.kind == "done" and self._pace is not None:
             self._pace.note(job.tool.name, outcome.took_s)

@@ -20,6 +20,8 @@ class Traffic:
         self._outbox: list[tuple[Any, PoolJob, asyncio.Future[Any]]] = []
         self._inbox: list[Waiting] = []
         self._fetching: asyncio.Task[None] | None = None
+        self.in_flight = 0
+        """How many calls have been sent, and not given up or fetched."""
 
     async def send(self, client: Any, message: Any, job: PoolJob) -> Any:
         """Return the Dask future of a call."""
@@ -28,7 +30,14 @@ class Traffic:
             loop.call_soon(self._flush, client)
         sent: asyncio.Future[Any] = loop.create_future()
         self._outbox.append((message, job, sent))
-        return await sent
+        future = await sent
+        self.in_flight += 1
+        return future
+
+    def release(self, future: Any) -> None:
+        """Let the cluster forget a result."""
+        self.in_flight -= 1
+        future.release()
 
     def _flush(self, client: Any) -> None:
         from flowkit.pools.dask_worker import run_call
@@ -39,10 +48,10 @@ class Traffic:
         # The tool's name stands first: Dask learns from it how long such a task takes.
         keys = [(job.tool.name, job.key) for _, job, _ in outbox]
         messages = [message for message, _, _ in outbox]
-        ids = [job.key for _, job, _ in outbox]
-        topics = [self._topic if job.has_timeout else None for _, job, _ in outbox]
+        # Only a time-out needs to know when the function starts: one argument less for all others.
+        starts = [(self._topic, job.key) if job.has_timeout else None for _, job, _ in outbox]
         try:
-            futures = cast(list[Any], client.map(run_call, messages, ids, topics, key=keys, pure=False, retries=0))
+            futures = cast(list[Any], client.map(run_call, messages, starts, key=keys, pure=False, retries=0))
         except Exception as error:  # noqa: BLE001  # such as a client that was closed meanwhile
             for _, _, sent in outbox:
                 sent.set_exception(error)

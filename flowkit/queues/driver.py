@@ -16,7 +16,7 @@ from typing import Any, Literal
 from flowkit.errors import ConfigurationError, FlowkitError, RunBusy, RunError, StoreError
 from flowkit.events import RunStatus
 from flowkit.identity import RunIdentity
-from flowkit.journal import Journal, RunDetails, default_journal_path
+from flowkit.journal import Journal, RunDetails, default_journal
 from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
@@ -50,7 +50,7 @@ class Driver:
         while True:
             details = await asyncio.to_thread(self.journal.show, run_id, user=user, session=session)
             if details is None:
-                raise RunError(f"there is no run {run_id!r} in {str(self.journal.path)!r}")
+                raise RunError(f"there is no run {run_id!r} in {self.journal.name!r}")
             summary = details.summary
             if summary.name not in self.served.targets:
                 raise ConfigurationError(f"run {run_id!r} is of {summary.name!r}, which this app doesn't have")
@@ -185,7 +185,7 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
     if isinstance(journal, Journal):
         yield journal
         return
-    opened = await asyncio.to_thread(Journal, journal or default_journal_path())
+    opened = await asyncio.to_thread(Journal, journal or default_journal())
     try:
         yield opened
     finally:

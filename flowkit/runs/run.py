@@ -67,6 +67,17 @@ class Run(Generic[ResultT]):
             return self._task.result()  # also in another event loop than its own
         return await asyncio.shield(self._task)
 
+    async def display(self) -> ResultT:
+        """Show the run under a notebook's cell while it goes on, in one picture that is replaced, and return its result.
+
+        Interrupting the cell cancels the run. Outside a notebook it only waits.
+        """
+        from flowkit.runs.live_view import open_display, show_live
+
+        return await show_live(
+            self, lambda: self.log.events, lambda: asyncio.ensure_future(self.wait()), open_display()
+        )
+
     def cancel(self) -> None:
         """Stop the run: cancel running tools and close a stream; `wait` then returns the result so far."""
         if not self._is_stopping:

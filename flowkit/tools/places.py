@@ -6,7 +6,6 @@ without a part of what it needs, is refused when it is decorated.
 
 import ast
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +53,15 @@ def find_place(function: Callable[..., Any]) -> Place | str:
         return "a lambda has no name to find it by: write a function (`def`) in a module"
     if "<locals>" in qualname:
         return f"{qualname} is made anew inside another function: write it at the top of a module"
-    loaded = sys.modules.get(module)
-    file = getattr(loaded, "__file__", None)
-    path = None if file is None else str(Path(file).resolve())
+    held = function.__globals__
+    file = held.get("__file__")
+    path = str(Path(file).resolve()) if isinstance(file, str) else None
     if module == MAIN:
-        return _find_in_script(loaded, qualname, path)
+        return _find_in_script(held.get("__spec__"), qualname, path)
     return Place(module, qualname, path)
 
 
-def _find_in_script(main: Any, qualname: str, path: str | None) -> Place | str:
-    spec = getattr(main, "__spec__", None)
+def _find_in_script(spec: Any, qualname: str, path: str | None) -> Place | str:
     if spec is not None and spec.name != MAIN:
         return Place(spec.name, qualname, path)  # `python -m package.module`
     if path is None or not Path(path).is_file():

@@ -9,13 +9,13 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from flowkit.errors import ConfigurationError, RunError
-from flowkit.journal import Journal, default_journal_path
+from flowkit.journal import Journal, default_journal
 from flowkit.runs.queue import RunQueue
 from flowkit.web.app_routes import AppRoutes
 from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Endpoint, Refused
-from flowkit.web.guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.live_runs import LiveRuns
+from flowkit.web.request_guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.run_routes import RunRoutes
 from flowkit.web.served import Servable, Served, Target, make_served
 from flowkit.web.wire_routes import WireRoutes
@@ -132,7 +132,7 @@ def serve_app(
         raise ConfigurationError("serve_app(…, get_user=…) takes a function that gives a request's user")
     served = make_served(app, data)
     owns = not isinstance(journal, Journal)
-    opened = Journal(journal or default_journal_path()) if not isinstance(journal, Journal) else journal
+    opened = Journal(journal or default_journal()) if not isinstance(journal, Journal) else journal
     return WebApp(served, opened, get_user, hosts=hosts, origins=origins, bounds=bounds, owns_journal=owns, queue=queue)
 
 

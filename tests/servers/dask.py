@@ -4,25 +4,32 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from tests.servers.processes import find_free_port
 
 ROOT = Path(__file__).parents[2]
 
-Process = subprocess.Popen[str]
+Process = subprocess.Popen[bytes]
+
+START_S = 120.0
 
 
 class DaskCluster:
     """A cluster on this machine; `address` is the scheduler's, and every worker has one thread."""
 
     def __init__(
-        self, workers: int = 2, *, environment: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
+        self,
+        workers: int = 2,
+        *,
+        environment: Mapping[str, str] | None = None,
+        options: tuple[str, ...] = (),
+        protocol: str = "tcp",
     ) -> None:
         self._folder = TemporaryDirectory(prefix="flowkit-dask-", ignore_cleanup_errors=True)
         self._environment = {
@@ -34,7 +41,7 @@ class DaskCluster:
         self._options = options
         self._count = workers
         self.port = find_free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.address = f"{protocol}://127.0.0.1:{self.port}"
         self._processes: list[Process] = []
         self.workers: list[Process] = []
 
@@ -55,7 +62,16 @@ class DaskCluster:
 
     def start_scheduler(self) -> None:
         """Start the scheduler, and wait until it listens."""
-        where = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        protocol = self.address.partition(":")[0]
+        where = (
+            "--protocol",
+            protocol,
+            "--host",
+            f"{protocol}://127.0.0.1",
+            "--port",
+            str(self.port),
+            "--no-dashboard",
+        )
         self.scheduler = self._start("scheduler", *where, until="Scheduler at:")
 
     def add_worker(self, environment: Mapping[str, str] | None = None) -> Process:
@@ -68,28 +84,26 @@ class DaskCluster:
 
     def _start(self, kind: str, *arguments: str, until: str, environment: Mapping[str, str] | None = None) -> Process:
         setpriv = shutil.which("setpriv")
-        process = subprocess.Popen(
-            [
-                # Gone with the tests, however they end.
-                *(() if setpriv is None else (setpriv, "--pdeathsig", "KILL")),
-                *(sys.executable, "-m", "dask", kind, *arguments, *self._options),
-            ],
-            env={**self._environment, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        log = Path(self._folder.name) / f"{kind}-{len(self._processes)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [
+                    # Gone with the tests, however they end.
+                    *(() if setpriv is None else (setpriv, "--pdeathsig", "KILL")),
+                    *(sys.executable, "-m", "dask", kind, *arguments, *self._options),
+                ],
+                env={**self._environment, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
         self._processes.append(process)
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if until in line:
-                # What it says from now on has to be read, or it would wait for that.
-                threading.Thread(target=_read_on, args=(process.stdout,), daemon=True).start()
-                return process
-        raise AssertionError(f"dask {kind} ended: {said[-2000:]}")
+        end = time.monotonic() + START_S
+        while until not in (said := log.read_text(errors="replace")):
+            if process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"dask {kind} doesn't start: {said[-2000:]}")
+            time.sleep(0.05)
+        return process
 
     def close(self) -> None:
         """Kill what is left."""
@@ -97,9 +111,3 @@ class DaskCluster:
             process.kill()
             process.wait()
         self._folder.cleanup()
-
-
-def _read_on(output: IO[str]) -> None:
-    with output:
-        for _ in output:
-            pass

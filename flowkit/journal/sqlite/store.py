@@ -36,7 +36,8 @@ from flowkit.journal.sqlite.reading import (
     read_stopped,
     read_summary,
 )
-from flowkit.journal.sqlite.taking import find_run, take_run
+from flowkit.journal.sqlite.spending import add_spent, read_spent
+from flowkit.journal.sqlite.takeover import find_run, take_run
 from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.sqlite.upkeep import Upkeep
 from flowkit.journal.sqlite.writing import (
@@ -55,6 +56,8 @@ logger = logging.getLogger("flowkit.journal")
 
 class SqliteStore:
     """The file, its connections and its folder of large results."""
+
+    is_shared = False
 
     def __init__(self, path: Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> None:
         self.path = path
@@ -149,6 +152,15 @@ class SqliteStore:
             return changed.rowcount == 1
 
         return self._transactions.write(write)
+
+    def add_spent(self, key: str, usd: float) -> float:
+        """Add to what was spent of a budget; return the sum."""
+        wall = self._clock.wall()
+        return self._transactions.write(lambda connection: add_spent(connection, key, usd, wall), is_durable=False)
+
+    def read_spent(self, key: str) -> float:
+        """What was spent of a budget."""
+        return self._transactions.read(lambda connection: read_spent(connection, key))
 
     def renew(self) -> None:
         held = list(self._holding.runs.tokens.items())

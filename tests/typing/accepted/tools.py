@@ -86,3 +86,16 @@ anything: Tool[..., object] = add
 wider: Tool[[int, int], object] = Tool.from_schema("f", "", {}, print)
 function: Callable[[int], int] = add
 waiting: Callable[[str], Coroutine[Any, Any, Order]] = get_order
+
+
+@tool(effect="read", pool="process")
+def count_primes(below: int) -> int:
+    return below
+
+
+@tool(effect="read", pool="dask", timeout=60)
+async def count_far(below: int) -> int:
+    return below
+
+
+primes: int = count_primes(10)

@@ -22,6 +22,10 @@ add(1, c=2)  # error
 def misspelt() -> None: ...
 
 
+@tool(pool="threads")  # error
+def misspelt_pool() -> None: ...
+
+
 @tool
 def wrong_need(order: str = Needs(get_order)) -> None: ...  # error
 

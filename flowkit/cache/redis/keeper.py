@@ -1,0 +1,289 @@
+"""What a Redis cache has to do beside its calls, in one thread: renew leases, repeat failed bumps, add up counters.
+
+A thread with a loop of its own, so that it goes on whatever the caller's loop does, and when that has ended.
+
+A write whose bump failed leaves results behind that nobody should read. So it is kept here and repeated until it has
+succeeded, and reads on its resources aren't looked up meanwhile. Other processes of this machine are told by a file,
+since Redis can't tell them (`Unfinished`); one whose process has died is made good by another.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
+from time import monotonic, time
+from typing import TypeVar
+
+from flowkit.cache.counters import Counters
+from flowkit.cache.redis.layout import Command, Layout, list_written_rows
+from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.place import Outage, Unreachable
+from flowkit.cache.unfinished import Unfinished
+from flowkit.resource_names import overlap
+from flowkit.stores.folders import make_private_folder
+from flowkit.stores.thread import Job, StoreThread
+
+T = TypeVar("T")
+
+TICK_S = 0.5
+"""How often it is looked whether there is something to do."""
+COUNT_S = 5.0
+"""How often hits and misses are added up in Redis."""
+ORPHANED_S = 5.0
+"""A mark of a failed bump that is older than this, while Redis answers, is of a process that has died."""
+EVERYTHING = "*"
+"""The family of all names."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """A bump that failed; `mark` is the file that tells of it."""
+
+    resources: tuple[str, ...]
+    mark: str | None = None
+
+
+class Keeper:
+    """Does for one cache what has to be done later."""
+
+    def __init__(
+        self,
+        make_link: Callable[[], Link],
+        layout: Layout,
+        outage: Outage,
+        counters: Counters,
+        folder: Path,
+        *,
+        lease_s: float,
+    ) -> None:
+        self._make_link = make_link
+        self._layout = layout
+        self._outage = outage
+        self._counters = counters
+        self._lease_s = lease_s
+        self._folder = folder
+        self._unfinished = Unfinished(folder)
+        self._numbers = count()
+        self._kept: dict[int, Kept] = {}
+        self._lock = Lock()
+        self._owners: dict[str, str] = {}
+        """The owner of each lease held here, by key."""
+        self._pid = os.getpid()
+        self._runner: asyncio.Runner | None = None
+        self._link: Link | None = None
+        self._renew_at = self._count_at = 0.0
+        self._is_working = False
+        self._thread = StoreThread(
+            "flowkit-redis", self._handle, tick=self._tick, tick_s=min(TICK_S, lease_s / 3), leave=self._leave
+        )
+
+    # From any thread
+
+    def is_kept(self, resources: Sequence[str]) -> bool:
+        """Return whether a write on one of these still has to end its reads, here or in another process."""
+        if self._kept:
+            with self._lock:
+                kept = [name for each in self._kept.values() for name in each.resources]
+            if any(overlap(resource, name) for resource in resources for name in kept):
+                return True
+        if not self._unfinished.is_any():
+            return False
+        self.work()
+        return True
+
+    def keep(self, resources: Sequence[str]) -> None:
+        """Repeat this bump until it succeeds."""
+        kept = Kept(tuple(resources))
+        with self._lock:
+            self._kept[next(self._numbers)] = kept
+        self._is_working = True
+        self._thread.post(lambda: self._tell(kept), _ignore)
+
+    def hold(self, key: str, owner: str) -> None:
+        """Renew this lease until it is let go of."""
+        self._owners[key] = owner
+        self.work()
+
+    def find_owner(self, key: str) -> str:
+        """The owner under which the lease of this key is held here; empty when it isn't."""
+        return self._owners.get(key, "")
+
+    def let_go(self, key: str, owner: str) -> None:
+        """Renew it no more."""
+        if self._owners.get(key) == owner:
+            del self._owners[key]
+
+    def release_soon(self, key: str, owner: str) -> None:
+        """Give back a lease that may have been taken for a caller that is gone."""
+        self._is_working = True
+        command = self._layout.release(key, owner)
+        self._thread.post(lambda: self._try([command]), _ignore)
+
+    def work(self) -> None:
+        """See that the thread is there."""
+        if not self._is_working or self._pid != os.getpid():
+            self._is_working = True
+            self._thread.post(_nothing, _ignore)
+
+    def call(self, operation: Callable[[Link], Awaitable[T]]) -> T:
+        """Do something in the thread's loop and wait for it; for callers that have no loop."""
+        self._is_working = True
+        return self._thread.call(lambda: self._run(operation))
+
+    def close(self) -> None:
+        """Add up what was counted, and end the thread; the next thing to do starts it again."""
+        self._thread.close()
+        self._is_working = False
+
+    # In the thread
+
+    def _handle(self, batch: Sequence[Job]) -> None:
+        self._notice_fork()
+        for job in batch:
+            job.run()
+            job.settle()
+
+    def _tick(self) -> None:
+        self._notice_fork()
+        if self._kept or self._unfinished.is_any():
+            self._repair()
+        if self._outage.is_on():
+            return
+        now = monotonic()
+        if self._owners and now >= self._renew_at:
+            self._renew_at = now + self._lease_s / 3
+            self._try([self._layout.renew(key, owner, self._lease_s) for key, owner in list(self._owners.items())])
+        if now >= self._count_at:
+            self._count_at = now + COUNT_S
+            self._add_counts()
+
+    def _leave(self) -> None:
+        if self._kept:
+            self._repair()
+        if not self._outage.is_on():
+            self._add_counts()
+        if self._runner is not None:
+            if self._link is not None:
+                self._runner.run(self._link.close())
+            self._runner.close()
+            self._runner = self._link = None
+
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():
+            # What the parent holds and has to repeat is the parent's, and so are its connections.
+            self._pid = os.getpid()
+            self._owners.clear()
+            self._kept.clear()
+            _LEFT_TO_PARENT.append((self._runner, self._link))
+            self._runner = self._link = None
+
+    def _tell(self, kept: Kept) -> None:
+        """Leave a file for the other processes of this machine; where that can't be, only this one knows."""
+        try:
+            make_private_folder(self._folder)
+            kept.mark = self._unfinished.add()
+        except OSError:
+            self._unfinished.remove(())
+
+    def _repair(self) -> None:
+        with self._lock:
+            todo = list(self._kept.items())
+        for number, kept in todo:
+            if not self._bump(kept.resources):
+                return
+            with self._lock:
+                self._kept.pop(number, None)
+            if kept.mark is not None:
+                self._unfinished.remove([kept.mark])
+        orphans = self._find_orphans()
+        if orphans and self._bump((EVERYTHING,)):
+            self._unfinished.remove(orphans)
+
+    def _find_orphans(self) -> list[str]:
+        """The marks that no living process seems to make good."""
+        found: list[str] = []
+        with self._lock:
+            own = {kept.mark for kept in self._kept.values()}
+        for name in self._unfinished.list_names():
+            try:
+                age_s = time() - (self._folder / "unfinished" / name).stat().st_mtime
+            except OSError:
+                continue
+            # One from the future was made before the clock was set back, and nobody knows when.
+            if name not in own and not 0 <= age_s < ORPHANED_S:
+                found.append(name)
+        return found
+
+    def _bump(self, resources: Sequence[str]) -> bool:
+        try:
+            self._run(lambda link: bump(link, self._layout, resources, insists=True))
+        except Unreachable:
+            return False
+        self._outage.end()
+        return True
+
+    def _add_counts(self) -> None:
+        counts = self._counters.take()
+        if counts:
+            self._try(
+                [command for tool, (hits, misses) in counts.items() for command in self._count(tool, hits, misses)]
+            )
+
+    def _count(self, tool: str, hits: int, misses: int) -> list[Command]:
+        return self._layout.count(tool, hits, misses)
+
+    def _try(self, commands: Sequence[Command]) -> None:
+        """Send what nobody waits for."""
+        try:
+            self._run(lambda link: link.run(commands))
+        except Unreachable:
+            return  # counted
+
+    def _run(self, operation: Callable[[Link], Awaitable[T]]) -> T:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        if self._link is None:
+            self._link = self._make_link()
+        return self._runner.run(_await(operation, self._link))
+
+
+_LEFT_TO_PARENT: list[object] = []
+"""In a forked process, what is its parent's: to close it would close the parent's."""
+
+
+async def bump(link: Link, layout: Layout, resources: Sequence[str], *, insists: bool = False) -> dict[str, bytes]:
+    """Give new tokens to all rows that a write on these resources changes; returns them, by row.
+
+    Raises `Unreachable` where one of them may not have been changed.
+    """
+    tokens = {row: token_hex(12).encode() for row in list_written_rows(resources)}
+    commands = [layout.write_row(row, token) for row, token in tokens.items()]
+    answers = await link.run(commands, insists=insists)
+    refused = [row for row, answer in zip(tokens, answers, strict=True) if isinstance(answer.value, Exception)]
+    if refused:
+        # A server that is full takes no new token, but it drops one.
+        dropped = await link.run([layout.drop_row(row) for row in refused], insists=insists)
+        for answer in dropped:
+            if isinstance(answer.value, Exception):
+                raise Unreachable(str(answer.value))
+        return {}
+    if not all(answer.server for answer in answers):
+        # A service that hides the server's id: a replica that takes its place must have the tokens.
+        await link.run([Command(commands[0].key, ("WAIT", 1, 100))], insists=insists)
+    return tokens
+
+
+async def _await(operation: Callable[[Link], Awaitable[T]], link: Link) -> T:
+    return await operation(link)
+
+
+def _nothing() -> None:
+    return
+
+
+def _ignore(_result: object, _error: BaseException | None) -> None:
+    """Nobody waits for it, and what went wrong was counted."""

@@ -1,0 +1,112 @@
+"""Where a Redis server is, how it is connected, and whether the cache does without it now."""
+
+import logging
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from flowkit.cache.counters import Counters
+from flowkit.clock import Clock
+from flowkit.errors import ConfigurationError
+
+CONNECTIONS = 8
+"""The most connections of one loop to one server."""
+OUTAGE_S = 30.0
+"""How long the cache does without Redis after a failure."""
+SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+"""What an address may begin with, and what redis-py calls it."""
+
+Address = tuple[str, int] | None
+"""A node of a cluster; None is the server that the URL names."""
+
+logger = logging.getLogger("flowkit.cache")
+
+
+class Unreachable(Exception):
+    """Redis didn't answer, or refused; never seen outside the cache."""
+
+
+class Place:
+    """Where Redis is: an address of its own kind, shown without its password."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        scheme = SCHEMES.get(parts.scheme)
+        if scheme is None:
+            raise ConfigurationError(f"{hide_password(url)!r} is no address of Redis: redis://host:6379/0 is expected")
+        try:
+            port = parts.port
+        except ValueError:
+            raise ConfigurationError(f"the address {hide_password(url)!r} has no number as its port") from None
+        self.shown = hide_password(url)
+        self.timeout_s = timeout_s
+        self.name = f"{parts.hostname}:{port}{parts.path}"
+        """What tells it from other places, without who asks."""
+        self._url = scheme + url[len(parts.scheme) :]
+
+    def make_pool(self, address: Address, greet: Any) -> Any:
+        """Make the connections to a node; `greet` is called with each that is new."""
+        connections: Any = import_module("redis.asyncio.connection")
+        options = dict(connections.parse_url(self._url))
+        kind = options.pop("connection_class", connections.Connection)
+        if address is not None:
+            options.update(host=address[0], port=address[1])
+        options.update(
+            # Redis 7.0 refuses CLIENT SETINFO to those whose rights are named one by one.
+            driver_info=None,
+            max_connections=CONNECTIONS,
+            timeout=self.timeout_s,
+            # `_Bound` is in their place: they count the time that the loop was busy with something else.
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            retry=import_module("redis.asyncio.retry").Retry(import_module("redis.backoff").NoBackoff(), 0),
+            protocol=2,
+            maint_notifications_config=import_module("redis.maint_notifications").MaintNotificationsConfig(
+                enabled=False
+            ),
+            redis_connect_func=greet,
+        )
+        return connections.BlockingConnectionPool(connection_class=kind, **options)
+
+
+class Outage:
+    """Whether the cache does without Redis now; shared by all loops of a cache."""
+
+    def __init__(self, place: Place, clock: Clock, counters: Counters) -> None:
+        self._place = place
+        self._clock = clock
+        self._counters = counters
+        self._until = 0.0
+        self._has_warned = False
+
+    def is_on(self) -> bool:
+        return self._clock.monotonic() < self._until
+
+    def begin(self, error: Exception) -> None:
+        """Do without Redis for a while."""
+        self._until = self._clock.monotonic() + OUTAGE_S
+        self.note(error)
+
+    def end(self) -> None:
+        """It has answered again."""
+        self._until = 0.0
+
+    def note(self, error: object) -> None:
+        """Count what went wrong, and say it once."""
+        self._counters.errors += 1
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("the cache at %s is in trouble and answers with misses: %s", self._place.shown, error)
+
+
+def hide_password(url: str) -> str:
+    """The address as it may be shown: a password, and what stands behind a question mark, aren't.
+
+    >>> hide_password("rediss://app:secret@cache.example:6380/1?ssl_ca_certs=/etc/ca.pem")
+    'rediss://app:***@cache.example:6380/1'
+    """
+    parts = urlsplit(url)
+    who, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = who.partition(":")
+    shown = f"{name}{colon}{'***' if colon else ''}{at}{host}"
+    return f"{parts.scheme}://{shown}{parts.path}" if parts.scheme else shown + parts.path

@@ -1,0 +1,59 @@
+"""The tokens that make up generations, as they were when last asked for: a guess that saves a round trip."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from secrets import token_hex
+
+from flowkit.cache.redis.layout import Command, Layout, Mark, combine, list_rows
+from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.place import Unreachable
+from flowkit.cache.redis.wire import Answer
+
+MARKS = 10_000
+"""How many tokens are remembered."""
+
+
+class Tokens:
+    """Asks for the tokens of resources, and makes those that aren't there."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._known: OrderedDict[str, Mark] = OrderedDict()
+
+    def guess(self, resources: Sequence[str]) -> list[int] | None:
+        """The generations of last time; None where one of them isn't known."""
+        known = {row: self._known.get(row) for row in list_rows(resources)}
+        marks = {row: mark for row, mark in known.items() if mark is not None}
+        return [combine(resource, marks) for resource in resources] if len(marks) == len(known) else None
+
+    def forget(self, rows: Iterable[str]) -> None:
+        """A write has changed these."""
+        for row in rows:
+            self._known.pop(row, None)
+
+    async def ask(
+        self, link: Link, resources: Sequence[str], also: Sequence[Command]
+    ) -> tuple[list[int], Sequence[Answer]]:
+        """The generations now, and the answers to other commands that go with the same question.
+
+        Raises `Unreachable`, also where a token can be neither read nor made.
+        """
+        rows = list_rows(resources)
+        asked = [self._layout.read_row(row) if row in self._known else self._make(row) for row in rows]
+        answers = await link.run([*asked, *also]) if asked or also else []
+        found = dict(zip(rows, answers, strict=False))
+        gone = [row for row, answer in found.items() if answer.value is None]
+        if gone:  # evicted, or flushed
+            found.update(zip(gone, await link.run([self._make(row) for row in gone]), strict=True))
+        marks: dict[str, Mark] = {}
+        for row, answer in found.items():
+            if not isinstance(answer.value, bytes):
+                raise Unreachable(f"a token can't be read: {answer.value}")
+            marks[row] = self._known[row] = Mark(answer.value, answer.server)
+            self._known.move_to_end(row)
+        while len(self._known) > MARKS:
+            self._known.popitem(last=False)
+        return [combine(resource, marks) for resource in resources], answers[len(rows) :]
+
+    def _make(self, row: str) -> Command:
+        return self._layout.make_row(row, token_hex(12).encode())

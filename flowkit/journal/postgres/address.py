@@ -1,0 +1,102 @@
+"""Where a PostgreSQL journal is, and how people may read that: no password is in any error, log or `repr`."""
+
+import ipaddress
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowkit.errors import ConfigurationError, StoreError
+
+SCHEMES = ("postgresql://", "postgres://")
+CONNECT_S = 5
+"""How long making a connection to one host may take."""
+logger = logging.getLogger("flowkit.journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A connection string of libpq, and its name."""
+
+    name: str
+    parameters: dict[str, Any] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False, default=())
+
+    def hide(self, text: str) -> str:
+        """The text without what is secret in the address."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def read_address(url: str) -> Address:
+    """Parse the URL of a journal; raises `ConfigurationError` where the extra is missing, `StoreError` for a wrong one."""
+    try:
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError as error:
+        raise ConfigurationError(
+            "a journal on PostgreSQL needs psycopg: pip install 'flowkit-agents[postgres]'"
+        ) from error
+    try:
+        given: dict[str, Any] = dict(conninfo_to_dict(url))
+    except psycopg.Error:
+        # libpq's own message repeats the URL, the password included.
+        raise StoreError(
+            f"the journal {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
+            " expected postgresql://user@host:5432/database"
+        ) from None
+    secrets = tuple(str(given[key]) for key in ("password", "sslpassword") if given.get(key))
+    found = re.search(r"//[^/@]*:([^/@]*)@", url)
+    if found and found[1]:
+        secrets = (*secrets, found[1])
+    host = str(given.get("host") or given.get("hostaddr") or "localhost")
+    user = f"{given['user']}@" if given.get("user") else ""
+    port = f":{given['port']}" if given.get("port") else ""
+    name = f"postgresql://{user}{host}{port}/{given.get('dbname') or ''}"
+    parameters = {
+        "connect_timeout": CONNECT_S,
+        "application_name": "flowkit",
+        # After a fail-over the name may stand for two servers for a while: the one that takes writes is meant.
+        "target_session_attrs": "read-write",
+        # A host that is gone says nothing: without these a statement would wait for it for hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+        **given,
+        "client_encoding": "UTF8",
+    }
+    return Address(name, parameters, secrets)
+
+
+def warn_if_unchecked(address: Address) -> None:
+    """Log that the server isn't checked, where somebody on the way could pretend to be it."""
+    hosts = str(address.parameters.get("host") or "localhost").split(",")
+    if address.parameters.get("sslmode") != "verify-full" and not all(map(_is_here, hosts)):
+        logger.warning(
+            "the journal %s: whoever is on the way can read it or answer in its place; sslmode=verify-full checks the"
+            " server's certificate",
+            address.name,
+        )
+
+
+def _is_here(host: str) -> bool:
+    if host.startswith(("/", "@")) or host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hide_in(url: str) -> str:
+    """The URL without what may be a password in it.
+
+    >>> _hide_in("postgresql://me:secret@host/db?password=x&a=b")
+    'postgresql://***@host/db?***'
+    """
+    scheme, _, rest = url.partition("://")
+    rest, question, _ = rest.partition("?")
+    before, at, after = rest.rpartition("@")
+    return f"{scheme}://{'***@' + after if at and before else rest}{'?***' if question else ''}"

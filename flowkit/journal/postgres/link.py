@@ -1,0 +1,174 @@
+"""One connection to PostgreSQL: made when it is first used, made again when it was lost, and never waited for without end.
+
+Statements go out as one text and come back as rows of Python values. Three things end a wait: the server's answer, the
+loss of the connection, and `timeout_s`. After that the statement is cancelled; if that doesn't help either, the
+connection is given up.
+
+A durable commit that waits for a synchronous standby can only be cancelled in this way: no time-out of the server
+reaches that wait, and the server calls the cancelled commit a success, with a warning. That warning is an error here.
+"""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import errors, pq
+
+from flowkit.journal.postgres.address import Address
+
+GRACE_S = 5.0
+"""How long a cancelled statement may take to end."""
+Rows = list[tuple[Any, ...]]
+
+_of_parents: list[object] = []
+"""Connections of the process that this one was forked from: closing them here would close them there."""
+_READERS: dict[int, Callable[[bytes], Any]] = {
+    16: lambda data: data == b"t",
+    17: lambda data: bytes.fromhex(data[2:].decode()),
+    20: int,
+    21: int,
+    23: int,
+    700: float,
+    701: float,
+}
+"""Of the types that don't come as text: boolean, bytea, integers, floats."""
+
+
+class NotReplicated(psycopg.OperationalError):
+    """The commit is on the server's own disk, but its synchronous standby didn't answer."""
+
+
+class NoAnswer(psycopg.OperationalError):
+    """The server said nothing for too long; the connection is given up."""
+
+
+class Link:
+    """A connection of one thread at a time."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: psycopg.Connection[Any] | None = None
+        self._pid = os.getpid()
+        self.times_opened = 0
+        """How often it was connected in this process; a number more than before says that it was lost in between."""
+        self._is_unreplicated = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, as far as is known."""
+        self._notice_fork()
+        return self._connection is not None
+
+    def open(self) -> None:
+        """Connect, unless it is. Raises `psycopg.Error`."""
+        self._notice_fork()
+        if self._connection is not None:
+            return
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            "", **self._address.parameters, autocommit=True, prepare_threshold=None
+        )
+        connection.add_notice_handler(self._notice)
+        self._connection = connection
+        self.times_opened += 1
+
+    def run(self, statements: str, timeout_s: float) -> list[Rows]:
+        """Run statements as one text; gives the rows of each that has any. Raises `psycopg.Error`.
+
+        A transaction that they began, and that an error ended, is rolled back.
+        """
+        self.open()
+        assert self._connection is not None
+        pgconn = self._connection.pgconn
+        self._is_unreplicated = False
+        try:
+            results = self._exchange(pgconn, statements.encode(), timeout_s)
+            if any(result.status == pq.ExecStatus.FATAL_ERROR for result in results):
+                if pgconn.transaction_status == pq.TransactionStatus.INERROR:
+                    self._exchange(pgconn, b"ROLLBACK", GRACE_S)
+                failed = next(result for result in results if result.status == pq.ExecStatus.FATAL_ERROR)
+                raise errors.error_from_result(failed)
+        except psycopg.Error:
+            if pgconn.status != pq.ConnStatus.OK or pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                self.close()
+            raise
+        if self._is_unreplicated:
+            raise NotReplicated(
+                "the synchronous standby doesn't answer, so it wouldn't survive the loss of this server"
+            )
+        return [_read_rows(result) for result in results if result.status == pq.ExecStatus.TUPLES_OK]
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction was begun and not ended."""
+        return self._connection is not None and self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
+
+    def roll_back(self) -> None:
+        """End the transaction that was begun, if there is one; the connection is given up where that fails."""
+        if self.is_in_transaction:
+            try:
+                self.run("ROLLBACK", GRACE_S)
+            except psycopg.Error:
+                self.close()
+
+    def close(self) -> None:
+        """Close it; it may be opened again."""
+        self._notice_fork()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _exchange(self, pgconn: pq.abc.PGconn, statements: bytes, timeout_s: float) -> list[pq.abc.PGresult]:
+        pgconn.send_query(statements)
+        until = time.monotonic() + timeout_s
+        is_cancelled = False
+        results: list[pq.abc.PGresult] = []
+        poll = select.poll()
+        is_sending = True
+        while True:
+            is_sending = is_sending and pgconn.flush() != 0
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    return results
+                results.append(result)
+            poll.register(pgconn.socket, select.POLLIN | (select.POLLOUT if is_sending else 0))
+            left_s = until - time.monotonic()
+            ready = poll.poll(max(0.0, left_s) * 1000)
+            if ready and ready[0][1] & ~select.POLLOUT:
+                pgconn.consume_input()
+            elif not ready and left_s <= 0:
+                if is_cancelled:
+                    self.close()
+                    raise NoAnswer("the server doesn't answer")
+                is_cancelled, until = True, time.monotonic() + GRACE_S
+                self._cancel()
+
+    def _cancel(self) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.cancel_safe(timeout=GRACE_S)
+        except psycopg.Error:
+            return  # it doesn't take a connection either; the wait for the statement itself ends soon
+
+    def _notice(self, notice: errors.Diagnostic) -> None:
+        # 01000: "The transaction has already committed locally, but might not have been replicated to the standby."
+        if notice.sqlstate == "01000" and notice.severity_nonlocalized == "WARNING":
+            self._is_unreplicated = True
+
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():
+            _of_parents.append(self._connection)
+            self._connection, self._pid, self.times_opened = None, os.getpid(), 0
+
+
+def _read_rows(result: pq.abc.PGresult) -> Rows:
+    columns = range(result.nfields)
+    readers = [_READERS.get(result.ftype(column), bytes.decode) for column in columns]
+    rows: Rows = []
+    for row in range(result.ntuples):
+        values = ((reader, result.get_value(row, column)) for reader, column in zip(readers, columns, strict=True))
+        rows.append(tuple(None if data is None else reader(data) for reader, data in values))
+    return rows

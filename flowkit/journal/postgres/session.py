@@ -1,0 +1,128 @@
+"""What a store does with its connection when something goes wrong: again for a while, and then an error that says it.
+
+Whatever is given here may be done twice: the answer to a commit can be lost after the commit.
+
+What wasn't durable may be lost when the server crashes, though it was committed. So it is kept for a while, until a
+durable commit took it along; on a new connection it is written again before anything else. Each of its statements says
+which opening of the run it is from, so it changes nothing where another driver took over.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
+
+from flowkit.errors import StoreError
+from flowkit.journal.postgres.address import Address
+from flowkit.journal.postgres.faults import explain_fault, may_pass
+from flowkit.journal.postgres.link import Link, Rows
+from flowkit.journal.store import Commits
+
+T = TypeVar("T")
+
+RETRY_S = 30.0
+"""How long something is tried again while the server is away, counted from when it went away."""
+DURABLE_S = 10.0
+"""How long a durable commit may wait, such as for a synchronous standby."""
+ANSWER_S = 70.0
+"""How long anything else may take; the server ends it before."""
+PAUSE_S = 0.05
+PAUSE_AT_MOST_S = 1.0
+KEEP_S = 10.0
+"""A server that crashes loses what was committed in about its last 0.6 s, if that wasn't durable."""
+KEEP_BYTES = 32 * 2**20
+logger = logging.getLogger("flowkit.journal")
+
+
+class Session:
+    """A connection that is made again; of one thread, or guarded by the caller."""
+
+    def __init__(self, address: Address, *, what: str) -> None:
+        self.address = address
+        self._what = what
+        self._link = Link(address)
+        self._down_since: float | None = None
+        self._times_opened = 0
+        self._pid = os.getpid()
+        self._kept: deque[tuple[float, str]] = deque()
+        self._kept_size = 0
+        self.commits = Commits()
+
+    def attempt(self, operation: Callable[[Link], T]) -> T:
+        """Run `operation`, again and again while what is wrong may pass. Raises `StoreError`."""
+        pause_s = PAUSE_S
+        while True:
+            try:
+                self._open()
+                result = operation(self._link)
+            except psycopg.Error as error:
+                now = time.monotonic()
+                was_open = self._link.times_opened > 0
+                self._down_since = now if self._down_since is None else self._down_since
+                if not was_open or not may_pass(error) or now + pause_s > self._down_since + RETRY_S:
+                    raise self._explain(error) from None
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_AT_MOST_S)
+            else:
+                self._down_since = None
+                return result
+
+    def once(self, operation: Callable[[Link], T]) -> T:
+        """Run `operation`; raises `psycopg.Error`."""
+        self._open()
+        return operation(self._link)
+
+    def write(self, statements: str, *, durable: bool) -> list[Rows]:
+        """Run a transaction's text; call it inside `attempt`. Raises `psycopg.Error`."""
+        rows = self._link.run(statements, DURABLE_S if durable else ANSWER_S)
+        self.count(durable=durable)
+        if not durable:
+            self.keep(statements)
+        return rows
+
+    def count(self, *, durable: bool) -> None:
+        """Count a commit; a durable one took along all that was before it."""
+        if durable:
+            self.commits.durable += 1
+            self._kept.clear()
+            self._kept_size = 0
+        else:
+            self.commits.normal += 1
+
+    def keep(self, statements: str) -> None:
+        """Keep a transaction for the case that the server crashes; it may be run again."""
+        now = time.monotonic()
+        self._kept.append((now, statements))
+        self._kept_size += len(statements)
+        while self._kept and (self._kept[0][0] < now - KEEP_S or self._kept_size > KEEP_BYTES):
+            self._kept_size -= len(self._kept.popleft()[1])
+
+    def close(self) -> None:
+        """Close the connection; it may be used again."""
+        self._link.close()
+
+    def _open(self) -> None:
+        if self._pid != os.getpid():
+            # What the parent of a forked process wrote is the parent's to write again.
+            self._pid, self._times_opened, self._kept_size = os.getpid(), 0, 0
+            self._kept.clear()
+        self._link.open()
+        if self._times_opened not in (0, self._link.times_opened):
+            for _, statements in self._kept:
+                self._write_again(statements)
+        self._times_opened = self._link.times_opened
+
+    def _write_again(self, statements: str) -> None:
+        try:
+            self._link.run(statements, ANSWER_S)
+        except psycopg.Error as error:
+            if may_pass(error):
+                raise
+            logger.warning("%s", self._explain(error))
+
+    def _explain(self, error: psycopg.Error) -> StoreError:
+        return explain_fault(error, self.address, self._what)

@@ -1,0 +1,120 @@
+"""What people decide and resolve in PostgreSQL, from any process; each may be done twice, when its answer is lost."""
+
+from flowkit.errors import RunBusy, RunError
+from flowkit.journal.postgres.link import Link
+from flowkit.journal.postgres.reading import Reader, approvals_of, choose, find_runs
+from flowkit.journal.postgres.session import DURABLE_S
+from flowkit.journal.postgres.texts import bind
+from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.writing import Batch, begin, key_of
+from flowkit.journal.records import Approval, Decision, Recorded, Resolution, explain_running
+from flowkit.journal.rows import decision_values, encode_value, read_approval_rows, to_column, to_text
+from flowkit.journal.store import Changes, Place, Put
+
+
+def ask(link: Link, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
+    """Ask a person, unless exactly that was asked; returns all that was asked in the run."""
+    key, node, name = key_of(to_column(question.node)), to_column(question.node), to_column(question.name)
+    arguments = to_text(question.arguments)
+    other = "TRUE" if anew else "(a.arguments, a.name) IS DISTINCT FROM (excluded.arguments, excluded.name)"
+    rows = link.run(
+        begin(durable=True)
+        + bind("; SELECT 1 FROM flowkit.run WHERE id = %s AND token = %s FOR SHARE; ", run, token)
+        + bind(
+            "INSERT INTO flowkit.approval AS a (run, key, node, name, arguments, asked)"
+            " SELECT r.id, %s, %s, %s, %s, %s FROM flowkit.run r WHERE r.id = %s AND r.token = %s"
+            " ON CONFLICT (run, key) DO UPDATE SET name = excluded.name, arguments = excluded.arguments,"
+            " asked = excluded.asked, approved = NULL, by = NULL, at = NULL, reason = NULL, changed_arguments = NULL"
+            f" WHERE {other}",
+            key,
+            node,
+            name,
+            arguments,
+            question.asked_at,
+            run,
+            token,
+        )
+        + f"; {approvals_of(run)}; COMMIT",
+        DURABLE_S,
+    )
+    if not rows[0]:
+        raise explain_refused(run_id)
+    return read_approval_rows(rows[1])
+
+
+def decide(link: Link, run: int | Place, node: str, decision: Decision) -> bool:
+    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    number = choose(run, link.run(find_runs(run), DURABLE_S)[0]) if isinstance(run, Place) else run
+    if number is None:
+        return False
+    where = bind("run = %s AND key = %s", number, key_of(to_column(node)))
+    values = decision_values(decision)
+    changed, now = link.run(
+        begin(durable=True)
+        + bind(
+            "; UPDATE flowkit.approval SET approved = %s, by = %s, at = %s, reason = %s, changed_arguments = %s"
+            f" WHERE {where} AND approved IS NULL RETURNING run",
+            *values,
+        )
+        + f"; SELECT approved, by, at, reason, changed_arguments FROM flowkit.approval WHERE {where}; COMMIT",
+        DURABLE_S,
+    )
+    # Decided by an attempt whose answer was lost.
+    return bool(changed) or now == [values]
+
+
+class Settling:
+    """Resolves one node, with one new token for the run."""
+
+    def __init__(self, place: Place, node: str, resolution: Resolution, by: str, token: str) -> None:
+        self._place = place
+        self._node = node
+        self._resolution = resolution
+        self._by = by
+        self._token = token
+
+    def run(self, link: Link, reader: Reader, times: Times) -> Recorded:
+        """Resolve it. Raises `psycopg.Error` when it may be tried again, else the errors of `Journal.resolve`."""
+        is_done = False
+        try:
+            record = self._settle(link, reader, times)
+            is_done = True
+        finally:
+            if not is_done:
+                link.roll_back()
+        return record
+
+    def _settle(self, link: Link, reader: Reader, times: Times) -> Recorded:
+        run_id, node = self._place.run_id, self._node
+        number = choose(self._place, link.run(f"{begin(durable=True)}; {find_runs(self._place)}", DURABLE_S)[0])
+        if number is None:
+            raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
+        # Who drives it has locked the row while it writes; what it wrote is read after that.
+        locked = link.run(f"SELECT token FROM flowkit.run WHERE id = {number} FOR UPDATE", DURABLE_S)[0]
+        *rows, last = link.run(
+            "; ".join([*reader.details_of(number), f"SELECT max(position) FROM flowkit.node WHERE run = {number}"]),
+            DURABLE_S,
+        )
+        details = reader.details(rows)
+        before = None if details is None else details.nodes.get(node)
+        if before is not None and locked == [(self._token,)]:
+            return before  # the answer to an earlier attempt was lost
+        if details is None or before is None or before.state not in ("in_doubt", "claimed"):
+            raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
+        if details.summary.is_held:
+            raise RunBusy(f"run {run_id!r} is driven by another process")
+        if before.lease.may_run(times.clock):
+            raise RunBusy(f"run {run_id!r}: {explain_running(before)}")
+        record = before.settle(self._resolution, self._by)
+        batch = Batch(times)
+        put = Put(record, encode_value(record.value, node), last[0][0] + 1)
+        batch.add(Changes(number, run_id, self._token, nodes=(put,)))
+        # A driver that was thought dead must not write over this.
+        change = bind("UPDATE flowkit.run SET token = %s, fence = fence + 1 WHERE id = %s", self._token, number)
+        link.run(f"{change}; {batch.to_text()}; COMMIT", DURABLE_S)
+        return record
+
+
+def explain_refused(run_id: str) -> RunBusy:
+    """The error of a driver that has the run no more."""
+    return RunBusy(f"run {run_id!r}: another process took over; nothing more is recorded from here")

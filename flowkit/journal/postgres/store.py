@@ -1,0 +1,432 @@
+"""`JournalStore` over a PostgreSQL database.
+
+A process has two connections: the writer's, and one for readers. Who drives a run is decided by the server's clock and
+by tokens: each process gives one sign of life for all of its runs, and each opening of a run gives it a random token
+that all of its writes must show. A number would do while one server knows it all; but after a fail-over to a standby
+that lags two drivers could have the same one.
+
+A write of a tool waits for two durable commits; a crash of the server may forget other things that it committed, so
+those are written again when it is back.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from secrets import token_hex
+from typing import TypeVar
+
+import psycopg
+
+from flowkit.clock import Clock
+from flowkit.codec import JSON
+from flowkit.errors import FlowkitError, RunBusy, StoreError
+from flowkit.journal.postgres import settling
+from flowkit.journal.postgres.address import read_address, warn_if_unchecked
+from flowkit.journal.postgres.faults import explain_fault, may_pass
+from flowkit.journal.postgres.link import Link, Rows
+from flowkit.journal.postgres.reading import Reader, approvals_of, read_asked
+from flowkit.journal.postgres.schema import check_version, read_version
+from flowkit.journal.postgres.session import Session
+from flowkit.journal.postgres.taking import Driver, Taking
+from flowkit.journal.postgres.texts import bind
+from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.upkeep import Upkeep
+from flowkit.journal.postgres.writing import Batch, begin, key_of
+from flowkit.journal.records import (
+    Approval,
+    Decision,
+    JournalStats,
+    Recorded,
+    Resolution,
+    RunDetails,
+    RunState,
+    RunSummary,
+)
+from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, Place, Taken, Wanted
+
+T = TypeVar("T")
+BATCH_BYTES = 16 * 2**20
+"""How much goes into one transaction."""
+NOTIFY_S = 0.1
+"""How often those who follow runs are woken."""
+CHANNEL = "flowkit"
+logger = logging.getLogger("flowkit.journal")
+
+
+class PostgresStore:
+    """The database, as one process uses it."""
+
+    is_shared = True
+
+    def __init__(self, url: str, clock: Clock, held: HeldRuns, *, lease_s: float) -> None:
+        self._address = read_address(url)
+        self._clock = clock
+        self._held = held
+        self._lease_s = lease_s
+        self._times = Times(clock)
+        self._holder, self._pid = _name_process(), os.getpid()
+        self._writing = Session(self._address, what="written")
+        self._reading = Session(self._address, what="read")
+        self._lock = threading.Lock()
+        """Of the reader's connection."""
+        self._opening = threading.Lock()
+        self._is_open = False
+        self._to_notify: set[int] = set()
+        self._notified = 0.0
+
+    @property
+    def name(self) -> str:
+        return self._address.name
+
+    @property
+    def commits(self) -> Commits:
+        return self._writing.commits
+
+    @property
+    def holder(self) -> str:
+        self._notice_fork()
+        return self._holder
+
+    def try_open(self) -> bool:
+        return False
+
+    def open(self) -> None:
+        if self._is_open:
+            return
+        self._notice_fork()
+        with self._opening:
+            if not self._is_open:
+                warn_if_unchecked(self._address)
+                self._read(self._check, is_opening=True)
+                self._is_open = True
+
+    # From the writer's thread
+
+    def take(self, wanted: Wanted) -> Taken:
+        taking = Taking(wanted, token_hex(16), self._reader, self._driver)
+        taken = self._write(taking.run)
+        if taken.token is not None:
+            self._held.tokens[taken.details.summary.number] = taken.token
+            self._writing.count(durable=False)
+            if taking.replay:
+                self._writing.keep(taking.replay)
+        return taken
+
+    def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
+        self.open()
+        errors: list[FlowkitError | None] = [None] * len(batch)
+        together, indexes = Batch(self._times), list[int]()
+        for index, changes in enumerate(batch):
+            if not together.takes(changes) or together.size > BATCH_BYTES:
+                self._apply_together(batch, together, indexes, errors, durable=durable)
+                together, indexes = Batch(self._times), []
+            try:
+                together.add(changes)
+                indexes.append(index)
+            except StoreError as error:
+                errors[index] = error
+        self._apply_together(batch, together, indexes, errors, durable=durable)
+        self._notify(changes for changes, error in zip(batch, errors, strict=True) if error is None)
+        return errors
+
+    def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
+        asked = self._write(lambda link: settling.ask(link, run, run_id, token, question, anew=anew))
+        self._writing.count(durable=True)
+        return asked
+
+    def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
+        is_decided = self._write(lambda link: settling.decide(link, run, node, decision))
+        self._writing.count(durable=True)
+        return is_decided
+
+    def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
+        one = settling.Settling(place, node, resolution, by, token_hex(16))
+        record = self._write(lambda link: one.run(link, self._reader, self._times))
+        self._writing.count(durable=True)
+        return record
+
+    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+        listed = ", ".join(bind("%s", state) for state in of)
+        # With another token where nobody drives it: what its last driver wrote is not to be written again over this.
+        change = bind(
+            "UPDATE flowkit.run SET status = %s, token = CASE WHEN holder IS NULL THEN %s ELSE token END,"
+            f" changed = {self._times.now} WHERE status IN ({listed})",
+            status,
+            token_hex(16),
+        )
+
+        def write(link: Link) -> bool:
+            number = self._reader.find(link, place)
+            rows = link.run(f"{begin(durable=True)}; {change}{bind(' AND id = %s', number)} RETURNING id; COMMIT", 30.0)
+            return bool(rows[0])
+
+        is_changed = self._write(write)
+        self._writing.count(durable=True)
+        return is_changed
+
+    def add_spent(self, key: str, usd: float) -> float:
+        added = bind(
+            f"INSERT INTO flowkit.spent AS old (key, budget, usd, changed) VALUES (%s, %s, %s, {self._times.now})"
+            " ON CONFLICT (key) DO UPDATE SET usd = old.usd + excluded.usd, changed = excluded.changed RETURNING usd",
+            key_of(key),
+            key,
+            usd,
+        )
+        rows = self._write(lambda link: link.run(f"{begin(durable=False)}; {added}; COMMIT", 30.0))
+        self._writing.count(durable=False)
+        return rows[0][0][0]
+
+    def read_spent(self, key: str) -> float:
+        found = bind("SELECT usd FROM flowkit.spent WHERE key = %s", key_of(key))
+        rows = self._read(lambda link: link.run(found, 30.0))
+        return rows[0][0][0] if rows[0] else 0.0
+
+    def renew(self) -> None:
+        self._flush_notifications()
+        held, unreleased = self._held.tokens, dict(self._held.unreleased)
+        if not held and not unreleased:
+            return
+        statements = [begin(durable=False)]
+        if held:
+            statements.append(self._driver.sign_of_life)
+        # Not NULL: who goes on with it knows by this that some of its events may be lost.
+        statements += [
+            bind("UPDATE flowkit.run SET holder = '' WHERE id = %s AND token = %s", run, token)
+            for run, token in sorted(unreleased.items())
+        ]
+        try:
+            self._writing.once(lambda link: link.run("; ".join([*statements, "COMMIT"]), 10.0))
+        except psycopg.Error as error:
+            logger.warning("%s", explain_fault(error, self._address, "written (a sign of life)"))
+            return
+        for run in unreleased:
+            self._held.unreleased.pop(run, None)
+
+    def delete(self, place: Place) -> bool:
+        number = self._read(lambda link: self._reader.find(link, place))
+        if number is None:
+            return False
+        is_removed = self._write(lambda link: self._remove(link, number))
+        if not is_removed and self._read(lambda link: self._reader.find(link, place)) is not None:
+            raise RunBusy(f"run {place.run_id!r} is driven by another process")
+        return is_removed
+
+    def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
+        return self._upkeep.prune(older_than_s, unfinished=unfinished)
+
+    def tidy(self) -> Iterator[int]:
+        return self._upkeep.tidy()
+
+    def close_writer(self) -> None:
+        self._writing.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._reading.close()
+
+    # From any thread
+
+    def approvals(self, run: int) -> dict[str, Approval]:
+        return self._read(lambda link: read_asked(self._reader.read(link, approvals_of(run))[0]))
+
+    def show(self, place: Place) -> RunDetails | None:
+        def read(link: Link) -> RunDetails | None:
+            number = self._reader.find(link, place)
+            return None if number is None else self._reader.show(link, number)
+
+        return self._read(read)
+
+    def find(self, place: Place) -> RunSummary | None:
+        def read(link: Link) -> RunSummary | None:
+            number = self._reader.find(link, place)
+            if number is None:
+                return None
+            (rows,) = self._reader.read(
+                link, f"SELECT {self._reader.summary_columns} FROM flowkit.run WHERE id = {number}"
+            )
+            return next(iter(self._reader.summaries(rows)), None)
+
+        return self._read(read)
+
+    def runs(self, chosen: Filter) -> list[RunSummary]:
+        return self._read(
+            lambda link: self._reader.summaries(self._reader.read(link, self._reader.list_runs(chosen))[0])
+        )
+
+    def stopped(self, limit: int) -> list[RunSummary]:
+        return self._read(
+            lambda link: self._reader.summaries(self._reader.read(link, self._reader.list_stopped(limit))[0])
+        )
+
+    def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
+        until = "" if before is None else f" AND e.seq < {before}"
+        at_most = "" if limit is None else f" LIMIT {limit}"
+
+        def read(link: Link) -> list[tuple[int, str]]:
+            number = self._reader.find(link, place)
+            if number is None:
+                return []
+            (days,) = self._reader.read(link, f"SELECT day::text FROM flowkit.run WHERE id = {number}")
+            if not days:
+                return []
+            # With the day as a constant one partition is looked at, and only that one is locked.
+            (rows,) = self._reader.read(
+                link,
+                f"SELECT e.seq, e.body FROM flowkit.event e WHERE e.run = {number} AND e.day = '{days[0][0]}'"
+                f" AND e.seq > {after}{until} ORDER BY e.seq{at_most}",
+            )
+            return [(seq, body) for seq, body in rows]
+
+        return self._read(read)
+
+    def last_seq(self, place: Place) -> int | None:
+        def read(link: Link) -> int | None:
+            number = self._reader.find(link, place)
+            (rows,) = self._reader.read(
+                link,
+                "SELECT max(e.seq) FROM flowkit.event e JOIN flowkit.run r ON e.run = r.id AND e.day = r.day"
+                + bind(" WHERE r.id = %s", number),
+            )
+            return rows[0][0]
+
+        return self._read(read)
+
+    def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
+        def read(link: Link) -> list[JSON]:
+            last = self._reader.find(link, before) if isinstance(before, Place) else before
+            if before is not None and last is None:
+                return []
+            return self._reader.conversation(link, session, user, last, limit)
+
+        return self._read(read)
+
+    def stats(self) -> JournalStats:
+        return self._read(self._upkeep.stats)
+
+    @property
+    def _reader(self) -> Reader:
+        return Reader(self._times, self.holder, self._held)
+
+    @property
+    def _driver(self) -> Driver:
+        return Driver(self.holder, self._lease_s, self._times)
+
+    @property
+    def _upkeep(self) -> Upkeep:
+        return Upkeep(self._writing, self._reader, self._times, self._address)
+
+    def _read(self, operation: Callable[[Link], T], *, is_opening: bool = False) -> T:
+        if not is_opening:
+            self.open()
+        self._notice_fork()
+        with self._lock:
+            return self._reading.attempt(operation)
+
+    def _write(self, operation: Callable[[Link], T]) -> T:
+        self.open()
+        return self._writing.attempt(operation)
+
+    def _check(self, link: Link) -> None:
+        check_version(read_version(link, self._address), self._address)
+        (encoding, standbys, names) = link.run(
+            "SELECT current_setting('server_encoding'), (SELECT count(*) FROM pg_stat_replication),"
+            " current_setting('synchronous_standby_names')",
+            30.0,
+        )[0][0]
+        if encoding != "UTF8":
+            raise StoreError(f"the journal {self.name!r} is in the encoding {encoding}, and must be in UTF8")
+        if standbys and not names:
+            logger.warning(
+                "the journal %s has a standby that it doesn't wait for: after a fail-over to it, what was claimed since"
+                " the last that it got is lost, and such a write may run again; synchronous_standby_names prevents that",
+                self.name,
+            )
+
+    def _apply_together(
+        self,
+        batch: Sequence[Changes],
+        together: Batch,
+        indexes: Sequence[int],
+        errors: list[FlowkitError | None],
+        *,
+        durable: bool,
+    ) -> None:
+        """Write a transaction, and note the errors of the changes in it; one that is refused for its data, each alone."""
+        if not indexes:
+            return
+        text = f"{begin(durable=durable)}; {together.to_text()}; COMMIT"
+        is_alone = len(indexes) == 1
+        try:
+            if is_alone:
+                rows = self._writing.attempt(lambda _: self._writing.write(text, durable=durable))
+            else:
+                rows = self._writing.attempt(lambda _: self._write_or_split(text, durable=durable))
+        except StoreError as error:
+            for index in indexes:
+                errors[index] = error
+            return
+        if rows is None:
+            for index in indexes:
+                one = Batch(self._times)
+                one.add(batch[index])
+                self._apply_together(batch, one, [index], errors, durable=durable)
+            return
+        ours: dict[int, str] = dict(rows[0])
+        for index in indexes:
+            changes = batch[index]
+            if ours.get(changes.run) != changes.token:
+                errors[index] = settling.explain_refused(changes.run_id)
+
+    def _write_or_split(self, text: str, *, durable: bool) -> list[Rows] | None:
+        """Write a transaction of several changes; None where something in it is refused, or waits for somebody."""
+        try:
+            return self._writing.write(text, durable=durable)
+        except psycopg.errors.LockNotAvailable:
+            return None
+        except psycopg.Error as error:
+            if may_pass(error) or error.sqlstate is None:
+                raise
+            return None
+
+    def _notify(self, written: Iterable[Changes]) -> None:
+        """Wake those who follow these runs, soon: not in the transaction, whose lock would be held over the disk's wait."""
+        is_end = False
+        for changes in written:
+            if changes.events or changes.ending is not None:
+                self._to_notify.add(changes.run)
+                is_end = is_end or changes.ending is not None
+        if self._to_notify and (is_end or time.monotonic() >= self._notified + NOTIFY_S):
+            self._flush_notifications()
+
+    def _flush_notifications(self) -> None:
+        if not self._to_notify:
+            return
+        runs, self._to_notify = self._to_notify, set()
+        self._notified = time.monotonic()
+        told = "; ".join(bind(f"SELECT pg_notify('{CHANNEL}', %s)", str(run)) for run in sorted(runs))
+        try:
+            self._writing.once(lambda link: link.run(f"{begin(durable=False)}; {told}; COMMIT", 10.0))
+        except psycopg.Error as error:
+            # Who follows a run asks every second anyway.
+            logger.debug("%s", explain_fault(error, self._address, "followed"))
+
+    def _remove(self, link: Link, number: int) -> bool:
+        try:
+            return self._upkeep.remove(link, f"id = {number}") == 1
+        finally:
+            link.roll_back()
+
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._pid, self._holder = os.getpid(), _name_process()
+            self._held.notice_fork()
+            self._lock, self._opening = threading.Lock(), threading.Lock()
+            self._to_notify = set()
+
+
+def _name_process() -> str:
+    """This process as a holder: the random part tells it apart, the rest is for people."""
+    return f"{socket.gethostname()}:{os.getpid()}:{token_hex(8)}"

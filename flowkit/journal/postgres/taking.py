@@ -1,0 +1,195 @@
+"""Taking hold of a run in PostgreSQL, as one transaction.
+
+What decides is the run's token: the statement that gives it a new one says which it had when it was looked at, so of
+any number that take the same run one succeeds. It waits until a batch of the run's driver is committed, since that has
+locked the row; what the driver wrote is read after that, in a statement of its own, which sees it.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, cast
+
+from flowkit.errors import CodeChanged, RunBusy, RunError
+from flowkit.journal.postgres.link import Link, Rows
+from flowkit.journal.postgres.reading import Reader, choose, find_runs
+from flowkit.journal.postgres.session import ANSWER_S
+from flowkit.journal.postgres.texts import bind
+from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.writing import begin
+from flowkit.journal.rows import from_text, place_text, to_column, to_optional_column, to_text
+from flowkit.journal.store import OVER, SEQ_GAP, Taken, Wanted
+
+_COLUMNS = (
+    "place, run_id, owner, session, parent, name, code, inputs, status, fence, token, holder, began, changed, day"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """This process as a driver: its name, and how long it holds what it has after its last sign of life."""
+
+    holder: str
+    lease_s: float
+    times: Times
+
+    @property
+    def sign_of_life(self) -> str:
+        """The statement that says that it lives. After a wait, so that the lease that it gives is whole."""
+        until = self.times.after(f"{self.lease_s!r}::float8")
+        return bind(f"INSERT INTO flowkit.driver (holder, until) VALUES (%s, {until})", self.holder) + (
+            f" ON CONFLICT (holder) DO UPDATE SET until = {until}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run as it was before it was taken."""
+
+    number: int
+    code: str
+    inputs: str
+    status: str
+    token: str | None
+    holder: str | None
+    is_held: bool
+
+
+class Taking:
+    """One attempt after another to take a run, with one new token."""
+
+    def __init__(self, wanted: Wanted, token: str, reader: Reader, driver: Driver) -> None:
+        self._wanted = wanted
+        self._token = token
+        self._reader = reader
+        self._driver = driver
+        self._replay = ""
+
+    @property
+    def replay(self) -> str:
+        """A transaction that takes the run again, in case that the server forgets it; empty where nothing was written."""
+        return self._replay
+
+    def run(self, link: Link) -> Taken:
+        """Take it. Raises `psycopg.Error` when it may be tried again, else the errors of `Journal.open_run`."""
+        is_done = False
+        try:
+            taken = self._take(link)
+            link.run("COMMIT", ANSWER_S)
+            is_done = True
+        finally:
+            if not is_done:
+                link.roll_back()
+        return taken
+
+    def _take(self, link: Link) -> Taken:
+        wanted = self._wanted
+        seen = self._look(link)
+        if seen is None:
+            if wanted.must_exist:
+                raise RunError(f"there is no run {wanted.run_id!r} to go on with; give a message to start it")
+            number = self._begin(link)
+            if number is not None:
+                return self._read(link, number, token=self._token, is_new=True, was_held=False)
+            seen = self._look(link)
+            if seen is None:
+                raise RunBusy(f"run {wanted.run_id!r} was begun and removed by another process at this moment")
+        if seen.token == self._token:
+            # The answer to an earlier attempt was lost.
+            return self._read(link, seen.number, token=self._token, is_new=False, was_held=False)
+        return self._take_over(link, seen)
+
+    def _look(self, link: Link) -> Seen | None:
+        columns = f"id, owner, session, code, inputs, status, token, holder, {self._reader.is_driven}"
+        find = find_runs(self._wanted.place).replace("id, owner, session", columns, 1)
+        rows: Rows = link.run(f"{begin(durable=False)}; {find}" if not link.is_in_transaction else find, ANSWER_S)[0]
+        number = choose(self._wanted.place, [(row[0], row[1], row[2]) for row in rows])
+        if number is None:
+            return None
+        _, _, _, code, inputs, status, token, holder, is_driven = rows[0]
+        is_held = self._reader.is_held(number, holder, is_driven=is_driven)
+        return Seen(number, code, inputs, status, token, holder, is_held)
+
+    def _begin(self, link: Link) -> int | None:
+        wanted, now = self._wanted, self._driver.times.now
+        place = place_text(wanted.user, wanted.session, wanted.run_id)
+        values = bind(
+            "%s, %s, %s, %s, %s, %s, %s, %s, 'running', 1, %s, %s",
+            sha256(place.encode()).hexdigest(),
+            to_column(wanted.run_id),
+            to_optional_column(wanted.user),
+            to_optional_column(wanted.session),
+            wanted.parent,
+            to_column(wanted.name),
+            to_column(wanted.code),
+            to_text(wanted.inputs),
+            self._token,
+            self._driver.holder,
+        )
+        values = f"{values}, {now}, {now}, ({now} AT TIME ZONE 'UTC')::date"
+        rows = link.run(
+            f"INSERT INTO flowkit.run ({_COLUMNS}) VALUES ({values}) ON CONFLICT DO NOTHING RETURNING id;"
+            f" {self._driver.sign_of_life}",
+            ANSWER_S,
+        )[0]
+        if not rows:
+            return None
+        number: int = rows[0][0]
+        self._replay = (
+            f"{begin(durable=False)};"
+            f" INSERT INTO flowkit.run (id, {_COLUMNS}) VALUES ({number}, {values}) ON CONFLICT DO NOTHING;"
+            f" {self._driver.sign_of_life}; COMMIT"
+        )
+        return number
+
+    def _take_over(self, link: Link, seen: Seen) -> Taken:
+        wanted = self._wanted
+        if seen.is_held:
+            raise RunBusy(f"run {wanted.run_id!r} is driven by another process ({seen.holder})")
+        is_over = seen.status in OVER
+        if seen.code != to_column(wanted.code) and not is_over and not wanted.allow_changed:
+            raise CodeChanged(f"run {wanted.run_id!r} began with other code; pass allow_changed=True to go on")
+        if not wanted.ignores_inputs and wanted.inputs is not None and from_text(seen.inputs) != wanted.inputs:
+            raise RunError(f"run {wanted.run_id!r} began with other inputs")
+        if seen.status in wanted.only_read:
+            return self._read(link, seen.number, token=None, is_new=False, was_held=seen.holder is not None)
+        again = ""
+        if not is_over:
+            # What it had said when it began to wait isn't all any more.
+            again = bind(
+                ", status = CASE status WHEN 'cancelling' THEN status ELSE 'running' END, messages = NULL, code = %s,"
+                f" changed = {self._driver.times.now}",
+                to_column(wanted.code),
+            )
+        change = bind(
+            "UPDATE flowkit.run SET token = %s, holder = %s, fence = fence + 1", self._token, self._driver.holder
+        )
+        where = bind(" WHERE id = %s AND token IS NOT DISTINCT FROM %s", seen.number, seen.token)
+        # A process that had the run, and gave a sign of life since it was looked at, has it still.
+        is_free = f" AND (NOT {self._reader.is_driven} OR {bind('holder = %s', self._driver.holder)})"
+        rows = link.run(f"{change}{again}{where}{is_free} RETURNING id", ANSWER_S)[0]
+        if not rows:
+            raise RunBusy(f"run {wanted.run_id!r} is driven by another process, which took it just now")
+        doubt = bind(
+            "UPDATE flowkit.node SET state = 'in_doubt' WHERE run = %s AND state = 'claimed' AND effect = 'write'"
+            " AND EXISTS (SELECT 1 FROM flowkit.run WHERE id = %s AND token = %s)",
+            seen.number,
+            seen.number,
+            self._token,
+        )
+        link.run(f"{doubt}; {self._driver.sign_of_life}", ANSWER_S)
+        self._replay = f"{begin(durable=False)}; {change}{again}{where}; {doubt}; {self._driver.sign_of_life}; COMMIT"
+        return self._read(link, seen.number, token=self._token, is_new=False, was_held=seen.holder is not None)
+
+    def _read(self, link: Link, number: int, *, token: str | None, is_new: bool, was_held: bool) -> Taken:
+        statements = (
+            *self._reader.details_of(number),
+            f"SELECT (SELECT max(e.seq) FROM flowkit.event e WHERE e.run = r.id AND e.day = r.day),"
+            f" (SELECT max(position) FROM flowkit.node WHERE run = r.id) FROM flowkit.run r WHERE r.id = {number}",
+            f"SELECT turn, arguments FROM flowkit.kept WHERE run = {number}",
+        )
+        *rows, [(last_seq, position)], kept = link.run("; ".join(statements), ANSWER_S)
+        details = self._reader.details(rows)
+        assert details is not None, "its row was found or written above"
+        first_seq = (-1 if last_seq is None else last_seq) + 1 + (SEQ_GAP if was_held else 0)
+        hidden: dict[int, Any] = {turn: cast("dict[str, str]", from_text(arguments)) for turn, arguments in kept}
+        return Taken(details, token, first_seq, position or 0, is_new, hidden)

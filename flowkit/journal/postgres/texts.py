@@ -1,0 +1,64 @@
+r"""Values as the text of a statement.
+
+A batch goes to the server as one text of several statements: one round trip, whatever is in it, and nothing that
+stays behind in a session, so that a pooler may give each transaction another one.
+"""
+
+from collections.abc import Sequence
+
+Value = str | int | float | bool | bytes | None
+
+
+def literal(value: Value) -> str:
+    r"""A value as SQL.
+
+    >>> literal("it's"), literal("a\\b"), literal(None), literal(True), literal(b"\x00\xff")
+    ("'it''s'", "E'a\\\\b'", 'NULL', 'TRUE', "'\\x00ff'::bytea")
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case int():
+            return str(value)
+        case float():
+            return f"{value!r}::float8"
+        case bytes():
+            # Without E, so that the backslash stands for itself, as standard_conforming_strings has it since 9.1.
+            return f"'\\x{value.hex()}'::bytea"
+        case str():
+            return _quote(value)
+
+
+def array(values: Sequence[str | int | float | bool | None], kind: str) -> str:
+    """Values as an array of this type.
+
+    >>> array(["a", None, 'b"c'], "text")
+    'E\\'{"a",NULL,"b\\\\\\\\"c"}\\'::text[]'
+    """
+    return f"{_quote('{' + ','.join(map(_to_element, values)) + '}')}::{kind}[]"
+
+
+def bind(statement: str, *values: Value) -> str:
+    """Put values into a statement, one for each `%s`.
+
+    >>> bind("SELECT %s, %s", 1, "a")
+    "SELECT 1, 'a'"
+    """
+    parts = statement.split("%s")
+    assert len(parts) == len(values) + 1, statement
+    return parts[0] + "".join(literal(value) + part for value, part in zip(values, parts[1:], strict=True))
+
+
+def _quote(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a NUL would end the statement; `to_column` escapes it")
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'" if "\\" not in text else f"E'{quoted.replace(chr(92), chr(92) * 2)}'"
+
+
+def _to_element(value: str | int | float | bool | None) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "NULL" if value is None else repr(value)

@@ -1,0 +1,35 @@
+"""The server's clock in statements; a test's clock in its place where one is given.
+
+No client's clock decides anything: two machines whose clocks differ then see the same leases. `clock_timestamp()` is the
+time at which it is evaluated, so a lease that is granted after a wait is whole; `now()` is when the transaction began.
+"""
+
+from dataclasses import dataclass
+
+from flowkit.clock import Clock, SystemClock
+from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
+
+ELSEWHERE = "elsewhere"
+"""The holder of a claim that was read: who it is doesn't matter, since only time and the token decide here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Moments as SQL."""
+
+    clock: Clock
+
+    @property
+    def now(self) -> str:
+        """Now."""
+        if isinstance(self.clock, SystemClock):
+            return "clock_timestamp()"
+        return f"to_timestamp({self.clock.wall()!r}::float8)"
+
+    def after(self, seconds: str) -> str:
+        """So many seconds from now."""
+        return f"{self.now} + {seconds} * interval '1 second'"
+
+    def read_lease(self, remaining_s: float | None) -> RunLease:
+        """A claim whose time is over so many seconds from now, by this machine's clock."""
+        return NO_LEASE if remaining_s is None else RunLease(ELSEWHERE, *lease_until(self.clock, remaining_s))

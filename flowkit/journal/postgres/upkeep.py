@@ -1,0 +1,130 @@
+"""Keeping a journal in PostgreSQL small, in transactions of a bounded size.
+
+Events are four fifths of the rows. Those of a day have a partition of their own, by the day on which their run began,
+and go at once by dropping it; deleting them would take ten times as long, and give nothing back.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from flowkit.journal.postgres.address import Address
+from flowkit.journal.postgres.link import Link
+from flowkit.journal.postgres.reading import Reader
+from flowkit.journal.postgres.schema import MIGRATE_S, add_partitions, list_partitions, patiently
+from flowkit.journal.postgres.session import ANSWER_S, Session
+from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.writing import begin
+from flowkit.journal.records import JournalStats
+from flowkit.journal.store import OVER
+
+RUNS_AT_ONCE = 500
+BLOBS_AT_ONCE = 500
+UNUSED_BLOB_S = 3600
+UNUSED_DRIVER_S = 86_400
+OF_A_RUN = ("node", "turn", "kept", "approval")
+
+
+class Upkeep:
+    """Counts and removes runs."""
+
+    def __init__(self, session: Session, reader: Reader, times: Times, address: Address) -> None:
+        self._session = session
+        self._reader = reader
+        self._times = times
+        self._address = address
+
+    def stats(self, link: Link) -> JournalStats:
+        """What the journal holds."""
+        stopped = f"status = 'running' AND NOT {self._reader.is_driven}"
+        counts, [(oldest, size, blobs)] = self._reader.read(
+            link,
+            f"SELECT CASE WHEN {stopped} THEN 'stopped' ELSE status END AS state, count(*) FROM flowkit.run"
+            " WHERE parent IS NULL GROUP BY state ORDER BY state",
+            "SELECT (SELECT extract(epoch FROM min(began))::float8 FROM flowkit.run),"
+            " (SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
+            " WHERE relnamespace = 'flowkit'::regnamespace AND relkind = 'r')::bigint,"
+            " (SELECT coalesce(sum(length(data)), 0) FROM flowkit.blob)::bigint",
+        )
+        return JournalStats(dict(counts), oldest, size, blobs)
+
+    def remove(self, link: Link, condition: str) -> int:
+        """Remove the runs of this condition that nobody drives, and those that their calls made; returns how many."""
+        (rows,) = link.run(
+            f"{begin(durable=True)}; SELECT id FROM flowkit.run WHERE {condition} AND NOT {self._reader.is_driven}"
+            f" ORDER BY id LIMIT {RUNS_AT_ONCE} FOR UPDATE SKIP LOCKED",
+            ANSWER_S,
+        )
+        runs = [run for (run,) in rows]
+        pending = runs
+        while pending:
+            listed = ", ".join(map(str, pending))
+            statements = [f"DELETE FROM flowkit.{table} WHERE run IN ({listed})" for table in OF_A_RUN]
+            statements.append(
+                f"DELETE FROM flowkit.event e USING flowkit.run r WHERE r.id IN ({listed}) AND e.run = r.id AND e.day = r.day"
+            )
+            statements.append(f"DELETE FROM flowkit.run WHERE id IN ({listed})")
+            statements.append(f"SELECT id FROM flowkit.run WHERE parent IN ({listed})")
+            pending = [run for (run,) in link.run("; ".join(statements), ANSWER_S)[0]]
+        link.run("COMMIT", ANSWER_S)
+        return len(runs)
+
+    def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
+        """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
+        condition = f"changed < {self._times.after(f'{-older_than_s!r}::float8')} AND parent IS NULL"
+        if not unfinished:
+            condition += f" AND status IN {OVER}"
+        count = RUNS_AT_ONCE
+        while count == RUNS_AT_ONCE:
+            count = self._session.attempt(lambda link: self._removing(link, condition))
+            yield count
+
+    def prune_events(self, older_than_s: float) -> Iterator[int]:
+        """Drop the days whose events are all of runs that began so long ago, and make the next days' partitions."""
+        session = self._session
+        (last,) = session.attempt(
+            lambda link: link.run(
+                f"SELECT (({self._times.after(f'{-older_than_s!r}::float8')}) AT TIME ZONE 'UTC')::date", MIGRATE_S
+            )
+        )[0][0]
+        before = date.fromisoformat(last)
+        for day, name in sorted(session.attempt(list_partitions).items()):
+            if day + timedelta(days=1) <= before:
+                (count,) = session.attempt(
+                    lambda link, name=name: link.run(f"SELECT count(*) FROM flowkit.{name}", ANSWER_S)
+                )[0][0]
+                session.attempt(
+                    lambda link, name=name: patiently(link, self._address, f"DROP TABLE IF EXISTS flowkit.{name}")
+                )
+                yield count
+        rest = f"DELETE FROM flowkit.event_rest WHERE day < '{before}' RETURNING 1"
+        yield len(session.attempt(lambda link: link.run(rest, ANSWER_S))[0])
+        session.attempt(lambda link: add_partitions(link, self._address))
+
+    def tidy(self) -> Iterator[int]:
+        """Remove large results that no run names, and processes that are gone."""
+        now = self._times.now
+        self._session.attempt(
+            lambda link: link.run(
+                f"DELETE FROM flowkit.driver WHERE until < {now} - interval '{UNUSED_DRIVER_S} s'", ANSWER_S
+            )
+        )
+        count = BLOBS_AT_ONCE
+        while count == BLOBS_AT_ONCE:
+            count = len(
+                self._session.attempt(
+                    lambda link: link.run(
+                        "DELETE FROM flowkit.blob WHERE name IN (SELECT b.name FROM flowkit.blob b"
+                        f" WHERE b.used < {now} - interval '{UNUSED_BLOB_S} s'"
+                        " AND NOT EXISTS (SELECT 1 FROM flowkit.node n WHERE n.blob = b.name)"
+                        f" ORDER BY b.name LIMIT {BLOBS_AT_ONCE} FOR UPDATE SKIP LOCKED) RETURNING name",
+                        ANSWER_S,
+                    )
+                )[0]
+            )
+            yield 0
+
+    def _removing(self, link: Link, condition: str) -> int:
+        try:
+            return self.remove(link, condition)
+        finally:
+            link.roll_back()
