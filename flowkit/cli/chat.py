@@ -16,7 +16,7 @@ from flowkit.cli.conversation import Conversation
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import open_chosen_journal, open_journal
 from flowkit.cli.model_choice import choose_model
-from flowkit.cli.options import BaseUrl, Data, JournalAddress, Model, Session, Trace, User, read_pairs
+from flowkit.cli.options import BaseUrl, CacheAddress, Data, JournalAddress, Model, Session, Trace, User, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.running import open_trace
 from flowkit.cli.starting import show_start
@@ -43,6 +43,7 @@ def chat(
     session: Session = None,
     trace: Trace = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
     mcp: Annotated[
         list[str] | None,
         typer.Option(

@@ -19,7 +19,18 @@ from flowkit.cli.dry_run import say_dry_run
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.model_choice import choose_model, close_models, is_local, offer_local_servers
-from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, ToolsFile, Trace, User, read_pairs
+from flowkit.cli.options import (
+    AppTarget,
+    AsJson,
+    BaseUrl,
+    CacheAddress,
+    Data,
+    JournalAddress,
+    ToolsFile,
+    Trace,
+    User,
+    read_pairs,
+)
 from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json, say
 from flowkit.cli.running import open_trace, show_summary, watch
@@ -76,6 +87,7 @@ def run(
     user: User = None,
     trace: Trace = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Run a recipe."""
     with show_start():
