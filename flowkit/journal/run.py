@@ -285,8 +285,8 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over or isinstance(event, OutputPartial):
-            return  # the end has the whole of it
+        if self.is_over or isinstance(event, OutputPartial) or not self._log.keeps(event):
+            return  # of an output that is made piece by piece, the end has the whole
         if self.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
             return  # it hasn't finished: see `finish`
         self._events.append(event)

@@ -27,7 +27,8 @@ from flowkit.journal.postgres import settling
 from flowkit.journal.postgres.address import read_address, warn_if_unchecked
 from flowkit.journal.postgres.faults import explain_fault, may_pass
 from flowkit.journal.postgres.link import Link, Rows
-from flowkit.journal.postgres.reading import Reader, approvals_of, read_asked
+from flowkit.journal.postgres.listening import CHANNEL, Listener
+from flowkit.journal.postgres.reading import Reader, approvals_of, choose, find_runs, read_asked
 from flowkit.journal.postgres.schema import check_version, read_version
 from flowkit.journal.postgres.session import Session
 from flowkit.journal.postgres.taking import Driver, Taking
@@ -50,9 +51,9 @@ from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, Place, Tak
 T = TypeVar("T")
 BATCH_BYTES = 16 * 2**20
 """How much goes into one transaction."""
+DAYS_KNOWN = 10_000
 NOTIFY_S = 0.1
 """How often those who follow runs are woken."""
-CHANNEL = "flowkit"
 logger = logging.getLogger("flowkit.journal")
 
 
@@ -68,6 +69,9 @@ class PostgresStore:
         self._holder, self._pid = _name_process(), os.getpid()
         self._writing = Session(self._address, what="written")
         self._reading = Session(self._address, what="read")
+        self._listener = Listener(self._address)
+        self._days: dict[int, str] = {}
+        """The partition of each run's events."""
         self._lock = threading.Lock()
         """Of the reader's connection."""
         self._opening = threading.Lock()
@@ -198,6 +202,9 @@ class PostgresStore:
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
         return self._upkeep.prune(older_than_s, unfinished=unfinished)
 
+    def prune_events(self, older_than_s: float) -> Iterator[int]:
+        return self._upkeep.prune_events(older_than_s)
+
     def tidy(self) -> Iterator[int]:
         return self._upkeep.tidy()
 
@@ -205,6 +212,7 @@ class PostgresStore:
         self._writing.close()
 
     def close(self) -> None:
+        self._listener.close()
         with self._lock:
             self._reading.close()
 
@@ -222,13 +230,9 @@ class PostgresStore:
 
     def find(self, place: Place) -> RunSummary | None:
         def read(link: Link) -> RunSummary | None:
-            number = self._reader.find(link, place)
-            if number is None:
-                return None
-            (rows,) = self._reader.read(
-                link, f"SELECT {self._reader.summary_columns} FROM flowkit.run WHERE id = {number}"
-            )
-            return next(iter(self._reader.summaries(rows)), None)
+            (rows,) = self._reader.read(link, find_runs(place, self._reader.summary_columns))
+            number = choose(place, [(row[0], row[5], row[6]) for row in rows])
+            return None if number is None else self._reader.summaries(rows)[0]
 
         return self._read(read)
 
@@ -250,13 +254,17 @@ class PostgresStore:
             number = self._reader.find(link, place)
             if number is None:
                 return []
-            (days,) = self._reader.read(link, f"SELECT day::text FROM flowkit.run WHERE id = {number}")
-            if not days:
-                return []
+            if number not in self._days:
+                (days,) = self._reader.read(link, f"SELECT day::text FROM flowkit.run WHERE id = {number}")
+                if len(self._days) >= DAYS_KNOWN:
+                    self._days.clear()
+                if not days:
+                    return []
+                self._days[number] = days[0][0]
             # With the day as a constant one partition is looked at, and only that one is locked.
             (rows,) = self._reader.read(
                 link,
-                f"SELECT e.seq, e.body FROM flowkit.event e WHERE e.run = {number} AND e.day = '{days[0][0]}'"
+                f"SELECT e.seq, e.body FROM flowkit.event e WHERE e.run = {number} AND e.day = '{self._days[number]}'"
                 f" AND e.seq > {after}{until} ORDER BY e.seq{at_most}",
             )
             return [(seq, body) for seq, body in rows]
@@ -283,6 +291,9 @@ class PostgresStore:
             return self._reader.conversation(link, session, user, last, limit)
 
         return self._read(read)
+
+    def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._listener.listen(run, wake)
 
     def stats(self) -> JournalStats:
         return self._read(self._upkeep.stats)
