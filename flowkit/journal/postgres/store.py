@@ -102,7 +102,11 @@ class PostgresStore:
         with self._opening:
             if not self._is_open:
                 warn_if_unchecked(self._address)
-                self._read(self._check, is_opening=True)
+                try:
+                    self._read(self._check, is_opening=True)
+                except StoreError:
+                    self._reading.close()
+                    raise
                 self._is_open = True
 
     # From the writer's thread
