@@ -12,6 +12,7 @@ _HOME = {
     "AnthropicModel": "models.anthropic",
     "Approve": "executor",
     "Audio": "media",
+    "Budget": "runs.budgets",
     "CONTEXT": "context",
     "Cache": "cache",
     "CallDelta": "models.base",

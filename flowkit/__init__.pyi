@@ -72,6 +72,7 @@ from flowkit.recipes import when as when
 from flowkit.recipes.files import load_recipe as load_recipe
 from flowkit.references import Reference as Reference
 from flowkit.references import ToolCall as ToolCall
+from flowkit.runs.budgets import Budget as Budget
 from flowkit.runs.limits import Limits as Limits
 from flowkit.runs.results import Pending as Pending
 from flowkit.runs.results import RunResult as RunResult

@@ -25,6 +25,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 GRACE_S = 2.0
 """How long a thread that was told to end may take to do so on a busy machine."""
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=int, default=1, help="how often each test marked `timing` runs")
+
+
 _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
 
 
@@ -68,7 +73,14 @@ def postgres_journal(postgres_server: PostgresServer, journal_template: str) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that uses `journal_store` over every store of the journal, unless it is about files."""
+    """Run each test that uses `journal_store` over every store of the journal, unless it is about files.
+
+    What depends on the moment runs as often as was asked.
+    """
+    times = cast(int, metafunc.config.getoption("--times", 1))
+    if times > 1 and metafunc.definition.get_closest_marker("timing") is not None:
+        metafunc.fixturenames.append("round_number")
+        metafunc.parametrize("round_number", range(times))
     if "journal_store" in metafunc.fixturenames:
         is_of_files = metafunc.definition.get_closest_marker("sqlite_only") is not None
         metafunc.parametrize("journal_store", ["sqlite"] if is_of_files else ["sqlite", "postgres"], indirect=True)

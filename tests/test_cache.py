@@ -363,6 +363,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.timing
 @posix_only
 def test_a_full_disk_is_misses_and_counted(tmp_path: Path) -> None:
     run = subprocess.run(

@@ -55,6 +55,7 @@ def compute_once(folder: str, effects: str, start_s: float) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.timing
 def test_eight_processes_compute_a_cold_key_once(tmp_path: Path, forks: Forks) -> None:
     effects = tmp_path / "effects"
     start_s = time.monotonic() + 0.3
@@ -75,6 +76,7 @@ def hold_lease(folder: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.timing
 def test_a_living_holder_keeps_its_lease_and_a_killed_one_loses_it_in_time(tmp_path: Path, forks: Forks) -> None:
     holder = forks.start("test_cache_processes:hold_lease", tmp_path / "c")
     holder.hear()
@@ -156,6 +158,7 @@ def open_at_once(folder: str, start_s: float) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.timing
 def test_twelve_processes_may_open_a_new_cache_at_once(tmp_path: Path, forks: Forks) -> None:
     for attempt in range(3):
         start_s = time.monotonic() + 0.15

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from tests.pooled_tools import (
     wait_for_file_far,
     where_far,
 )
-from tests.servers.dask import DaskCluster
+from tests.servers.dask import ROOT, DaskCluster
 
 pytest.importorskip("distributed", reason="the extra 'dask' isn't installed")
 pytestmark = pytest.mark.slow
@@ -362,3 +363,33 @@ def test_a_cluster_with_certificates_is_used_by_tls(tmp_path: Path, monkeypatch:
     assert secure.address.startswith("tls://")
     assert ended["a"].value == secure.workers[0].pid
     assert len(str(ended["b"].value)) == 2_000_000
+
+
+def test_a_local_cluster_of_dask_is_used_like_any_other(tmp_path: Path) -> None:
+    program = """
+import asyncio, os
+from distributed import LocalCluster
+from flowkit import Executor, ToolCall
+from tests.pooled_tools import where_far
+
+async def main():
+    async with Executor(tools=[where_far]) as graph:
+        graph.add(ToolCall("a", "where_far", {}))
+        await graph.wait()
+    return graph.outcomes["a"]
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        os.environ["FLOWKIT_DASK"] = cluster.scheduler_address
+        outcome = asyncio.run(main())
+        assert outcome.state == "finished", outcome.error
+        print(outcome.value != os.getpid())
+        from flowkit.pools.opening import close_pools
+        close_pools()
+"""
+    script = tmp_path / "local.py"
+    script.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+
+    assert done.stdout == "True\n", done.stderr

@@ -416,6 +416,7 @@ def test_sync_tools_run_in_threads_at_once_and_leave_none() -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.timing
 def test_thread_that_cant_be_stopped_keeps_its_slot_and_is_told() -> None:
     release = threading.Event()
     seen: list[bool] = []

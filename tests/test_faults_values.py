@@ -61,6 +61,7 @@ async def drive(
             await run.close()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("is_thread", [False, True])
 def test_row_14_what_is_cancelled_in_the_middle_is_in_doubt_and_nothing_after_it_ever_starts(
     tmp_path: Path, is_thread: bool

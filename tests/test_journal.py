@@ -761,6 +761,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@pytest.mark.timing
 @posix_only
 @pytest.mark.sqlite_only
 def test_a_copy_taken_at_any_moment_holds_every_effect_recorded_before(tmp_path: Path) -> None:

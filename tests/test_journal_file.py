@@ -395,6 +395,7 @@ def test_closing_a_journal_lets_go_of_the_runs_that_it_holds(tmp_path: Path) -> 
     asyncio.run(main())
 
 
+@pytest.mark.timing
 @pytest.mark.sqlite_only
 def test_a_run_whose_end_could_not_be_written_is_free_for_others_once_the_disk_is(tmp_path: Path) -> None:
     async def main() -> None:

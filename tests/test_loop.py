@@ -34,6 +34,7 @@ def test_waiting_for_ever_is_an_error() -> None:
     loop.close()
 
 
+@pytest.mark.timing
 def test_time_stands_while_a_thread_works() -> None:
     async def wait() -> float:
         threads = Threads()

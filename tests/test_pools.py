@@ -290,7 +290,7 @@ def test_a_worker_of_another_version_refuses() -> None:
     assert find_difference(ours, ours) is None
     head = ";".join(f"{name}={said}" for name, said in {**ours, "dask": "1.0"}.items()).encode()
 
-    outcome = PoolOutcome.from_bytes(run_call(head + b"\n" + call.to_bytes(), "key", None))
+    outcome = PoolOutcome.from_bytes(run_call(head + b"\n" + call.to_bytes()))
 
     assert outcome.kind == "refused"
     assert "dask" in outcome.error

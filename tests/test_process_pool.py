@@ -334,6 +334,18 @@ def test_a_script_ends_with_its_pool(tmp_path: Path) -> None:
     assert not [pid for pid in pids if is_alive(pid)]
 
 
+def test_what_a_tool_prints_goes_where_its_parent_prints(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    # As a server of MCP does, which speaks by its standard output.
+    script.write_text(PROGRAM.replace("async def main():", "sys.stdout = sys.stderr\n\nasync def main():"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FLOWKIT_POOL_SIZE": "1"}
+
+    done = subprocess.run([sys.executable, str(script), "end"], env=environment, capture_output=True, text=True)
+
+    assert done.stdout == ""
+    assert done.stderr.splitlines().count("double") == 4
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     mark = tmp_path / "pid"

@@ -13,7 +13,7 @@ from flowkit.cli.serve import list_hosts
 from flowkit.web import server
 from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Endpoint
-from flowkit.web.guard import SECURITY_HEADERS, Token
+from flowkit.web.request_guard import SECURITY_HEADERS, Token
 from flowkit.web.served import make_served
 from flowkit.web.server import bind
 from flowkit.web.serving import WebApp

@@ -238,6 +238,7 @@ def test_an_error_that_does_not_say_so_is_not_tried_again() -> None:
 # Never beside itself
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("effect", ["read", "idempotent"])
 def test_a_retry_waits_until_the_thread_of_the_attempt_before_it_has_ended(effect: Any) -> None:
     at_once: list[int] = []
@@ -272,6 +273,7 @@ def test_a_retry_waits_until_the_thread_of_the_attempt_before_it_has_ended(effec
     assert {ran["a"].state, ran["b"].state} == {"failed"}
 
 
+@pytest.mark.timing
 def test_stopping_a_call_that_waits_for_its_thread_ends_it() -> None:
     gate = threading.Event()
 

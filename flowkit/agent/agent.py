@@ -39,6 +39,7 @@ from flowkit.messages import Content, Message, UserMessage, read_content, text_o
 from flowkit.models.base import Model, ToolChoice
 from flowkit.notebook import Bundle, show_table
 from flowkit.option_checks import find_misfit
+from flowkit.runs.budgets import Budget
 from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
 from flowkit.runs.nested import AROUND
@@ -95,7 +96,8 @@ class Agent(Generic[OutputT]):
     the model's turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
     `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request`, `before_call` and
     `after_answer` are guards, one or several: functions that pass, change or refuse the messages of each request, a
-    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `slots` how many calls run at
+    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `budget` bounds what all runs together may
+    cost, and `slots` how many calls run at
     once, in all or by the tools' named slots.
 
     Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
@@ -140,6 +142,7 @@ class Agent(Generic[OutputT]):
         output_tool: Tool[..., Any] | None = None,
         prefetch: Prefetch = (),
         limits: Limits | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         cache: Cache | bool = True,
         journal: Journal | None = None,
         allow_changed: bool = False,
@@ -161,6 +164,7 @@ class Agent(Generic[OutputT]):
             "instructions": instructions,
             "output_tool": output_tool,
             "prefetch": prefetch,
+            "budget": budget,
             "early": early,
             "references": references,
             "think_tags": think_tags,
@@ -191,6 +195,7 @@ class Agent(Generic[OutputT]):
             instructions=instructions,
             prefetch=prefetch,
             limits=limits or Limits(),
+            budgets=() if budget is None else (budget,) if isinstance(budget, Budget) else tuple(budget),
             journal=journal,
             allow_changed=allow_changed,
             early=early,
@@ -311,7 +316,7 @@ class Agent(Generic[OutputT]):
             raise ConfigurationError("a fork needs the journal of its run, and at=, as in 'turn/2'; it has its history")
         return read_fork(plan.journal, forked, at, user=options.get("user"), results=options.get("results"))
 
-    def start_inside(self, message: Said, around: Context[Any]) -> Run[AgentResult[OutputT]]:
+    def start_inside(self, message: Said, around: Context[Any], tool: str = "") -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.
 
         Its id comes from the run and the call, so that it has the same idempotency keys when the call runs again. It
@@ -328,7 +333,7 @@ class Agent(Generic[OutputT]):
             run_id=around.identity.inside(around.call_id).run_id if is_known else make_run_id(),
         )
         plan = replace(self._make_plan(self._options), journal=None)
-        return self._launch(plan, context, Given(said), around=AROUND.get())
+        return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or around.call_id)
 
     async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
         """Return the result of a run, which is cancelled with its caller; the arguments are those of `start`.
@@ -353,10 +358,11 @@ class Agent(Generic[OutputT]):
         Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
         in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
         """
+        called = name or self.name
         return make_agent_tool(
-            self.start_inside,
+            lambda task, around: self.start_inside(task, around, called),
             self._plan.tools,
-            name=name or self.name,
+            name=called,
             description=description or self.description,
         )
 
@@ -389,10 +395,15 @@ class Agent(Generic[OutputT]):
             self._overrides.reset(token)
 
     def _launch(
-        self, plan: AgentPlan[OutputT], context: Context[Any], given: Given, around: RunJournal | None = None
+        self,
+        plan: AgentPlan[OutputT],
+        context: Context[Any],
+        given: Given,
+        around: RunJournal | None = None,
+        tool: str = "",
     ) -> Run[AgentResult[OutputT]]:
         check_identity(plan.tools, context.user, context.session)
-        work = AgentWork(plan, open_log(context.run_id), context, given, around=around)
+        work = AgentWork(plan, open_log(context.run_id), context, given, around=around, tool=tool)
         return self._at_work.start(work, context.identity)
 
     def _make_plan(self, options: AgentRunOptions) -> AgentPlan[OutputT]:

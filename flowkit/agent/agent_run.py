@@ -25,6 +25,7 @@ from flowkit.history import unanswered
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Message, text_of
 from flowkit.models.pricing import load_prices
+from flowkit.runs.budgets import BudgetSpent
 from flowkit.runs.limits import METER, Meter
 from flowkit.runs.nested import AROUND
 from flowkit.runs.results import Pending, RunResult
@@ -60,11 +61,12 @@ class AgentWork(Generic[OutputT]):
         given: Given,
         *,
         around: RunJournal | None = None,
+        tool: str = "",
     ) -> None:
-        """`around` is the journal of the run whose call this is a part of."""
+        """`around` is the journal of the run whose call this is a part of, `tool` the tool that is called."""
         self.log = log
         self._around = around
-        self.meter = Meter(plan.limits, METER.get())
+        self.meter = Meter(plan.limits, METER.get(), plan.name, tool)
         self._plan = plan
         self._context = context
         self._decisions = dict(given.decisions)
@@ -78,7 +80,8 @@ class AgentWork(Generic[OutputT]):
     async def begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
         plan, given = self._plan, self._given
-        if plan.limits.cost_usd is not None:
+        self.meter.accounts = [budget.open(self._context) for budget in plan.budgets]
+        if plan.limits.cost_usd is not None or self.meter.payers:
             await load_prices(plan.model)
         self.meter.check_priced(plan.model)
         if self._around is not None:
@@ -168,7 +171,7 @@ class AgentWork(Generic[OutputT]):
         tips = tuple(make_tips(rounds.tools.now, outcomes, rounds.ready_s))
         self.log.emit(events.RunFinished, status, output, said, tips, _tell_user(status, error))
         try:
-            await self._record.write_spent(meter.usage, meter.cost_usd)
+            await self._record.write_spent(meter.usage, meter.cost_usd, meter.list_costs(None))
             await self._record.finish(status, output, said, rounds.added)
         except (RunError, StoreError) as lost:
             # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
@@ -182,6 +185,7 @@ class AgentWork(Generic[OutputT]):
             calls=tuple(outcomes.values()),
             usage=meter.usage,
             cost_usd=meter.cost_usd,
+            costs=meter.list_costs(self._context.user),
             status=status,
             pending=rounds.calls.pending,
             error=error,
@@ -226,5 +230,7 @@ class AgentWork(Generic[OutputT]):
 
 
 def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:
-    """What the user may read of the end: a guard's reason is meant for them."""
-    return error.reason if isinstance(error, GuardRefused) else events.NOTICES.get(status)
+    """What the user may read of the end: a guard's reason, and when a budget resets, are meant for them."""
+    if isinstance(error, GuardRefused):
+        return error.reason
+    return error.notice if isinstance(error, BudgetSpent) else events.NOTICES.get(status)

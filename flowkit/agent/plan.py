@@ -14,6 +14,7 @@ from flowkit.journal import Journal
 from flowkit.messages import Content, Message, UserMessage, message_from_json
 from flowkit.models.base import Model, ToolChoice
 from flowkit.references import ToolCall
+from flowkit.runs.budgets import Budget
 from flowkit.runs.limits import Limits
 from flowkit.tools.toolsets import Toolset
 
@@ -43,6 +44,7 @@ class AgentPlan(Generic[OutputT]):
     think_tags: bool = False
     tool_choice: ToolChoice = "auto"
     guards: Guards = field(default_factory=Guards)
+    budgets: tuple[Budget, ...] = ()
     attempts: int = 3
     output_attempts: int = 3
     slots: int | Mapping[str, int] = 16

@@ -34,6 +34,7 @@ from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
+from flowkit.runs.budget_checks import check_budgets, pay_budgets
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
 
@@ -116,6 +117,7 @@ class Rounds(Generic[OutputT]):
         invalid = 0
         while True:
             self._meter.check()
+            await check_budgets(self._meter, self._log, self._turn + 1)
             finished = await self._take_turn()
             if finished.message.calls:
                 if not await self._answer_calls():
@@ -135,7 +137,7 @@ class Rounds(Generic[OutputT]):
         """Put back what was there before this process, or this message; False when that was all."""
         past = tuple(self._record.turns)
         if past:
-            self._meter.usage, self._meter.cost_usd = past[-1].spent, past[-1].cost_usd
+            self._meter.take_back(past[-1].spent, past[-1].cost_usd, past[-1].costs)
         if not self._is_new:
             # A fork has a history with every result and no new message: its model is asked next.
             if waiting := unanswered(self.messages):
@@ -194,7 +196,9 @@ class Rounds(Generic[OutputT]):
         self._say(message)
         self.calls.open(dict(zip(finished.nodes, message.calls, strict=True)), message, count_turns(self.messages))
         self._log.emit(events.TurnFinished, turn, reason, None, name_answerer(self._plan.model, message))
-        await self._record.write_turn(PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd))
+        await self._record.write_turn(
+            PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd, meter.list_costs(None))
+        )
         attempt.release()
         return finished
 
@@ -219,13 +223,14 @@ class Rounds(Generic[OutputT]):
             attempt, finished = await self._attempt(turn, number)
             error = finished.error
             await load_prices(self._plan.model)
-            cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None)
+            said_by = name_answerer(self._plan.model, finished.message)
+            cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None, answerer=said_by)
+            await pay_budgets(self._meter, cost_usd)
             self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
             if error is None:
                 return attempt, finished
             self._dropped += attempt.drop(str(error))
-            answerer = name_answerer(self._plan.model, finished.message)
-            self._log.emit(events.TurnFinished, turn, "error", str(error), answerer)
+            self._log.emit(events.TurnFinished, turn, "error", str(error), said_by)
             attempts = 1 + error.max_retries if error.max_retries else self._plan.attempts
             if number < attempts and error.retryable:
                 delay_s = _delay_s(error, number)

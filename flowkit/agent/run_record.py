@@ -10,6 +10,7 @@ from flowkit.codec import JSON
 from flowkit.events import EventLog, RunStatus
 from flowkit.journal import RecordedTurn, RunJournal
 from flowkit.messages import AssistantMessage, Message, Usage, message_from_json
+from flowkit.runs.costs import Cost, cost_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class PastTurn:
     reason: str
     spent: Usage
     cost_usd: float | None
+    costs: tuple[Cost, ...] = ()
 
 
 class RunRecord:
@@ -64,10 +66,10 @@ class RunRecord:
         self.turns.append(turn)
         await self._write(turn)
 
-    async def write_spent(self, spent: Usage, cost_usd: float | None) -> None:
+    async def write_spent(self, spent: Usage, cost_usd: float | None, costs: tuple[Cost, ...]) -> None:
         """Add to the last turn what was spent after it was written down, by its tools or by attempts at the next."""
         if self.turns and self.turns[-1].spent != spent:
-            self.turns[-1] = replace(self.turns[-1], spent=spent, cost_usd=cost_usd)
+            self.turns[-1] = replace(self.turns[-1], spent=spent, cost_usd=cost_usd, costs=costs)
             await self._write(self.turns[-1])
 
     async def _write(self, turn: PastTurn) -> None:
@@ -79,6 +81,7 @@ class RunRecord:
                 "reason": turn.reason,
                 "spent": turn.spent.to_json(),
                 "cost_usd": turn.cost_usd,
+                "costs": [cost.to_json() for cost in turn.costs],
             }
             await self.journal.record_turn(turn.turn, data, kept=kept)
 
@@ -105,4 +108,5 @@ def _read_turn(recorded: RecordedTurn, kept: Mapping[str, str]) -> PastTurn:
     spent = Usage.from_json(cast(Mapping[str, JSON], fields["spent"] if "spent" in fields else fields["usage"]))
     cost_usd = cast(float | None, fields.get("cost_usd"))
     message = restore_secrets(message, kept)
-    return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cost_usd)
+    costs = tuple(cost_from_json(cost, None) for cost in cast("Sequence[JSON]", fields.get("costs", [])))
+    return PastTurn(recorded.turn, message, nodes, str(fields["reason"]), spent, cost_usd, costs)

@@ -10,6 +10,7 @@ from flowkit.cache import Cache
 from flowkit.journal import Journal
 from flowkit.models.base import NamedTool, ToolChoice
 from flowkit.option_checks import FLAG, TEXT, Expected, is_count
+from flowkit.runs.budgets import Budget
 from flowkit.runs.limits import Limits
 from flowkit.runs.options import MODEL
 from flowkit.tools import Tool
@@ -52,6 +53,16 @@ EXPECTED: Mapping[str, Expected] = {
     ),
     "attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
     "output_attempts": Expected("1 or more", lambda value: is_count(value) and cast(int, value) > 0, takes_none=False),
+    "budget": Expected(
+        "Budget(…), or a list of them",
+        lambda value: (
+            isinstance(value, Budget)
+            or (
+                isinstance(value, list | tuple)
+                and all(isinstance(one, Budget) for one in cast("Sequence[object]", value))
+            )
+        ),
+    ),
     "name": replace(TEXT, takes_none=False),
 }
 
@@ -63,6 +74,7 @@ class AgentSettings(TypedDict, total=False):
     instructions: Instructions
     prefetch: Prefetch
     limits: Limits | None
+    budget: Budget | Sequence[Budget] | None
     cache: Cache | bool
     journal: Journal | None
     allow_changed: bool

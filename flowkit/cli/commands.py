@@ -8,6 +8,7 @@ from flowkit import __version__
 from flowkit.cli import (
     caches,
     chat,
+    costs,
     exports,
     graphs,
     journals,
@@ -46,6 +47,7 @@ app.command("new")(new.create)
 app.command("measure")(measure.measure_models)
 app.add_typer(caches.app, name="cache")
 runs.app.command("export")(exports.export)
+runs.app.command("costs")(costs.costs)
 app.add_typer(runs.app, name="runs")
 app.add_typer(journals.app, name="journal")
 

@@ -357,6 +357,18 @@ class GuardDecided(Event):
     type: ClassVar[str] = "guard.decided"
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetChecked(Event):
+    """How a budget stands before a turn; `resets_at` is seconds since 1970, None where it never resets."""
+
+    budget: str
+    turn: int
+    usd: float
+    left_usd: float
+    resets_at: float | None = None
+    type: ClassVar[str] = "budget.checked"
+
+
 NOTICES: dict[str, str] = {
     "failed": "Something went wrong on our side. Please try again later.",
     "limit": "This took more than it may. Please try again with a smaller request.",

@@ -18,7 +18,7 @@ from flowkit.masking import MASK, unmask
 from flowkit.references import Reference, ToolCall, find_references, substitute
 
 
-class Approval:
+class ApprovalGate:
     """Lets a call on when nobody has to decide on it, or somebody has approved it."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler, journal: RunJournal | None) -> None:

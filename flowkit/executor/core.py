@@ -30,17 +30,17 @@ from flowkit.cache import Cache
 from flowkit.codec import JSON, dump_sorted
 from flowkit.errors import ConfigurationError, GraphError, ToolArgumentsError
 from flowkit.events import EventLog
-from flowkit.executor.approvals import Approval
+from flowkit.executor.approvals import ApprovalGate
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase, Waiter
-from flowkit.executor.flights import Flights
-from flowkit.executor.gates import Gates, Opened, Remembered, Resolved, Resource
+from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
 from flowkit.executor.guarding import CallGuard, Guarded
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
 from flowkit.executor.lending import Lending
 from flowkit.executor.outcomes import Decision, Outcome
 from flowkit.executor.settling import Settler
-from flowkit.executor.sharing import Share
+from flowkit.executor.shared_runs import SharedRuns
+from flowkit.executor.sharing import ShareGate
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
 from flowkit.executor.standalone import OwnRun, ToolLike, begin_log, choose_cache, find_tools, name_run
 from flowkit.executor.table import Outcomes, Past, Table
@@ -154,8 +154,8 @@ class Executor:
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
         self._intake = intake = Intake(table, log, settler, look_at_reference, identity)
-        self._approval = Approval(table, log, settler, journal)
-        self._remembered = Remembered(settler, journal, past or {})
+        self._approval = ApprovalGate(table, log, settler, journal)
+        self._remembered = RememberedGate(settler, journal, past or {})
         guarded = Guarded(table, guard)
         gates = Gates(
             table,
@@ -163,12 +163,12 @@ class Executor:
             settler,
             shared_slots,
             remembered=self._remembered,
-            resolved=Resolved(intake),
+            resolved=ResolvedGate(intake),
             guarded=guarded,
             approval=self._approval,
-            resource=Resource(table, log, settler),
-            share=Share(table, log, settler, cache, identity),
-            opened=Opened(log, Controls(table, intake, settler)),
+            resource=ResourceGate(table, log, settler),
+            share=ShareGate(table, log, settler, cache, identity),
+            opened=OpenedGate(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )
         lending = Lending(table, shared_slots)
@@ -182,7 +182,7 @@ class Executor:
             intake,
             gates,
             lending,
-            Flights(log, settler, lending, cache, identity),
+            SharedRuns(log, settler, lending, cache, identity),
             attempts,
             guarded,
             identity=identity,

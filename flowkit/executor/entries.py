@@ -128,7 +128,7 @@ class Extra:
     optional: bool = False
     on_seal: "Sequence[Callable[[], None]]" = ()
     reading: Any = None
-    """What it has read while it runs, where others may share its result: a `Reading`."""
+    """What it has read while it runs, where others may share its result: a `ReadScope`."""
     raw: object = None
     """What the function returned, for a caller in the same process."""
     repaired: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import Protocol
 from flowkit import events
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
-from flowkit.executor.approvals import Approval, read_decision
+from flowkit.executor.approvals import ApprovalGate, read_decision
 from flowkit.executor.circles import find_circle
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry, Phase
@@ -15,7 +15,7 @@ from flowkit.executor.intake import Intake
 from flowkit.executor.outcomes import Approve
 from flowkit.executor.plan import Plan
 from flowkit.executor.settling import Settler
-from flowkit.executor.sharing import Share
+from flowkit.executor.sharing import ShareGate
 from flowkit.executor.slots import Slots, SlotWaiter
 from flowkit.executor.table import Past, Table
 from flowkit.graph import ModelStep
@@ -35,7 +35,7 @@ class Gate(Protocol):
         ...
 
 
-class Remembered:
+class RememberedGate:
     """Ends what ended before: in the run that this one goes on with, or in an earlier process."""
 
     def __init__(self, settler: Settler, journal: RunJournal | None, past: Past) -> None:
@@ -68,7 +68,7 @@ class Remembered:
         return False
 
 
-class Resolved:
+class ResolvedGate:
     """Puts in the values that its references point to."""
 
     def __init__(self, intake: Intake) -> None:
@@ -78,7 +78,7 @@ class Resolved:
         return True
 
 
-class Resource:
+class ResourceGate:
     """Lets a call on when nobody before it reads or writes what it touches."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler) -> None:
@@ -112,7 +112,7 @@ class Resource:
         return False
 
 
-class Opened:
+class OpenedGate:
     """Where a control's way ends: its body is opened. A step that asks a model goes on to a slot."""
 
     def __init__(self, log: EventLog, controls: Controls) -> None:
@@ -145,13 +145,13 @@ class Gates:
         settler: Settler,
         slots: Slots[Entry | SlotWaiter],
         *,
-        remembered: Remembered,
-        resolved: Resolved,
+        remembered: RememberedGate,
+        resolved: ResolvedGate,
         guarded: Guarded,
-        approval: Approval,
-        resource: Resource,
-        share: Share,
-        opened: Opened,
+        approval: ApprovalGate,
+        resource: ResourceGate,
+        share: ShareGate,
+        opened: OpenedGate,
         fail_fast: bool,
     ) -> None:
         self._table = table

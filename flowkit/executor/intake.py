@@ -14,7 +14,7 @@ from flowkit.errors import GraphError, ToolArgumentsError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Phase
 from flowkit.executor.plan import AnyTool, Plan
-from flowkit.executor.reading import READING, find_reading
+from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
 from flowkit.executor.resources import Ticket
 from flowkit.executor.settling import Settler, is_met
 from flowkit.executor.table import Table
@@ -54,7 +54,7 @@ class Intake:
     ) -> None:
         self._table = table
         self._identity = identity
-        self._is_read_from = READING.get() is not None
+        self._is_read_from = READ_SCOPE.get() is not None
         self._entries = table.entries
         self._plans = table.plans
         self._moves = table.moves
@@ -170,7 +170,7 @@ class Intake:
         self._count += 1
         entry = Entry(node_id, node, plan, parent, self._count)
         if plan is not None and (entry.is_within or self._is_read_from):
-            reading = find_reading(parent)
+            reading = find_read_scope(parent)
             if reading is not None:
                 reading.note(plan.tool.name, plan.tool.scope, self._identity)
         if parent is not None:

@@ -17,7 +17,7 @@ from flowkit.identity import SCOPES, RunIdentity
 from flowkit.tools.schema.arguments import Arguments
 
 
-class Share:
+class ShareGate:
     """Lets a read on when it has to run itself; others of its key then share its result."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler, cache: Cache, identity: RunIdentity) -> None:

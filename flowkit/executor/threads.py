@@ -66,8 +66,7 @@ class Threads:
 
         def give_back(result: object, error: BaseException | None) -> None:
             if self._is_closed:
-                inbox.put(None)
-                self._threads.pop(inbox).join()
+                self._threads.pop(inbox).join()  # `close` has told it to end
             else:
                 self._free.append(inbox)
             job.finish(cast(T, result), error)
@@ -93,7 +92,8 @@ class Threads:
     def close(self) -> None:
         """End the free threads, and wait for them; a busy one ends by itself when its function returns."""
         self._is_closed = True
-        for inbox in self._free:
+        # The busy ones, too: the loop may be closed before it looks at what a thread has given it last.
+        for inbox in self._threads:
             inbox.put(None)
         for inbox in self._free:
             self._threads.pop(inbox).join()  # it waits for its inbox, so it ends at once

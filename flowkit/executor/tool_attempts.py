@@ -18,7 +18,7 @@ from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.pooled import Pooled, TooSlow, prepare
-from flowkit.executor.reading import READING, find_reading
+from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
 from flowkit.executor.retries import find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.table import Table
@@ -278,9 +278,9 @@ class Attempts:
                 leaves.append(partial(INSIDE.reset, INSIDE.set(Seal(unsealed, INSIDE.get()))))
         leaves += [enter(entry.id) for enter in self._log.around]
         if entry.is_within or entry.extra is not None:
-            reading = find_reading(entry)
+            reading = find_read_scope(entry)
             if reading is not None:
-                leaves.append(partial(READING.reset, READING.set(reading)))
+                leaves.append(partial(READ_SCOPE.reset, READ_SCOPE.set(reading)))
         return leaves
 
     def explain(self, entry: Entry, error: BaseException, *, has_begun: bool = True) -> Failure:

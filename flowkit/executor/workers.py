@@ -21,7 +21,6 @@ from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import Entry, Failure, Phase
-from flowkit.executor.flights import Flights, Landed
 from flowkit.executor.gates import Gates
 from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
@@ -30,6 +29,7 @@ from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.retries import Retries, find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
+from flowkit.executor.shared_runs import Landed, SharedRuns
 from flowkit.executor.table import Table
 from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_result
 from flowkit.graph import Group, ModelStep
@@ -51,7 +51,7 @@ class Workers:
         intake: Intake,
         gates: Gates,
         lending: Lending,
-        flights: Flights,
+        shared_runs: SharedRuns,
         attempts: Attempts,
         guarded: Guarded,
         *,
@@ -66,7 +66,7 @@ class Workers:
         self._gates = gates
         self._lending = lending
         self._slots = lending.slots
-        self._flights = flights
+        self._shared_runs = shared_runs
         self._attempts = attempts
         self._guarded = guarded
         self._identity = identity
@@ -128,9 +128,9 @@ class Workers:
             entry = apart.popleft()
             match entry.phase:
                 case Phase.LOOKUP:
-                    work = self._flights.look(entry)
+                    work = self._shared_runs.look(entry)
                 case Phase.FLIGHT:
-                    work = self._flights.share(entry, partial(self._lead, entry))
+                    work = self._shared_runs.share(entry, partial(self._lead, entry))
                 case _:
                     work = self._judge(entry)
             self._keep(self._run_errand(work))
@@ -354,7 +354,7 @@ class Workers:
 
     async def _lead(self, entry: Entry) -> Landed:
         """Run it for all who share its flight, unless its result has come meanwhile."""
-        lead = await self._flights.lease(entry)
+        lead = await self._shared_runs.lease(entry)
         if isinstance(lead, Landed):
             return lead
         try:

@@ -125,6 +125,14 @@ class Journal:
                 await opening.result().close()
             raise
 
+    async def add_spent(self, key: str, usd: float) -> float:
+        """Add to what was spent of a budget, beside all other processes; return the sum."""
+        return await self._log.run(lambda: self._store.add_spent(key, usd))
+
+    async def read_spent(self, key: str) -> float:
+        """What was spent of a budget."""
+        return await self._log.run(lambda: self._store.read_spent(key))
+
     def runs(
         self,
         *,

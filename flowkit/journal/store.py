@@ -260,6 +260,14 @@ class JournalStore(Protocol):
         """Give a run another status if it has one `of` these; False where it hasn't, or where there is none."""
         ...
 
+    def add_spent(self, key: str, usd: float) -> float:
+        """Add to what was spent of a budget, whoever else adds at the same moment; return the sum."""
+        ...
+
+    def read_spent(self, key: str) -> float:
+        """What was spent of a budget; 0 where nothing was."""
+        ...
+
     def renew(self) -> None:
         """Say that this process lives, and let go of what is to be let go of."""
         ...

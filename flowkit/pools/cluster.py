@@ -110,9 +110,9 @@ class DaskPool:
                 raise Refused(
                     "pool='dask' needs the package distributed: pip install 'flowkit-agents[dask]'"
                 ) from error
-            from flowkit.pools.dask_worker import find_versions
+            from flowkit.pools.dask_worker import find_head
 
-            self._head = ";".join(f"{name}={said}" for name, said in find_versions().items()).encode() + b"\n"
+            self._head = find_head() + b"\n"
             try:
                 client: Any = Client(
                     self.address, asynchronous=True, set_as_default=False, timeout=CONNECT_WITHIN_S, name="flowkit"

@@ -48,10 +48,10 @@ class Traffic:
         # The tool's name stands first: Dask learns from it how long such a task takes.
         keys = [(job.tool.name, job.key) for _, job, _ in outbox]
         messages = [message for message, _, _ in outbox]
-        ids = [job.key for _, job, _ in outbox]
-        topics = [self._topic if job.has_timeout else None for _, job, _ in outbox]
+        # Only a time-out needs to know when the function starts: one argument less for all others.
+        starts = [(self._topic, job.key) if job.has_timeout else None for _, job, _ in outbox]
         try:
-            futures = cast(list[Any], client.map(run_call, messages, ids, topics, key=keys, pure=False, retries=0))
+            futures = cast(list[Any], client.map(run_call, messages, starts, key=keys, pure=False, retries=0))
         except Exception as error:  # noqa: BLE001  # such as a client that was closed meanwhile
             for _, _, sent in outbox:
                 sent.set_exception(error)

@@ -28,22 +28,28 @@ def find_difference(ours: Versions, theirs: Versions) -> str | None:
     return ", ".join(differs) or None
 
 
-def run_call(message: bytes, key: str, topic: str | None) -> bytes:
-    """Do a call that `cluster` sent; with a `topic`, tell there that the function starts."""
+def run_call(message: bytes, start: tuple[str, str] | None = None) -> bytes:
+    """Do a call that `cluster` sent; `start` is a topic, and what to say there when the function starts."""
     head, call = split(message)
-    theirs = dict(part.split("=", 1) for part in head.decode().split(";"))
-    difference = find_difference(theirs, find_versions())
-    if difference is not None:
+    if head != find_head():
         # A worker that came after the others were asked.
+        theirs = dict(part.split("=", 1) for part in head.decode().split(";"))
+        difference = find_difference(theirs, find_versions())
         return PoolOutcome("refused", error=f"the worker's versions differ: {difference}").to_bytes()
-    return perform(call, lambda: _tell(topic, key))
+    return perform(call, lambda: _tell(start))
 
 
-def _tell(topic: str | None, key: str) -> bool:
-    if topic is not None:
+@cache
+def find_head() -> bytes:
+    """Return the line that goes before each call: the versions of who sends it."""
+    return ";".join(f"{name}={said}" for name, said in find_versions().items()).encode()
+
+
+def _tell(start: tuple[str, str] | None) -> bool:
+    if start is not None:
         from distributed import get_worker
 
-        get_worker().log_event(topic, key)
+        get_worker().log_event(*start)
     return True
 
 

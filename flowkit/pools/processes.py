@@ -174,6 +174,7 @@ class _Seat:
             self._process = subprocess.Popen(
                 [*command, str(number), str(os.getpid()), path],
                 stdin=subprocess.PIPE,
+                stdout=_find_output(),
                 pass_fds=(number,),
                 process_group=0,
             )
@@ -216,3 +217,11 @@ class _Seat:
         if process is not None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_WITHIN_S)
+
+
+def _find_output() -> int | None:
+    """Return where this process prints to now: a server that speaks by its standard output prints elsewhere."""
+    try:
+        return sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # such as a text in memory, or none at all
+        return None

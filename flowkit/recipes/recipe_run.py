@@ -149,6 +149,7 @@ class RecipeWork(Generic[R]):
             calls=calls,
             usage=self.meter.usage,
             cost_usd=self.meter.cost_usd,
+            costs=self.meter.list_costs(self._context.user),
             pending=self._ended.pending if status == "waiting" else (),
             error=error,
             run_id=self.log.run_id,

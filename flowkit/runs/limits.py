@@ -4,16 +4,18 @@ What a tool of the run spends by asking an agent of its own counts too: such a r
 in a context variable, adds to it, and keeps its limits on tokens and cost besides its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from threading import Lock
+from typing import Protocol
 
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.messages import Usage
 from flowkit.models.base import Model
 from flowkit.models.pricing import find_unpriced, get_cost
 from flowkit.option_checks import COUNT, Expected, find_misfit, is_number
+from flowkit.runs.costs import BudgetState, Cost, add_costs
 
 LONG_ANSWER_TOKENS = 16_384
 """An answer isn't told a bound from here on: servers refuse one that is above the model's own."""
@@ -50,6 +52,32 @@ _EXPECTED: Mapping[str, Expected] = {
 }
 
 
+class Spending(Protocol):
+    """A budget's part that a run spends."""
+
+    @property
+    def name(self) -> str:
+        """The budget's name."""
+        ...
+
+    @property
+    def place(self) -> tuple[int, str, str]:
+        """What tells it from every other one of this process."""
+        ...
+
+    async def look(self) -> BudgetState:
+        """How it stands now."""
+        ...
+
+    def explain(self, state: BudgetState) -> "LimitReached":
+        """The error for one that is spent."""
+        ...
+
+    async def pay(self, usd: float) -> None:
+        """Add what was spent."""
+        ...
+
+
 class LimitReached(FlowkitError):
     """A run's limit is reached; its text says which."""
 
@@ -63,6 +91,16 @@ class Meter:
 
     limits: Limits
     outer: "Meter | None" = None
+    name: str = ""
+    """Who spends: the agent."""
+    tool: str = ""
+    """The tool of the run around it that asked this agent."""
+    accounts: "Sequence[Spending]" = ()
+    """The budgets that pay for it, besides the outer run's."""
+    budget_left_usd: float | None = None
+    """What they had left before this turn, the least of them."""
+    costs: dict[tuple[str, str, str], Cost] = field(default_factory=dict[tuple[str, str, str], Cost])
+    """What was spent, by agent, model and tool."""
     turns: int = 0
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -77,21 +115,51 @@ class Meter:
                 f"the limit cost_usd={self.limits.cost_usd} can't be kept: the price of model {unpriced.name!r} isn't "
                 "known; give the model a price, or use a limit on tokens"
             )
+        if (payers := self.payers) and (unpriced := find_unpriced(model)) is not None:
+            raise ConfigurationError(
+                f"the budget {payers[0].name!r} can't be kept: the price of model {unpriced.name!r} isn't known; give "
+                "the model a price"
+            )
         if self.outer is not None:
             self.outer.check_priced(model)
 
-    def add(self, model: Model, usage: Usage, *, broke_off: bool = False) -> float | None:
-        """Count one answer; gives what it cost. One that broke off before it said what it took costs nothing here."""
+    def add(self, model: Model, usage: Usage, *, broke_off: bool = False, answerer: str = "") -> float | None:
+        """Count one answer; gives what it cost. One that broke off before it said what it took costs nothing here.
+
+        `answerer` is the model behind `model` that gave it.
+        """
         cost_usd = 0.0 if broke_off and usage == Usage() else get_cost(model, usage)
-        self._spend(usage, cost_usd)
+        self._spend(Cost(self.name, answerer or model.name, "", None, usage, cost_usd, 1))
         return cost_usd
 
-    def _spend(self, usage: Usage, cost_usd: float | None) -> None:
+    def _spend(self, cost: Cost) -> None:
+        key = (cost.agent, cost.model, cost.tool)
         with self._lock:
-            self.usage += usage
-            self.cost_usd = None if cost_usd is None or self.cost_usd is None else self.cost_usd + cost_usd
+            self.usage += cost.usage
+            both = None if cost.cost_usd is None or self.cost_usd is None else self.cost_usd + cost.cost_usd
+            self.cost_usd = both
+            before = self.costs.get(key)
+            self.costs[key] = cost if before is None else add_costs([before, cost])
         if self.outer is not None:
-            self.outer._spend(usage, cost_usd)
+            self.outer._spend(replace(cost, tool=self.tool))
+
+    def list_costs(self, user: str | None) -> tuple[Cost, ...]:
+        """What was spent, each part as this user's."""
+        with self._lock:
+            return tuple(replace(cost, user=user) for cost in self.costs.values())
+
+    def take_back(self, usage: Usage, cost_usd: float | None, costs: Sequence[Cost]) -> None:
+        """Begin with what an earlier process of this run has spent."""
+        self.usage, self.cost_usd = usage, cost_usd
+        self.costs = {(cost.agent, cost.model, cost.tool): replace(cost, user=None) for cost in costs}
+
+    @property
+    def payers(self) -> "list[Spending]":
+        """The budgets that pay: its own, and those of the runs around it, each once."""
+        found = {account.place: account for account in self.accounts}
+        for account in () if self.outer is None else self.outer.payers:
+            found.setdefault(account.place, account)
+        return list(found.values())
 
     def check(self) -> None:
         """Raise `LimitReached` when another request would go beyond a limit."""
@@ -135,6 +203,10 @@ class Meter:
             a_thousand = get_cost(model, Usage(0, 1000))
             if a_thousand:
                 yield (limits.cost_usd - self.cost_usd) / a_thousand * 1000
+        if self.budget_left_usd is not None:
+            a_thousand = get_cost(model, Usage(0, 1000))
+            if a_thousand:
+                yield self.budget_left_usd / a_thousand * 1000
         if self.outer is not None:
             yield from self.outer._tokens_left(model)
 

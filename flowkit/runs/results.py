@@ -9,6 +9,7 @@ from flowkit.events import RunStatus
 from flowkit.executor import Outcome
 from flowkit.messages import Usage
 from flowkit.notebook import Bundle, show_table
+from flowkit.runs.costs import Cost
 
 OutputT_co = TypeVar("OutputT_co", covariant=True)
 
@@ -28,7 +29,7 @@ class RunResult(Generic[OutputT_co]):
 
     `output_or_none` is None unless `status` is `done`. `calls` has the outcome of every call, needed ones included.
     `usage` and `cost_usd` count all models that were asked, by tools too, and what was spent before a crash; `cost_usd`
-    is None where a price isn't known. `pending` are the calls that wait for a person.
+    is None where a price isn't known. `costs` has the same by agent, model, tool and user; `sum_costs` adds it up. `pending` are the calls that wait for a person.
     """
 
     status: RunStatus
@@ -36,6 +37,7 @@ class RunResult(Generic[OutputT_co]):
     calls: tuple[Outcome, ...] = ()
     usage: Usage
     cost_usd: float | None
+    costs: tuple[Cost, ...] = ()
     pending: tuple[Pending, ...] = ()
     error: FlowkitError | None = None
     run_id: str

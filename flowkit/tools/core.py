@@ -26,6 +26,7 @@ from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.lives import Life
 from flowkit.tools.needs import Need, combine_approvals, find_calls
 from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, PoolName, Scope, fill
+from flowkit.tools.other_frameworks import ForeignTool, read_langchain, read_openai_agents, read_pydantic_ai
 from flowkit.tools.places import check_place
 from flowkit.tools.schema.aliases import make_alias
 from flowkit.tools.schema.arguments import Arguments, parse_arguments
@@ -253,6 +254,27 @@ class Tool(Generic[P, R_co]):
         return cls.from_schema(
             wire.name, wire.description, wire.parameters, handler, **cast(Any, {"strict": wire.strict} | options)
         )
+
+    @classmethod
+    def from_pydantic_ai(cls, tool: object, **options: Any) -> "Tool[..., Any]":
+        """Take over a `pydantic_ai.Tool`; `options` are those of `@tool`, such as `effect="read"`."""
+        return cls._from_foreign(read_pydantic_ai(tool, options), options)
+
+    @classmethod
+    def from_langchain(cls, tool: object, **options: Any) -> "Tool[..., Any]":
+        """Take over a tool of `langchain_core`; `options` are those of `@tool`, such as `effect="read"`."""
+        return cls._from_foreign(read_langchain(tool, options), options)
+
+    @classmethod
+    def from_openai_agents(cls, tool: object, **options: Any) -> "Tool[..., Any]":
+        """Take over a `FunctionTool` of the OpenAI Agents SDK; `options` are those of `@tool`."""
+        return cls._from_foreign(read_openai_agents(tool, options), options)
+
+    @classmethod
+    def _from_foreign(cls, read: ForeignTool, options: dict[str, Any]) -> "Tool[..., Any]":
+        given: dict[str, Any] = {"description": read.description, **read.options, **options}
+        name, description = given.pop("name", read.name), given.pop("description")
+        return cls.from_schema(name, description, read.schema, read.handler, result_schema=read.result_schema, **given)
 
     def validate(
         self, arguments: Mapping[str, object] | str | bytes, needed: Mapping[str, object] | None = None

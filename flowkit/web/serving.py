@@ -14,8 +14,8 @@ from flowkit.runs.queue import RunQueue
 from flowkit.web.app_routes import AppRoutes
 from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Endpoint, Refused
-from flowkit.web.guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.live_runs import LiveRuns
+from flowkit.web.request_guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.run_routes import RunRoutes
 from flowkit.web.served import Servable, Served, Target, make_served
 from flowkit.web.wire_routes import WireRoutes

@@ -38,6 +38,12 @@ class PostgresServer:
         self._names = itertools.count(1)
         self._process: ServerProcess | None = None
 
+    @property
+    def pid(self) -> int:
+        """The number of its first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, on the port that it had before, and wait until it answers."""
         settings = {

@@ -87,10 +87,11 @@ class RedisServer:
     @contextmanager
     def replica(self) -> "Generator[RedisServer]":
         """A second server that follows this one."""
-        options = ("--replicaof", f"127.0.0.1 {self.port}", "--repl-diskless-sync-delay", "0")
-        with start_redis(*options) as other:
+        with start_redis() as other:
+            other.execute("REPLICAOF", "127.0.0.1", self.port)
+            self.execute("CONFIG", "SET", "repl-diskless-sync-delay", 0)
             until = time.monotonic() + READY_S
-            while b"master_link_status:up" not in other.execute("INFO", "replication"):
+            while other.execute("INFO", "replication")["master_link_status"] != "up":
                 assert time.monotonic() < until
                 time.sleep(0.02)
             yield other
@@ -101,7 +102,7 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=READY_S) as probe:
                 probe.sendall(b"PING\r\n")
-                return bool(probe.recv(1))
+                return probe.recv(1) == b"+"  # not while it loads what it had
         except OSError:
             return False
 

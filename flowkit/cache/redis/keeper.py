@@ -33,7 +33,7 @@ TICK_S = 0.5
 """How often it is looked whether there is something to do."""
 COUNT_S = 5.0
 """How often hits and misses are added up in Redis."""
-ORPHANED_S = 10.0
+ORPHANED_S = 5.0
 """A mark of a failed bump that is older than this, while Redis answers, is of a process that has died."""
 EVERYTHING = "*"
 """The family of all names."""

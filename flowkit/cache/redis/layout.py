@@ -43,6 +43,7 @@ LEASE = """
 local found = redis.call('GET', KEYS[1])
 if found then return {found, redis.call('PTTL', KEYS[1])} end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.call('GET', KEYS[2]) == ARGV[1] then return 1 end
 return 0
 """
 """Gives the result with its time to live; else 1 when the lease is ours now, 0 when it is another's."""

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from flowkit.cache.redis.layout import Command
+from flowkit.cache.redis.layout import Command, Word
 from flowkit.cache.redis.place import CONNECTIONS, Address, Outage, Place, Unreachable
 from flowkit.cache.redis.wire import Answer, Bound, pack, read_info, spread
 
@@ -190,6 +190,23 @@ class Link:
             sent = [("MGET", *(words[place][1] for place in values)), *rest]
         else:
             values, sent = [], words
+        is_known = bool(node.free)
+        try:
+            answers = await self._ask_once(node, sent, bound)
+        except (ConnectionError, sys.modules["redis.exceptions"].ConnectionError) as error:
+            if not is_known or isinstance(error, TimeoutError):
+                raise
+            # The server was restarted while nobody asked, so the connection was closed. All of this may be sent twice.
+            for connection in node.free:
+                await connection.disconnect()
+            answers = await self._ask_once(node, sent, bound)
+        if any(str(answer.value).startswith("READONLY") for answer in answers if isinstance(answer.value, Exception)):
+            # The server has become a replica: new connections find the one that took its place.
+            for other in node.free:
+                await other.disconnect()
+        return spread(answers, values, len(words)) if values else answers
+
+    async def _ask_once(self, node: _Node, sent: Sequence[Sequence[Word]], bound: Bound) -> list[Answer]:
         connection = await self._take_connection(node)
         try:
             bound.extend()
@@ -201,11 +218,7 @@ class Link:
                 bound.extend()
         finally:
             node.free.append(connection)
-        if any(str(answer.value).startswith("READONLY") for answer in answers if isinstance(answer.value, Exception)):
-            # The server has become a replica: new connections find the one that took its place.
-            for other in node.free:
-                await other.disconnect()
-        return spread(answers, values, len(words)) if values else answers
+        return answers
 
     async def _take_connection(self, node: _Node) -> Any:
         """A connection that is free, connected anew where the server has closed it meanwhile, or another of the pool's.

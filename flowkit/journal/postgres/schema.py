@@ -61,6 +61,7 @@ CREATE TABLE flowkit.event (
 ) PARTITION BY RANGE (day);
 CREATE TABLE flowkit.event_rest PARTITION OF flowkit.event DEFAULT;
 CREATE TABLE flowkit.blob (name text PRIMARY KEY, data bytea NOT NULL, used timestamptz NOT NULL);
+CREATE TABLE flowkit.spent (key text PRIMARY KEY, budget text NOT NULL, usd float8 NOT NULL, changed timestamptz NOT NULL);
 CREATE INDEX run_name ON flowkit.run (left(run_id, 200));
 CREATE INDEX run_owner ON flowkit.run (left(owner, 200), id);
 CREATE INDEX run_session ON flowkit.run (left(session, 200), id);

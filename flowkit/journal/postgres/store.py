@@ -35,7 +35,7 @@ from flowkit.journal.postgres.taking import Driver, Taking
 from flowkit.journal.postgres.texts import bind
 from flowkit.journal.postgres.times import Times
 from flowkit.journal.postgres.upkeep import Upkeep
-from flowkit.journal.postgres.writing import Batch, begin
+from flowkit.journal.postgres.writing import Batch, begin, key_of
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -172,6 +172,23 @@ class PostgresStore:
         is_changed = self._write(write)
         self._writing.count(durable=True)
         return is_changed
+
+    def add_spent(self, key: str, usd: float) -> float:
+        added = bind(
+            f"INSERT INTO flowkit.spent AS old (key, budget, usd, changed) VALUES (%s, %s, %s, {self._times.now})"
+            " ON CONFLICT (key) DO UPDATE SET usd = old.usd + excluded.usd, changed = excluded.changed RETURNING usd",
+            key_of(key),
+            key,
+            usd,
+        )
+        rows = self._write(lambda link: link.run(f"{begin(durable=False)}; {added}; COMMIT", 30.0))
+        self._writing.count(durable=False)
+        return rows[0][0][0]
+
+    def read_spent(self, key: str) -> float:
+        found = bind("SELECT usd FROM flowkit.spent WHERE key = %s", key_of(key))
+        rows = self._read(lambda link: link.run(found, 30.0))
+        return rows[0][0][0] if rows[0] else 0.0
 
     def renew(self) -> None:
         self._flush_notifications()

@@ -36,7 +36,8 @@ from flowkit.journal.sqlite.reading import (
     read_stopped,
     read_summary,
 )
-from flowkit.journal.sqlite.taking import find_run, take_run
+from flowkit.journal.sqlite.spending import add_spent, read_spent
+from flowkit.journal.sqlite.takeover import find_run, take_run
 from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.sqlite.upkeep import Upkeep
 from flowkit.journal.sqlite.writing import (
@@ -149,6 +150,15 @@ class SqliteStore:
             return changed.rowcount == 1
 
         return self._transactions.write(write)
+
+    def add_spent(self, key: str, usd: float) -> float:
+        """Add to what was spent of a budget; return the sum."""
+        wall = self._clock.wall()
+        return self._transactions.write(lambda connection: add_spent(connection, key, usd, wall), is_durable=False)
+
+    def read_spent(self, key: str) -> float:
+        """What was spent of a budget."""
+        return self._transactions.read(lambda connection: read_spent(connection, key))
 
     def renew(self) -> None:
         held = list(self._holding.runs.tokens.items())

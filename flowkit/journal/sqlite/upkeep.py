@@ -16,7 +16,7 @@ from flowkit.journal.records import JournalStats
 from flowkit.journal.sqlite.blobs import BlobFolder
 from flowkit.journal.sqlite.holding import Holding
 from flowkit.journal.sqlite.schema import OF_A_RUN
-from flowkit.journal.sqlite.taking import find_run
+from flowkit.journal.sqlite.takeover import find_run
 from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.store import OVER, Place
 

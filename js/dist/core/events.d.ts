@@ -383,6 +383,20 @@ export interface GuardDecided {
     watches: boolean;
 }
 /**
+ * How a budget stands before a turn; resets_at is seconds since 1970, None where it never resets.
+ */
+export interface BudgetChecked {
+    type: "budget.checked";
+    run: string;
+    seq: number;
+    t: number;
+    budget: string;
+    turn: number;
+    usd: number;
+    left_usd: number;
+    resets_at: number | null;
+}
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -401,4 +415,4 @@ export interface RunFinished {
     truncated?: number;
 }
 /** Every event of this version; a reader passes over types and fields that it doesn't know. */
-export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | OutputPartial | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | NestedTurn | GuardDecided | RunFinished;
+export type RunEvent = RunStarted | TurnStarted | TurnRetried | ThinkingDelta | TextDelta | OutputPartial | CallNew | CallArguments | CallSealed | CallWaiting | CallStarted | CallProgress | CallRetried | CallFinished | CallFailed | CallSkipped | CallDenied | CallCancelled | CallVoid | CallInDoubt | ApprovalAsked | ApprovalDecided | UsageReported | TurnFinished | NestedTurn | GuardDecided | BudgetChecked | RunFinished;

@@ -411,6 +411,21 @@ export interface GuardDecided {
 }
 
 /**
+ * How a budget stands before a turn; resets_at is seconds since 1970, None where it never resets.
+ */
+export interface BudgetChecked {
+  type: "budget.checked"
+  run: string
+  seq: number
+  t: number
+  budget: string
+  turn: number
+  usd: number
+  left_usd: number
+  resets_at: number | null
+}
+
+/**
  * Always the last event; every call that was opened is closed before it.
  *
  * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
@@ -457,4 +472,5 @@ export type RunEvent =
   | TurnFinished
   | NestedTurn
   | GuardDecided
+  | BudgetChecked
   | RunFinished

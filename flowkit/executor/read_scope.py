@@ -11,12 +11,12 @@ from flowkit.executor.entries import Entry
 from flowkit.identity import SCOPES, RunIdentity, Scope
 
 
-class Reading:
+class ReadScope:
     """One call whose result may be shared; `around` is such a call that it is a part of."""
 
     __slots__ = ("_identity", "_scope", "around", "narrower")
 
-    def __init__(self, scope: Scope, identity: RunIdentity, around: "Reading | None") -> None:
+    def __init__(self, scope: Scope, identity: RunIdentity, around: "ReadScope | None") -> None:
         self._scope: Scope = scope
         self._identity = identity
         self.around = around
@@ -38,14 +38,14 @@ class Reading:
         return scope == "user" or identity.session == self._identity.session
 
 
-READING: ContextVar[Reading | None] = ContextVar("flowkit_reading", default=None)
+READ_SCOPE: ContextVar[ReadScope | None] = ContextVar("flowkit_reading", default=None)
 """The call with a result to share that this task is a part of."""
 
 
-def find_reading(entry: Entry | None) -> Reading | None:
+def find_read_scope(entry: Entry | None) -> ReadScope | None:
     """Return the nearest call with a result to share, this one or one around it."""
     while entry is not None:
         if entry.extra is not None and entry.extra.reading is not None:
             return entry.extra.reading
         entry = entry.parent
-    return READING.get()
+    return READ_SCOPE.get()

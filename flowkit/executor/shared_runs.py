@@ -12,7 +12,7 @@ from flowkit.codec import JSON
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.lending import Lending
-from flowkit.executor.reading import Reading, find_reading
+from flowkit.executor.read_scope import ReadScope, find_read_scope
 from flowkit.executor.settling import Settler
 from flowkit.executor.slots import SlotWaiter
 from flowkit.identity import RunIdentity
@@ -61,7 +61,7 @@ class Lead:
             self._log.note(events.CallWaiting, entry.id, "slot")
             await self._lending.wait_for(waiter)
         # Now, and not before: what it needs stands in its key, and so for itself.
-        entry.more.reading = Reading(self._tool.scope, self._identity, find_reading(entry.parent))
+        entry.more.reading = ReadScope(self._tool.scope, self._identity, find_read_scope(entry.parent))
 
     async def keep(self, failure: Failure | None) -> Landed:
         """Store how the run went, if others may know it, and give it to those who wait."""
@@ -85,7 +85,7 @@ class Lead:
         await self._lease.release()
 
 
-class Flights:
+class SharedRuns:
     """Lets calls join a flight, or lead one."""
 
     def __init__(self, log: EventLog, settler: Settler, lending: Lending, cache: Cache, identity: RunIdentity) -> None:

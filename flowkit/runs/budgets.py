@@ -1,0 +1,197 @@
+"""Budgets that hold across runs and processes.
+
+What is spent stands in a store under a key for who spends it and for the time it counts in. A run looks at it before
+each turn and adds what the turn has cost: so runs that spend one budget at the same moment, in whatever process, go
+beyond it by at most the turn that each has under way.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from flowkit.clock import Clock, SystemClock
+from flowkit.codec import dumps
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError
+from flowkit.option_checks import TEXT, Expected, find_misfit, has_methods, is_number
+from flowkit.runs.costs import BudgetState
+from flowkit.runs.limits import LimitReached
+
+Every = Literal["hour", "day", "week", "month"]
+
+
+class SpendingStore(Protocol):
+    """Keeps what was spent under a key; a `Journal` is one."""
+
+    async def add_spent(self, key: str, usd: float) -> float:
+        """Add, so that nothing that another process adds is lost; return the sum."""
+        ...
+
+    async def read_spent(self, key: str) -> float:
+        """The sum so far."""
+        ...
+
+
+class BudgetSpent(LimitReached):
+    """A budget is spent; `.budget` is its name, `.state` how it stands, `.notice` what the user may read."""
+
+    def __init__(self, budget: str, who: str, state: BudgetState, when: str) -> None:
+        super().__init__(
+            f"the budget {budget!r} of ${state.usd:g}{who} is spent (${state.spent_usd:.4g} by now); it {when}"
+        )
+        self.budget = budget
+        self.state = state
+        self.notice = f"Your budget is spent. It {when}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A bound on what all runs together may cost, kept in a `store`, as a journal is.
+
+    `per` says who shares it: each `user`, each `session` of a user, `all`, or those for whom a function of the run's
+    context gives the same text; `day` is all of them, each day anew. `every` says when it begins anew: with each hour,
+    day, week or month of the `timezone`, or in steps of a `timedelta`; left out, never. Budgets of one `name` in one
+    store are one. Costs are known when an answer has come, so the turn that spends the last of it may go beyond it.
+    """
+
+    usd: float
+    store: SpendingStore
+    per: Literal["user", "session", "all", "day"] | Callable[[Context[Any]], str] = "user"
+    every: Every | timedelta | None = None
+    name: str = "budget"
+    timezone: str = "UTC"
+    clock: Clock = field(default_factory=SystemClock, repr=False)
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ("usd", "store", "per", "every", "name", "timezone")}
+        misfit = find_misfit(given, _EXPECTED)
+        if misfit is None and self.per == "day" and self.every is not None:
+            misfit = "per='day' begins anew each day; leave every= out, or say per='all'"
+        if misfit is None and not _is_zone(self.timezone):
+            misfit = f"timezone is {self.timezone!r}, expected a name such as 'Asia/Seoul'"
+        if misfit is not None:
+            raise ConfigurationError(f"Budget: {misfit}")
+
+    def open(self, context: Context[Any]) -> "Account":
+        """The part of it that a run of this context spends; raises `ConfigurationError` for a run of nobody."""
+        if callable(self.per):
+            who = self.per(context)
+            return Account(self, ["by", who], f" for {who}")
+        if self.per in ("all", "day"):
+            return Account(self, ["all"], "")
+        if context.user is None and self.per == "user":
+            raise ConfigurationError(f"the budget {self.name!r} is for each user: start the run with user=…")
+        if context.session is None and self.per == "session":
+            raise ConfigurationError(f"the budget {self.name!r} is for each session: start the run with session=…")
+        if self.per == "user":
+            return Account(self, ["user", context.user], f" for user {context.user!r}")
+        return Account(self, ["session", context.user, context.session], f" for session {context.session!r}")
+
+    async def look(self, *, user: str | None = None, session: str | None = None, data: object = None) -> BudgetState:
+        """How it stands now for a run of this user and session."""
+        return await self.open(Context(data, user=user, session=session)).look()
+
+    def find_period(self) -> tuple[str, float | None]:
+        """The time that counts now, as a text, and when it ends."""
+        every: Every | timedelta | None = "day" if self.per == "day" else self.every
+        wall = self.clock.wall()
+        if every is None:
+            return "", None
+        if isinstance(every, timedelta):
+            length = every.total_seconds()
+            begins = math.floor(wall / length) * length
+            return f"{begins:.0f}", begins + length
+        now = datetime.fromtimestamp(wall, ZoneInfo(self.timezone))
+        if every == "hour":
+            # Counted on the clock of the world: an hour that a zone repeats in autumn is another one.
+            begins = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            return begins.isoformat(), (begins + timedelta(hours=1)).timestamp()
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        if every == "day":
+            first, after = midnight, midnight + timedelta(days=1)
+        elif every == "week":
+            first = midnight - timedelta(days=midnight.weekday())
+            after = first + timedelta(days=7)
+        else:
+            first = midnight.replace(day=1)
+            after = (first + timedelta(days=32)).replace(day=1)
+        return f"{every} {first.date().isoformat()}", after.timestamp()
+
+    def say_reset(self, resets_at: float | None) -> str:
+        """When it begins anew, as the end of a sentence."""
+        if resets_at is None:
+            return "doesn't reset"
+        at = datetime.fromtimestamp(resets_at, ZoneInfo(self.timezone))
+        return f"resets at {at:%Y-%m-%d %H:%M} {at.tzname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What one run's user, session or the like has of a budget."""
+
+    budget: Budget
+    key: list[str | None]
+    who: str
+
+    @property
+    def name(self) -> str:
+        """The budget's name."""
+        return self.budget.name
+
+    @property
+    def place(self) -> tuple[int, str, str]:
+        """What tells it from every other account of this process."""
+        return id(self.budget.store), self.budget.name, dumps(self.key).decode()
+
+    async def look(self) -> BudgetState:
+        """How it stands now."""
+        period, resets_at = self.budget.find_period()
+        return BudgetState(self.budget.usd, await self.budget.store.read_spent(self._name(period)), resets_at)
+
+    async def pay(self, usd: float) -> None:
+        """Add what was spent."""
+        if usd:
+            await self.budget.store.add_spent(self._name(self.budget.find_period()[0]), usd)
+
+    def explain(self, state: BudgetState) -> BudgetSpent:
+        """The error for a budget that is spent."""
+        return BudgetSpent(self.budget.name, self.who, state, self.budget.say_reset(state.resets_at))
+
+    def _name(self, period: str) -> str:
+        return dumps([self.budget.name, *self.key, period]).decode()
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _is_amount(value: object) -> bool:
+    return is_number(value) and float(str(value)) >= 0
+
+
+_EXPECTED: Mapping[str, Expected] = {
+    "usd": Expected("US dollars as a number, 0 or more", _is_amount, takes_none=False),
+    "store": Expected(
+        "a journal, such as Journal('runs.sqlite3')", has_methods("add_spent", "read_spent"), takes_none=False
+    ),
+    "per": Expected(
+        "'user', 'session', 'all', 'day', or a function of the context",
+        lambda value: callable(value) or value in ("user", "session", "all", "day"),
+        takes_none=False,
+    ),
+    "every": Expected(
+        "'hour', 'day', 'week', 'month', or a timedelta",
+        lambda value: (
+            (isinstance(value, timedelta) and value.total_seconds() > 0) or value in ("hour", "day", "week", "month")
+        ),
+    ),
+    "name": TEXT,
+    "timezone": TEXT,
+}

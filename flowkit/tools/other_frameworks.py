@@ -1,0 +1,177 @@
+"""Tools made for Pydantic AI, LangChain and the OpenAI Agents SDK, as tools of flowkit.
+
+Their objects are taken as they are, and their packages are never imported here: whoever has such an object has its
+package. What an object says that only its own runner keeps, such as a guard or an approval, is refused when the tool is
+made: none is dropped in silence.
+"""
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from flowkit.codec import JSON, dumps
+from flowkit.context import Context
+from flowkit.errors import DefinitionError, ToolError
+
+Handler = Callable[[dict[str, Any], Context[Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTool:
+    """What `Tool.from_schema` needs; `options` are what the object itself says, and give way to the caller's."""
+
+    name: str
+    description: str
+    schema: Mapping[str, JSON]
+    handler: Handler
+    """Without an annotation of its result, which then may be needed by other tools whatever it is."""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    result_schema: Mapping[str, JSON] | None = None
+
+
+def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
+    """Read a `pydantic_ai.Tool`; `given` are the options that its user names.
+
+    The arguments are validated by its own validator, the result is what its function returns; `ModelRetry` and
+    `ToolFailed` become `ToolError`. Its function sees a `RunContext` with the run's data as `deps`.
+    """
+    schema = _take(tool, "function_schema", "a pydantic_ai.Tool")
+    name = str(tool.name)
+    if tool.prepare is not None:
+        raise DefinitionError.about(
+            name, "its `prepare` isn't asked: choose tools by Toolset.dynamic, and set prepare=None"
+        )
+    if tool.sequential and not {"resource", "slot"} & given.keys():
+        raise DefinitionError.about(
+            name, "it is `sequential`, so it runs alone: name a resource= that it shares with others"
+        )
+    options: dict[str, Any] = {"strict": tool.strict, "timeout": tool.timeout}
+    if tool.requires_approval:
+        options["approval"] = True
+
+    async def run(arguments: dict[str, Any], context: Context[Any]):
+        ctx = _find("pydantic_ai", "RunContext")(
+            deps=context.data,
+            model=None,
+            usage=_find("pydantic_ai.usage", "RunUsage")(),
+            prompt=context.message,
+            tool_call_id=context.call_id,
+            tool_name=name,
+            run_id=context.run_id,
+            retry=context.attempt - 1,
+            tool_call_approved=bool(tool.requires_approval),
+        )
+        try:
+            values = schema.validator.validate_python(arguments)
+            if tool.args_validator is not None:
+                checked = tool.args_validator(ctx, **values)
+                if inspect.isawaitable(checked):
+                    await checked
+            result = await schema.call(values, ctx)
+        except Exception as error:
+            raise _translate(error, "pydantic_ai.exceptions", ("ModelRetry", "ToolFailed")) from error
+        return result.return_value if _is_a(result, "pydantic_ai.messages", "ToolReturn") else result
+
+    returns = getattr(schema, "return_schema", None) or None
+    return ForeignTool(name, str(tool.description or ""), schema.json_schema, run, options, returns)
+
+
+def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
+    """Read a `langchain_core` tool: what `@tool` gives, a `StructuredTool`, or another `BaseTool`.
+
+    It is called as a chain calls it, by `ainvoke`: its callbacks are called, its arguments parsed by its own model, and
+    what it does about errors it still does. `ToolException` becomes `ToolError`. An artifact beside the content is left
+    out, since only the content is for the model.
+    """
+    shown = _take(tool, "tool_call_schema", "a tool of langchain_core")
+    name = str(tool.name)
+    if tool.return_direct:
+        raise DefinitionError.about(
+            name, "it is `return_direct`: give it as Agent(output_tool=…), and set return_direct=False"
+        )
+    schema: Mapping[str, Any] = cast(Any, shown) if isinstance(shown, Mapping) else shown.model_json_schema()
+    known: Mapping[str, Any] = {} if isinstance(shown, Mapping) else tool.get_input_schema().model_fields
+    hidden = set(known) - set(cast(Mapping[str, Any], schema.get("properties") or {}))
+
+    async def run(arguments: dict[str, Any], context: Context[Any]):
+        call: dict[str, Any] = {"type": "tool_call", "id": context.call_id, "name": name, "args": arguments}
+        try:
+            # As a call, where it wants to know its id; else as a function, whose result keeps its type.
+            result = await tool.ainvoke(call if hidden else arguments)
+        except Exception as error:
+            raise _translate(error, "langchain_core.tools", ("ToolException",)) from error
+        if _is_a(result, "langchain_core.messages", "ToolMessage"):
+            if result.status == "error":
+                raise ToolError(str(result.content))
+            return result.content
+        if type(result).__name__ == "Command" and type(result).__module__.startswith("langgraph"):
+            raise TypeError(f"{name} gives a Command to a graph of LangGraph, and there is none here")
+        return result
+
+    return ForeignTool(name, str(tool.description or ""), schema, run)
+
+
+def read_openai_agents(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
+    """Read a `FunctionTool` of the OpenAI Agents SDK: what `@function_tool` or `agent.as_tool()` gives.
+
+    Its `on_invoke_tool` gets the arguments as JSON and a `ToolContext` with the run's data. A failure that it turns
+    into a text by itself, which is its default, is a result like any other.
+    """
+    invoke = _take(tool, "on_invoke_tool", "a FunctionTool of the OpenAI Agents SDK")
+    name = str(tool.name)
+    guards = [
+        *(getattr(tool, "tool_input_guardrails", None) or ()),
+        *(getattr(tool, "tool_output_guardrails", None) or ()),
+    ]
+    if guards:
+        raise DefinitionError.about(
+            name, "its guardrails are asked by its own runner only: take them out, and check inside"
+        )
+    if callable(tool.is_enabled) or not tool.is_enabled:
+        raise DefinitionError.about(name, "whether it is enabled isn't asked: choose tools by Toolset.dynamic")
+    options: dict[str, Any] = {"strict": bool(tool.strict_json_schema), "timeout": tool.timeout_seconds}
+    if callable(tool.needs_approval):
+        if "approval" not in given:
+            raise DefinitionError.about(
+                name, "its needs_approval is a function of its own runner: give approval=, also a function"
+            )
+    elif tool.needs_approval:
+        options["approval"] = True
+
+    async def run(arguments: dict[str, Any], context: Context[Any]):
+        text = dumps(arguments).decode()
+        ctx = _find("agents.tool_context", "ToolContext")(
+            context=context.data, tool_name=name, tool_call_id=context.call_id, tool_arguments=text
+        )
+        return await invoke(ctx, text)
+
+    return ForeignTool(name, str(tool.description or ""), tool.params_json_schema, run, options)
+
+
+def _take(tool: object, name: str, expected: str) -> Any:
+    found = getattr(tool, name, None)
+    if found is None:
+        raise DefinitionError(f"{tool!r:.100} is no tool to take over: expected {expected}")
+    return found
+
+
+def _find(module: str, name: str) -> Any:
+    """A class of the framework's, which is imported by now: there is an object of it."""
+    return getattr(sys.modules[module], name)
+
+
+def _is_a(value: object, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _translate(error: Exception, module: str, names: tuple[str, ...]) -> Exception:
+    """An error as flowkit knows it: what is meant for the model reaches it word for word."""
+    if any(_is_a(error, module, name) for name in names):
+        return ToolError(str(error))
+    if _is_a(error, "pydantic", "ValidationError") or _is_a(error, "pydantic_core", "ValidationError"):
+        problems = cast(Any, error).errors()
+        return ToolError("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems))
+    return error
