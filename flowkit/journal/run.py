@@ -36,7 +36,7 @@ from flowkit.journal.records import (
     explain_running,
 )
 from flowkit.journal.rows import encode_value, to_text
-from flowkit.journal.store import Changes, Ending, Put, TakeBack, Taken, TurnText, Wanted
+from flowkit.journal.store import Changes, Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, Wanted
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
@@ -152,7 +152,7 @@ class RunJournal:
         )
         try:
             record = await self._write_claim(record, timeout_s)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, MaybeWritten):
             # It never starts, so it must not be in doubt; the claim is written before this takes it back.
             self._log.post(self._take_back(record, before))
             raise

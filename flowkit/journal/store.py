@@ -15,7 +15,7 @@ from types import EllipsisType
 from typing import Protocol
 
 from flowkit.codec import JSON
-from flowkit.errors import FlowkitError, RunError
+from flowkit.errors import FlowkitError, RunError, StoreError
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -34,6 +34,10 @@ OVER = ("done", "failed", "cancelled", "limit")
 """How runs end that nobody goes on with."""
 UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
 """Runs that somebody drives, or should; in every dialect of SQL."""
+
+
+class MaybeWritten(StoreError):
+    """It couldn't be confirmed that something was written, so it may have been."""
 
 
 @dataclass(frozen=True, slots=True)
