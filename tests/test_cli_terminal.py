@@ -110,6 +110,38 @@ def test_person_at_the_terminal_decides_on_a_write(tmp_path: Path, answer: str, 
     assert read in result
 
 
+SLOW_START = """
+import threading
+from flowkit.cli.starting import show_start
+with show_start("loading"):
+    threading.Event().wait(1)
+print("ready")
+"""
+
+
+def test_something_moves_while_a_command_starts() -> None:
+    master, slave = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", SLOW_START], stdout=slave, stderr=slave) as process:
+        process.wait(60)
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+
+    assert len({line for line in shown.split("\r") if line.endswith("loading")}) >= 2
+    assert shown.endswith("\r\x1b[Kready\r\n")
+
+
+def test_server_that_says_nothing_is_named_with_the_time(tmp_path: Path) -> None:
+    with ScriptedServer([chat(3.0, "Hello at last.")]) as server, talk(server, tmp_path, "Hello?") as terminal:
+        host = f"127.0.0.1:{server.port}"
+        first = terminal.wait_for(f"waiting for m at {host}, ")
+        later = terminal.wait_for(f"waiting for m at {host}, ", since=first)
+        terminal.wait_for("Hello at last.", since=later)
+        code = terminal.wait_ended()
+
+    assert code == 0
+
+
 def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -> None:
     replies = [chat("I think", 30.0, "about it."), chat("Hello again.")]
     with ScriptedServer(replies) as server, talk(server, tmp_path) as terminal:

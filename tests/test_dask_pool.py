@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
-from flowkit.pools.opening import close_pools, open_cluster
+from flowkit.pools.opened_pools import close_pools, open_cluster
 from tests.pooled_tools import (
     add_far,
     die_once_far,

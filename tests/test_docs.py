@@ -25,7 +25,7 @@ from flowkit.cache import open_default_cache
 from flowkit.cli import main
 from flowkit.errors import ConfigurationError
 from flowkit.models.offline.embeddings import SentenceEmbedder
-from flowkit.pools.opening import close_pools
+from flowkit.pools.opened_pools import close_pools
 from tests.server import ScriptedServer, chat
 
 ROOT = Path(__file__).parent.parent

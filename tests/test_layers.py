@@ -4,7 +4,7 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,6 +157,12 @@ def _find_circle(name: str, imports: dict[str, set[str]], done: set[str], trail:
     return None
 
 
+def test_a_circle_is_found() -> None:
+    imports = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set[str]()}
+    assert _find_circle("a", imports, set(), []) == ["b", "c", "b"]
+    assert _find_circle("d", imports, set(), []) is None
+
+
 def test_no_module_imports_for_type_checking_only() -> None:
     for path in list_modules():
         assert "TYPE_CHECKING" not in path.read_text(), f"{path.name}: a circle of imports in disguise"
@@ -165,6 +171,37 @@ def test_no_module_imports_for_type_checking_only() -> None:
 def test_every_name_stands_in_one_row() -> None:
     names = sorted(name for row in LAYERS.values() for name in row)
     assert all(first != second for first, second in pairwise(names))
+
+
+def find_methods(kind: type) -> set[str]:
+    """The methods and properties of a class, those of its bases in the package with them."""
+    return {
+        method
+        for base in kind.__mro__
+        if base.__module__.startswith("flowkit")
+        for method, value in vars(base).items()
+        # An operator says what it is by its sign.
+        if not method.startswith("__")
+        and (inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod)))
+    }
+
+
+class Base:
+    __module__ = "flowkit.base"
+
+    def one(self) -> None: ...
+
+
+class Kind(Base):
+    __module__ = "flowkit.kind"
+    field = 3
+
+    @property
+    def two(self) -> None: ...
+
+
+def test_methods_are_counted_with_those_of_the_bases() -> None:
+    assert find_methods(Kind) == {"one", "two"}
 
 
 @pytest.mark.parametrize("path", list_modules(), ids=module_name)
@@ -177,15 +214,7 @@ def test_no_class_has_more_methods_than_a_reader_can_hold(path: Path) -> None:
     for kind in vars(module).values():
         if not inspect.isclass(kind) or kind.__module__ != name:
             continue
-        own = {
-            method
-            for base in kind.__mro__
-            if base.__module__.startswith("flowkit")
-            for method, value in vars(base).items()
-            # An operator says what it is by its sign.
-            if not method.startswith("__")
-            and (inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod)))
-        }
+        own = find_methods(kind)
         assert len(own) <= METHODS_AT_MOST, f"{name}.{kind.__name__} has {len(own)} methods: compose it of objects"
 
 
@@ -193,6 +222,62 @@ def test_no_class_has_more_methods_than_a_reader_can_hold(path: Path) -> None:
 def test_no_module_is_longer_than_a_subject(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= LINES_AT_MOST, f"{path.name} has {lines} lines: split it by subject"
+
+
+SHARED_NAMES = {
+    "anthropic": "that vendor's API: what users name, and its wire",
+    "as_tool": "a whole agent or recipe as one tool",
+    "blobs": "large values, each kept under the hash of its bytes",
+    "calls": "the calls that go through this package",
+    "checks": "what something is checked by, one after another",
+    "core": "the class that its package is about",
+    "decorator": "what stands above a function",
+    "entries": "what is kept of one thing while it lives",
+    "failures": "what went wrong on the other side, in our words",
+    "inventory": "what lies in a cache, for people",
+    "link": "the connections to a server that keeps things",
+    "log": "what happened, in order, and who writes it down",
+    "offers": "what somebody is told that they may use",
+    "options": "what may be said of the thing that its package is about",
+    "plan": "all that a run is made of, found out before it begins",
+    "reading": "how what was written is read",
+    "records": "what is known of runs, as values",
+    "results": "what came of something, as JSON",
+    "run": "one run, as its package holds it",
+    "schema": "the tables of a journal",
+    "server": "what serves others, as a process",
+    "settings": "what the thing is made with",
+    "settling": "how what ran ends",
+    "standalone": "the same without a run around it",
+    "steps": "the steps of a recipe",
+    "store": "a journal's database",
+    "upkeep": "what is cleared away in a journal",
+    "words": "how values are said in a line",
+    "worker": "what runs work for others",
+    "writing": "how what is kept is written",
+}
+"""The module names that stand in several packages, and the one subject that each has in all of them."""
+
+
+def find_unexplained_names(modules: Iterable[str]) -> list[str]:
+    """The modules that share a name with no subject; the command line's are named for its commands."""
+    places: dict[str, list[str]] = {}
+    for module in modules:
+        if "." in module and not module.startswith("cli."):
+            places.setdefault(module.rpartition(".")[2], []).append(module)
+    return [name for name, found in places.items() if len(found) > 1 and name not in SHARED_NAMES for name in found]
+
+
+def test_a_module_name_stands_once_for_each_subject() -> None:
+    modules = [module_name(path) for path in list_modules() if path.name != "__init__.py"]
+    assert find_unexplained_names(modules) == []
+    ends = {module.rpartition(".")[2] for module in modules}
+    assert not SHARED_NAMES.keys() - ends, "names that no module has any more"
+
+
+def test_a_name_for_two_subjects_is_found() -> None:
+    modules = ["executor.table", "measure.table", "agent.plan", "recipes.plan", "cli.table", "identity"]
+    assert find_unexplained_names(modules) == ["executor.table", "measure.table"]
 
 
 FILE_IN_BACKTICKS = re.compile(r"`([\w/]+\.py)`")

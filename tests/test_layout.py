@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit.graph.pictures.layout import Edge, Layout, Size, arrange
+from flowkit.graph.pictures.placement import Edge, Layout, Size, arrange
 
 Area = tuple[float, float, float, float]
 """Left, top, right and bottom."""

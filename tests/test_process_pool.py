@@ -1,7 +1,9 @@
 """Tools in processes of this machine: real processes that are killed, and looked for in the process table."""
 
 import asyncio
+import importlib
 import json
+import linecache
 import logging
 import os
 import signal
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
-from flowkit.pools.opening import close_pools, open_processes
+from flowkit.pools.opened_pools import close_pools, open_processes
 from flowkit.recipes.files import load_recipe
 from tests.pooled_tools import (
     add,
@@ -234,6 +236,37 @@ def test_large_values_go_both_ways() -> None:
     assert outcomes["b"].value == len(big)
 
 
+CHANGING = """
+from flowkit import tool
+@tool(effect="read", pool="process")
+def tell() -> int:
+    return {number}
+"""
+
+
+def test_a_module_that_was_loaded_anew_is_loaded_anew_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "changing_tools.py"
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two changes within a second have one date
+    file.write_text(CHANGING.format(number=1))
+    module = importlib.import_module("changing_tools")
+    before = run(ToolCall("a", "tell", {}), tools=[module.tell])["a"]
+
+    file.write_text(CHANGING.format(number=22))
+    linecache.checkcache()
+    importlib.reload(module)
+    after = run(ToolCall("a", "tell", {}), tools=[module.tell])["a"]
+    file.write_text(CHANGING.format(number=333))
+    stale = [run(ToolCall("a", "tell", {}), tools=[module.tell])["a"] for _ in range(2 * open_processes().size)]
+    del sys.modules["changing_tools"]
+
+    assert before.value == 1
+    assert after.value == 22
+    assert {outcome.state for outcome in stale} <= {"finished", "failed"}
+    for outcome in stale:
+        assert outcome.value == 22 or "the code of changing_tools.tell differs" in (outcome.error or "")
+
+
 def test_the_log_has_the_traceback_of_the_other_process(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         ended = run(ToolCall("a", "refuse", {"how": "else"}), tools=[refuse])["a"]
@@ -298,7 +331,7 @@ async def main():
             graph.add(ToolCall(f"d/{number}", "double", {"number": number}))
         await graph.wait()
         print([outcome.value for outcome in graph.outcomes.values()], flush=True)
-        from flowkit.pools.opening import open_processes
+        from flowkit.pools.opened_pools import open_processes
         print(*open_processes().pids, flush=True)
         if sys.argv[1] == "hang":
             graph.add(ToolCall("h", "hang_writing", {"mark": sys.argv[2]}))
@@ -384,7 +417,7 @@ if os.fork() == 0:
     code = 1
     try:
         os.write(write, json.dumps(asyncio.run(main())).encode())
-        from flowkit.pools.opening import close_pools
+        from flowkit.pools.opened_pools import close_pools
         close_pools()
         code = 0
     finally:

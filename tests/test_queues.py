@@ -15,6 +15,9 @@ from flowkit.identity import RunIdentity
 from flowkit.queues import Driver, Worker
 from flowkit.testing import call
 from flowkit.web.served import Target, make_served
+from tests.stores import journal_at
+
+pytestmark = pytest.mark.usefixtures("journal_store")
 
 
 class Till:
@@ -53,7 +56,7 @@ class Till:
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncGenerator[Journal]:
-    journal = await asyncio.to_thread(Journal, path)
+    journal = await asyncio.to_thread(Journal, journal_at(path))
     try:
         yield journal
     finally:

@@ -17,6 +17,7 @@ from flowkit import Journal, submit
 from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry
 from tests.fleet import Fleet, start_fleet, wait_a_moment
+from tests.stores import journal_at
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
@@ -24,8 +25,8 @@ KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Generator[Fleet]:
-    with start_fleet(tmp_path, str(tmp_path / "j.sqlite3")) as fleet:
+def fleet(tmp_path: Path, journal_store: str) -> Generator[Fleet]:
+    with start_fleet(tmp_path, str(journal_at(tmp_path / "j.sqlite3"))) as fleet:
         yield fleet
 
 
@@ -69,11 +70,12 @@ def test_killed_in_a_write_it_is_in_doubt_until_a_person_says_that_it_did_not_ha
         assert fleet.count_effects() == {}
         fleet.release("pay")
         assert journal.resolve("o1", "pay", Retry(), by="ann").state == "retry"
-        assert journal.requeue("o1")
+        journal.requeue("o1")
         fleet.wait_for_statuses(journal, "done")
         assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
 
 
+@pytest.mark.sqlite_only
 def test_stopped_worker_keeps_its_run_on_one_machine_and_ends_it_when_it_wakes(fleet: Fleet) -> None:
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
@@ -93,11 +95,32 @@ def test_stopped_worker_keeps_its_run_on_one_machine_and_ends_it_when_it_wakes(f
         assert len(fleet.count_effects()) == 4
 
 
+def test_stopped_in_a_write_elsewhere_it_is_in_doubt_and_done_once_when_it_wakes(
+    tmp_path: Path, postgres_journal: str
+) -> None:
+    with start_fleet(tmp_path, postgres_journal) as fleet, closing(Journal(fleet.journal)) as journal:
+        fleet.hold("pay")
+        submit_orders(fleet, journal, "o1")
+        fleet.start()
+        fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
+        worker = fleet.find_worker(fleet.read("seen")[1][2])
+        worker.send_signal(signal.SIGSTOP)
+        fleet.start()
+        fleet.wait_for_statuses(journal, "in_doubt")
+        fleet.release("pay")
+        worker.send_signal(signal.SIGCONT)
+        fleet.wait_until(lambda: bool(fleet.count_effects()))
+        journal.resolve("o1", "pay", Done("o1"), by="ann")
+        journal.requeue("o1")
+        fleet.wait_for_statuses(journal, "done")
+        assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
+
+
 def test_worker_told_to_end_lets_go_behind_its_write_and_another_goes_on(fleet: Fleet) -> None:
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
         submit_orders(fleet, journal, "o1")
-        first = fleet.start()
+        first = fleet.start("--grace", "120")
         fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
         first.send_signal(signal.SIGTERM)
         fleet.start()
@@ -191,7 +214,7 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys
                         assert has_happened in (0, 1)
                         said = Done(run.run_id) if has_happened else Retry()
                         journal.resolve(run.run_id, node.node, said, by="ann")
-                assert journal.requeue(run.run_id)
+                journal.requeue(run.run_id)
             fleet.wait_for_statuses(journal, "done", "in_doubt")
         assert {run.run_id for run in journal.runs(status="done", limit=10_000)} == set(orders)
         assert fleet.count_effects() == {(place, order): 1 for place in ("pay", "ship") for order in orders}
@@ -207,10 +230,11 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys
 
 
 @pytest.fixture
-def queued(tmp_path: Path, postgres: str) -> Generator[tuple[Fleet, str]]:
-    options = ("--queue", postgres, "--make-tables")
-    with start_fleet(tmp_path, str(tmp_path / "j.sqlite3"), options=options) as fleet:
-        yield fleet, postgres
+def queued(tmp_path: Path, postgres_journal: str) -> Generator[tuple[Fleet, str]]:
+    """A queue in the journal's database."""
+    options = ("--queue", postgres_journal, "--make-tables")
+    with start_fleet(tmp_path, postgres_journal, options=options) as fleet:
+        yield fleet, postgres_journal
 
 
 def test_queue_that_delivers_twice_late_or_never_has_each_run_driven_once(queued: tuple[Fleet, str]) -> None:
@@ -245,7 +269,7 @@ def test_runs_let_go_of_are_passed_on_by_the_queue(queued: tuple[Fleet, str]) ->
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("look_up")
         submit_orders(fleet, journal, "o1")
-        first = fleet.start()
+        first = fleet.start("--grace", "120")
         fleet.wait_until(lambda: bool(fleet.read("seen")))
         fleet.start()
         fleet.wait_until(lambda: fleet.count_ready() == 2)

@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 from flowkit.assemble.arguments_text import Reading, read_fragments, read_object
 from flowkit.assemble.calls import TOO_MANY, CallBook, GrowingCall
-from flowkit.assemble.names import clean_name, is_wrapper, unwrap
 from flowkit.assemble.parts import CallFragment, CallOpened, CallSealed, CallVoided, Part, TurnCall
+from flowkit.assemble.spelled_names import clean_name, is_wrapper, unwrap
 from flowkit.models.base import ProviderDelta
 
 

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from flowkit import codec
 from flowkit.cache import CacheStats, DiskCache, RedisCache, ShownEntry, open_default_cache
-from flowkit.cli.options import AsJson
+from flowkit.cli.options import AsJson, CacheAddress
 from flowkit.cli.output import make_console, print_json, say, say_bytes
 from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError
@@ -20,15 +20,15 @@ app = typer.Typer(help="Inspect or clear cached results.", no_args_is_help=True)
 
 
 @app.command()
-def stats(as_json: AsJson = False) -> None:
+def stats(as_json: AsJson = False, cache: CacheAddress = None) -> None:
     """Show hits, misses, age and size for each tool."""
-    with _open() as cache:
-        found = cache.get_stats()
+    with _open() as opened:
+        found = opened.get_stats()
         if as_json:
             print_json(_stats_to_json(found))
             return
         console = make_console()
-        console.print(f"{_say_place(cache)}: {_say_totals(found)}", soft_wrap=True)
+        console.print(f"{_say_place(opened)}: {_say_totals(found)}", soft_wrap=True)
         if found.tools:
             console.print(_draw_tools(found))
         for count, what in (
@@ -47,10 +47,11 @@ def clear(
         str | None, typer.Option(help="Clear only results that read this resource, such as order:ORD-1002.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="Clear only results of this user.")] = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Clear cached results: all of them, or those of a tool, a resource or a user."""
-    with _open() as cache:
-        cleared = asyncio.run(cache.clear(tool=tool, resource=resource, user=user))
+    with _open() as opened:
+        cleared = asyncio.run(opened.clear(tool=tool, resource=resource, user=user))
     print(f"{say_count(cleared, 'entry', 'entries')} cleared")
 
 
@@ -58,10 +59,11 @@ def clear(
 def show(
     key: Annotated[str, typer.Argument(help="The key of a result, or a prefix that only one key has.")],
     as_json: AsJson = False,
+    cache: CacheAddress = None,
 ) -> None:
     """Show one cached result in full."""
-    with _open() as cache:
-        entry = cache.show(key)
+    with _open() as opened:
+        entry = opened.show(key)
     if entry is None:
         raise ConfigurationError(f"no entry, or more than one, whose key begins with {key!r}")
     if as_json:
@@ -75,10 +77,10 @@ def show(
 
 
 @app.command()
-def path() -> None:
+def path(cache: CacheAddress = None) -> None:
     """Print the cache folder, or the address of the cache's server."""
-    with _open() as cache:
-        print(_say_place(cache))
+    with _open() as opened:
+        print(_say_place(opened))
 
 
 @contextmanager

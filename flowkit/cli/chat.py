@@ -16,9 +16,10 @@ from flowkit.cli.conversation import Conversation
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import open_chosen_journal, open_journal
 from flowkit.cli.model_choice import choose_model
-from flowkit.cli.options import BaseUrl, Data, JournalAddress, Model, Session, Trace, User, read_pairs
+from flowkit.cli.options import BaseUrl, CacheAddress, Data, JournalAddress, Model, Session, Trace, User, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.running import open_trace
+from flowkit.cli.starting import show_start
 from flowkit.errors import ConfigurationError
 from flowkit.journal import RunDetails
 from flowkit.mcp_client import MCPTools
@@ -42,6 +43,7 @@ def chat(
     session: Session = None,
     trace: Trace = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
     mcp: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +57,8 @@ def chat(
         raise ConfigurationError("--mcp needs one more package: pip install 'flowkit-agents[mcp]'")
     if app is not None and message is None and servers and not is_target(app):
         app, message = None, app
-    loaded, agent = _find_agent(app, servers)
+    with show_start():
+        loaded, agent = _find_agent(app, servers)
     options = read_pairs(data, "--data")
     is_conversation = message is None and sys.stdin.isatty()
     messages = _read_messages() if message is None else iter([_check_message(message)])

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from flowkit.agent import Agent, AgentResult, AgentRunOptions
 from flowkit.apps import App
 from flowkit.cache import open_default_cache
-from flowkit.cli.model_choice import close_models
+from flowkit.cli.model_choice import close_models, find_server
 from flowkit.cli.output import note
 from flowkit.cli.running import watch
 from flowkit.display.words import clean, say_arguments
@@ -113,7 +113,7 @@ class Conversation:
         given: AgentRunOptions = {"data": self._data, "user": self._user, "session": self._session, **options}
         with self._agent.override(model=self._model, journal=self._journal):
             run = self._agent.start(text, **given)
-        await watch(run, trace=self._trace)
+        await watch(run, trace=self._trace, server=find_server(self._model or self._agent.model))
         return await run.wait()
 
 

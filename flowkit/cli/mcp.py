@@ -13,7 +13,17 @@ from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
-from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalAddress, Model, ToolsFile, User, read_pairs
+from flowkit.cli.options import (
+    AppTarget,
+    BaseUrl,
+    CacheAddress,
+    Data,
+    JournalAddress,
+    Model,
+    ToolsFile,
+    User,
+    read_pairs,
+)
 from flowkit.cli.output import note
 from flowkit.errors import ConfigurationError
 
@@ -43,6 +53,7 @@ def mcp(
     base_url: BaseUrl = None,
     data: Data = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Offer an app's agents and recipes to MCP hosts, over stdio or HTTP."""
     if find_spec("mcp") is None:

@@ -2,15 +2,18 @@
 
 import sys
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flowkit.cli.output import note, say_bytes
+from flowkit.cli.starting import show_start
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel, has_server, make_model
+from flowkit.models.pricing import Priced
 
 LOCAL = "local"
 
@@ -58,6 +61,12 @@ async def close_models(*models: Model) -> None:
             await model.aclose()
 
 
+def find_server(model: Model) -> str | None:
+    """Find the host that a model is asked at, as a person at the terminal knows it."""
+    address = model.base_url if isinstance(model, Priced) else None
+    return None if address is None else urlsplit(address).netloc.rpartition("@")[2]
+
+
 def offer_local_servers() -> None:
     """Suggest model servers on this machine that would answer better."""
     from flowkit.models.offline.local_servers import find_local_servers
@@ -76,7 +85,11 @@ def _start_local() -> Generator[Model]:
     download = describe_download()
     if download is not None:
         note(f"downloading once: {download}")
-    with _show_progress() as progress, start_local_model(progress.tell) as model:
+    with ExitStack() as stack:
+        progress = stack.enter_context(_show_progress())
+        # A bar has the line while something is downloaded.
+        with show_start("loading the demo model") if download is None else nullcontext():
+            model = stack.enter_context(start_local_model(progress.tell))
         progress.close()
         yield model
 

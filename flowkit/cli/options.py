@@ -1,5 +1,6 @@
 """Options that several commands share, and the reader of key=value texts."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,37 @@ JournalAddress = Annotated[
         "--journal",
         metavar="FILE|URL",
         help="The journal: a file, or postgresql://…; defaults to FLOWKIT_JOURNAL, or a file in your state folder.",
+    ),
+]
+
+
+def _use_cache(context: typer.Context, place: str | None) -> str | None:
+    """Let the environment name this cache as long as the command runs, so that programs it starts use it too."""
+    if place is None:
+        return None
+    is_folder = "://" not in place and place.lower() != "off"
+    named = {"FLOWKIT_CACHE": "on", "FLOWKIT_CACHE_DIR": place} if is_folder else {"FLOWKIT_CACHE": place}
+    before = {name: os.environ.get(name) for name in named}
+    os.environ.update(named)
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    context.call_on_close(restore)
+    return place
+
+
+CacheAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="FOLDER|URL|off",
+        help="The cache: a folder, redis://…, or off; defaults to FLOWKIT_CACHE, or a folder of yours.",
+        callback=_use_cache,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

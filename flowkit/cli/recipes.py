@@ -19,11 +19,23 @@ from flowkit.cli.dry_run import say_dry_run
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.model_choice import choose_model, close_models, is_local, offer_local_servers
-from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, ToolsFile, Trace, User, read_pairs
+from flowkit.cli.options import (
+    AppTarget,
+    AsJson,
+    BaseUrl,
+    CacheAddress,
+    Data,
+    JournalAddress,
+    ToolsFile,
+    Trace,
+    User,
+    read_pairs,
+)
 from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json, say
 from flowkit.cli.running import open_trace, show_summary, watch
 from flowkit.cli.schemas import read_properties
+from flowkit.cli.starting import show_start
 from flowkit.display.words import say_arguments
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.events import Event
@@ -75,9 +87,11 @@ def run(
     user: User = None,
     trace: Trace = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Run a recipe."""
-    loaded = load_app(app, tools=tools)
+    with show_start():
+        loaded = load_app(app, tools=tools)
     recipe = loaded.get_recipe()
     given = _read_inputs(recipe, inputs, input_file)
     if resume is None:

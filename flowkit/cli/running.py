@@ -54,17 +54,19 @@ async def watch(
     quiet: bool = False,
     graph: Graph | None = None,
     with_summary: bool = True,
+    server: str | None = None,
 ) -> None:
     """Show a run until it has ended; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
 
-    `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run.
+    `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run,
+    `server` where its model is asked.
     """
     if quiet:
         await _follow(run, trace, lambda event: None)
     elif sys.stdout.isatty():
-        await _follow_on_terminal(run, trace, graph)
+        await _follow_on_terminal(run, trace, graph, server)
     else:
-        await _follow_in_pipe(run, trace)
+        await _follow_in_pipe(run, trace, graph)
     if with_summary and not quiet:
         show_summary(run.log.events)
 
@@ -101,17 +103,17 @@ async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], Non
                     take(event)
 
 
-async def _follow_in_pipe(run: Runs, trace: BinaryIO | None) -> None:
-    display = PlainDisplay(sys.stdout, sys.stderr)
+async def _follow_in_pipe(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
+    display = PlainDisplay(sys.stdout, sys.stderr, graph=graph)
     try:
         await _follow(run, trace, display.show)
     finally:
         display.end()
 
 
-async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None) -> None:
+async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None, server: str | None) -> None:
     console = CleanConsole(highlight=False)
-    with TerminalDisplay(console, graph=graph) as display:
+    with TerminalDisplay(console, graph=graph, server=server) as display:
         ticking = asyncio.ensure_future(_tick(display, run.log))
         try:
             await _follow(run, trace, display.show)

@@ -17,7 +17,17 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.ending import leave
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
-from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalAddress, Model, ToolsFile, User, read_pairs
+from flowkit.cli.options import (
+    AppTarget,
+    BaseUrl,
+    CacheAddress,
+    Data,
+    JournalAddress,
+    Model,
+    ToolsFile,
+    User,
+    read_pairs,
+)
 from flowkit.cli.output import note
 from flowkit.cli.queues import open_queue
 from flowkit.errors import ConfigurationError
@@ -64,6 +74,7 @@ def serve(
     base_url: BaseUrl = None,
     data: Data = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Serve an app in the browser: a page to talk to it and watch its runs, and an HTTP API."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:

@@ -11,7 +11,7 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.ending import leave, stop_by_signals
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
-from flowkit.cli.options import AppTarget, BaseUrl, Data, JournalAddress, Model, ToolsFile, read_pairs
+from flowkit.cli.options import AppTarget, BaseUrl, CacheAddress, Data, JournalAddress, Model, ToolsFile, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.queues import IN_JOURNAL, open_queue
 from flowkit.queues import Driver, Worker
@@ -36,6 +36,7 @@ def worker(
     base_url: BaseUrl = None,
     data: Data = None,
     journal: JournalAddress = None,
+    cache: CacheAddress = None,
 ) -> None:
     """Drive runs of an app that other processes started, let go of, or left behind in a crash."""
     from flowkit.web.served import make_served

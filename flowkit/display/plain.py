@@ -6,6 +6,7 @@ from flowkit.display.lines import MARKS, say_call, say_result, say_state
 from flowkit.display.transcript import ASKED_AGAIN, CALL_ENDS, CallBlock, TextBlock, Transcript
 from flowkit.display.words import clean
 from flowkit.events import Event, TurnStarted
+from flowkit.graph import Graph
 
 RESULT_LIMIT = 160
 
@@ -16,8 +17,8 @@ class PlainDisplay:
     Thinking isn't written: in a pipe it can't be told from the answer.
     """
 
-    def __init__(self, answer: TextIO, notes: TextIO) -> None:
-        self.transcript = Transcript()
+    def __init__(self, answer: TextIO, notes: TextIO, *, graph: Graph | None = None) -> None:
+        self.transcript = Transcript.of_graph(graph)
         self._answer = answer
         self._notes = notes
         self._is_mid_line = False

@@ -18,20 +18,27 @@ from flowkit.display.transcript import WAITS_FOR_APPROVAL, Block, CallBlock, Tex
 from flowkit.display.words import clean
 from flowkit.events import Event
 from flowkit.graph import Graph
+from flowkit.graph.pictures.timeline import format_seconds
 
 MANY_CALLS = 30
 """With more calls than this, finished ones are counted in one line instead of printed each."""
+
+SILENCE_S = 0.15
+"""How long a model may say nothing before it is told that it is waited for."""
 
 DRAW_EVERY_S = 0.03
 """More often than this nobody sees a difference; what came in between is drawn by the next event or tick."""
 
 
 class TerminalDisplay:
-    """Shows events as they come, within the next tick; `graph` is what a recipe will run, and tells how far it is."""
+    """Shows events as they come, within the next tick; `graph` is what a recipe will run, and tells how far it is.
 
-    def __init__(self, console: Console, *, graph: Graph | None = None) -> None:
-        self.transcript = Transcript()
+    `server` is where the model is asked."""
+
+    def __init__(self, console: Console, *, graph: Graph | None = None, server: str | None = None) -> None:
+        self.transcript = Transcript.of_graph(graph)
         self._console = console
+        self._server = server
         self._steps = Steps() if graph is None else Steps.of_graph(graph)
         self._counts_only = self._steps.expected > MANY_CALLS
         self._printed = 0
@@ -101,6 +108,11 @@ class TerminalDisplay:
             shown.append(self._draw(block))
         if self._counts_only:
             shown.append(Text(self._steps.say(self.transcript.now), style="bold"))
+        silent_s = self.transcript.now - self.transcript.asked_t
+        if self.transcript.asked is not None and silent_s >= SILENCE_S:
+            where = f" at {self._server}" if self._server else ""
+            waits = f"waiting for {self.transcript.asked}{where}, {format_seconds(silent_s)}"
+            shown.append(Text(clean(waits), style="dim", no_wrap=True, overflow="ellipsis"))
         return shown
 
     def _draw(self, block: Block) -> RenderableType:

@@ -1,7 +1,7 @@
 """Events folded into what stands on the screen: pieces of text and one block for each call, in the order they began."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ResolutionError
@@ -22,14 +22,16 @@ from flowkit.events import (
     CallVoid,
     CallWaiting,
     Event,
+    RunFinished,
     RunStarted,
     TextDelta,
     ThinkingDelta,
     TurnFinished,
+    TurnRetried,
     TurnStarted,
 )
-from flowkit.graph import INPUTS
-from flowkit.references import SCALARS, lookup, parse_pointer
+from flowkit.graph import INPUTS, Each, Graph, item_id
+from flowkit.references import SCALARS, Reference, lookup, parse_pointer
 
 State = Literal[
     "new",
@@ -114,10 +116,22 @@ class Transcript:
     calls: dict[str, CallBlock] = field(default_factory=dict[str, CallBlock])
     results: dict[str, JSON] = field(default_factory=dict[str, JSON])
     now: float = 0.0
+    eaches: dict[str, Each] = field(default_factory=dict[str, Each])
+    """The lists that a recipe goes through, by id: what an item's reference stands for is in no event."""
+    asked: str | None = None
+    """The model that has been asked and has said nothing yet, and since when."""
+    asked_t: float = 0.0
+
+    @classmethod
+    def of_graph(cls, graph: Graph | None) -> "Transcript":
+        """Make an empty transcript of a recipe's run."""
+        nodes = () if graph is None else graph.values()
+        return cls(eaches={node.id: node for node in nodes if isinstance(node, Each)})
 
     def apply(self, event: Event) -> CallBlock | TextBlock | None:
         """Take one event in; the block it changed."""
         self.now = max(self.now, event.t)
+        self._note_silence(event)
         match event:
             case RunStarted(inputs=dict() as inputs):
                 self.results[INPUTS] = inputs
@@ -146,7 +160,23 @@ class Transcript:
                         block.arguments = self._fill_in(block.arguments)
                     if isinstance(event, CallFinished):
                         self.results[block.call] = event.value
+                    elif isinstance(event, CallStarted) and block.call in self.eaches:
+                        self._name_items(self.eaches[block.call])
                 return block
+
+    def _note_silence(self, event: Event) -> None:
+        """Note which model is waited for: from the start of its turn until it says something, or the turn ends."""
+        match event:
+            case TurnStarted(model=model):
+                self.asked, self.asked_t = model, event.t
+            case TurnRetried(error=error, delay_s=delay_s):
+                self.asked, self.asked_t = f"{delay_s:.1f} s before asking again: {error}", event.t
+            case TextDelta(call=None) | ThinkingDelta(call=None) | TurnFinished() | RunFinished():
+                self.asked = None
+            case CallNew(call=call) if call.startswith("turn/"):
+                self.asked = None
+            case _:
+                pass
 
     def _fill_in(self, arguments: JSON) -> JSON:
         """The arguments of a call whose references are known by now."""
@@ -165,6 +195,25 @@ class Transcript:
                 return value if type(value) in SCALARS else argument
             case _:
                 return argument
+
+    def _name_items(self, each: Each) -> None:
+        """Note the items of a list under the names by which the steps of each refer to it."""
+        try:
+            items = (
+                lookup(self.results[each.over.call_id], each.over.path)
+                if isinstance(each.over, Reference)
+                else each.over
+            )
+            if not isinstance(items, list):
+                return
+            for index, item in enumerate(cast(list[JSON], items)):
+                key: object = index
+                if isinstance(each.key, Reference) and each.key.call_id == item_id(each.id):
+                    key = lookup(item, each.key.path)
+                name = str(key).replace("~", "~0").replace("/", "~1")
+                self.results[item_id(f"{each.id}/{name}")] = item
+        except (KeyError, ResolutionError):
+            return  # the steps show references then
 
     def _say_cause(self, because: str) -> str:
         """What became of the call that is named, or the condition as it is."""

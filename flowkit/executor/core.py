@@ -167,7 +167,7 @@ class Executor:
             guarded=guarded,
             approval=self._approval,
             resource=ResourceGate(table, log, settler),
-            share=ShareGate(table, log, settler, cache, identity),
+            share=ShareGate(table, log, settler, cache, identity, is_shared=journal is not None and journal.is_shared),
             opened=OpenedGate(log, Controls(table, intake, settler)),
             fail_fast=fail_fast,
         )

@@ -41,7 +41,7 @@ class Pool(Protocol):
 async def prepare(tool: AnyTool, name: PoolName) -> Pool:
     """Return the pool that can run calls of this tool now; raises `Refused`, before anything has begun."""
     # Where they are first used: most programs have no tool with a pool.
-    from flowkit.pools.opening import open_cluster, open_processes
+    from flowkit.pools.opened_pools import open_cluster, open_processes
 
     try:
         if name == "process":

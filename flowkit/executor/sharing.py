@@ -1,11 +1,13 @@
 """The gate at which a read finds somebody else's result: the cache's, an equal call's of this turn, or a coming one."""
 
+import logging
 from collections.abc import Hashable
+from functools import cache as once
 from functools import partial
 from secrets import token_hex
 
 from flowkit import events
-from flowkit.cache import Cache, Hit, HitError, Look
+from flowkit.cache import Cache, Hit, HitError, Look, NullCache
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
 from flowkit.executor.circles import find_circle
@@ -16,16 +18,22 @@ from flowkit.executor.table import Table
 from flowkit.identity import SCOPES, RunIdentity
 from flowkit.tools.schema.arguments import Arguments
 
+logger = logging.getLogger("flowkit.executor")
+
 
 class ShareGate:
     """Lets a read on when it has to run itself; others of its key then share its result."""
 
-    def __init__(self, table: Table, log: EventLog, settler: Settler, cache: Cache, identity: RunIdentity) -> None:
+    def __init__(
+        self, table: Table, log: EventLog, settler: Settler, cache: Cache, identity: RunIdentity, *, is_shared: bool
+    ) -> None:
         self._table = table
         self._log = log
         self._settler = settler
         self._cache = cache
         self._is_local = cache.is_local
+        # With a journal that other machines have, another one may write: it ends no reads in a cache of this machine.
+        self._keeps_touching = not is_shared or not cache.is_local or isinstance(cache, NullCache)
         # Results are shared among those of one identity; None where the run doesn't have it.
         self._scope_keys = {scope: identity.scope_key(scope) for scope in SCOPES}
         if not identity.can_be_joined:
@@ -49,7 +57,11 @@ class ShareGate:
             return False
         tool = plan.tool
         scope_key = self._scope_keys[tool.scope]
-        if tool.ttl_s is not None and scope_key is not None:
+        is_kept = tool.ttl_s is not None and scope_key is not None
+        if is_kept and plan.touches and not self._keeps_touching:
+            _warn_not_kept()
+            is_kept = False
+        if is_kept and scope_key is not None:
             look = None if entry.extra is None else entry.extra.look
             if look is not None or not (self._is_local and self._cache.is_ready):
                 return self._enter_later(entry, tool, arguments, scope_key, look)
@@ -58,7 +70,7 @@ class ShareGate:
             [self._cache.generation(resource) for resource in tool.resources(arguments)] if plan.touches else ()
         )
         stored: str | None = None
-        if tool.ttl_s is not None and scope_key is not None:
+        if is_kept and scope_key is not None:
             key = stored = tool.key(arguments, scope_key, generations)
         else:
             key = tool.process_key(arguments, scope_key or "", generations)
@@ -135,6 +147,15 @@ class ShareGate:
         return True
 
 
+@once
+def _warn_not_kept() -> None:
+    """Log once why results aren't kept: whoever set a TTL expects them to be."""
+    logger.warning(
+        "the journal is shared by several machines and the cache is this one's: results of tools with a resource aren't"
+        " cached, since a write on another machine couldn't invalidate them; FLOWKIT_CACHE=redis://… is shared, too"
+    )
+
+
 def _may_know(entry: Entry, ended: Entry) -> bool:
     """Whether a running tool made this call after it may have seen that result: who asks again wants a new one.
 
@@ -148,6 +169,8 @@ def _may_know(entry: Entry, ended: Entry) -> bool:
             assert caller.started_s is not None
             assert ended.ended_s is not None
             assert made.sealed_s is not None
+            # Before it began, the result was nobody's news: the caller's own call may well be meant to share it. After
+            # it made this call, what it knew can't have been why it asked. Between the two it may have been.
             if caller.started_s <= ended.ended_s <= made.sealed_s:
                 return True
         made = caller

@@ -67,6 +67,11 @@ class Journal:
         return self._store.name
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other machines may have it too: whether it is in a database."""
+        return self._store.is_shared
+
+    @property
     def path(self) -> Path:
         """The file; raises `StoreError` for a journal in a database."""
         if not isinstance(self._store, SqliteStore):

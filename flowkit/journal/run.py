@@ -63,6 +63,8 @@ class RunJournal:
         self.first_seq = taken.first_seq
         self.is_new = taken.is_new
         self.is_over = taken.token is None
+        self.is_shared = log.store.is_shared
+        """Whether other machines may have its journal too."""
         self.is_inner = details.summary.parent is not None
         self._log = log
         self._number = details.summary.number

@@ -213,6 +213,11 @@ class JournalStore(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other machines may have it too."""
+        ...
+
+    @property
     def commits(self) -> Commits:
         """How many commits this process made."""
         ...

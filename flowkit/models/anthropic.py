@@ -36,7 +36,7 @@ from flowkit.models.wire.settings import (
     headers_of,
 )
 from flowkit.models.wire.thinking import Thinking
-from flowkit.models.wire.tool_media import tell_refused
+from flowkit.models.wire.tool_media import refuse_sound, tell_refused
 from flowkit.models.wire.vendor_clients import VendorClient, open_vendor_bytes
 from flowkit.models.wire.vendors import is_host
 
@@ -138,6 +138,7 @@ class AnthropicModel:
 
         An answer in which the server pauses is gone on with, and is one answer here.
         """
+        refuse_sound(request.messages, "anthropic")
         tell_refused(request.messages, "anthropic")
         return stream_deltas(self, request, self.server.timeout)
 

@@ -34,7 +34,7 @@ from flowkit.models.wire.settings import (
     usual_api,
 )
 from flowkit.models.wire.thinking import Api, Dialect, Thinking, thinking_fields
-from flowkit.models.wire.tool_media import tell_refused
+from flowkit.models.wire.tool_media import refuse_sound, tell_refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +129,7 @@ class OpenAIModel:
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
         """The answer to one request; leaving the context closes it."""
+        refuse_sound(request.messages, self.settings.api)
         tell_refused(request.messages, self.settings.api)
         return stream_deltas(self, request, self.server.timeout)
 

@@ -23,6 +23,7 @@ from flowkit.pools.calls import Lost, NotBegun, PoolOutcome
 from flowkit.pools.child import CALL, GO, NO, READY
 from flowkit.pools.jobs import PoolJob
 from flowkit.pools.pace import Pace
+from flowkit.tools.places import Place
 
 STARTS_AT_MOST = 3
 """How many processes may go before a call has begun until it counts as failed."""
@@ -41,6 +42,8 @@ class ProcessPool:
     def __init__(self, size: int) -> None:
         self.size = size
         self.pace = Pace("process")
+        self.refused: set[tuple[Place, str]] = set()
+        """The functions that a fresh process refused."""
         self._jobs: deque[PoolJob] = deque()
         self._changed = threading.Condition()
         self._seats: list[_Seat] = []
@@ -107,6 +110,8 @@ class _Seat:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._is_working = False
+        self._calls = 0
+        """How many calls its process was given."""
         # It has to live as long as its processes: on Linux they end with the thread that has started them.
         self._thread = threading.Thread(target=self._serve, name="flowkit-pool", daemon=True)
         self._thread.start()
@@ -133,7 +138,11 @@ class _Seat:
             how = ""
             for _ in range(STARTS_AT_MOST):
                 try:
-                    return self._exchange(job)
+                    outcome = self._exchange(job)
+                    if outcome.kind == "refused" and self._may_be_stale(job):
+                        self._discard()
+                        continue
+                    return outcome
                 except (EOFError, OSError) as error:
                     how = self._discard() or str(error)
                     if job.has_begun:
@@ -147,11 +156,23 @@ class _Seat:
         finally:
             job.let_go()
 
+    def _may_be_stale(self, job: PoolJob) -> bool:
+        """Whether a process that starts now may know a function that this one doesn't: its module was loaded anew here.
+
+        Asked once for each code, so that one that is nowhere doesn't cost a process for every call.
+        """
+        call = job.call
+        if self._calls == 1 or (call.place, call.code) in self._pool.refused:
+            self._pool.refused.add((call.place, call.code))
+            return False
+        return True
+
     def _exchange(self, job: PoolJob) -> PoolOutcome:
         if self._connection is None:
             self._start()
         connection = self._connection
         assert connection is not None
+        self._calls += 1
         began = perf_counter()
         connection.send_bytes(CALL + job.call.to_bytes())
         message = connection.recv_bytes()
@@ -164,6 +185,7 @@ class _Seat:
         return outcome
 
     def _start(self) -> None:
+        self._calls = 0
         ours, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()

@@ -50,7 +50,7 @@ class Driver:
         while True:
             details = await asyncio.to_thread(self.journal.show, run_id, user=user, session=session)
             if details is None:
-                raise RunError(f"there is no run {run_id!r} in {str(self.journal.path)!r}")
+                raise RunError(f"there is no run {run_id!r} in {self.journal.name!r}")
             summary = details.summary
             if summary.name not in self.served.targets:
                 raise ConfigurationError(f"run {run_id!r} is of {summary.name!r}, which this app doesn't have")

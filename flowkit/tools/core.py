@@ -19,11 +19,11 @@ from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
 from flowkit.tools.functions import FunctionCallee
-from flowkit.tools.identity import MadeWith, find_source, identify
 from flowkit.tools.implementation import Callee
 from flowkit.tools.keys import PROCESS_SECRET, NotKeyable, canonicalize, freeze, hash_secret, make_key
 from flowkit.tools.lint import Finding, Lintable, lint
 from flowkit.tools.lives import Life
+from flowkit.tools.made_with import MadeWith, find_source, identify
 from flowkit.tools.needs import Need, combine_approvals, find_calls
 from flowkit.tools.options import POOL_SLOTS, READ_RETRIES, Approval, Effect, Options, PoolName, Scope, fill
 from flowkit.tools.other_frameworks import ForeignTool, read_langchain, read_openai_agents, read_pydantic_ai

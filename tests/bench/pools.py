@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from flowkit import Executor, ToolCall, tool
-from flowkit.pools.opening import DASK_VARIABLE, close_pools
+from flowkit.pools.opened_pools import DASK_VARIABLE, close_pools
 from flowkit.pools.windows import find_size
 from tests.bench.report import Report, wants_json
 from tests.servers.dask import DaskCluster

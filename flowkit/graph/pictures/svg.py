@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from flowkit.graph.pictures.layout import Layout, Point, Size, arrange
 from flowkit.graph.pictures.picture import AFTER, Box, Edge, Picture
+from flowkit.graph.pictures.placement import Layout, Point, Size, arrange
 
 CHARACTER = 7.85
 """The width of a character of 13 px: monospace fonts are at most 0.602 em wide, so no label is cut."""

@@ -57,6 +57,8 @@ logger = logging.getLogger("flowkit.journal")
 class PostgresStore:
     """The database, as one process uses it."""
 
+    is_shared = True
+
     def __init__(self, url: str, clock: Clock, held: HeldRuns, *, lease_s: float) -> None:
         self._address = read_address(url)
         self._clock = clock

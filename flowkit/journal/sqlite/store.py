@@ -57,6 +57,8 @@ logger = logging.getLogger("flowkit.journal")
 class SqliteStore:
     """The file, its connections and its folder of large results."""
 
+    is_shared = False
+
     def __init__(self, path: Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> None:
         self.path = path
         self._clock = clock

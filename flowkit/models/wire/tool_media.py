@@ -9,6 +9,7 @@ model knows that it was there.
 import logging
 from collections.abc import Sequence
 
+from flowkit.errors import ConfigurationError
 from flowkit.media import Audio, File, Image, Media
 from flowkit.messages import Content, Message, Text, ToolMessage, UserMessage
 from flowkit.models.wire.settings import Api
@@ -63,6 +64,25 @@ def move_media(messages: Sequence[Message]) -> tuple[Message, ...]:
             shown.append(Text(f"[what {message.name or 'the tool'} gave, call {message.call_id}]"))
             shown += [sort_media(media, "chat") for media in message.media]
     return (*moved, UserMessage(tuple(shown))) if shown else tuple(moved)
+
+
+def refuse_sound(messages: Sequence[Message], api: Api) -> None:
+    """Raise `ConfigurationError` for sound in what the user says now, where the server wouldn't hear it.
+
+    In what was said before, to another model, a word stands in its place.
+    """
+    last = messages[-1] if messages else None
+    if not isinstance(last, UserMessage) or isinstance(last.content, str):
+        return
+    for part in last.content:
+        if isinstance(part, Audio) and explain_refusal(part, api) is not None:
+            kind = part.media_type or "audio"
+            if api == "chat":
+                raise ConfigurationError(f"{kind} can't be sent: Chat Completions takes audio/wav and audio/mpeg")
+            where = "the Messages API" if api == "anthropic" else "the Responses API (api='responses')"
+            raise ConfigurationError(
+                f"{kind} can't be sent: {where} takes no audio; ask a model that hears, by OpenAIModel(…, api='chat')"
+            )
 
 
 def tell_refused(messages: Sequence[Message], api: Api) -> None:

@@ -1,0 +1,47 @@
+"""Something that moves while a command imports what it needs: half a second, or several on a slow machine.
+
+It stands before all imports, and needs only the standard library's smallest modules.
+"""
+
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+FIRST_S = 0.15
+"""A command that is ready sooner shows nothing."""
+EVERY_S = 0.1
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+@contextmanager
+def show_start(what: str = "starting") -> Generator[None]:
+    """Show on a terminal what is being done, until the block is left; the line is then removed."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    is_over = threading.Event()
+    turning = threading.Thread(target=_turn, args=(is_over, what), daemon=True)
+    turning.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        turning.join()
+
+
+def _turn(is_over: threading.Event, what: str) -> None:
+    shown = 0
+    wait_s = FIRST_S
+    while not is_over.wait(wait_s):
+        _write(f"\r{_FRAMES[shown % len(_FRAMES)]} {what}")
+        shown, wait_s = shown + 1, EVERY_S
+    if shown:
+        _write("\r\x1b[K")
+
+
+def _write(text: str) -> None:
+    # A terminal that can't show the frames shows dots.
+    encoded = text.encode(sys.stderr.encoding or "ascii", "replace")
+    sys.stderr.buffer.write(encoded)
+    sys.stderr.buffer.flush()
