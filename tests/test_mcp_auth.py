@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from flowkit import Agent, Journal, MCPTools, ScriptedModel, mcp_app, recipe, step, tool
-from flowkit.mcp_client.tokens import FileTokens
+from flowkit.mcp_client.token_files import FileTokens
 from flowkit.models.scripted import call
 
 
