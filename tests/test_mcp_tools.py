@@ -3,9 +3,8 @@
 import asyncio
 import base64
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -332,41 +331,3 @@ async def until(is_true: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not is_true():  # noqa: ASYNC110  # another process sets no event here
             await asyncio.sleep(0.02)
-
-
-NPM = shutil.which("npx")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(NPM is None, reason="there is no npx")
-def test_the_reference_filesystem_server_lists_and_reads_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "hello.txt").write_text("hello from the disk")
-    installed = _install_npm("@modelcontextprotocol/server-filesystem@2026.8.31")
-    files = MCPTools.stdio(
-        "node", str(installed / "dist" / "index.js"), str(folder), name="files", effects={"read_*": "read"}
-    )
-    asked: Mapping[str, Any] = {"path": str(folder / "hello.txt")}
-    result = asyncio.run(ask(files, call("files_read_text_file", **asked)))
-    assert "hello from the disk" in str(result.calls[0].value)
-
-
-def _install_npm(package: str) -> Path:
-    """The folder of an npm package, installed once for all runs of the tests."""
-    import subprocess
-    import tempfile
-
-    name = package.rpartition("@")[0]
-    home = Path(tempfile.gettempdir()) / f"flowkit-npm-{name.replace('/', '-')}"
-    found = home / "node_modules" / name
-    if not found.exists():
-        home.mkdir(exist_ok=True)
-        done = subprocess.run(
-            ["npm", "install", "--prefix", str(home), "--no-audit", "--no-fund", package],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            pytest.skip(f"{package} can't be installed: {done.stderr.strip().splitlines()[-1:]}")
-    return found

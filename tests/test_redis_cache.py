@@ -439,6 +439,27 @@ def test_another_process_of_the_machine_doesnt_look_up_what_a_failed_bump_should
     asyncio.run(main())
 
 
+def test_a_folder_of_marks_that_is_empty_keeps_nobody_from_reading(place: RedisPlace, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened_in(place) as cache:
+            [folder] = (tmp_path / "marks" / "redis").iterdir()
+            (folder / "unfinished").mkdir()
+            await wait_until_found(cache)
+            assert not (folder / "unfinished").exists()
+
+    async def leave_mark() -> None:
+        unreachable = RedisCache(place.address, timeout_s=0.000_001)
+        await unreachable.bump(ORDER)
+        await unreachable.close()
+
+    asyncio.run(leave_mark())
+    for mark in (tmp_path / "marks").rglob("unfinished/*"):
+        mark.unlink()
+    for folder in (tmp_path / "marks").rglob("unfinished"):
+        folder.rmdir()
+    asyncio.run(main())
+
+
 def test_with_strict_a_write_whose_reads_cant_be_ended_is_not_started() -> None:
     async def main() -> None:
         cache = RedisCache(f"redis://127.0.0.1:{find_free_port()}", strict=True)

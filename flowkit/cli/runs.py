@@ -147,20 +147,31 @@ def resolve(
 @app.command()
 def prune(
     older_than: Annotated[
-        str, typer.Option(metavar="TIME", help="The minimum time since a run ended, such as 30d, 12h or 45m.")
-    ],
+        str | None, typer.Option(metavar="TIME", help="The minimum time since a run ended, such as 30d, 12h or 45m.")
+    ] = None,
+    events_older_than: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Remove the events of runs that began that long ago; the runs stay."),
+    ] = None,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also remove runs that were stopped, are waiting, or are in doubt.")
     ] = False,
     journal: JournalAddress = None,
 ) -> None:
     """Remove old runs with their results; their messages are removed from their sessions too."""
-    age_s = _read_duration(older_than)
+    if older_than is None and events_older_than is None:
+        raise ConfigurationError(
+            "--older-than TIME removes runs, --events-older-than TIME their events: give one, or both"
+        )
+    age_s = None if older_than is None else _read_duration(older_than)
+    age_of_events_s = None if events_older_than is None else _read_duration(events_older_than)
     with open_journal(journal, must_exist=True) as opened:
-        removed = opened.prune(age_s, unfinished=unfinished)
+        removed = 0 if age_s is None else opened.prune(age_s, unfinished=unfinished)
+        events = None if age_of_events_s is None else opened.prune_events(age_of_events_s)
         left = opened.get_stats()
     count, size_bytes = sum(left.runs.values()), left.size_bytes + left.blob_bytes
-    print(f"{say_count(removed, 'run')} removed; left: {count}, {say_bytes(size_bytes)}")
+    and_events = "" if events is None else f" and {say_count(events, 'event')}"
+    print(f"{say_count(removed, 'run')}{and_events} removed; left: {count}, {say_bytes(size_bytes)}")
 
 
 @app.command()

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
 from flowkit.events.kinds import (
@@ -56,8 +56,12 @@ class EventLog:
         self.is_closed = False
         self._built: list[Event] = []
         # For each: its class, its `t`, its values. One list of plain values is smaller than a tuple for each, and gives
-        # the garbage collector nothing to look for. No value is a class, so the next class is where the next begins.
+        # the garbage collector nothing to look for. No value is a class, so the next class is where the next begins. An
+        # event that was emitted stands behind `Event`: emitting one among a thousand notes builds none of them.
         self._notes: list[Any] = []
+        self._counted = 0
+        self._counted_to = 0
+        """How many events the notes up to this place are; counted when somebody asks."""
         # Asyncio's own clock is this function behind a method; it is asked several times for every call.
         self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
         self._began = self._clock()
@@ -86,9 +90,11 @@ class EventLog:
             starts = [place for place, value in enumerate(self._notes) if type(value) is type]
             for start, end in zip_longest(starts, starts[1:]):
                 kind, t, *values = self._notes[start:end]
-                self._built.append(kind(self.run_id, seq, t, *map(_finish, values)))
+                made = values[0] if kind is Event else kind(self.run_id, seq, t, *map(_finish, values))
+                self._built.append(made)
                 seq += 1
             self._notes.clear()
+            self._counted = self._counted_to = 0
         return self._built
 
     def now(self) -> float:
@@ -97,9 +103,15 @@ class EventLog:
 
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
-        events = self.events
-        event = kind(self.run_id, self.first_seq + len(events), self._clock() - self._began, *values, **named)
-        self._add(event)
+        if self._listeners or self._wakers:
+            event = kind(self.run_id, self.first_seq + len(self.events), self.now(), *values, **named)
+            self._add(event)
+        else:
+            self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
+            event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
+            self._notes += (Event, event.t, event)
+            self._counted += 1
+            self._counted_to = len(self._notes)
         for takers in self._note_takers:
             if (take := takers.get(kind)) is not None:
                 take(event.t, *list_values(event))

@@ -9,7 +9,7 @@ Nobody calls up. Who ends a call writes down who may go on, in the table's `move
 
     Executor.add, .seal    finds the edges, opens the entry and places it (`Intake`); it is due when it waits for none
     Gates.drain            takes what is due, and what has ended, until there is nothing of both
-    Gates._advance         through its gates, in the one order that is written there, and to a slot
+    Gates._pass            through its gates, in the one order that is written there, and to a slot
     Workers._work          a task takes it when it has its slot
     Attempts.attempt       calls the tool's function, here or by a `Worker`
     Settler.end            the one outcome, told once; who has ended stands in `moves`: back to `Gates.drain`

@@ -175,7 +175,7 @@ class Gates:
             approval,
             # Before the result is looked up: the writes before it may end what the cache has.
             resource,
-            # Last: who waits for an equal call or finds a result needs no slot. Then comes the slot, in `_advance`.
+            # Last: who waits for an equal call or finds a result needs no slot. Then comes the slot, in `drain`.
             share,
         )
         self._for_controls: tuple[Gate, ...] = (remembered, opened) if table.remembers else (opened,)

@@ -8,7 +8,7 @@ given and several have it, the error says so.
 
 import asyncio
 import os
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,19 +18,29 @@ from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError, StoreError
 from flowkit.identity import RunIdentity
-from flowkit.journal.log import RUN_LEASE_S, JournalLog
+from flowkit.journal.log import RUN_LEASE_S, JournalLog, KeptEvents
 from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import from_text
 from flowkit.journal.run import RunJournal, open_run
 from flowkit.journal.sqlite.store import SqliteStore
 from flowkit.journal.store import Commits, Filter, HeldRuns, JournalStore, Place, Wanted
 
+FOLLOW_POLL_S = 1.0
+"""How often a follower asks, whatever it is told."""
+FOLLOW_ROWS = 1000
+
 
 class Journal:
-    """Runs that survive the process; raises `StoreError` when the file can't be opened.
+    """Runs that survive the process; raises `StoreError` when the file or the database can't be opened.
 
-    In a running event loop nothing waits here for another process: the first use does, in a thread. The file and its
-    blobs are readable for their owner only. Arguments arrive with their secrets masked.
+    `path` is a file, for the processes of one machine, or `postgresql://user@host:5432/database`, for those of many;
+    the database has the tables that `flowkit journal migrate` makes. In a running event loop nothing waits here for
+    another process: the first use does, in a thread. The file and its blobs are readable for their owner only.
+    Arguments arrive with their secrets masked.
+
+    `events` says which events are kept: all, all but the pieces of texts, arguments and progress (`"calls"`), or
+    `"none"`. They are four fifths of what a journal stores; who follows a run from another process sees only those
+    that are kept. A run goes on after a crash without any.
     """
 
     def __init__(
@@ -40,10 +50,13 @@ class Journal:
         lease_s: float = RUN_LEASE_S,
         allow_network: bool = False,
         clock: Clock | None = None,
+        events: KeptEvents = "all",
     ) -> None:
+        if events not in ("all", "calls", "none"):
+            raise ConfigurationError(f"events={events!r}: expected 'all', 'calls' or 'none'")
         clock, held = SystemClock() if clock is None else clock, HeldRuns()
         self._store = _open_store(path, clock, held, lease_s=lease_s, allow_network=allow_network)
-        self._log = JournalLog(self._store, held, clock, lease_s=lease_s)
+        self._log = JournalLog(self._store, held, clock, lease_s=lease_s, events=events)
 
     def __repr__(self) -> str:
         return f"Journal({self.name!r})"
@@ -272,6 +285,60 @@ class Journal:
         is_removed = self._log.run_now(lambda: self._store.delete(place))
         self._run_steps(self._store.tidy())
         return is_removed
+
+    async def follow(
+        self,
+        run_id: str,
+        after: int = -1,
+        *,
+        user: str | EllipsisType | None = ...,
+        session: str | EllipsisType | None = ...,
+    ) -> AsyncGenerator[JSON]:
+        """The events of a run with a `seq` above `after`, as they are written by any process, none twice.
+
+        It ends when the run has ended or waits and all was given, or when there is no such run. A run that nobody
+        drives is waited for. Close the generator where you leave it before its end.
+        """
+        loop, wanted = asyncio.get_running_loop(), Place(run_id, user, session)
+        news = asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(news.set)
+
+        stop: Callable[[], None] | None = None
+        try:
+            while True:
+                news.clear()
+                # The state first: what is written between the two questions is then read, or asked for again.
+                found = await asyncio.to_thread(self._store.find, wanted)
+                if found is None:
+                    return
+                if stop is None:
+                    stop = self._store.listen(found.number, wake)
+                rows = await asyncio.to_thread(self._store.event_rows, wanted, after, None, FOLLOW_ROWS)
+                for seq, body in rows:
+                    after = seq
+                    yield from_text(body)
+                if not rows and found.status not in ("queued", "running", "cancelling"):
+                    return
+                if not rows:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(news.wait(), FOLLOW_POLL_S)
+        finally:
+            if stop is not None:
+                stop()
+
+    def prune_events(self, older_than: float | timedelta) -> int:
+        """Remove the events of runs that began that long ago; the runs, their results and messages stay.
+
+        Events are most of what a journal stores. On PostgreSQL whole days go at once, and the next days get their
+        partitions; call it once a day, as a role that owns the tables.
+        """
+        older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        count = self._run_steps(self._store.prune_events(older_than_s))
+        self._run_steps(self._store.tidy())
+        return count
 
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
         """Remove the runs that ended that long ago, in seconds or as a `timedelta`; returns how many.

@@ -10,10 +10,11 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from flowkit.clock import Clock
 from flowkit.errors import FlowkitError
+from flowkit.events import CallArguments, CallProgress, Event, TextDelta, ThinkingDelta
 from flowkit.identity import RunIdentity
 from flowkit.journal.records import RunSummary
 from flowkit.journal.store import Changes, HeldRuns, JournalStore
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 RUN_LEASE_S = 15.0
 """How long a run whose driver can't be asked stays held after its last sign of life."""
+KeptEvents = Literal["all", "calls", "none"]
+"""Which events are kept: all, all but the pieces of texts, arguments and progress, or none."""
+_PIECES = (TextDelta, ThinkingDelta, CallArguments, CallProgress)
 logger = logging.getLogger("flowkit.journal")
 
 
@@ -39,10 +43,13 @@ class Write:
 class JournalLog:
     """A store and its writer. What is given is written in that order."""
 
-    def __init__(self, store: JournalStore, held: HeldRuns, clock: Clock, *, lease_s: float) -> None:
+    def __init__(
+        self, store: JournalStore, held: HeldRuns, clock: Clock, *, lease_s: float, events: KeptEvents = "all"
+    ) -> None:
         self.store = store
         self.clock = clock
         self._held = held
+        self._events: KeptEvents = events
         self.is_leaving = False
         """Whether runs that are cancelled here are let go of, for others to go on with."""
         self.let_go_of: set[RunIdentity] = set()
@@ -68,6 +75,10 @@ class JournalLog:
     def lets_go(self, run: RunSummary) -> bool:
         """Whether this run is let go of when it is cancelled here."""
         return self.is_leaving or RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
+
+    def keeps(self, event: Event) -> bool:
+        """Whether this event is written down."""
+        return self._events == "all" or (self._events == "calls" and not isinstance(event, _PIECES))
 
     async def write(self, changes: Changes | Callable[[], Changes | None], *, is_durable: bool = False) -> None:
         """Write it and wait until it is committed; cancelling the wait undoes nothing."""

@@ -36,7 +36,7 @@ from flowkit.journal.records import (
     explain_running,
 )
 from flowkit.journal.rows import encode_value, to_text
-from flowkit.journal.store import Changes, Ending, Put, TakeBack, Taken, TurnText, Wanted
+from flowkit.journal.store import Changes, Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, Wanted
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
@@ -154,7 +154,7 @@ class RunJournal:
         )
         try:
             record = await self._write_claim(record, timeout_s)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, MaybeWritten):
             # It never starts, so it must not be in doubt; the claim is written before this takes it back.
             self._log.post(self._take_back(record, before))
             raise
@@ -287,8 +287,8 @@ class RunJournal:
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over or isinstance(event, OutputPartial):
-            return  # the end has the whole of it
+        if self.is_over or isinstance(event, OutputPartial) or not self._log.keeps(event):
+            return  # of an output that is made piece by piece, the end has the whole
         if self.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
             return  # it hasn't finished: see `finish`
         self._events.append(event)

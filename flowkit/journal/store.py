@@ -9,13 +9,13 @@ for what it can't do, after a bounded time.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Protocol
 
 from flowkit.codec import JSON
-from flowkit.errors import FlowkitError, RunError
+from flowkit.errors import FlowkitError, RunError, StoreError
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -34,6 +34,10 @@ OVER = ("done", "failed", "cancelled", "limit")
 """How runs end that nobody goes on with."""
 UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
 """Runs that somebody drives, or should; in every dialect of SQL."""
+
+
+class MaybeWritten(StoreError):
+    """It couldn't be confirmed that something was written, so it may have been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,10 @@ class JournalStore(Protocol):
         """Remove the runs that nothing happened to for so long, in steps of a bounded size; each tells how many went."""
         ...
 
+    def prune_events(self, older_than_s: float) -> Iterator[int]:
+        """Remove the events of runs that began so long ago, in steps; each tells how many went."""
+        ...
+
     def tidy(self) -> Iterator[int]:
         """Give back what removed runs took, in steps."""
         ...
@@ -323,6 +331,13 @@ class JournalStore(Protocol):
 
     def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
         """The messages of the session's last runs, or of the last before one of them, oldest first."""
+        ...
+
+    def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake`, in any thread, soon after events of this run were written, until what is returned is called.
+
+        Where the store can't tell that, it never does: ask from time to time as well.
+        """
         ...
 
     def stats(self) -> JournalStats:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
-from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, explain, read_failure
+from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, explain, read_failure
 from flowkit.mcp_client.transports import Server
 
 Era = Literal["auto", "legacy"]
@@ -186,7 +186,7 @@ class Connection:
                     if self._current is client:
                         self._broken.set()
                     raise failure from error
-                if isinstance(failure, Unanswered):
+                if isinstance(failure, Unanswered | WrongResult):
                     raise failure from error
                 if isinstance(error, MCPError):
                     raise ToolError(error.message) from error

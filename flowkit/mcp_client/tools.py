@@ -22,7 +22,7 @@ from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolErr
 from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Bounds, Connection, Era
 from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult
 from flowkit.mcp_client.results import read_contents, read_result, read_text
-from flowkit.mcp_client.transports import HttpServer, Server, StdioServer
+from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, Server, StdioServer
 from flowkit.tools import Tool, tool
 from flowkit.tools.options import Effect, Scope
 from flowkit.tools.toolsets import Toolset
@@ -210,7 +210,7 @@ class MCPTools:
             connection = self._connect(None)
             try:
                 await connection.open()
-                return self._make_tools(await connection.list_tools(), [])
+                return await self._make_tools(await connection.list_tools(), [])
             finally:
                 await connection.close()
 
@@ -269,14 +269,16 @@ class MCPTools:
                 raise ConfigurationError(str(error)) from error
             self._logger.warning("%s; the tools of before stay", error)
             return known.tools
-        tools = self._make_tools(listed, [] if known is None else known.tools)
+        tools = await self._make_tools(listed, [] if known is None else known.tools)
         # What `list_tools` reconnected for is in this listing; what changed while it ran is not.
         self._listings[connection] = _Listing(version if known else connection.version, tools)
         return tools
 
-    def _make_tools(self, listed: Sequence[Any], before: Sequence[Tool[..., Any]]) -> list[Tool[..., Any]]:
+    async def _make_tools(self, listed: Sequence[Any], before: Sequence[Tool[..., Any]]) -> list[Tool[..., Any]]:
         made: dict[str, Tool[..., Any]] = {}
-        for definition in listed:
+        for position, definition in enumerate(listed):
+            if position % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
             problem = self._refuse(definition)
             name = self._rules.prefix + definition.name
             if problem is None and name in made:

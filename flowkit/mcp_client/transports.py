@@ -4,6 +4,7 @@ Each way is a transport of the `mcp` package, with a filter between it and the s
 package can't read would otherwise make every listing and every call fail.
 """
 
+import asyncio
 import logging
 import os
 import threading
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from flowkit.codec import JSON
+
+MODERN = "2026-07-28"
+"""The version where no handshake says another."""
+AT_A_TIME = 20
+"""After so many tools of a listing others have their turn: a long one takes seconds."""
 
 Report = Callable[[str], None]
 """Takes one sentence for the operator."""
@@ -154,13 +160,18 @@ async def _filtered(streams: Any, report: Report) -> AsyncGenerator[Any]:
     import anyio
 
     read, write = streams
+    version = MODERN
     send, receive = anyio.create_memory_object_stream[Any](0)
 
     async def pump() -> None:
+        nonlocal version
         async with send:
             async for message in read:
-                if not isinstance(message, Exception):
-                    clean_listing(getattr(message.message, "result", None), report)
+                result: object = None if isinstance(message, Exception) else getattr(message.message, "result", None)
+                if isinstance(result, dict):
+                    answer = cast(dict[str, JSON], result)
+                    version = str(answer.get("protocolVersion", version))  # what a handshake agreed on
+                    await clean_listing(answer, version, report)
                 try:
                     await send.send(message)
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -174,18 +185,19 @@ async def _filtered(streams: Any, report: Report) -> AsyncGenerator[Any]:
             group.cancel_scope.cancel()
 
 
-def clean_listing(result: object, report: Report) -> None:
+async def clean_listing(result: dict[str, JSON], version: str, report: Report) -> None:
     """Mend the tools of a listing, in place, and leave out those that can't be read.
 
     An input schema without `type` is one of an object (the specification requires it, servers forget it).
     """
-    from mcp_types import Tool
-    from pydantic import ValidationError
-
-    if not isinstance(result, dict) or not isinstance(tools := cast(dict[str, JSON], result).get("tools"), list):
+    tools = result.get("tools")
+    if not isinstance(tools, list):
         return
+    rest = {name: value for name, value in result.items() if name != "tools"}
     kept: list[JSON] = []
-    for tool in tools:
+    for position, tool in enumerate(tools):
+        if position % AT_A_TIME == AT_A_TIME - 1:
+            await asyncio.sleep(0)
         if isinstance(tool, dict):
             schema = tool.get("inputSchema")
             if isinstance(schema, dict):
@@ -193,13 +205,37 @@ def clean_listing(result: object, report: Report) -> None:
             output = tool.get("outputSchema")
             if isinstance(output, dict) and not output:
                 del tool["outputSchema"]
-        try:
-            Tool.model_validate(tool, by_name=False)
-        except ValidationError as error:
-            name = tool.get("name") if isinstance(tool, dict) else None
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(step) for step in first["loc"])
-            report(f"tool {name!r} is left out: its definition can't be read ({where}: {first['msg']})")
-        else:
+        problem = _find_problem(tool, rest, version)
+        if problem is not None and isinstance(tool, dict) and "outputSchema" in tool:
+            # What it gives can be used without its promise, such as a list before 2026-07-28.
+            promise = tool.pop("outputSchema")
+            again = _find_problem(tool, rest, version)
+            if again is None:
+                problem = None
+            else:
+                tool["outputSchema"] = promise
+        if problem is None:
             kept.append(tool)
+        else:
+            name = tool.get("name") if isinstance(tool, dict) else None
+            report(f"tool {name!r} is left out: its definition can't be read ({problem})")
     tools[:] = kept
+
+
+def _find_problem(tool: JSON, rest: Mapping[str, JSON], version: str) -> str | None:
+    """Say what the package, which refuses a whole listing, wouldn't take in one tool of it."""
+    from mcp_types.methods import parse_server_result
+    from pydantic import ValidationError
+
+    try:
+        parse_server_result("tools/list", version, {**rest, "tools": [tool]})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = [str(step) for step in first["loc"]]
+        if "tools" not in place:
+            return None  # the listing itself is wrong, and the package says so
+        where = ".".join(step for step in place if step != "tools" and not step.isdigit())
+        return f"{where}: {first['msg']}"
+    except (KeyError, ValueError):
+        return None  # a version that the package doesn't know: it says so itself
+    return None

@@ -124,7 +124,9 @@ def start_redis(*options: str) -> Generator[RedisServer]:
 @contextmanager
 def start_redis_cluster() -> Generator[RedisServer]:
     """A cluster of one node, which has every slot and refuses what isn't in one."""
-    with start_redis("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf") as server:
+    # Its nodes' own port is 10,000 above by default, which may be none.
+    own_port = ("--cluster-port", str(find_free_port()))
+    with start_redis("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", *own_port) as server:
         server.execute("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         until = time.monotonic() + READY_S
         while b"cluster_state:ok" not in server.execute("CLUSTER", "INFO"):

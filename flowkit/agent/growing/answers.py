@@ -120,7 +120,7 @@ class PartialAnswer:
 
     def tell(self) -> None:
         """Emit what there is, if that is more than was told."""
-        self._told_length = self._length
+        self._told_length, self._told_s = self._length, self._log.now()
         value = self.value
         if self._has_changed:
             self._has_changed = False
@@ -136,5 +136,5 @@ class PartialAnswer:
     def _tell(self, value: JSON) -> None:
         if value is None and self._told is None:
             return
-        self._told, self._told_s = value, self._log.now()
+        self._told = value
         self._log.note(events.OutputPartial, value, self._turn, self.call)

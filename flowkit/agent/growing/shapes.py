@@ -50,8 +50,16 @@ class Shape:
 
 
 def make_shape(adapter: TypeAdapter[Any]) -> Shape:
-    """The shape of a type."""
-    return _Reader(cast("Mapping[str, Any]", adapter.core_schema)).read_root()
+    """The shape of a type.
+
+    pydantic doesn't promise the form of its schemas: a value of one that can't be read is shown when it is whole.
+    """
+    try:
+        return _Reader(cast("Mapping[str, Any]", adapter.core_schema)).read_root()
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return Shape(
+            lambda text: cast(JSON, adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True))
+        )
 
 
 def make_free_shape() -> Shape:

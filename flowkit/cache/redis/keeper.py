@@ -199,6 +199,9 @@ class Keeper:
                 self._kept.pop(number, None)
             if kept.mark is not None:
                 self._unfinished.remove([kept.mark])
+        if not self._unfinished.list_names():
+            # Of a process that was killed between its last mark and the folder.
+            self._unfinished.remove(())
         orphans = self._find_orphans()
         if orphans and self._bump((EVERYTHING,)):
             self._unfinished.remove(orphans)

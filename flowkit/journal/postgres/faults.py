@@ -5,6 +5,7 @@ import psycopg
 from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address
 from flowkit.journal.postgres.link import NotReplicated
+from flowkit.journal.store import MaybeWritten
 
 PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "55P03")
 """Lost connections, restarts, too many clients, conflicts, a standby, a lock: how the SQLSTATE of what may pass begins."""
@@ -32,4 +33,5 @@ def explain_fault(error: psycopg.Error, address: Address, done: str) -> StoreErr
         error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedColumn
     ):
         hint = "; `flowkit journal migrate` makes its tables"
-    return StoreError(f"the journal {address.name!r} can't be {done}: {text}{hint}")
+    kind = MaybeWritten if isinstance(error, NotReplicated) or error.sqlstate is None else StoreError
+    return kind(f"the journal {address.name!r} can't be {done}: {text}{hint}")

@@ -181,13 +181,13 @@ def is_text(column: str, value: str | None) -> str:
     return bind(f"left({column}, 200) = %s AND {column} = %s", text[:200], text)
 
 
-def find_runs(place: Place) -> str:
+def find_runs(place: Place, columns: str = "id, owner, session") -> str:
     """The statement of the runs at this place, for `choose`."""
     conditions = [is_text("run_id", place.run_id)]
     for column, value in (("owner", place.user), ("session", place.session)):
         if not isinstance(value, EllipsisType):
             conditions.append(bind(f"{column} IS NOT DISTINCT FROM %s", to_optional_column(value)))
-    return f"SELECT id, owner, session FROM flowkit.run WHERE {' AND '.join(conditions)}"
+    return f"SELECT {columns} FROM flowkit.run WHERE {' AND '.join(conditions)}"
 
 
 def choose(place: Place, rows: Rows) -> int | None:

@@ -71,6 +71,10 @@ CREATE INDEX run_unfinished ON flowkit.run (id) WHERE {UNFINISHED};
 CREATE INDEX node_blob ON flowkit.node (blob) WHERE blob IS NOT NULL;
 INSERT INTO flowkit.meta (version, writes_from) VALUES ({VERSION}, {WRITES_FROM});
 """
+IS_MADE = """
+SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'flowkit' AND c.relname = 'meta'
+"""
+"""Asks the catalogue's own tables: a look-up by name may still say what was so before the wait for the lock."""
 
 
 def migrate(url: str) -> str:
@@ -135,21 +139,27 @@ def add_partitions(link: Link, address: Address) -> int:
     there = list_partitions(link)
     (today,) = link.run("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date::text", MIGRATE_S)[0][0]
     missing = [day for day in _list_days(date.fromisoformat(today)) if day not in there]
-    for day in missing:
-        name = f"event_{day:%Y%m%d}"
-        patiently(
-            link,
-            address,
-            f"CREATE TABLE IF NOT EXISTS flowkit.{name} (LIKE flowkit.event INCLUDING ALL);"
-            f" ALTER TABLE flowkit.event ATTACH PARTITION flowkit.{name}"
-            f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')",
-            unless=f"SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass('flowkit.{name}')",
-        )
-    return len(missing)
+    return sum(_add_partition(link, address, day) for day in missing)
 
 
-def patiently(link: Link, address: Address, change: str, *, unless: str | None = None) -> None:
-    """Change a table in a transaction that makes others wait `LOCK_S` at most, and try again for a while."""
+def _add_partition(link: Link, address: Address, day: date) -> bool:
+    name = f"event_{day:%Y%m%d}"
+    # Attached, not made as a partition: for that every reader of events would have to be waited for.
+    return patiently(
+        link,
+        address,
+        f"CREATE TABLE IF NOT EXISTS flowkit.{name} (LIKE flowkit.event INCLUDING ALL);"
+        f" ALTER TABLE flowkit.event ATTACH PARTITION flowkit.{name}"
+        f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')",
+        unless=f"SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass('flowkit.{name}')",
+    )
+
+
+def patiently(link: Link, address: Address, change: str, *, unless: str | None = None) -> bool:
+    """Change a table in a transaction that makes others wait `LOCK_S` at most, and try again for a while.
+
+    Returns False where `unless` gives a row: somebody has done it.
+    """
     begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({LOCK}); SET LOCAL lock_timeout = '{LOCK_S}s'"
     for _ in range(TRIES):
         try:
@@ -157,7 +167,7 @@ def patiently(link: Link, address: Address, change: str, *, unless: str | None =
             link.run("COMMIT" if rows[-1] else f"{change}; COMMIT", MIGRATE_S)
         except psycopg.errors.LockNotAvailable:
             continue
-        return
+        return not rows[-1]
     raise StoreError(
         f"the journal {address.name!r} can't be changed now: others use its tables in a long transaction; try again later"
     )
@@ -166,8 +176,9 @@ def patiently(link: Link, address: Address, change: str, *, unless: str | None =
 def _make_tables(link: Link, address: Address) -> str:
     found = read_version(link, address)
     if found is None:
-        patiently(link, address, TABLES, unless="SELECT 1 WHERE to_regclass('flowkit.meta') IS NOT NULL")
-        return f"made the tables of version {VERSION}"
+        if patiently(link, address, TABLES, unless=IS_MADE):
+            return f"made the tables of version {VERSION}"
+        found = (VERSION, WRITES_FROM)  # somebody else has, at this moment
     check_version(found, address)
     return f"the tables are those of version {found[0]}"
 

@@ -49,14 +49,10 @@ def decide(link: Link, run: int | Place, node: str, decision: Decision) -> bool:
         return False
     where = bind("run = %s AND key = %s", number, key_of(to_column(node)))
     values = decision_values(decision)
+    change = bind("approved = %s, by = %s, at = %s, reason = %s, changed_arguments = %s", *values)
     changed, now = link.run(
-        begin(durable=True)
-        + bind(
-            "; UPDATE flowkit.approval SET approved = %s, by = %s, at = %s, reason = %s, changed_arguments = %s"
-            f" WHERE {where} AND approved IS NULL RETURNING run",
-            *values,
-        )
-        + f"; SELECT approved, by, at, reason, changed_arguments FROM flowkit.approval WHERE {where}; COMMIT",
+        f"{begin(durable=True)}; UPDATE flowkit.approval SET {change} WHERE {where} AND approved IS NULL RETURNING run;"
+        f" SELECT approved, by, at, reason, changed_arguments FROM flowkit.approval WHERE {where}; COMMIT",
         DURABLE_S,
     )
     # Decided by an attempt whose answer was lost.

@@ -13,8 +13,7 @@ import logging
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from secrets import token_hex
 from typing import TypeVar
 
@@ -25,16 +24,19 @@ from flowkit.codec import JSON
 from flowkit.errors import FlowkitError, RunBusy, StoreError
 from flowkit.journal.postgres import settling
 from flowkit.journal.postgres.address import read_address, warn_if_unchecked
-from flowkit.journal.postgres.faults import explain_fault, may_pass
-from flowkit.journal.postgres.link import Link, Rows
-from flowkit.journal.postgres.reading import Reader, approvals_of, read_asked
+from flowkit.journal.postgres.applying import Applier
+from flowkit.journal.postgres.faults import explain_fault
+from flowkit.journal.postgres.link import Link
+from flowkit.journal.postgres.listening import Listener
+from flowkit.journal.postgres.reading import Reader, approvals_of, choose, find_runs, read_asked
 from flowkit.journal.postgres.schema import check_version, read_version
 from flowkit.journal.postgres.session import Session
 from flowkit.journal.postgres.taking import Driver, Taking
 from flowkit.journal.postgres.texts import bind
 from flowkit.journal.postgres.times import Times
 from flowkit.journal.postgres.upkeep import Upkeep
-from flowkit.journal.postgres.writing import Batch, begin, key_of
+from flowkit.journal.postgres.waking import Bell
+from flowkit.journal.postgres.writing import begin, key_of
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -48,11 +50,7 @@ from flowkit.journal.records import (
 from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, Place, Taken, Wanted
 
 T = TypeVar("T")
-BATCH_BYTES = 16 * 2**20
-"""How much goes into one transaction."""
-NOTIFY_S = 0.1
-"""How often those who follow runs are woken."""
-CHANNEL = "flowkit"
+DAYS_KNOWN = 10_000
 logger = logging.getLogger("flowkit.journal")
 
 
@@ -70,12 +68,15 @@ class PostgresStore:
         self._holder, self._pid = _name_process(), os.getpid()
         self._writing = Session(self._address, what="written")
         self._reading = Session(self._address, what="read")
+        self._listener = Listener(self._address)
+        self._days: dict[int, str] = {}
+        """The partition of each run's events."""
         self._lock = threading.Lock()
         """Of the reader's connection."""
         self._opening = threading.Lock()
         self._is_open = False
-        self._to_notify: set[int] = set()
-        self._notified = 0.0
+        self._applier = Applier(self._writing, self._times)
+        self._bell = Bell(self._writing)
 
     @property
     def name(self) -> str:
@@ -100,7 +101,11 @@ class PostgresStore:
         with self._opening:
             if not self._is_open:
                 warn_if_unchecked(self._address)
-                self._read(self._check, is_opening=True)
+                try:
+                    self._read(self._check, is_opening=True)
+                except StoreError:
+                    self._reading.close()
+                    raise
                 self._is_open = True
 
     # From the writer's thread
@@ -117,19 +122,8 @@ class PostgresStore:
 
     def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
         self.open()
-        errors: list[FlowkitError | None] = [None] * len(batch)
-        together, indexes = Batch(self._times), list[int]()
-        for index, changes in enumerate(batch):
-            if not together.takes(changes) or together.size > BATCH_BYTES:
-                self._apply_together(batch, together, indexes, errors, durable=durable)
-                together, indexes = Batch(self._times), []
-            try:
-                together.add(changes)
-                indexes.append(index)
-            except StoreError as error:
-                errors[index] = error
-        self._apply_together(batch, together, indexes, errors, durable=durable)
-        self._notify(changes for changes, error in zip(batch, errors, strict=True) if error is None)
+        errors = self._applier.apply(batch, durable=durable)
+        self._bell.add(changes for changes, error in zip(batch, errors, strict=True) if error is None)
         return errors
 
     def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
@@ -185,7 +179,7 @@ class PostgresStore:
         return rows[0][0][0] if rows[0] else 0.0
 
     def renew(self) -> None:
-        self._flush_notifications()
+        self._bell.ring()
         held, unreleased = self._held.tokens, dict(self._held.unreleased)
         if not held and not unreleased:
             return
@@ -217,6 +211,9 @@ class PostgresStore:
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
         return self._upkeep.prune(older_than_s, unfinished=unfinished)
 
+    def prune_events(self, older_than_s: float) -> Iterator[int]:
+        return self._upkeep.prune_events(older_than_s)
+
     def tidy(self) -> Iterator[int]:
         return self._upkeep.tidy()
 
@@ -224,6 +221,7 @@ class PostgresStore:
         self._writing.close()
 
     def close(self) -> None:
+        self._listener.close()
         with self._lock:
             self._reading.close()
 
@@ -241,13 +239,9 @@ class PostgresStore:
 
     def find(self, place: Place) -> RunSummary | None:
         def read(link: Link) -> RunSummary | None:
-            number = self._reader.find(link, place)
-            if number is None:
-                return None
-            (rows,) = self._reader.read(
-                link, f"SELECT {self._reader.summary_columns} FROM flowkit.run WHERE id = {number}"
-            )
-            return next(iter(self._reader.summaries(rows)), None)
+            (rows,) = self._reader.read(link, find_runs(place, self._reader.summary_columns))
+            number = choose(place, [(row[0], row[5], row[6]) for row in rows])
+            return None if number is None else self._reader.summaries(rows)[0]
 
         return self._read(read)
 
@@ -269,13 +263,17 @@ class PostgresStore:
             number = self._reader.find(link, place)
             if number is None:
                 return []
-            (days,) = self._reader.read(link, f"SELECT day::text FROM flowkit.run WHERE id = {number}")
-            if not days:
-                return []
+            if number not in self._days:
+                (days,) = self._reader.read(link, f"SELECT day::text FROM flowkit.run WHERE id = {number}")
+                if len(self._days) >= DAYS_KNOWN:
+                    self._days.clear()
+                if not days:
+                    return []
+                self._days[number] = days[0][0]
             # With the day as a constant one partition is looked at, and only that one is locked.
             (rows,) = self._reader.read(
                 link,
-                f"SELECT e.seq, e.body FROM flowkit.event e WHERE e.run = {number} AND e.day = '{days[0][0]}'"
+                f"SELECT e.seq, e.body FROM flowkit.event e WHERE e.run = {number} AND e.day = '{self._days[number]}'"
                 f" AND e.seq > {after}{until} ORDER BY e.seq{at_most}",
             )
             return [(seq, body) for seq, body in rows]
@@ -302,6 +300,9 @@ class PostgresStore:
             return self._reader.conversation(link, session, user, last, limit)
 
         return self._read(read)
+
+    def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._listener.listen(run, wake)
 
     def stats(self) -> JournalStats:
         return self._read(self._upkeep.stats)
@@ -345,74 +346,6 @@ class PostgresStore:
                 self.name,
             )
 
-    def _apply_together(
-        self,
-        batch: Sequence[Changes],
-        together: Batch,
-        indexes: Sequence[int],
-        errors: list[FlowkitError | None],
-        *,
-        durable: bool,
-    ) -> None:
-        """Write a transaction, and note the errors of the changes in it; one that is refused for its data, each alone."""
-        if not indexes:
-            return
-        text = f"{begin(durable=durable)}; {together.to_text()}; COMMIT"
-        is_alone = len(indexes) == 1
-        try:
-            if is_alone:
-                rows = self._writing.attempt(lambda _: self._writing.write(text, durable=durable))
-            else:
-                rows = self._writing.attempt(lambda _: self._write_or_split(text, durable=durable))
-        except StoreError as error:
-            for index in indexes:
-                errors[index] = error
-            return
-        if rows is None:
-            for index in indexes:
-                one = Batch(self._times)
-                one.add(batch[index])
-                self._apply_together(batch, one, [index], errors, durable=durable)
-            return
-        ours: dict[int, str] = dict(rows[0])
-        for index in indexes:
-            changes = batch[index]
-            if ours.get(changes.run) != changes.token:
-                errors[index] = settling.explain_refused(changes.run_id)
-
-    def _write_or_split(self, text: str, *, durable: bool) -> list[Rows] | None:
-        """Write a transaction of several changes; None where something in it is refused, or waits for somebody."""
-        try:
-            return self._writing.write(text, durable=durable)
-        except psycopg.errors.LockNotAvailable:
-            return None
-        except psycopg.Error as error:
-            if may_pass(error) or error.sqlstate is None:
-                raise
-            return None
-
-    def _notify(self, written: Iterable[Changes]) -> None:
-        """Wake those who follow these runs, soon: not in the transaction, whose lock would be held over the disk's wait."""
-        is_end = False
-        for changes in written:
-            if changes.events or changes.ending is not None:
-                self._to_notify.add(changes.run)
-                is_end = is_end or changes.ending is not None
-        if self._to_notify and (is_end or time.monotonic() >= self._notified + NOTIFY_S):
-            self._flush_notifications()
-
-    def _flush_notifications(self) -> None:
-        if not self._to_notify:
-            return
-        runs, self._to_notify = self._to_notify, set()
-        self._notified = time.monotonic()
-        told = "; ".join(bind(f"SELECT pg_notify('{CHANNEL}', %s)", str(run)) for run in sorted(runs))
-        try:
-            self._writing.once(lambda link: link.run(f"{begin(durable=False)}; {told}; COMMIT", 10.0))
-        except psycopg.Error as error:
-            # Who follows a run asks every second anyway.
-            logger.debug("%s", explain_fault(error, self._address, "followed"))
-
     def _remove(self, link: Link, number: int) -> bool:
         try:
             return self._upkeep.remove(link, f"id = {number}") == 1
@@ -424,7 +357,7 @@ class PostgresStore:
             self._pid, self._holder = os.getpid(), _name_process()
             self._held.notice_fork()
             self._lock, self._opening = threading.Lock(), threading.Lock()
-            self._to_notify = set()
+            self._bell = Bell(self._writing)
 
 
 def _name_process() -> str:

@@ -100,7 +100,7 @@ class Taking:
 
     def _look(self, link: Link) -> Seen | None:
         columns = f"id, owner, session, code, inputs, status, token, holder, {self._reader.is_driven}"
-        find = find_runs(self._wanted.place).replace("id, owner, session", columns, 1)
+        find = find_runs(self._wanted.place, columns)
         rows: Rows = link.run(f"{begin(durable=False)}; {find}" if not link.is_in_transaction else find, ANSWER_S)[0]
         number = choose(self._wanted.place, [(row[0], row[1], row[2]) for row in rows])
         if number is None:

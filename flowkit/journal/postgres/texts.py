@@ -41,7 +41,7 @@ def array(values: Sequence[str | int | float | bool | None], kind: str) -> str:
 
 
 def bind(statement: str, *values: Value) -> str:
-    """Put values into a statement, one for each `%s`.
+    """Put values into a statement, one for each `%s`; what was bound before isn't part of it, since a text may hold `%s`.
 
     >>> bind("SELECT %s, %s", 1, "a")
     "SELECT 1, 'a'"

@@ -83,7 +83,8 @@ class Upkeep:
         session = self._session
         (last,) = session.attempt(
             lambda link: link.run(
-                f"SELECT (({self._times.after(f'{-older_than_s!r}::float8')}) AT TIME ZONE 'UTC')::date", MIGRATE_S
+                f"SELECT (({self._times.after(f'{-older_than_s!r}::float8')}) AT TIME ZONE 'UTC')::date::text",
+                MIGRATE_S,
             )
         )[0][0]
         before = date.fromisoformat(last)

@@ -7,7 +7,7 @@ a tool costs two durable commits, one before it starts and one when it has ended
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from flowkit.clock import Clock
@@ -188,6 +188,9 @@ class SqliteStore:
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
         return self._upkeep.prune(older_than_s, unfinished=unfinished)
 
+    def prune_events(self, older_than_s: float) -> Iterator[int]:
+        return self._upkeep.prune_events(older_than_s)
+
     def tidy(self) -> Iterator[int]:
         return self._upkeep.tidy()
 
@@ -250,6 +253,9 @@ class SqliteStore:
             )
 
         return self._transactions.read(read)
+
+    def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None  # no process tells another: who follows asks
 
     def stats(self) -> JournalStats:
         return self._upkeep.stats()

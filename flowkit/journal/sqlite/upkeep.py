@@ -104,6 +104,24 @@ class Upkeep:
 
             yield self._transactions.write(write)
 
+    def prune_events(self, older_than_s: float) -> Iterator[int]:
+        """Remove the events of runs that ended, and that began so long ago."""
+        before = self._holding.clock.wall() - older_than_s
+        old: list[tuple[int]] = self._transactions.read(
+            lambda connection: connection.execute(
+                f"SELECT id FROM run WHERE began < ? AND status IN {OVER}", (before,)
+            ).fetchall()
+        )
+        runs = [number for (number,) in old]
+        while runs:
+            some, runs = runs[:RUNS_AT_ONCE], runs[RUNS_AT_ONCE:]
+
+            def write(connection: sqlite3.Connection, some: Sequence[int] = some) -> int:
+                marks = ", ".join("?" * len(some))
+                return connection.execute(f"DELETE FROM event WHERE run IN ({marks})", some).rowcount
+
+            yield self._transactions.write(write)
+
     def tidy(self) -> Iterator[int]:
         """Remove large results that no run names, and give free pages back to the disk."""
         used = self._transactions.read(

@@ -5,6 +5,7 @@ network: a name that isn't known is `other`, and gets what most servers take.
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 )
 
 
+@lru_cache(256)  # each request asks it several times
 def family_of(model: str) -> Family:
     """The vendor whose model this is, whatever gateway or cloud stands before its name.
 

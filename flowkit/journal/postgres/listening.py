@@ -1,0 +1,105 @@
+"""Waking those who follow runs when a driver, in any process, has written events of them.
+
+One connection and one thread for a process, while anybody follows. What is sent while nobody listens is lost, and a
+pooler in transaction mode lets nothing through; so who follows a run asks again each second as well.
+"""
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from flowkit.journal.postgres.address import Address
+
+CHANNEL = "flowkit"
+AGAIN_S = 1.0
+"""How long after a failure it connects again."""
+logger = logging.getLogger("flowkit.journal")
+
+
+class Listener:
+    """Tells by the numbers of runs who wants to know of them."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._wakers: dict[int, list[Callable[[], None]]] = {}
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._bell = -1
+
+    def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` in another thread when there is something new of this run, until what is returned is called."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._wakers, self._thread = os.getpid(), threading.Lock(), {}, None
+        with self._lock:
+            self._wakers.setdefault(run, []).append(wake)
+            if self._thread is None:
+                ear, self._bell = os.pipe()
+                self._thread = threading.Thread(target=self._work, args=(ear,), name="flowkit-follow", daemon=True)
+                self._thread.start()
+
+        def stop() -> None:
+            with self._lock:
+                wakers = self._wakers.get(run, [])
+                if wake in wakers:
+                    wakers.remove(wake)
+                if not wakers:
+                    self._wakers.pop(run, None)
+                if not self._wakers:
+                    self._ring()
+
+        return stop
+
+    def close(self) -> None:
+        """Listen no more."""
+        with self._lock:
+            self._wakers.clear()
+            self._ring()
+
+    def _ring(self) -> None:
+        """Let the thread end; a later listener starts another. The lock is held."""
+        if self._thread is not None and self._pid == os.getpid():
+            self._thread = None
+            os.close(self._bell)
+
+    def _work(self, ear: int) -> None:
+        try:
+            is_over = False
+            while not is_over:
+                try:
+                    is_over = self._listen(ear)
+                except psycopg.Error as error:
+                    logger.debug("%s", self._address.hide(str(error)))
+                    is_over = bool(select.select([ear], [], [], AGAIN_S)[0])
+        finally:
+            os.close(ear)
+
+    def _listen(self, ear: int) -> bool:
+        """Wake who is told of until the bell rings; True then."""
+        with psycopg.connect("", **self._address.parameters, autocommit=True, prepare_threshold=None) as connection:
+            connection.execute(f"LISTEN {CHANNEL}".encode())
+            self._wake_all()  # what was sent before is lost
+            pgconn = connection.pgconn
+            while True:
+                ready, _, _ = select.select([ear, pgconn.socket], [], [])
+                if ear in ready:
+                    return True
+                pgconn.consume_input()
+                while (found := pgconn.notifies()) is not None:
+                    self._wake(found.extra)
+
+    def _wake(self, payload: bytes) -> None:
+        with self._lock:
+            wakers = list(self._wakers.get(int(payload), ())) if payload.isdigit() else []
+        for wake in wakers:
+            wake()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            wakers = [wake for some in self._wakers.values() for wake in some]
+        for wake in wakers:
+            wake()
