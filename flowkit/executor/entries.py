@@ -75,20 +75,6 @@ class Failure:
         return self.exception is not None and isinstance(self.exception, tool.cache_errors)
 
 
-class Waiter:
-    """Somebody who waits for calls to end; `left` are those that haven't."""
-
-    __slots__ = ("future", "left")
-
-    def __init__(self, future: "asyncio.Future[None]") -> None:
-        self.future = future
-        self.left: set[str] = set()
-
-    def release(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-
 class Extra:
     """What few entries have. Its values stand in the class until one is set, so that making one costs little."""
 
