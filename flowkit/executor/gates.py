@@ -210,10 +210,10 @@ class Gates:
 
     def cancel_all(self, reason: str) -> None:
         """Stop everything that hasn't ended; who only waited for one that is cancelled is skipped for that reason."""
-        for entry in list(self._table.entries.values()):
-            if entry.phase < Phase.ENDED or entry.sealed_s is None:
-                self._settler.cancel(entry, reason)
-                self.drain()
+        entries = self._table.entries.values()
+        for entry in [entry for entry in entries if entry.phase < Phase.ENDED or entry.sealed_s is None]:
+            self._settler.cancel(entry, reason)
+            self.drain()
 
     def _find_gates(self, entry: Entry) -> "tuple[Gate, ...]":
         plan = entry.plan

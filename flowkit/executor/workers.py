@@ -226,7 +226,7 @@ class Workers:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
                 failure.broken = error
-            was_stopped = entry.stop is not None
+            was_stopped = entry.extra is not None and entry.extra.stop is not None
             if failure is None and entry.phase == Phase.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
                 freed = self._slots.release(entry.slot)
