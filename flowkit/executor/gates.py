@@ -179,8 +179,8 @@ class Gates:
             share,
         )
         self._for_controls: tuple[Gate, ...] = (remembered, opened) if table.remembers else (opened,)
-        self._of_tools: dict[Plan, tuple[Gate, ...]] = {}
-        self._of_tools_with_references: dict[Plan, tuple[Gate, ...]] = {}
+        self._of_tools: dict[Plan | None, tuple[Gate, ...]] = {}
+        self._of_tools_with_references: dict[Plan | None, tuple[Gate, ...]] = {}
         self._resolved = resolved
 
     def drain(self) -> None:
@@ -188,6 +188,7 @@ class Gates:
         moves = self._moves
         if self._is_draining:
             return
+        of_tools, of_tools_with_references = self._of_tools, self._of_tools_with_references
         self._is_draining = True
         try:
             while moves:
@@ -197,7 +198,9 @@ class Gates:
                     if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
                         self.cancel_all(f"{entry.id} failed")
                     continue
-                gates = self._find_gates(entry)
+                known = of_tools if entry.bound is None else of_tools_with_references
+                plan = entry.plan
+                gates = known[plan] if plan in known else self._choose(plan, known)
                 if gates and not self._pass(entry, gates):
                     continue
                 entry.phase = Phase.SLOT
@@ -215,16 +218,6 @@ class Gates:
             self._settler.cancel(entry, reason)
             self.drain()
 
-    def _find_gates(self, entry: Entry) -> "tuple[Gate, ...]":
-        plan = entry.plan
-        if plan is None:
-            return self._for_controls
-        known = self._of_tools if entry.bound is None else self._of_tools_with_references
-        try:
-            return known[plan]
-        except KeyError:
-            return self._choose(plan, known)
-
     def _pass(self, entry: Entry, gates: "tuple[Gate, ...]") -> bool:
         """Take an entry through what is left of its gates."""
         first = 0 if entry.extra is None else entry.extra.gate
@@ -235,9 +228,9 @@ class Gates:
                 return False
         return True
 
-    def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
+    def _choose(self, plan: Plan | None, wanted: dict[Plan | None, tuple[Gate, ...]]) -> tuple[Gate, ...]:
         """The gates of a tool: none, for one that changes something and declares nothing else."""
-        chosen = tuple(gate for gate in self._order if gate.applies(plan))
+        chosen = self._for_controls if plan is None else tuple(gate for gate in self._order if gate.applies(plan))
         self._of_tools_with_references[plan] = chosen
         self._of_tools[plan] = tuple(gate for gate in chosen if gate is not self._resolved)
         return wanted[plan]

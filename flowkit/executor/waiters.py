@@ -1,7 +1,7 @@
 """Who waits for calls to end: for some of them, or for all that are there."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from flowkit.executor.entries import Entry, Phase
 
@@ -39,13 +39,16 @@ class AllWaiter:
 
     __slots__ = ("future", "left", "newest")
 
-    def __init__(self, entries: Collection[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry]) -> None:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.left = sum(
-            1 for entry in entries if entry.parent is None and (entry.phase < Phase.ENDED or not entry.is_told)
-        )
-        # What is opened later stands behind it in the order.
-        self.newest = max((entry.order for entry in entries), default=0)
+        self.left = 0
+        self.newest: float = 0
+        """The place of the last one in the order; what is opened later stands behind it."""
+        for entry in entries:
+            if entry.parent is None and (entry.phase < Phase.ENDED or not entry.is_told):
+                self.left += 1
+            if entry.order > self.newest:
+                self.newest = entry.order
 
     def note_end(self, entry: Entry) -> None:
         """Take note of an end that has just been told."""

@@ -230,9 +230,10 @@ class Workers:
             if failure is None and entry.phase == Phase.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
                 freed = self._slots.release(entry.slot)
-                following = (
-                    freed if type(freed) is Entry and freed.phase == Phase.SLOT else self._lending.pass_on(freed)
-                )
+                if freed is None or (type(freed) is Entry and freed.phase == Phase.SLOT):
+                    following = freed
+                else:
+                    following = self._lending.pass_on(freed)
                 settler.end(entry, "finished")
                 if moves:
                     gates.drain()
