@@ -365,10 +365,7 @@ class Tool(Generic[P, R_co]):
         return await run_in_order(self, read, Context[Any](None) if context is None else context)
 
     def dump(self, result: object) -> JSON:
-        """Convert the result to JSON by the return type.
-
-        Raises `ToolResultError` naming a type that can't be converted.
-        """
+        """Convert the result to JSON by the return type; raises `ToolResultError` naming a type that has no JSON."""
         return self.results.dump(self.name, result)
 
     def load(self, value: JSON) -> Any:
@@ -443,9 +440,6 @@ class Tool(Generic[P, R_co]):
         return make_key(list(parts))[:16]
 
     def resources(self, arguments: Arguments | Mapping[str, object]) -> tuple[str, ...]:
-        """List the resources of a call.
-
-        A placeholder that is None, secret or unknown stands for its family: `order:*`.
-        """
+        """List the resources of a call; a None, secret or unknown placeholder stands for its family: `order:*`."""
         values = arguments.values if isinstance(arguments, Arguments) else arguments
         return tuple(fill(template, values, self.secrets) for template in self.options.resources)
