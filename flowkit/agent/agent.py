@@ -4,6 +4,7 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 `stream` fold it.
 """
 
+import re
 from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
@@ -51,6 +52,8 @@ from flowkit.tools.toolsets import Change, Toolset
 OutputT = TypeVar("OutputT", default=str)
 Said = str | Sequence[Content]
 
+_CALL = re.compile(r"^turn/\d+(/attempt/\d+)?/call/\d+/?")
+"""What an agent's call is named by, before the names of what is in it."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -333,7 +336,7 @@ class Agent(Generic[OutputT]):
             run_id=around.identity.inside(around.call_id).run_id if is_known else make_run_id(),
         )
         plan = replace(self._make_plan(self._options), journal=None)
-        return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or around.call_id)
+        return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or _CALL.sub("", around.call_id))
 
     async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
         """Return the result of a run, which is cancelled with its caller; the arguments are those of `start`.

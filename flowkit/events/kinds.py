@@ -403,6 +403,11 @@ def _field_names(kind: type[Event]) -> tuple[str, ...]:
     return _names[kind]
 
 
+def list_values(event: Event) -> tuple[Any, ...]:
+    """List the values of an event that its kind has of its own, in their order."""
+    return tuple(getattr(event, name) for name in _field_names(type(event))[3:])
+
+
 def _plain(value: Any) -> JSON:
     if isinstance(value, Usage):
         return value.to_json()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice, zip_longest
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from flowkit.events.kinds import (
     OutputPartial,
     TextDelta,
     ThinkingDelta,
+    list_values,
 )
 from flowkit.masking import show_arguments
 from flowkit.references import ToolCall
@@ -23,6 +24,11 @@ from flowkit.references import ToolCall
 E = TypeVar("E", bound=Event)
 Enter = Callable[[str], Callable[[], None]]
 """Given the id of a call that begins an attempt; what it returns is called when the attempt has ended."""
+NoteTakers = Mapping[type[Event], Callable[..., None]]
+"""Who takes each kind of event as it is noted: given its `t` and its other values in order.
+
+Values that are left out have their defaults. A `ToolCall` among the values stands for its arguments.
+"""
 
 
 class _Held:
@@ -62,6 +68,7 @@ class EventLog:
         self._wakers: set[asyncio.Future[None]] = set()
         # Changed by making it anew: a listener may leave while it is told of an event.
         self._listeners: tuple[Callable[[Event], None], ...] = ()
+        self._note_takers: tuple[NoteTakers, ...] = ()
         self._request_listeners: tuple[Callable[[object, object], None], ...] = ()
         self.around: tuple[Enter, ...] = ()
         """What is entered around each attempt at a call; empty for nearly all runs."""
@@ -96,15 +103,18 @@ class EventLog:
 
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
-        if self._is_followed:
+        if self._listeners or self._wakers:
             event = kind(self.run_id, self.first_seq + len(self.events), self.now(), *values, **named)
             self._add(event)
-            return event
-        self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
-        event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
-        self._notes += (Event, event.t, event)
-        self._counted += 1
-        self._counted_to = len(self._notes)
+        else:
+            self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
+            event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
+            self._notes += (Event, event.t, event)
+            self._counted += 1
+            self._counted_to = len(self._notes)
+        for takers in self._note_takers:
+            if (take := takers.get(kind)) is not None:
+                take(event.t, *list_values(event))
         return event
 
     def note(self, kind: type[Event], *values: Any) -> float:
@@ -113,10 +123,16 @@ class EventLog:
         A `ToolCall` among the values stands for its arguments, which are made JSON when somebody looks.
         """
         t = self._clock() - self._began
-        if self._is_followed:
+        if not self._is_followed:
+            self._notes += (kind, t, *values)
+            return t
+        if self._listeners or self._wakers:
             self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
             self._notes += (kind, t, *values)
+        for takers in self._note_takers:
+            if (take := takers.get(kind)) is not None:
+                take(t, *values)
         return t
 
     def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
@@ -146,9 +162,26 @@ class EventLog:
 
         def stop() -> None:
             self._listeners = tuple(other for other in self._listeners if other is not held)
-            self._is_followed = bool(self._listeners or self._wakers)
+            self._look_who_follows()
 
         return stop
+
+    def take_notes(self, takers: NoteTakers) -> Callable[[], None]:
+        """Give the plain values of every later event to who takes its kind, at once; return what ends that.
+
+        For who looks at every call of a run: no event has to be made for it. They are bound by the rules of `listen`.
+        """
+        self._note_takers = (*self._note_takers, takers)
+        self._is_followed = True
+
+        def stop() -> None:
+            self._note_takers = tuple(other for other in self._note_takers if other is not takers)
+            self._look_who_follows()
+
+        return stop
+
+    def _look_who_follows(self) -> None:
+        self._is_followed = bool(self._listeners or self._note_takers or self._wakers)
 
     def surround(self, enter: "Enter") -> None:
         """Call `enter` with a call's id before each attempt, and the function it returns after it, in the same task."""
@@ -197,14 +230,14 @@ class EventLog:
     def drop_waker(self, waker: asyncio.Future[None]) -> None:
         """Forget a waker that nobody waits for any more."""
         self._wakers.discard(waker)
-        self._is_followed = bool(self._listeners or self._wakers)  # a watcher may leave while it waits
+        self._look_who_follows()  # a watcher may leave while it waits
 
     def _wake(self) -> None:
         for waker in self._wakers:
             if not waker.done():
                 waker.set_result(None)
         self._wakers.clear()
-        self._is_followed = bool(self._listeners)
+        self._look_who_follows()
 
 
 def merge(events: list[Event]) -> Iterator[Event]:

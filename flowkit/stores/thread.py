@@ -22,6 +22,9 @@ BATCH_JOBS = 512
 """The most jobs in one batch."""
 LINGER_S = 0.005
 """How long a job that nobody waits for may wait for others."""
+GATHER_SHARE = 0.3
+GATHER_AT_MOST_S = 0.01
+"""How long a batch that gathers waits: a part of what the last one took, and no longer than this."""
 EXIT_S = 5.0
 """How long the end of the process waits for jobs that nobody waits for."""
 
@@ -125,13 +128,22 @@ class StoreThread:
         tick: Callable[[], None] | None = None,
         tick_s: float = 1.0,
         leave: Callable[[], None] | None = None,
+        gathers: bool = False,
     ) -> None:
-        """`tick` runs in the thread about every `tick_s` seconds, `leave` as its last act."""
+        """`tick` runs in the thread about every `tick_s` seconds, `leave` as its last act.
+
+        With `gathers` a batch waits a part of the last one's time for as many jobs as were there then: whoever was
+        told of that one is about to give the next. It pays where a batch costs a round trip, whatever is in it.
+        """
         self._name = name
         self._handle = handle
         self._tick = tick
         self._tick_s = tick_s
         self._leave = leave
+        self._gathers = gathers
+        self._gather_s = 0.0
+        self._company = 0
+        """How long the next batch waits, and for how many jobs."""
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -209,7 +221,10 @@ class StoreThread:
         while is_open:
             batch, is_open = self._collect(jobs, next_tick)
             if batch:
+                began_s = time.monotonic()
                 self._handle(batch)
+                self._gather_s = min((time.monotonic() - began_s) * GATHER_SHARE, GATHER_AT_MOST_S)
+                self._company = len(batch) + jobs.qsize() if self._gathers else 0
             if self._tick is not None and time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + self._tick_s
@@ -219,6 +234,7 @@ class StoreThread:
     def _collect(self, jobs: "SimpleQueue[Job | None]", next_tick: float) -> tuple[list[Job], bool]:
         """The next batch, and whether there may be another; empty when it is time to tick."""
         batch: list[Job] = []
+        is_awaited, until_s = False, 0.0
         wait_s = None if self._tick is None else max(0.0, next_tick - time.monotonic())
         while len(batch) < BATCH_JOBS:
             try:
@@ -228,7 +244,11 @@ class StoreThread:
             if job is None:
                 return batch, False
             batch.append(job)
-            wait_s = 0.0 if any(job.is_awaited for job in batch) else LINGER_S
+            is_awaited = is_awaited or job.is_awaited
+            wait_s = 0.0 if is_awaited else LINGER_S
+            if is_awaited and 1 < self._company > len(batch) and jobs.empty():
+                until_s = until_s or time.monotonic() + self._gather_s
+                wait_s = max(0.0, until_s - time.monotonic())
         return batch, True
 
 

@@ -77,6 +77,10 @@ class SqliteStore:
         return self._transactions.commits
 
     @property
+    def is_remote(self) -> bool:
+        return False
+
+    @property
     def holder(self) -> str:
         return self._holding.holder
 
