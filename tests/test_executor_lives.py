@@ -145,7 +145,6 @@ def test_a_graph_may_use_an_mcp_server_and_leaves_no_process(tmp_path: Path) -> 
     pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
     from tests.test_mcp_tools import count_started, find_servers, make_tools
 
-
     async def go() -> None:
         small = make_tools(tmp_path, effects={"*": "read"})
         nodes = [ToolCall(name, "small_echo", {"text": name}) for name in "ab"]

@@ -73,8 +73,7 @@ class Workers:
         self._guarded = guarded
         self._identity = identity
         self._data = data
-        self._lives = lives
-        """What tools have to have open; None where the run around this graph has opened it."""
+        self._lives = lives  # None where the run around this graph has opened what its tools need
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
