@@ -111,11 +111,15 @@ def test_a_write_stopped_while_its_life_opens_has_not_begun() -> None:
 def test_a_life_is_closed_when_an_error_ends_the_graph() -> None:
     async def go() -> None:
         shop = Shop()
-        with pytest.raises(ZeroDivisionError):
+
+        async def fail() -> None:
             async with Executor(shop.make()) as graph:
                 graph.add(ToolCall("a", "look", {"id": 1}))
                 await graph.wait()
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
         assert shop.told == ["opened for None", "looked", "closed"]
 
     asyncio.run(go())
