@@ -117,7 +117,7 @@ def measure_models(
 
 
 def _load_cases(path: Path, app: App) -> CasesFile:
-    """The cases; what is wrong with the file is told a line each."""
+    """Load the cases; problems of the file are reported a line each."""
     tools = app.get_agent().tools
     names = None if tools.is_dynamic else tools.names
     try:
@@ -132,7 +132,7 @@ def _load_cases(path: Path, app: App) -> CasesFile:
 def _open_models(
     app: App, named: Sequence[str], base_url: str | None, prices: Sequence[str] | None
 ) -> Generator[list[Candidate]]:
-    """The models that were named; those started for this are stopped on leaving."""
+    """Open the named models; those started for this are stopped on leaving."""
     texts = [text.strip() for given in named for text in given.split(",") if text.strip()]
     if not texts:
         raise ConfigurationError("--models names no model")
@@ -155,7 +155,7 @@ def _open_models(
 def _find_model(
     app: App, text: str, base_url: str | None, prices: dict[str, Price], stack: ExitStack
 ) -> tuple[str, Model]:
-    """A model by `name`, `name@url`, `local`, or a variable of the app; `label=` before it names it."""
+    """Find a model by `name`, `name@url`, `local`, or a variable of the app; `label=` before it names it."""
     head, equals, rest = text.partition("=")
     label, spec = (head, rest) if equals and "/" not in head and "@" not in head else (text, text)
     name, _, url = spec.partition("@http")

@@ -135,4 +135,4 @@ def _is_loopback(host: str) -> bool:
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the server has ended for this signal already."""
+    """Do nothing: the server has already handled this signal."""

@@ -34,7 +34,7 @@ class Driver:
 
     @property
     def sign_of_life(self) -> str:
-        """The statement that says that it lives. After a wait, so that the lease that it gives is whole."""
+        """The statement that renews the lease. After a wait, so that the new lease is whole."""
         until = self.times.after(f"{self.lease_s!r}::float8")
         return bind(f"INSERT INTO flowkit.driver (holder, until) VALUES (%s, {until})", self.holder) + (
             f" ON CONFLICT (holder) DO UPDATE SET until = {until}"
@@ -66,11 +66,11 @@ class Taking:
 
     @property
     def replay(self) -> str:
-        """A transaction that takes the run again, in case that the server forgets it; empty where nothing was written."""
+        """A transaction that takes the run anew, in case the server forgets it; empty where nothing was written."""
         return self._replay
 
     def run(self, link: Link) -> Taken:
-        """Take it. Raises `psycopg.Error` when it may be tried again, else the errors of `Journal.open_run`."""
+        """Take it. Raises `psycopg.Error` when a retry may help, else the errors of `Journal.open_run`."""
         is_done = False
         try:
             taken = self._take(link)

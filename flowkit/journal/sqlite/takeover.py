@@ -59,7 +59,7 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, b
 
 
 def find_run(connection: sqlite3.Connection, place: Place) -> int | None:
-    """The number of the run at this place; None when there is none. Raises `RunError` when there are several."""
+    """Find the number of the run at this place; None when there is none. Raises `RunError` when there are several."""
     where, values = "run_id = ?", [to_column(place.run_id)]
     for column, value in (("user", place.user), ("session", place.session)):
         if not isinstance(value, EllipsisType):
