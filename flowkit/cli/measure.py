@@ -40,7 +40,7 @@ def measure_models(
         ),
     ],
     cases: Annotated[Path, typer.Option(metavar="FILE", help="The YAML file with the cases.")],
-    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Ask each case so often.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="The number of runs per case.")] = 1,
     base_url: BaseUrl = None,
     price: Annotated[
         list[str] | None,
@@ -53,7 +53,7 @@ def measure_models(
         list[str] | None,
         typer.Option(metavar="TOOL", help="Run this write for real, once for each model; * for all. Repeatable."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The most that one run may take.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The time limit of one run.")] = 120.0,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Save every run in this file.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures.")] = None,
     against: Annotated[

@@ -65,7 +65,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Leave runs to workers: postgresql://…, the queue that tells them, or 'journal', where they look.",
+            help="Leave runs to workers: postgresql://…, the queue that notifies them, or 'journal', which they poll.",
         ),
     ] = None,
     user: User = None,

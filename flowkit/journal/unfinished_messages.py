@@ -14,7 +14,7 @@ from flowkit.media import show_media
 from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, message_from_json
 from flowkit.tools.long_results import LongResults
 
-NOT_KNOWN = "its result isn't known: the run was stopped before it ended, or still goes on"
+NOT_KNOWN = "its result isn't known: the run was stopped before it finished, or is still in progress"
 IN_DOUBT = "the run was stopped in the middle of it: it may have happened; don't repeat it"
 
 

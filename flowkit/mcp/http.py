@@ -42,7 +42,7 @@ def mcp_app(
     Raises `ConfigurationError` for an app with nothing to serve.
     """
     if not callable(get_user):
-        raise ConfigurationError("mcp_app(…, get_user=…) takes a function that gives a request's user")
+        raise ConfigurationError("mcp_app(…, get_user=…) takes a function that returns a request's user")
     served = make_served(app, data)
     opened = journal if isinstance(journal, Journal) else Journal(journal or default_journal())
     server = McpServer(served, make_offers(served, tools), opened, get_user).make()

@@ -15,7 +15,7 @@ _TASK: dict[str, JSON] = {
     "type": "object",
     "properties": {
         "task": {"type": "string", "description": "What to do, in words."},
-        "session": {"type": "string", "description": "Names a conversation to go on with."},
+        "session": {"type": "string", "description": "Names a conversation to continue."},
     },
     "required": ["task"],
 }

@@ -197,7 +197,7 @@ class DaskPool:
         except asyncio.CancelledError as error:
             # Dask's own cancels its futures when its scheduler is gone.
             if not task.cancelling():
-                outcome = Lost(f"the Dask cluster has let go of it: {error}")
+                outcome = Lost(f"the Dask cluster has released it: {error}")
         except Refused as refused:
             outcome = refused
         except Exception as error:  # noqa: BLE001  # whatever Dask raises; what the function raised comes back as bytes

@@ -169,7 +169,7 @@ class Worker:
         try:
             found = await asyncio.to_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
-            logger.warning("run %s is let go of, and nobody is told: %s", run.run_id, error)
+            logger.warning("run %s is released, but the workers couldn't be notified: %s", run.run_id, error)
             return
         if found is not None:
             await self._queue.put(run, found.name)

@@ -24,7 +24,7 @@ class LongResults:
     >>> results = LongResults()
     >>> print(results.show("r1", "one two three four", limit=9))
     one two
-    [cut: characters 0 to 8 of 18; go on with read_result(id="r1", offset=8), if you have that tool]
+    [cut: characters 0 to 8 of 18; continue with read_result(id="r1", offset=8), if you have that tool]
     >>> print(results.read("r1", 8, limit=20))
     three four
     """

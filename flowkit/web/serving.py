@@ -129,7 +129,7 @@ def serve_app(
     Raises `ConfigurationError` for an app with nothing to serve.
     """
     if not callable(get_user):
-        raise ConfigurationError("serve_app(…, get_user=…) takes a function that gives a request's user")
+        raise ConfigurationError("serve_app(…, get_user=…) takes a function that returns a request's user")
     served = make_served(app, data)
     owns = not isinstance(journal, Journal)
     opened = Journal(journal or default_journal()) if not isinstance(journal, Journal) else journal

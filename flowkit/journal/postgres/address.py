@@ -75,7 +75,7 @@ def warn_if_unchecked(address: Address) -> None:
     hosts = str(address.parameters.get("host") or "localhost").split(",")
     if address.parameters.get("sslmode") != "verify-full" and not all(map(_is_here, hosts)):
         logger.warning(
-            "the journal %s: whoever is on the way can read it or answer in its place; sslmode=verify-full checks the"
+            "the journal %s: anyone on the network path can read it or answer in its place; sslmode=verify-full checks the"
             " server's certificate",
             address.name,
         )

@@ -86,7 +86,7 @@ class Taking:
         seen = self._look(link)
         if seen is None:
             if wanted.must_exist:
-                raise RunError(f"there is no run {wanted.run_id!r} to go on with; give a message to start it")
+                raise RunError(f"there is no run {wanted.run_id!r} to resume; pass a message to start one")
             number = self._begin(link)
             if number is not None:
                 return self._read(link, number, token=self._token, is_new=True, was_held=False)
@@ -147,7 +147,7 @@ class Taking:
             raise RunBusy(f"run {wanted.run_id!r} is driven by another process ({seen.holder})")
         is_over = seen.status in OVER
         if seen.code != to_column(wanted.code) and not is_over and not wanted.allow_changed:
-            raise CodeChanged(f"run {wanted.run_id!r} began with other code; pass allow_changed=True to go on")
+            raise CodeChanged(f"run {wanted.run_id!r} began with other code; pass allow_changed=True to resume it")
         if not wanted.ignores_inputs and wanted.inputs is not None and from_text(seen.inputs) != wanted.inputs:
             raise RunError(f"run {wanted.run_id!r} began with other inputs")
         if seen.status in wanted.only_read:

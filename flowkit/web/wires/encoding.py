@@ -15,7 +15,7 @@ from flowkit.web.wires.calls import Encoder
 Wire = Literal["ai-sdk", "ag-ui"]
 HEADERS: Mapping[Wire, Mapping[str, str]] = {"ai-sdk": {"x-vercel-ai-ui-message-stream": "v1"}, "ag-ui": {}}
 """What the response of each wire says beside its type, `text/event-stream`."""
-STOPPED = "the server stopped; the run can go on"
+STOPPED = "the server stopped; the run can be resumed"
 
 
 class EncodedStream(AsyncIterator[bytes]):
