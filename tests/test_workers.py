@@ -177,8 +177,11 @@ def find_longest_pause(fleet: Fleet) -> float:
     return max(later - earlier for told in times.values() for earlier, later in pairwise(told))
 
 
-def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three workers share a journal; at random moments one is killed, or stopped for a while, and a new one begins."""
+def test_for_every_kill_each_write_is_done_once_or_in_doubt(
+    fleet: Fleet, journal_store: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three workers share a journal; at random moments one is killed, or stopped for a while, or the database is."""
+    server = request.getfixturevalue("postgres_server") if journal_store == "postgres" else None
     chance = random.Random(KILLS)
     began = time.monotonic()
     doubts = 0
@@ -192,6 +195,9 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys
             seen = len(fleet.read("seen"))
             fleet.wait_until(lambda seen=seen: len(fleet.read("seen")) > seen)
             threading.Event().wait(chance.uniform(0, 0.15))
+            if server is not None and number % 5 == 4:
+                server.restart("immediate")
+                continue
             victim = running.pop(0)
             if chance.random() < 0.25:
                 victim.send_signal(signal.SIGSTOP)
