@@ -96,7 +96,7 @@ class OwnRun:
             raise
 
     async def begin(self, journal: Journal | None, inputs: Mapping[str, JSON]) -> RunJournal | None:
-        """Take hold of the run in its journal, if it has one, and tell that it begins."""
+        """Claim the run in its journal, if it has one, and report its start."""
         identity, log = self._identity, self._log
         if journal is not None:
             # A graph may have grown since: what was done is remembered by its id, whatever else is there now.
@@ -115,7 +115,7 @@ class OwnRun:
         return self._held
 
     async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None) -> None:
-        """Tell how it ended, and let go of its journal; what was stopped goes on under its id."""
+        """Report how it ended, and release its journal; a stopped run can be resumed by its id."""
         status = _find_status(outcomes, error)
         try:
             await self.lives.close()

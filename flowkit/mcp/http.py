@@ -47,7 +47,7 @@ def mcp_app(
     Raises `ConfigurationError` for an app with nothing to serve.
     """
     if not callable(get_user):
-        raise ConfigurationError("mcp_app(…, get_user=…) takes a function that gives a request's user")
+        raise ConfigurationError("mcp_app(…, get_user=…) takes a function that returns a request's user")
     served = make_served(app, data)
     offers = make_offers(served, tools)
     owns = not isinstance(journal, Journal)
