@@ -177,8 +177,7 @@ class Workers:
         self._send_for_help()
         table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
         task = asyncio.current_task(self._loop)
-        in_a_row = 0
-        was_stopped = False
+        in_a_row, was_stopped = 0, False
         before = contextvars.copy_context()
         while following is not None:
             entry = following
