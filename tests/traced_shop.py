@@ -100,9 +100,7 @@ def draw_tree(spans: Sequence[ReadableSpan]) -> str:
 
     def draw(parent: int | None) -> Iterable[str]:
         below = [span for span in spans if (span.parent.span_id if span.parent else None) == parent]
-        blocks = [
-            [_describe(span, titles), *(f"  {line}" for line in draw(_context(span).span_id))] for span in below
-        ]
+        blocks = [[_describe(span, titles), *(f"  {line}" for line in draw(_context(span).span_id))] for span in below]
         return [line for block in sorted(blocks) for line in block]
 
     return "\n".join(draw(None)) + "\n"

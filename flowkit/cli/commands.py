@@ -1,5 +1,6 @@
 """All commands under one name."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from flowkit.cli import (
     traces,
     worker,
 )
+from flowkit.cli.log_output import start_logging
 
 app = typer.Typer(
     name="flowkit",
@@ -60,8 +62,14 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Log to stderr: -v a line for each run, -vv its states, too."),
+    ] = 0,
 ) -> None:
     """Read the options that every command has."""
+    context.call_on_close(start_logging(verbose, os.environ.get("FLOWKIT_LOG")))

@@ -41,7 +41,12 @@ class ProcrastinateQueue:
             with suppress(exceptions.AlreadyEnqueued):
                 await job.defer_async(run_id=run.run_id, user=run.user, session=run.session)
         except exceptions.ConnectorException as error:
-            logger.warning("run %s: the queue can't be told, so a worker has to find it: %s", run.run_id, error)
+            logger.warning(
+                "run %s: the queue can't be told, so a worker has to find it: %s",
+                run.run_id,
+                error,
+                extra={"run_id": run.run_id},
+            )
 
     async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
         """Give the worker the runs that are told of, until `stop` is set."""

@@ -165,7 +165,7 @@ class Toolset:
                         tools._add(placed)
                         added.add(placed.name)
                 except DefinitionError as error:
-                    logger.warning("tool %r is left out: %s", tool.name, error)
+                    logger.warning("tool %r is left out: %s", tool.name, error, extra={"tool": tool.name})
         tools.aliases = make_aliases(tools._tools, marked=added)
         self._last = (named, tools)
         return tools
