@@ -55,7 +55,7 @@ class Context(Generic[D]):
 
     @property
     def identity(self) -> RunIdentity:
-        """The place of the run: what tells it from every other."""
+        """The run's identity, which distinguishes it from every other run."""
         return RunIdentity(self.user, self.session, self.run_id)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:

@@ -63,7 +63,7 @@ class AgentWork(Generic[OutputT]):
         around: RunJournal | None = None,
         tool: str = "",
     ) -> None:
-        """`around` is the journal of the run whose call this is a part of, `tool` the tool that is called."""
+        """Prepare a run; `around` is the journal of the run whose call this is a part of, `tool` the called tool."""
         self.log = log
         self._around = around
         self.meter = Meter(plan.limits, METER.get(), plan.name, tool)
@@ -200,7 +200,7 @@ class AgentWork(Generic[OutputT]):
         )
 
     async def _open_record_inside(self, around: RunJournal) -> Given:
-        """The same for a run that a call makes: it resumes when the call runs again, with the task that it began with."""
+        """Open the record of a run made by a call: when the call runs again, it resumes with its original task."""
         held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=self._given.to_json())
         self._record = RunRecord(held, self.log)
         began = replace(Given.from_json(held.inputs), decisions=self._decisions)
@@ -235,7 +235,7 @@ class AgentWork(Generic[OutputT]):
 
 
 def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:
-    """What the user may read of the end: a guard's reason, and when a budget resets, are meant for them."""
+    """Return what the user may read of the error: a guard's reason, or when a budget resets."""
     if isinstance(error, GuardRefused):
         return error.reason
     return error.notice if isinstance(error, BudgetSpent) else events.NOTICES.get(status)

@@ -23,7 +23,7 @@ class Event:
     """The field whose value may be long."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A flat object; `type` first. Of a value above 64 KiB it has the beginning, and its size as `truncated`."""
+        """Convert to a flat object, `type` first; a value above 64 KiB is cut, with its size as `truncated`."""
         data: dict[str, JSON] = {"type": self.type}
         for name in _field_names(type(self)):
             data[name] = _plain(getattr(self, name))

@@ -98,7 +98,7 @@ class EventLog:
         return self._built
 
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return self._clock() - self._began
 
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
@@ -118,7 +118,7 @@ class EventLog:
         return event
 
     def note(self, kind: type[Event], *values: Any) -> float:
-        """Like `emit`, for who only wants to know when it was: its `t`.
+        """Note an event as `emit` does, but return only its `t`; the event is built if someone listens.
 
         A `ToolCall` among the values stands for its arguments, which are made JSON when somebody looks.
         """
@@ -152,7 +152,7 @@ class EventLog:
             self._wake()
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener` with every later event, at once; return what ends that.
+        """Call `listener` with every later event, at once; return a function that stops it.
 
         It must be quick and must not raise. It may end itself while it is told of an event.
         """
@@ -184,7 +184,7 @@ class EventLog:
         self._is_followed = bool(self._listeners or self._note_takers or self._wakers)
 
     def surround(self, enter: "Enter") -> None:
-        """Call `enter` with a call's id before each attempt at it, and what that gives behind it, in the same task."""
+        """Call `enter` with a call's id before each attempt, and the function it returns after it, in the same task."""
         self.around = (*self.around, enter)
 
     def listen_to_requests(self, listener: Callable[[object, object], None]) -> None:
@@ -192,12 +192,12 @@ class EventLog:
         self._request_listeners = (*self._request_listeners, listener)
 
     def tell_request(self, model: object, request: object) -> None:
-        """Show a request that goes out now to who asked for it; it is no event, and nothing keeps it."""
+        """Pass an outgoing request to those who listen; it is no event and isn't kept."""
         for listen in self._request_listeners:
             listen(model, request)
 
     def close(self) -> None:
-        """No more events come; watchers end when they have read what is there."""
+        """Close the log: no more events come, and watchers stop when they have read all."""
         self.is_closed = True
         self._wake()
         told, self.on_close = self.on_close, []
@@ -205,7 +205,7 @@ class EventLog:
             tell()
 
     async def watch(self, after: int = -1) -> AsyncIterator[Event]:
-        """Every event with a `seq` greater than `after`; ends when the log is closed."""
+        """Yield the events with a `seq` greater than `after`; stop when the log is closed."""
         while True:
             # Asked anew each time: who watches before the first event doesn't know yet where the count begins.
             while (position := max(0, after + 1 - self.first_seq)) < (end := len(self.events)):
@@ -221,7 +221,7 @@ class EventLog:
                 self.drop_waker(waker)
 
     def make_waker(self) -> asyncio.Future[None]:
-        """A future that the next event, or the end, makes done; for a reader that has read everything."""
+        """Make a future that the next event or the close completes; for a reader that has read everything."""
         waker = asyncio.get_running_loop().create_future()
         self._wakers.add(waker)
         self._is_followed = True
@@ -241,7 +241,7 @@ class EventLog:
 
 
 def merge(events: list[Event]) -> Iterator[Event]:
-    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined.
+    """Merge neighbouring pieces of one text, one call's arguments or one call's progress.
 
     Of several partial answers the last one stays: each holds all of those before it.
     """

@@ -117,6 +117,37 @@ class Job:
             self.tell(None, error)
 
 
+class _Told:
+    """Results on their way to event loops: each wake-up of a loop takes along all that are there by then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]] = {}
+
+    def add(
+        self, loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", result: Any, error: BaseException | None
+    ) -> None:
+        """Give a result to the future of this loop; from any thread."""
+        with self._lock:
+            waiting = self._waiting.setdefault(loop, [])
+            waiting.append((done, result, error))
+            is_first = len(waiting) == 1
+        if not is_first:
+            return  # the loop hasn't come to the first one yet
+        try:
+            loop.call_soon_threadsafe(self._end_all, loop)
+        except RuntimeError:  # it has been closed: nobody waits any more
+            self._take(loop)
+
+    def _end_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        for done, result, error in self._take(loop):
+            _end(done, result, error)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> "list[tuple[asyncio.Future[Any], Any, BaseException | None]]":
+        with self._lock:
+            return self._waiting.pop(loop, [])
+
+
 class StoreThread:
     """Runs jobs in batches; `handle` must settle or fail every job of a batch and not raise."""
 
@@ -144,6 +175,7 @@ class StoreThread:
         self._gather_s = 0.0
         self._company = 0
         """How long the next batch waits, and for how many jobs."""
+        self._told = _Told()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -155,8 +187,7 @@ class StoreThread:
         done: asyncio.Future[T] = loop.create_future()
 
         def tell(result: Any, error: BaseException | None) -> None:
-            with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-                loop.call_soon_threadsafe(_end, done, result, error)
+            self._told.add(loop, done, result, error)
 
         self._put(Job(operation, tell, is_durable))
         _count_waiting(+1)
@@ -209,6 +240,7 @@ class StoreThread:
                 return
             # A fork copies the queue but not the thread: jobs of the parent are the parent's.
             self._jobs = SimpleQueue()
+            self._told = _Told()
             self._pid = os.getpid()
             # A daemon, so that a store which nobody closed can't keep the process alive; `atexit` lets it finish.
             self._thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)

@@ -31,7 +31,7 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server, _Held]] = We
 
 
 async def get_client(server: Server) -> openai.AsyncOpenAI:
-    """The running loop's client for this server."""
+    """Return the running loop's client for this server."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     held = clients.get(server)
     if held is None:
@@ -100,7 +100,7 @@ def _make_http_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncCl
 
 
 def _keep_at_home(server: Server) -> Callable[[httpx2.Request], Awaitable[None]]:
-    """A hook that takes the keys off a request which a redirect sends to another origin.
+    """Make a hook that removes the keys from a request which a redirect sends to another origin.
 
     httpx does so with `Authorization` alone.
     """
@@ -121,5 +121,5 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """The trusted certificates; reading them takes 16 ms, which each `run_sync` would pay again."""
+    """Load the trusted certificates once; reading them takes 16 ms, which each `run_sync` would pay again."""
     return httpx2.create_ssl_context()
