@@ -61,7 +61,7 @@ def write_said(role: str, said: JSON) -> str:
 
 
 def write_tools(tools: Iterable[ToolSpec]) -> str:
-    """Write the tools that a model was told of."""
+    """Write the tools that a model was offered."""
     return write([{"type": "function", "name": tool.name, "description": tool.description} for tool in tools])
 
 
