@@ -13,6 +13,7 @@ from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
+from flowkit.agent.secret_calls import hide_history, restore_history
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
@@ -196,26 +197,29 @@ class AgentWork(Generic[OutputT]):
 
     async def _open_record_inside(self, around: RunJournal) -> Given:
         """The same for a run that a call makes: it resumes when the call runs again, with the task that it began with."""
-        held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=self._given.to_json())
+        inputs, kept = self._hide_inputs()
+        held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=inputs, kept=kept)
         self._record = RunRecord(held, self.log)
-        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        began = self._read_inputs(held)
         self._context = replace(self._context, message=text_of(began.message))
         return began
 
     async def _open_record(self, journal: Journal) -> Given:
         """Start or resume the run in its journal; return what it began with, its session's conversation included."""
         context, given = self._context, self._given
+        inputs, kept = self._hide_inputs()
         held = await journal.open_run(
             context.run_id,
             name=self._plan.name,
-            inputs=given.to_json(),
+            inputs=inputs,
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
             must_exist=given.message is None and not unanswered(given.history) and not given.is_fork,
             ignores_inputs=True,
+            kept=kept,
         )
-        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        began = self._read_inputs(held)
         if not held.is_new and given.message not in (None, began.message):
             await held.close()
             raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")
@@ -227,6 +231,16 @@ class AgentWork(Generic[OutputT]):
         # A run that goes on is the one that it was, whatever its starter knew of it.
         self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began
+
+    def _hide_inputs(self) -> tuple[JSON, dict[str, str]]:
+        """What the run begins with as its journal shows it, and the arguments of earlier calls that it keeps apart."""
+        shown, kept = hide_history(self._given.history, self._plan.tools)
+        return replace(self._given, history=shown).to_json(), kept
+
+    def _read_inputs(self, held: RunJournal) -> Given:
+        """What the run began with, word for word while it may go on."""
+        began = Given.from_json(held.inputs)
+        return replace(began, history=restore_history(began.history, held.kept.get(0, {})), decisions=self._decisions)
 
 
 def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:

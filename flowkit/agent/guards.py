@@ -7,6 +7,7 @@ passed: it is an error with its name.
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -140,7 +141,9 @@ class GuardRun:
             try:
                 found = await self._ask(guard, "call", seen, context, 0, secrets)
             except GuardFailed as failed:
-                logger.exception("a call isn't run, since its guard failed: %s", call.name, exc_info=failed)
+                # Its own error, or what caused it, may repeat the arguments.
+                told = mask_text("".join(traceback.format_exception(failed)), secrets)
+                logger.error("a call isn't run, since its guard failed: %s\n%s", call.name, told)
                 raise ToolError(f"not run: its guard {_name(guard)!r} failed") from failed
             if isinstance(found, Refuse):
                 refused = self._refuse(guard, "call", found, 0, call.id, secrets)

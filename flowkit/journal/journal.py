@@ -8,7 +8,7 @@ given and several have it, the error says so.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -96,6 +96,7 @@ class Journal:
         only_read: Collection[str] = ("done",),
         must_exist: bool = False,
         ignores_inputs: bool = False,
+        kept: Mapping[str, str] | None = None,
     ) -> RunJournal:
         """Start this run, or resume it, as its only driver.
 
@@ -103,7 +104,7 @@ class Journal:
         `session` it is this user's run of that id in whatever session it began. Raises `RunBusy` while another process
         (or another open `RunJournal`) drives it, `CodeChanged` when it began with other code and isn't over,
         `RunError` when it began with other inputs (None means "whatever it began with", as does `ignores_inputs`) or
-        `must_exist` and doesn't.
+        `must_exist` and doesn't. `kept` are arguments that the inputs hide: they go when the run is over.
         """
 
         wanted = Wanted(
@@ -117,6 +118,7 @@ class Journal:
             only_read=only_read,
             must_exist=must_exist,
             ignores_inputs=ignores_inputs,
+            kept=kept,
         )
         opening = asyncio.ensure_future(open_run(self._log, wanted))
         try:

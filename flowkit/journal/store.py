@@ -67,7 +67,7 @@ class Wanted:
 
     So they do where it `ignores_inputs`, but they are kept when it begins. A run that ended in one of the states
     `only_read` is opened to be read. One that isn't there is begun, unless it `must_exist`. `parent` is the number of
-    the run that calls it.
+    the run that calls it. `kept` are arguments that its inputs hide; they are kept as those of turn 0.
     """
 
     run_id: str
@@ -81,6 +81,7 @@ class Wanted:
     must_exist: bool = False
     parent: int | None = None
     ignores_inputs: bool = False
+    kept: Mapping[str, str] | None = None
 
     @property
     def place(self) -> Place:

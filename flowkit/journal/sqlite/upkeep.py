@@ -15,6 +15,7 @@ from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import JournalStats
 from flowkit.journal.sqlite.blobs import BlobFolder
 from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.keeping import delete_kept
 from flowkit.journal.sqlite.schema import OF_A_RUN
 from flowkit.journal.sqlite.takeover import find_run
 from flowkit.journal.sqlite.transactions import Transactions
@@ -150,7 +151,8 @@ def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
     pending = list(runs)
     while pending:
         marks = ", ".join("?" * len(pending))
-        for table in (*OF_A_RUN, "kept"):
+        delete_kept(connection, pending)
+        for table in OF_A_RUN:
             connection.execute(f"DELETE FROM {table} WHERE run IN ({marks})", pending)
         connection.execute(f"DELETE FROM run WHERE id IN ({marks})", pending)
         inner = connection.execute(f"SELECT id FROM run WHERE parent IN ({marks})", pending)
