@@ -19,12 +19,12 @@ class Documentation:
 @lru_cache(maxsize=1024)
 def read_docstring(docstring: str) -> Documentation:
     """Read a docstring of any of the three styles; the style is found by its section marks."""
-    import griffe
-
     text = inspect.cleandoc(docstring)
     style = _find_style(text)
     if style is None:
         return Documentation(text)
+    import griffe
+
     if style == "google":
         text = _part_sections(text)
     parsed = griffe.Docstring(text, lineno=1).parse(style, warnings=False)
