@@ -2,9 +2,11 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import Literal
 
 
@@ -14,6 +16,21 @@ class Documentation:
 
     description: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def load_reader() -> None:
+    """Import what reads docstrings, which takes 0.1 s: an agent does it in a thread."""
+    import_module("griffe")
+
+
+def is_reader_missing(docstring: str | None) -> bool:
+    """Return whether reading this docstring would import its reader."""
+    return "griffe" not in sys.modules and docstring is not None and _is_styled(docstring)
+
+
+@lru_cache(maxsize=1024)
+def _is_styled(docstring: str) -> bool:
+    return _find_style(inspect.cleandoc(docstring)) is not None
 
 
 @lru_cache(maxsize=1024)
