@@ -544,3 +544,17 @@ def test_secret_in_a_given_history_is_kept_apart_and_goes_with_the_run(tmp_path:
 
     asyncio.run(go())
     assert got == [SECRET, SECRET]
+
+
+def test_secret_field_of_a_typed_answer_is_masked_while_it_grows() -> None:
+    async def go() -> None:
+        answer = f'{{"user": "ann", "pw": "{SECRET}"}}'
+        run = Agent(ScriptedModel([answer]), output_type=Login, cache=False).start("go")
+        told = [event async for event in run]
+        partial = [event.to_json() for event in told if isinstance(event, events.OutputPartial)]
+        assert partial
+        assert not look(partial)
+        assert not look(told[-1].to_json())
+        assert (await run.wait()).output.pw.get_secret_value() == SECRET
+
+    asyncio.run(go())

@@ -14,7 +14,6 @@ from flowkit.suggestions import suggest
 from flowkit.tools.schema.arguments import Arguments, RefusedArguments, parse_arguments
 from flowkit.tools.schema.arguments_schema import Schema
 from flowkit.tools.schema.foreign_checks import find_endless, make_validator, read_scalar
-from flowkit.tools.schema.plain_parts import leave_out_plain
 from flowkit.tools.schema.problems import MAX_LINE, Problem, format_path, shorten, value_at
 from flowkit.tools.schema.repair import Wanted, mend
 
@@ -36,7 +35,7 @@ class SchemaReader:
         self.properties = cast(dict[str, Schema], schema.get("properties", {}))
         self.names = tuple(self.properties)
         try:
-            validator.check_schema(leave_out_plain(schema) if validator is Draft202012Validator else schema)
+            validator.check_schema(schema)
         except SchemaError as error:
             where = format_path(list(error.absolute_path)) or "the schema"
             raise DefinitionError.about(tool, f"{where}: {error.message}") from error
