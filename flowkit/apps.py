@@ -45,19 +45,19 @@ class App:
 
     @property
     def target(self) -> str:
-        """How a command line names it."""
+        """The form that a command line takes."""
         return str(self.path) if self.selected is None else f"{self.path}:{self.selected}"
 
     def get_agent(self) -> Agent[Any]:
-        """The agent that is meant; raises `ConfigurationError` when that isn't clear."""
+        """Return the selected agent; raises `ConfigurationError` when the choice isn't clear."""
         return self._choose("agent", self.agents)
 
     def get_recipe(self) -> Recipe[..., Any]:
-        """The recipe that is meant; raises `ConfigurationError` when that isn't clear."""
+        """Return the selected recipe; raises `ConfigurationError` when the choice isn't clear."""
         return self._choose("recipe", self.recipes)
 
     def find_user(self, user: str | None) -> str | None:
-        """Whose run it is: who is named, or else whom `open_data` takes by default."""
+        """Return the user of a run: the given one, or else the default of `open_data`."""
         if user is not None or self.open_data is None:
             return user
         default = _get_default(self.open_data, "user")
@@ -78,7 +78,7 @@ class App:
 
     @asynccontextmanager
     async def open(self, options: Mapping[str, str], user: str | None) -> AsyncGenerator[tuple[object, str | None]]:
-        """The data of a run and its user; closed on leaving.
+        """Open the data of a run; return it with its user, and close it on leaving.
 
         Raises `ConfigurationError` for an option that the app doesn't take or whose value doesn't fit.
         """
@@ -106,7 +106,7 @@ class App:
 
 
 def load_app(target: str, *, tools: Path | None = None) -> App:
-    """The app at `path.py` or `path.py:name`, or the YAML recipe at `path.yaml` with the tools of the app `tools`.
+    """Load the app at `path.py` or `path.py:name`, or the YAML recipe at `path.yaml` with the tools of the app `tools`.
 
     Raises `ConfigurationError`, one line, when it can't be used.
     """
@@ -131,7 +131,7 @@ def load_app(target: str, *, tools: Path | None = None) -> App:
 
 
 def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> App:
-    """A YAML recipe as an app; its tools and its `open_data` are those of the Python file `tools`."""
+    """Load a YAML recipe as an app; its tools and its `open_data` are those of the Python file `tools`."""
     from flowkit.recipes.files import load_recipe
 
     given = None if tools is None else load_app(str(tools))
@@ -153,12 +153,12 @@ def _load_recipe_file(path: Path, selected: str | None, tools: Path | None) -> A
 
 
 def is_target(text: str) -> bool:
-    """Whether a text names an app's file, be it there or not."""
+    """Return whether a text names an app's file, whether or not it exists."""
     return re.search(r"\.(py|ya?ml)(:\w*)?$", text) is not None
 
 
 def split_target(target: str) -> tuple[Path, str | None]:
-    """The file and the name after the last colon; raises `ConfigurationError` when there is no such file."""
+    """Split off the name after the last colon; raises `ConfigurationError` when there is no such file."""
     path = Path(target)
     selected = None
     if not path.exists() and ":" in target:
@@ -174,7 +174,7 @@ def split_target(target: str) -> tuple[Path, str | None]:
 
 
 def read_value(annotation: Any, text: str) -> object:
-    """Text from a command line as a value of this type: as it stands, or else as JSON.
+    """Read text from a command line as a value of this type: as it stands, or else as JSON.
 
     Raises `ValueError` that says what was expected.
     """
@@ -189,7 +189,7 @@ def read_value(annotation: Any, text: str) -> object:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """The file as a module, its folder on the import path, as if Python had been started on it."""
+    """Import the file as a module, with its folder on the import path, as if Python had been started on it."""
     full = path.resolve()
     name = full.stem
     known = sys.modules.get(name)
@@ -213,7 +213,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _say_import_error(error: BaseException, path: Path) -> str:
-    """The error in one line, with the line of the file that it came from."""
+    """Describe the error in one line, with the line of the file that it came from."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
     line = None
@@ -228,7 +228,7 @@ def _say_import_error(error: BaseException, path: Path) -> str:
 
 
 def _public_names(module: ModuleType) -> dict[str, Any]:
-    """What the module offers: the names in its `__all__`, or all without a leading underscore."""
+    """Return the names that the module offers: its `__all__`, or all without a leading underscore."""
     names = vars(module)
     chosen = names.get("__all__")
     if isinstance(chosen, (list, tuple)):
@@ -237,7 +237,7 @@ def _public_names(module: ModuleType) -> dict[str, Any]:
 
 
 def _find_models(names: Mapping[str, Any]) -> dict[str, Model]:
-    """The models among them; they are looked at and not asked, since a `DefaultModel` only answers with a key."""
+    """Find the models among them without calling them, since a `DefaultModel` only answers with a key."""
     members = {"name", "source", "stream"}
     found = {name: value for name, value in names.items() if not isinstance(value, type) and members <= {*dir(value)}}
     return {**{model.name: model for model in found.values()}, **found}

@@ -112,7 +112,7 @@ def _write(place: Path, data: bytes) -> None:
 
 
 def _sweep(folder: Path, now: float) -> None:
-    """Once a day, remove what is old, and what is too much."""
+    """Remove old and excess content, once a day."""
     mark = folder / _SWEPT
     with suppress(FileNotFoundError):
         if now - mark.stat().st_mtime < SWEEP_EVERY_S:

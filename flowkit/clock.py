@@ -15,15 +15,15 @@ class Clock(Protocol):
     """What flowkit asks of a clock; all in seconds."""
 
     def wall(self) -> float:
-        """Since 1970, as the machine believes; it may jump."""
+        """Return the seconds since 1970 by the machine's clock, which may jump."""
         ...
 
     def monotonic(self) -> float:
-        """Never goes back; only differences mean something."""
+        """Return seconds that never go back; only differences mean something."""
         ...
 
     def boot(self) -> tuple[str, float] | None:
-        """The boot's name and the seconds since it; None where the platform has no such clock."""
+        """Return the boot's name and the seconds since it; None where the platform has no such clock."""
         ...
 
 
@@ -59,7 +59,7 @@ class ManualClock:
         return None if self.boot_id is None else (self.boot_id, self.elapsed)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self.now += seconds
         self.elapsed += seconds
 
@@ -68,7 +68,7 @@ class ManualClock:
         self.now += seconds
 
     def reboot(self) -> None:
-        """Another boot: its clock begins at zero."""
+        """Simulate a reboot: the clock starts at zero."""
         self.boot_id = f"{self.boot_id}+"
         self.elapsed = 0.0
 

@@ -28,12 +28,12 @@ def dumps(value: object) -> bytes:
 
 
 def loads(data: bytes | str) -> JSON:
-    """The JSON value in `data`; raises `ValueError` when it isn't JSON."""
+    """Parse the JSON value in `data`; raises `ValueError` when it isn't JSON."""
     return cast(JSON, orjson.loads(data))
 
 
 def dump_sorted(value: object) -> bytes:
-    """Keys sorted: equal values give equal bytes, and others other bytes, whatever is in their texts."""
+    """Serialize with sorted keys: equal values give equal bytes, different values different ones."""
     try:
         data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -46,7 +46,7 @@ def dump_sorted(value: object) -> bytes:
 
 
 def _dumps_slowly(value: object, error: TypeError) -> bytes:
-    """Python's own codec for what orjson refuses: integers beyond 64 bits, and text with half a character in it.
+    """Serialize with Python's own codec what orjson refuses: integers beyond 64 bits, and lone surrogates.
 
     A client that cuts a text between the two halves of an emoji sends such a text, and a file's name may be one.
     """

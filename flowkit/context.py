@@ -4,6 +4,7 @@ A tool takes it in a parameter annotated `Context[Data]` with the default `CONTE
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from typing import Any, Generic, overload
@@ -17,6 +18,14 @@ from flowkit.identity import RunIdentity
 D = TypeVar("D", default=Any)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+Called = tuple[Any, tuple[Any, ...], dict[str, Any]]
+"""A tool, and the arguments that a function calls it with."""
+CALLED_INSTEAD: ContextVar[Callable[[Any, tuple[Any, ...], dict[str, Any]], Called] | None] = ContextVar(
+    "called instead", default=None
+)
+"""Gives what a function's `ctx.call` calls in place of a tool: in a rehearsal, no write runs from inside a read."""
 
 
 @dataclass(slots=True)
@@ -46,7 +55,7 @@ class Context(Generic[D]):
 
     @property
     def identity(self) -> RunIdentity:
-        """The place of the run: what tells it from every other."""
+        """The run's identity, which distinguishes it from every other run."""
         return RunIdentity(self.user, self.session, self.run_id)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
@@ -62,7 +71,8 @@ class Context(Generic[D]):
         """Call another tool as a node of the same graph, with its cache, journal and events."""
         if self._call is None:
             raise ToolError("this tool calls other tools, so it needs a run; there is none here")
-        return await self._call(tool, args, kwargs)
+        instead = CALLED_INSTEAD.get()
+        return await self._call(*((tool, args, kwargs) if instead is None else instead(tool, args, kwargs)))
 
     async def open_group(self, group: object, tools: object) -> Any:
         """Run nodes (a `Group` and the tools that they name) as a part of the same graph; for recipes used as tools."""

@@ -45,7 +45,7 @@ class DefinitionError(FlowkitError):
 
     @classmethod
     def about(cls, tool: str, problem: str, parameter: str | None = None) -> "DefinitionError":
-        """What is wrong with one tool, or with one of its parameters."""
+        """Make the error about one tool, or one of its parameters."""
         return DefinitionError(f"tool {tool!r}: {problem}", tool=tool, parameter=parameter)
 
 

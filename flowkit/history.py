@@ -22,7 +22,7 @@ SHORT_CHARS = 1000
 
 
 def read_history(history: Iterable[Message | Mapping[str, JSON] | BaseModel]) -> tuple[Message, ...]:
-    """Messages of flowkit, their JSON, those of Chat Completions or of a web client in `parts`, as messages.
+    """Read messages of flowkit, their JSON, those of Chat Completions, or those of a web client in `parts`.
 
     Objects of the openai package are read too. Raises `ValueError`, which says where, for anything else.
     """
@@ -43,7 +43,7 @@ def _read(message: object, place: str) -> Sequence[Message]:
 
 
 def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:
-    """The calls of the last assistant message that have no result yet, when nothing was said after it."""
+    """Return the calls of the last assistant message that have no result yet, when no message follows it."""
     answered: set[str] = set()
     for message in reversed(messages):
         match message:
@@ -59,7 +59,7 @@ def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:
 def shorten_results(
     messages: Sequence[Message], reason: str, *, only: Collection[str] | None = None, limit: int = SHORT_CHARS
 ) -> tuple[Message, ...]:
-    """The same conversation with its long results cut to `limit` characters, for a server that refuses the whole ones.
+    """Cut the conversation's long results to `limit` characters, for a server that refuses the whole ones.
 
     `reason` is told where something was cut; `only` names the calls whose results may be. Where none of these is long,
     all of them are left out. The calls stay.
@@ -93,7 +93,7 @@ def mend(
     keeps_instructions: bool = False,
     left_out: Collection[str] = (),
 ) -> tuple[Message, ...]:
-    """The same conversation with one result for each call; `missing` is the text of those that had none.
+    """Return the conversation with one result for each call; `missing` is the text of those that had none.
 
     `left_out` are the ids of calls that had one which was taken out on purpose.
 
@@ -134,17 +134,17 @@ def mend(
 
 
 def count_turns(messages: Sequence[Message]) -> int:
-    """How often a model has spoken."""
+    """Count the model's turns."""
     return sum(isinstance(message, AssistantMessage) for message in messages)
 
 
 def call_ids(messages: Sequence[Message]) -> frozenset[str]:
-    """The ids of every call so far, which later calls must not take again."""
+    """Return the ids of every call so far, which later calls must not reuse."""
     return frozenset(call.id for message in messages if isinstance(message, AssistantMessage) for call in message.calls)
 
 
 def rename_calls(messages: Sequence[Message], names: Mapping[str, str]) -> tuple[Message, ...]:
-    """The same messages with tools under the names that travel."""
+    """Rename the tools in the messages to the names that travel."""
     return tuple(_rename(message, names) for message in messages)
 
 
@@ -159,7 +159,7 @@ def _rename(message: Message, names: Mapping[str, str]) -> Message:
 
 
 def wire_name(name: str, names: Mapping[str, str]) -> str:
-    """The alias of a known tool; a name that a model made up, with what no server takes replaced."""
+    """Return the alias of a known tool; in a made-up name, replace what no server accepts."""
     alias = names.get(name)
     if alias is not None:
         return alias

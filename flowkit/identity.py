@@ -65,5 +65,5 @@ class RunIdentity:
         return hashlib.sha256(f"{self.key}\0{call_id}".encode()).hexdigest()[:32]
 
     def inside(self, call_id: str) -> "RunIdentity":
-        """Return the identity of a run that a call of this run starts: the same again when the call runs again."""
+        """Return the identity of a run started by a call of this run: stable when the call runs again."""
         return RunIdentity(self.user, self.session, f"{self.run_id}/{call_id}")

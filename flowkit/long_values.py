@@ -12,7 +12,7 @@ _OWN_BYTES = 8
 
 
 def cut_value(value: JSON, limit: int = TOLD_BYTES) -> tuple[JSON, int | None]:
-    """The value and None, or its beginning, of the same shape, and the size of the whole as JSON.
+    """Return the value and None, or its beginning, of the same shape, and the size of the whole as JSON.
 
     >>> cut_value(["tea"] * 40_000, limit=40)
     (['tea', 'tea', 'tea'], 240001)
@@ -24,7 +24,7 @@ def cut_value(value: JSON, limit: int = TOLD_BYTES) -> tuple[JSON, int | None]:
 
 
 def _begin(value: JSON, room: int) -> tuple[JSON, int]:
-    """As much of the value as there is room for, and the room that is left."""
+    """Return as much of the value as there is room for, and the room that is left."""
     if isinstance(value, str):
         text = value[: max(0, room)]
         # What is written with more bytes than it has characters is cut once more, between two characters.

@@ -43,7 +43,10 @@ class SecretPlaces(Set[str]):
     def __init__(
         self, names: Collection[str] = (), load: Callable[[], Mapping[str, JSON] | None] | None = None
     ) -> None:
-        """`load` gives the schema of the arguments, when it is first needed; None where nothing in it is secret."""
+        """Prepare the places; `load` returns the arguments' schema when first needed.
+
+        None where nothing in it is secret.
+        """
         self.names = frozenset(names)
         self._load = load
         self._root: Place | None = None
@@ -76,35 +79,35 @@ class SecretPlaces(Set[str]):
         return frozenset(it)
 
     def __bool__(self) -> bool:
-        """Whether there is any secret, at any depth."""
+        """Return whether there is any secret, at any depth."""
         return bool(self.names) or (self._load is not None and self.root.holds)
 
     def adding(self, names: Collection[str]) -> "SecretPlaces":
-        """The same with more names of arguments that are secret."""
+        """Return a copy with more names of secret arguments."""
         return SecretPlaces(self.names | frozenset(names), self._load) if names else self
 
     def touch(self, name: str) -> bool:
-        """Whether this argument is a secret, or holds one."""
+        """Return whether this argument is a secret, or holds one."""
         return name in self.names or (bool(self) and any(place.holds for place in self.root.fields.get(name, ())))
 
     def list_arguments(self) -> list[str]:
-        """The names of the arguments that are secrets, or hold any."""
+        """List the names of the arguments that are secrets, or hold any."""
         return sorted(filter(self.touch, self.root.fields)) if self else []
 
     def mask(self, arguments: Mapping[str, object]) -> dict[str, JSON]:
-        """The arguments as JSON, with a mask for each secret."""
+        """Convert the arguments to JSON, with a mask for each secret."""
         return cast("dict[str, JSON]", _mask(arguments, [self.root]))
 
     def mask_at(self, value: object, path: Sequence[Step]) -> JSON:
-        """The value that stands at this path, masked; a step that no schema knows, such as a branch's name, is passed."""
+        """Mask the value at this path; a step that no schema knows, such as a branch's name, is skipped."""
         return _mask(value, self._walk(path))
 
     def covers(self, path: Sequence[Step]) -> bool:
-        """Whether what stands at this path is, or is in, a secret."""
+        """Return whether the value at this path is, or is in, a secret."""
         return bool(self) and any(place.is_secret for place in self._walk(path))
 
     def hold_at(self, path: Sequence[Step]) -> bool:
-        """Whether what stands at this path is a secret, or holds one."""
+        """Return whether the value at this path is a secret, or holds one."""
         return bool(self) and any(place.holds for place in self._walk(path))
 
     def _walk(self, path: Sequence[Step]) -> list[Place]:
@@ -119,7 +122,7 @@ class SecretPlaces(Set[str]):
         return places
 
     def find(self, arguments: Mapping[str, object]) -> frozenset[str]:
-        """The texts of the secrets in these arguments, to be looked for elsewhere."""
+        """Find the texts of the secrets in these arguments, to search for elsewhere."""
         return frozenset(_find(arguments, [self.root])) if self else frozenset()
 
 
@@ -127,7 +130,7 @@ NO_SECRETS = SecretPlaces()
 
 
 def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = ()) -> JSON:
-    """Arguments as JSON, masked where `secrets` says; references stand as a model writes them."""
+    """Return arguments as JSON, masked where `secrets` says; references keep the model's form."""
     if not secrets:
         if SCALARS.issuperset(map(type, arguments.values())):
             return cast(JSON, arguments)
@@ -137,13 +140,13 @@ def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = (
 
 
 def show_note(value: JSON) -> str:
-    """The beginning of a result."""
+    """Return the beginning of a result."""
     text = value if isinstance(value, str) else dumps(value).decode()
     return text if len(text) <= NOTE_LENGTH else text[: NOTE_LENGTH - 1] + "…"
 
 
 def mask_echoes(value: JSON, secrets: Collection[str]) -> JSON:
-    """A result with the secrets masked that it repeats from its call's arguments."""
+    """Mask the secrets in a result that it repeats from its call's arguments."""
     if not secrets:
         return value
     if isinstance(value, str):
@@ -156,7 +159,7 @@ def mask_echoes(value: JSON, secrets: Collection[str]) -> JSON:
 
 
 def mask_text(text: str, secrets: Collection[str]) -> str:
-    """A text with the secrets masked that stand in it; the longest first, since one may be a part of another."""
+    """Mask the secrets that occur in a text; the longest first, since one may be a part of another."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_ECHO:
             for form in {secret, repr(secret)[1:-1], dumps(secret).decode()[1:-1]}:
@@ -165,7 +168,7 @@ def mask_text(text: str, secrets: Collection[str]) -> str:
 
 
 def unmask(given: object, before: object, shown: JSON) -> object:
-    """What a person gave, with the masks that were `shown` for `before` turned back into what they stand for.
+    """Turn the masks that were `shown` for `before` back into their values, in what a person entered.
 
     Items of a list are known by what is shown of them, and by their place where their number is the same. Raises
     `ValueError` for a mask that stands for nothing, or for nobody knows which.
@@ -266,7 +269,7 @@ def _list_texts(value: object) -> Iterator[str]:
 
 
 def _step_into(places: list[Place], step: Step) -> list[Place] | None:
-    """The places below; none where nothing there is secret, None where nobody can tell."""
+    """Return the places one step below; none where nothing there is secret, None where it is unknown."""
     below: list[Place] = []
     is_known = False
     for place in places:
@@ -281,7 +284,7 @@ def _step_into(places: list[Place], step: Step) -> list[Place] | None:
 
 
 def _read_schema(schema: Mapping[str, JSON]) -> Place:
-    """The places of a whole schema, and which of them hold secrets."""
+    """Read the places of a whole schema, and which of them hold secrets."""
     reader = _SchemaPlaces(schema)
     root = reader.read(schema)
     changed = True

@@ -227,7 +227,7 @@ def read_media(value: JSON) -> Media | None:
 
 
 def show_media(value: JSON) -> tuple[JSON, tuple[Media, ...]]:
-    """The value with a short word in the place of each image, sound and file, and these in their order.
+    """Replace each image, sound and file by a short word; return the value and these media in their order.
 
     >>> picture = {"type": "image", "url": "blob:" + "0" * 64 + "#8,image/png", "detail": "auto"}
     >>> show_media({"title": "sales", "chart": picture})[0]
@@ -257,7 +257,7 @@ def name_media(media: Media, position: int) -> str:
 
 
 def fill_media(media: Media) -> Media | None:
-    """The same with its content back in it; None when that isn't kept any more."""
+    """Return the media with its content back in it; None when that is no longer kept."""
     blob = read_address(media.address)
     if blob is None:
         return media
@@ -276,7 +276,7 @@ def read_all(items: Sequence[Mapping[str, JSON]]) -> tuple[Media, ...]:
 
 
 def _read_fields(value: object) -> object:
-    """The fields alone: a result also says its type and size."""
+    """Return the fields alone: a result also has its type and size."""
     if isinstance(value, _Media):
         return {name: item for name, item in value.to_json().items() if name != "type"}
     if not isinstance(value, Mapping):

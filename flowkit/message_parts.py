@@ -26,7 +26,7 @@ _WITHOUT_RESULT = "not run: the turn broke off before it started"
 
 
 def read_message(data: Mapping[str, JSON]) -> Sequence[Message]:
-    """The messages that one of another program stands for.
+    """Convert a message of another program.
 
     Raises `ValueError`, which names the key that was expected, for what can't be read.
     """
@@ -43,7 +43,7 @@ def read_message(data: Mapping[str, JSON]) -> Sequence[Message]:
 
 
 def _find_words(data: Mapping[str, JSON]) -> str | None:
-    """The key under which the words of a message stand."""
+    """Find the key under which the text of a message stands."""
     return next((name for name in ("content", "text") if data.get(name) is not None), None)
 
 
@@ -110,14 +110,14 @@ def _read_parts(role: JSON, parts: Sequence[JSON]) -> Sequence[Message]:
 
 
 def _join_texts(parts: Sequence[dict[str, JSON]]) -> str | tuple[Content, ...]:
-    """The words alone where a user's message has nothing else."""
+    """Join the texts where a user's message has nothing else."""
     if all(part.get("type") == "text" for part in parts):
         return "".join(_text(part, "user") for part in parts)
     return read_content([_as_file(part) for part in parts])
 
 
 def _as_file(part: dict[str, JSON]) -> dict[str, JSON]:
-    """A file as web clients write it: an address, and what kind of file stands there."""
+    """Read a file as web clients write it: an address, and what kind of file it is."""
     url, media = part.get("url"), str(part.get("mediaType") or "")
     if part.get("type") != "file" or not isinstance(url, str):
         return part
@@ -136,7 +136,7 @@ def _text(part: Mapping[str, JSON], role: JSON) -> str:
 
 
 def _read_steps(parts: Sequence[dict[str, JSON]]) -> Iterator[Message]:
-    """What a model said and called, then the results; what it said after them is a message of its own."""
+    """Yield what a model said and called, then the results; what it said after them is a message of its own."""
     text, thinking = "", ""
     calls: list[RequestedCall] = []
     results: list[ToolMessage] = []

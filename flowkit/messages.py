@@ -190,7 +190,7 @@ class Usage:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> "Usage":
-        """The usage that `to_json` wrote, also before it knew of a field."""
+        """Read the usage that `to_json` wrote, also one from before a field existed."""
         counts = {name: value for name, value in data.items() if isinstance(value, int | float)}
         cost, billed = counts.pop("cost_usd", None), data.get("billed")
         return cls(
@@ -225,14 +225,14 @@ class ToolSpec:
 
 
 def text_of(content: str | tuple[Content, ...] | None) -> str:
-    """The words in a user's message; images and files say nothing here."""
+    """Return the text of a user's message, without images and files."""
     if content is None or isinstance(content, str):
         return content or ""
     return " ".join(part.text for part in content if isinstance(part, Text))
 
 
 def message_from_json(data: Mapping[str, JSON]) -> Message:
-    """The message that `to_json` wrote; also reads the plain `{"role", "content"}` form of Chat Completions.
+    """Read the message that `to_json` wrote; also the plain `{"role", "content"}` form of Chat Completions.
 
     Raises `ValueError` for a role that isn't known.
     """
@@ -265,14 +265,14 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
 
 
 def make_writable(message: Message) -> Message:
-    """The message as UTF-8 can hold it; each text with half a character in it has U+FFFD there."""
+    """Make the message writable as UTF-8: each lone surrogate becomes U+FFFD."""
     data = message.to_json()
     written = cast(Mapping[str, JSON], loads(dumps(data)))
     return message if written == data else message_from_json(written)
 
 
 def read_content(content: str | Sequence[Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:
-    """What a user says, from a text or from parts; those of Chat Completions are read too.
+    """Read the user's content from a text or from parts, also from those of Chat Completions.
 
     Raises `ValueError` for a part that isn't known.
     """
@@ -282,7 +282,7 @@ def read_content(content: str | Sequence[Content | Mapping[str, JSON]]) -> str |
 
 
 def _text_from_json(data: Mapping[str, JSON]) -> str:
-    """The words of a message that has nothing else; Chat Completions also writes them as a list of parts."""
+    """Read the text of a message that has nothing else; Chat Completions also writes it as a list of parts."""
     content = data.get("text", data.get("content"))
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in _items(content))

@@ -18,7 +18,7 @@ _observers: tuple[Observer, ...] = ()
 
 
 def observe(callback: Observer) -> Callable[[], None]:
-    """Call `callback` for each run that begins from now on; return what ends that.
+    """Call `callback` for each run that starts from now on; return a function that stops it.
 
     It is called in the run's own task, and may listen to the log. It must be quick and must not raise.
     """
@@ -35,6 +35,6 @@ def observe(callback: Observer) -> Callable[[], None]:
 
 
 def tell_observers(log: EventLog) -> None:
-    """Show the log of a run that begins to all who observe runs."""
+    """Pass the log of a starting run to all observers."""
     for observer in _observers:
         observer(log, RUN_AROUND.get())

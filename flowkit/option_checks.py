@@ -53,12 +53,12 @@ def show(value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number, and not a truth value."""
+    """Return whether it is a number, and not a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and not isnan(value)
 
 
 def is_count(value: object) -> bool:
-    """Whether it is a whole number, and not a truth value."""
+    """Return whether it is a whole number, and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

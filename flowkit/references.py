@@ -55,7 +55,7 @@ class ToolCall:
 
 
 def find_references(value: object) -> list[Reference]:
-    """Every reference in a value and in the lists, tuples and dicts it is made of, in order."""
+    """Find the references in a value and in the lists, tuples and dicts it is made of, in order."""
     found: list[Reference] = []
     if type(value) not in SCALARS:
         _collect(value, found)
@@ -63,7 +63,7 @@ def find_references(value: object) -> list[Reference]:
 
 
 def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[str, ...]]:
-    """Every reference in a call's arguments, in order, and the names of the arguments that hold one."""
+    """Find the references in a call's arguments, in order, and the names of the arguments that hold one."""
     found: list[Reference] = []
     names: list[str] = []
     for name, value in arguments.items():
@@ -99,7 +99,7 @@ def _collect(value: Any, found: list[Reference]) -> None:
 
 
 def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
-    """The same value with each reference replaced once; what is put in isn't looked at again."""
+    """Replace each reference in a value once; the replacements aren't searched."""
     kind: type[object] = value.__class__
     if kind in SCALARS:
         return value
@@ -118,7 +118,7 @@ def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
 
 
 def resolve(value: object, results: Callable[[str], JSON]) -> object:
-    """The same value with each reference replaced by what it points to; `results` gives a call's result by its id.
+    """Replace each reference in a value by what it points to; `results` returns a call's result by its id.
 
     Raises `ResolutionError` when a path isn't in the result.
 
@@ -129,7 +129,7 @@ def resolve(value: object, results: Callable[[str], JSON]) -> object:
 
 
 def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
-    """The value at `path` in `result`; raises `ResolutionError`, which says how far the path went and what is there.
+    """Look up the value at `path` in `result`; raises `ResolutionError` with how far the path went and what is there.
 
     >>> lookup({"hotels": [{"id": 7}]}, ("hotels", "id"), "search")
     Traceback (most recent call last):
@@ -161,12 +161,12 @@ def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
 
 
 def format_pointer(path: Path) -> str:
-    """The JSON pointer (RFC 6901) of a path; the empty path is the empty text."""
+    """Format a path as JSON pointer (RFC 6901); the empty path is the empty text."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
 
 
 def parse_pointer(pointer: str) -> Path:
-    """The path that a JSON pointer (RFC 6901) names; keys stay text, since `0` may be a key or an index.
+    """Parse a JSON pointer (RFC 6901) into a path; keys stay text, since `0` may be a key or an index.
 
     Raises `GraphError` for what isn't a pointer.
 
@@ -187,7 +187,7 @@ def parse_pointer(pointer: str) -> Path:
 def read_model_references(
     tool: str, arguments: Mapping[str, JSON], labels: Mapping[str, str], offered: Collection[str] | None = None
 ) -> dict[str, object]:
-    """A model's arguments with its reference objects as `Reference`, and `{"literal": x}` as x.
+    """Read a model's arguments with its reference objects as `Reference`, and `{"literal": x}` as x.
 
     `labels` gives the id of each call made before this one by the label that the model knows it under, `offered` the
     parameters whose schema takes a reference (all when None). Only a parameter's whole value can be one. Raises
@@ -229,7 +229,7 @@ _STEP = re.compile(r"""\s*(?:\.?([^\W\d][\w-]*)|\[\s*(-?\d+)\s*\]|\[\s*"((?:[^"\
 
 
 def parse_expression(text: str) -> Path | None:
-    """What a recipe file's `${{ … }}` names, as one path; None when the text is no expression.
+    """Parse a recipe file's `${{ … }}` as one path; None when the text is no expression.
 
     >>> parse_expression("${{ steps.order.items[0]['unit price'] }}")
     ('steps', 'order', 'items', 0, 'unit price')
@@ -261,7 +261,7 @@ def parse_expression(text: str) -> Path | None:
 
 
 def format_expression(path: Path) -> str:
-    """The `${{ … }}` that `parse_expression` reads as this path."""
+    """Format a path as the `${{ … }}` that `parse_expression` reads."""
     text = ""
     for key in path:
         if isinstance(key, int):

@@ -12,7 +12,7 @@ MAX_EDGES = 4
 
 
 def find_family(name: str) -> str | None:
-    """The beginning that all names of this family have; None for the name of one thing.
+    """Find the prefix that all names of this family have; None for the name of one thing.
 
     >>> find_family("shop:*:order:7"), find_family("order*"), find_family("order:7")
     ('shop:', '', None)
@@ -24,7 +24,7 @@ def find_family(name: str) -> str | None:
 
 
 def list_edges(name: str) -> list[str]:
-    """Every family that the name lies in, by their beginnings, the widest first.
+    """List every family that the name lies in, by prefix, the widest first.
 
     >>> list_edges("shop:a:order:7")
     ['', 'shop:', 'shop:a:', 'shop:a:order:']
@@ -39,7 +39,7 @@ def list_edges(name: str) -> list[str]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether a write on one of them may change what a read of the other found.
+    """Return whether a write on one of them may change what a read of the other found.
 
     >>> overlap("order:*", "order:7"), overlap("order:7", "order:8"), overlap("*", "order:7")
     (True, False, True)

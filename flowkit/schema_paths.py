@@ -21,7 +21,7 @@ _ANYTHING: tuple[Schema, ...] = ({},)
 
 
 def find_subschemas(schema: Schema, path: Path, name: str = "result") -> list[Schema]:
-    """The schemas that the value at `path` may have, references followed; an empty schema where nothing is known.
+    """Find the schemas that the value at `path` may have, references followed; an empty schema where nothing is known.
 
     Raises `ResolutionError` when no value of this schema has such a path; `name` is whose value it is.
 
@@ -36,13 +36,13 @@ def find_subschemas(schema: Schema, path: Path, name: str = "result") -> list[Sc
 
 
 def find_problem(schema: Schema, path: Path) -> str | None:
-    """Why no value of this schema has `path`, said of what stands before the step that fails; None when one may."""
+    """Explain why no value of this schema has `path`, naming the part before the failing step; None when one may."""
     found, depth = _walk(schema, path)
     return f"it {_describe(schema, found, path[depth])}" if depth < len(path) else None
 
 
 def find_mismatch(given: Schema, path: Path, parameters: Schema, parameter: str) -> str | None:
-    """Why what stands at `path` in values of `given` is never taken as this parameter; None when it may be.
+    """Explain why the value at `path` in `given` never fits this parameter; None when it may.
 
     Whether a text is a number, or holds a list as JSON, is told when the value is there.
     """
@@ -53,7 +53,7 @@ def find_mismatch(given: Schema, path: Path, parameters: Schema, parameter: str)
 
 
 def find_unknown_reference(schema: Schema, *, allow_ids: bool = False) -> str | None:
-    """The first reference in a schema that leads out of it or nowhere, as `key: value`.
+    """Find the first reference in a schema that leads out of it or nowhere, as `key: value`.
 
     So is an `$id`, which would move what the others point to, unless `allow_ids`.
     """
@@ -68,7 +68,7 @@ def find_unknown_reference(schema: Schema, *, allow_ids: bool = False) -> str | 
 
 
 def resolve(reference: str, root: Schema) -> dict[str, JSON] | None:
-    """The schema at a local reference, without the definitions it may carry; None where there is none."""
+    """Resolve a local reference to its schema, without the definitions it may carry; None where there is none."""
     fragment = unquote(reference[1:])
     if not reference.startswith("#"):
         return None
@@ -92,7 +92,7 @@ def resolve(reference: str, root: Schema) -> dict[str, JSON] | None:
 
 
 def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()) -> frozenset[str]:
-    """The JSON types of the values that `schema` may admit; all of them when it doesn't say."""
+    """Return the JSON types of the values that `schema` may admit; all of them when it doesn't say."""
     if not isinstance(schema, dict):
         return frozenset() if schema is False else TYPES
     types = TYPES
@@ -116,7 +116,7 @@ def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()
 
 
 def types_of(schema: Schema) -> tuple[str, ...]:
-    """What `type` says, always as several."""
+    """Return the value of `type`, always as several."""
     value = schema.get("type")
     if isinstance(value, str):
         return (value,)
@@ -124,13 +124,13 @@ def types_of(schema: Schema) -> tuple[str, ...]:
 
 
 def values_of(schema: Schema) -> list[JSON] | None:
-    """The values that `enum` or `const` allows; None when they aren't told one by one."""
+    """Return the values that `enum` or `const` allows; None when they aren't listed one by one."""
     values = schema.get("enum", [schema["const"]] if "const" in schema else None)
     return values if isinstance(values, list) else None
 
 
 def types_of_value(value: JSON) -> frozenset[str]:
-    """The JSON Schema types that a value has: 1 and 1.0 are integers and numbers."""
+    """Return the JSON Schema types that a value has: 1 and 1.0 are integers and numbers."""
     match value:
         case None:
             return frozenset({"null"})
@@ -149,7 +149,7 @@ def types_of_value(value: JSON) -> frozenset[str]:
 
 
 def subschemas(schema: Schema, keyword: str) -> dict[str, Schema]:
-    """The named schemas under `properties`, `$defs` and the like; empty where there are none."""
+    """Return the named schemas under `properties`, `$defs` and the like; empty where there are none."""
     value = schema.get(keyword)
     if not isinstance(value, dict):
         return {}
@@ -157,13 +157,13 @@ def subschemas(schema: Schema, keyword: str) -> dict[str, Schema]:
 
 
 def alternatives(schema: Schema, keyword: str) -> list[Schema]:
-    """The schemas in a list: `anyOf`, `oneOf`, `allOf`, `prefixItems`."""
+    """Return the schemas in a list: `anyOf`, `oneOf`, `allOf`, `prefixItems`."""
     value = schema.get(keyword)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _walk(root: Schema, path: Path) -> tuple[list[Schema], int]:
-    """The schemas at the longest part of `path` that a value may have, and how many steps that is."""
+    """Return the schemas at the longest part of `path` that a value may have, and how many steps that is."""
     found = _members(root, root)
     for depth, key in enumerate(path):
         inner = [option for schema in found for option in _enter(root, schema, key)]
@@ -174,7 +174,7 @@ def _walk(root: Schema, path: Path) -> tuple[list[Schema], int]:
 
 
 def _members(root: Schema, schema: Schema, seen: frozenset[str] = frozenset()) -> list[Schema]:
-    """The schema with references followed and unions opened; one that leads back to itself adds nothing."""
+    """Follow references and open unions; a schema that leads back to itself adds nothing."""
     reference = schema.get("$ref")
     if isinstance(reference, str):
         if reference in seen:
@@ -191,7 +191,7 @@ def _members(root: Schema, schema: Schema, seen: frozenset[str] = frozenset()) -
 
 
 def _enter(root: Schema, schema: Schema, key: str | int) -> Iterator[Schema]:
-    """What stands under a key or an index in values of this schema; nothing when there can be no such thing."""
+    """Yield the schemas under a key or an index in values of this schema; nothing when there can be no such thing."""
     types = types_within(dict(schema), root)
     name = str(key)
     if "object" in types:
@@ -218,7 +218,7 @@ def _open(root: Schema, schema: JSON) -> Sequence[Schema]:
 
 
 def _types_at(root: Schema, path: Path) -> frozenset[str]:
-    """The types of the value at `path`; all of them when the schema doesn't tell."""
+    """Return the types of the value at `path`; all of them when the schema doesn't tell."""
     found, depth = _walk(root, path)
     # What has a format may be taken in other forms: a date and a duration also as numbers.
     if depth < len(path) or any("format" in schema for schema in found):
@@ -227,7 +227,7 @@ def _types_at(root: Schema, path: Path) -> frozenset[str]:
 
 
 def _describe(root: Schema, found: Sequence[Schema], key: str | int) -> str:
-    """Why none of these schemas has `key`, as the end of a sentence."""
+    """Explain why none of these schemas has `key`, as the end of a sentence."""
     names = list(dict.fromkeys(name for schema in found for name in subschemas(schema, "properties")))
     if names:
         return f"has no {key!r}; {suggest(key, names)}"
@@ -245,7 +245,7 @@ def _list_types(types: frozenset[str]) -> str:
 
 
 def _list_parts(schema: Schema) -> Iterator[Schema]:
-    """Every object in a schema, itself among them; unknown keywords may hold schemas too, so none is left out."""
+    """Yield the objects in a schema, itself included; unknown keywords may hold schemas too, so none is left out."""
     stack: list[JSON] = [cast(JSON, schema)]
     while stack:
         value = stack.pop()

@@ -7,7 +7,7 @@ SHOWN = 10
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that isn't among the known ones.
+    """Suggest the nearest known name, as the end of a sentence.
 
     >>> suggest("sise", ["size", "words"]), suggest("colour", ["size", "words"]), suggest("size", [])
     ("did you mean 'size'?", "there is 'size', 'words'", 'there is none')

@@ -36,8 +36,10 @@ class Served:
 
 
 @contextmanager
-def serve(folder: Path, app: Path = ROOT / "tests" / "web_app.py", port: int = 0) -> Generator[Served]:
-    """Serve the app from this folder, which keeps its journal and data."""
+def serve(
+    folder: Path, app: Path = ROOT / "tests" / "web_app.py", port: int = 0, *, data: bool = True
+) -> Generator[Served]:
+    """Serve the app from this folder, which keeps its journal and data, if the app takes any."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "recipes")]),
@@ -45,14 +47,8 @@ def serve(folder: Path, app: Path = ROOT / "tests" / "web_app.py", port: int = 0
         "FLOWKIT_TOKEN": TOKEN,
     }
     command = [sys.executable, "-c", "from flowkit.cli import main; main()", "serve", str(app), "--port", str(port)]
-    command += [
-        "--user",
-        "c-1",
-        "--journal",
-        str(folder / "journal.sqlite3"),
-        "--data",
-        f"database={folder}/shop.sqlite3",
-    ]
+    command += ["--user", "c-1", "--journal", str(folder / "journal.sqlite3")]
+    command += ["--data", f"database={folder}/shop.sqlite3"] if data else []
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Served(_read_link(process.stdout), process)

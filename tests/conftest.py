@@ -83,18 +83,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("round_number", range(times))
     if "journal_store" in metafunc.fixturenames:
         is_of_files = metafunc.definition.get_closest_marker("sqlite_only") is not None
-        metafunc.parametrize("journal_store", ["sqlite"] if is_of_files else ["sqlite", "postgres"], indirect=True)
+        pooled = pytest.param("pgbouncer", marks=pytest.mark.slow)
+        kinds = ["sqlite"] if is_of_files else ["sqlite", "postgres", pooled]
+        metafunc.parametrize("journal_store", kinds, indirect=True)
 
 
 @pytest.fixture
 def journal_store(request: pytest.FixtureRequest) -> Generator[str]:
-    """Which store `opened_journal` opens for a path: the file there, or a database that stands for it."""
+    """Which store `opened_journal` opens for a path: the file there, or a database that stands for it.
+
+    A database is reached directly, or through a pooler that gives each transaction another connection.
+    """
     kind: str = request.param
     if kind == "sqlite":
         yield kind
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    with databases_for_paths(server, request.getfixturevalue("journal_template")):
+    pooler: PgBouncer | None = request.getfixturevalue("pgbouncer") if kind == "pgbouncer" else None
+    with databases_for_paths(server, request.getfixturevalue("journal_template"), pooler):
         yield kind
 
 

@@ -103,6 +103,7 @@ def text(said: str) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until standard input ends."""
+    time.sleep(ODD.get("starts_after_s", 0))
     if ODD.get("noise"):
         sys.stdout.write("Welcome!\n")
     while True:

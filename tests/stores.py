@@ -11,6 +11,7 @@ from typing import Any
 from flowkit.cache import DiskCache
 from flowkit.clock import Clock
 from flowkit.journal import Journal
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresServer
 
 
@@ -35,25 +36,26 @@ def fast_folder() -> Generator[Path]:
 class Databases:
     """Databases that stand for the paths of journals."""
 
-    def __init__(self, server: PostgresServer, template: str) -> None:
+    def __init__(self, server: PostgresServer, template: str, pooler: PgBouncer | None) -> None:
         self.server = server
         self._template = template
+        self._pooler = pooler
         self.names: dict[Path, str] = {}
 
     def address(self, path: Path) -> str:
         """The journal that stands for this path; made when it is first asked for."""
         if path not in self.names:
             self.names[path] = self.server.create_database(self._template)
-        return self.server.address(self.names[path])
+        return (self._pooler or self.server).address(self.names[path])
 
 
 _databases: list[Databases] = []
 
 
 @contextmanager
-def databases_for_paths(server: PostgresServer, template: str) -> Generator[None]:
+def databases_for_paths(server: PostgresServer, template: str, pooler: PgBouncer | None = None) -> Generator[None]:
     """In this block journals are databases; each a copy of this one."""
-    databases = Databases(server, template)
+    databases = Databases(server, template, pooler)
     _databases.append(databases)
     try:
         yield

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,17 +23,18 @@ from typing import Any, cast
 import pytest
 from forking import Child, Forks, say
 
-from flowkit.clock import ManualClock
+from flowkit.clock import ManualClock, SystemClock
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import RunBusy, StoreError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.identity import RunIdentity
-from flowkit.journal import Done, Retry, RunJournal
+from flowkit.journal import Done, Journal, Retry, RunJournal
 from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from flowkit.tools.toolsets import Toolset
+from tests.servers.postgres import PostgresServer
 from tests.stores import fast_folder, opened_journal, pretend_another_machine
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks, and kills")
@@ -185,7 +186,7 @@ def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **o
     tools = CHANGED_TOOLS if options.get("tools") == "changed" else TOOLS
 
     async def main() -> None:
-        with opened_journal(path / "j", lease_s=options.get("lease_s", 15.0)) as journal:
+        with closing(Journal(options.get("address", path / "j"), lease_s=options.get("lease_s", 15.0))) as journal:
             try:
                 run = await journal.open_run("r", name="n", inputs={"count": count})
             except RunBusy:
@@ -258,16 +259,34 @@ class Story:
     count: int
     names: Sequence[str] = NAMES
     doubts: int = 0
+    address: str | None = None
+    """A database in place of the file."""
 
     def start(self, die_at: int | None = None, **options: object) -> Child:
         self.recorded = self.read_recorded()
         self.effects_before = Counter(effect["node"] for effect in read_effects(self.folder / "effects"))
+        if self.address is not None:
+            # Nobody can be asked there whether a process lives, so what was killed has to run out of its time.
+            options = {"address": self.address, "lease_s": 0.5, "start_within_s": 1.0, **options}
+            self.wait_until_free()
         return self.forks.start("test_faults:drive", self.folder, self.count, die_at, self.names, **options)
 
+    def open_journal(self) -> AbstractContextManager[Journal]:
+        return closing(Journal(self.folder / "j" if self.address is None else self.address))
+
+    def wait_until_free(self) -> None:
+        with self.open_journal() as journal:
+            while (found := journal.find("r")) is not None and found.is_held:
+                time.sleep(0.02)
+            while (shown := journal.show("r")) is not None and any(
+                not node.is_ended and node.lease.may_run(SystemClock()) for node in shown.nodes.values()
+            ):
+                time.sleep(0.02)
+
     def read_recorded(self) -> set[str]:
-        if not (self.folder / "j").exists():
+        if self.address is None and not (self.folder / "j").exists():
             return set()
-        with opened_journal(self.folder / "j") as journal:
+        with self.open_journal() as journal:
             shown = journal.show("r")
         return set() if shown is None else {node for node, found in shown.nodes.items() if found.state == "finished"}
 
@@ -293,7 +312,9 @@ class Story:
     def decide(self) -> int:
         """Be the person who looks at the world and says what happened to each write in doubt."""
         decided = 0
-        with opened_journal(self.folder / "j") as journal:
+        if self.address is not None:
+            self.wait_until_free()
+        with self.open_journal() as journal:
             shown = journal.show("r")
             for node, found in shown.nodes.items() if shown is not None else ():
                 if found.state == "in_doubt":
@@ -335,6 +356,23 @@ def test_rows_1_to_3_killed_at_every_point_a_run_goes_on(place: Path, forks: For
         assert story.hear_end(story.start(die_at)) is None
         story.finish()
         doubts += story.doubts
+    assert doubts > 0, "some of these kills must hit a write in the middle"
+
+
+@pytest.mark.slow
+def test_killed_at_points_of_a_run_whose_journal_is_in_postgres(
+    place: Path, forks: Forks, postgres_server: PostgresServer, journal_template: str
+) -> None:
+    points = count_points(forks, place, 7, NAMES)
+    doubts = 0
+    for die_at in range(1, points + 1, 2):
+        name = postgres_server.create_database(journal_template)
+        story = Story(forks, place / str(die_at), 7, address=postgres_server.address(name))
+        story.folder.mkdir()
+        assert story.hear_end(story.start(die_at)) is None
+        story.finish()
+        doubts += story.doubts
+        postgres_server.drop_database(name)
     assert doubts > 0, "some of these kills must hit a write in the middle"
 
 

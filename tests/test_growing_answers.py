@@ -210,6 +210,17 @@ def test_a_field_is_there_when_it_can_not_turn_out_otherwise(text: str, shown: J
     assert feed(Report, text) == feed(Report, *text) == shown
 
 
+def test_a_schema_of_an_unknown_form_is_shown_when_it_is_whole() -> None:
+    adapter = TypeAdapter(dict[str, int])
+    odd: Any = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": {"kind": "new"}}
+    adapter.core_schema = odd
+    growing = GrowingJSON(make_shape(adapter))
+    growing.feed('{"a": 1')
+    assert growing.snapshot() is None
+    growing.feed("}")
+    assert growing.snapshot() == {"a": 1}
+
+
 def test_what_does_not_fit_ends_the_growth_and_keeps_what_was_shown() -> None:
     assert feed(Report, '{"title": "a", "pages": "many", "when": "2026-11-30"}') == {"title": "a"}
 

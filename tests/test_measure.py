@@ -15,8 +15,10 @@ from flowkit.measure.measuring import GIVE_UP_AFTER, Candidate, measure
 from flowkit.measure.records import Measured, read_measured
 from flowkit.measure.router_rule import Proposal, propose, read_requests, write_rule
 from flowkit.measure.text_table import write_table
+from flowkit.messages import ToolMessage
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.pricing import Price
+from flowkit.testing import ScriptedModel, call
 from tests.timed_server import Answer, Said, TimedServer
 
 APP = '''
@@ -186,6 +188,28 @@ def test_a_write_without_a_result_is_answered_by_the_stub_and_told(
     assert measured.notes[0].startswith("writes were answered, not run: refund 3 times")
     results = [m["content"] for m in servers["strong"].requests[-1]["messages"] if m["role"] == "tool"]
     assert results == ["pretended"]
+
+
+def test_a_read_that_calls_a_write_runs_none(tmp_path: Path) -> None:
+    more = '''
+from flowkit import CONTEXT, Context
+
+@tool(effect="read")
+async def check(order_id: str, ctx: Context = CONTEXT) -> str:
+    """Check an order, which is no read at all."""
+    return "checked: " + await ctx.call(refund, order_id, amount=1)
+
+agent = Agent(DefaultModel(), tools=[check], name="orders")
+'''
+    (tmp_path / "checking.py").write_text(APP + more)
+    app = load_app(f"{tmp_path / 'checking.py'}:agent")
+    model = ScriptedModel([[call("check", order_id="A1")], "done"])
+    measured = asyncio.run(
+        measure(app, [Candidate("m", model)], CasesFile(cases=(Case(name="x", message="x"),), stub="pretended"))
+    )
+    assert _refunded(app) == []
+    assert measured.runs[0].stubbed == ("refund",)
+    assert [m.text for m in model.requests[1].messages if isinstance(m, ToolMessage)] == ["checked: pretended"]
 
 
 def test_an_allowed_write_runs(app: App, servers: Mapping[str, TimedServer]) -> None:

@@ -1,15 +1,19 @@
 """The page of `flowkit serve` in a real browser, against a real server."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
-from tests.browser import Served, open_browser, serve
+from tests.browser import ROOT, Served, open_browser, serve
 from tests.node import JS, need_packages
 
 pytestmark = pytest.mark.slow
@@ -440,6 +444,28 @@ def test_run_of_a_killed_server_goes_on_by_a_button(browser: Browser, tmp_path: 
         page.get_by_role("button", name="Stop").click()
         ended(page, "cancelled")
     context.close()
+
+
+def test_page_works_below_a_prefix_of_another_app(browser: Browser, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.mounted_app", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "recipes")])}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            page = browser.new_page(locale="en-US")
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+            page.goto(process.stdout.readline().strip())
+            say(page, "Where is my order?")
+            ended(page)
+            page.reload()
+            expect(page.locator(".answer").last).to_contain_text("on its way")
+            page.close()
+        finally:
+            process.terminate()
+            process.wait(30)
+    assert len(asked) > 5
+    assert all(path.startswith("/flow/") for path in asked)
 
 
 def test_language_is_switched_in_place(open_page: Open) -> None:

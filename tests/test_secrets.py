@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, cast
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -556,5 +557,32 @@ def test_secret_field_of_a_typed_answer_is_masked_while_it_grows() -> None:
         assert not look(partial)
         assert not look(told[-1].to_json())
         assert (await run.wait()).output.pw.get_secret_value() == SECRET
+
+    asyncio.run(go())
+
+
+def test_secret_in_a_given_history_is_kept_apart_in_postgres_too(postgres_journal: str) -> None:
+    @tool(effect="write", approval=True)
+    async def enter(login: Login) -> str:
+        """Log in."""
+        return "ok"
+
+    async def go() -> None:
+        script = [[call("log_in", login={"user": "ann", "pw": SECRET})], "In."]
+        first = await Agent(ScriptedModel(script), tools=[log_in, enter], cache=False).run("go")
+        with closing(Journal(postgres_journal)) as journal:
+            model = ScriptedModel([[call("enter", login={"user": "eve", "pw": SECRET})]])
+            agent = Agent(model, tools=[log_in, enter], cache=False, journal=journal)
+            waits = await agent.run("more", history=first.messages, run_id="r")
+            assert waits.status == "waiting"
+            assert not look(journal.show("r"))
+        with closing(Journal(postgres_journal)) as journal:
+            model = ScriptedModel(["Done."])
+            agent = Agent(model, tools=[log_in, enter], cache=False, journal=journal)
+            result = await agent.run(run_id="r", decisions={pending.id: Approve() for pending in waits.pending})
+            assert result.status == "done", result.error
+            assert sum(look(message) for message in model.requests[0].messages) == 2
+        with closing(psycopg.connect(postgres_journal)) as connection:
+            assert connection.execute("SELECT count(*) FROM flowkit.kept").fetchone() == (0,)
 
     asyncio.run(go())

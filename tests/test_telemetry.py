@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
+from inspect import Parameter, signature
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from flowkit.models.scripted import call
 from flowkit.observers import observe
 from flowkit.telemetry import instrument, names
 from flowkit.telemetry.content import LONGEST
+from flowkit.telemetry.run_trace import RunTrace
 
 EXPORTER = InMemorySpanExporter()
 PROVIDER = TracerProvider()
@@ -376,6 +379,25 @@ def test_the_user_is_named_only_when_asked_for() -> None:
 def test_a_wait_is_not_in_a_span_but_beside_it() -> None:
     make_shop().run_sync("go")
     order = find_one("execute_tool get_order")
-    assert float(str((order.attributes or {})[f"{names.WAITED}calls_s"])) >= 0
+    assert float(str((order.attributes or {})[names.WAITED["calls"]])) >= 0
     user = find("execute_tool get_user")[0]
     assert (order.start_time or 0) >= (user.end_time or time.time_ns())
+
+
+def test_who_takes_an_event_has_its_values_and_their_defaults() -> None:
+    run = RunTrace(
+        EventLog("r", lambda: 0.0),
+        TRACER,
+        None,
+        otel_context.Context(),
+        0,
+        content=False,
+        user=False,
+        on_end=lambda: None,
+    )
+    for kind, take in run.list_takers().items():
+        taken = list(signature(take).parameters.values())
+        own = fields(kind)[3:]
+        assert [parameter.name for parameter in taken] == ["t", *(field.name for field in own)], kind
+        defaults = [Parameter.empty if field.default is MISSING else field.default for field in own]
+        assert [parameter.default for parameter in taken[1:]] == defaults, kind

@@ -4,6 +4,7 @@ Nothing happens until a run is started; an agent can have many at once. `start` 
 `stream` fold it.
 """
 
+import re
 from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
@@ -51,6 +52,8 @@ from flowkit.tools.toolsets import Change, Toolset
 OutputT = TypeVar("OutputT", default=str)
 Said = str | Sequence[Content]
 
+_CALL = re.compile(r"^turn/\d+(/attempt/\d+)?/call/\d+/?")
+"""What an agent's call is named by, before the names of what is in it."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -73,13 +76,13 @@ class AgentRunOptions(RunOptions, total=False):
 
 
 def _find_asked(messages: Sequence[Message]) -> str:
-    """What the user said last."""
+    """Find the user's latest message and return its text."""
     said = next((message for message in reversed(messages) if isinstance(message, UserMessage)), None)
     return "" if said is None else text_of(said.content)
 
 
 def _add_tool(tools: Toolset, added: Tool[..., Any]) -> Toolset:
-    """The tools with this one, which may stand among them already."""
+    """Return the tools with this one, which may be among them already."""
     found = tools.get(added.name)
     return tools if found is not None and found.identity == added.identity else Toolset(tools, added)
 
@@ -306,7 +309,7 @@ class Agent(Generic[OutputT]):
 
     @staticmethod
     def _read_fork(plan: AgentPlan[OutputT], options: AgentRunOptions) -> tuple[Message, ...]:
-        """The messages that a fork takes over; none for a run that isn't one."""
+        """Read the messages that a fork starts from; none for a run that isn't a fork."""
         forked, at = options.get("fork"), options.get("at")
         if forked is None:
             if at is not None or "results" in options:
@@ -333,7 +336,7 @@ class Agent(Generic[OutputT]):
             run_id=around.identity.inside(around.call_id).run_id if is_known else make_run_id(),
         )
         plan = replace(self._make_plan(self._options), journal=None)
-        return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or around.call_id)
+        return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or _CALL.sub("", around.call_id))
 
     async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
         """Return the result of a run, which is cancelled with its caller; the arguments are those of `start`.
@@ -367,7 +370,7 @@ class Agent(Generic[OutputT]):
         )
 
     def warm_up(self, *, timeout: float | timedelta = 10) -> Coroutine[Any, Any, WarmUp]:
-        """Do what the first run would wait for: open cache and journal, load prices, connect to the model's server.
+        """Do in advance what the first run would wait for: open cache and journal, load prices, connect to the server.
 
         Raises nothing for what fails or takes longer than `timeout` seconds: `problems` of the result names it.
         """
@@ -383,7 +386,7 @@ class Agent(Generic[OutputT]):
         cache: Cache | bool | None = None,
         journal: Journal | None = None,
     ) -> Generator[None]:
-        """Give runs that this task starts inside another model, cache, journal or tools, by name or by a function of each."""
+        """Override the model, tools, cache or journal of runs started in this task, by value or by function."""
         before = self._overrides.get()
         changed = None if tools is None else (*before.get("tools", ()), tools)
         given = {"model": model, "tools": changed, "cache": cache, "journal": journal}
@@ -407,7 +410,7 @@ class Agent(Generic[OutputT]):
         return self._at_work.start(work, context.identity)
 
     def _make_plan(self, options: AgentRunOptions) -> AgentPlan[OutputT]:
-        """The plan of a run: what the agent was made with, the run's options, and above all what is overridden."""
+        """Make the plan of a run: the agent's settings, then the run's options, then the overrides, which win."""
         plan = self._plan
         overrides = self._overrides.get()
         return replace(

@@ -64,7 +64,7 @@ class AgentWork(Generic[OutputT]):
         around: RunJournal | None = None,
         tool: str = "",
     ) -> None:
-        """`around` is the journal of the run whose call this is a part of, `tool` the tool that is called."""
+        """Prepare a run; `around` is the journal of the run whose call this is a part of, `tool` the called tool."""
         self.log = log
         self._around = around
         self.meter = Meter(plan.limits, METER.get(), plan.name, tool)
@@ -196,7 +196,7 @@ class AgentWork(Generic[OutputT]):
         )
 
     async def _open_record_inside(self, around: RunJournal) -> Given:
-        """The same for a run that a call makes: it resumes when the call runs again, with the task that it began with."""
+        """Open the record of a run made by a call: when the call runs again, it resumes with its original task."""
         inputs, kept = self._hide_inputs()
         held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=inputs, kept=kept)
         self._record = RunRecord(held, self.log)
@@ -233,18 +233,18 @@ class AgentWork(Generic[OutputT]):
         return began
 
     def _hide_inputs(self) -> tuple[JSON, dict[str, str]]:
-        """What the run begins with as its journal shows it, and the arguments of earlier calls that it keeps apart."""
+        """Return the inputs as the journal shows them, and the arguments of earlier calls that it keeps apart."""
         shown, kept = hide_history(self._given.history, self._plan.tools)
         return replace(self._given, history=shown).to_json(), kept
 
     def _read_inputs(self, held: RunJournal) -> Given:
-        """What the run began with, word for word while it may go on."""
+        """Read what the run began with, word for word while it can be resumed."""
         began = Given.from_json(held.inputs)
         return replace(began, history=restore_history(began.history, held.kept.get(0, {})), decisions=self._decisions)
 
 
 def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:
-    """What the user may read of the end: a guard's reason, and when a budget resets, are meant for them."""
+    """Return what the user may read of the error: a guard's reason, or when a budget resets."""
     if isinstance(error, GuardRefused):
         return error.reason
     return error.notice if isinstance(error, BudgetSpent) else events.NOTICES.get(status)

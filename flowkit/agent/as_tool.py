@@ -23,7 +23,7 @@ from flowkit.tools.toolsets import Toolset
 def make_agent_tool(
     start: Callable[[str, Context[Any]], Run[AgentResult[Any]]], tools: Toolset, *, name: str, description: str
 ) -> Tool[..., Any]:
-    """The tool; `start` begins a run for a task. Raises `DefinitionError` for tools that always ask a person."""
+    """Make the tool; `start` starts a run for a task. Raises `DefinitionError` for tools that always ask a person."""
     asking = [tool.name for tool in tools if tool.approval is True]
     if asking:
         raise DefinitionError(
@@ -47,12 +47,12 @@ def make_agent_tool(
 
 
 def _find_effect(tools: Toolset) -> Effect:
-    """The strongest of its tools; one whose tools aren't known yet may write."""
+    """Find the strongest effect of its tools; if its tools aren't known yet, return `write`."""
     return "write" if tools.is_dynamic else strongest(["read", *(tool.effect for tool in tools)])
 
 
 def _find_scope(tools: Toolset) -> Scope | None:
-    """The narrowest of its tools; None, as of a tool that looks at its run, where one names nobody who may share."""
+    """Find the narrowest scope of its tools; None if a tool declares no scope that can be shared."""
     if tools.is_dynamic or any(tool.named_scope is None and tool.uses_context for tool in tools):
         return None
     named: list[Scope] = [tool.named_scope for tool in tools if tool.named_scope is not None]

@@ -21,7 +21,7 @@ AT = re.compile(r"turn/([1-9]\d*)")
 def read_fork(
     journal: Journal, run_id: str, at: str, *, user: str | None, results: Mapping[str, JSON] | None = None
 ) -> tuple[Message, ...]:
-    """The messages of a run before one of its turns, named as `turn/2`; `results` replaces those of its calls.
+    """Read the messages of a run before one of its turns, such as `turn/2`; `results` replaces results of its calls.
 
     Raises `RunError` for a run that isn't there or has no such turn, for a call before it that waits or is in doubt,
     and for a result of no call.
@@ -44,7 +44,7 @@ def read_fork(
 
 
 def _read_history(journal: Journal, details: RunDetails) -> tuple[Message, ...]:
-    """What was said before the run: in what it was given, or in its session."""
+    """Read the messages from before the run, from its input or its session."""
     given = Given.from_json(details.inputs).history
     session = details.summary.session
     if given or session is None:
@@ -54,7 +54,7 @@ def _read_history(journal: Journal, details: RunDetails) -> tuple[Message, ...]:
 
 
 def _list_calls(turns: list[RecordedTurn]) -> Iterator[tuple[str, str]]:
-    """The name of each call in the run, and the model's id of it."""
+    """Yield the name of each call in the run with the id that the model gave it."""
     for turn in turns:
         match turn.message:
             case {"message": {"calls": list(calls)}, "nodes": list(nodes)}:
@@ -75,7 +75,7 @@ def _check_ended(details: RunDetails, calls: Mapping[str, str]) -> None:
 
 
 def _name_results(run_id: str, calls: Mapping[str, str], results: Mapping[str, JSON]) -> dict[str, str]:
-    """The texts of the given results, by the model's ids of their calls."""
+    """Return the texts of the given results, by the model's ids of their calls."""
     unknown = next((name for name in results if name not in calls), None)
     if unknown is not None:
         raise RunError(f"run {run_id!r} has no call {unknown!r} there; it has {', '.join(calls) or 'none'}")

@@ -18,7 +18,7 @@ _DECODER = json.JSONDecoder()
 
 
 def drop_thinking(text: str) -> str:
-    """The text behind thinking in tags; some chat templates write the opening tag, so that only the closing one comes.
+    """Return the text after tagged thinking; some chat templates write the opening tag, so only the closing one comes.
 
     >>> drop_thinking('<think>one or two?</think>{"count": 1}')
     '{"count": 1}'
@@ -30,7 +30,7 @@ def drop_thinking(text: str) -> str:
 
 
 def find_json(text: str) -> Iterator[str]:
-    """The texts of JSON objects and lists in a text, outermost ones, and of what stands alone in a fence."""
+    """Find the JSON objects and lists in a text: the outermost ones, and what stands alone in a code fence."""
     place, tries = 0, 0
     while tries < MAX_TRIES and (found := _BEGINNING.search(text, place)):
         tries += 1

@@ -81,7 +81,7 @@ class Guards:
 
 
 def list_guards(agent: str, setting: str, given: object) -> tuple[Any, ...]:
-    """The guards of a setting: one, several or none; raises `ConfigurationError` for what can't be one."""
+    """List the guards of a setting: one, several or none; raises `ConfigurationError` for what can't be one."""
     if given is None:
         return ()
     guards = tuple(cast("Sequence[object]", given)) if isinstance(given, list | tuple) else (given,)
@@ -104,7 +104,7 @@ class GuardRun:
         self._log = log
 
     async def check_request(self, messages: tuple[Message, ...], turn: int) -> tuple[Message, ...]:
-        """The messages as the guards leave them; raises `GuardRefused` or `GuardFailed`."""
+        """Return the messages as the guards leave them; raises `GuardRefused` or `GuardFailed`."""
         for guard in self.guards.request:
             if isinstance(guard, Watch):
                 continue
@@ -117,7 +117,7 @@ class GuardRun:
         return messages
 
     async def check_answer(self, answer: Any, turn: int) -> tuple[Any, Refuse | None]:
-        """The answer as the guards leave it, and a refusal that the model reads; raises as `check_request` does."""
+        """Return the answer as the guards leave it, and a refusal for the model; raises as `check_request` does."""
         for guard in self.guards.answer:
             if isinstance(guard, Watch):
                 continue
@@ -134,7 +134,7 @@ class GuardRun:
     async def check_call(
         self, call: ToolCall, context: Context[Any], secrets: frozenset[str]
     ) -> Mapping[str, object] | None:
-        """The arguments that the guards change, if any; raises `ToolError` with what the model reads."""
+        """Return the arguments that the guards change, if any; raises `ToolError` with what the model reads."""
         changed: dict[str, object] = {}
         for guard in self.guards.call:
             seen = ToolCall(call.id, call.name, {**call.arguments, **changed})
@@ -155,11 +155,11 @@ class GuardRun:
         return changed or None
 
     def watch(self, messages: tuple[Message, ...], turn: int, partial: Callable[[], object]) -> "Watching":
-        """Let the guards that watch look at a request, and at the answer to it."""
+        """Start the watching guards on a request and on its answer."""
         return Watching(self, messages, turn, partial)
 
     async def judge(self, guard: Watch, place: Place, subject: object, turn: int) -> GuardRefused | None:
-        """Ask a guard that watches; give its refusal. A pass isn't told yet."""
+        """Run one watching guard and return its refusal, if any; a pass is not reported yet."""
         found = await self._ask(guard, place, subject, self._context, turn)
         if found is None:
             return None

@@ -9,7 +9,7 @@ logger = logging.getLogger("flowkit.agent")
 
 
 def tell_dropped(agent: str, history: Sequence[Message], told: set[str]) -> None:
-    """Warn about a system message in this history, unless `told` says that it was done."""
+    """Warn once about a system message in this history that will be dropped; `told` records that it was done."""
     if "system" not in told and any(isinstance(message, SystemMessage) and message.text for message in history):
         told.add("system")
         logger.warning(

@@ -14,7 +14,7 @@ from flowkit.references import Reference, parse_pointer
 
 
 def link(tool: str, label: str, arguments: Mapping[str, JSON], earlier: Mapping[str, str]) -> dict[str, Reference]:
-    """The arguments that are references, by name; `label` is the call's own, `earlier` gives calls by theirs.
+    """Return the arguments that are references, by name; `label` is the call's own, `earlier` maps labels to calls.
 
     Raises `ToolArgumentsError` for an unknown label, a call that refers to itself or to a later one, and a pointer
     that isn't one. Whether the result can have such a path is checked where the graph takes the call.
@@ -42,12 +42,12 @@ def link(tool: str, label: str, arguments: Mapping[str, JSON], earlier: Mapping[
 
 
 def unwrap_literal(value: JSON) -> JSON:
-    """The value that `{"literal": …}` stands for; any other value as it is."""
+    """Return the value that `{"literal": …}` stands for; any other value as it is."""
     return value["literal"] if _is_literal(value) else value
 
 
 def wrap_literal(value: JSON) -> JSON:
-    """The value in the form that `unwrap_literal` takes for this very value, and `link` for no reference.
+    """Wrap the value if needed, so that `unwrap_literal` returns it and `link` takes it for no reference.
 
     >>> wrap_literal(5), wrap_literal({"from_call": "get_order"})
     (5, {'literal': {'from_call': 'get_order'}})

@@ -55,7 +55,7 @@ class OpenCalls:
         self._keys = {} if self._keeps_ids else named
 
     async def wait_ended(self) -> None:
-        """Until each has ended, or waits for a person who has not decided yet."""
+        """Wait until each call has finished or waits for a decision that is still missing."""
         await self._graph.wait(*self._open)
         while decided := self._decided():
             for node, decision in decided.items():
@@ -69,7 +69,7 @@ class OpenCalls:
             self.pending = tuple(self.find_waiting().values())
 
     def explain_wait(self) -> FlowkitError | None:
-        """What is wrong with the decisions that were given, when calls wait all the same."""
+        """Explain what is wrong with the given decisions if calls still wait."""
         if self._refused:
             return next(iter(self._refused.values()))
         # One that was applied in an earlier process has an outcome by now.
@@ -80,16 +80,16 @@ class OpenCalls:
         return RunError(f"no call {unknown[0]!r} waits for a decision, only: {waiting}")
 
     def find_finished(self, name: str) -> Outcome | None:
-        """The first of the open calls of this tool that has a result; none once they are settled."""
+        """Find the first open call of this tool that has a result and return its outcome; None once all are settled."""
         outcomes = [self._graph.outcome(node) for node, requested in self._open.items() if requested.name == name]
         return next((outcome for outcome in outcomes if outcome is not None and outcome.state == "finished"), None)
 
     def find_waiting(self) -> dict[str, Pending]:
-        """The calls that wait now, by their ids in the graph."""
+        """Find the calls that wait now, by their ids in the graph."""
         return {call.id: Pending(self._key(call.id), call.name, call.arguments) for call in self._graph.pending}
 
     def settle(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
-        """The messages with the results that are there, in the order of the calls."""
+        """Return the messages with the available results, in the order of the calls."""
         if not self._open:
             return list(messages)
         settled = list(messages)
@@ -104,7 +104,7 @@ class OpenCalls:
         return settled
 
     def _decided(self) -> dict[str, Decision]:
-        """The decisions on what waits now, by node; a decision may also name the message's call."""
+        """Return the decisions on what waits now, by node; a decision may also name the message's call."""
         decided: dict[str, Decision] = {}
         for call in self._graph.pending:
             requested = self._open.get(call.id)
@@ -116,14 +116,14 @@ class OpenCalls:
         return decided
 
     def _key(self, node: str) -> str:
-        """What a decision names this call by; one that an open call needs, or made, is named below it."""
+        """Return the key by which decisions name this call; calls that an open call needs or makes are below it."""
         for opened, key in self._keys.items():
             if node == opened or node.startswith(f"{opened}/"):
                 return key + node[len(opened) :]
         return node
 
     def _keep(self, messages: Sequence[Message], tools: Toolset) -> list[Message]:
-        """The messages with what has ended for the calls that wait: a run that goes on may have only these messages."""
+        """Add finished outcomes to the messages of waiting calls: a resumed run may have only these messages."""
         resolved = {self._open[node].id: self._arguments(node, tools) for node in self._undecided}
         ended = {
             self._key(node): outcome
@@ -139,11 +139,11 @@ class OpenCalls:
         ]
 
     def _is_below(self, node: str) -> bool:
-        """Whether a call that waits needed this one, or made it."""
+        """Return whether a waiting call needed or made this one."""
         return any(node.startswith(f"{undecided}/") for undecided in self._undecided)
 
     def _arguments(self, node: str, tools: Toolset) -> str:
-        """The call's arguments as its model wrote them, with values for the references whose calls have ended."""
+        """Return the call's arguments as its model wrote them, with values for references to finished calls."""
         requested = self._open[node]
         values: dict[str, JSON] = {}
         for name, reference in self._graph.references(node).items():

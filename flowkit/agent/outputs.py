@@ -44,18 +44,18 @@ class Output(Generic[OutputT]):
         return None if self.shapes is None else self.shapes.get()
 
     def open(self, value: OutputT) -> tuple[OutputT, str | None]:
-        """The answer, and the name that it came under."""
+        """Return the answer and the name that it came under."""
         if not self.names:
             return value, None
         name, opened = next(iter(cast("Mapping[str, OutputT]", value).items()))
         return opened, name
 
     def close(self, value: OutputT, name: str | None) -> OutputT:
-        """The answer under its name again, as `open` had it."""
+        """Return the answer under its name again, as `open` received it."""
         return value if name is None else cast(OutputT, {name: value})
 
     def read(self, text: str) -> OutputT:
-        """The value in an answer; raises `OutputInvalid`.
+        """Read the value of an answer; raises `OutputInvalid`.
 
         Not every server holds its model to the schema: the one JSON value that fits is found with words, fences and
         thinking in tags around it, and taken where it should be wrapped and isn't. What stands in thinking is no answer.
@@ -93,7 +93,7 @@ class Output(Generic[OutputT]):
         return self.adapter.validate_json(_unwrap(text) if self.wrapped else text)
 
     def dump(self, value: OutputT) -> JSON:
-        """The value as JSON, for events and the journal."""
+        """Convert the value to JSON, for events and the journal."""
         if self.tool is not None:
             return self.tool.dump(value)
         return cast(
@@ -137,7 +137,7 @@ def make_output(output_type: TypeForm[OutputT] | Mapping[str, TypeForm[OutputT]]
 
 
 def _make_choice(types: Mapping[str, Any]) -> Any:
-    """An object with one field, whose name says which type it has: the server's grammar holds both together."""
+    """Make an object type with one field, whose name selects the type: the server's grammar enforces both together."""
     if not types or not all(isinstance(name, str) and name for name in types):  # pyright: ignore[reportUnnecessaryIsInstance]  # the user's
         raise DefinitionError("output_type={…} takes at least one type, each under its name")
     choices: list[Any] = []
@@ -157,7 +157,7 @@ def _adapt(output_type: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
 
 
 def _wrap_shape(inner: Shape) -> Shape:
-    """The shape of `{"value": …}`, or of the bare value where that is a list."""
+    """Wrap the shape as `{"value": …}`, or return the bare value's where that is a list."""
     shape = make_named_shape({"value": inner})
     shape.items, shape.check = inner.items, inner.check
     return shape

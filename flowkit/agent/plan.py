@@ -61,13 +61,13 @@ class Given:
     """Whether the model is asked at once, where there is no message."""
 
     def to_json(self) -> JSON:
-        """The form in the journal; decisions are its own."""
+        """Convert to the journal's form; decisions are stored apart."""
         said = None if self.message is None else UserMessage(self.message).to_json()
         return {"message": said, "history": [message.to_json() for message in self.history]}
 
     @classmethod
     def from_json(cls, data: JSON) -> "Given":
-        """What `to_json` wrote."""
+        """Read what `to_json` wrote."""
         fields = cast(Mapping[str, JSON], data)
         said = fields.get("message")
         message = message_from_json(said) if isinstance(said, dict) else None
@@ -78,5 +78,5 @@ class Given:
 
     @staticmethod
     def read_messages(data: Sequence[JSON]) -> tuple[Message, ...]:
-        """Messages from their JSON."""
+        """Read messages from their JSON."""
         return tuple(message_from_json(cast(Mapping[str, JSON], message)) for message in data)

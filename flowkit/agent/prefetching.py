@@ -67,7 +67,7 @@ class Prefetching:
             self._graph.cancel(node, "the model did not ask for it")
 
     def count(self, outcomes: Mapping[str, Outcome]) -> tuple[int, int]:
-        """How many of them the model asked for, itself or through a need, and how many there were."""
+        """Count the prefetched calls that the model used, directly or through a need, and all of them."""
         tools = self._tools.now
         if not self._nodes:
             return 0, 0
@@ -104,7 +104,7 @@ def check_prefetch(tools: Toolset, call: object, agent: str) -> None:
 
 
 def _canonical(tools: Toolset, call: ToolCall) -> tuple[str, object]:
-    """The call with its defaults filled in, so that one that leaves them out equals one that spells them."""
+    """Fill in the call's defaults, so that a call that omits them equals one that spells them out."""
     tool = tools.find(call.name)
     try:
         return call.name, call.arguments if tool is None else tool.validate(call.arguments).shown

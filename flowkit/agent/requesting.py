@@ -27,7 +27,7 @@ async def make_request(
     tool_choice: ToolChoice,
     max_tokens: int | None,
 ) -> ModelRequest:
-    """The request for one attempt at a turn; what its instructions raise goes through."""
+    """Make the request for one attempt at a turn; errors raised by its instructions pass through."""
     said = tuple(messages)
     if guards.guards.request:
         had_result = {message.call_id for message in said if isinstance(message, ToolMessage)}

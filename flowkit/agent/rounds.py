@@ -110,7 +110,7 @@ class Rounds(Generic[OutputT]):
         self.messages = self.calls.settle(self.messages, self.tools.now)
 
     async def go(self) -> None:
-        """Until the model has answered; raises `Stopped`, `LimitReached` or `ModelError` when it can't come to that."""
+        """Run turns until the model has answered; raises `Stopped`, `LimitReached` or `ModelError` if it can't."""
         await self.tools.refresh()
         if not await self._catch_up():
             return
@@ -165,7 +165,7 @@ class Rounds(Generic[OutputT]):
         return True
 
     async def _is_accepted(self) -> bool:
-        """Whether an output tool's result is the answer; what its guards say is put to the model where it isn't."""
+        """Return whether an output tool's result is the answer; if its guards refuse it, the model reads why."""
         problem = await self._guard_output()
         if problem is not None:
             self.messages.append(UserMessage(str(problem)))
@@ -180,7 +180,7 @@ class Rounds(Generic[OutputT]):
         self.calls.open(opened, message, count_turns(self.messages))
 
     async def _take_turn(self) -> FinishedAttempt:
-        """One answer of the model, written down; its calls are started when this returns."""
+        """Take one answer of the model and record it; its calls have started when this returns."""
         await self.tools.refresh()
         turn = self._turn + 1
         attempt, finished = await self._ask_guarded(turn)
@@ -203,7 +203,7 @@ class Rounds(Generic[OutputT]):
         return finished
 
     async def _ask_guarded(self, turn: int) -> tuple[Attempt, FinishedAttempt]:
-        """Ask; a message that a guard refuses at once is no part of the conversation, or all later ones were refused."""
+        """Ask the model; a message that a guard refuses leaves the conversation, or all later ones would be refused."""
         try:
             return await self._ask(turn)
         except GuardRefused as refused:
@@ -217,7 +217,7 @@ class Rounds(Generic[OutputT]):
             self.messages.append(message)
 
     async def _ask(self, turn: int) -> tuple[Attempt, FinishedAttempt]:
-        """The first whole answer, after as many attempts as it takes; what it holds back has not started."""
+        """Return the first complete answer, retrying as needed; calls that it holds back have not started."""
         number = 1
         while True:
             attempt, finished = await self._attempt(turn, number)
@@ -264,7 +264,7 @@ class Rounds(Generic[OutputT]):
         return True
 
     def _take_back(self, error: ModelError) -> ModelError:
-        """The error; if it refused the first request for good, the conversation stays as it was before the message."""
+        """Return the error; if it refused the first request for good, remove the message from the conversation."""
         is_refusal = error.status is not None and 400 <= error.status < 500 and not error.retryable
         if not (is_refusal and self._is_new and len(self.added) == 1):
             return error
@@ -333,7 +333,7 @@ class Rounds(Generic[OutputT]):
         )
 
     def _choose_tool(self) -> ToolChoice:
-        """A call is forced once for each message of the user: forced again, it would be made again and again."""
+        """Choose the tool choice; a call is forced once per user message, or the model would repeat it forever."""
         choice = self._plan.tool_choice
         is_first = self._meter.turns == 0 and isinstance(self.messages[-1], UserMessage)
         return choice if is_first or choice == "none" else "auto"
@@ -368,7 +368,7 @@ class Rounds(Generic[OutputT]):
         self.graph.end_turn()
 
     async def _read_output(self, message: AssistantMessage, reason: str) -> OutputInvalid | None:
-        """Take the answer as the run's output; gives what is wrong with it."""
+        """Read the answer as the run's output; return what is wrong with it."""
         if reason == "length":
             raise LimitReached("the model's answer was cut off at its limit of tokens")
         if reason == "content_filter":
@@ -387,7 +387,7 @@ class Rounds(Generic[OutputT]):
         return problem
 
     async def _guard_output(self, message: AssistantMessage | None = None) -> OutputInvalid | None:
-        """Ask the guards about the answer; gives what the model is told of one that is refused.
+        """Run the guards on the answer; if they refuse it, return the error for the model.
 
         An answer that a guard changes stands changed in the conversation, too, where it is the model's `message`.
         """
@@ -415,7 +415,7 @@ class Rounds(Generic[OutputT]):
 
 
 def _delay_s(error: ModelError, attempt: int) -> float:
-    """What the server asked for, else half a second doubled with each attempt, a random part of it."""
+    """Return the server's requested delay, else half a second doubled with each attempt, part of it random."""
     if error.retry_after_s is not None:
         if error.retry_after_s > LONGEST_WAIT_S:
             raise _say_more(error, f"it asks to wait {error.retry_after_s:g} s, longer than {LONGEST_WAIT_S:g} s")
@@ -424,7 +424,7 @@ def _delay_s(error: ModelError, attempt: int) -> float:
 
 
 def _say_more(error: ModelError, words: str) -> ModelError:
-    """The same error with more words; the one that was raised may be raised again."""
+    """Return a copy of the error with more words, since the original may be raised again."""
     told = copy(error)
     told.args = (f"{error}; {words}",)
     told.__cause__ = error

@@ -47,7 +47,7 @@ class RunRecord:
                 log.listen(journal.append_event)
 
     def prefix(self, turn: int, attempt: int) -> str:
-        """The beginning of the ids of an attempt's calls, one that no call in the journal and no other attempt has.
+        """Return an id prefix for an attempt's calls that no other call in the journal and no other attempt has.
 
         A process that was killed in the middle of a turn may have left reads of it, of calls that the model's next
         answer need not repeat.
@@ -86,7 +86,7 @@ class RunRecord:
             await self.journal.record_turn(turn.turn, data, kept=kept)
 
     async def finish(self, status: RunStatus, output: JSON, error: str | None, messages: Sequence[Message]) -> None:
-        """Write down how it ended, and let go of it."""
+        """Record how the run finished and release it."""
         if self.journal is not None:
             shown = [
                 message if self.tools is None else hide_secrets(message, self.tools.now)[0] for message in messages
@@ -94,7 +94,7 @@ class RunRecord:
             await self.journal.finish(status, output, error, [message.to_json() for message in shown])
 
     async def close(self) -> None:
-        """Let go of it without an end, for a run that could not begin."""
+        """Release the run without an end, for a run that could not start."""
         if self.journal is not None:
             await self.journal.close()
 

@@ -14,7 +14,7 @@ from flowkit.tools.toolsets import Toolset
 
 
 def hide_secrets(message: Message, tools: Toolset) -> tuple[Message, dict[str, str]]:
-    """The message as others may see it, and by id the arguments of those calls that are hidden in it."""
+    """Return the message as others may see it, and the hidden arguments by call id."""
     if not isinstance(message, AssistantMessage) or not message.calls:
         return message, {}
     calls = tuple(_hide(call, tools) for call in message.calls)
@@ -23,7 +23,7 @@ def hide_secrets(message: Message, tools: Toolset) -> tuple[Message, dict[str, s
 
 
 def restore_secrets(message: AssistantMessage, kept: Mapping[str, str]) -> AssistantMessage:
-    """The message as the model wrote it."""
+    """Restore the message as the model wrote it."""
     if not kept:
         return message
     calls = tuple(replace(call, arguments=kept.get(call.id, call.arguments)) for call in message.calls)
@@ -31,7 +31,7 @@ def restore_secrets(message: AssistantMessage, kept: Mapping[str, str]) -> Assis
 
 
 def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Message, ...], dict[str, str]]:
-    """The same for a conversation; the arguments are known by the message's place and the call's id."""
+    """Hide the secrets of a conversation; the arguments are known by the message's place and the call's id."""
     shown: list[Message] = []
     kept: dict[str, str] = {}
     for place, message in enumerate(history):
@@ -42,7 +42,7 @@ def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Mess
 
 
 def restore_history(history: Sequence[Message], kept: Mapping[str, str]) -> tuple[Message, ...]:
-    """The conversation as it was given."""
+    """Restore the conversation as it was given."""
     if not kept:
         return tuple(history)
     return tuple(

@@ -34,7 +34,7 @@ SHORTEST_TIP_S = 0.05
 def make_tool_message(
     requested: RequestedCall, outcome: Outcome, tool: Tool[..., Any] | None, long: LongResults
 ) -> ToolMessage:
-    """The call's one result: its value, cut when it is long, or in what way it came to nothing.
+    """Make the call's one result message: its value, cut when long, or why there is none.
 
     What a person changed is told here: the arguments in the message that asked stay as the model wrote them, since
     servers sign them.
@@ -54,7 +54,7 @@ def make_tool_message(
 
 
 async def fill_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages with the content back in the media of their results; what isn't kept any more is told."""
+    """Restore the content to the media of the results; content that is no longer kept is replaced by a note."""
     if not any(isinstance(message, ToolMessage) and message.media for message in messages):
         return messages
     return await asyncio.to_thread(lambda: tuple(map(_fill, messages)))
@@ -73,7 +73,7 @@ def _fill(message: Message) -> Message:
 
 
 def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[str, float]) -> Iterator[str]:
-    """What leaving an effect undeclared cost: how much sooner each such tool could have started, at the most."""
+    """Yield a tip for each tool with an undeclared effect: how much sooner it could have started, at most."""
     late: dict[str, float] = {}
     for node, complete_s in ready_s.items():
         outcome = outcomes.get(node)
@@ -90,7 +90,7 @@ def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[
 
 
 def make_message(turn: Turn, calls: Iterable[tuple[str, CallSealed]], source: str) -> AssistantMessage:
-    """The message of a turn, with these calls under their tools' own names; `source` marks what goes back there only."""
+    """Make the message of a turn with these calls under their tools' own names; `source` marks provider data."""
     return AssistantMessage(
         text=turn.text,
         calls=tuple(_make_call(name, sealed, source) for name, sealed in calls),
@@ -101,7 +101,7 @@ def make_message(turn: Turn, calls: Iterable[tuple[str, CallSealed]], source: st
 
 
 def explain_stop(message: AssistantMessage) -> str:
-    """What the server said of why it stopped, behind a colon; nothing where it said nothing."""
+    """Explain why the server stopped, after a colon; return an empty text where it didn't say."""
     for item in message.provider:
         if item.kind == "stop_details" and isinstance(item.data, dict):
             said = item.data.get("explanation") or item.data.get("category")
@@ -110,7 +110,7 @@ def explain_stop(message: AssistantMessage) -> str:
 
 
 def seal_again(call: RequestedCall, index: int) -> CallSealed:
-    """The call as it was sealed when its message was made."""
+    """Return the call as it was sealed when its message was made."""
     try:
         arguments = loads(call.arguments or "{}")
     except ValueError:
@@ -129,7 +129,7 @@ def _make_call(name: str, sealed: CallSealed, source: str) -> RequestedCall:
 
 
 def _write_arguments(sealed: CallSealed) -> str:
-    """The text that the model wrote where it is the arguments, byte for byte; else the arguments as they were read.
+    """Return the model's own text if it equals the arguments, byte for byte; else serialize the arguments.
 
     Broken ones go back as an empty object, and the call's result tells why.
     """
@@ -143,7 +143,7 @@ def _write_arguments(sealed: CallSealed) -> str:
 
 
 def _list_provider_data(turn: Turn, source: str) -> Iterator[ProviderData]:
-    """What has to go back; servers want the thinking before calls under the name it came with, and only there."""
+    """List what has to be sent back; servers want thinking before calls, under the name and place it came with."""
     if turn.calls and turn.thinking and turn.thinking_field:
         yield ProviderData(source, turn.thinking_field, turn.thinking)
     for item in turn.provider:
@@ -151,7 +151,7 @@ def _list_provider_data(turn: Turn, source: str) -> Iterator[ProviderData]:
 
 
 def carry(message: AssistantMessage, ended: Mapping[str, Outcome], question: str = "") -> AssistantMessage:
-    """The message with these outcomes, by the ids that the calls will have in the run that goes on.
+    """Attach these outcomes to the message, by the ids that the calls will have in the resumed run.
 
     `question` is another one for each time that a run waits: by it a decision that is sent twice is known.
     """
@@ -163,7 +163,7 @@ def carry(message: AssistantMessage, ended: Mapping[str, Outcome], question: str
 
 
 def find_question(messages: Sequence[Message]) -> str | None:
-    """The question that the last calls of this conversation wait with, where a run has left one."""
+    """Find the question that the last calls of this conversation wait with, if a run left one."""
     for message in reversed(messages):
         if isinstance(message, AssistantMessage):
             found = [item.data for item in message.provider if (item.source, item.kind) == (_SOURCE, _ASKED)]
@@ -172,7 +172,7 @@ def find_question(messages: Sequence[Message]) -> str | None:
 
 
 def unload(messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, Outcome]]:
-    """The messages without what they carry, and the outcomes that they carried."""
+    """Split the messages from the outcomes that they carry."""
     ended: dict[str, Outcome] = {}
     unloaded: list[Message] = []
     for message in messages:

@@ -65,7 +65,7 @@ class FinishedAttempt:
         return self.turn.usage or Usage()
 
     def _find_silence(self) -> ModelError | None:
-        """The error that an answer without a word or a call is: servers end turns so by mistake, and seldom twice.
+        """Return an error for an answer without text or call: servers end turns so by mistake, and seldom twice.
 
         Thinking alone counts as nothing. An answer that was cut off has its own end.
         """
@@ -96,7 +96,10 @@ class Attempt:
         taken: Collection[str],
         calls_left: int | None,
     ) -> None:
-        """`prefix` begins the ids of its calls in the graph; `taken` are ids that a model gave to calls before."""
+        """Prepare an attempt.
+
+        `prefix` begins its calls' ids in the graph, `taken` are ids already used by the model.
+        """
         self._source = plan.model.source
         self._early = plan.early
         self._references = plan.references
@@ -136,7 +139,7 @@ class Attempt:
     def restore(
         self, calls: Sequence[RequestedCall], nodes: Sequence[str], missing: Collection[str]
     ) -> dict[str, RequestedCall]:
-        """Start again the calls of a message that have no result yet, by their ids; gives them by node.
+        """Restart the calls of a message that have no result yet, by their ids; return them by node.
 
         The turn is over, so nothing is held.
         """
@@ -151,7 +154,7 @@ class Attempt:
         return opened
 
     def end(self, error: ModelError | None = None) -> FinishedAttempt:
-        """The body has ended, or broke with `error`; nothing that was held is started yet."""
+        """End the body, or break it off with `error`; held calls don't start yet."""
         for part in self._assembler.end(error):
             self._take(part)
         if self.partial is not None:
@@ -186,14 +189,14 @@ class Attempt:
                 call.held = None
 
     def drop(self, reason: str) -> list[str]:
-        """Void the calls of this attempt that aren't sealed; gives those that are and go on, for a next attempt."""
+        """Void this attempt's unsealed calls; return the sealed ones that stay in flight, for a next attempt."""
         going = [call.node for call in self._calls.values() if self._executor.outcome(call.node) is None]
         for node in going:
             self._executor.void(node, reason)
         return [node for node in going if self._executor.outcome(node) is None]
 
     def withdraw(self, reason: str) -> list[str]:
-        """Void all of its calls, also those that wait for `release`; gives those that go on, to be cancelled."""
+        """Void all of its calls, also those that wait for `release`; return those still in flight, to be cancelled."""
         for call in self._calls.values():
             call.held = None
         return self.drop(reason)
@@ -242,7 +245,7 @@ class Attempt:
         return call
 
     def _begin(self, call: _Call, arguments: Mapping[str, JSON]) -> None:
-        """The soft signal: only a read starts on it, and only if no write that was asked for before could matter."""
+        """Handle the soft signal: only a read starts on it, and only if no earlier write could affect it."""
         call.ready_s = self._executor.now()
         if self._early and call.tool is not None and not self._must_hold(call):
             raised = self._tools.raise_arguments(call.tool.name, arguments)
@@ -285,7 +288,7 @@ class Attempt:
             call.held = made
 
     def _linked(self, call: _Call, tool: AnyTool, arguments: Mapping[str, JSON]) -> dict[str, object]:
-        """The arguments with the model's references as `Reference` values; only earlier calls are known by name."""
+        """Replace the model's references in the arguments by `Reference` values; only earlier calls have names."""
         earlier = {other.label: other.node for other in self._before(call)}
         references = link(tool.name, call.label, arguments, earlier)
         plain = {name: unwrap_literal(value) for name, value in arguments.items() if name not in references}
@@ -293,7 +296,7 @@ class Attempt:
         return {**raised, **references}
 
     def _must_hold(self, call: _Call) -> bool:
-        """Whether an earlier call of this turn may write what this one reads, so that it must not overtake it."""
+        """Return whether an earlier call of this turn may write what this one reads: it must not overtake that call."""
         families = _families(call.tool)
         return bool(families) and any(
             other.tool is not None and other.tool.effect != "read" and not families.isdisjoint(_families(other.tool))
@@ -313,7 +316,7 @@ class Attempt:
 
 
 def _families(tool: AnyTool | None) -> frozenset[str]:
-    """What the tool, and all that it needs, may touch, whatever the arguments: `order:` of `order:{order_id}`."""
+    """Collect the resource families that the tool and its needs may touch: `order:` for `order:{order_id}`."""
     if tool is None:
         return frozenset()
     return frozenset(

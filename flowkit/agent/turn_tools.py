@@ -23,5 +23,5 @@ class TurnTools:
         self.now = tools if self.long.is_empty else Toolset(tools, tool(effect="read")(self.long.reader()))
 
     def get(self, name: str) -> Tool[..., Any] | None:
-        """The tool of this name, also one that is only needed by another."""
+        """Find the tool of this name, including tools that only others need."""
         return self.now.find(name)

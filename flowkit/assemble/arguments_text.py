@@ -50,11 +50,11 @@ class Bracket:
 
     @property
     def is_closed(self) -> bool:
-        """Something was opened, and all of it is closed again."""
+        """Whether something was opened, and all of it is closed again."""
         return self._begun and self._depth == 0 and not self._in_string
 
     def feed(self, text: str) -> None:
-        """Go on with this piece."""
+        """Read the next piece."""
         if not text:
             return
         if self._escaped:
@@ -78,12 +78,12 @@ class Bracket:
 
 
 def read_object(text: str) -> dict[str, JSON] | None:
-    """The object that this text is, and nothing else; None when it is something else or incomplete."""
+    """Read the object that this text is; None when it is something else or incomplete."""
     return _read(text).arguments
 
 
 def read_fragments(fragments: Sequence[str]) -> tuple[Reading, ...]:
-    """What the fragments of one call mean: one reading, or several where calls were glued together.
+    """Read the fragments of one call: one reading, or several where calls were glued together.
 
     Their concatenation, if it is JSON; else the last of a growing chain; else what follows a placeholder `{}`; else
     the objects that follow each other, one if they are equal. No text at all is an empty object, and so is `null`.
@@ -110,7 +110,7 @@ def read_fragments(fragments: Sequence[str]) -> tuple[Reading, ...]:
 
 
 def _split(text: str) -> tuple[Reading, ...]:
-    """The objects that follow each other in the text; none when it is anything else, or can't be told apart."""
+    """Split the text into consecutive objects; none when it is anything else, or ambiguous."""
     readings: list[Reading] = []
     position = 0
     while position < len(text):
@@ -166,7 +166,7 @@ def _is_deeper(value: JSON, limit: int) -> bool:
 
 
 def _decode(text: str) -> tuple[object, str]:
-    """The value, and its text as strict JSON."""
+    """Decode the value; return it and its text as strict JSON."""
     try:
         return _STRICT.decode(text), text
     except json.JSONDecodeError as error:

@@ -69,7 +69,7 @@ class Assembler:
         self._has_bare_error = False  # a reason may come behind the word `error`
 
     def feed(self, delta: Delta) -> list[Part]:
-        """What this delta tells."""
+        """Read a delta; return the parts that it completes."""
         match delta:
             case TextDelta():
                 if delta.choice:
@@ -109,7 +109,7 @@ class Assembler:
                 assert_never(delta)
 
     def end(self, error: ModelError | None = None) -> list[Part]:
-        """The body has ended, or broke with `error`: nothing seals what is still open, so it is void."""
+        """End the body, or break it off with `error`; what is still open can't be sealed any more, so it is void."""
         parts: list[Part] = []
         if self._tags is not None:
             parts += self._take_pieces(self._tags.end())
@@ -164,7 +164,7 @@ class Assembler:
         return self._has_end_mark and bool(calls) and all(call.arguments for call in calls)
 
     def _ignore(self, choice: int) -> list[Part]:
-        """Only the first choice counts; the turn tells that there were others."""
+        """Ignore choices other than the first; the turn reports that there were some."""
         self._last_choice = max(self._last_choice, choice)
         return []
 
@@ -216,7 +216,7 @@ class Assembler:
         return parts
 
     def _take_finish(self, finish: FinishDelta) -> list[Part]:
-        """The first reason counts; one that is repeated seals or voids what has come since."""
+        """Take the first finish reason; a repeated one seals or voids what has come since."""
         if self._finish is None:
             self._finish = finish
             word = finish.wire or finish.reason
@@ -241,7 +241,7 @@ class Assembler:
         return parts
 
     def _break(self, error: ModelError) -> list[Part]:
-        """The answer is broken; one that had already ended well isn't, whatever follows."""
+        """Break off the answer; one that is already complete stays so, whatever follows."""
         if (self._error is not None and not self._has_bare_error) or (
             self._finish is not None and self._finish.reason in _GOOD
         ):

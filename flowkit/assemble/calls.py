@@ -87,7 +87,7 @@ class GrowingCall:
         return self._bracket.is_closed
 
     def read_if_just_closed(self) -> dict[str, JSON] | None:
-        """The arguments at the moment when they first close, None at all other moments and when they are empty.
+        """Return the arguments at the moment when they first close; None at all other moments and when they are empty.
 
         Looks for that only behind a `}`, and parses at most once in the life of a call.
         """
@@ -116,7 +116,7 @@ class CallBook:
         self._by_id: dict[str, GrowingCall] = {}
 
     def find(self, delta: CallDelta) -> GrowingCall | None:
-        """The call that this delta goes on with; None when it begins a new one."""
+        """Find the call that this delta continues; None when it begins a new one."""
         if delta.slot is None:
             return self._find_without_slot(delta)
         call = self._by_slot.get(delta.slot)
@@ -130,19 +130,19 @@ class CallBook:
         return open_calls[0] if len(open_calls) == 1 else None
 
     def has_room(self, count: int = 1) -> bool:
-        """Whether so many more calls may come."""
+        """Return whether that many more calls may come."""
         return len(self.calls) + count <= MAX_CALLS
 
     def open_calls(self) -> list[GrowingCall]:
-        """The calls that aren't sealed or void yet."""
+        """List the calls that aren't sealed or void yet."""
         return [call for call in self.calls if call.state == "open"]
 
     def at(self, slot: int) -> GrowingCall | None:
-        """The call at this index of the wire."""
+        """Find the call at this index of the wire."""
         return self._by_slot.get(slot)
 
     def add(self, slot: int | None = None) -> GrowingCall:
-        """A new call."""
+        """Add a new call."""
         call = GrowingCall(self._count)
         self._count += 1
         self.calls.append(call)
@@ -151,7 +151,7 @@ class CallBook:
         return call
 
     def note_id(self, call: GrowingCall, id: str) -> None:
-        """Let this id of the wire lead to the call, the last one that bore it."""
+        """Map this id of the wire to the last call that bore it."""
         if id == call.wire_id:
             self._by_id[id] = call
 
@@ -167,7 +167,7 @@ class CallBook:
 
 
 def _begins_another(call: GrowingCall, name: str, delta: CallDelta) -> bool:
-    """Whether a delta with a name, at a call's place, begins another call there."""
+    """Return whether a delta with a name, at a call's place, begins another call there."""
     if delta.id is None:
         if delta.arguments is None or not delta.arguments.lstrip().startswith("{") or not call.is_closed:
             return False

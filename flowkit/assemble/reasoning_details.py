@@ -26,7 +26,7 @@ class MergedDetails:
                 self._add(piece)
 
     def to_json(self) -> list[JSON]:
-        """All details, in the order in which they began."""
+        """Return all details, in the order in which they began."""
         return [
             {**detail, **{field: "".join(parts) for field, parts in texts.items()}}
             for detail, texts in zip(self._details, self._texts, strict=True)

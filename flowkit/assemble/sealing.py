@@ -22,7 +22,7 @@ class Sealer:
         self._taken = set(taken)
 
     def open(self, call: GrowingCall, parts: list[Part]) -> None:
-        """Tell of the call, when its name is known; a wrapper is never told of."""
+        """Report the call when its name is known; a wrapper is never reported."""
         if call.opened or call.state != "open" or not call.name:
             return
         call.name = clean_name(call.name, self._known)
@@ -34,7 +34,7 @@ class Sealer:
             parts.append(CallFragment(call.index, "".join(call.fragments)))
 
     def seal(self, call: GrowingCall, parts: list[Part]) -> None:
-        """Nothing more can come for this call."""
+        """Seal the call: nothing more can come for it."""
         self.open(call, parts)
         if call.custom:
             self._finish(call, Reading("".join(call.fragments), None), parts)
@@ -70,7 +70,7 @@ class Sealer:
         return parts
 
     def void(self, call: GrowingCall, reason: str, parts: list[Part]) -> None:
-        """The call never came to its end."""
+        """Void the call, which never became complete."""
         call.state = "void"
         call.error = reason
         call.id = self._make_id(call)
@@ -85,7 +85,7 @@ class Sealer:
         wire_id: str | None = None,
         provider: ProviderDelta | None = None,
     ) -> None:
-        """A call that was found inside another."""
+        """Add a call that was found inside another."""
         call = self._book.add()
         call.name, call.wire_id, call.provider = name, wire_id, provider
         self._finish(call, reading, parts)
@@ -114,7 +114,7 @@ class Sealer:
         )
 
     def _make_id(self, call: GrowingCall) -> str:
-        """The wire's id, or another where that is missing or taken.
+        """Return the wire's id, or another where that is missing or taken.
 
         Made-up ids have nine letters and digits, the only form that Mistral takes back.
         """
@@ -128,7 +128,7 @@ class Sealer:
 
 
 def show(call: GrowingCall) -> TurnCall:
-    """The call as a turn shows it."""
+    """Return the call as a turn shows it."""
     settled = call.state in ("sealed", "invalid")
     raw = call.raw if settled else "".join(call.fragments)
     return TurnCall(

@@ -28,7 +28,7 @@ class WrappedCall:
 
 
 def clean_name(name: str, known: Collection[str]) -> str:
-    """The known name that was meant, or `name` itself when there is none, or more than one.
+    """Return the known name that was meant, or `name` itself when there is none, or more than one.
 
     >>> clean_name("functions.get_weather<|channel|>commentary", {"get_weather"})
     'get_weather'
@@ -52,14 +52,14 @@ def clean_name(name: str, known: Collection[str]) -> str:
 
 
 def is_wrapper(name: str, known: Collection[str]) -> bool:
-    """Whether this is the name of a wrapper, and of no tool; where no names are known, nothing is one."""
+    """Return whether this is the name of a wrapper, and of no tool; without known names, nothing is one."""
     if not known or name in known:
         return False
     return name in _WRAPPERS or _PREFIX.sub("", name.strip()) in _WRAPPERS
 
 
 def unwrap(arguments: Mapping[str, JSON], known: Collection[str]) -> tuple[WrappedCall, ...]:
-    """The calls in a wrapper's `tool_uses`; none when any of them can't be read."""
+    """Unwrap the calls in a wrapper's `tool_uses`; none when any of them can't be read."""
     uses = arguments.get("tool_uses")
     if not isinstance(uses, list) or len(uses) > MAX_GLUED:
         return ()

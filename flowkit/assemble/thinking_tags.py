@@ -27,7 +27,7 @@ class TagSplitter:
         self._state: Literal["start", "thinking", "behind", "text", "answer"] = "start"
 
     def feed(self, text: str) -> list[Piece]:
-        """What can be told by now; the beginning of a tag is held back."""
+        """Return the pieces that are certain by now; the beginning of a tag is held back."""
         pieces: list[Piece] = []
         text = self._held + text
         self._held = ""
@@ -64,14 +64,14 @@ class TagSplitter:
         return pieces
 
     def end(self) -> list[Piece]:
-        """What was held back, and turned out to be no tag."""
+        """Return what was held back, and turned out to be no tag."""
         held = self._held
         self._held = ""
         return [Piece("thinking" if self._state == "thinking" else "text", held)] if held else []
 
 
 def _held_back(text: str) -> int:
-    """How many characters at the end might begin a closing tag."""
+    """Return how many characters at the end might begin a closing tag."""
     for length in range(min(len(CLOSING) - 1, len(text)), 0, -1):
         if CLOSING.startswith(text[-length:]):
             return length

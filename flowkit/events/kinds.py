@@ -23,7 +23,7 @@ class Event:
     """The field whose value may be long."""
 
     def to_json(self) -> dict[str, JSON]:
-        """A flat object; `type` first. Of a value above 64 KiB it has the beginning, and its size as `truncated`."""
+        """Convert to a flat object, `type` first; a value above 64 KiB is cut, with its size as `truncated`."""
         data: dict[str, JSON] = {"type": self.type}
         for name in _field_names(type(self)):
             data[name] = _plain(getattr(self, name))
@@ -401,6 +401,11 @@ def _field_names(kind: type[Event]) -> tuple[str, ...]:
     if kind not in _names:
         _names[kind] = tuple(field.name for field in fields(kind))
     return _names[kind]
+
+
+def list_values(event: Event) -> tuple[Any, ...]:
+    """List the values of an event that its kind has of its own, in their order."""
+    return tuple(getattr(event, name) for name in _field_names(type(event))[3:])
 
 
 def _plain(value: Any) -> JSON:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice, zip_longest
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from flowkit.events.kinds import (
     OutputPartial,
     TextDelta,
     ThinkingDelta,
+    list_values,
 )
 from flowkit.masking import show_arguments
 from flowkit.references import ToolCall
@@ -23,6 +24,11 @@ from flowkit.references import ToolCall
 E = TypeVar("E", bound=Event)
 Enter = Callable[[str], Callable[[], None]]
 """Given the id of a call that begins an attempt; what it returns is called when the attempt has ended."""
+NoteTakers = Mapping[type[Event], Callable[..., None]]
+"""Who takes each kind of event as it is noted: given its `t` and its other values in order.
+
+Values that are left out have their defaults. A `ToolCall` among the values stands for its arguments.
+"""
 
 
 class _Held:
@@ -62,6 +68,7 @@ class EventLog:
         self._wakers: set[asyncio.Future[None]] = set()
         # Changed by making it anew: a listener may leave while it is told of an event.
         self._listeners: tuple[Callable[[Event], None], ...] = ()
+        self._note_takers: tuple[NoteTakers, ...] = ()
         self._request_listeners: tuple[Callable[[object, object], None], ...] = ()
         self.around: tuple[Enter, ...] = ()
         """What is entered around each attempt at a call; empty for nearly all runs."""
@@ -91,32 +98,41 @@ class EventLog:
         return self._built
 
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return self._clock() - self._began
 
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
-        if self._is_followed:
+        if self._listeners or self._wakers:
             event = kind(self.run_id, self.first_seq + len(self.events), self.now(), *values, **named)
             self._add(event)
-            return event
-        self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
-        event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
-        self._notes += (Event, event.t, event)
-        self._counted += 1
-        self._counted_to = len(self._notes)
+        else:
+            self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
+            event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
+            self._notes += (Event, event.t, event)
+            self._counted += 1
+            self._counted_to = len(self._notes)
+        for takers in self._note_takers:
+            if (take := takers.get(kind)) is not None:
+                take(event.t, *list_values(event))
         return event
 
     def note(self, kind: type[Event], *values: Any) -> float:
-        """Like `emit`, for who only wants to know when it was: its `t`.
+        """Note an event as `emit` does, but return only its `t`; the event is built if someone listens.
 
         A `ToolCall` among the values stands for its arguments, which are made JSON when somebody looks.
         """
         t = self._clock() - self._began
-        if self._is_followed:
+        if not self._is_followed:
+            self._notes += (kind, t, *values)
+            return t
+        if self._listeners or self._wakers:
             self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))
         else:
             self._notes += (kind, t, *values)
+        for takers in self._note_takers:
+            if (take := takers.get(kind)) is not None:
+                take(t, *values)
         return t
 
     def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
@@ -136,7 +152,7 @@ class EventLog:
             self._wake()
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener` with every later event, at once; return what ends that.
+        """Call `listener` with every later event, at once; return a function that stops it.
 
         It must be quick and must not raise. It may end itself while it is told of an event.
         """
@@ -146,12 +162,29 @@ class EventLog:
 
         def stop() -> None:
             self._listeners = tuple(other for other in self._listeners if other is not held)
-            self._is_followed = bool(self._listeners or self._wakers)
+            self._look_who_follows()
 
         return stop
 
+    def take_notes(self, takers: NoteTakers) -> Callable[[], None]:
+        """Give the plain values of every later event to who takes its kind, at once; return what ends that.
+
+        For who looks at every call of a run: no event has to be made for it. They are bound by the rules of `listen`.
+        """
+        self._note_takers = (*self._note_takers, takers)
+        self._is_followed = True
+
+        def stop() -> None:
+            self._note_takers = tuple(other for other in self._note_takers if other is not takers)
+            self._look_who_follows()
+
+        return stop
+
+    def _look_who_follows(self) -> None:
+        self._is_followed = bool(self._listeners or self._note_takers or self._wakers)
+
     def surround(self, enter: "Enter") -> None:
-        """Call `enter` with a call's id before each attempt at it, and what that gives behind it, in the same task."""
+        """Call `enter` with a call's id before each attempt, and the function it returns after it, in the same task."""
         self.around = (*self.around, enter)
 
     def listen_to_requests(self, listener: Callable[[object, object], None]) -> None:
@@ -159,12 +192,12 @@ class EventLog:
         self._request_listeners = (*self._request_listeners, listener)
 
     def tell_request(self, model: object, request: object) -> None:
-        """Show a request that goes out now to who asked for it; it is no event, and nothing keeps it."""
+        """Pass an outgoing request to those who listen; it is no event and isn't kept."""
         for listen in self._request_listeners:
             listen(model, request)
 
     def close(self) -> None:
-        """No more events come; watchers end when they have read what is there."""
+        """Close the log: no more events come, and watchers stop when they have read all."""
         self.is_closed = True
         self._wake()
         told, self.on_close = self.on_close, []
@@ -172,7 +205,7 @@ class EventLog:
             tell()
 
     async def watch(self, after: int = -1) -> AsyncIterator[Event]:
-        """Every event with a `seq` greater than `after`; ends when the log is closed."""
+        """Yield the events with a `seq` greater than `after`; stop when the log is closed."""
         while True:
             # Asked anew each time: who watches before the first event doesn't know yet where the count begins.
             while (position := max(0, after + 1 - self.first_seq)) < (end := len(self.events)):
@@ -188,7 +221,7 @@ class EventLog:
                 self.drop_waker(waker)
 
     def make_waker(self) -> asyncio.Future[None]:
-        """A future that the next event, or the end, makes done; for a reader that has read everything."""
+        """Make a future that the next event or the close completes; for a reader that has read everything."""
         waker = asyncio.get_running_loop().create_future()
         self._wakers.add(waker)
         self._is_followed = True
@@ -197,18 +230,18 @@ class EventLog:
     def drop_waker(self, waker: asyncio.Future[None]) -> None:
         """Forget a waker that nobody waits for any more."""
         self._wakers.discard(waker)
-        self._is_followed = bool(self._listeners or self._wakers)  # a watcher may leave while it waits
+        self._look_who_follows()  # a watcher may leave while it waits
 
     def _wake(self) -> None:
         for waker in self._wakers:
             if not waker.done():
                 waker.set_result(None)
         self._wakers.clear()
-        self._is_followed = bool(self._listeners)
+        self._look_who_follows()
 
 
 def merge(events: list[Event]) -> Iterator[Event]:
-    """The same events with neighbouring pieces of one text, one call's arguments or one call's progress joined.
+    """Merge neighbouring pieces of one text, one call's arguments or one call's progress.
 
     Of several partial answers the last one stays: each holds all of those before it.
     """

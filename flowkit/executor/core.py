@@ -337,7 +337,7 @@ class Executor:
         return tuple(self._table.show_call(entry) for entry in self._table.pending.values())
 
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return self.log.now()
 
     async def wait(self, *call_ids: str) -> None:

@@ -28,7 +28,7 @@ class ToolsByName:
     tools: Toolset
 
     def get(self, name: str) -> Tool[..., Any] | None:
-        """The tool of this name."""
+        """Find the tool of this name."""
         return self.tools.find(name)
 
 

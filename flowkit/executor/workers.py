@@ -198,7 +198,6 @@ class Workers:
                     and (entry.extra is None or not entry.is_bounded)
                     and entry.sealed_s is not None
                     and self._inside is None
-                    and not self._log.around
                 ):
                     # What `_run` comes to for nearly all calls. Nobody around the call has to be told that it runs, or
                     # waited for: inside an early call of another run, a write would have to wait for that call's seal.
@@ -207,6 +206,7 @@ class Workers:
                     entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.effect)
                     entry.worker = task
                     assert entry.arguments is not None
+                    leaves = [enter(entry.id) for enter in self._log.around] if self._log.around else ()
                     try:
                         result = await plan.function(**entry.arguments.values)
                         try:
@@ -218,6 +218,8 @@ class Workers:
                         failure = self._attempts.explain(entry, error)
                     finally:
                         entry.worker = None
+                        for leave in leaves:
+                            leave()
                 else:
                     failure = await self._run(entry)
             except (RunError, StoreError) as error:

@@ -198,7 +198,7 @@ class JournalModel:
         return stream_deltas(self, request)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
-        """None: no request leaves the process."""
+        """Return no headers: no request leaves the process."""
         return NO_HEADERS
 
     @asynccontextmanager

@@ -27,15 +27,15 @@ class _Evaluated:
     __slots__ = ()
 
     def evaluate(self, resolve: Resolve) -> bool:
-        """Whether it holds; `resolve` gives an operand with its references replaced by values."""
+        """Return whether it holds; `resolve` returns an operand with its references replaced by values."""
         return _evaluate(cast("Condition", self), resolve)
 
     def references(self) -> Iterator[Reference]:
-        """Every reference in it, in order."""
+        """Yield the references in it, in order."""
         return _find_operands(cast("Condition", self))
 
     def substitute(self, replace: Callable[[Reference], object]) -> "Condition":
-        """The same condition with each reference replaced."""
+        """Return the same condition with each reference replaced."""
         return _substitute_operands(cast("Condition", self), replace)
 
 

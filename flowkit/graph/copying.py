@@ -10,7 +10,7 @@ from flowkit.references import Reference, ToolCall, format_pointer, substitute
 
 
 def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Node:
-    """A copy under other names: `rename` gives every node's new id, `refer` what stands for every reference."""
+    """Copy a node under other names: `rename` maps node ids, `refer` maps references."""
     name = rename(node.id)
     if isinstance(node, ToolCall):
         arguments = {
@@ -45,14 +45,14 @@ def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference
 
 
 def rewrite_body(body: Body, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Body:
-    """A body with every node rewritten, and its value."""
+    """Copy a body with its nodes and value rewritten."""
     nodes = tuple([rewrite(node, rename, refer) for node in body.nodes])
     # Not by `replace`, which looks at the class each time: a body is copied for every item of an `each`.
     return Body(nodes, substitute(body.value, refer), body.finish)
 
 
 def nest(body: Body, prefix: str, inputs: Mapping[str, object] | None = None) -> Body:
-    """A recipe's nodes as the body of a `Group` with the id `prefix`: names begin with it, inputs are put in.
+    """Make a `Group` body with the id `prefix` from a recipe's nodes: names begin with it, inputs are put in.
 
     An input may be a value or a reference; a path into an input that is a reference goes on from there.
     """

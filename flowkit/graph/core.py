@@ -64,11 +64,11 @@ class Graph(Mapping[str, Node]):
             self._dependents.setdefault(name, []).append(node.id)
 
     def dependencies(self, node_id: str) -> tuple[str, ...]:
-        """The nodes that this one waits for."""
+        """Return the nodes that this one waits for."""
         return self._dependencies[node_id]
 
     def dependents(self, node_id: str) -> tuple[str, ...]:
-        """The nodes that wait for this one."""
+        """Return the nodes that wait for this one."""
         return tuple(self._dependents.get(node_id, ()))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
@@ -76,7 +76,7 @@ class Graph(Mapping[str, Node]):
         return show_picture(self.explain(), self.to_svg())
 
     def layers(self) -> list[list[str]]:
-        """The nodes by depth: each layer needs only the layers before it."""
+        """Return the nodes by depth: each layer needs only the layers before it."""
         depth: dict[str, int] = {}
         layers: list[list[str]] = []
         for name in self._nodes:
@@ -87,7 +87,7 @@ class Graph(Mapping[str, Node]):
         return layers
 
     def critical_path(self, durations: Mapping[str, float] | None = None) -> list[str]:
-        """The chain of nodes that takes longest; every node takes 1 where `durations` doesn't say."""
+        """Return the chain of nodes that takes longest; a node takes 1 where `durations` has no entry."""
         lengths: dict[str, float] = {}
         before: dict[str, str | None] = {}
         for name in self._nodes:
@@ -104,34 +104,40 @@ class Graph(Mapping[str, Node]):
     # What is only for looking is imported when somebody looks: a run needs none of it.
 
     def explain(self, events: Iterable[AnyEvent] | None = None) -> str:
-        """The graph in words: layers, critical path, what waits for what; with a run's events also how each ended."""
+        """Explain the graph in words: layers, critical path, dependencies.
+
+        With a run's events also each node's outcome.
+        """
         from flowkit.graph.pictures.explaining import write_explanation
 
         return write_explanation(self, self.layers(), self.critical_path(), self.inputs, _fold(events))
 
     def to_mermaid(self, events: Iterable[AnyEvent] | None = None) -> str:
-        """A Mermaid flowchart; with a run's events it shows how each node ended, its time, and the critical path."""
+        """Draw a Mermaid flowchart.
+
+        With a run's events it shows each node's outcome and time, and the critical path.
+        """
         from flowkit.graph.pictures.mermaid import write_mermaid
         from flowkit.graph.pictures.picture import make_picture
 
         return write_mermaid(make_picture(self.values(), _fold(events)))
 
     def to_dot(self, events: Iterable[AnyEvent] | None = None) -> str:
-        """A Graphviz digraph; with a run's events as in `to_mermaid`."""
+        """Draw a Graphviz digraph; with a run's events as in `to_mermaid`."""
         from flowkit.graph.pictures.dot import write_dot
         from flowkit.graph.pictures.picture import make_picture
 
         return write_dot(make_picture(self.values(), _fold(events)))
 
     def to_svg(self, events: Iterable[AnyEvent] | None = None) -> str:
-        """An SVG document that needs nothing else; with a run's events as in `to_mermaid`."""
+        """Draw a self-contained SVG document; with a run's events as in `to_mermaid`."""
         from flowkit.graph.pictures.picture import make_picture
         from flowkit.graph.pictures.svg import write_svg
 
         return write_svg(make_picture(self.values(), _fold(events)))
 
     def to_networkx(self, events: Iterable[AnyEvent] | None = None) -> Any:
-        """A `networkx.DiGraph` of the nodes, those in bodies included.
+        """Make a `networkx.DiGraph` of the nodes, those in bodies included.
 
         A node has `name`, `kind` and `parent` (the control that holds it, or None); an edge has `paths`, the places
         in the first one's result that the second takes, and none for a bare "after". With a run's events a node also

@@ -117,22 +117,22 @@ Node = ToolCall | Control
 
 
 def item_id(each_id: str) -> str:
-    """The id under which an `Each`'s body refers to its item."""
+    """Return the id under which an `Each`'s body refers to its item."""
     return f"{each_id}/item"
 
 
 def index_id(each_id: str) -> str:
-    """The id under which an `Each`'s body refers to its item's place, from 0."""
+    """Return the id under which an `Each`'s body refers to its item's place, from 0."""
     return f"{each_id}/index"
 
 
 def get_after(node: Node) -> tuple[str, ...]:
-    """The nodes that must have ended before this one, however they did."""
+    """Return the nodes that must have finished before this one, whatever their outcome."""
     return () if type(node) is ToolCall else getattr(node, "after", ())
 
 
 def get_bodies(node: Node) -> tuple[tuple[str, Body], ...]:
-    """A control's bodies with the words a picture shows for them."""
+    """Return a control's bodies with the words a picture shows for them."""
     match node:
         case Group():
             return (("", node.body),)
@@ -150,7 +150,7 @@ def get_bodies(node: Node) -> tuple[tuple[str, Body], ...]:
 
 
 def find_own_references(node: Node) -> list[Reference]:
-    """The references a node waits for before it begins: a control's are also those its values make to other nodes."""
+    """List the references a node waits for before it begins: a control also waits for those of its values."""
     match node:
         case ToolCall() | ModelStep():
             return find_references(node.arguments)
@@ -164,7 +164,7 @@ def find_own_references(node: Node) -> list[Reference]:
 
 
 def find_all_references(node: Node) -> Iterator[Reference]:
-    """Every reference in a node and its bodies that leads out of them."""
+    """Yield the references in a node and its bodies that lead out of them."""
     yield from find_own_references(node)
     for _, body in get_bodies(node):
         for inner in body.nodes:
@@ -180,7 +180,7 @@ def _is_inside(reference: Reference, node: Node) -> bool:
 
 
 def describe(node: Node) -> str:
-    """A node in a few words: a call's tool, a control's kind and what decides it."""
+    """Describe a node in a few words: a call's tool, a control's kind and what decides it."""
     match node:
         case When():
             return f"when {node.condition}"

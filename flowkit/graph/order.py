@@ -7,7 +7,7 @@ from flowkit.graph.nodes import Node, find_all_references, get_after
 
 
 def order_names(edges: Mapping[str, Iterable[str]]) -> list[str]:
-    """The names so that each comes after those it waits for, else in the order given.
+    """Order the names so that each comes after those it waits for, otherwise as given.
 
     `edges` gives for every name what it waits for; names that aren't keys are ignored. Raises `CycleError` that names
     the members of one circle.
@@ -35,7 +35,7 @@ def order_names(edges: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def sort_nodes(nodes: Sequence[Node]) -> list[Node]:
-    """Nodes that may refer forward, in an order that a `Graph` takes.
+    """Sort nodes that may refer forward into an order that a `Graph` takes.
 
     Raises `CycleError` naming the members of a circle, and `GraphError` for an id that stands twice.
     """

@@ -57,7 +57,12 @@ class JournalLog:
         self.lost = 0
         """Records that nobody waited for and that could not be written."""
         self._thread = StoreThread(
-            "flowkit-journal", self._handle, tick=self._renew, tick_s=lease_s / 3, leave=store.close_writer
+            "flowkit-journal",
+            self._handle,
+            tick=self._renew,
+            tick_s=lease_s / 3,
+            leave=store.close_writer,
+            gathers=store.is_remote,
         )
         if not store.try_open():
             if _is_loop_running():

@@ -289,7 +289,7 @@ class RunJournal:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
         if self.is_over or isinstance(event, OutputPartial) or not self._log.keeps(event):
             return  # of an output that is made piece by piece, the end has the whole
-        if self.is_leaving and isinstance(event, RunFinished) and event.status == "cancelled":
+        if isinstance(event, RunFinished) and event.status == "cancelled" and self.is_leaving:
             return  # it hasn't finished: see `finish`
         self._events.append(event)
         if not self._is_writing_events:

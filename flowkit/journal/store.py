@@ -224,6 +224,11 @@ class JournalStore(Protocol):
         ...
 
     @property
+    def is_remote(self) -> bool:
+        """Whether each transaction costs a round trip to a server."""
+        ...
+
+    @property
     def holder(self) -> str:
         """This process, as a claim names it."""
         ...

@@ -136,7 +136,7 @@ class _Course:
         async with self.app.open({**case.data, **self.data}, self.user or case.user) as (data, user):
             began_s = now()
             try:
-                with self.agent.override(model=timed, tools=rehearsal.replace):
+                with rehearsal.at_work(), self.agent.override(model=timed, tools=rehearsal.replace):
                     run = self.agent.start(
                         case.message,
                         data=data,

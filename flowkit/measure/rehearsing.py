@@ -5,12 +5,15 @@ a person, isn't run: it takes its arguments as ever, and gives the result that t
 author said nothing about its effect counts as a write. Who wants a write to run allows it by name.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 from flowkit.codec import JSON
+from flowkit.context import CALLED_INSTEAD
 from flowkit.tools import Tool
+from flowkit.tools.decorator import make_tool
 
 AnyTool = Tool[..., Any]
 Answer = Callable[[dict[str, Any]], JSON]
@@ -38,6 +41,23 @@ class Rehearsal:
         if runs_in_rehearsal(tool) or tool.name in self._allowed or "*" in self._allowed:
             return tool
         return answer_for(tool, lambda _: self._give_stub(tool.name))
+
+    def replace_called(
+        self, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """Return what a function's `ctx.call` calls, and with what: a read may call a write."""
+        tool = make_tool(called)
+        instead = self.replace(tool)
+        return (called, args, kwargs) if instead is tool else (instead, (), dict(tool.call(*args, **kwargs).arguments))
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Let runs that start inside call what stands in the tools' place, from their functions, too."""
+        token = CALLED_INSTEAD.set(self.replace_called)
+        try:
+            yield
+        finally:
+            CALLED_INSTEAD.reset(token)
 
     def _give_stub(self, name: str) -> JSON:
         self.stubbed.append(name)

@@ -134,7 +134,7 @@ class AnthropicModel:
         return self.settings.source
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The answer to one request; leaving the context closes it.
+        """Stream the answer to one request; leaving the context closes it.
 
         An answer in which the server pauses is gone on with, and is one answer here.
         """
@@ -143,13 +143,13 @@ class AnthropicModel:
         return stream_deltas(self, request, self.server.timeout)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
-        """The headers of this request that others don't have."""
+        """Make the headers that only this request has."""
         return await headers_of(self.headers, request)
 
     def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes of the answer to a request's body."""
+        """Open the bytes of the answer to a request's body."""
         check_server_allowed(self.server.base_url, self.model)
         sent = self._with_betas(headers, body)
         if self.client is not None:
@@ -159,7 +159,7 @@ class AnthropicModel:
         return open_bytes(self.server, "anthropic", self.model, body, sent)
 
     async def count_tokens(self, request: ModelRequest) -> int:
-        """Ask the server how many tokens of input a request has; no other tokenizer counts them right."""
+        """Count a request's input tokens by asking the server; no other tokenizer counts them right."""
         from flowkit.models.wire.transport import ask_json
 
         check_server_allowed(self.server.base_url, self.model)
@@ -199,7 +199,7 @@ class AnthropicModel:
 def _find_server(
     base_url: str | None, api_key: ApiKey | None, auth: Auth | None, client: VendorClient | None
 ) -> tuple[str, ApiKey, Auth]:
-    """The address, the key and how it is sent, from the arguments or the environment."""
+    """Find the address, the key and how it is sent, from the arguments or the environment."""
     if client is not None:
         return str(client.base_url).rstrip("/"), PLACEHOLDER_KEY, "bearer"
     found_url = base_url or _read("ANTHROPIC_BASE_URL")

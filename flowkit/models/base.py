@@ -53,7 +53,7 @@ class ProviderDelta:
     data: JSON
 
     def tag(self, source: str) -> ProviderData:
-        """The same, marked with where it came from."""
+        """Return the data marked with where it came from."""
         return ProviderData(source, self.kind, self.data)
 
 
@@ -167,7 +167,7 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """What a person calls it; prices are looked up by it."""
+        """The display name; prices are looked up by it."""
         ...
 
     @property

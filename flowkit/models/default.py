@@ -29,7 +29,7 @@ class NamedModel(Priced, Model, Protocol):
 
 
 def make_model(name: str, base_url: str | None = None) -> NamedModel:
-    """The model with this name: a Claude over Anthropic's own API where its key is there, all others as OpenAI's.
+    """Make the model with this name: a Claude over Anthropic's own API where its key is set, all others as OpenAI's.
 
     An address given by hand is that of an OpenAI-compatible server, unless it says `anthropic`.
     """
@@ -41,7 +41,7 @@ def make_model(name: str, base_url: str | None = None) -> NamedModel:
 
 
 def has_server() -> bool:
-    """Whether the environment names a key or a server."""
+    """Return whether the environment names a key or a server."""
     return _is_set((*_OPENAI, *_ANTHROPIC))
 
 

@@ -128,19 +128,19 @@ class OpenAIModel:
         return self.settings.source
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The answer to one request; leaving the context closes it."""
+        """Stream the answer to one request; leaving the context closes it."""
         refuse_sound(request.messages, self.settings.api)
         tell_refused(request.messages, self.settings.api)
         return stream_deltas(self, request, self.server.timeout)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
-        """The headers of this request that others don't have."""
+        """Make the headers that only this request has."""
         return await headers_of(self.headers, request)
 
     def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes of the answer to a request's body."""
+        """Open the bytes of the answer to a request's body."""
         from flowkit.models.wire.transport import open_bytes
 
         check_server_allowed(self.server.base_url, self.model)
@@ -161,7 +161,7 @@ class OpenAIModel:
 
 
 def _find_server(base_url: str | None, api_key: ApiKey | None) -> tuple[str, ApiKey]:
-    """The address and the key, from the arguments or the environment."""
+    """Find the address and the key, from the arguments or the environment."""
     found_url = base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or None
     found_key = api_key or os.environ.get("OPENAI_API_KEY", "").strip() or None
     if found_url is None and found_key is None:

@@ -38,7 +38,7 @@ class Price:
     cache_write_1h: float | None = None
 
     def cost(self, usage: Usage) -> float:
-        """What these tokens cost."""
+        """Return the cost of these tokens."""
         usage = usage.billed or usage
         cached = min(usage.cached_tokens, usage.input_tokens)
         cached_price = self.input if self.cached is None else self.cached
@@ -71,7 +71,7 @@ class ManyModels(Protocol):
 
 
 def get_cost(model: Model, usage: Usage) -> float | None:
-    """US dollars for one request's tokens, None when nobody knows.
+    """Return the cost in US dollars of one request's tokens; None when it is unknown.
 
     A router and a fallback write the cost into the usage themselves, since only they know which model answered.
     """
@@ -87,13 +87,13 @@ def get_cost(model: Model, usage: Usage) -> float | None:
 
 
 def _own_price(model: Model) -> Price | None:
-    """`Priced.price`, where the model has one."""
+    """Return `Priced.price`, where the model has one."""
     price: object = getattr(model, "price", None)
     return price if isinstance(price, Price) else None
 
 
 def _own_address(model: Model) -> str | None:
-    """`Priced.base_url`, where the model has one."""
+    """Return `Priced.base_url`, where the model has one."""
     address: object = getattr(model, "base_url", None)
     return address if isinstance(address, str) else None
 
@@ -112,7 +112,7 @@ async def load_prices(model: Model) -> None:
 
 
 def find_unpriced(model: Model) -> Model | None:
-    """The model whose requests may have no known cost, the first of several; a server may still say one."""
+    """Find the first model whose requests may have no known cost; a server may still report one."""
     if isinstance(model, ManyModels) and model.models:
         return next((found for member in model.models if (found := find_unpriced(member)) is not None), None)
     return model if get_cost(model, Usage(1, 1)) is None else None

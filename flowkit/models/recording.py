@@ -111,18 +111,18 @@ class Recorder:
         return self.model.settings
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The model's answer, recorded as it passes."""
+        """Stream the model's answer, recorded as it passes."""
         return stream_deltas(self, request, self.model.server.timeout)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
-        """The model's own; they aren't recorded."""
+        """Return the model's own headers; they aren't recorded."""
         return await self.model.make_headers(request)
 
     @asynccontextmanager
     async def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
     ) -> AsyncGenerator[AnswerBytes, None]:
-        """The bytes of the model's answer, recorded as they pass."""
+        """Open the bytes of the model's answer, recorded as they pass."""
         clock = asyncio.get_running_loop().time
         began = clock()
         pieces: list[tuple[float, bytes]] = []
@@ -205,25 +205,25 @@ class Replayer:
 
     @property
     def unused(self) -> int:
-        """How many recorded answers nobody has asked for yet."""
+        """The number of recorded answers that no request has used yet."""
         return len(self._waiting)
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The recorded answer to this request.
+        """Stream the recorded answer to this request.
 
         Raises `ModelError` with the difference when the request isn't one of those recorded.
         """
         return stream_deltas(self, request)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
-        """None: no request leaves the process."""
+        """Return no headers: no request leaves the process."""
         return NO_HEADERS
 
     @asynccontextmanager
     async def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
     ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-        """The recorded bytes."""
+        """Open the recorded bytes."""
         exchange = self._take(cast(dict[str, JSON], loads(_hide(dumps(dict(body)), self._hidden))))
         if exchange.refused and exchange.error is not None:
             raise exchange.error
@@ -244,7 +244,7 @@ class Replayer:
             raise exchange.error
 
     def _take(self, body: dict[str, JSON]) -> Exchange:
-        """The first answer to an equal request; requests may come in another order than they were recorded in."""
+        """Take the first answer to an equal request; requests may come in another order than they were recorded in."""
         asked = _choose_compared(body, self.compare)
         for exchange in self._waiting:
             if _choose_compared(exchange.request, self.compare) == asked:
@@ -262,7 +262,7 @@ class Replayer:
 
 
 def load_recording(path: Path) -> tuple[Settings, tuple[Exchange, ...]]:
-    """What a recording holds.
+    """Load a recording's settings and exchanges.
 
     Raises `ConfigurationError` when the file can't be read or isn't a recording.
     """
@@ -282,14 +282,14 @@ def load_recording(path: Path) -> tuple[Settings, tuple[Exchange, ...]]:
 
 
 def _hide(data: bytes, hidden: Iterable[str]) -> bytes:
-    """JSON without these texts, as they stand in it."""
+    """Hide these texts in JSON."""
     for text in hidden:
         data = data.replace(dumps(text)[1:-1], HIDDEN.encode())
     return data
 
 
 def _choose_compared(body: dict[str, JSON], compared: Compared) -> JSON:
-    """What of a request has to be equal."""
+    """Choose the parts of a request that have to be equal."""
     if compared == "request":
         return body
     said = body.get("messages", body.get("input"))
@@ -307,7 +307,7 @@ def _difference(recorded: JSON, asked: JSON) -> str:
 
 
 def _pack(data: bytes) -> JSON:
-    """Text where it is text, so that a recording can be read and compared; else base64 in an object."""
+    """Pack bytes as text where they are text, so that a recording can be read and compared; else as base64."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -37,7 +37,7 @@ class FallbackModel:
         self.source = f"fallback {self.name}"
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The answer of the first model that gives one."""
+        """Stream the answer of the first model that has one."""
         return self._open(request)
 
     @asynccontextmanager
@@ -86,7 +86,7 @@ class Router:
         self.source = f"router {name} {' '.join(model.name for model in models)}".rstrip()
 
     async def choose(self, request: ModelRequest) -> Model:
-        """The model that would answer this request."""
+        """Choose the model that would answer this request."""
         chosen = self.rule(request.messages, request.data)
         model = await chosen if isawaitable(chosen) else chosen
         if self.models and model not in self.models:
@@ -94,7 +94,7 @@ class Router:
         return model
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The answer of the model that the rule picks."""
+        """Stream the answer of the model that the rule picks."""
         return self._open(request)
 
     @asynccontextmanager
@@ -109,18 +109,18 @@ class Router:
 
 
 def restore_sources(request: ModelRequest, source: str) -> ModelRequest:
-    """The same request, with what came through `source` under the name of the model that gave it."""
+    """Restore the name of the model that answered through `source`, in the messages of a request."""
     return replace(request, messages=tuple(_restore(message, source) for message in request.messages))
 
 
 def answered_by(message: AssistantMessage) -> str | None:
-    """The source of the model that gave this answer, where a router or a fallback stood before it."""
+    """Return the source of the model that answered, if a router or a fallback stood before it."""
     marks = [item.data for item in message.provider if item.kind == ANSWERED_BY and isinstance(item.data, str)]
     return marks[-1] if marks else None
 
 
 def name_answerer(model: Model, message: AssistantMessage) -> str:
-    """The name of the model that gave this answer: `model` itself, or the one behind it that did."""
+    """Name the model that answered: `model` itself, or the one behind it that did."""
     source = answered_by(message)
     found = None if source is None else _find(model, source)
     return model.name if source is None else source if found is None else found.name
@@ -133,7 +133,7 @@ def _find(model: Model, source: str) -> Model | None:
 
 
 async def _mark(model: Model, begun: Delta | None, deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
-    """The deltas, with who gave them before and what they cost within; only here it is known which model answered."""
+    """Mark the deltas with the answering model and its cost: only here it is known which model answered."""
     yield ProviderDelta(ANSWERED_BY, model.source)
     if begun is not None:
         yield await _priced(model, begun) if isinstance(begun, UsageDelta) else begun
@@ -169,7 +169,7 @@ def _renamed(item: ProviderData, source: str, origin: str) -> ProviderData:
 
 
 def _join(failures: Sequence[tuple[Model, ModelError]]) -> ModelError:
-    """One error for all; waiting helps as soon as the first of them can be asked again, at once if one named no time."""
+    """Join the errors; a retry may begin as soon as the first model allows one, at once if one named no time."""
     if len(failures) == 1:
         return failures[0][1]
     told = "; ".join(f"{model.name}: {error}" for model, error in failures)

@@ -41,11 +41,11 @@ class ScriptedCall:
     seconds: float = 0.0
 
     def slowly(self, seconds: float, pieces: int = 4) -> "ScriptedCall":
-        """The same call, its arguments cut in `pieces` that come within `seconds`."""
+        """Return the same call, its arguments cut in `pieces` that come within `seconds`."""
         return replace(self, seconds=seconds, pieces=pieces)
 
     def with_id(self, id: str) -> "ScriptedCall":
-        """The same call under this id."""
+        """Return the same call under this id."""
         return replace(self, id=id)
 
 
@@ -60,7 +60,7 @@ Script = str | Sequence[Piece]
 
 
 def call(name: str, /, **arguments: object) -> ScriptedCall:
-    """A call of this tool.
+    """Make a call of this tool.
 
     >>> call("get_order", order_id="ORD-1").arguments
     '{"order_id": "ORD-1"}'
@@ -69,17 +69,17 @@ def call(name: str, /, **arguments: object) -> ScriptedCall:
 
 
 def raw_call(name: str, arguments: str) -> ScriptedCall:
-    """A call whose arguments are this text, whatever it is."""
+    """Make a call whose arguments are this text, whatever it is."""
     return ScriptedCall(name, arguments)
 
 
 def thinking(text: str) -> ThinkingDelta:
-    """A piece of thinking."""
+    """Make a piece of thinking."""
     return ThinkingDelta(text)
 
 
 def finish(reason: FinishReason) -> FinishDelta:
-    """The turn ends for this reason."""
+    """Finish the turn for this reason."""
     return FinishDelta(reason)
 
 
@@ -113,7 +113,7 @@ class ScriptedModel:
         self._calls = 0
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The next turn of the script, as deltas."""
+        """Stream the next turn of the script, as deltas."""
         return self._open(request)
 
     @asynccontextmanager

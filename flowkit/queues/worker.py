@@ -79,6 +79,9 @@ class Worker:
         self._poll_s = poll_s if poll_s is not None else SWEEP_S if isinstance(queue, Feed) else POLL_S
         self._tasks: dict[asyncio.Task[None], RunIdentity] = {}
         self._waits = Waits()
+        self._found: list[RunIdentity] = []
+        """Runs that nobody drove when the journal was asked last, the next one at the end."""
+        self._ask_at = 0.0
         self._changed = asyncio.Event()
         """A run has ended, or the worker stops."""
 
@@ -92,7 +95,8 @@ class Worker:
                     await self._look()
                 except FlowkitError as error:
                     logger.warning("the journal can't be asked for runs: %s", error)
-                await asyncio.wait({stopping, *self._tasks}, timeout=self._poll_s, return_when=asyncio.FIRST_COMPLETED)
+                rest_s = max(0.0, self._ask_at - time.monotonic())
+                await asyncio.wait({stopping, *self._tasks}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
             self.driver.is_leaving = True
@@ -110,23 +114,33 @@ class Worker:
             await self._changed.wait()
         if self.driver.is_leaving:
             return False
-        self._start(run)
+        if run not in self._tasks.values():
+            self._start(run)
         return True
 
     async def _look(self) -> None:
-        """Take runs that nobody drives, as many as there is room for."""
+        """Take runs that nobody drives, as many as there is room for; ask the journal no more often than that is time."""
+        if time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + self._poll_s
+            await self._ask()
+        mine = set(self._tasks.values())
+        while self._found and len(self._tasks) < self._at_once:
+            run = self._found.pop()
+            if run not in mine:
+                self._start(run)
+
+    async def _ask(self) -> None:
+        """Find what nobody drives."""
         if len(self._tasks) >= self._at_once:
             return
         found = await asyncio.to_thread(self.driver.journal.stopped, LOOKED_AT)
         runs = [identify(summary) for summary in found if summary.name in self.driver.served.targets]
         if len(found) < LOOKED_AT:
             self._waits.keep([*runs, *self._tasks.values()])
-        mine = set(self._tasks.values())
-        free = [run for run in self._waits.choose(runs) if run not in mine]
-        room = self._at_once - len(self._tasks)
-        # Workers that all began with the oldest would all want the same.
-        for run in free if len(free) <= room else random.sample(free[: 4 * room], room):
-            self._start(run)
+        free = self._waits.choose(runs)
+        # The older ones first, yet not all workers the same: who comes second has asked for nothing.
+        near = 4 * self._at_once
+        self._found = [*reversed(free[near:]), *random.sample(free[:near], min(near, len(free)))]
 
     def _start(self, run: RunIdentity) -> None:
         task = asyncio.create_task(self._drive(run), name=f"drive {run.run_id}")

@@ -22,7 +22,7 @@ Ask = Callable[[AskRequest, Mapping[str, JSON], Context[Any]], Awaitable[JSON]]
 def lower_agents(
     nodes: tuple[Node, ...], ask: Ask, taken: Collection[str], *, models_too: bool = False
 ) -> tuple[tuple[Node, ...], dict[str, Tool[..., Any]]]:
-    """The nodes with such agents as tool calls, and the tools that these call, by names that aren't taken.
+    """Lower such agents to tool calls; return the nodes, and the tools that they call under unused names.
 
     `models_too` makes a call of each step that asks, for a run that knows nothing of such steps.
     """

@@ -21,7 +21,7 @@ from flowkit.tools import Tool
 
 
 def make_recipe_tool(plan: RecipePlan[Any]) -> AnyTool:
-    """The tool; its arguments are the recipe's inputs, its result is the output as JSON.
+    """Make the tool: its arguments are the recipe's inputs, its result is the output as JSON.
 
     Raises `DefinitionError` for a recipe that writes and always asks a person.
     """

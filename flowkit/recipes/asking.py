@@ -62,7 +62,7 @@ class AskMaker(_AskMaker):
         self, target: Model, prompt: str, /, **values: object
     ) -> str: ...
     def __call__(self, target: Any, prompt: str, /, *, output_type: Any = str, **values: object) -> Any:
-        """The answer to `prompt`, in which `{name}` stands for a value; values go as data, not as text of the prompt.
+        """Return the answer to `prompt`, in which `{name}` stands for a value; values go as data, not as prompt text.
 
         >>> ask(model, "Summarise {note} in one sentence.", note=order.note)  # doctest: +SKIP
         """
@@ -81,7 +81,7 @@ class AskMaker(_AskMaker):
         fallback: Callable[[], object] | None = None,
         **common: Unpack[CommonOptions],
     ) -> Any:
-        """`ask`, with the options of `step.options`; `retries` counts answers that broke off."""
+        """Return `ask` with the options of `step.options`; `retries` counts broken-off answers."""
         made = StepOptions.make(common, optional=optional, fallback=fallback)
         return FallbackAskMaker[Any](made) if made.has_stand_in else AskMaker(made)
 
@@ -104,7 +104,7 @@ class FallbackAskMaker(_AskMaker, Generic[F]):
         self, target: Model, prompt: str, /, **values: object
     ) -> str | F: ...
     def __call__(self, target: Any, prompt: str, /, *, output_type: Any = str, **values: object) -> Any:
-        """The answer, or what stands in for it."""
+        """Return the answer, or its fallback."""
         return self._make(target, prompt, output_type, values)
 
 

@@ -222,7 +222,7 @@ class StepReader:
 
 
 def _type_of_schema(schema: Mapping[str, JSON]) -> Any:
-    """A type that pydantic checks by a JSON Schema."""
+    """Return a type that pydantic validates by a JSON Schema."""
     validator = Draft202012Validator(cast(Any, schema))
 
     def check(value: object) -> object:
@@ -234,7 +234,7 @@ def _type_of_schema(schema: Mapping[str, JSON]) -> Any:
 
 
 def _default_name(data: Mapping[str, Any]) -> str:
-    """The name of a step that stands alone in a block."""
+    """Return the default name of a step that stands alone in a block."""
     for key in ("tool", "recipe"):
         if key in data:
             return str(data[key]).replace("/", "_")

@@ -43,7 +43,7 @@ COMPARISONS = {
 
 
 def write_recipe(plan: RecipePlan[Any]) -> dict[str, JSON]:
-    """The recipe as a file says it; everything but the code of its tools and models."""
+    """Write the recipe in the file's form; everything but the code of its tools and models."""
     schema = plan.parameters
     names = _Names({node.id: node.id for node in plan.body.nodes})
     writer = _Writer(plan)
@@ -68,14 +68,14 @@ def write_recipe(plan: RecipePlan[Any]) -> dict[str, JSON]:
 
 
 def hash_recipe(plan: RecipePlan[Any]) -> str:
-    """Equal for recipes that do the same with the same code: graph, inputs, output, tools."""
+    """Hash graph, inputs, output, tools and their code: equal for recipes that do the same."""
     nested = {name: hash_recipe(nesting.plan) for name, nesting in plan.nestings.items()}
     code = {name: tool.code() for name, tool in plan.tools.items()}
     return hashlib.sha256(dump_sorted([write_recipe(plan), nested, code])).hexdigest()
 
 
 def default_name(node: Node) -> str:
-    """The name of a step that wasn't given one."""
+    """Return the name of a step that wasn't given one."""
     match node:
         case ToolCall() | Group():
             return node.name.replace("/", "_")
@@ -120,7 +120,7 @@ class _Writer:
     plan: RecipePlan[Any]
 
     def value(self, value: object, names: _Names) -> JSON:
-        """A value with its references as expressions; a text that looks like one is marked by a further `$`."""
+        """Write a value with its references as expressions; a text that looks like one gets a further `$`."""
         if isinstance(value, Reference):
             return format_expression(names.path(value))
         if isinstance(value, str):
@@ -132,7 +132,7 @@ class _Writer:
         return cast(JSON, value)
 
     def step(self, node: Node, names: _Names, hidden: frozenset[str] = frozenset()) -> JSON:
-        """One step; `hidden` are ids in its `after` that go without saying."""
+        """Write one step; `hidden` are ids in its `after` that are implied."""
         data = self._kind(node, names)
         after = [names.step(name) for name in get_after(node) if name not in hidden]
         if after:
@@ -214,7 +214,7 @@ class _Writer:
         return data
 
     def block(self, body: Body, prefix: str, names: _Names) -> JSON:
-        """A body as a file says it: a value, one step, or several with an output."""
+        """Write a body in the file's form: a value, one step, or several with an output."""
         return self._body(body, prefix, names.enter(body.nodes, prefix))
 
     def _body(self, body: Body, prefix: str, inside: _Names) -> JSON:
@@ -228,7 +228,7 @@ class _Writer:
         return {"steps": steps, "output": self.value(body.value, inside)}
 
     def condition(self, condition: Condition, names: _Names) -> dict[str, JSON]:
-        """A condition in the words of a file."""
+        """Write a condition in the words of a file."""
         match condition:
             case Compare(left, operator, right):
                 return {"value": self.value(left, names), COMPARISONS[operator]: self.value(right, names)}
@@ -248,11 +248,11 @@ class _Writer:
                 assert_never(condition)
 
     def _joined(self, left: Condition, word: str, kind: type[Condition], names: _Names) -> list[JSON]:
-        """The parts on the left: a and b and c are one list."""
+        """Join the parts on the left into one list: a and b and c."""
         written = self.condition(left, names)
         return cast(list[JSON], written[word]) if isinstance(left, kind) else [written]
 
 
 def _short(schema: Mapping[str, JSON]) -> JSON:
-    """A schema of a plain type as its name."""
+    """Shorten a schema of a plain type to its name."""
     return schema["type"] if list(schema) == ["type"] and isinstance(schema["type"], str) else dict(schema)

@@ -84,7 +84,7 @@ class Recipe(Generic[P, R_co]):
         return self.plan.effect
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Never:
-        """Not for calling: a recipe is run, or is a step of another one."""
+        """Refuse to be called: run a recipe, or use it as a step of another one."""
         raise DefinitionError(
             f"{here()}: recipe {self.name!r} isn't called: await {self.name}.run(…), or in a recipe step({self.name}, …)"
         )
@@ -168,14 +168,14 @@ class Recipe(Generic[P, R_co]):
         return make_recipe_tool(self.plan)
 
     def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:
-        """The inputs of a step of another recipe, by name; raises `DefinitionError` for those it doesn't take."""
+        """Bind the inputs of a step of another recipe by name; raises `DefinitionError` for unknown ones."""
         try:
             return self.plan.interface.call(*args, **kwargs).arguments
         except (TypeError, ToolArgumentsError) as error:
             raise DefinitionError(f"{here()}: {str(error).replace('tool ', 'recipe ', 1)}") from None
 
     def check_output(self, path: tuple[str | int, ...]) -> str | None:
-        """What is wrong with a path in its output, as a step of another recipe."""
+        """Check a path in its output, as a step of another recipe; return what is wrong with it."""
         schema = self.plan.output.schema
         return None if schema is None else find_problem(schema, path)
 
@@ -277,7 +277,7 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
 
 
 def order_nodes(nodes: list[Node], final_ids: list[str]) -> tuple[Node, ...]:
-    """The nodes with the final ones at the end, each of which waits for all that aren't."""
+    """Order the nodes: final ones last, each waiting for all others."""
     main = [node for node in nodes if node.id not in final_ids]
     before = tuple(node.id for node in main)
     final = [

@@ -40,7 +40,7 @@ def load_recipe(
     models: Mapping[str, AnyTarget] | None = None,
     recipes: Iterable[AnyRecipe] = (),
 ) -> Recipe[..., JSON]:
-    """The recipe in a file; `tools`, `models` (agents, too) and other `recipes` are what its steps may name.
+    """Load the recipe in a file; `tools`, `models` (agents, too) and other `recipes` are what its steps may name.
 
     Raises `RecipeFileError` for everything that is wrong with the file.
     """
@@ -60,7 +60,7 @@ def read_recipe(
     models: Mapping[str, AnyTarget] | None = None,
     recipes: Iterable[AnyRecipe] = (),
 ) -> Recipe[..., JSON]:
-    """The recipe in the bytes of a file; errors call it `name`."""
+    """Read a recipe from the bytes of a file; errors call it `name`."""
     source = read_yaml(data, name)
     misformed = find_format_errors(source)
     # A step of the wrong form isn't read further; with other parts wrong, nothing is.
@@ -81,7 +81,7 @@ def read_recipe(
 
 
 def connect_servers(source: YamlSource) -> list[Toolset]:
-    """The tools of the file's MCP servers: each is connected once, all at the same time, to ask what it has."""
+    """Connect once to each of the file's MCP servers, in parallel, and return their tools."""
     data = cast(Mapping[str, Any], source.value)
     entries = cast(Mapping[str, Mapping[str, JSON]], data.get("mcp", {}))
     if not entries:
@@ -220,7 +220,10 @@ class _Loader:
             self._source.fail(path, f"{where}: a schema refers only to itself, so nothing fits it")
 
     def _find_results(self) -> dict[str, Mapping[str, JSON]]:
-        """The schemas of the steps' results, where their tools and recipes tell; a step may come after its use."""
+        """Find the schemas of the steps' results where their tools and recipes declare them.
+
+        Use may precede the step.
+        """
         found: dict[str, Mapping[str, JSON]] = {}
         steps = cast(Mapping[str, Any], {**self._data["steps"], **self._data.get("finally", {})})
         for name, data in steps.items():
@@ -246,4 +249,4 @@ class _Loader:
 
 
 def _never_run(arguments: dict[str, JSON]) -> None:
-    """Stands where a recipe's interface, being a tool, has a function."""
+    """Fill the place of a function in the recipe's interface, which is a tool; it is never called."""

@@ -20,7 +20,7 @@ _KINDS = ("tool", "ask", "recipe", "each", "when")
 
 @cache
 def read_format() -> dict[str, Any]:
-    """The JSON Schema of recipe files."""
+    """Read the JSON Schema of recipe files."""
     return json.loads(files("flowkit").joinpath("recipe.schema.json").read_text(encoding="utf-8"))
 
 

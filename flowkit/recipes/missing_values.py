@@ -77,7 +77,7 @@ def _takes_null(tool: Tool[..., Any], name: str) -> bool:
 
 
 def _values_of(condition: object) -> list[object]:
-    """All that a condition compares, in whatever conditions it holds."""
+    """List all values that a condition compares, nested conditions included."""
     values: list[object] = []
     for name in cast(tuple[str, ...], getattr(type(condition), "__slots__", ())):
         value: object = getattr(condition, name)

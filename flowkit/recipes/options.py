@@ -54,7 +54,7 @@ def check_recipe_options(given: RecipeRunOptions) -> None:
 
 
 def read_past(options: RecipeRunOptions) -> tuple[dict[str, Outcome], dict[str, Decision]]:
-    """What ended before, and what was decided, before and now."""
+    """Read earlier outcomes, and all decisions, earlier and new."""
     decisions, resumed = options.get("decisions", {}), options.get("resume")
     if resumed is None:
         return {}, dict(decisions)

@@ -30,7 +30,7 @@ class RecipeOutput(Generic[R_co]):
     schema: Mapping[str, JSON] | None = None
 
     def check(self, value: object) -> JSON:
-        """The output as it is; raises `ToolResultError` when it isn't what was promised."""
+        """Return the output unchanged; raises `ToolResultError` if it isn't what was promised."""
         self.read(cast(JSON, value))
         return cast(JSON, value)
 
@@ -87,13 +87,13 @@ class RecipePlan(Generic[R_co]):
         return Graph(self.body.nodes, inputs=(INPUTS,))
 
     def nest(self, group_id: str, inputs: Mapping[str, object]) -> Group:
-        """Its nodes as one node of another recipe; inputs that aren't given have their defaults."""
+        """Make one node of another recipe from its nodes; inputs that aren't given have their defaults."""
         body = nest(self.body, group_id, {**self.defaults, **inputs})
         return Group(group_id, replace(body, finish=self.output.check), name=self.name)
 
 
 def output_of_type(recipe: str, annotation: Any) -> RecipeOutput[Any]:
-    """The output of a return annotation; raises `DefinitionError` for one that can't be JSON."""
+    """Make the output of a return annotation; raises `DefinitionError` for one that can't be JSON."""
     if annotation is MISSING or annotation is Any:
         return RecipeOutput(lambda value: value)
     problem = find_table(annotation)
@@ -115,7 +115,7 @@ def output_of_type(recipe: str, annotation: Any) -> RecipeOutput[Any]:
 
 
 def output_of_schema(recipe: str, schema: Mapping[str, JSON] | None) -> RecipeOutput[JSON]:
-    """The output of a recipe file."""
+    """Make the output of a recipe file."""
     if schema is None:
         return RecipeOutput(lambda value: value)
     validator = Draft202012Validator(cast(Any, schema))

@@ -157,7 +157,7 @@ class RecipeWork(Generic[R]):
         )
 
     async def _let_go(self, status: RunStatus, output: JSON, error: str | None) -> None:
-        """Let go of the journal; a run that was stopped isn't over there, and can go on."""
+        """Release the journal; a run that was stopped isn't over there and can be resumed."""
         if self._journal is None:
             return
         if status == "cancelled" or self._is_over:
@@ -211,7 +211,7 @@ class RecipeWork(Generic[R]):
         return None
 
     def _find_failure(self, executor: Executor) -> ToolError | None:
-        """The first step that failed by itself; a step that was skipped only because of it says less."""
+        """Find the first step that failed on its own; steps skipped because of it explain less."""
         failed: list[Outcome] = []
         for node in self._plan.body.nodes:
             outcome = executor.outcome(node.id)
@@ -245,7 +245,7 @@ class RecipeWork(Generic[R]):
         )
 
     def _find_model(self, request: AskRequest) -> Model | None:
-        """The model that takes the place of the request's own."""
+        """Find the model that takes the place of the request's own."""
         model = self._options.get("model")
         return model.get(request.name) if isinstance(model, Mapping) else model
 

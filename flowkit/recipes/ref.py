@@ -52,7 +52,7 @@ class Symbol:
         return Reference(self.call_id, self.path)
 
     def enter(self, key: str | int) -> "Symbol":
-        """The symbol of a field or an item; raises `DefinitionError` when the type has none."""
+        """Return the symbol of a field or an item; raises `DefinitionError` when the type has none."""
         path = (*self.path, key)
         label = f"{self.label}.{key}" if isinstance(key, str) and key.isidentifier() else f"{self.label}[{key!r}]"
         problem = None if self.check is None else self.check(path)
@@ -226,17 +226,17 @@ class Built:
 
 
 def fields_of(built: Built) -> Mapping[str, object]:
-    """What was given to `build`, by field."""
+    """Return the values given to `build`, by field."""
     return object.__getattribute__(built, "_Built__fields")
 
 
 def symbol_of(ref: Ref) -> Symbol:
-    """What `ref` stands for."""
+    """Return the symbol that `ref` stands for."""
     return object.__getattribute__(ref, "_Ref__symbol")
 
 
 def as_test(value: object) -> Test:
-    """A condition: a comparison as it is, a `Ref` alone as "is true"."""
+    """Make a condition: a comparison as it is, a `Ref` alone as "is true"."""
     if type(value) is Test:
         return value
     if type(value) is Ref:
@@ -248,17 +248,17 @@ def as_test(value: object) -> Test:
 
 
 def not_(condition: object) -> Test:
-    """The opposite of a condition; the same as `~`, which type checkers don't like on a comparison."""
+    """Negate a condition; the same as ``, which type checkers don't like on a comparison."""
     return ~as_test(condition)
 
 
 def is_none(value: object) -> Test:
-    """The condition that `value` is None, for `when`."""
+    """Make the condition that `value` is None, for `when`."""
     return Test(IsNone(operand(value)))
 
 
 def is_in(value: object, options: object) -> Test:
-    """The condition that `value` is one of `options`, for `when`."""
+    """Make the condition that `value` is one of `options`, for `when`."""
     if type(options) is not Ref and not isinstance(options, (list, tuple, set, frozenset)):
         raise DefinitionError(f"{here()}: is_in() looks in a list, tuple or set; this is {options!r}")
     among = operand(cast(object, options))
@@ -266,7 +266,7 @@ def is_in(value: object, options: object) -> Test:
 
 
 def operand(value: object) -> object:
-    """`value` as a graph holds it: JSON, with a `Reference` for each `Ref`.
+    """Return `value` as a graph holds it: JSON, with a `Reference` for each `Ref`.
 
     Raises `DefinitionError` for a `Ref` of another recipe or of a body that has ended, and for what isn't JSON.
     """

@@ -46,7 +46,7 @@ def check_source(function: Callable[..., object], makers: Collection[object]) ->
 
 
 def _maker_names(function: Callable[..., object], tree: ast.AST, makers: Collection[object]) -> set[str]:
-    """The spellings in this function of what makes a step: `step`, `flowkit.step`, `fk.step.options`."""
+    """Collect the spellings in this function of what makes a step: `step`, `flowkit.step`, `fk.step.options`."""
     scope = dict(getattr(function, "__globals__", {}))
     with contextlib.suppress(TypeError, ValueError):
         scope |= inspect.getclosurevars(function).nonlocals
@@ -78,7 +78,7 @@ class _Search:
             self._follow_assignments()
 
     def problems(self) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
-        """Each forbidden construct and what to write instead, from the top."""
+        """Yield each forbidden construct and what to write instead, from the top."""
         found: list[tuple[ast.expr | ast.stmt, str]] = []
         for node in self._walk():
             if isinstance(node, (ast.expr, ast.stmt)) and (problem := self._problem(node)):
@@ -114,7 +114,7 @@ class _Search:
         (self.holders if is_holder else self.of_run).update(_names(target))
 
     def _touches_run(self, node: ast.AST) -> bool:
-        """Whether a value of the run stands anywhere in `node`, also inside a list."""
+        """Return whether a value of the run occurs anywhere in `node`, also inside a list."""
         for inner in ast.walk(node):
             if isinstance(inner, ast.Name) and (inner.id in self.of_run or inner.id in self.holders):
                 return True
@@ -123,7 +123,7 @@ class _Search:
         return False
 
     def _is_of_run(self, node: ast.AST) -> bool:
-        """Whether `node` itself is a value of the run, not only a list that holds one."""
+        """Return whether `node` itself is a value of the run, not only a list that holds one."""
         if isinstance(node, _DISPLAYS) or (isinstance(node, ast.Name) and node.id in self.holders - self.of_run):
             return False
         return self._touches_run(node)
@@ -187,7 +187,7 @@ def _names(target: ast.AST) -> Iterator[str]:
 
 
 def _callee(node: ast.expr) -> str:
-    """The spelling of what is called; `step.options(retries=2)(…)` counts as `step`."""
+    """Return the spelling of what is called; `step.options(retries=2)(…)` counts as `step`."""
     while isinstance(node, ast.Call):
         node = node.func.value if isinstance(node.func, ast.Attribute) else node.func
     return ast.unparse(node)

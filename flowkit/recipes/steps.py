@@ -67,15 +67,15 @@ class Nestable(Protocol[P, R_co]):
         ...
 
     def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:
-        """The inputs by name; raises `DefinitionError` for those it doesn't take."""
+        """Bind the inputs by name; raises `DefinitionError` for unknown ones."""
         ...
 
     def check_output(self, path: tuple[str | int, ...]) -> str | None:
-        """What is wrong with a path in its output."""
+        """Check a path in its output; return what is wrong with it."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Never:
-        """Only its type is used: what it takes."""
+        """Provide a call's type; it is never called."""
         ...
 
 
@@ -139,7 +139,7 @@ class StepMaker(_StepMaker):
     @overload
     def __call__(self, tool: Nestable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def __call__(self, tool: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """The result that the tool, given these arguments, will have."""
+        """Return the result that the tool, called with these arguments, will have."""
         return self._make(tool, args, kwargs)
 
     @overload
@@ -155,7 +155,7 @@ class StepMaker(_StepMaker):
         fallback: Callable[[], object] | None = None,
         **common: Unpack[CommonOptions],
     ) -> Any:
-        """`step`, for steps with these options.
+        """Return `step`, for steps with these options.
 
         `retries` and `timeout` stand in for the tool's own. `optional`: a failure gives None instead. `fallback`
         traces what stands in after a failure. `after`: steps that must have ended before, however they did.
@@ -176,7 +176,7 @@ class FallbackStepMaker(_StepMaker, Generic[F]):
     @overload
     def __call__(self, tool: Nestable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | F: ...
     def __call__(self, tool: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """The result that the tool, given these arguments, will have, or what stands in for it."""
+        """Return the result that the tool, called with these arguments, will have, or its fallback."""
         return self._make(tool, args, kwargs)
 
 
@@ -289,7 +289,7 @@ def when(
 
 
 def finally_(make: Callable[[], object]) -> None:
-    """Add steps that run when all others have ended, whatever their outcome; `make` traces them.
+    """Add steps that run when all others have finished, whatever their outcome; `make` traces them.
 
     One that refers to a failed step is skipped. A run that is cancelled or killed leaves them out; a resumed run has
     them.
@@ -303,7 +303,7 @@ def finally_(make: Callable[[], object]) -> None:
 
 
 def build(output_type: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """An object of this type made of values of the running recipe; its fields are checked now, its values in the run."""
+    """Build an object of this type from values of the running recipe; fields are checked now, values in the run."""
     names = bind_fields(output_type, args, kwargs)
     return cast(T, Built(names))
 
@@ -311,7 +311,7 @@ def build(output_type: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def bind_fields(
     output_type: Callable[..., object], args: Iterable[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:
-    """The values by field; raises `DefinitionError` for a field that is missing or isn't there."""
+    """Return the values by field; raises `DefinitionError` for missing and unknown fields."""
     if is_typeddict(output_type):
         required = cast(frozenset[str], getattr(output_type, "__required_keys__", frozenset[str]()))
         known = getattr(output_type, "__annotations__", {})
@@ -334,14 +334,14 @@ def bind_fields(
 
 
 def _item(each_id: str, items: object) -> Any:
-    """The item, in the scope that is open now."""
+    """Make the item, in the current scope."""
     check = check_of(items)
     scope = open_scopes.get()[-1]
     return Ref(Symbol(item_id(each_id), (), "item", scope, None if check is None else lambda path: check((0, *path))))
 
 
 def _check_items(check: Check | None) -> Check | None:
-    """The check of paths into a list of such values."""
+    """Make the check of paths into a list of such values."""
     if check is None:
         return None
 

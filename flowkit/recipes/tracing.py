@@ -43,7 +43,7 @@ class Scope:
     taken: set[str] = field(default_factory=lambda: set(_RESERVED))
 
     def name(self, wanted: str | None, default: str) -> str:
-        """An id for a node; raises `DefinitionError` when the one asked for is taken."""
+        """Choose an id for a node; raises `DefinitionError` when the requested one is taken."""
         if wanted is not None and (wanted in self.taken or not wanted or "/" in wanted):
             problem = "can't be one" if not wanted or "/" in wanted or wanted in _RESERVED else "is taken"
             raise DefinitionError(f"{here()}: the id {wanted!r} {problem}; every step needs one of its own")
@@ -75,7 +75,7 @@ class Scope:
             raise DefinitionError(f"{here()}: two models or agents are called {request.name!r}; give one another name")
 
     def add_nested(self, group_id: str, plan: RecipePlan[Any], inputs: Mapping[str, object]) -> Group:
-        """The group that another recipe becomes here."""
+        """Make the group that another recipe becomes here."""
         for tool in plan.tools.values():
             self.add_tool(tool)
         for request in plan.requests.values():
@@ -84,7 +84,7 @@ class Scope:
         return plan.nest(group_id, inputs)
 
     def trace(self, prefix: str, make: Callable[[], object]) -> tuple[Body, Check | None]:
-        """The body that `make` traces, with names beginning with `prefix`, and the check of its value's paths."""
+        """Trace `make` under ids that begin with `prefix`; return its body, and the check of its value's paths."""
         inner = Scope(prefix, self.tools, self.asked, self.nested)
         token = open_scopes.set((*open_scopes.get(), inner))
         try:
@@ -96,7 +96,7 @@ class Scope:
 
 
 def current_scope(word: str) -> Scope:
-    """The innermost scope; raises `DefinitionError` outside of a recipe."""
+    """Return the innermost scope; raises `DefinitionError` outside of a recipe."""
     scopes = open_scopes.get()
     if not scopes:
         raise DefinitionError(f"{here()}: {word}() makes a step of a recipe; call it in a function under @recipe")
@@ -131,7 +131,7 @@ class StepOptions:
     def make(
         cls, common: "CommonOptions", *, optional: bool = False, fallback: Callable[[], object] | None = None
     ) -> "StepOptions":
-        """The options as they were given, with the ids of the steps that `after` names; `TypeError` for others."""
+        """Read the options as given, with the ids of the steps that `after` names; `TypeError` for unknown ones."""
         check_option_names(common, CommonOptions, "a step")
         check_values("a step", {**common, "optional": optional, "fallback": fallback}, _EXPECTED)
         return cls(
@@ -145,7 +145,7 @@ class StepOptions:
 
     @property
     def has_stand_in(self) -> bool:
-        """Whether a failure gives another value."""
+        """Whether a failure yields another value."""
         return self.optional or self.fallback is not None
 
 
@@ -179,7 +179,7 @@ def place(
     *,
     can_be_optional: bool = False,
 ) -> Ref:
-    """Put the node that `make` gives for an id; in a `Fallback` where the options need one.
+    """Add the node that `make` returns for an id; in a `Fallback` where the options need one.
 
     `can_be_optional` says that `make` has seen to `optional` itself.
     """
@@ -194,7 +194,7 @@ def place(
 
 
 def ids_of(steps: Iterable[object]) -> tuple[str, ...]:
-    """The ids of the steps that these values come from."""
+    """Return the ids of the steps that these values come from."""
     ids: list[str] = []
     for value in steps:
         reference = operand(value)
@@ -205,7 +205,7 @@ def ids_of(steps: Iterable[object]) -> tuple[str, ...]:
 
 
 def check_of(value: object) -> Check | None:
-    """The check of paths into this value."""
+    """Return the check of paths into this value."""
     if type(value) is not Ref:
         return None
     symbol = symbol_of(value)

@@ -26,7 +26,7 @@ class FileScope:
         self.each = each
 
     def find_step(self, name: str) -> str | None:
-        """The nearest step of this name; `/` before it makes it a whole id."""
+        """Find the nearest step of this name; a leading `/` makes it a whole id."""
         if name.startswith("/"):
             return name[1:] if name[1:] in self.all_ids() else None
         return self.steps.get(name) or (None if self.outer is None else self.outer.find_step(name))
@@ -38,7 +38,7 @@ class FileScope:
         return [*self.steps, *(() if self.outer is None else self.outer.all_names())]
 
     def eaches(self) -> list[str]:
-        """The ids of the `each` around this place, the nearest first."""
+        """List the ids of the `each` around this place, the nearest first."""
         above = [] if self.outer is None else self.outer.eaches()
         return above if self.each is None else [self.each, *above]
 
@@ -52,7 +52,7 @@ class ValueReader:
         self._results = results
 
     def read_arguments(self, path: Path, data: Mapping[str, Any], scope: FileScope) -> dict[str, object]:
-        """What a step is given under `with`."""
+        """Read the arguments of a step under `with`."""
         given = cast(Mapping[str, JSON], data.get("with", {}))
         found: dict[str, object] = {}
         errors: list[RecipeFileError] = []
@@ -66,7 +66,7 @@ class ValueReader:
         return found
 
     def read(self, path: Path, value: JSON, scope: FileScope) -> object:
-        """A value with its expressions as references; `$${{` stands for a text's own `${{`."""
+        """Read a value with its expressions as references; `$${{` stands for a text's own `${{`."""
         if isinstance(value, dict):
             return {key: self.read((*path, key), item, scope) for key, item in value.items()}
         if isinstance(value, list):
@@ -112,14 +112,14 @@ class ValueReader:
         return Reference(step, inner)
 
     def find_step(self, path: Path, name: str, scope: FileScope) -> str:
-        """The id of the step that `name` means at this place."""
+        """Find the id of the step that `name` means at this place."""
         found = scope.find_step(name)
         if found is None:
             self.fail(path, f"there is no step {name!r} here; {suggest(name, scope.all_names())}")
         return found
 
     def read_condition(self, path: Path, data: Mapping[str, Any], scope: FileScope) -> Condition:
-        """A condition in the words of a file."""
+        """Read a condition in the words of a file."""
         match data:
             case {"not": inner}:
                 return Not(self.read_condition((*path, "not"), inner, scope))

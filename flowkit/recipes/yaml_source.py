@@ -74,7 +74,7 @@ def join_errors(errors: Iterable[RecipeFileError]) -> RecipeFileError:
 
 
 def read_yaml(data: bytes, name: str) -> YamlSource:
-    """The one document in `data`; raises `RecipeFileError` for everything that isn't plain data."""
+    """Read the one document in `data`; raises `RecipeFileError` for everything that isn't plain data."""
     if len(data) > MAX_SIZE_BYTES:
         raise RecipeFileError(f"{len(data):,} bytes, at most {MAX_SIZE_BYTES:,}", path=name)
     try:
@@ -124,7 +124,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def add_resolvers(target: Any) -> None:
-    """Let a loader or dumper class take for numbers, booleans and null what YAML 1.2 does, and nothing else."""
+    """Make a loader or dumper class read numbers, booleans and null as YAML 1.2 does, and nothing else."""
     target.yaml_implicit_resolvers = {}
     for name, (pattern, first) in _SCALARS.items():
         target.add_implicit_resolver(_TAG + name, pattern, [letter.replace("\0", "") for letter in first])

@@ -34,7 +34,7 @@ _Dumper.add_representer(str, _write_text)
 
 
 def to_yaml(plan: RecipePlan[Any]) -> str:
-    """The file; raises `DefinitionError` naming everything that can't be said in one."""
+    """Write the recipe as YAML; raises `DefinitionError` naming everything that a file can't express."""
     problems = list(_find_unsayable(plan))
     if problems:
         raise DefinitionError(f"recipe {plan.name!r} can't be written as YAML: {'; '.join(problems)}")
@@ -76,7 +76,7 @@ def _local_names(nodes: Any) -> Iterator[str]:
 
 
 def _find_python_check(annotation: Any) -> str | None:
-    """The first function that validates values of a type, by name."""
+    """Name the first function that validates values of a type."""
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     except PydanticUserError:

@@ -31,7 +31,7 @@ class SpendingStore(Protocol):
         ...
 
     async def read_spent(self, key: str) -> float:
-        """The sum so far."""
+        """Read the sum spent so far."""
         ...
 
 
@@ -76,7 +76,7 @@ class Budget:
             raise ConfigurationError(f"Budget: {misfit}")
 
     def open(self, context: Context[Any]) -> "Account":
-        """The part of it that a run of this context spends; raises `ConfigurationError` for a run of nobody."""
+        """Open the account that a run of this context spends from; raises `ConfigurationError` if it has no user."""
         if callable(self.per):
             who = self.per(context)
             return Account(self, ["by", who], f" for {who}")
@@ -91,11 +91,11 @@ class Budget:
         return Account(self, ["session", context.user, context.session], f" for session {context.session!r}")
 
     async def look(self, *, user: str | None = None, session: str | None = None, data: object = None) -> BudgetState:
-        """How it stands now for a run of this user and session."""
+        """Return its state for a run of this user and session."""
         return await self.open(Context(data, user=user, session=session)).look()
 
     def find_period(self) -> tuple[str, float | None]:
-        """The time that counts now, as a text, and when it ends."""
+        """Find the current period: its name as a text, and when it ends."""
         every: Every | timedelta | None = "day" if self.per == "day" else self.every
         wall = self.clock.wall()
         if every is None:
@@ -121,7 +121,7 @@ class Budget:
         return f"{every} {first.date().isoformat()}", after.timestamp()
 
     def say_reset(self, resets_at: float | None) -> str:
-        """When it begins anew, as the end of a sentence."""
+        """Say when the budget resets, as the end of a sentence."""
         if resets_at is None:
             return "doesn't reset"
         at = datetime.fromtimestamp(resets_at, ZoneInfo(self.timezone))
@@ -147,7 +147,7 @@ class Account:
         return id(self.budget.store), self.budget.name, dumps(self.key).decode()
 
     async def look(self) -> BudgetState:
-        """How it stands now."""
+        """Return its current state."""
         period, resets_at = self.budget.find_period()
         return BudgetState(self.budget.usd, await self.budget.store.read_spent(self._name(period)), resets_at)
 
@@ -157,7 +157,7 @@ class Account:
             await self.budget.store.add_spent(self._name(self.budget.find_period()[0]), usd)
 
     def explain(self, state: BudgetState) -> BudgetSpent:
-        """The error for a budget that is spent."""
+        """Make the error for a spent budget."""
         return BudgetSpent(self.budget.name, self.who, state, self.budget.say_reset(state.resets_at))
 
     def _name(self, period: str) -> str:

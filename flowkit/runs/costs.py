@@ -26,7 +26,7 @@ class Cost:
     answers: int = 0
 
     def to_json(self) -> dict[str, JSON]:
-        """As the journal keeps it, but for its user, which is the run's."""
+        """Convert to the journal's form, without the user, which the run already has."""
         return {
             "agent": self.agent,
             "model": self.model,
@@ -38,7 +38,7 @@ class Cost:
 
 
 def cost_from_json(data: JSON, user: str | None) -> Cost:
-    """What `to_json` wrote."""
+    """Read what `to_json` wrote."""
     fields = cast("Mapping[str, JSON]", data)
     return Cost(
         str(fields["agent"]),
@@ -52,7 +52,7 @@ def cost_from_json(data: JSON, user: str | None) -> Cost:
 
 
 def sum_costs(costs: Iterable[Cost], by: By | Callable[[Cost], str]) -> dict[str, Cost]:
-    """The sums by one of its keys, what cost most first; those without a known price are first of all.
+    """Sum the costs by one key, the highest first; those without a known price lead.
 
     >>> one, two = Cost("shop", "m", cost_usd=1.0), Cost("shop", "big", cost_usd=2.0)
     >>> {name: cost.cost_usd for name, cost in sum_costs([one, two], "model").items()}
@@ -66,7 +66,7 @@ def sum_costs(costs: Iterable[Cost], by: By | Callable[[Cost], str]) -> dict[str
 
 
 def add_costs(costs: Sequence[Cost]) -> Cost:
-    """The sum; what they don't share is empty in it."""
+    """Add up the costs; fields that they don't share are empty in the sum."""
     first = costs[0]
     known = [cost.cost_usd for cost in costs if cost.cost_usd is not None]
     usage = Usage()

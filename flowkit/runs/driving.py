@@ -51,7 +51,7 @@ class Work(Protocol[ResultT_co]):
         ...
 
     async def go(self) -> None:
-        """Do it; returns when it is done, and raises `Stopped`, `LimitReached` or another `FlowkitError` when not."""
+        """Do the work; raise `Stopped`, `LimitReached` or another `FlowkitError` if it isn't done."""
         ...
 
     async def finish(self, status: RunStatus, error: FlowkitError | None) -> ResultT_co:
@@ -113,7 +113,7 @@ async def drive(work: Work[ResultT]) -> ResultT:
 
 
 async def _finish(work: Work[ResultT], status: RunStatus, error: FlowkitError | None) -> ResultT:
-    """Finish, whoever stops the run meanwhile: its last words are few, and its result always comes."""
+    """Finish the run even if it is stopped meanwhile: its last steps are few, and its result always comes."""
     ending = asyncio.ensure_future(work.finish(status, error))
     while not ending.done():
         with suppress(asyncio.CancelledError):

@@ -66,11 +66,11 @@ class Spending(Protocol):
         ...
 
     async def look(self) -> BudgetState:
-        """How it stands now."""
+        """Return its current state."""
         ...
 
     def explain(self, state: BudgetState) -> "LimitReached":
-        """The error for one that is spent."""
+        """Make the error for a spent budget."""
         ...
 
     async def pay(self, usd: float) -> None:
@@ -124,7 +124,7 @@ class Meter:
             self.outer.check_priced(model)
 
     def add(self, model: Model, usage: Usage, *, broke_off: bool = False, answerer: str = "") -> float | None:
-        """Count one answer; gives what it cost. One that broke off before it said what it took costs nothing here.
+        """Count one answer and return its cost; an answer that broke off before reporting usage costs nothing here.
 
         `answerer` is the model behind `model` that gave it.
         """
@@ -144,7 +144,7 @@ class Meter:
             self.outer._spend(replace(cost, tool=self.tool))
 
     def list_costs(self, user: str | None) -> tuple[Cost, ...]:
-        """What was spent, each part as this user's."""
+        """List what was spent, each part as this user's."""
         with self._lock:
             return tuple(replace(cost, user=user) for cost in self.costs.values())
 
@@ -172,7 +172,7 @@ class Meter:
             raise reached
 
     def find_limit(self) -> LimitReached | None:
-        """The limit on what may be spent that is reached, its own or an outer one."""
+        """Find the reached spending limit, its own or an outer one."""
         limits = self.limits
         if limits.tokens is not None and self.usage.total_tokens >= limits.tokens:
             return LimitReached(f"the limit of {limits.tokens} tokens is reached")
@@ -190,12 +190,12 @@ class Meter:
         return None if self.limits.calls is None else max(0, self.limits.calls - self.calls)
 
     def get_tokens_left(self, model: Model) -> int | None:
-        """The most that the next answer may take, by the limits on tokens and on cost; None when that is no bound."""
+        """Return the most tokens that the next answer may take under token and cost limits; None if unbounded."""
         tokens = min(self._tokens_left(model), default=LONG_ANSWER_TOKENS)
         return max(1, int(tokens)) if tokens < LONG_ANSWER_TOKENS else None
 
     def _tokens_left(self, model: Model) -> Iterator[float]:
-        """By each limit, own and outer."""
+        """Yield the tokens left under each limit, own and outer."""
         limits = self.limits
         if limits.tokens is not None:
             yield limits.tokens - self.usage.total_tokens

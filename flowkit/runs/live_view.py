@@ -95,7 +95,7 @@ async def show_live(
     wait: Callable[[], "asyncio.Future[ResultT]"],
     display: Display | None,
 ) -> ResultT:
-    """Replace the picture while the run goes on, and once at its end; a cell that is interrupted cancels the run."""
+    """Replace the picture while the run is in progress, and once at its end; interrupting the cell cancels the run."""
     clock = asyncio.get_running_loop().time
     began_s = clock()
 

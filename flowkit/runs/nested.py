@@ -39,7 +39,7 @@ async def follow(run: Run[ResultT], call_id: str, log: EventLog | None) -> Resul
 
 
 def _show(event: Event, step: str, log: EventLog) -> None:
-    """Tell in `log` what the step's own run told; its calls are called after the step."""
+    """Report in `log` what the step's own run reported; its calls are named after the step."""
     match event:
         case events.TextDelta():
             log.emit(events.TextDelta, event.text, event.turn, step, event.at)

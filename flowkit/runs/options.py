@@ -92,13 +92,13 @@ def check_run_options(
 
 
 def find_limits(limits: Limits | None, timeout: float | timedelta | None) -> Limits:
-    """The limits with the time-out among them."""
+    """Return the limits, with the timeout included."""
     limits = Limits() if limits is None else limits
     return limits if timeout is None else replace(limits, seconds=to_seconds(timeout))
 
 
 def open_cache(cache: Cache | bool, tools: Iterable[Tool[..., Any]] | None = None) -> Cache | None:
-    """The cache that an option stands for; the user's own is opened only for tools that keep results, if these are given."""
+    """Open the cache that an option stands for; the user's own opens only for tools that keep results, if given."""
     if not isinstance(cache, bool):
         return cache
     is_needed = tools is None or any(tool.ttl_s is not None for tool in tools)
@@ -106,7 +106,7 @@ def open_cache(cache: Cache | bool, tools: Iterable[Tool[..., Any]] | None = Non
 
 
 def open_log(run_id: str) -> EventLog:
-    """The log of a run that begins now, in the event loop that runs here."""
+    """Open the log of a run that starts now in the current event loop."""
     return EventLog(run_id, asyncio.get_running_loop().time)
 
 

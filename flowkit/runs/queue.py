@@ -9,7 +9,10 @@ class RunQueue(Protocol):
     """Tells workers of runs that are in the journal; it may lose them, deliver them twice, or late."""
 
     async def put(self, run: RunIdentity, name: str) -> None:
-        """Tell of a run of the agent or recipe of this name; what can't be told is logged, and found in the journal."""
+        """Announce a run of the agent or recipe of this name.
+
+        A failure is logged, and the journal still has the run.
+        """
         ...
 
 

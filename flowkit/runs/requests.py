@@ -48,7 +48,7 @@ class Requests:
 
     @asynccontextmanager
     async def attend(self, identity: RunIdentity, run: Run[Any]) -> AsyncGenerator[None]:
-        """Do what is asked of the run, as long as the block lasts."""
+        """Serve requests about the run for as long as the block lasts."""
         self._runs[identity] = run
         if self._polling is None:
             self._polling = asyncio.create_task(self._poll(), name="flowkit requests")
@@ -66,7 +66,7 @@ class Requests:
             await asyncio.wait([polling])
 
     async def let_go(self, grace_s: float, only: Collection[RunIdentity] | None = None) -> None:
-        """Let go of all runs, or `only` these, and wait until they have stopped; a write in them has so long to end.
+        """Release all runs, or `only` these, and wait until they have stopped; writes have `grace_s` to finish.
 
         Without `only` the process leaves: no write starts any more in any run of the journal.
         """
@@ -93,7 +93,7 @@ class Requests:
                     task.cancel()
 
     async def _is_writing(self, identity: RunIdentity) -> bool:
-        """Whether a write of the run has begun and not ended."""
+        """Return whether a write of the run is in flight."""
         try:
             details = await asyncio.to_thread(
                 self._journal.show, identity.run_id, user=identity.user, session=identity.session
@@ -128,7 +128,7 @@ class Requests:
 
 
 def identify(summary: RunSummary) -> RunIdentity:
-    """The place of a run in its journal."""
+    """Return the identity of a run from its summary in the journal."""
     return RunIdentity(summary.user, summary.session, summary.run_id)
 
 

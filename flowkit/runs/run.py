@@ -68,7 +68,7 @@ class Run(Generic[ResultT]):
         return await asyncio.shield(self._task)
 
     async def display(self) -> ResultT:
-        """Show the run under a notebook's cell while it goes on, in one picture that is replaced, and return its result.
+        """Show the run under a notebook's cell in one picture, replaced while it is in progress; return its result.
 
         Interrupting the cell cancels the run. Outside a notebook it only waits.
         """
@@ -111,7 +111,7 @@ class Run(Generic[ResultT]):
         return self._work.partial
 
     async def partials(self) -> AsyncIterator[JSON]:
-        """Yield the answer so far, whenever there is more of it; who reads slowly gets the latest."""
+        """Yield the answer so far whenever it grows; a slow reader gets the latest."""
         async for event in self.log.watch():
             if isinstance(event, OutputPartial):
                 yield event.output
@@ -145,7 +145,7 @@ class RunsAtWork(Generic[ResultT]):
         self._runs: dict[RunIdentity, tuple[Run[ResultT], object]] = {}
 
     def find(self, identity: RunIdentity, inputs: object = None) -> Run[ResultT] | None:
-        """The run of this identity, if it goes on; raises `RunError` for one that began with other inputs."""
+        """Find the run of this identity if it is in progress; raises `RunError` for one with other inputs."""
         run, began_with = self._runs.get(identity, (None, None))
         if run is None or run.is_done:  # its end may still have to be told
             return None
@@ -154,7 +154,7 @@ class RunsAtWork(Generic[ResultT]):
         return run
 
     def start(self, work: Work[ResultT], identity: RunIdentity, inputs: object = None) -> Run[ResultT]:
-        """Start a run; others find it until it has ended, where it is known to be the same user's."""
+        """Start a run; until it has finished, others find it by its identity if the user is known to be the same."""
         run = Run(work, on_end=lambda: self._forget(identity, run))
         if identity.can_be_joined:
             self._runs[identity] = run, inputs
@@ -166,12 +166,12 @@ class RunsAtWork(Generic[ResultT]):
 
 
 def make_run_id() -> str:
-    """An id that no other run has."""
+    """Make an id that no other run has."""
     return f"run-{secrets.token_hex(8)}"
 
 
 async def wait_with(run: Run[ResultT]) -> ResultT:
-    """The result of a run that is cancelled with its caller.
+    """Wait for the run's result; cancel the run with its caller.
 
     Raises the run's error when its status is `failed`; `error.result` then holds what there is.
     """
@@ -188,7 +188,7 @@ async def wait_with(run: Run[ResultT]) -> ResultT:
 
 @asynccontextmanager
 async def hold(start: Callable[[], Run[ResultT]]) -> AsyncGenerator[Run[ResultT]]:
-    """The run that `start` gives, which is cancelled and waited for on leaving."""
+    """Hold the run that `start` returns; cancel it and wait for it on leaving."""
     run = start()
     try:
         yield run
@@ -198,7 +198,7 @@ async def hold(start: Callable[[], Run[ResultT]]) -> AsyncGenerator[Run[ResultT]
 
 
 def block_on(make: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
-    """The result of a coroutine in an event loop of its own; in one that runs, an error says what to write instead."""
+    """Run a coroutine in an event loop of its own; inside a running loop, raise an error that says what to write."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -22,6 +22,9 @@ BATCH_JOBS = 512
 """The most jobs in one batch."""
 LINGER_S = 0.005
 """How long a job that nobody waits for may wait for others."""
+GATHER_SHARE = 0.3
+GATHER_AT_MOST_S = 0.01
+"""How long a batch that gathers waits: a part of what the last one took, and no longer than this."""
 EXIT_S = 5.0
 """How long the end of the process waits for jobs that nobody waits for."""
 
@@ -114,6 +117,37 @@ class Job:
             self.tell(None, error)
 
 
+class _Told:
+    """Results on their way to event loops: each wake-up of a loop takes along all that are there by then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]] = {}
+
+    def add(
+        self, loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", result: Any, error: BaseException | None
+    ) -> None:
+        """Give a result to the future of this loop; from any thread."""
+        with self._lock:
+            waiting = self._waiting.setdefault(loop, [])
+            waiting.append((done, result, error))
+            is_first = len(waiting) == 1
+        if not is_first:
+            return  # the loop hasn't come to the first one yet
+        try:
+            loop.call_soon_threadsafe(self._end_all, loop)
+        except RuntimeError:  # it has been closed: nobody waits any more
+            self._take(loop)
+
+    def _end_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        for done, result, error in self._take(loop):
+            _end(done, result, error)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> "list[tuple[asyncio.Future[Any], Any, BaseException | None]]":
+        with self._lock:
+            return self._waiting.pop(loop, [])
+
+
 class StoreThread:
     """Runs jobs in batches; `handle` must settle or fail every job of a batch and not raise."""
 
@@ -125,13 +159,23 @@ class StoreThread:
         tick: Callable[[], None] | None = None,
         tick_s: float = 1.0,
         leave: Callable[[], None] | None = None,
+        gathers: bool = False,
     ) -> None:
-        """`tick` runs in the thread about every `tick_s` seconds, `leave` as its last act."""
+        """`tick` runs in the thread about every `tick_s` seconds, `leave` as its last act.
+
+        With `gathers` a batch waits a part of the last one's time for as many jobs as were there then: whoever was
+        told of that one is about to give the next. It pays where a batch costs a round trip, whatever is in it.
+        """
         self._name = name
         self._handle = handle
         self._tick = tick
         self._tick_s = tick_s
         self._leave = leave
+        self._gathers = gathers
+        self._gather_s = 0.0
+        self._company = 0
+        """How long the next batch waits, and for how many jobs."""
+        self._told = _Told()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -143,8 +187,7 @@ class StoreThread:
         done: asyncio.Future[T] = loop.create_future()
 
         def tell(result: Any, error: BaseException | None) -> None:
-            with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-                loop.call_soon_threadsafe(_end, done, result, error)
+            self._told.add(loop, done, result, error)
 
         self._put(Job(operation, tell, is_durable))
         _count_waiting(+1)
@@ -197,6 +240,7 @@ class StoreThread:
                 return
             # A fork copies the queue but not the thread: jobs of the parent are the parent's.
             self._jobs = SimpleQueue()
+            self._told = _Told()
             self._pid = os.getpid()
             # A daemon, so that a store which nobody closed can't keep the process alive; `atexit` lets it finish.
             self._thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
@@ -209,7 +253,10 @@ class StoreThread:
         while is_open:
             batch, is_open = self._collect(jobs, next_tick)
             if batch:
+                began_s = time.monotonic()
                 self._handle(batch)
+                self._gather_s = min((time.monotonic() - began_s) * GATHER_SHARE, GATHER_AT_MOST_S)
+                self._company = len(batch) + jobs.qsize() if self._gathers else 0
             if self._tick is not None and time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + self._tick_s
@@ -219,6 +266,7 @@ class StoreThread:
     def _collect(self, jobs: "SimpleQueue[Job | None]", next_tick: float) -> tuple[list[Job], bool]:
         """The next batch, and whether there may be another; empty when it is time to tick."""
         batch: list[Job] = []
+        is_awaited, until_s = False, 0.0
         wait_s = None if self._tick is None else max(0.0, next_tick - time.monotonic())
         while len(batch) < BATCH_JOBS:
             try:
@@ -228,7 +276,11 @@ class StoreThread:
             if job is None:
                 return batch, False
             batch.append(job)
-            wait_s = 0.0 if any(job.is_awaited for job in batch) else LINGER_S
+            is_awaited = is_awaited or job.is_awaited
+            wait_s = 0.0 if is_awaited else LINGER_S
+            if is_awaited and 1 < self._company > len(batch) and jobs.empty():
+                until_s = until_s or time.monotonic() + self._gather_s
+                wait_s = max(0.0, until_s - time.monotonic())
         return batch, True
 
 

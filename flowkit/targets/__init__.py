@@ -41,7 +41,7 @@ __all__ = [
 
 
 def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | None = None) -> Lowered:
-    """The schema for `target`; `strict` is the tool's own wish, which goes before the target's.
+    """Lower the schema to `target`; `strict` is the tool's own setting, which overrides the target's.
 
     A schema that a strict target can't carry stays as it is, and not strict; the last note says why.
     """
@@ -65,12 +65,12 @@ def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | No
 
 
 def is_strict(target: Target) -> bool:
-    """Whether the target holds the model to the schema."""
+    """Return whether the target holds the model to the schema."""
     return target.endswith("-strict")
 
 
 def parse_target(text: str) -> Target:
-    """The target of this name; raises `ValueError` that names those there are."""
+    """Parse the name of a target; raises `ValueError` with the known ones."""
     for target in TARGETS:
         if target == text:
             return target
@@ -78,7 +78,7 @@ def parse_target(text: str) -> Target:
 
 
 def to_wire(name: str, description: str, lowered: Lowered, target: Target) -> dict[str, JSON]:
-    """The tool's definition as it stands in a request: nested for Chat Completions, flat for the Responses API."""
+    """Make the tool's definition in a request: nested for Chat Completions, flat for the Responses API."""
     body: dict[str, JSON] = {"name": name, "description": description, "parameters": dict(lowered.schema)}
     match target:
         case "openai" | "openai-strict":

@@ -19,15 +19,15 @@ class Conversion(Protocol):
     """One node of the tree."""
 
     def raised(self, value: JSON) -> JSON:
-        """The value as the faithful schema means it."""
+        """Convert to the faithful schema's value."""
         ...
 
     def lowered(self, value: JSON) -> JSON:
-        """The value as the target's schema writes it."""
+        """Convert to the target schema's value."""
         ...
 
     def changes(self, asked: set[str]) -> bool:
-        """Whether any value comes out different; `asked` holds the definitions that need not be asked again."""
+        """Return whether any value changes; `asked` holds the definitions already being checked."""
         ...
 
 
@@ -181,7 +181,7 @@ class Shape(Protocol):
         ...
 
     def fits(self, value: JSON) -> bool:
-        """A full check, for when types don't decide."""
+        """Check the value fully, for when types don't decide."""
         ...
 
 
@@ -212,7 +212,7 @@ class Choice:
         return any(branch.conversion.changes(asked) for branch in self.branches)
 
     def is_reversible(self) -> bool:
-        """Whether no alternative took a type on the way in which another one came."""
+        """Return whether no alternative accepts a type that another one produces."""
         return not any(
             (branch.after.types - branch.before.types) & other.after.types & other.before.types
             for branch, other in permutations(self.branches, 2)

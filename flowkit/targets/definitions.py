@@ -24,7 +24,7 @@ class Definitions:
         self._names: dict[str, str] = {}
 
     def find(self, reference: str, path: str) -> tuple[str, dict[str, JSON]]:
-        """The name and the schema of what `reference` points to; raises `NotStrict` when it isn't in this schema."""
+        """Find the name and the schema that `reference` points to; raises `NotStrict` when it isn't in this schema."""
         schema = resolve(reference, self.root)
         if schema is None:
             raise NotStrict(path, f"the reference {reference!r} points to no schema in here")
@@ -39,11 +39,11 @@ class Definitions:
         return self._names[reference], schema
 
     def accepts_null(self, schema: Schema) -> bool:
-        """Whether null is a value of `schema`."""
+        """Return whether null is a value of `schema`."""
         return "null" in types_within(dict(schema), self.root)
 
     def merge(self, schema: Schema, path: str) -> dict[str, JSON]:
-        """One schema that says what `schema`, its `$ref` and all of its `allOf` say together.
+        """Merge `schema`, its `$ref` and all of its `allOf` into one schema.
 
         Raises `NotStrict` where they say different things.
         """

@@ -35,11 +35,11 @@ class Lowered:
     conversion: Conversion = SAME
 
     def raise_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
-        """What the model wrote, as the faithful schema means it; not yet validated."""
+        """Convert the model's arguments to the faithful schema; they are not yet validated."""
         raised = self.conversion.raised(dict(arguments))
         return raised if isinstance(raised, dict) else dict(arguments)
 
     def lower_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
-        """Valid arguments as this target's model would have written them."""
+        """Convert valid arguments to the form that this target's model would have written."""
         lowered = self.conversion.lowered(dict(arguments))
         return lowered if isinstance(lowered, dict) else dict(arguments)

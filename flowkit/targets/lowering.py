@@ -58,7 +58,7 @@ class Lowering:
         self.choices: list[tuple[str, Choice]] = []
 
     def run(self) -> Result:
-        """The whole schema; raises `NotStrict`."""
+        """Lower the whole schema; raises `NotStrict`."""
         root = {key: value for key, value in self.root.items() if key not in ("$defs", "definitions")}
         if "$ref" in root or "allOf" in root:
             root = self.faithful.merge(root, "")
@@ -76,7 +76,7 @@ class Lowering:
             self.notes.append(note)
 
     def _lower(self, schema: JSON, path: str) -> Result:
-        """References and combinations first, then by type."""
+        """Lower references and combinations first, then by type."""
         if not isinstance(schema, dict):
             raise NotStrict(path, _ANY)
         if "$ref" in schema:
@@ -254,7 +254,7 @@ class Lowering:
         return written, Fields(conversions, frozenset(optional), defaults)
 
     def _optional(self, item: Schema, path: str) -> Result:
-        """A field that may be left out; now null says so."""
+        """Lower an optional field; null now stands for a missing one."""
         told = "null if there is none"
         if "default" in item:
             default = json.dumps(item["default"], ensure_ascii=False)
@@ -268,7 +268,7 @@ class Lowering:
         return {**tell("".join(texts[:1]), [*texts[1:], told]), **nullable(lowered)}, conversion
 
     def _describe(self, schema: Schema, path: str, keep: Iterable[str]) -> dict[str, JSON]:
-        """The description, with a word for each keyword that can't travel."""
+        """Return the description, with a word for each keyword that can't travel."""
         kept = ANNOTATIONS.union(keep) | {"type"}
         texts: list[str] = []
         for key, value in schema.items():

@@ -32,7 +32,7 @@ MAX_FIELDS = 30
 
 
 def offer_references(lowered: Lowered) -> Lowered:
-    """The same schema with a reference offered for each argument; unchanged where a strict target can't carry it."""
+    """Offer a reference for each argument in the schema; unchanged where a strict target can't express it."""
     properties = subschemas(lowered.schema, "properties")
     if not properties:
         return lowered
@@ -60,13 +60,13 @@ def offer_references(lowered: Lowered) -> Lowered:
 
 
 def describe_result(description: str, schema: Schema | None) -> str:
-    """The description with an outline of the result, so that a path into it can be written without having seen it."""
+    """Append an outline of the result to the description, so that a model can write a path into an unseen result."""
     outline = "" if schema is None else outline_result(schema)
     return f"{description}\n\nGives {outline}.".lstrip() if outline else description
 
 
 def outline_result(schema: Schema) -> str:
-    """The fields of a result, short; empty for one that has none.
+    """Outline the fields of a result in short; empty for one that has none.
 
     >>> outline_result({"type": "array", "items": {"type": "object", "properties": {"id": {}, "price": {}}}})
     '[{id, price}]'

@@ -38,13 +38,13 @@ WORDS: Mapping[str, frozenset[str]] = {
 
 
 def array_of(items: JSON, bounds: Schema, described: dict[str, JSON]) -> dict[str, JSON]:
-    """A list of `items`, as short and as long as `bounds` says by `minItems` and `maxItems`."""
+    """Make a list of `items` with the `minItems` and `maxItems` of `bounds`."""
     kept = {key: bounds[key] for key in ("minItems", "maxItems") if bounds.get(key) is not None}
     return {"type": "array", **described, "items": items, **kept}
 
 
 def closed_object(properties: dict[str, JSON], described: dict[str, JSON]) -> dict[str, JSON]:
-    """An object as strict mode wants it: every field required, no others."""
+    """Make an object as strict mode requires: every field required, no others."""
     return {
         "type": "object",
         **described,
@@ -55,7 +55,7 @@ def closed_object(properties: dict[str, JSON], described: dict[str, JSON]) -> di
 
 
 def nullable(lowered: dict[str, JSON]) -> dict[str, JSON]:
-    """The same schema that takes null too."""
+    """Return the same schema with null allowed."""
     null: JSON = {"type": "null"}
     branches = lowered.get("anyOf")
     if isinstance(branches, list):
@@ -67,7 +67,7 @@ def nullable(lowered: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def tell(description: str, texts: Sequence[str]) -> dict[str, JSON]:
-    """A description with remarks after it; nothing at all when there is nothing to say."""
+    """Append remarks to a description; return nothing at all when both are empty."""
     remarks = "; ".join(texts)
     if description and remarks:
         return {"description": f"{description} ({remarks})"}
@@ -75,7 +75,7 @@ def tell(description: str, texts: Sequence[str]) -> dict[str, JSON]:
 
 
 def tell_examples(schema: Schema) -> list[str]:
-    """A remark with the schema's examples; none when it has none."""
+    """Return a remark with the schema's examples, if any."""
     examples = schema.get("examples")
     if not isinstance(examples, list) or not examples:
         return []
@@ -83,7 +83,7 @@ def tell_examples(schema: Schema) -> list[str]:
 
 
 def unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
-    """The schemas in their order, equal ones once."""
+    """Return the schemas in their order, equal ones once."""
     kept: list[dict[str, JSON]] = []
     for schema in schemas:
         if schema not in kept:
@@ -92,7 +92,7 @@ def unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
 
 
 def guess_types(schema: Schema) -> tuple[str, ...]:
-    """The types of a schema that doesn't say them but shows them by its other keywords."""
+    """Guess the types of a schema from its other keywords."""
     values = values_of(schema)
     if values is not None:
         kinds = [min(types_of_value(value)) for value in values]  # "integer" before "number"
@@ -101,6 +101,6 @@ def guess_types(schema: Schema) -> tuple[str, ...]:
 
 
 def only_type(schema: Schema, kind: str) -> dict[str, JSON]:
-    """One type of a schema that has several."""
+    """Reduce a schema that has several types to one."""
     others = frozenset[str]().union(*(words for other, words in WORDS.items() if other != kind)) - WORDS[kind]
     return {**{key: value for key, value in schema.items() if key not in others | ANNOTATIONS}, "type": kind}

@@ -53,7 +53,7 @@ class _Totals:
 
 
 def find_violations(schema: Schema) -> tuple[Violation, ...]:
-    """Everything in `schema` that strict mode refuses; empty for a schema that it takes."""
+    """Find everything in `schema` that strict mode refuses; empty for an accepted schema."""
     totals = _Totals()
     definitions = subschemas(schema, "$defs")
     root = {key: value for key, value in schema.items() if key != "$defs"}
@@ -70,7 +70,7 @@ def find_violations(schema: Schema) -> tuple[Violation, ...]:
 
 
 def is_supported_pattern(pattern: str) -> bool:
-    """Whether the target's regular expressions can say it: they can't look ahead or behind, nor back."""
+    """Return whether the target's regular expressions support the pattern: they have no lookaround or backreference."""
     return not any(mark in pattern for mark in ("(?=", "(?!", "(?<", "(?P", "\\1", "\\Z", "\\A"))
 
 
@@ -139,7 +139,7 @@ def _check_values(schema: Schema, totals: _Totals) -> Iterator[str]:
 
 
 def _measure_depth(schema: Schema, definitions: Mapping[str, Schema], known: dict[str, int]) -> int:
-    """Objects and lists inside one another; what refers to itself counts once."""
+    """Measure how deep objects and lists are nested; what refers to itself counts once."""
     name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
     if name in definitions:
         if name not in known:

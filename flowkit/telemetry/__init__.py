@@ -79,9 +79,9 @@ class _Instrumented:
             # One clock for both, so that nothing begins before what it is in.
             origin_ns = outer.origin_ns + int((log.began - outer_log.began) * 1e9)
             call = log.run_id.removeprefix(f"{outer_log.run_id}/")
-            outer.nested.add(call)
+            outer.calls.nested.add(call)
             if trace.get_current_span(around) is trace.get_current_span(outer.around):
-                around = outer.find_context(call)
+                around = outer.calls.find_context(call)
         self._traces[log] = RunTrace(
             log,
             self._tracer,

@@ -48,8 +48,9 @@ EFFECT = "flowkit.effect"
 COST_USD = "flowkit.cost_usd"
 REPAIRED = "flowkit.repaired"
 EDGE = "flowkit.edge"
-WAITED = "flowkit.waited."
-"""Before `calls_s`, `approval_s`, `resource_s` and `slot_s`."""
+WAITED = {kind: f"flowkit.waited.{kind}_s" for kind in ("calls", "approval", "resource", "slot")}
+"""By what is waited for."""
+LOOKUP_RESULT = "flowkit.result"
 
 INVOKE_AGENT_DURATION = "gen_ai.invoke_agent.duration"
 INFERENCE_CALLS = "gen_ai.invoke_agent.inference_calls"

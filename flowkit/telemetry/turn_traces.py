@@ -7,8 +7,8 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
-from flowkit import events
 from flowkit.codec import JSON
+from flowkit.messages import Usage
 from flowkit.models.base import Model, ModelRequest
 from flowkit.telemetry import content, names
 from flowkit.telemetry.instruments import Metrics
@@ -28,10 +28,14 @@ class ChatTrace:
 
 
 class TurnTraces:
-    """Makes the span of each request; `agent` and `around` are set when the run's own span begins."""
+    """Makes the span of each request; `agent` and `around` are set when the run's own span begins.
+
+    A method that takes an event is given its `t`, and its values with the defaults of its kind.
+    """
 
     def __init__(
         self,
+        run_id: str,
         tracer: Tracer,
         metrics: Metrics | None,
         ns: Callable[[float], int],
@@ -42,6 +46,7 @@ class TurnTraces:
         self.agent = ""
         self.around: Context | None = None
         self.count = 0
+        self._run_id = run_id
         self._tracer = tracer
         self._metrics = metrics
         self._ns = ns
@@ -50,28 +55,14 @@ class TurnTraces:
         self._chat: ChatTrace | None = None
         self._request: tuple[Model, ModelRequest] | None = None
 
-    def take(self, event: object) -> None:
-        """Take what was told of a turn."""
-        match event:
-            case events.TextDelta() | events.ThinkingDelta():
-                self._said(event)
-            case events.TurnStarted():
-                self._turn_started(event)
-            case events.TurnFinished():
-                self._turn_finished(event)
-            case events.UsageReported():
-                self._used(event)
-            case _:
-                pass
-
-    def ask(self, event: events.CallNew) -> SpanContext | None:
-        """Note a call that the answer asks for; the span of who asks."""
+    def ask(self, call: str, t: float) -> SpanContext | None:
+        """Note a call that the answer asks for; return where the span of who asks is."""
         chat = self._chat
         if chat is None:
             return None
         if chat.first_s is None:
-            chat.first_s = event.t
-        chat.calls.append(event.call)
+            chat.first_s = t
+        chat.calls.append(call)
         return chat.span.get_span_context()
 
     def end(self, t: float) -> None:
@@ -85,18 +76,18 @@ class TurnTraces:
         if isinstance(request, ModelRequest):
             self._request = model, request  # pyright: ignore[reportAttributeAccessIssue]  # the log doesn't know models
 
-    def _turn_started(self, event: events.TurnStarted) -> None:
-        if self._chat is not None:
-            self._chat.span.end(self._ns(event.t))
+    def take_started(self, t: float, turn: int, model: str, attempt: int = 1) -> None:
+        """Begin the span of a request that goes out."""
+        self.end(t)
         held, self._request = self._request, None
         provider = "unknown" if held is None else names.name_provider(held[0].source)
         attributes: dict[str, Any] = {
             names.OPERATION: names.CHAT,
-            names.REQUEST_MODEL: event.model,
+            names.REQUEST_MODEL: model,
             names.PROVIDER: provider,
-            names.RUN_ID: event.run,
-            names.TURN: event.turn,
-            names.ATTEMPT: event.attempt,
+            names.RUN_ID: self._run_id,
+            names.TURN: turn,
+            names.ATTEMPT: attempt,
         }
         if held is not None:
             request = held[1]
@@ -110,72 +101,85 @@ class TurnTraces:
                 if request.tools:
                     attributes[names.TOOL_DEFINITIONS] = content.write_tools(request.tools)
         span = self._tracer.start_span(
-            f"{names.CHAT} {event.model}",
+            f"{names.CHAT} {model}",
             self.around,
             kind=SpanKind.CLIENT,
             attributes=attributes,
-            start_time=self._ns(event.t),
+            start_time=self._ns(t),
         )
         self.count += 1
-        self._chat = ChatTrace(span, event.model, provider, event.t)
+        self._chat = ChatTrace(span, model, provider, t)
 
-    def _said(self, event: events.TextDelta | events.ThinkingDelta) -> None:
+    def take_text(self, t: float, text: str, turn: int = 0, call: str | None = None, at: int = 0) -> None:
+        """Note a piece of the answer."""
         chat = self._chat
-        if chat is None or event.call is not None:
+        if chat is None or call is not None:
             return
         if chat.first_s is None:
-            chat.first_s = event.t
-        if self._content and type(event) is events.TextDelta:
-            chat.text.append(event.text)
+            chat.first_s = t
+        if self._content:
+            chat.text.append(text)
 
-    def _used(self, event: events.UsageReported) -> None:
+    def take_thinking(self, t: float, text: str, turn: int = 0, call: str | None = None, at: int = 0) -> None:
+        """Note that the model has begun to think."""
         chat = self._chat
-        if chat is None or event.call is not None:
+        if chat is not None and call is None and chat.first_s is None:
+            chat.first_s = t
+
+    def take_usage(
+        self, t: float, turn: int, usage: Usage, cost_usd: float | None = None, call: str | None = None
+    ) -> None:
+        """Note the tokens of an answer and what they cost."""
+        chat = self._chat
+        if chat is None or call is not None:
             return
-        usage, span = event.usage, chat.span
+        span = chat.span
         span.set_attribute(names.INPUT_TOKENS, usage.input_tokens)
         span.set_attribute(names.OUTPUT_TOKENS, usage.output_tokens)
         if usage.cached_tokens:
             span.set_attribute(names.CACHED_TOKENS, usage.cached_tokens)
         if usage.cache_write_tokens:
             span.set_attribute(names.WRITTEN_TOKENS, usage.cache_write_tokens)
-        if event.cost_usd is not None:
-            span.set_attribute(names.COST_USD, event.cost_usd)
+        if cost_usd is not None:
+            span.set_attribute(names.COST_USD, cost_usd)
         if self._metrics is not None:
             labels = self._label_chat(chat)
             self._metrics.input_tokens.add(usage.input_tokens, labels)
             self._metrics.output_tokens.add(usage.output_tokens, labels)
-            if event.cost_usd is not None:
-                self._metrics.cost.add(event.cost_usd, labels)
+            if cost_usd is not None:
+                self._metrics.cost.add(cost_usd, labels)
 
     def _label_chat(self, chat: ChatTrace) -> dict[str, str]:
         return {names.REQUEST_MODEL: chat.model, names.PROVIDER: chat.provider, names.AGENT_NAME: self.agent}
 
-    def _turn_finished(self, event: events.TurnFinished) -> None:
+    def take_finished(
+        self, t: float, turn: int, reason: str, error: str | None = None, model: str | None = None
+    ) -> None:
+        """End the span of a request."""
         chat, self._chat = self._chat, None
         if chat is None:
             return
         span = chat.span
-        span.set_attribute(names.FINISH_REASONS, (event.reason,))
-        if event.model is not None:
-            span.set_attribute(names.RESPONSE_MODEL, event.model)
+        span.set_attribute(names.FINISH_REASONS, (reason,))
+        if model is not None:
+            span.set_attribute(names.RESPONSE_MODEL, model)
         if chat.first_s is not None:
             span.set_attribute(names.FIRST_CHUNK, chat.first_s - chat.began_s)
-        if event.error is not None:
-            mark(span, event.reason, event.error if self._content else None)
+        if error is not None:
+            mark(span, reason, error if self._content else None)
         if self._content:
-            span.set_attribute(names.OUTPUT_MESSAGES, self._write_output(chat, event))
-        span.end(self._ns(event.t))
+            span.set_attribute(names.OUTPUT_MESSAGES, self._write_output(chat, reason))
+        span.end(self._ns(t))
         if self._metrics is not None:
-            labels = self._label_chat(chat) | ({} if event.error is None else {names.ERROR_TYPE: event.reason})
-            self._metrics.inference_duration.record(event.t - chat.began_s, labels)
+            labels = self._label_chat(chat) | ({} if error is None else {names.ERROR_TYPE: reason})
+            self._metrics.inference_duration.record(t - chat.began_s, labels)
             if chat.first_s is not None:
                 self._metrics.first_chunk.record(chat.first_s - chat.began_s, labels)
 
-    def _write_output(self, chat: ChatTrace, event: events.TurnFinished) -> str:
+    def _write_output(self, chat: ChatTrace, reason: str) -> str:
         parts: list[JSON] = [{"type": "text", "content": "".join(chat.text)}] if chat.text else []
         parts += map(self._describe, chat.calls)
-        return content.write([{"role": "assistant", "parts": parts, "finish_reason": event.reason}])
+        return content.write([{"role": "assistant", "parts": parts, "finish_reason": reason}])
 
 
 def mark(span: Span, error_type: str, error: str | None) -> None:

@@ -34,13 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def flowkit_cache_dir() -> Path:
-    """The folder of this test's default cache: empty when the test begins, removed when the session ends."""
+    """Return the folder of this test's default cache: empty at the start, removed when the session ends."""
     return Path(os.environ[_CACHE])
 
 
 @pytest.fixture
 def flowkit_clock() -> ManualClock:
-    """A clock that stands until `advance`, `jump` or `reboot` moves it; pass it on, `DiskCache(clock=flowkit_clock)`."""
+    """Return a clock that stands until `advance`, `jump` or `reboot` moves it: `DiskCache(clock=flowkit_clock)`."""
     return ManualClock()
 
 

@@ -35,12 +35,12 @@ class HasParameters(Protocol):
 
 
 def arguments(tool: HasParameters) -> SearchStrategy[dict[str, JSON]]:
-    """Arguments that the tool's schema allows, as a dict of JSON values."""
+    """Generate arguments that the tool's schema allows, as a dict of JSON values."""
     return cast(SearchStrategy[dict[str, JSON]], instances(tool.parameters))
 
 
 def instances(schema: Mapping[str, Any]) -> Values:
-    """Values of any JSON Schema (draft 2020-12) whose references are local."""
+    """Generate values of any JSON Schema (draft 2020-12) whose references are local."""
     return _Drawer(schema).draw(dict(schema), 0)
 
 
@@ -139,7 +139,7 @@ class _Drawer:
         return known if free is None else st.tuples(free, known).map(lambda parts: {**parts[0], **parts[1]})
 
     def _free_fields(self, schema: Schema, depth: int) -> SearchStrategy[dict[str, JSON]] | None:
-        """Fields that aren't named one by one; None where a schema has none, or doesn't say that it has."""
+        """Generate fields that aren't named one by one; None where a schema has none, or doesn't say that it has."""
         named = cast(dict[str, JSON], schema.get("properties", {}))
         fewest = max(0, int(cast(int, schema.get("minProperties", 0))) - len(named))
         most = int(cast(int, schema.get("maxProperties", fewest + MAX_SIZE)))
@@ -175,7 +175,7 @@ _FILTERED = frozenset(
 
 
 def any_json() -> Values:
-    """Any JSON value, a small one."""
+    """Generate any JSON value, a small one."""
     scalars = st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | _FLOATS | _TEXT
     inner = st.recursive(
         scalars, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(_TEXT, inside, max_size=3), max_leaves=5
@@ -241,7 +241,7 @@ def _texts(schema: Schema) -> Values:
 
 
 def _matches(pattern: str) -> SearchStrategy[str]:
-    """Texts that hold a match of an ECMA-262 expression, as JSON Schema means it: there `$` is the very end."""
+    """Generate texts that hold a match of an ECMA-262 expression, as JSON Schema means it: `$` is the very end."""
     ends = re.sub(r"(\\.|\[(?:\\.|[^\]\\])*\])|\$", lambda found: found[1] or r"\Z", pattern)
     return st.from_regex(re.compile(ends, re.ASCII)).filter(_is_utf8)
 
@@ -251,7 +251,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _bound(schema: Schema, inclusive: str, exclusive: str) -> tuple[float, bool] | None:
-    """The limit that counts, and whether it is itself excluded."""
+    """Return the limit that applies, and whether it is itself excluded."""
     said = [(cast(float, schema[key]), key == exclusive) for key in (inclusive, exclusive) if key in schema]
     if not said:
         return None
@@ -279,7 +279,7 @@ def _follow(reference: str, root: Schema) -> dict[str, JSON]:
 
 
 def _merge(branches: list[JSON], root: Schema) -> JSON:
-    """The keywords of all branches in one schema; the filter of the whole sees to where they differ."""
+    """Merge the keywords of all branches into one schema; the filter of the whole handles their differences."""
     merged: dict[str, JSON] = {}
     for branch in branches:
         if not isinstance(branch, dict):

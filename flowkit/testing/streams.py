@@ -10,7 +10,7 @@ from flowkit.models.wire.responses import ResponsesReader
 
 
 def read_turn(body: bytes, *, api: str, cuts: Sequence[int] = ()) -> Turn:
-    """The turn in this body, which arrives in pieces cut at these places.
+    """Read the turn in this body, which arrives in pieces cut at these places.
 
     `api` is `"chat"`, `"responses"` or `"anthropic"`. Names and calls stand as on the wire, but each call has an id of its own.
     """

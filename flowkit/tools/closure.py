@@ -12,19 +12,19 @@ from flowkit.tools.schema.signatures import MISSING
 
 
 def find_effect(options: Options, needs: Sequence[Need[Any]]) -> Effect:
-    """The strongest effect of a tool and of what it needs; a tool that says nothing may write."""
+    """Find the strongest effect of a tool and its needs; without a declared effect, a tool is treated as a write."""
     return strongest([options.claimed_effect or "write", *(need.tool.effect for need in needs)])
 
 
 def find_named_scope(options: Options, needs: Sequence[Need[Any]]) -> Scope | None:
-    """The narrowest scope that a tool or a need of it names; None when nobody names one."""
+    """Find the narrowest scope that a tool or a need of it names; None when none does."""
     claims: list[Scope | None] = [options.scope, *(need.tool.named_scope for need in needs)]
     named: list[Scope] = [scope for scope in claims if scope is not None]
     return narrowest(named) if named else None
 
 
 def find_needed_tools(tool: str, needs: Sequence[Need[Any]]) -> Mapping[str, Any]:
-    """Every tool that is needed, directly or not, by name."""
+    """Find all needed tools, direct or not, by name."""
     found: dict[str, Any] = {}
     for need in needs:
         for needed in (*need.tool.needed_tools.values(), need.tool):
@@ -41,7 +41,7 @@ def check_closure(callee: Callee, options: Options) -> None:
 
 
 def _find_problems(callee: Callee, options: Options) -> Iterator[tuple[str, str | None]]:
-    """What is wrong, and with which parameter."""
+    """Yield each problem, and the parameter that it is about."""
     needs = callee.needs
     effect = find_effect(options, needs)
     if options.claimed_effect not in (None, effect):

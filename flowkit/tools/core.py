@@ -137,7 +137,7 @@ class Tool(Generic[P, R_co]):
         return self if receiver is None or not self._is_method else self._bind(receiver)
 
     def _bind(self, receiver: object) -> "Tool[..., Any]":
-        """The tool of one object; needs that are methods of its class are bound with it."""
+        """Bind the tool to one object; needs that are methods of its class are bound with it."""
         bound = self._with(self._callee.bind(receiver))
         bound._receiver = receiver
         bound._is_method = False
@@ -155,7 +155,7 @@ class Tool(Generic[P, R_co]):
         return renamed
 
     def _with(self, callee: Callee) -> Self:
-        """A copy of this tool on another view of its function."""
+        """Copy this tool for another view of its function."""
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
         made._callee, made._reader = callee, callee.reader(frozenset())
@@ -279,7 +279,7 @@ class Tool(Generic[P, R_co]):
     def validate(
         self, arguments: Mapping[str, object] | str | bytes, needed: Mapping[str, object] | None = None
     ) -> Arguments:
-        """The function's values from JSON; `needed` holds what fills its `Needs` parameters.
+        """Read the function's values from JSON; `needed` holds what fills its `Needs` parameters.
 
         Without `needed` the arguments are those that a caller sees, those of its needs among them. Raises
         `ToolArgumentsError`.
@@ -322,7 +322,7 @@ class Tool(Generic[P, R_co]):
             raise self._report(error) from error
 
     def _report(self, error: Exception) -> ToolArgumentsError:
-        """For a mistake in a validator: the model reads that its call wasn't taken, the log has the rest."""
+        """Report a mistake in a validator: the model reads that its call was rejected, the log has the rest."""
         logger.error("a validator of tool %s failed", self.name, exc_info=error)
         return ToolArgumentsError(self.name, [f"a check of its own failed: {type(error).__name__}"])
 
@@ -336,7 +336,7 @@ class Tool(Generic[P, R_co]):
         return ToolCall("", self.name, arguments)
 
     def expand(self, call: ToolCall) -> tuple[ToolCall, ...]:
-        """The calls of what it needs, then the call itself with references to them; one that needs nothing stays."""
+        """Return the calls that it needs, then the call itself with references to them; a call without needs stays."""
         return find_calls(self, call) if self.needs else (call,)
 
     def invoke(self, arguments: Arguments, context: Context[Any] | None = None) -> Any:
@@ -365,7 +365,7 @@ class Tool(Generic[P, R_co]):
         return await run_in_order(self, read, Context[Any](None) if context is None else context)
 
     def dump(self, result: object) -> JSON:
-        """The result as JSON, by the return type; raises `ToolResultError` naming the type that can't be."""
+        """Convert the result to JSON by the return type; raises `ToolResultError` naming a type that has no JSON."""
         return self.results.dump(self.name, result)
 
     def load(self, value: JSON) -> Any:
@@ -397,7 +397,7 @@ class Tool(Generic[P, R_co]):
         return key if made_with.is_durable else HERE + key
 
     def process_key(self, arguments: Arguments, scope_id: str, generations: Sequence[int] = ()) -> Hashable | None:
-        """Like `key`, for sharing within this process: of plain values it is a tuple, and nothing is hashed for it."""
+        """Make a key for sharing within this process: for plain values it is a tuple, so nothing is hashed."""
         try:
             # Flat, so that the garbage collector has one tuple less to look at for each argument.
             values = [part for name, value in sorted(arguments.values.items()) for part in (name, freeze(value))]
@@ -435,11 +435,11 @@ class Tool(Generic[P, R_co]):
         )
 
     def code(self) -> str:
-        """What tells this code from another: the version, or a hash of the source, of it and of all that it needs."""
+        """Identify this code: the version, or a hash of the source, of the tool and of all that it needs."""
         parts = [self.name, self.version or self._source, self.effect, *(need.tool.code() for need in self.needs)]
         return make_key(list(parts))[:16]
 
     def resources(self, arguments: Arguments | Mapping[str, object]) -> tuple[str, ...]:
-        """The resources of a call; a placeholder that is None, secret or not known yet stands for its family: `order:*`."""
+        """List the resources of a call; a None, secret or unknown placeholder stands for its family: `order:*`."""
         values = arguments.values if isinstance(arguments, Arguments) else arguments
         return tuple(fill(template, values, self.secrets) for template in self.options.resources)

@@ -98,7 +98,10 @@ class ToolDecorator:
 
 
 def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
-    """The tool of a function, method, partial or callable object; a tool stays as it is, unless options are given."""
+    """Make the tool of a function, method, partial or callable object.
+
+    A tool stays as it is unless options are given.
+    """
     if isinstance(function, Tool):
         if options is None or options == Options():
             return cast(Tool[..., Any], function)
@@ -126,7 +129,7 @@ def Needs(tool: "Tool[..., Coroutine[Any, Any, T]]", /, **renames: str) -> T: ..
 @overload
 def Needs(tool: "Tool[..., T]", /, **renames: str) -> T: ...
 def Needs(tool: "Tool[..., Any]", /, **renames: str) -> Any:
-    """The default of a parameter that another tool fills: `order: Order = Needs(get_order)`.
+    """Mark a parameter that another tool fills: `order: Order = Needs(get_order)`.
 
     The parameter is hidden; the other tool's own parameters stand in its place. Parameters of one name must agree, or
     be renamed: `Needs(get_order, order_id="first_order_id")`.
@@ -137,7 +140,7 @@ def Needs(tool: "Tool[..., Any]", /, **renames: str) -> Any:
 
 
 def _is_method(function: Any) -> bool:
-    """Whether the first parameter is the object: the function stands in a class, and doesn't look static."""
+    """Return whether the first parameter is the object: the function is defined in a class and doesn't look static."""
     if isinstance(function, classmethod):
         return True
     if not inspect.isfunction(function):

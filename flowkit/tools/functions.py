@@ -128,7 +128,7 @@ class FunctionCallee:
         return inner if self._flat is None else FlatReader(inner, self._flat, self.schema)
 
     def _inner_reader(self, given: frozenset[str]) -> ArgumentsReader:
-        """The reader of the arguments when these `Needs` parameters are given, and not their tools' arguments."""
+        """Return the arguments reader for calls that supply these `Needs` parameters themselves."""
         if given not in self._readers:
             parts = [
                 self._needed[part.parameter] if isinstance(part, Need) and part.parameter in given else part
@@ -225,7 +225,7 @@ def _refuse_generator(name: str, function: Callable[..., Any], returns: Any) -> 
 
 
 def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, Any]:
-    """Whether calling gives something to await, and the type of what comes at the end."""
+    """Return whether the result is awaitable, and the type of the final value."""
     origin = get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, Awaitable):
         arguments = get_args(annotation)

@@ -23,11 +23,11 @@ class Reader(Protocol):
     def names(self) -> tuple[str, ...]: ...
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
     def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
-        """Whether `check` would find nothing, seen at a glance; False says nothing."""
+        """Return whether `check` would certainly find nothing; False means unknown."""
         ...
 
     def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
-        """Like `read`, but what is said of the ignored arguments doesn't count."""
+        """Check like `read`, but ignore problems of the ignored arguments."""
         ...
 
 
@@ -67,25 +67,25 @@ class Callee(Protocol):
         ...
 
     def reader(self, given: frozenset[str]) -> Reader:
-        """Reads arguments as a caller writes them, when these `Needs` parameters are given."""
+        """Return a reader of arguments as a caller writes them when these `Needs` parameters are given."""
         ...
 
     def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
-        """Call the function: its result, or what gives it when it is awaited."""
+        """Call the function; return its result or an awaitable of it."""
         ...
 
     def bind(self, receiver: object) -> "Callee":
-        """The same as a method of this object."""
+        """Bind to an object, whose method it is."""
         ...
 
     def renamed(self, name: str) -> "Callee":
-        """The same under another name, which its errors tell."""
+        """Copy under another name, which its errors use."""
         ...
 
     def name_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a call in Python, by name."""
+        """Bind the arguments of a Python call to their names."""
         ...
 
     def fill_direct_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a call in Python, with defaults that Python can't fill itself."""
+        """Fill in defaults that Python can't, in the arguments of a Python call."""
         ...

@@ -43,12 +43,12 @@ class NotKeyable(ValueError):
 
 
 def make_key(parts: Sequence[JSON]) -> str:
-    """The hash of canonical parts, in hexadecimal."""
+    """Hash canonical parts, in hexadecimal."""
     return hashlib.sha256(dump_sorted(list(parts))).hexdigest()
 
 
 def freeze(value: object) -> Hashable:
-    """What equals the same of another value exactly when their canonical forms are equal; only within this process.
+    """Return a value that is equal exactly when the canonical forms are equal; only within this process.
 
     For plain values and lists of them, at a fraction of the price; raises `NotKeyable` for any other.
     """
@@ -65,7 +65,7 @@ def freeze(value: object) -> Hashable:
 
 
 def canonicalize(value: Any, secret_key: bytes = PROCESS_SECRET) -> JSON:
-    """The canonical form of a value; raises `NotKeyable` for one that has none."""
+    """Return the canonical form of a value; raises `NotKeyable` for one that has none."""
     if value is None or value is True or value is False:
         return value
     kind = cast("type[object]", type(value))
@@ -143,7 +143,7 @@ def find_hidden_state(value: object) -> dict[str, object]:
 
 
 def is_plain_value(value: object) -> bool:
-    """Whether it is of a plain type itself, which no code of an author's can change."""
+    """Return whether the value's own type is plain, so that no user code can change it."""
     kind = type(value)
     if kind is datetime.datetime or kind is datetime.time:
         zone = type(cast(datetime.datetime, value).tzinfo)
@@ -152,7 +152,7 @@ def is_plain_value(value: object) -> bool:
 
 
 def hash_secret(value: str | bytes, secret_key: bytes) -> JSON:
-    """A secret's keyed hash: it tells equal from different, to those only who have the key."""
+    """Return a secret's keyed hash: only holders of the key can compare secrets by it."""
     data = value.encode() if isinstance(value, str) else value
     return ["secret", hmac.new(secret_key, data, hashlib.sha256).hexdigest()]
 
@@ -175,7 +175,7 @@ def _leaf_form(value: object, secret_key: bytes) -> JSON:
 
 
 def find_unkeyable(annotation: Any) -> type | None:
-    """A class in an annotation whose values have no canonical form; None when there is none, or nobody can tell."""
+    """Find a class in an annotation whose values have no canonical form; None if there is none, or it is unknown."""
     if get_origin(annotation) is Annotated:
         return find_unkeyable(get_args(annotation)[0])
     for part in get_args(annotation):

@@ -62,7 +62,7 @@ class Lintable(Protocol):
 
 
 def lint(tool: Lintable, target: Target = "openai-strict") -> list[Finding]:
-    """All findings for one target: the worst first, then in the order of the schema."""
+    """Return all findings for one target: the worst first, then in the order of the schema."""
     lowered = lower(tool.parameters, target, strict=tool.strict)
     findings = [_read_note(note) for note in lowered.notes]
     if tool.accepts_references and lowered.strict:

@@ -17,7 +17,7 @@ Life = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
 
 @asynccontextmanager
 async def open_lives(lives: Iterable[Life | None], context: Context[Any]) -> AsyncGenerator[None]:
-    """Hold these for one run, each once; the first that can't be opened ends the others."""
+    """Open each of these once for one run; if one can't be opened, close the others."""
     distinct = [life for life in dict.fromkeys(lives) if life is not None]
     if not distinct:
         yield
@@ -58,7 +58,7 @@ class _Held:
                 self.opened.set_exception(error)
 
     def leave(self) -> None:
-        """Let the task leave; one that is still opening is cancelled."""
+        """Let the task leave; cancel one that is still opening."""
         self._leave.set()
         if not self.opened.done():
             self.task.cancel()

@@ -39,14 +39,14 @@ class LongResults:
         return not self._texts
 
     def show(self, result_id: str, text: str, limit: int = DEFAULT_MAX_CHARS) -> str:
-        """The text itself when it is short enough, else its beginning and how to read on."""
+        """Return the text when it is short enough, else its beginning and how to read the rest."""
         if measure(text) <= limit:
             return text
         self._keep(result_id, text)
         return _page(result_id, text, 0, limit)
 
     def read(self, result_id: str, offset: int = 0, limit: int = DEFAULT_MAX_CHARS) -> str:
-        """The part from `offset` on, and how to read on after it.
+        """Read the part from `offset` on, with how to read the rest.
 
         Raises `ToolError`, for the model, when there is no such result or no such place in it.
         """
@@ -59,7 +59,7 @@ class LongResults:
         return _page(result_id, text, offset, limit)
 
     def reader(self, limit: int = DEFAULT_MAX_CHARS) -> Callable[..., str]:
-        """The function for the tool `read_result`; it changes nothing, so make it a `read`."""
+        """Return the function for the tool `read_result`; it changes nothing, so make it a `read`."""
 
         def read_result(id: str, offset: int = 0) -> str:
             """Read on in a tool result that was too long to show at once.
@@ -81,7 +81,7 @@ class LongResults:
 
 
 def measure(text: str) -> int:
-    """How much of a limit a text takes: its bytes in UTF-8, since a letter of Hangul costs about as much as three of Latin.
+    """Measure a text against a limit: bytes in UTF-8, since a Hangul letter costs about as much as three Latin ones.
 
     >>> measure("order"), measure("주문")
     (5, 6)
@@ -90,7 +90,7 @@ def measure(text: str) -> int:
 
 
 def _find_end(text: str, offset: int, limit: int) -> int:
-    """Where the part from `offset` on has to end to stay within the limit; one character at least."""
+    """Find where the part from `offset` on has to end to stay within the limit; at least one character long."""
     part = text[offset : offset + limit]
     if part.isascii():
         return offset + max(1, len(part))

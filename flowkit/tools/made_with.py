@@ -92,7 +92,7 @@ class _Walk:
         self._entered: dict[int, int] = {}
 
     def identify_top(self, function: Any, *, with_code: bool, with_defaults: bool) -> JSON:
-        """The tool's own function, below what wraps it and binds it."""
+        """Identify the tool's own function, below what wraps it and binds it."""
         place = self._entered.get(id(function))
         if place is not None:
             return ["again", place]
@@ -112,7 +112,7 @@ class _Walk:
         return self.identify(function)
 
     def identify(self, value: object) -> JSON:
-        """A form that no different value has."""
+        """Return a form that no different value has."""
         if value is None or is_plain_value(value):
             return canonicalize(value)
         place = self._entered.get(id(value))
@@ -197,7 +197,7 @@ class _Walk:
         return ["tool", tool.code_parts, needs, top]
 
     def _record(self, value: Any) -> JSON:
-        """A frozen object of a class that is told apart, with nothing in it but its fields; else the object itself."""
+        """Identify a frozen object by its class and fields if nothing else is in it; else by identity."""
         kind = cast("type[object]", type(value))
         if find_hidden_state(value):
             return self._object(value)
@@ -220,7 +220,10 @@ class _Walk:
 
 
 def _code_form(code: types.CodeType) -> JSON:
-    """A function's compiled code without where it stands: two lambdas of one line share their source, but not this."""
+    """Return a function's compiled code without its position.
+
+    Two lambdas of one line share their source, but not this.
+    """
     constants = [
         _code_form(part) if isinstance(part, types.CodeType) else _show_constant(part) for part in code.co_consts
     ]
@@ -236,7 +239,7 @@ def _show_constant(constant: object) -> JSON:
 
 
 def _can_be_imported(found: type[object]) -> bool:
-    """Whether the class's name leads back to it, so that it is the only one of this name."""
+    """Return whether the class's name leads back to it, so that it is the only one of this name."""
     if found.__module__ == "builtins" and not found.__flags__ & _MADE_BY_A_CLASS_STATEMENT:
         # `NoneType`, which every `int | None` holds, and its like are nowhere in `builtins`, and yet there is but one.
         return True
@@ -255,7 +258,7 @@ def _find_local_classes(annotation: Any) -> Iterable[type[object]]:
 
 
 def _token(value: object) -> str:
-    """A name for this very object, never used again for another one."""
+    """Return a name for this very object, never used for another one."""
     identity = id(value)
     if identity not in _tokens:
         try:

@@ -56,11 +56,11 @@ class Need(Generic[N_co]):
     renames: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def seen_as(self, name: str) -> str:
-        """What the needed tool's parameter is called in the tool that needs it."""
+        """Return the needed tool's parameter name in the tool that needs it."""
         return self.renames.get(name, name)
 
     def bind(self, receiver: object) -> "Need[N_co]":
-        """The same need in a tool that is bound to an object, whose methods may be what it needs."""
+        """Return the same need in a tool that is bound to an object, whose methods may be what it needs."""
         return replace(self, tool=cast(Any, self.tool).__get__(receiver, type(receiver)))
 
 
@@ -77,7 +77,7 @@ class NeedMarker:
 
 
 def merge(tool: str, parts: Sequence[Parameter | Need[Any]]) -> tuple[Parameter, ...]:
-    """The parameters that a caller sees, each need's own in its place.
+    """Merge the parameters that a caller sees, each need's own in its place.
 
     Raises `DefinitionError` for two parameters of one name that don't agree.
     """
@@ -124,7 +124,7 @@ def _spread(tool: str, part: Parameter | Need[Any]) -> Iterator[tuple[Parameter,
 
 
 def _find_obstacle(needed: Any, parameter: Parameter) -> str | None:
-    """Why this parameter can't stand among those of another tool, and what to write instead."""
+    """Find why this parameter can't be among those of another tool, and what to write instead."""
     if needed.options.flatten:
         return f"flatten hides its {parameter.name!r}; leave flatten out, or give it the fields as parameters"
     if parameter.kind == "extra":
@@ -147,7 +147,7 @@ def _agree(first: Parameter, second: Parameter) -> bool:
 
 
 def _meaning(annotation: Any) -> object:
-    """An annotation without its words: the type and the constraints."""
+    """Return an annotation without its words: the type and the constraints."""
     if get_origin(annotation) is not Annotated:
         return annotation
     inner, *metadata = get_args(annotation)
@@ -161,12 +161,12 @@ def _meaning(annotation: Any) -> object:
 
 
 def find_calls(tool: Needable, call: ToolCall) -> tuple[ToolCall, ...]:
-    """The call itself, last, and before it the calls of what it needs; a need that is given isn't called."""
+    """List the call itself, last, after the calls that it needs; a need that is given isn't called."""
     calls: list[ToolCall] = []
     places: dict[object, str] = {}
 
     def place(tool: Needable, names: Mapping[str, str], place_id: str) -> dict[str, object]:
-        """The references that fill the tool's needs; `names` maps its parameters to those of the call."""
+        """Return the references that fill the tool's needs; `names` maps its parameters to those of the call."""
         filled: dict[str, object] = {}
         for need in tool.needs:
             if tool is top and need.parameter in call.arguments:
@@ -195,7 +195,7 @@ def find_calls(tool: Needable, call: ToolCall) -> tuple[ToolCall, ...]:
 
 
 def combine_approvals(own: Approval, needs: Sequence[Need[Any]]) -> Approval:
-    """Whether a call of the whole must be approved: when its tool or any that it needs asks for it."""
+    """Combine the approval rules: a call must be approved when its tool or a needed tool requires it."""
     if own is True or any(need.tool.approval is True for need in needs):
         return True
     rules = [] if own is False else [own]

@@ -149,17 +149,17 @@ class Options:
 
 
 def to_seconds(time: float | timedelta | None) -> float | None:
-    """Seconds of what users give as seconds or `timedelta`."""
+    """Convert what users give as seconds or `timedelta` to seconds."""
     return time.total_seconds() if isinstance(time, timedelta) else time
 
 
 def strongest(effects: Sequence[Effect]) -> Effect:
-    """The effect that counts for them together."""
+    """Return the strongest of these effects."""
     return max(effects, key=EFFECTS.index)
 
 
 def narrowest(scopes: Sequence[Scope]) -> Scope:
-    """The scope that counts for them together."""
+    """Return the narrowest of these scopes."""
     return min(scopes, key=SCOPES.index)
 
 
@@ -167,7 +167,10 @@ _PLACEHOLDER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """The paths that a resource names: `order:{order.id}` has `order.id`. Raises `ValueError` for any other form."""
+    """Return the paths that a resource names: `order.id` for `order:{order.id}`.
+
+    Raises `ValueError` for other forms.
+    """
     paths: list[str] = []
     for _, path, form, conversion in Formatter().parse(template):
         if path is None:
@@ -179,7 +182,7 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def fill(template: str, values: Mapping[str, Any], secrets: SecretPlaces = NO_SECRETS) -> str:
-    """The resource of these values; one that is None, secret or still a reference stands for its family, `order:*`."""
+    """Fill in a resource; a value that is None, secret or still a reference stands for its family, `order:*`."""
     text = ""
     for literal, path, _, _ in Formatter().parse(template):
         text += literal

@@ -79,7 +79,7 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
 
 
 def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
-    """Read a `langchain_core` tool: what `@tool` gives, a `StructuredTool`, or another `BaseTool`.
+    """Read a `langchain_core` tool: the result of `@tool`, a `StructuredTool`, or another `BaseTool`.
 
     It is called as a chain calls it, by `ainvoke`: its callbacks are called, its arguments parsed by its own model, and
     what it does about errors it still does. `ToolException` becomes `ToolError`. An artifact beside the content is left
@@ -114,7 +114,7 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
 
 
 def read_openai_agents(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
-    """Read a `FunctionTool` of the OpenAI Agents SDK: what `@function_tool` or `agent.as_tool()` gives.
+    """Read a `FunctionTool` of the OpenAI Agents SDK: the result of `@function_tool` or `agent.as_tool()`.
 
     Its `on_invoke_tool` gets the arguments as JSON and a `ToolContext` with the run's data. A failure that it turns
     into a text by itself, which is its default, is a result like any other.
@@ -158,7 +158,7 @@ def _take(tool: object, name: str, expected: str) -> Any:
 
 
 def _find(module: str, name: str) -> Any:
-    """A class of the framework's, which is imported by now: there is an object of it."""
+    """Find a class of the framework, which is already imported: an object of it exists."""
     return getattr(sys.modules[module], name)
 
 
@@ -168,7 +168,7 @@ def _is_a(value: object, module: str, name: str) -> bool:
 
 
 def _translate(error: Exception, module: str, names: tuple[str, ...]) -> Exception:
-    """An error as flowkit knows it: what is meant for the model reaches it word for word."""
+    """Translate an error to flowkit's: what is meant for the model reaches it word for word."""
     if any(_is_a(error, module, name) for name in names):
         return ToolError(str(error))
     if _is_a(error, "pydantic", "ValidationError") or _is_a(error, "pydantic_core", "ValidationError"):

@@ -76,7 +76,7 @@ def _find_in_script(spec: Any, qualname: str, path: str | None) -> Place | str:
 
 
 def _is_guarded(path: str) -> bool:
-    """Whether a script says `if __name__ == "__main__":` at its top level."""
+    """Return whether a script says `if __name__ == "__main__":` at its top level."""
     try:
         body = ast.parse(Path(path).read_bytes()).body
     except (SyntaxError, ValueError, OSError):

@@ -29,7 +29,7 @@ class Runnable(Protocol):
 
 
 async def run_in_order(tool: Runnable, read: Arguments, context: Context[Any]) -> Any:
-    """The function's own result; raises `ToolArgumentsError`, and whatever the functions raise."""
+    """Run the function and return its own result; raises `ToolArgumentsError`, and whatever the functions raise."""
     if not tool.needs:
         return await _invoke(tool, read, context)
     results: dict[str, JSON] = {}

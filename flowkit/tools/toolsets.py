@@ -129,7 +129,7 @@ class Toolset:
         return tuple(changing.life for changing in self._changing)
 
     def get(self, name: str) -> AnyTool | None:
-        """The tool of this name."""
+        """Find the tool of this name."""
         return self._tools.get(name)
 
     def find(self, name: str) -> AnyTool | None:
@@ -140,11 +140,11 @@ class Toolset:
         return next((tool.needed_tools[name] for tool in self if name in tool.needed_tools), None)
 
     def resolve(self, wire_name: str) -> AnyTool | None:
-        """The tool that travels under this name; a model may also write the tool's own name, as history shows it."""
+        """Find the tool by the name under which it travels, or by its own, which models copy from the history."""
         return self._tools.get(self.aliases.get(wire_name, wire_name))
 
     async def current(self, context: Context[Any]) -> "Toolset":
-        """The set for the next turn, with the tools that the dynamic sources name now; this one when there are none.
+        """Return the set for the next turn, with tools that dynamic sources name now; this one when there are none.
 
         While they name the same tools it is the same set. A tool that can't be one, or has a name that is taken, is
         left out with a word in the log: it came from elsewhere, and must not take the others with it.
@@ -189,7 +189,7 @@ class Toolset:
         return result
 
     def specs(self, target: Target | None = None, *, references: bool = False) -> tuple[ToolSpec, ...]:
-        """What the model is told; `references` lets it hand one call's result to another of the same turn."""
+        """Return the specifications for the model; `references` lets one call use another's result in the same turn."""
         return tuple(
             _make_spec(wire_name, self._tools[name], target or self.target, references)
             for wire_name, name in self.aliases.items()
@@ -198,14 +198,14 @@ class Toolset:
     def raise_arguments(
         self, name: str, arguments: Mapping[str, JSON], target: Target | None = None
     ) -> dict[str, JSON]:
-        """The arguments as the tool takes them, from those that its schema for `target` let the model write."""
+        """Convert arguments from the `target` schema that the model wrote to those that the tool takes."""
         tool = self._tools.get(name)
         return dict(arguments) if tool is None else lower_tool(tool, target or self.target).raise_arguments(arguments)
 
     def lower_arguments(
         self, name: str, arguments: Mapping[str, JSON], target: Target | None = None
     ) -> dict[str, JSON]:
-        """The arguments as the model would have written them: the way there, for calls that it didn't make itself."""
+        """Convert a tool's arguments to the `target` schema, as the model would write them."""
         tool = self._tools.get(name)
         return dict(arguments) if tool is None else lower_tool(tool, target or self.target).lower_arguments(arguments)
 
@@ -215,7 +215,7 @@ ToolLike = AnyTool | Toolset | Callable[..., Any]
 
 
 def list_lives(tools: Iterable[AnyTool]) -> Iterator[Life]:
-    """What these tools, and those that they need, have to have open in a run."""
+    """List what these tools and their needs hold open during a run."""
     for tool in tools:
         if tool.life is not None:
             yield tool.life
@@ -225,7 +225,7 @@ def list_lives(tools: Iterable[AnyTool]) -> Iterator[Life]:
 
 
 async def _ask(source: Source, context: Context[Any]) -> "list[ToolLike]":
-    """What a dynamic source names now; sets in it that are dynamic themselves are asked, too."""
+    """Resolve what a dynamic source names now, including dynamic sets in it."""
     asked = source(context)
     items = asked if isinstance(asked, Iterable) else await asked
     return [await item.current(context) if isinstance(item, Toolset) else item for item in items]
@@ -247,7 +247,7 @@ def _list_usable(items: "Iterable[ToolLike]") -> Iterator[AnyTool]:
 
 
 def _place(tool: AnyTool, changing: _Changing) -> AnyTool | None:
-    """The tool as the sets around it name and change it; None where one of them leaves it out."""
+    """Return the tool as the sets around it name and change it; None where one of them leaves it out."""
     for prefix, chosen in changing.steps:
         if chosen is not None and not chosen(tool):
             return None
@@ -261,7 +261,7 @@ _lowered: WeakKeyDictionary[AnyTool, dict[Target, Lowered]] = WeakKeyDictionary(
 
 
 def lower_tool(tool: AnyTool, target: Target) -> Lowered:
-    """The tool's schema for `target`, made once."""
+    """Lower the tool's schema to `target`, once."""
     known = _lowered.setdefault(tool, {})
     if target not in known:
         known[target] = lower(tool.parameters, target, strict=tool.strict)
@@ -269,7 +269,10 @@ def lower_tool(tool: AnyTool, target: Target) -> Lowered:
 
 
 def takes_references(tool: AnyTool) -> bool:
-    """Whether a model may put a reference into this tool's arguments: into what can do harm only when its author agrees."""
+    """Return whether a model may put a reference into its arguments.
+
+    For a tool that can do harm, its author must agree.
+    """
     return tool.accepts_references or (tool.effect == "read" and not tool.approval)
 
 

@@ -1,70 +1,130 @@
 """What a PostgreSQL server does for a fleet, in processor time of all its processes: `measure_costs`.
 
-The statements are the journal's in kind: rows by `unnest`, of runs whose rows are locked for sharing, so many at a time.
+Runs of an agent are driven over a real journal, one at a time and sixteen at once: the difference is what a commit
+costs, the rest is what the rows do. So what a run opens and reads is counted with its rows.
 """
 
 import asyncio
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from flowkit import Agent, Journal, ScriptedModel, tool
 from flowkit.identity import RunIdentity
+from flowkit.testing import call
 from tests.bench.fleet import Costs
 from tests.servers.postgres import PostgresServer, start_postgres
 
-ROUNDS = 1500
-ROWS = 100
+RUNS = 100
+AT_ONCE = 16
 JOBS = 300
-TABLES = """
-CREATE TABLE run (run_id text PRIMARY KEY, token text, changed timestamptz);
-CREATE TABLE event (run_id text, seq bigint, body text NOT NULL, PRIMARY KEY (run_id, seq));
-INSERT INTO run SELECT 'run-' || n, 't', now() FROM generate_series(1, 5000) n;
-"""
-WRITE = """
-WITH i AS (SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS i(run_id, seq, body)),
-f AS (SELECT run_id FROM run WHERE run_id = ANY(%s) AND token = 't' ORDER BY run_id FOR SHARE),
-s AS (SELECT set_config('synchronous_commit', 'off', true))
-INSERT INTO event SELECT i.run_id, i.seq, i.body FROM i JOIN f USING (run_id), s
-"""
-POLL = "SELECT seq, body FROM event WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT 1000"
-BODY = '{"type":"text.delta","run":"run-1","seq":1,"t":1.5,"text":"' + "x" * 180 + '"}'
+POLLS = 500
+
+
+@tool(effect="read")
+async def look(number: int) -> str:
+    """Look something up."""
+    await asyncio.sleep(0.02)
+    return "x" * 200
+
+
+@tool
+async def change(number: int) -> str:
+    """Change something."""
+    await asyncio.sleep(0.02)
+    return "changed"
+
+
+TURNS: list[Any] = [
+    ["word " * 20, *[call("look", number=index) for index in range(4)]],
+    ["word " * 20, *[call("look", number=4 + index) for index in range(4)]],
+    ["word " * 20, *[call("change", number=index) for index in range(2)]],
+    "word " * 60,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run cost, on the mean."""
+
+    cpu_s: float
+    commits: float
+    rows: float
+    log_bytes: float
 
 
 def measure_costs(stated: Costs) -> Costs:
     """The costs on a server of this machine; what only the disk and the network know stays as it is stated."""
-    import psycopg
+    from flowkit.journal.postgres.schema import migrate
 
     with start_postgres({"checkpoint_timeout": "1h", "max_wal_size": "4GB"}) as server:
-        url = server.address(server.create_database())
-        with psycopg.connect(url, autocommit=True) as connection:
-            for statement in TABLES.split(";"):
-                if statement.strip():
-                    connection.execute(statement.encode())
-            seqs = iter(range(10**9))
-
-            def write(rows: int) -> None:
-                runs = [f"run-{secrets.randbelow(5000) + 1}" for _ in range(rows)]
-                values = (runs, [next(seqs) for _ in runs], [BODY] * rows, runs)
-                connection.execute(WRITE, values)
-
-            def poll() -> None:
-                connection.execute(POLL, (f"run-{secrets.randbelow(5000) + 1}", 10**8)).fetchall()
-
-            for _ in range(200):
-                write(ROWS)  # the tables are of some size, and their pages are in the log
-            single = _measure(server, lambda: write(1))
-            before = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
-            many = _measure(server, lambda: write(ROWS), rounds=ROUNDS // 5)
-            after = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
-            assert before is not None
-            assert after is not None
-            row_s = (many - single) / (ROWS - 1)
-            log_bytes = float(after[0] - before[0]) / (ROUNDS // 5 * ROWS)
-            poll_s = _measure(server, poll)
+        database = server.create_database()
+        url = server.address(database)
+        migrate(url)
+        _measure_runs(server, database, "warm", AT_ONCE)
+        alone = _measure_runs(server, database, "alone", 1)
+        together = _measure_runs(server, database, "together", AT_ONCE)
+        poll_s = _measure_polls(server, url)
         job_s = asyncio.run(_measure_jobs(server, url))
-    return replace(stated, statement_s=single - row_s, row_s=row_s, row_log_bytes=log_bytes, poll_s=poll_s, job_s=job_s)
+    commit_s = max(0.0, (alone.cpu_s - together.cpu_s) / (alone.commits - together.commits))
+    row_s = max(0.0, together.cpu_s - together.commits * commit_s) / together.rows
+    return replace(
+        stated,
+        statement_s=commit_s,
+        row_s=row_s,
+        row_log_bytes=together.log_bytes / together.rows,
+        poll_s=poll_s,
+        job_s=job_s,
+    )
+
+
+def _measure_runs(server: PostgresServer, database: str, name: str, at_once: int) -> Spent:
+    """Drive runs, so many at once, in one process."""
+
+    def read(statement: str) -> float:
+        return float(server.execute(statement, database=database)[0][0])
+
+    def count_rows() -> float:
+        return sum(read(f"SELECT count(*) FROM flowkit.{table}") for table in ("run", "node", "turn", "event"))
+
+    async def drive(journal: Journal) -> None:
+        room = asyncio.Semaphore(at_once)
+
+        async def one(number: int) -> None:
+            async with room:
+                agent = Agent(ScriptedModel(TURNS), tools=[look, change], journal=journal, cache=False)
+                await agent.run("go", run_id=f"{name}-{number}", user="ann")
+
+        await asyncio.gather(*(one(number) for number in range(RUNS)))
+
+    journal = Journal(server.address(database))
+    try:
+        rows, log = count_rows(), read("SELECT pg_current_wal_insert_lsn() - '0/0'")
+        cpu_s = _measure(server, lambda: asyncio.run(drive(journal)))
+        commits = journal.commits.durable + journal.commits.normal
+    finally:
+        journal.close()
+    log_bytes = read("SELECT pg_current_wal_insert_lsn() - '0/0'") - log
+    return Spent(cpu_s / RUNS, commits / RUNS, (count_rows() - rows) / RUNS, log_bytes / RUNS)
+
+
+def _measure_polls(server: PostgresServer, url: str) -> float:
+    """What it costs to look for new events of a run, as a follower does."""
+    journal = Journal(url)
+
+    def poll() -> None:
+        for _ in range(POLLS):
+            run_id = f"together-{secrets.randbelow(RUNS)}"
+            journal.find(run_id, user="ann")
+            journal.event_rows(run_id, 10**8, user="ann")
+
+    try:
+        return _measure(server, poll) / POLLS
+    finally:
+        journal.close()
 
 
 async def _measure_jobs(server: PostgresServer, url: str) -> float:
@@ -94,11 +154,10 @@ async def _measure_jobs(server: PostgresServer, url: str) -> float:
         return (_read_cpu(server) - began) / JOBS
 
 
-def _measure(server: PostgresServer, act: Callable[[], None], rounds: int = ROUNDS) -> float:
+def _measure(server: PostgresServer, act: Callable[[], None]) -> float:
     began = _read_cpu(server)
-    for _ in range(rounds):
-        act()
-    return (_read_cpu(server) - began) / rounds
+    act()
+    return _read_cpu(server) - began
 
 
 def _read_cpu(server: PostgresServer) -> float:
@@ -109,8 +168,8 @@ def _read_cpu(server: PostgresServer) -> float:
             fields = place.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if str(server.pid) in (place.parent.name, fields[1]):
-            ticks += sum(map(int, fields[11:13])) + (
-                sum(map(int, fields[13:15])) if fields[1] != str(server.pid) else 0
-            )
+        is_first = place.parent.name == str(server.pid)
+        if is_first or fields[1] == str(server.pid):
+            # Of those that have ended, the first process knows.
+            ticks += sum(map(int, fields[11 : 15 if is_first else 13]))
     return ticks / os.sysconf("SC_CLK_TCK")

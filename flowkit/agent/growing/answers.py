@@ -40,7 +40,7 @@ class FoundJSON:
         self._changes = 0
 
     def feed(self, piece: str) -> bool:
-        """Go on with a piece; return whether there is something else to show."""
+        """Read the next piece; return whether there is something new to show."""
         text, self._held = self._held + piece, ""
         changed = False
         while text:
@@ -86,7 +86,7 @@ class PartialAnswer:
     """What of one attempt's answer can be shown by now; `output.partial` tells it."""
 
     def __init__(self, shape: Shape, log: EventLog, turn: int, *, call: str | None = None, is_wrapped: bool) -> None:
-        """`call` is the call whose arguments these are."""
+        """Prepare the partial answers of one call: `call` is the call whose arguments these are."""
         self._found = FoundJSON(shape)
         self._log = log
         self._turn = turn
@@ -119,7 +119,7 @@ class PartialAnswer:
         return value
 
     def tell(self) -> None:
-        """Emit what there is, if that is more than was told."""
+        """Emit the partial value if it has grown since the last event."""
         self._told_length, self._told_s = self._length, self._log.now()
         value = self.value
         if self._has_changed:

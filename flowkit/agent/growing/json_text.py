@@ -70,7 +70,7 @@ class GrowingJSON:
         self._kept_shape: Shape | None = None
 
     def feed(self, piece: str) -> int:
-        """Go on with a piece; return how much of it belongs to the value."""
+        """Read the next piece; return how much of it belongs to the value."""
         before = len(self._tail)
         text = self._tail + piece
         self._tail = ""
@@ -104,12 +104,12 @@ class GrowingJSON:
         return max(0, place - before) if self.is_done or self.is_broken else len(piece)
 
     def end(self) -> None:
-        """The text has ended: a number at its top is whole by that."""
+        """Close the text: a number at the top level is complete only now."""
         if self._state == "atom" and not self._stack and not self.is_done:
             self._end_atom("")
 
     def snapshot(self) -> JSON:
-        """The value so far, which no later piece changes; what is whole in it is shared."""
+        """Return the value so far, which later pieces don't change; its complete parts are shared."""
         if not self.is_begun:
             return None
         if self._is_growing and not self._stack:
@@ -132,7 +132,7 @@ class GrowingJSON:
         return fields
 
     def _find_open(self, depth: int) -> object:
-        """What the container at this depth holds that isn't whole yet."""
+        """Return what the container at this depth holds that isn't complete yet."""
         if depth + 1 < len(self._stack):
             return _ABSENT if self._stack[depth + 1].shown is None else self._copy(depth + 1)
         return "".join(self._text) if self._is_growing else _ABSENT
@@ -209,7 +209,7 @@ class GrowingJSON:
             self._kept_shape = shape
 
     def _read_string(self, text: str, place: int, start: int) -> int:
-        """Go on with a text or a name, as far as it comes."""
+        """Continue a text or a name as far as this piece reaches."""
         pieces = self._text
         decodes = self._kept is None or self._state == "name"
         while place < len(text):
@@ -277,7 +277,7 @@ class GrowingJSON:
             self._end_kept(tail)
 
     def _end_kept(self, tail: str) -> None:
-        """A value that was kept as text is whole."""
+        """Complete a value that was kept as text."""
         kept, shape = self._kept or [], self._kept_shape
         self._kept = self._kept_shape = None
         text = "".join([*kept, tail])
@@ -311,7 +311,7 @@ class GrowingJSON:
             holder.shown[holder.name] = value
 
     def _hold(self, holder: _Open, text: str) -> None:
-        """Keep a field until the one that tells the branch has come; then show them all."""
+        """Hold back a field until the field that selects the branch has come; then show them all."""
         shape = holder.shape
         assert shape is not None
         assert holder.held is not None
@@ -346,7 +346,7 @@ def _match_end(pattern: re.Pattern[str], text: str, place: int) -> int:
 
 
 def _read_escape(text: str, place: int) -> tuple[int, str | None]:
-    """How long the escape at this place is and what it stands for; 0 where it is cut, None where it is none."""
+    """Return the escape's length at this place and the text it stands for: 0 if it is cut, None if it is invalid."""
     if place + 1 >= len(text):
         return 0, None
     if text[place + 1] != "u":

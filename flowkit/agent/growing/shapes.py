@@ -50,12 +50,20 @@ class Shape:
 
 
 def make_shape(adapter: TypeAdapter[Any]) -> Shape:
-    """The shape of a type."""
-    return _Reader(cast("Mapping[str, Any]", adapter.core_schema)).read_root()
+    """Make the shape of a type.
+
+    pydantic doesn't promise the form of its schemas: a value of one that can't be read is shown when it is whole.
+    """
+    try:
+        return _Reader(cast("Mapping[str, Any]", adapter.core_schema)).read_root()
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return Shape(
+            lambda text: cast(JSON, adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True))
+        )
 
 
 def make_free_shape() -> Shape:
-    """The shape of a value that may be any JSON."""
+    """Make the shape of a value that may be any JSON."""
     shape = Shape()
     shape.text = True
     shape.items = shape.others = shape
@@ -63,7 +71,7 @@ def make_free_shape() -> Shape:
 
 
 def make_schema_shape(schema: Mapping[str, JSON]) -> Shape:
-    """The shape of JSON that a JSON schema describes, as it is written; for a tool's arguments.
+    """Make the shape of JSON that a JSON schema describes, as it is written; for a tool's arguments.
 
     What isn't of the type that the schema names is left out: it is going to be repaired, or refused.
     """
@@ -71,7 +79,7 @@ def make_schema_shape(schema: Mapping[str, JSON]) -> Shape:
 
 
 def make_named_shape(shapes: Mapping[str, Shape]) -> Shape:
-    """The shape of an object with a field for each of these."""
+    """Make the shape of an object with a field for each of these."""
     named = Shape()
     named.fields = {name: (name, shape) for name, shape in shapes.items()}
     return named
@@ -170,7 +178,7 @@ class _Reader:
         return check
 
     def _fill(self, shape: Shape, schema: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        """Say what of the value may be shown, where the schema allows it."""
+        """Mark what of the value may be shown, where the schema allows it."""
         kind: str = schema["type"]
         if kind == "definition-ref":
             self._fill(shape, self._definitions[schema["schema_ref"]], config)
@@ -230,7 +238,7 @@ class _Reader:
     def _fill_union(
         self, shape: Shape, choices: Sequence[Mapping[str, Any]], config: Mapping[str, Any], mode: str | None
     ) -> None:
-        """A value's first character tells the choice where only one may begin so."""
+        """Add each choice of a union: the value's first character selects one when only one may begin with it."""
         if mode == "left_to_right":
             return  # a number takes a text that looks like one
         parts = [self._read(choice, config) for choice in choices]
@@ -252,7 +260,7 @@ class _Reader:
             shape.tag, shape.branches = tag, branches
 
     def _find_kinds(self, schema: Mapping[str, Any]) -> frozenset[str]:
-        """How a value of it may begin; all of them where that isn't known."""
+        """Find the kinds of JSON that a value may be; all of them if the schema doesn't say."""
         kind: str = schema["type"]
         if kind == "definition-ref":
             return self._find_kinds(self._definitions[schema["schema_ref"]])
@@ -280,7 +288,7 @@ class _Reader:
 
 
 def _list_names(name: str, field: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
-    """The names that a field's value may come under."""
+    """List the names that a field's value may come under."""
     alias: Any = field.get("validation_alias")
     if alias is None or config.get("validate_by_name") or config.get("populate_by_name"):
         yield name

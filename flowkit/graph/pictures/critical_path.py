@@ -30,7 +30,10 @@ class Link:
 
 
 def find_critical_path(timeline: Timeline) -> list[Link]:
-    """The chain from the beginning to the end; its pieces don't overlap, and what took no time is left out."""
+    """Find the chain from the beginning to the end.
+
+    Its pieces don't overlap, and pieces without duration are left out.
+    """
     walk = _Walk(timeline)
     walk.go_back()
     return walk.links[::-1]
@@ -73,7 +76,7 @@ class _Walk:
                 span = self._find_cause(span)
 
     def _find_cause(self, call: CallSpan) -> Span | None:
-        """What let this call begin when it did."""
+        """Find what let this call begin when it did."""
         for wait in reversed(call.waits):
             if wait.waiting_for == "approval":
                 self._take(f"a person's answer on {self._name(call)}", call.id, wait.since_s)
@@ -87,7 +90,7 @@ class _Walk:
         return self._find_maker(call) if cause is None else cause
 
     def _find_maker(self, call: CallSpan) -> Span | None:
-        """What let this call come into being: the call or turn that made it, or one before it that had to end first."""
+        """Find the call or turn that made this call, or an earlier one that had to finish first."""
         holder = self._timeline.holder(call)
         if holder is not None:
             self._now = min(self._now, call.new_s)
@@ -126,7 +129,7 @@ class _Ends:
         self._times = [_find_end(span, wall_s) for span in self._spans]
 
     def find_last(self, now: float, *, but: Span | None = None) -> Span | None:
-        """The one that ended last, at this time or before."""
+        """Find the span that ended last, at this time or before."""
         place = bisect_right(self._times, now) - 1
         if place >= 0 and self._spans[place] is but:
             place -= 1

@@ -6,7 +6,7 @@ COLORS = {"good": "#dafbe1", "cached": "#ddf4ff", "bad": "#ffebe9", "stopped": "
 
 
 def write_dot(picture: Picture) -> str:
-    """A digraph; an edge to a control ends at its frame."""
+    """Write a digraph; an edge to a control ends at its frame."""
     lines = [
         "digraph flowkit {",
         "  compound=true;",

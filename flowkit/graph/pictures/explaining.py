@@ -18,7 +18,7 @@ def write_explanation(
     inputs: Collection[str],
     timeline: Timeline | None = None,
 ) -> str:
-    """The text of `Graph.explain`; `longest` is its longest chain, `inputs` are ids that nobody waits for."""
+    """Write the text of `Graph.explain`; `longest` is its longest chain, `inputs` are ids without a node."""
     widest = max(map(len, layers), default=0)
     lines = [f"{_count(len(nodes), 'node')} in {_count(len(layers), 'layer')}, at most {widest} at once"]
     lines += [f"  {number}. {', '.join(layer)}" for number, layer in enumerate(layers, 1)]

@@ -47,7 +47,7 @@ class _Row:
 
 
 def draw_timeline(events: Iterable[AnyEvent], width: int = 100, *, every_call: bool = False) -> Text:
-    """A Gantt chart, then the critical path and what the same would have taken otherwise.
+    """Draw a Gantt chart, then the critical path and computed times of other orders.
 
     With `every_call` each call has a row, however many there are.
     """
@@ -69,7 +69,7 @@ def draw_timeline(events: Iterable[AnyEvent], width: int = 100, *, every_call: b
 
 
 def _summarise(timeline: Timeline, path: Sequence[Link]) -> Iterator[str]:
-    """What the picture can't say: sums, the critical path, and the computed times."""
+    """Yield what the picture can't show: sums, the critical path, and the computed times."""
     tools_s = sum(call.duration_s for call in timeline.leaves)
     speaking = f", {format_seconds(timeline.while_speaking_s)} of it while the model was speaking"
     yield f"tools ran {format_seconds(tools_s)} in all{speaking if timeline.turns else ''}"
@@ -116,7 +116,7 @@ def _make_rows(timeline: Timeline, critical: set[str], every_call: bool) -> Iter
 
 
 def _gather(calls: Iterable[CallSpan], made: Mapping[str | None, Sequence[CallSpan]]) -> list[list[CallSpan]]:
-    """These calls and all that they made, by name; without those that only held others."""
+    """Group these calls and all that they made by name, without calls that only held others."""
     crowds: dict[str, list[CallSpan]] = {}
     queue = list(calls)
     for call in queue:
@@ -171,7 +171,7 @@ def _draw_row(chart: Text, row: _Row, wall_s: float, room: int) -> None:
 
 
 def _draw_bar(pieces: Sequence[Piece], scale: float, room: int) -> str:
-    """Pieces of a line at their times; what happened takes at least one place."""
+    """Draw the pieces of a line at their times; each takes at least one place."""
     cells = [" "] * room
     for begin, end, mark in pieces:
         first, last = min(room - 1, round(begin * scale)), min(room, round(end * scale))
@@ -184,7 +184,7 @@ def _draw_bar(pieces: Sequence[Piece], scale: float, room: int) -> str:
 
 
 def _draw_crowd(calls: Sequence[CallSpan], scale: float, room: int) -> str:
-    """How many of the calls ran in each place, in eighths of the most that did."""
+    """Draw how many of the calls ran in each place, in eighths of the maximum."""
     counts = [0] * room
     for call in calls:
         if call.started_s is not None:
@@ -197,7 +197,7 @@ def _draw_crowd(calls: Sequence[CallSpan], scale: float, room: int) -> str:
 
 
 def _count_most(calls: Sequence[CallSpan]) -> int:
-    """How many of the calls ran at the same time, at most."""
+    """Count how many of the calls ran in parallel, at most."""
     changes = [(call.started_s, 1) for call in calls if call.started_s is not None]
     changes += [(call.ended_s, -1) for call in calls if call.started_s is not None and call.ended_s is not None]
     running = most = 0
@@ -208,5 +208,5 @@ def _count_most(calls: Sequence[CallSpan]) -> int:
 
 
 def _fit(text: str) -> str:
-    """The text in the width of a label."""
+    """Fit the text into the width of a label."""
     return set_cell_size(text, LABEL) if cell_len(text) < LABEL else set_cell_size(text, LABEL - 2) + "… "

@@ -14,7 +14,7 @@ STYLES = {
 
 
 def write_mermaid(picture: Picture) -> str:
-    """A flowchart from top to bottom; after a run, with a colour for how each ended."""
+    """Write a flowchart from top to bottom; after a run, colours show each node's outcome."""
     numbers = {box.id: f"n{number}" for number, box in enumerate(picture.all_boxes())}
     lines = ["flowchart TD"]
     for box in picture.boxes:

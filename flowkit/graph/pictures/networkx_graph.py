@@ -10,7 +10,7 @@ from flowkit.references import format_pointer
 
 
 def make_networkx(nodes: Iterable[Node], timeline: Timeline | None = None) -> Any:
-    """What `Graph.to_networkx` gives."""
+    """Make the result of `Graph.to_networkx`."""
     import networkx
 
     nodes = list(nodes)
@@ -32,7 +32,7 @@ def make_networkx(nodes: Iterable[Node], timeline: Timeline | None = None) -> An
 
 
 def _add_edge(made: Any, first: str, second: str) -> list[str]:
-    """The paths of this edge, which is made if it isn't there."""
+    """Return the paths of this edge, which is made if it isn't there."""
     if not made.has_edge(first, second):
         made.add_edge(first, second, paths=[])
     return made.edges[first, second]["paths"]

@@ -82,12 +82,12 @@ class Picture:
     edges: tuple[Edge, ...]
 
     def all_boxes(self) -> Iterator[Box]:
-        """Every box, each before those it holds."""
+        """Yield the boxes, each before those it holds."""
         return _flatten(self.boxes)
 
 
 def make_picture(nodes: Iterable[Node], timeline: Timeline | None = None) -> Picture:
-    """The boxes and edges of these nodes."""
+    """Make the boxes and edges of these nodes."""
     nodes = list(nodes)
     spans = None if timeline is None else find_spans(nodes, timeline)
     path = [] if timeline is None or spans is None else _find_path(timeline, spans)
@@ -109,7 +109,7 @@ def make_picture(nodes: Iterable[Node], timeline: Timeline | None = None) -> Pic
 
 
 def walk(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes, each followed by those in its bodies."""
+    """Yield the nodes, each followed by those in its bodies."""
     for node in nodes:
         yield node
         for _, body in get_bodies(node):
@@ -117,7 +117,7 @@ def walk(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def find_spans(nodes: Iterable[Node], timeline: Timeline) -> dict[str, list[CallSpan]]:
-    """What ran for each node: one call, or one for each item where it stands in an `each`."""
+    """Find the spans of each node: one call, or one for each item in an `each`."""
     found: dict[str, list[CallSpan]] = {}
 
     def search(nodes: Iterable[Node], eaches: tuple[str, ...]) -> None:
@@ -146,7 +146,7 @@ def _find_items(node_id: str, eaches: Sequence[str], timeline: Timeline) -> list
 
 
 def _find_path(timeline: Timeline, spans: Mapping[str, Sequence[CallSpan]]) -> list[str]:
-    """The nodes of the critical path, in its order."""
+    """Find the nodes of the critical path, in its order."""
     nodes = {call.id: node_id for node_id, calls in spans.items() for call in calls}
     return [nodes[link.call] for link in find_critical_path(timeline) if link.call in nodes]
 
@@ -159,7 +159,7 @@ def _make_box(node: Node, title: str, spans: Mapping[str, Sequence[CallSpan]] | 
 
 
 def _make_inner(node: Node, spans: Mapping[str, Sequence[CallSpan]] | None) -> Iterator[Box]:
-    """The nodes of a body; in a box of their own where the control has several bodies."""
+    """Make the boxes of a body's nodes, within a box of their own where the control has several bodies."""
     bodies = get_bodies(node)
     for word, body in bodies:
         made = tuple(_make_box(child, child.id.rpartition("/")[2], spans) for child in body.nodes)
@@ -171,7 +171,7 @@ def _make_inner(node: Node, spans: Mapping[str, Sequence[CallSpan]] | None) -> I
 
 
 def say_outcome(calls: Sequence[CallSpan]) -> str:
-    """The ends of these calls of one node in a few words."""
+    """Describe the outcomes of these calls of one node in a few words."""
     tone = find_tone(calls)
     mark = MARKS.get(tone, "…")
     if not calls:
@@ -188,7 +188,7 @@ def say_outcome(calls: Sequence[CallSpan]) -> str:
 
 
 def find_tone(calls: Sequence[CallSpan]) -> str:
-    """How the ends of these calls look together."""
+    """Find the colour for the outcomes of these calls together."""
     states = {_get_state(call) for call in calls}
     return next((tone for state, tone in TONES.items() if state in states), "") if states else "left"
 
@@ -198,7 +198,7 @@ def _get_state(call: CallSpan) -> str:
 
 
 def _find_labelled(node: Node) -> Iterator[tuple[str, str]]:
-    """What a node waits for, with the path it takes."""
+    """Find what a node waits for, with the path it takes."""
     for reference in find_own_references(node):
         yield reference.call_id, format_pointer(reference.path)
     for name in get_after(node):
@@ -212,7 +212,7 @@ def _find_homes(box: Box, above: tuple[str, ...], home: dict[str, tuple[str, ...
 
 
 def _lift(home: Mapping[str, tuple[str, ...]], first: str, second: str) -> tuple[str, str] | None:
-    """The two boxes of one level that hold these nodes; None where one holds the other, or isn't in the picture."""
+    """Return the two boxes of one level that hold these nodes; None if one holds the other, or isn't in the picture."""
     if first not in home or second not in home:
         return None
     for left, right in zip(home[first], home[second], strict=False):

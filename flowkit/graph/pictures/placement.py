@@ -108,7 +108,7 @@ def _turn_sizes(sizes: Mapping[Key, Size]) -> dict[Key, Size]:
 def _make_boxes(
     sizes: Mapping[str, Size], edges: Sequence[Edge], labels: Mapping[Edge, Size]
 ) -> tuple[dict[str, _Place], set[int]]:
-    """The boxes, and which rows are labels': one before each row of boxes at which an edge with a label ends."""
+    """Make the boxes; also return the rows for labels: one before each row of boxes where a labelled edge ends."""
     depth = dict.fromkeys(sizes, 0)
     order = {name: number for number, name in enumerate(sizes)}
     for first, second in sorted(edges, key=lambda edge: order[edge[0]]):
@@ -120,7 +120,7 @@ def _make_boxes(
 
 
 def _make_chain(first: _Place, last: _Place, label: Size | None) -> list[_Place]:
-    """What an edge runs through: its box, a lane in each row between, its label, its other box."""
+    """Make the places an edge runs through: its box, a lane in each row between, its label, its other box."""
     chain = [first, *(_Place(row, LANE, 0.0) for row in range(first.row + 1, last.row)), last]
     if label is not None:
         chain[-2].width, chain[-2].height = label
@@ -131,7 +131,7 @@ def _make_chain(first: _Place, last: _Place, label: Size | None) -> list[_Place]
 
 
 def _order(places: Sequence[_Place]) -> list[list[_Place]]:
-    """The places of every row from left to right, in the best order found."""
+    """Order the places of each row from left to right, in the best order found."""
     rows: list[list[_Place]] = [[] for _ in range(1 + max((place.row for place in places), default=-1))]
     for place in places:
         rows[place.row].append(place)
@@ -162,7 +162,7 @@ def _find_middle_index(place: _Place, *, down: bool) -> float:
 
 
 def _count_crossings(row: Sequence[_Place]) -> int:
-    """How many pairs of edges cross below this row."""
+    """Count the pairs of edges that cross below this row."""
     ends: list[int] = []
     crossings = 0
     for place in row:
@@ -174,7 +174,7 @@ def _count_crossings(row: Sequence[_Place]) -> int:
 
 
 def _set_columns(rows: Sequence[Sequence[_Place]]) -> float:
-    """Give every place its middle, near those of its neighbours; the width of the whole."""
+    """Place each box near its neighbours; return the width of the whole."""
     for row in rows:
         _spread(row, [0.0] * len(row))
     for sweep in range(SWEEPS):
@@ -188,7 +188,7 @@ def _set_columns(rows: Sequence[Sequence[_Place]]) -> float:
 
 
 def _find_middle(place: _Place) -> float:
-    """Where a place is wanted: near its neighbours, and nearer to those that have few others to please."""
+    """Find the ideal middle of a place: near its neighbours, with more weight for those with few others."""
     pulls = [(other.middle, 1 / len(other.below) ** 2) for other in place.above]
     pulls += [(other.middle, 1 / len(other.above) ** 2) for other in place.below]
     total = sum(weight for _, weight in pulls)
@@ -242,6 +242,6 @@ def _draw_line(chain: Sequence[_Place], tops: Sequence[float], bottoms: Sequence
 
 
 def _find_port(box: _Place, neighbours: Sequence[_Place], other: _Place) -> float:
-    """Where on a box's side the line to this neighbour begins: side by side, in the order of the neighbours."""
+    """Find where on a box's side the line to this neighbour begins: side by side, in the order of the neighbours."""
     place = sorted(neighbours, key=lambda neighbour: neighbour.index).index(other)
     return box.middle + box.width * ((place + 1) / (len(neighbours) + 1) - 0.5)

@@ -63,7 +63,7 @@ _FONT = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace
 
 
 def write_svg(picture: Picture) -> str:
-    """The whole document."""
+    """Write the whole document."""
     level = _draw_level(picture.boxes, picture.edges, 0)
     width, height = level.width + 2 * MARGIN, level.height + 2 * MARGIN
     return "\n".join(
@@ -92,7 +92,7 @@ class _Drawn:
 
 
 def _draw_level(boxes: Sequence[Box], edges: Sequence[Edge], depth: int) -> _Drawn:
-    """The boxes of one level and the edges between them."""
+    """Draw the boxes of one level and the edges between them."""
     drawn = {box.id: _draw_box(box, edges, depth) for box in boxes}
     own = [edge for edge in edges if edge.first in drawn and edge.second in drawn]
     sizes = {name: (box.width, box.height) for name, box in drawn.items()}
@@ -141,7 +141,7 @@ def _draw_box(box: Box, edges: Sequence[Edge], depth: int) -> _Drawn:
 
 
 def _surface(depth: int) -> str:
-    """What a level is drawn on; frames in frames take turns."""
+    """Return the background of a level; nested frames alternate."""
     return "fk-tint" if depth % 2 else "fk-page"
 
 
@@ -171,7 +171,7 @@ def _draw_edge(edge: Edge, layout: Layout, *, sideways: bool) -> Iterator[str]:
 
 
 def _curve(first: Point, second: Point, *, sideways: bool) -> str:
-    """A curve that leaves and arrives along the direction of the picture."""
+    """Draw a curve that leaves and arrives along the direction of the picture."""
     if sideways:
         middle = (first[0] + second[0]) / 2
         return f"C{_say((middle, first[1]))} {_say((middle, second[1]))} {_say(second)}"
@@ -208,7 +208,7 @@ def _measure_label(edge: Edge) -> Size:
 
 
 def _measure(text: str) -> float:
-    """The width of a text; East Asian characters take two places."""
+    """Measure the width of a text; East Asian characters take two places."""
     return CHARACTER * sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 

@@ -43,7 +43,7 @@ class CallSpan:
 
     @property
     def duration_s(self) -> float:
-        """How long it ran; 0 for what came from elsewhere."""
+        """The running time; 0 for what came from elsewhere."""
         return 0.0 if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
 
     @property
@@ -54,14 +54,14 @@ class CallSpan:
 
     @property
     def label(self) -> str:
-        """What a person knows it by: a step's own name, and the tool's for a call that a model made."""
+        """The display name: a step's own, or the tool's for a call that a model made."""
         if self.id.startswith(("turn/", "prefetch/")):
             return self.name
         inside = self.parent is not None and self.id.startswith(f"{self.parent}/")
         return self.id[len(self.parent or "") + 1 :] if inside else self.id
 
     def describe(self) -> str:
-        """Its end in a few words."""
+        """Describe the outcome in a few words."""
         words = [self.state if self.state != "finished" else format_seconds(self.duration_s)]
         if self.source != "run":
             words = [f"from {self.source}"]
@@ -97,7 +97,10 @@ class Timeline:
     calls: dict[str, CallSpan] = field(default_factory=dict[str, CallSpan])
 
     def holder(self, call: CallSpan) -> CallSpan | None:
-        """The running call that made this one; None for what a turn or a recipe made, or a call that needs it."""
+        """Return the running call that made this one.
+
+        None for one made by a turn, a recipe, or a call that needs it.
+        """
         parent = self.calls.get(call.parent or "")
         is_inside = parent is not None and parent.started_s is not None and parent.started_s <= call.new_s
         return parent if is_inside else None
@@ -110,12 +113,12 @@ class Timeline:
 
     @property
     def one_after_another_s(self) -> float:
-        """Computed: all turns and all tools, each begun when the one before had ended."""
+        """Computed: all turns and all tools in sequence."""
         return sum(map(_length, self.turns)) + sum(call.duration_s for call in self.leaves)
 
     @property
     def turn_by_turn_s(self) -> float:
-        """Computed: the calls of a turn at once, but only when the turn had ended, and the next turn after all of them."""
+        """Computed: each turn's calls in parallel, but only after the turn, and the next turn after all of them."""
         total = 0.0
         ends = [turn.started_s for turn in self.turns[1:]] + [float("inf")]
         begins = [0.0, *ends[:-1]]
@@ -126,7 +129,7 @@ class Timeline:
 
     @property
     def while_speaking_s(self) -> float:
-        """How much tool time passed while a model was still answering."""
+        """The tool time that passed while a model was still answering."""
         return sum(
             max(0.0, min(call.ended_s or 0.0, turn.ended_s or self.wall_s) - max(call.started_s or 0.0, turn.started_s))
             for call in self.leaves
@@ -142,7 +145,7 @@ class Timeline:
 
 
 def fold(events: Iterable[AnyEvent]) -> Timeline:
-    """The times of these events; types it doesn't know are passed over."""
+    """Fold these events into their times; unknown types are skipped."""
     timeline = Timeline()
     for event in events:
         _take(timeline, event.to_json() if isinstance(event, Event) else event)
@@ -150,7 +153,10 @@ def fold(events: Iterable[AnyEvent]) -> Timeline:
 
 
 def read_trace(lines: Iterable[bytes | str]) -> list[Mapping[str, JSON]]:
-    """The events of a trace file, one JSON object a line; raises `ConfigurationError` naming the line that is none."""
+    """Read the events of a trace file, one JSON object a line.
+
+    Raises `ConfigurationError` naming a line that is none.
+    """
     events: list[Mapping[str, JSON]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -168,7 +174,7 @@ def read_trace(lines: Iterable[bytes | str]) -> list[Mapping[str, JSON]]:
 
 
 def format_seconds(seconds: float) -> str:
-    """A time as a person reads it.
+    """Format a time as a person reads it.
 
     >>> [format_seconds(seconds) for seconds in (0.34, 1.254, 59.999, 200, 7500)]
     ['340 ms', '1.25 s', '1 min', '3 min 20 s', '2 h 5 min']
@@ -239,7 +245,7 @@ def _length(turn: TurnSpan) -> float:
 
 
 def _find_labels(arguments: JSON) -> Iterator[str]:
-    """The calls that arguments refer to, as events show them: `{"from_call": …, "path": …}`."""
+    """Find the calls that arguments refer to, as events show them: `{"from_call": …, "path": …}`."""
     if isinstance(arguments, dict):
         label = arguments.get("from_call")
         if isinstance(label, str) and arguments.keys() == {"from_call", "path"}:

@@ -103,7 +103,7 @@ class Reader:
     def list_stopped(self, limit: int) -> str:
         """The statement of the runs that should go on and that nobody drives, the oldest first."""
         mine = bind("holder = %s", self._holder)
-        held = ", ".join(map(str, self._held.tokens)) or "0"
+        held = ", ".join(map(str, list(self._held.tokens))) or "0"
         return (
             f"SELECT {self.summary_columns} FROM flowkit.run WHERE {UNFINISHED} AND parent IS NULL"
             f" AND (NOT {self.is_driven} OR ({mine} AND id NOT IN ({held}))) ORDER BY id LIMIT {limit}"

@@ -87,6 +87,10 @@ class PostgresStore:
         return self._writing.commits
 
     @property
+    def is_remote(self) -> bool:
+        return True
+
+    @property
     def holder(self) -> str:
         self._notice_fork()
         return self._holder

@@ -79,6 +79,10 @@ class SqliteStore:
         return self._transactions.commits
 
     @property
+    def is_remote(self) -> bool:
+        return False
+
+    @property
     def holder(self) -> str:
         return self._holding.holder
 

@@ -80,7 +80,7 @@ def choose_calls(
 
 
 def split(request: str) -> list[str]:
-    """The parts of a request that each ask for something; a piece that asks for nothing joins the one before it.
+    """Split the request into parts that each ask for something; a piece without a request joins the one before it.
 
     >>> split("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
     ['Where is my order ORD-1002', 'what does it cost to send 2 kg to Busan']
@@ -100,7 +100,7 @@ def split(request: str) -> list[str]:
 
 
 def describe(tool: ToolSpec) -> list[str]:
-    """What a tool is compared by: its name with its first sentence, and each request that its description quotes.
+    """List what a tool is compared by: its name with its first sentence, and each request that its description quotes.
 
     >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?".'))
     ['get order: Look an order up', 'Where is my order?']
@@ -110,7 +110,7 @@ def describe(tool: ToolSpec) -> list[str]:
 
 
 def is_small_talk(text: str) -> bool:
-    """Whether this asks for nothing that a tool could do: a greeting, thanks, or what one may ask.
+    """Return whether this asks for nothing that a tool could do: a greeting, thanks, or what one may ask.
 
     A closed list: no likeness to the tools tells such texts from requests.
 
@@ -121,7 +121,7 @@ def is_small_talk(text: str) -> bool:
 
 
 def leave_codes_out(text: str) -> str:
-    """The text without numbers and codes, which say which thing is meant and not what to do with it.
+    """Remove numbers and codes, which identify the object and not the action.
 
     >>> leave_codes_out("Where is ORD-1002?")
     'Where is ?'
@@ -132,7 +132,7 @@ def leave_codes_out(text: str) -> str:
 def choose_tool(
     part: str, request: str, tools: Sequence[ToolSpec], likeness: Sequence[float], rank: Rank | None = None
 ) -> Choice:
-    """The likeliest tool; one that has all it needs, and a use for what the part holds, is likelier.
+    """Choose the likeliest tool; one that has all it needs, and a use for what the part holds, is likelier.
 
     What a part lacks may stand elsewhere in the request: "order ORD-1002: where is it?"
     """
@@ -157,7 +157,7 @@ def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> Cho
 
 
 def _compare(embedder: SentenceEmbedder, text: str, groups: Sequence[Sequence[str]]) -> list[list[float]]:
-    """How much the text is like each text of each group, from -1 to 1."""
+    """Compare the text with each text of each group, from -1 to 1."""
     vectors = embedder.embed([text, *(other for group in groups for other in group)])
     likeness: list[float] = (vectors[1:] @ vectors[0]).tolist()
     rows = iter(likeness)

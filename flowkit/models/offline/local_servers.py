@@ -24,7 +24,7 @@ KNOWN = (("Ollama", "127.0.0.1", 11434), ("LM Studio", "127.0.0.1", 1234))
 
 
 def find_local_servers(known: Sequence[tuple[str, str, int]] = KNOWN) -> list[LocalServer]:
-    """The servers among `known` (name, host, port) that answer and have a model."""
+    """Find the servers among `known` (name, host, port) that answer and have a model."""
     found = (_ask(name, host, port) for name, host, port in known)
     return [server for server in found if server is not None]
 

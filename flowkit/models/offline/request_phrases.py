@@ -43,7 +43,7 @@ _CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
 
 
 def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
-    """The longest pieces first, then the parts of them between prepositions; `known` are the tool's own words."""
+    """Find the longest pieces first, then their parts between prepositions; `known` are the tool's own words."""
     if is_korean(request):
         return _find_korean_pieces(request)
     stems = frozenset(map(stem, known))
@@ -64,7 +64,7 @@ def _find_korean_pieces(request: str) -> list[str]:
 
 
 def stem(word: str) -> str:
-    """A word as others are compared with it: in lower case, without the ending of a plural."""
+    """Normalize a word for comparison: in lower case, without the ending of a plural."""
     return word.strip(_EDGES).casefold().removesuffix("s")
 
 

@@ -10,7 +10,7 @@ LONGEST_WORD = 80
 
 
 def show_results(results: Sequence[ToolMessage]) -> str:
-    """Each result under its tool's name; errors as they are."""
+    """Show each result under its tool's name; errors as they are."""
     return "\n\n".join(f"{result.name.replace('_', ' ')}:\n{_show(result)}" for result in results)
 
 
@@ -50,7 +50,7 @@ def _lines(value: JSON) -> Iterator[str]:
 
 
 def _is_long(value: JSON) -> bool:
-    """Whether it is a text that needs lines of its own."""
+    """Return whether it is a text that needs lines of its own."""
     return isinstance(value, str) and ("\n" in value or len(value) > LONGEST_WORD)
 
 

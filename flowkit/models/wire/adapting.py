@@ -31,13 +31,13 @@ _learned: dict[str, Settings] = {}
 
 
 def recall(settings: Settings) -> Settings:
-    """The settings with what was learned of this model."""
+    """Add what was learned of this model to the settings."""
     learned = _learned.get(settings.source)
     return settings if learned is None else _join(settings, learned)
 
 
 def adapt(settings: Settings, request: ModelRequest, error: ModelError) -> Settings | None:
-    """The settings by which a server may take the request that it refused in these words; None when they don't tell."""
+    """Adapt the settings to a server that refused a request in these words; None when the words don't help."""
     if error.status in (None, 401, 403, 404, 429):
         return None
     said = f"{error} {error.body}"

@@ -14,7 +14,7 @@ NO_ANSWER = "(no answer)"
 
 
 def alternate(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The same conversation with one message where several of one role follow each other.
+    """Merge consecutive messages of one role, so that roles alternate.
 
     Between a tool's result and a user's message stands a short one of the assistant.
     """

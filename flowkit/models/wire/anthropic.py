@@ -138,7 +138,7 @@ class AnthropicReader(Reader):
         self._read_message(message, message.get("usage"), deltas)
 
     def _read_message(self, message: JSON, usage: JSON, deltas: list[Delta]) -> None:
-        """What stands beside the blocks: tokens, why it stopped, the container that code ran in."""
+        """Read what stands beside the blocks: tokens, stop reason, the container that code ran in."""
         if isinstance(usage, dict):
             # The tokens so far. The last word on each counts, unless it is null; they aren't added up.
             self._usage |= {name: value for name, value in usage.items() if value is not None}
@@ -222,7 +222,7 @@ class AnthropicReader(Reader):
                 block.is_strange = True
 
     def _find_block(self, index: JSON, delta: Mapping[str, JSON]) -> _Block:
-        """The block of a delta that doesn't tell it, or whose start is missing."""
+        """Find the block of a delta that doesn't name it, or whose start is missing."""
         if index is None and self._last is not None:
             return self._last
         kinds = {"thinking_delta": "thinking", "text_delta": "text"}
@@ -242,7 +242,7 @@ class AnthropicReader(Reader):
         self._tell_blocks(deltas)
 
     def _tell_blocks(self, deltas: list[Delta], all_of_them: bool = False) -> None:
-        """Tell the blocks that have ended; one that began earlier and hasn't holds the others up."""
+        """Emit the completed blocks; an earlier block that isn't complete doesn't delay the others."""
         while self._untold and (all_of_them or self._untold[0].is_done):
             block = self._untold.pop(0)
             data = _write(block)
@@ -251,7 +251,7 @@ class AnthropicReader(Reader):
 
 
 def _write(block: _Block) -> dict[str, JSON] | None:
-    """The block as it goes back; None when it says nothing or isn't known well enough."""
+    """Write the block as it is sent back; None when it is empty or isn't known well enough."""
     match block.kind:
         case "text":
             data: dict[str, JSON] = {"type": "text", "text": block.text}
@@ -280,7 +280,7 @@ def _read_object(text: str) -> dict[str, JSON] | None:
 
 
 def _join(pieces: list[str]) -> str:
-    """The text of these pieces; the halves of a character that was cut stand in two of them."""
+    """Join the pieces; the halves of a character that was cut stand in two of them."""
     text = "".join(pieces)
     try:
         text.encode()

@@ -47,11 +47,11 @@ class AnthropicAnswer:
         self._usage = Usage()
 
     def make_body(self) -> dict[str, JSON]:
-        """The body of the first request."""
+        """Make the body of the first request."""
         return build_anthropic_body(self._request, self._settings, keeps_thinking=self._keeps_thinking)
 
     def make_body_without_thinking(self, error: ModelError) -> dict[str, JSON] | None:
-        """The same without the thinking of earlier turns, where the server refused that; else None."""
+        """Make the same body without the thinking of earlier turns, where the server refused that; else None."""
         # https://github.com/anomalyco/opencode/issues/48637
         if error.status != 400 or not _ABOUT_THINKING.search(str(error)):
             return None
@@ -61,12 +61,12 @@ class AnthropicAnswer:
         return None if body["messages"] == refused["messages"] else body
 
     def make_reader(self) -> AnthropicReader:
-        """The reader of the next body."""
+        """Make the reader of the next body."""
         self._reader = AnthropicReader(first_slot=self._reader.slots, has_thought=self._reader.has_thought)
         return self._reader
 
     def make_next_body(self) -> dict[str, JSON] | None:
-        """The body that goes on with the answer, or None when it has ended."""
+        """Make the body that continues the answer, or None when it is complete."""
         if not self._is_paused:
             return None
         self._is_paused = False
@@ -77,7 +77,7 @@ class AnthropicAnswer:
         return build_anthropic_body(request, self._settings, keeps_thinking=self._keeps_thinking, goes_on=True)
 
     def take(self, delta: Delta) -> tuple[Delta, ...]:
-        """What a delta of one body says of the whole answer."""
+        """Convert a delta of one body to deltas of the whole answer."""
         match delta:
             case UsageDelta():
                 self._usage = delta.usage

@@ -23,7 +23,7 @@ Block = dict[str, JSON]
 
 
 def place_breakpoints(body: dict[str, JSON], ttl: Literal["5m", "1h"]) -> dict[str, JSON]:
-    """The body with its marks; those that a user has set in it count, and no more are added than fit."""
+    """Place cache marks in the body; a user's own marks count, and no more are added than fit."""
     mark: Block = {"type": "ephemeral"} if ttl == "5m" else {"type": "ephemeral", "ttl": ttl}
     left = MOST_BREAKPOINTS - _count_marks(body)
     body = dict(body)
@@ -72,7 +72,7 @@ def _mark_messages(messages: list[Block], mark: Block, left: int) -> JSON:
 
 
 def _count_kept(messages: list[Block]) -> int:
-    """How many blocks the request before this one had: those up to the user's message before the last."""
+    """Count the blocks of the request before this one: those up to the user's message before the last."""
     users = [number for number, message in enumerate(messages) if message["role"] == "user"]
     if len(users) < 2:
         return 0
@@ -86,7 +86,7 @@ def _takes_mark(messages: list[Block], place: tuple[int, int]) -> bool:
 
 
 def _count_marks(body: Block) -> int:
-    """The marks that stand in the body already; a schema or an argument of that name is none."""
+    """Count the marks in the body; a schema or an argument of that name is none."""
     messages = body.get("messages")
     rows = [body.get("system"), body.get("tools")]
     rows += [message["content"] for message in cast(list[Block], messages)] if isinstance(messages, list) else []

@@ -47,7 +47,7 @@ Block = dict[str, JSON]
 def write_messages(
     messages: Sequence[Message], settings: Settings, *, keeps_thinking: bool = True, goes_on: bool = False
 ) -> list[dict[str, JSON]]:
-    """The messages of a request; instructions stand elsewhere."""
+    """Write the messages of a request; instructions are sent elsewhere."""
     answered = _find_results(messages)
     written: list[tuple[str, list[Block]]] = []
     position = 0
@@ -72,7 +72,7 @@ def write_messages(
 
 
 def find_container(messages: Sequence[Message], settings: Settings) -> str | None:
-    """The container whose code waits for the results at the end of the conversation."""
+    """Find the container whose code waits for the results at the end of the conversation."""
     if not messages or not isinstance(messages[-1], ToolMessage):
         return None
     last = next((message for message in reversed(messages) if isinstance(message, AssistantMessage)), None)
@@ -84,7 +84,7 @@ def find_container(messages: Sequence[Message], settings: Settings) -> str | Non
 
 
 def begins_without_thinking(messages: JSON) -> bool:
-    """Whether the last message holds results of calls that were made without thinking first."""
+    """Return whether the last message holds results of calls that were made without thinking first."""
     *_, before, last = [None, None, *cast(list[Block], messages)]
     if before is None or last is None:
         return False
@@ -93,7 +93,7 @@ def begins_without_thinking(messages: JSON) -> bool:
 
 
 def wire_id(call_id: str) -> str:
-    """A call's id in the letters that are taken, the same for the same id.
+    """Convert a call's id to the accepted letters, the same for the same id.
 
     >>> wire_id("toolu_01A"), wire_id("functions.now:0")
     ('toolu_01A', 'functions_now_0_46735f35')
@@ -113,7 +113,7 @@ def _add(written: list[tuple[str, list[Block]]], role: str, blocks: Iterable[Blo
 
 
 def _trim_end(blocks: list[Block]) -> None:
-    """The server refuses blanks at the very end."""
+    """Trim blanks at the very end, which the server refuses."""
     last = blocks[-1]
     if last["type"] == "text":
         blocks[-1] = {**last, "text": str(last["text"]).rstrip()}
@@ -150,7 +150,7 @@ def _file(file: File, name: str) -> Block:
 
 
 def _source(url: str, name: str) -> Block:
-    """Where an image or a document is: an address, or its content; text stands as text."""
+    """Return where an image or a document is: an address, or its content; text stands as text."""
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
     head, _, data = url.removeprefix("data:").partition(",")
@@ -165,7 +165,7 @@ def _source(url: str, name: str) -> Block:
 
 
 def _find_results(messages: Iterable[Message]) -> frozenset[str]:
-    """The ids of the server's own calls that have a result somewhere."""
+    """Find the ids of the server's own calls that have a result somewhere."""
     return frozenset(
         str(item.data.get("tool_use_id"))
         for message in messages
@@ -176,7 +176,7 @@ def _find_results(messages: Iterable[Message]) -> frozenset[str]:
 
 
 def _results(calls: Sequence[RequestedCall], behind: Iterable[Message]) -> list[Block]:
-    """One result for each call, in the order of the calls."""
+    """Return one result for each call, in the order of the calls."""
     found: dict[str, ToolMessage] = {}
     for message in behind:
         if isinstance(message, AssistantMessage):
@@ -199,7 +199,7 @@ def _result(message: ToolMessage) -> Block:
 def _assistant(
     message: AssistantMessage, settings: Settings, keeps_thinking: bool, served: frozenset[str] | None
 ) -> list[Block]:
-    """The blocks of one answer, as they came where this model gave it.
+    """Yield the blocks of one answer, as they came where this model answered.
 
     `served` are the server's own calls that have a result; one without would be refused, but where the server paused
     in it, for which `served` is None.
@@ -251,14 +251,14 @@ def _data(mark: ProviderData) -> Block:
 
 
 def _called_by(mark: ProviderData) -> str | None:
-    """The server's own call whose code made this call, and waits for its result."""
+    """Return the server's own call whose code made this call, and waits for its result."""
     caller = _data(mark).get("caller") if mark.kind == "tool_use" else None
     id = caller.get("tool_id") if isinstance(caller, dict) else None
     return id if isinstance(id, str) else None
 
 
 def _pair_calls(marks: Sequence[ProviderData], calls: Sequence[RequestedCall]) -> dict[int, RequestedCall]:
-    """The calls that the marks stand for, by the marks' positions.
+    """Pair the marks, by position, with the calls that they stand for.
 
     One for each when there are as many, for an id that was already taken has been changed; else by their ids.
     """

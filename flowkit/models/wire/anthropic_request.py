@@ -29,7 +29,7 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 def build_anthropic_body(
     request: ModelRequest, settings: Settings, *, keeps_thinking: bool = True, goes_on: bool = False
 ) -> dict[str, JSON]:
-    """The body of a streamed request.
+    """Build the body of a streamed request.
 
     `keeps_thinking=False` leaves out the thinking of earlier turns, for a server that refuses it. `goes_on=True` lets
     the conversation end with the assistant's words, where the server paused in them.
@@ -99,7 +99,7 @@ def check_anthropic_settings(settings: Settings) -> None:
 
 
 def find_betas(body: Mapping[str, JSON], model: str) -> tuple[str, ...]:
-    """The names of what this body needs that the API has only on trial."""
+    """Find the names of the API's beta features that this body needs."""
     betas: list[str] = []
     thinking = body.get("thinking")
     if body.get("tools") and isinstance(thinking, dict) and thinking.get("type") == "enabled":
@@ -120,7 +120,7 @@ def _think(settings: Settings) -> dict[str, JSON]:
 
 
 def _write_system(request: ModelRequest, is_held: bool) -> list[JSON]:
-    """The instructions; they hold the schema of an answer that nothing else holds to it."""
+    """Write the instructions, with the answer's schema if nothing else enforces it."""
     texts = [message.text for message in request.messages if isinstance(message, SystemMessage)]
     if request.output_schema is not None and not is_held:
         schema = dumps(dict(request.output_schema)).decode()

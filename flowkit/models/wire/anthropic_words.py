@@ -30,7 +30,7 @@ _STATUS = {
 
 
 def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
-    """The error that came in the middle of an answer, with the number under which the vendor finds the request."""
+    """Read an error from the middle of an answer, with the vendor's id of the request."""
     error = event.get("error")
     said: Mapping[str, JSON] = error if isinstance(error, dict) else {"message": error or event.get("message")}
     kind = str(said.get("type") or "")
@@ -50,7 +50,7 @@ def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
 
 
 def read_anthropic_usage(said: Mapping[str, JSON]) -> Usage:
-    """The tokens; the API's `input_tokens` are only those that neither came from the cache nor went into it."""
+    """Read the tokens; the API's `input_tokens` are only those neither read from the cache nor written to it."""
     usage = _read_tokens(said)
     iterations = said.get("iterations")
     if not isinstance(iterations, list):

@@ -31,7 +31,7 @@ class AwsEventDecoder:
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> bytes:
-        """The server-sent events that these bytes complete.
+        """Return the server-sent events that these bytes complete.
 
         Raises `StreamError` for bytes that aren't such a stream, or arrived changed.
         """
@@ -56,7 +56,7 @@ class AwsEventDecoder:
 
 
 def _read_headers(data: bytes) -> dict[str, str]:
-    """The headers that are text."""
+    """Read the headers that are text."""
     headers: dict[str, str] = {}
     position = 0
     while position < len(data):

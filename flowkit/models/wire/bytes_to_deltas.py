@@ -36,13 +36,13 @@ class ByteSource(Protocol):
     def settings(self) -> Settings: ...
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
-        """The headers that this one request has besides those of all."""
+        """Make the headers that only this request has."""
         ...
 
     def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = ...
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The answer's body as it arrives; leaving the context closes it.
+        """Open the answer's body as it arrives; leaving the context closes it.
 
         Raises `ModelError` on entering when there is no answer, and `StreamError` while iterating when it breaks off.
         """
@@ -53,7 +53,7 @@ class ByteSource(Protocol):
 async def stream_deltas(
     source: ByteSource, request: ModelRequest, patience: Timeout = FOREVER
 ) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
-    """The answer of a byte source as deltas; `patience` is how long a body may go on without saying anything."""
+    """Stream the answer of a byte source as deltas; `patience` limits how long a body may send nothing new."""
     settings = source.settings
     async with AsyncExitStack() as stack:
         opened = _open_anthropic if settings.api == "anthropic" else _open
@@ -107,7 +107,7 @@ async def _read_on(
     headers: Mapping[str, str],
     patience: Timeout,
 ) -> AsyncGenerator[Delta, None]:
-    """The answer, over the pauses that the server makes in it."""
+    """Read the answer across the pauses that the server makes in it."""
     async with AsyncExitStack() as stack:
         while True:
             reader, watch, keys = answer.make_reader(), _Watch(patience), _keys_of(chunks)

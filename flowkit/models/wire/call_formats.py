@@ -51,7 +51,7 @@ class WrittenCall(NamedTuple):
 
 
 def read_calls(text: str, tools: Mapping[str, ToolSpec]) -> list[WrittenCall]:
-    """The calls of these tools that this text is; none when anything else stands in it."""
+    """Read the text as calls of these tools; none when anything else stands in it."""
     calls: list[WrittenCall] = []
     named: tuple[str, int] | None = None  # a name whose arguments follow, and where it stands
     place = 0
@@ -94,7 +94,7 @@ def read_calls(text: str, tools: Mapping[str, ToolSpec]) -> list[WrittenCall]:
 
 
 def _read_json(value: JSON, source: str) -> list[WrittenCall]:
-    """The calls in a JSON object, or in a list of them."""
+    """Read the calls in a JSON object, or in a list of them."""
     if isinstance(value, list):
         # Each with a text of its own: one of them may have been written by others.
         return [_read_entry(item, json.dumps(item, ensure_ascii=False)) for item in value]
@@ -102,7 +102,7 @@ def _read_json(value: JSON, source: str) -> list[WrittenCall]:
 
 
 def _read_entry(value: JSON, source: str) -> WrittenCall:
-    """The call that this is; what is none, is a call of no tool."""
+    """Read one call; anything else becomes a call of no tool."""
     entry = value if isinstance(value, dict) else {}
     arguments = entry.get("arguments", entry.get("parameters"))
     if isinstance(arguments, str):
@@ -112,7 +112,7 @@ def _read_entry(value: JSON, source: str) -> WrittenCall:
 
 
 def _split_pairs(pattern: re.Pattern[str], text: str) -> list[tuple[str, str]] | None:
-    """The names and values that follow each other in the text; None when anything else stands in it."""
+    """Split the text into names and values; None when anything else stands in it."""
     pairs: list[tuple[str, str]] = []
     place = 0
     while place < len(text):
@@ -127,7 +127,7 @@ def _split_pairs(pattern: re.Pattern[str], text: str) -> list[tuple[str, str]] |
 
 
 def _read_pairs(pairs: Sequence[tuple[str, str]], tool: ToolSpec | None) -> dict[str, JSON]:
-    """Arguments that come as text: JSON, but where the tool takes a text."""
+    """Read arguments that come as text: as JSON, except where the tool takes a text."""
     properties = None if tool is None else tool.parameters.get("properties")
     schemas = properties if isinstance(properties, dict) else {}
     return {name: _read_value(text, schemas.get(name)) for name, text in pairs}

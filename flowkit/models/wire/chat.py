@@ -117,7 +117,7 @@ def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
 
 
 def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
-    """Of the fields that may say the same, the first that says something."""
+    """Read the first field with text among those that may hold the same thinking."""
     details = delta.get("reasoning_details")
     for field in ("reasoning_content", "reasoning", "thinking"):
         text = delta.get(field)
@@ -136,7 +136,7 @@ def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) 
 
 
 def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
-    """Content as a list of parts, some of them thinking (Mistral)."""
+    """Read content as a list of parts, some of them thinking (Mistral)."""
     for part in parts:
         if not isinstance(part, dict):
             continue

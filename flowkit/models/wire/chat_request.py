@@ -54,7 +54,7 @@ _SENT_BACK = {"reasoning_content": str, "reasoning": str, "reasoning_details": l
 
 
 def build_chat_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
-    """The body of a streamed request."""
+    """Build the body of a streamed request."""
     messages = move_media(request.messages)
     if request.output_schema is not None and not holds_to_schema(request, settings):
         messages = put_schema_into_words(messages, request.output_schema)
@@ -88,7 +88,7 @@ def _response_format(name: str, schema: Mapping[str, JSON], settings: Settings) 
 
 
 def mistral_id(call_id: str) -> str:
-    """An id as Mistral takes them: nine letters and digits, the same for the same id.
+    """Convert an id to Mistral's form: nine letters and digits, the same for the same id.
 
     https://github.com/vllm-project/vllm/issues/10821
 

@@ -62,7 +62,7 @@ _OTHER_MAX_TOKENS = 16_000
 
 
 def claude_rules(model: str) -> ClaudeRules:
-    """The rules of the model with this name, whatever cloud or gateway stands before it.
+    """Return the rules of the model with this name, whatever cloud or gateway stands before it.
 
     >>> claude_rules("us.anthropic.claude-opus-4-7-v1:0").sampling, claude_rules("claude-3-haiku-20240307").max_tokens
     (False, 4096)
@@ -77,5 +77,5 @@ def claude_rules(model: str) -> ClaudeRules:
 
 
 def interleaves_by_beta(model: str) -> bool:
-    """Whether thinking between calls has to be asked for: Claude 4.0 to 4.5; later ones do it by themselves."""
+    """Return whether thinking between calls needs a beta flag: Claude 4.0 to 4.5; later ones do it automatically."""
     return (4, 0) <= version_of(model) <= (4, 5) and family_of(model) == "claude"

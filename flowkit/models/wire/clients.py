@@ -35,7 +35,7 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server, _Held]] = We
 
 
 async def get_client(server: Server) -> openai.AsyncOpenAI:
-    """The running loop's client for this server."""
+    """Return the running loop's client for this server."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     held = clients.get(server)
     if held is None:
@@ -112,7 +112,7 @@ def sending(server: Server) -> Generator[None]:
 
 
 async def _keep_at_home(request: httpx2.Request) -> None:
-    """Take the keys off a request which a redirect sends to another origin; a user's own requests stay as they are.
+    """Remove the keys from a request which a redirect sends to another origin; a user's own requests stay as they are.
 
     httpx does so with `Authorization` alone.
     """
@@ -138,5 +138,5 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """The trusted certificates; reading them takes 16 ms, which each `run_sync` would pay again."""
+    """Load the trusted certificates once; reading them takes 16 ms, which each `run_sync` would pay again."""
     return httpx2.create_ssl_context()

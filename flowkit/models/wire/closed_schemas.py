@@ -30,7 +30,7 @@ _MAPS = ("properties", "$defs", "definitions")
 
 
 def close_schema(schema: Mapping[str, JSON]) -> dict[str, JSON] | None:
-    """The schema in the form that is taken; None where that would refuse values of it, as for a free dictionary."""
+    """Close the schema as servers require; None where that would refuse values of it, as for a free dictionary."""
     if _is_recursive(schema):
         return None
     try:
@@ -40,7 +40,7 @@ def close_schema(schema: Mapping[str, JSON]) -> dict[str, JSON] | None:
 
 
 def is_closed(schema: Mapping[str, JSON]) -> bool:
-    """Whether a schema is in that form already, so that a tool with it may be strict."""
+    """Return whether a schema is closed already, so that a tool with it may be strict."""
     return close_schema(schema) == dict(schema)
 
 

@@ -48,7 +48,7 @@ _WAYS_OUT = (
 
 
 def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> ModelError:
-    """Why no answer began."""
+    """Explain why no answer began."""
     host, retries = host_of(server.base_url), server.max_retries
     if isinstance(error, openai.APITimeoutError):
         said = f"{host} didn't answer within {server.timeout.first_byte:g} s"
@@ -68,7 +68,7 @@ def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> Mo
 
 
 def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: Server) -> StreamError:
-    """Why an answer that had begun can't be read on."""
+    """Explain why an answer that had begun can't be read to its end."""
     host = host_of(server.base_url)
     if isinstance(error, httpx2.TimeoutException):
         return explain_silence(server)
@@ -78,7 +78,7 @@ def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: S
 
 
 def explain_silence(server: Server, *, is_first: bool = False) -> StreamError:
-    """Why an answer that says nothing any more, or hasn't begun, isn't waited for."""
+    """Explain why waiting for a silent answer, or one that hasn't begun, was stopped."""
     host = host_of(server.base_url)
     if is_first:
         return StreamError(f"{host} began no answer within {server.timeout.first_byte:g} s", retryable=True)
@@ -88,14 +88,14 @@ def explain_silence(server: Server, *, is_first: bool = False) -> StreamError:
 
 
 def explain_body(content_type: str, text: str, server: Server) -> StreamError:
-    """Why a body that isn't a stream of events is no answer; its text is without the keys of the request."""
+    """Explain why a body that isn't a stream of events is no answer; its text is without the keys of the request."""
     what = "a web page" if "html" in content_type else f"{content_type or 'something'}: {_shorten(text)!r}"
     url = plain_url(server.base_url)
     return StreamError(f"{url} answered with {what} instead of a stream: check the base URL", body=text)
 
 
 def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
-    """The seconds that a server asks to wait, from a number or a date; never below zero.
+    """Read the seconds that a server asks to wait, from a number or a date; never below zero.
 
     A date is compared with the server's own `Date`, since the two clocks may differ (RFC 9110, section 10.2.3).
 
@@ -167,7 +167,7 @@ def _way_out(said: str) -> str:
 
 
 def _message(error: openai.APIStatusError, secrets: Sequence[str]) -> str:
-    """The server's own words, whichever field they stand in."""
+    """Return the server's own words, whichever field they stand in."""
     content_type = error.response.headers.get("content-type", "")
     if "html" in content_type:
         return NO_REASON

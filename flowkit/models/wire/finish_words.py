@@ -37,7 +37,7 @@ _REASONS: Mapping[str, FinishReason] = {word: reason for reason, words in _WORDS
 
 
 def read_finish(word: str) -> FinishReason:
-    """What a server's word means; `unknown` for a word that is none of any interface.
+    """Read a server's word for why it finished; `unknown` for a word of no interface.
 
     >>> read_finish("tool_use"), read_finish("FinishReason.MAX_TOKENS"), read_finish("bored")
     ('tool_calls', 'length', 'unknown')

@@ -24,7 +24,7 @@ class HalfCharacters:
         return bool(self._held)
 
     def mend(self, delta: Delta) -> list[Delta]:
-        """The delta with whole characters; nothing while all of it is held."""
+        """Mend the delta to whole characters; return nothing while all of it is held."""
         if not isinstance(delta, _Spoken):
             return [delta] if _is_whole(delta) else [_broken()]
         if isinstance(delta, CallDelta) and not _is_whole(replace(delta, arguments=None)):
@@ -40,7 +40,7 @@ class HalfCharacters:
         return _finish(delta, text)
 
     def end(self) -> list[Delta]:
-        """What is left: halves that stayed alone."""
+        """Return what is left: halves that stayed alone."""
         held, self._held = self._held, {}
         return [mended for delta in held.values() for mended in _finish(delta, _text(delta)[-1])]
 
@@ -60,7 +60,7 @@ def _finish(delta: _Spoken, text: str) -> list[Delta]:
 
 
 def _is_whole(delta: Delta) -> bool:
-    """Whether what must be exact in it can be written; the text of an error needs not be."""
+    """Return whether the parts of it that must be exact can be written; the text of an error need not be."""
     if isinstance(delta, ErrorDelta):
         return True
     try:

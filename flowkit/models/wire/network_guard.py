@@ -20,7 +20,7 @@ def check_server_allowed(base_url: str, model: str) -> None:
 
 
 def is_local(base_url: str) -> bool:
-    """Whether the address is this machine's own.
+    """Return whether the address is this machine's own.
 
     >>> is_local("http://127.0.0.1:8080/v1"), is_local("https://api.openai.com/v1")
     (True, False)

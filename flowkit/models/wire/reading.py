@@ -47,7 +47,7 @@ class Reader(ABC):
         self._ended = False
 
     def feed(self, chunk: bytes) -> list[Delta]:
-        """The deltas that these bytes complete."""
+        """Return the deltas that these bytes complete."""
         if self._ended:
             return []
         deltas: list[Delta] = []
@@ -73,7 +73,7 @@ class Reader(ABC):
         return deltas
 
     def end(self) -> list[Delta]:
-        """The deltas of a last event without its empty line; one that was cut in its middle is dropped."""
+        """Return the deltas of a last event without its empty line; one that was cut in its middle is dropped."""
         deltas: list[Delta] = []
         head, is_stream = self._decoder.head, self._decoder.is_stream
         event = self._decoder.end()
@@ -121,7 +121,10 @@ class Reader(ABC):
         deltas.extend(found)
 
     def _read_other(self, value: JSON, event_type: bytes, deltas: list[Delta]) -> None:
-        """Read what is JSON and no object: a list of events; a text, which may tell of an error. Others say nothing."""
+        """Read JSON that is no object: a list of events, or a text that may report an error.
+
+        Other values mean nothing.
+        """
         if isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
@@ -138,7 +141,7 @@ class Reader(ABC):
 
 
 def read_error(value: JSON, status: JSON = None) -> StreamError:
-    """The error that a server sent in the middle of an answer, in whatever shape.
+    """Read the error that a server sent in the middle of an answer, in whatever shape.
 
     Asking again may help, unless its status or its words say that the request itself was wrong.
     """
@@ -162,7 +165,7 @@ def read_error(value: JSON, status: JSON = None) -> StreamError:
 
 
 def read_error_event(event: Mapping[str, JSON]) -> StreamError:
-    """The error that an event is, or holds; a mere word in its `error` says less than what stands beside it."""
+    """Read the error that an event is, or holds; a mere word in its `error` says less than the fields beside it."""
     error = event.get("error")
     return (
         read_error(error, event.get("status")) if error and isinstance(error, (dict, list)) else read_error({**event})
@@ -170,7 +173,7 @@ def read_error_event(event: Mapping[str, JSON]) -> StreamError:
 
 
 def read_usage(value: Mapping[str, JSON]) -> Usage:
-    """The tokens that a server counted, in the words of either interface."""
+    """Read the tokens that a server counted, in the words of either interface."""
     input_details = _object(value.get("prompt_tokens_details") or value.get("input_tokens_details"))
     output_details = _object(value.get("completion_tokens_details") or value.get("output_tokens_details"))
     input_tokens = _count(value.get("prompt_tokens", value.get("input_tokens")))
@@ -198,14 +201,14 @@ def read_usage(value: Mapping[str, JSON]) -> Usage:
 
 
 def as_arguments(value: JSON) -> str | None:
-    """Arguments as text; some servers send the object itself. NaN stays NaN, for the seal to refuse."""
+    """Return arguments as text; some servers send the object itself. NaN stays NaN, for the seal to refuse."""
     if value is None or isinstance(value, str):
         return as_text(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def as_text(value: JSON) -> str | None:
-    """The text, or None when it is missing, null, empty or no text."""
+    """Return the text, or None when it is missing, null, empty or no text."""
     return value if isinstance(value, str) and value else None
 
 

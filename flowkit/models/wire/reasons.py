@@ -47,7 +47,7 @@ _KEEPS_ALIVE = re.compile(r"\W*(ping|pong|keep[ _-]?alive|heart[ _-]?beat|proces
 
 
 def find_reason(body: JSON) -> str:
-    """The sentence that tells why, from any body; `NO_REASON` when nothing in it does.
+    """Find the sentence that explains the error, in any body; `NO_REASON` when nothing in it does.
 
     >>> find_reason([{"error": {"code": 429, "message": "Resource exhausted"}}])
     'Resource exhausted'
@@ -65,7 +65,7 @@ def find_reason(body: JSON) -> str:
 
 
 def find_status(body: JSON, depth: int = 0) -> int | None:
-    """The HTTP status that a body names, in the error or around it."""
+    """Find the HTTP status that a body names, in the error or around it."""
     if depth > _MOST_DEEP:
         return None
     if isinstance(body, list):
@@ -83,7 +83,7 @@ def find_status(body: JSON, depth: int = 0) -> int | None:
 
 
 def find_names(body: JSON, depth: int = 0) -> str:
-    """The words by which an error is known to programs (`type`, `code`, `status`), in the error or around it."""
+    """Find the error's names for programs (`type`, `code`, `status`), in the error or around it."""
     if depth > _MOST_DEEP:
         return ""
     if isinstance(body, list):
@@ -97,7 +97,7 @@ def find_names(body: JSON, depth: int = 0) -> str:
 
 
 def says_error(event: Mapping[str, JSON]) -> bool:
-    """Whether an event that holds no part of an answer is an error, in whatever words.
+    """Return whether an event that holds no part of an answer is an error, in whatever words.
 
     A remark isn't: `{"type": "ping"}`, a figure, an id, what a filter found.
     """
@@ -122,12 +122,12 @@ def says_error(event: Mapping[str, JSON]) -> bool:
 
 
 def text_says_error(text: str) -> bool:
-    """Whether text that is no JSON tells of an error: `Internal Server Error`; a comment such as `: STILL WORKING` doesn't."""
+    """Return whether text that is no JSON reports an error: `Internal Server Error`, but not `: STILL WORKING`."""
     return not text.lstrip().startswith(":") and _ERROR_WORDS.search(text) is not None
 
 
 def _reasons(body: JSON, depth: int) -> Iterator[str]:
-    """What may be the reason, the most telling first."""
+    """Yield candidates for the reason, the most specific first."""
     if depth > _MOST_DEEP:
         return
     match body:
@@ -157,7 +157,7 @@ def _reasons(body: JSON, depth: int) -> Iterator[str]:
 
 
 def _read_json(text: str) -> JSON:
-    """The object or list that a text holds; None for any other text."""
+    """Read the object or list that a text holds; None for any other text."""
     if not text.startswith(("{", "[")):
         return None
     try:

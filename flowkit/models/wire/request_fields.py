@@ -10,7 +10,7 @@ from flowkit.models.wire.thinking import Api, thinking_fields
 
 
 def add_settings(body: dict[str, JSON], settings: Settings, api: Api) -> dict[str, JSON]:
-    """The body with temperature, thinking and the user's own fields, which stand over all others; None takes one out."""
+    """Add temperature, thinking and the user's own fields, which override all others; None removes a field."""
     if settings.temperature is not None:
         body["temperature"] = settings.temperature
     body |= thinking_fields(
@@ -25,23 +25,23 @@ def add_settings(body: dict[str, JSON], settings: Settings, api: Api) -> dict[st
 
 
 def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
-    """The smaller of what the request and the settings allow."""
+    """Return the smaller of the limits that the request and the settings set."""
     limits = [limit for limit in (request.max_tokens, settings.max_tokens) if limit is not None]
     return min(limits, default=None)
 
 
 def may_name_format(request: ModelRequest, settings: Settings) -> bool:
-    """Whether a request may say that its answer is JSON: some servers refuse that beside tools."""
+    """Return whether a request may declare that its answer is JSON: some servers refuse that beside tools."""
     return settings.schema_with_tools or not request.tools
 
 
 def holds_to_schema(request: ModelRequest, settings: Settings) -> bool:
-    """Whether the server can be told the schema of the answer; else the instructions have to hold it."""
+    """Return whether the server accepts the schema of the answer; else the instructions have to hold it."""
     return settings.json_schema and may_name_format(request, settings)
 
 
 def put_schema_into_words(messages: Sequence[Message], schema: Mapping[str, JSON]) -> tuple[Message, ...]:
-    """The messages with the schema in the instructions; several chat templates allow only one system message."""
+    """Put the schema into the instructions; several chat templates allow only one system message."""
     text = f"Answer only with a JSON object that fits this JSON Schema:\n{dumps(dict(schema)).decode()}"
     match tuple(messages):
         case (SystemMessage(text=instructions), *rest):
@@ -51,7 +51,7 @@ def put_schema_into_words(messages: Sequence[Message], schema: Mapping[str, JSON
 
 
 def is_strict(schema: JSON) -> bool:
-    """Whether a schema is one that servers can hold a model to: each object closed, each of its properties required.
+    """Return whether servers can enforce a schema: each object closed, each of its properties required.
 
     https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
@@ -70,7 +70,7 @@ def is_strict(schema: JSON) -> bool:
 
 
 def safe_arguments(arguments: str) -> str:
-    """The JSON text of a call's arguments; `{}` when it isn't an object, which servers refuse."""
+    """Return the JSON text of a call's arguments; `{}` when it isn't an object, which servers refuse."""
     try:
         value = loads(arguments)
     except ValueError:
@@ -79,5 +79,5 @@ def safe_arguments(arguments: str) -> str:
 
 
 def object_schema(parameters: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A tool's schema as servers take it: several refuse one without `properties`, also where a tool takes nothing."""
+    """Return a tool's schema as servers accept it: several refuse one without `properties`."""
     return {"type": "object", "properties": {}} | dict(parameters)

@@ -104,7 +104,7 @@ class ResponsesReader(Reader):
             self._slots |= {id: slot for id in ids if isinstance(id, str) and id}
 
     def _find_slot(self, event: Mapping[str, JSON]) -> int | None:
-        """Where an event without an index belongs, by the ids of its item; one of its own for an item not met before."""
+        """Find the slot of an event without an index by the ids of its item; a new item gets a slot of its own."""
         item = event.get("item")
         ids = (event.get("item_id"), *_ids(item))
         known = next((self._slots[id] for id in ids if isinstance(id, str) and id in self._slots), None)
@@ -155,12 +155,12 @@ class ResponsesReader(Reader):
         text: JSON,
         deltas: list[Delta],
     ) -> None:
-        """What a server says only when it is done, without deltas before."""
+        """Read what a server sends only when it is done, without deltas before."""
         if (slot, kind) not in self._said:
             self._say(delta, slot, kind, text, deltas)
 
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
-        """Thinking comes in parts; an empty line stands between them."""
+        """Read thinking, which comes in parts; an empty line separates them."""
         if isinstance(text, str) and text:
             if self._thinking_part not in (None, part):
                 text = f"\n\n{text}"

@@ -46,7 +46,7 @@ _CALLS = ("function_call", "custom_tool_call")
 
 
 def build_responses_body(request: ModelRequest, settings: Settings) -> dict[str, JSON]:
-    """The body of a streamed request."""
+    """Build the body of a streamed request."""
     messages = request.messages
     if request.output_schema is not None and not may_name_format(request, settings):
         messages = put_schema_into_words(messages, request.output_schema)
@@ -94,7 +94,7 @@ def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
 
 
 def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[str, JSON]]:
-    """The items of one answer, in the order in which they came when the server told it.
+    """Yield the items of one answer, in the order in which they came when the server reported it.
 
     A reasoning item is refused without the item it led to, so it waits for that, and goes with a call that is gone.
     """
@@ -139,7 +139,7 @@ def _said(text: str, phase: JSON = None) -> dict[str, JSON]:
 
 
 def _pair_calls(marks: Sequence[ProviderData], calls: Sequence[RequestedCall]) -> dict[int, RequestedCall]:
-    """The calls that the marks stand for, by the marks' positions.
+    """Pair the marks, by position, with the calls that they stand for.
 
     One for each when there are as many, for an id that was already taken has been changed; else by their ids.
     """

@@ -49,7 +49,7 @@ class AnswerBytes:
 
 
 def find_keys(requests: Sequence[SentRequest], server: Server) -> Sequence[str]:
-    """The keys in these requests and in the settings, the longest first; one may have been taken off by a redirect."""
+    """Find the keys in these requests and in the settings, the longest first; one may have been taken off by a redirect."""
     sent = [server.api_key] if isinstance(server.api_key, str) else []
     for request in requests:
         headers = cast(Mapping[str, str], request.headers)
@@ -63,14 +63,14 @@ def find_keys(requests: Sequence[SentRequest], server: Server) -> Sequence[str]:
 
 
 def mask_keys(text: str, keys: Sequence[str]) -> str:
-    """A text without these keys."""
+    """Mask these keys in a text."""
     for key in keys:
         text = text.replace(key, MASK)
     return text
 
 
 def mask_body(value: object, keys: Sequence[str]) -> object:
-    """The body of an answer without these keys, wherever they stand in it."""
+    """Mask these keys in the body of an answer."""
     match value:
         case str():
             return mask_keys(value, keys)
@@ -84,13 +84,13 @@ def mask_body(value: object, keys: Sequence[str]) -> object:
 
 
 def mask_error(error: ModelError, keys: Sequence[str]) -> None:
-    """Take these keys out of an error."""
+    """Mask these keys in an error."""
     error.args = tuple(mask_body(part, keys) for part in error.args)
     error.body = mask_body(error.body, keys)
 
 
 def mask_errors(deltas: Sequence[Delta], keys: Sequence[str]) -> None:
-    """Take these keys out of the errors among some deltas; the server's sentence stands in them."""
+    """Mask these keys in the errors among some deltas."""
     if keys and ErrorDelta in map(type, deltas):
         for delta in deltas:
             if isinstance(delta, ErrorDelta):
@@ -98,6 +98,6 @@ def mask_errors(deltas: Sequence[Delta], keys: Sequence[str]) -> None:
 
 
 def says_secret(name: str) -> bool:
-    """Whether a header, or a part of an address, is called as those are that hold secrets."""
+    """Return whether a header, or a part of an address, is named like one that holds a secret."""
     lowered = name.lower()
     return any(word in lowered for word in _WORDS)

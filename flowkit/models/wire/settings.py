@@ -57,7 +57,7 @@ class Timeout:
 
 
 def as_timeout(given: float | timedelta | Timeout) -> Timeout:
-    """The timeout that a user gave, for all three in one number; a connection gets 10 seconds at most.
+    """Convert a user's timeout; one number sets all three, but a connection gets 10 seconds at most.
 
     >>> as_timeout(60)
     Timeout(connect=10.0, first_byte=60.0, between=60.0)
@@ -69,12 +69,12 @@ def as_timeout(given: float | timedelta | Timeout) -> Timeout:
 
 
 def fixed_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """The headers that all requests have."""
+    """Return the headers that all requests have."""
     return () if callable(headers) else tuple(sorted(headers.items()))
 
 
 async def headers_of(headers: Headers, request: ModelRequest) -> Mapping[str, str]:
-    """The headers that this request has besides those of all."""
+    """Return the headers that only this request has."""
     if not callable(headers):
         return NO_HEADERS
     made = headers(request)
@@ -142,7 +142,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> "Settings":
-        """What `to_json` wrote; fields that aren't known are left out."""
+        """Read what `to_json` wrote; unknown fields are left out."""
         known = {item.name for item in fields(cls)}
         given = cast(dict[str, Any], {name: value for name, value in data.items() if name in known})
         if "server_tools" in given:
@@ -151,7 +151,7 @@ class Settings:
 
 
 def usual_api(model: str, base_url: str) -> Api:
-    """The interface of a model for which none is named.
+    """Return the default interface of a model.
 
     OpenAI's models that think take no tools over Chat Completions from gpt-5.5 on, and lose their thoughts there
     between calls.
@@ -163,7 +163,7 @@ def usual_api(model: str, base_url: str) -> Api:
 
 
 def takes_json_schema(base_url: str, api: Api) -> bool:
-    """Whether a server holds an answer to a schema; DeepSeek's refuses one over Chat Completions.
+    """Return whether a server enforces an answer's schema; DeepSeek's refuses one over Chat Completions.
 
     https://api-docs.deepseek.com/guides/json_mode
     """
@@ -171,7 +171,7 @@ def takes_json_schema(base_url: str, api: Api) -> bool:
 
 
 def plain_url(base_url: str) -> str:
-    """The address without a user, a password or a query, which may be secret.
+    """Return the address without a user, a password or a query, which may be secret.
 
     >>> plain_url("https://me:secret@gateway.example:8443/v1/?key=1")
     'https://gateway.example:8443/v1'

@@ -64,7 +64,7 @@ class EventDecoder:
         self._idle = False  # an event has just ended, and nothing has come since
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that these bytes complete.
+        """Return the events that these bytes complete.
 
         Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`, or what says nothing than
         `MAX_SKIPPED_BYTES`.
@@ -82,7 +82,7 @@ class EventDecoder:
         return self._read(chunk)
 
     def end(self) -> Event | None:
-        """The last event, when the body ended without its empty line."""
+        """Return the last event, when the body ended without its empty line."""
         events: list[Event] = []
         if self._partial:
             line = b"".join(self._partial)
@@ -165,6 +165,6 @@ class EventDecoder:
 
 
 def looks_like_events(head: bytes) -> bool:
-    """Whether a body that begins so could be an event stream; of an empty one nobody can tell, so it could."""
+    """Return whether a body that begins so could be an event stream; an empty one could."""
     start = head.removeprefix(_MARK).lstrip()
     return any(start.startswith(field) or field.startswith(start) for field in _FIELDS)

@@ -22,7 +22,7 @@ _WRITTEN_ANEW = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[nrt])?|\s+")
 
 
 async def read_text_calls(deltas: AsyncIterator[Delta], request: ModelRequest) -> AsyncGenerator[Delta, None]:
-    """The deltas, with calls of the request's tools in place of text that is nothing else."""
+    """Yield the deltas, with calls of the request's tools in place of text that is nothing else."""
     calls = TextCalls(request)
     async for delta in deltas:
         for told in calls.feed(delta):
@@ -44,7 +44,7 @@ class TextCalls:
         self._is_over = False
 
     def feed(self, delta: Delta) -> list[Delta]:
-        """What can be told by now."""
+        """Return the deltas that are certain by now."""
         match delta:
             case TextDelta(choice=0, text=text) if not self._is_over:
                 return self._take(text)
@@ -59,7 +59,7 @@ class TextCalls:
                 return [delta]
 
     def end(self) -> list[Delta]:
-        """What is still held is text, for the answer didn't end well."""
+        """Return the rest as text, since the answer broke off."""
         held, self._held = "".join(self._held), []
         self._is_over = True
         return [TextDelta(held)] if held else []
@@ -95,25 +95,25 @@ class TextCalls:
         return deltas
 
     def _is_repeated(self, calls: Sequence[WrittenCall]) -> bool:
-        """Whether the user or a tool has written one of them."""
+        """Return whether the user or a tool has written one of them."""
         sources = [_squeeze(call.source) for call in calls]
         return any(source in said for said in map(_squeeze, self._said) for source in sources)
 
 
 def _write(arguments: dict[str, JSON]) -> str:
-    """The JSON text; raises `ValueError` for NaN, and for half of a character, which must not become another."""
+    """Write the JSON text; raises `ValueError` for NaN and for half a character, which must not become another."""
     text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     text.encode()
     return text
 
 
 def _squeeze(text: str) -> str:
-    """The text as it is compared: without blanks and escapes."""
+    """Normalize the text for comparison: without blanks and escapes."""
     return _WRITTEN_ANEW.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
 
 
 def _length_of_beginning(text: str) -> int:
-    """How many characters at the end may begin a sign."""
+    """Return how many characters at the end may begin a sign."""
     longest = max(map(len, SIGNS)) - 1
     return next(
         (size for size in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-size:]) for s in SIGNS)), 0

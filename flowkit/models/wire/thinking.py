@@ -44,7 +44,7 @@ class _Ask:
 def thinking_fields(
     thinking: Thinking, *, model: str, base_url: str, api: Api = "chat", dialect: Dialect | None = None
 ) -> dict[str, JSON]:
-    """The fields of a request's body that say this; empty for None.
+    """Return the fields of a request's body for this; empty for None.
 
     >>> thinking_fields("low", model="gpt-5", base_url="https://api.openai.com/v1")
     {'reasoning_effort': 'low'}
@@ -85,7 +85,7 @@ _BY_FAMILY: dict[Family, Dialect] = {
 
 
 def _find_dialect(base_url: str, model: str) -> Dialect | None:
-    """A gateway with words of its own first, then the vendor's own server, then the model's name."""
+    """Find the dialect: first that of a known gateway, then that of the vendor's server, then by the model's name."""
     if is_host(base_url, "openrouter.ai", "ai-gateway.vercel.sh"):
         return "openrouter"
     if is_host(base_url, "aliyuncs.com"):
@@ -98,7 +98,7 @@ def _find_dialect(base_url: str, model: str) -> Dialect | None:
 
 
 def _openai(ask: _Ask) -> dict[str, JSON]:
-    """An effort. https://platform.openai.com/docs/guides/reasoning"""
+    """Write an effort. https://platform.openai.com/docs/guides/reasoning"""
     if ask.budget is not None:
         raise ask.refuse(f"it takes an effort such as 'low', not {ask.budget} tokens")
     is_own = family_of(ask.model) == "openai"
@@ -130,7 +130,7 @@ def _check_openai_effort(ask: _Ask, effort: str) -> None:
 
 
 def _claude(ask: _Ask) -> dict[str, JSON]:
-    """A budget until 4.5, an effort from 4.7 on, either in between, as the table of models says.
+    """Write a budget until 4.5, an effort from 4.7 on, either in between, as the table of models says.
 
     https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
     """
@@ -160,7 +160,7 @@ def _claude(ask: _Ask) -> dict[str, JSON]:
 
 
 def _gemini(ask: _Ask) -> dict[str, JSON]:
-    """An effort, or a budget until 2.5; the two exclude each other. https://ai.google.dev/gemini-api/docs/openai
+    """Write an effort, or a budget until 2.5; they exclude each other. https://ai.google.dev/gemini-api/docs/openai
 
     The inner `extra_body` is part of the wire's form, not of the `openai` package's.
     """
@@ -182,7 +182,7 @@ def _gemini(ask: _Ask) -> dict[str, JSON]:
 
 
 def _deepseek(ask: _Ask) -> dict[str, JSON]:
-    """A switch and an effort. https://api-docs.deepseek.com/guides/thinking_mode"""
+    """Write a switch and an effort. https://api-docs.deepseek.com/guides/thinking_mode"""
     if ask.budget is not None:
         raise ask.refuse(f"it takes an effort such as 'low', not {ask.budget} tokens")
     if ask.api == "responses":
@@ -194,7 +194,7 @@ def _deepseek(ask: _Ask) -> dict[str, JSON]:
 
 
 def _qwen(ask: _Ask) -> dict[str, JSON]:
-    """A switch and a budget. https://www.alibabacloud.com/help/en/model-studio/deep-thinking"""
+    """Write a switch and a budget. https://www.alibabacloud.com/help/en/model-studio/deep-thinking"""
     if ask.effort is not None:
         raise ask.refuse(f"it takes True, False or a number of tokens, not {ask.effort!r}")
     fields: dict[str, JSON] = {"enable_thinking": ask.on is not False}
@@ -204,7 +204,7 @@ def _qwen(ask: _Ask) -> dict[str, JSON]:
 
 
 def _switch(ask: _Ask) -> dict[str, JSON]:
-    """On or off (https://docs.z.ai/guides/capabilities/thinking-mode); from Kimi K3 on always on, with an effort.
+    """Write on or off (https://docs.z.ai/guides/capabilities/thinking-mode); Kimi K3 and later: always on, an effort.
 
     https://platform.kimi.ai/docs/guide/use-thinking-effort
     """
@@ -220,14 +220,14 @@ def _switch(ask: _Ask) -> dict[str, JSON]:
 
 
 def _template(ask: _Ask) -> dict[str, JSON]:
-    """On or off, for the chat template. https://docs.vllm.ai/en/latest/features/reasoning_outputs/"""
+    """Write on or off, for the chat template. https://docs.vllm.ai/en/latest/features/reasoning_outputs/"""
     if ask.on is None:
         raise ask.refuse(f"a chat template takes True or False, not {ask.effort or ask.budget!r}")
     return {"chat_template_kwargs": {"enable_thinking": ask.on}}
 
 
 def _openrouter(ask: _Ask) -> dict[str, JSON]:
-    """All of it, for every vendor behind it. https://openrouter.ai/docs/use-cases/reasoning-tokens"""
+    """Write all of it, for every vendor behind it. https://openrouter.ai/docs/use-cases/reasoning-tokens"""
     if ask.budget is not None:
         return {"reasoning": {"max_tokens": ask.budget}}
     if ask.effort is not None:

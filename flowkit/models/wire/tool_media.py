@@ -24,7 +24,7 @@ _TEXTS = ("text/", "application/json", "application/xml", "application/yaml", "a
 
 
 def sort_media(media: Media, api: Api) -> Content:
-    """The part that stands for it in a request: itself, the text of a text file, or a word on what isn't taken."""
+    """Choose how a medium travels in a request: as itself, as the text of a text file, or as a note that it can't."""
     kind = media.media_type
     if isinstance(media, File) and kind in IMAGE_TYPES:
         return Image(media.address)
@@ -52,7 +52,7 @@ def explain_refusal(media: Media, api: Api) -> str | None:
 
 
 def move_media(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The same conversation with what results hold in a message of the user's, behind the results of the turn."""
+    """Move the media of results to a user message, behind the results of the turn."""
     moved: list[Message] = []
     shown: list[Content] = []
     for message in messages:

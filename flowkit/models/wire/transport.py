@@ -31,7 +31,7 @@ _PAGE_BYTES = 10_000
 async def open_bytes(
     server: Server, api: Api, model: str, body: Mapping[str, JSON], headers: Mapping[str, str] | None = None
 ) -> AsyncGenerator[AnswerBytes, None]:
-    """The body of the server's answer as it arrives.
+    """Open the body of the server's answer as it arrives.
 
     Raises `ModelError` on entering when there is none, and `StreamError` while iterating when it breaks off.
     """
@@ -85,7 +85,7 @@ async def connect(server: Server, model: str) -> None:
 async def ask_json(
     server: Server, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> Mapping[str, JSON]:
-    """The JSON object that the server answers with; raises `ModelError` when it refuses."""
+    """Ask the server and return its JSON object; raises `ModelError` when it refuses."""
     client = await get_client(server)
     sent = {**await make_auth_headers(server), **headers}
     try:
@@ -101,7 +101,7 @@ async def ask_json(
 
 
 async def make_auth_headers(server: Server) -> dict[str, str | openai.Omit]:
-    """The headers that carry the key, where the client doesn't send it by itself."""
+    """Make the headers that carry the key, where the client doesn't send it automatically."""
     key = server.api_key
     if isinstance(key, str):
         return {} if server.auth == "bearer" else {"Authorization": openai.Omit(), server.auth: key}
@@ -126,7 +126,7 @@ async def make_auth_headers(server: Server) -> dict[str, str | openai.Omit]:
 
 
 async def read_bytes(response: httpx2.Response, server: Server, taken_s: float) -> AsyncGenerator[bytes, None]:
-    """The bytes of an answer whose headers came after `taken_s` seconds."""
+    """Yield the bytes of an answer whose headers came after `taken_s` seconds."""
     # The package lets errors in the middle of a body through as they are.
     try:
         if not server.timeout.is_split:
@@ -141,7 +141,7 @@ async def read_bytes(response: httpx2.Response, server: Server, taken_s: float) 
 
 
 async def _read_by_the_clock(response: httpx2.Response, server: Server, taken_s: float) -> AsyncGenerator[bytes, None]:
-    """The bytes, where the first may take another time than the next; httpx knows one time for all of them."""
+    """Yield the bytes with a separate timeout for the first; httpx has one for all of them."""
     times = server.timeout
     known: object = response.request.extensions.get("timeout")
     if isinstance(known, dict):

@@ -20,7 +20,7 @@ _EITHER = 32 + zlib.MAX_WBITS
 
 
 def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The unpacked body, in pieces of bounded length where it was packed.
+    """Yield the unpacked body, in pieces of bounded length where it was packed.
 
     Raises `DecodingError` when it isn't what its headers say.
     """
@@ -31,7 +31,7 @@ def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 async def unpack(chunks: AsyncIterator[bytes], *, is_raw: bool = False) -> AsyncGenerator[bytes, None]:
-    """The bytes that these chunks of gzip or zlib hold; with `is_raw` the header may be missing, as some servers send it."""
+    """Unpack chunks of gzip or zlib; with `is_raw` the header may be missing, as some servers send it."""
     unpacker = zlib.decompressobj(_EITHER)
     is_begun = False
     head = b""  # two bytes tell what it is

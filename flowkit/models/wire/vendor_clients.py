@@ -28,7 +28,7 @@ class VendorClient(Protocol):
 async def open_vendor_bytes(
     client: VendorClient, server: Server, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> AsyncGenerator[AsyncIterator[bytes], None]:
-    """The body of the answer as it arrives, as server-sent events whatever the cloud makes of them."""
+    """Open the body of the answer as it arrives, as server-sent events whatever the cloud makes of them."""
     import anthropic
     import httpx2
     import openai
@@ -70,7 +70,7 @@ async def open_vendor_bytes(
 
 
 def _unwrap(body: object) -> object:
-    """What a refusal says, without the envelope that the `openai` package takes off by itself."""
+    """Return the content of a refusal without its envelope, which the `openai` package removes automatically."""
     return cast(dict[str, object], body).get("error", cast(object, body)) if isinstance(body, dict) else body
 
 

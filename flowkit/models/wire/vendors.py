@@ -27,7 +27,7 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 
 @lru_cache(256)  # each request asks it several times
 def family_of(model: str) -> Family:
-    """The vendor whose model this is, whatever gateway or cloud stands before its name.
+    """Return the vendor whose model this is, whatever gateway or cloud stands before its name.
 
     >>> family_of("openrouter/anthropic/claude-sonnet-4.5"), family_of("o4-mini"), family_of("llama-3.3")
     ('claude', 'openai', 'other')
@@ -40,7 +40,7 @@ def family_of(model: str) -> Family:
 
 
 def short_name(model: str) -> str:
-    """The part of a name behind the gateway's prefixes, in lower case.
+    """Return the part of a name behind the gateway's prefixes, in lower case.
 
     >>> short_name("openai/GPT-4.1")
     'gpt-4.1'
@@ -49,7 +49,7 @@ def short_name(model: str) -> str:
 
 
 def host_of(base_url: str) -> str:
-    """The host in an address, in lower case.
+    """Return the host in an address, in lower case.
 
     >>> host_of("https://api.openai.com/v1")
     'api.openai.com'
@@ -58,18 +58,18 @@ def host_of(base_url: str) -> str:
 
 
 def is_host(base_url: str, *names: str) -> bool:
-    """Whether the address is on one of these hosts or below it."""
+    """Return whether the address is on one of these hosts or below it."""
     host = host_of(base_url)
     return any(host == name or host.endswith(f".{name}") for name in names)
 
 
 def is_openai_host(base_url: str) -> bool:
-    """OpenAI itself, or its models on Azure."""
+    """Return whether the address is OpenAI itself, or its models on Azure."""
     return is_host(base_url, "openai.com", "openai.azure.com", "cognitiveservices.azure.com")
 
 
 def thinks(model: str) -> bool:
-    """Whether this is one of OpenAI's models that think before they answer; those for chat and search don't.
+    """Return whether this is one of OpenAI's models that think before they answer; those for chat and search don't.
 
     >>> [name for name in ("gpt-4.1", "gpt-5-mini", "o3", "gpt-5-chat-latest", "gpt-5-search-api") if thinks(name)]
     ['gpt-5-mini', 'o3']
@@ -81,7 +81,7 @@ def thinks(model: str) -> bool:
 
 
 def version_of(model: str) -> tuple[int, int]:
-    """The version in a model's name; (0, 0) when there is none.
+    """Return the version in a model's name; (0, 0) when there is none.
 
     A date isn't a version: `claude-sonnet-4-20250514` is 4.0.
 

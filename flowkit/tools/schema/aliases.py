@@ -16,7 +16,7 @@ _TRAVELS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def make_alias(name: str) -> str:
-    """The name that travels; the name itself when it can.
+    """Make the name that travels; the name itself when it can.
 
     >>> make_alias("get_order"), make_alias("shop.get_order"), make_alias("주문.get")
     ('get_order', 'shop_get_order', 'get_5b1adf12')
@@ -31,13 +31,13 @@ def make_alias(name: str) -> str:
 
 
 def _mark(name: str, alias: str) -> str:
-    """The alias with a part of the name's hash, which tells it from those of other names."""
+    """Add a part of the name's hash to the alias, which distinguishes it from those of other names."""
     mark = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{alias.strip('_')[: MAX_CHARS - 9] or 'tool'}_{mark}"
 
 
 def make_aliases(names: Iterable[str], *, marked: Collection[str] = ()) -> Mapping[str, str]:
-    """Every name by the alias under which it travels.
+    """Make an alias for each name; return the names by alias.
 
     Of two that would travel as one, the later gets a mark if it is among `marked`: the names that no programmer can
     change, since a server gave them. Else raises `DefinitionError`.

@@ -33,19 +33,19 @@ BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
 
 
 def is_named_tuple(annotation: object) -> bool:
-    """A class made by `NamedTuple` or `namedtuple`."""
+    """Return whether it is a class made by `NamedTuple` or `namedtuple`."""
     return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(cast(Any, annotation), "_fields")
 
 
 def read_typed_dict(cls: Any) -> tuple[dict[str, Any], set[str]]:
-    """The types of a TypedDict's keys, without what qualifies them, and the keys that are required."""
+    """Read the types of a TypedDict's keys, without their qualifiers, and the keys that are required."""
     hints = get_type_hints(cls, include_extras=True)
     required = {name for name, hint in hints.items() if _is_required(hint, name in cls.__required_keys__)}
     return {name: _strip_qualifiers(hint) for name, hint in hints.items()}, required
 
 
 def new_typed_dict(name: str, **options: Any) -> Any:
-    """A TypedDict whose fields are set afterwards; type checkers know only those that are written out."""
+    """Make a TypedDict whose fields are set afterwards; type checkers know only those that are written out."""
     return cast(Any, TypedDict)(name, {}, **options)
 
 
@@ -59,7 +59,7 @@ class Adapter:
         self.forms: dict[Any, Any] = {}
 
     def adapt(self, annotation: Any, variables: Mapping[Any, Any] | None = None) -> Any:
-        """The annotation for pydantic; one that needs no help comes back as it is."""
+        """Adapt the annotation for pydantic; one that needs no help is returned as it is."""
         if isinstance(annotation, TypeVar):
             return (variables or {}).get(annotation, annotation)
         if annotation is bytes:
@@ -141,7 +141,7 @@ class Adapter:
         return adapted
 
     def _adapt_dataclass(self, cls: Any) -> Any:
-        """Only for what a dataclass holds; pydantic itself takes one that holds nothing to adapt."""
+        """Adapt a dataclass for what it holds; pydantic itself takes one that holds nothing to adapt."""
         try:
             hints = get_type_hints(cls, include_extras=True)
         except NameError:
@@ -197,7 +197,7 @@ class Adapter:
 
 
 def _is_plain_dataclass(cls: Any) -> bool:
-    """A dataclass of the standard library whose fields are all arguments, and that tells pydantic nothing itself."""
+    """Return whether it is a standard dataclass whose fields are all arguments, without settings for pydantic."""
     return (
         isinstance(cls, type)
         and dataclasses.is_dataclass(cls)
@@ -226,7 +226,7 @@ def _is_enum(cls: Any) -> bool:
 
 
 def _readable_enum(cls: type[enum.Enum]) -> Any:
-    """The enum, read also by the JSON form of values that aren't JSON themselves, such as tuples and dates."""
+    """Return the enum, read also by the JSON form of values that aren't JSON themselves, such as tuples and dates."""
     if all(isinstance(member.value, (str, int, float, NoneType)) for member in cls):
         return cls
     try:
@@ -244,7 +244,7 @@ def _readable_enum(cls: type[enum.Enum]) -> Any:
 
 
 def _exact_literal(annotation: Any) -> Any:
-    """The literal, with 1, 1.0 and True told apart, which are equal to Python and to pydantic; an enum by its value."""
+    """Return the literal with 1, 1.0 and True kept apart, which Python and pydantic take as equal; enums by value."""
     values = get_args(annotation)
     if all(type(value) in (str, bytes, NoneType) for value in values):
         return annotation

@@ -78,13 +78,13 @@ class ArgumentsReader:
         self._exact = _find_exact(adapter.core_schema)
 
     def renamed(self, tool: str) -> "ArgumentsReader":
-        """The same for this tool under another name."""
+        """Copy for this tool under another name."""
         reader = copy(self)
         reader.tool = tool
         return reader
 
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
-        """The function's values; raises `ToolArgumentsError` with a line for each wrong argument."""
+        """Read the function's values; raises `ToolArgumentsError` with a line for each wrong argument."""
         try:
             if self._is_plain and given.__class__ is dict:
                 # The way of most calls of a graph, so without a step between: see `_read_mapping`.
@@ -99,7 +99,7 @@ class ArgumentsReader:
             return self._read_repaired(given, error)
 
     def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
-        """Whether `check` would find nothing, seen at a glance; False says nothing.
+        """Return whether `check` would certainly find nothing; False means unknown.
 
         Most calls with references have, beside them, a few numbers and texts for parameters of just these types.
         """
@@ -115,7 +115,7 @@ class ArgumentsReader:
         return required <= given.keys()
 
     def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
-        """Like `read`, but what is said of the ignored arguments doesn't count."""
+        """Check like `read`, but ignore problems of the ignored arguments."""
         try:
             self._read_mapping(given)
         except ValidationError as error:
@@ -179,7 +179,7 @@ class ArgumentsReader:
 
 
 def is_plain(schema: CoreSchema | TypedDictField) -> bool:
-    """Whether pydantic reads a value of JSON as such a type alike from Python and from JSON, and gives a new one."""
+    """Return whether pydantic reads such a value alike from Python and from JSON, and makes a new one."""
     match schema:
         case {"strict": True}:
             return False
@@ -218,7 +218,7 @@ def _leave_default(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def parse_arguments(tool: str, text: str | bytes, repaired: list[str]) -> dict[str, object]:
-    """JSON text as a dict; what had to be repaired for it is added to `repaired`. Raises `ToolArgumentsError`."""
+    """Parse JSON text as a dict; repairs are added to `repaired`. Raises `ToolArgumentsError`."""
     try:
         parsed: object = orjson.loads(text) if text.strip() else None
         if isinstance(parsed, str):

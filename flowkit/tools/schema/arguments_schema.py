@@ -47,7 +47,7 @@ class SchemaGenerator(GenerateJsonSchema):
         return generated
 
     def _tell_default(self, schema: core_schema.CoreSchema, default: Any) -> JsonSchemaValue:
-        """The default as the JSON that means it; nothing when there is none, so that it is told by being optional."""
+        """Return the default as its JSON; nothing when there is none: the parameter is then just optional."""
         if type(default) in _OBVIOUS:
             return {"default": default}
         whole = core_schema.definitions_schema(schema, self._definitions)
@@ -126,7 +126,7 @@ class SchemaGenerator(GenerateJsonSchema):
         return generated if names is None else {**generated, "propertyNames": names}
 
     def _key_names(self, schema: Any) -> JsonSchemaValue | None:
-        """What the names in JSON look like when the keys aren't text."""
+        """Return a pattern for the names in JSON when the keys aren't text."""
         match schema["type"]:
             case "int":
                 return {"pattern": r"^-?(0|[1-9][0-9]*)$"}
@@ -160,7 +160,7 @@ _JSON_TYPES: dict[type, str] = {
 
 
 def build_adapter(tool: str, parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, Any]]:
-    """The type of all the parameters together; raises `DefinitionError` naming the one that can't be one."""
+    """Build the type of all parameters together; raises `DefinitionError` naming one that can't be a type."""
     try:
         adapter = _build(_make_typed_dict(parameters))
     except _BUILD_ERRORS as error:
@@ -179,7 +179,7 @@ def _build(typed_dict: Any) -> TypeAdapter[dict[str, Any]]:
 
 
 def _may_have_no_schema(core: Any) -> bool:
-    """Whether something in pydantic's own schema could have no JSON form; most tools needn't be asked further."""
+    """Return whether something in pydantic's own schema could have no JSON form; most tools need no further check."""
     if isinstance(core, dict):
         held = cast(dict[str, Any], core)
         kind = held.get("type")
@@ -208,7 +208,7 @@ def _field_type(parameter: Parameter, adapter: Adapter) -> Any:
 
 
 def _exact(default: Any, annotation: Any) -> Any:
-    """`x: float = 1` is 1.0: left out or written out, the function gets the same."""
+    """Convert the default to its exact type: with `x: float = 1` the function gets 1.0, passed or not."""
     members = (annotation, *get_args(annotation))
     return float(default) if type(default) is int and float in members and int not in members else default
 
@@ -227,7 +227,7 @@ def _make_typed_dict(parameters: Sequence[Parameter]) -> Any:
 
 
 def _blame(tool: str, parameters: Sequence[Parameter], error: Exception, build: Callable[[Any], object]) -> NoReturn:
-    """Raise the error again with the name of the parameter that causes it."""
+    """Re-raise the error with the name of the parameter that causes it."""
     for parameter in parameters:
         try:
             build(_make_typed_dict((parameter,)))
@@ -239,7 +239,7 @@ def _blame(tool: str, parameters: Sequence[Parameter], error: Exception, build: 
 
 
 def _explain(error: Exception) -> str:
-    """Why a type can't be taken, and what to write instead."""
+    """Explain why a type can't be used, and what to write instead."""
     # pydantic goes on with advice that is for models.
     text = str(error).splitlines()[0].partition(". Set `")[0] if str(error) else type(error).__name__
     if isinstance(error, PydanticSchemaGenerationError | PydanticInvalidForJsonSchema):
@@ -258,7 +258,7 @@ def build_parameters_schema(
     parameters: Sequence[Parameter],
     descriptions: Mapping[str, str],
 ) -> Schema:
-    """The schema of an arguments object, with the docstring's texts where the annotation says nothing."""
+    """Build the schema of an arguments object, with the docstring's texts where the annotation has none."""
     try:
         schema = generate(adapter, "validation")
     except PydanticInvalidForJsonSchema as error:
@@ -273,7 +273,7 @@ def build_parameters_schema(
 
 
 def generate(adapter: TypeAdapter[Any], mode: JsonSchemaMode) -> Schema:
-    """An adapter's schema in flowkit's form."""
+    """Generate an adapter's schema in flowkit's form."""
     schema = cast(Schema, adapter.json_schema(mode=mode, schema_generator=SchemaGenerator))
     schema.pop("title", None)
     definitions = schema.get("$defs")

@@ -19,7 +19,7 @@ from flowkit.tools.schema.problems import Found, Problem, describe
 
 
 def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:
-    """The parameter's own schema in the place of the object around it."""
+    """Replace the object around the parameter by the parameter's own schema."""
     held = cast(Mapping[str, Schema], schema["properties"])[parameter]
     reference = held.get("$ref")
     inner = resolve(reference, schema) if isinstance(reference, str) else held
@@ -39,7 +39,7 @@ def flatten_schema(tool: str, schema: Schema, parameter: str) -> Schema:
 
 
 def open_flat(arguments: Mapping[str, Any], parameter: str) -> dict[str, Any]:
-    """Arguments of a call in Python as a caller from outside writes them."""
+    """Convert the arguments of a Python call to the form that outside callers write."""
     if set(arguments) != {parameter}:
         return dict(arguments)
     value = arguments[parameter]

@@ -129,7 +129,7 @@ def _read_object_schema(tool: str, schema: Mapping[str, JSON]) -> Schema:
 
 
 def _foreign_type(tool: str, name: str, schema: Schema, draft: JSON) -> Any:
-    """The type of one property, for a tool with a signature that needs this one."""
+    """Make the type of one property, for a tool with a signature that needs this one."""
 
     @cache
     def make_reader() -> SchemaReader:

@@ -48,7 +48,7 @@ class SchemaReader:
         self._validator: Any = make_validator(validator, schema)
 
     def renamed(self, tool: str) -> "SchemaReader":
-        """The same for this tool under another name."""
+        """Copy for this tool under another name."""
         reader = copy(self)
         reader.tool = tool
         return reader
@@ -153,19 +153,19 @@ def _problems(errors: Sequence[_Error]) -> tuple[Problem, ...]:
 
 
 def _is_about(error: _Error, names: Collection[str]) -> bool:
-    """Whether an error is about these arguments and no others."""
+    """Return whether an error is about these arguments and no others."""
     return error.path[0] in names if error.path else bool(error.missing) and error.missing.issubset(names)
 
 
 def _mend(given: Mapping[str, object], errors: Sequence[_Error]) -> tuple[dict[str, object], list[str]]:
-    """The arguments with what could be repaired, and a line for each."""
+    """Repair the arguments where possible; return them and a line for each repair."""
     mended = deepcopy(dict(given))
     told = [_repair(mended, error) for error in errors]
     return mended, [line for line in told if line is not None]
 
 
 def _repair(mended: dict[str, object], error: _Error) -> str | None:
-    """The same repairs as for a signature, by the schema that was broken."""
+    """Repair one value as for a signature, by the schema that it broke."""
     if not error.path:
         return None
     *outer, key = error.path

@@ -36,7 +36,7 @@ _FORMATS: Mapping[str, Any] = {
 
 
 def make_validator(draft: Any, schema: Schema) -> Any:
-    """The validator of a tool's schema in its draft."""
+    """Make the validator of a tool's schema in its draft."""
     from jsonschema import FormatChecker, validators
     from jsonschema.exceptions import ValidationError as Refused
 
@@ -81,7 +81,10 @@ def read_scalar(holder: object, key: str | int, kinds: set[str]) -> str | None:
 
 
 def find_endless(schema: Schema) -> str | None:
-    """Where a schema refers to itself without end: a reference that leads to itself, or needs itself to be filled."""
+    """Find where a schema refers to itself without end.
+
+    A reference leads to itself, or needs itself to be filled.
+    """
     for path, held in _walk(schema, "#"):
         if _leads_to_itself(schema, held, ()):
             return path
@@ -138,7 +141,7 @@ def _walk(held: JSON, path: str) -> Iterator[tuple[str, Schema]]:
 
 
 def _leads_to_itself(root: Schema, held: JSON, trail: tuple[str, ...]) -> bool:
-    """Whether reading one and the same value by this schema comes back to it."""
+    """Return whether reading one value by this schema comes back to the schema."""
     if not isinstance(held, dict):
         return False
     reference = held.get("$ref")
@@ -155,7 +158,7 @@ def _leads_to_itself(root: Schema, held: JSON, trail: tuple[str, ...]) -> bool:
 
 
 def _can_be_filled(root: Schema, held: JSON, trail: frozenset[str], filled: set[str]) -> bool:
-    """Whether some finite value fits, as far as references and required parts tell; `filled` are references known to."""
+    """Return whether some finite value fits, by references and required parts; `filled` are references known to."""
     if not isinstance(held, dict):
         return held is not False
     reference = held.get("$ref")

@@ -51,7 +51,7 @@ class Problem:
 
 
 def group(errors: Iterable[ErrorDetails], given: object) -> tuple[Problem, ...]:
-    """The errors by the place in the input that they are about."""
+    """Group the errors by the place in the input that they are about."""
     found = [_locate(error, given) for error in errors]
     branches: dict[Path, set[str | None]] = {}
     for item in found:
@@ -65,7 +65,7 @@ def group(errors: Iterable[ErrorDetails], given: object) -> tuple[Problem, ...]:
 
 
 def _locate(error: ErrorDetails, given: object) -> Found:
-    """Tell the steps of a location that are in the input from those that name branches of unions."""
+    """Separate the steps of a location that are in the input from those that name branches of unions."""
     path: list[str | int] = []
     place: Path | None = None
     branch: str | None = None
@@ -94,7 +94,7 @@ def _holds(value: object, step: str | int) -> bool:
 def describe(
     problems: Sequence[Problem], given: object, names: Sequence[str], secrets: SecretPlaces
 ) -> tuple[str, ...]:
-    """One line for each wrong argument: its first problem, and how many more it has."""
+    """Describe each wrong argument in one line: its first problem, and how many more it has."""
     lines: dict[str | int, list[str]] = {}
     for problem in problems:
         argument = problem.path[0] if problem.path else ""
@@ -131,7 +131,7 @@ _TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
 def _describe_tag(problem: Problem, given: object, secrets: SecretPlaces) -> str:
-    """What is wrong with the field that says which of several objects this is."""
+    """Describe what is wrong with the field that selects one of several objects."""
     context = problem.found[0].error.get("ctx", {})
     path = (*problem.path, str(context["discriminator"]).strip("'"))
     tags = context.get("expected_tags")
@@ -181,7 +181,7 @@ def _list(items: Sequence[str], joint: str = ", ") -> str:
 
 
 def _clean(branch: str) -> str:
-    """`function-after[check(), list[int]]` is `list[int]` to a reader."""
+    """Clean a branch's name for a reader: `function-after[check(), list[int]]` becomes `list[int]`."""
     match = re.fullmatch(r"function-\w+\[[^,]*, (.*)\]", branch)
     return _clean(match[1]) if match else branch
 
@@ -240,7 +240,7 @@ def _wanted(error: ErrorDetails) -> str:
 
 
 def value_at(given: object, path: Sequence[str | int]) -> object:
-    """The value at a path of the input; None where there is none."""
+    """Return the value at a path of the input; None where there is none."""
     value: Any = given
     for step in path:
         if not _holds(value, step):
@@ -250,7 +250,7 @@ def value_at(given: object, path: Sequence[str | int]) -> object:
 
 
 def format_path(path: Sequence[str | int]) -> str:
-    """`filters.tags[0]`."""
+    """Format a path, such as `filters.tags[0]`."""
     return "".join(_format_steps(path))
 
 
@@ -260,10 +260,10 @@ def _format_steps(path: Sequence[str | int]) -> Iterator[str]:
 
 
 def shorten(value: object) -> str:
-    """A value's `repr`, not longer than a part of a line."""
+    """Shorten a value's `repr` to a part of a line."""
     return cut(repr(value), MAX_VALUE)
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, its end left out when it is too long."""
+    """Cut the end of a text that is too long."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -9,7 +9,7 @@ _ELSEWHERE = frozenset({"pydantic", "pydantic_core", "flowkit"})
 
 
 def find_own_checks(core: Any) -> dict[str, tuple[str, ...]]:
-    """What checks each parameter beyond its schema, by the functions' names, from pydantic's schema of them all."""
+    """Find what checks each parameter beyond its schema, by function names, from pydantic's schema of them all."""
     definitions = {held["ref"]: held for held in core.get("definitions", ())}
     fields = cast(Mapping[str, Any], (core["schema"] if definitions else core).get("fields", {}))
     found = {name: tuple(dict.fromkeys(_find(field, definitions, set()))) for name, field in fields.items()}

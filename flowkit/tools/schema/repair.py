@@ -30,7 +30,10 @@ class Repairer:
     defaulted: frozenset[str]
 
     def repair(self, given: Mapping[str, object], problems: Sequence[Problem]) -> tuple[dict[str, object], list[str]]:
-        """The arguments with what could be repaired, and a line for each; the caller validates them again."""
+        """Repair the arguments where possible; return them and a line for each repair.
+
+        The caller validates them again.
+        """
         mended = copy.deepcopy(dict(given))
         told: list[str] = []
         for problem in problems:
@@ -114,7 +117,7 @@ _NOTHING = ("", "null", "none")
 
 
 def _read_container(text: str) -> tuple[object, str] | None:
-    """The object or list that a text holds, and how it was read."""
+    """Read the object or list that a text holds; return it and how it was read."""
     readers: tuple[tuple[Callable[[str], object], str], ...] = ((orjson.loads, "JSON"), (ast.literal_eval, "Python"))
     for read, language in readers:
         try:
@@ -127,7 +130,7 @@ def _read_container(text: str) -> tuple[object, str] | None:
 
 
 def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
-    """The one value that this text means, by name or spelling; None when there is none, or several."""
+    """Find the one value that this text means, by name or spelling; None when there is none, or several."""
     found = [
         choice
         for name, choice in choices
@@ -137,7 +140,7 @@ def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
 
 
 def _plain(text: str) -> str:
-    """`Dark Blue`, `dark_blue` and `DARK-BLUE` are one spelling, and so are the Unicode forms of one text."""
+    """Normalize spelling: `Dark Blue`, `dark_blue` and `DARK-BLUE` are equal, and so are Unicode forms of one text."""
     return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", text).strip()).casefold()
 
 
@@ -159,7 +162,7 @@ def _choices(kind: Any) -> Iterator[tuple[str, object]]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The branches of a union, without Annotated and alias around them."""
+    """Yield the branches of a union, without Annotated and alias around them."""
     if get_origin(annotation) is Annotated:
         yield from _members(get_args(annotation)[0])
     elif hasattr(annotation, "__value__"):
@@ -172,7 +175,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def _inner(holder: Any, step: str | int) -> Iterator[Any]:
-    """The type of a field, key or item of a type."""
+    """Yield the type of a field, key or item of a type."""
     if _is_model(holder):
         for name, field in holder.model_fields.items():
             if step in (name, field.alias):

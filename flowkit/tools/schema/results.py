@@ -46,7 +46,7 @@ class ResultType:
         return self._schema
 
     def dump(self, tool: str, result: Any) -> JSON:
-        """The result as JSON; raises `ToolResultError` naming the type that can't be."""
+        """Convert the result to JSON; raises `ToolResultError` naming a type that can't be converted."""
         # A whole number or plain text is its own JSON, and most often what a tool gives.
         if type(result) is self._itself and (self._itself is not str or result.isascii()):
             return result
@@ -73,7 +73,7 @@ class ResultType:
         return value
 
     def load(self, value: JSON) -> Any:
-        """The result that `dump` made this JSON of, as its annotated type; the JSON itself when that doesn't tell."""
+        """Load the result that `dump` wrote, as its annotated type; the JSON itself when there is no annotation."""
         if self.adapter is None:
             return value
         if self._loader is None:
@@ -109,14 +109,14 @@ class ResultType:
 
 
 def _to_plain(value: Any) -> object:
-    """What `tolist` gives, by which numpy's numbers and arrays, and those of its kin, become Python's."""
+    """Convert the numbers and arrays of numpy and its kin to Python's, by `tolist`."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is unknown")
 
 
 def _has_text_keys(result: object) -> bool:
-    """Whether all keys are texts, as far as that is told at once; a closer look is for what is left."""
+    """Return whether all keys are certainly texts, by a quick look; the rest gets a closer one."""
     try:
         orjson.dumps(result)
     except TypeError:
@@ -125,7 +125,7 @@ def _has_text_keys(result: object) -> bool:
 
 
 def _find_lost_key(value: object) -> tuple[object, object] | None:
-    """Two keys of one mapping that are the same in JSON, such as `1` and `"1"`."""
+    """Find two keys of one mapping that are the same in JSON, such as `1` and `"1"`."""
     if isinstance(value, Mapping):
         seen: dict[object, object] = {}
         for key, item in cast(Mapping[object, object], value).items():
@@ -145,7 +145,7 @@ def _find_lost_key(value: object) -> tuple[object, object] | None:
 
 
 def _write_key(key: object) -> str:
-    """A key as it stands in JSON."""
+    """Write a key in its JSON form."""
     if key is None or isinstance(key, bool):
         return {None: "null", True: "true", False: "false"}[key]
     if isinstance(key, Enum):

@@ -14,7 +14,7 @@ _PLAIN = (str, int, float, bool, bytes, type(None), Any)
 
 
 def holds_secret(annotation: Any) -> bool:
-    """Whether a value of this type is, or directly holds, a secret."""
+    """Return whether a value of this type is, or directly holds, a secret."""
     if annotation in _PLAIN:
         return False
     kind = get_origin(annotation) or annotation
@@ -24,7 +24,7 @@ def holds_secret(annotation: Any) -> bool:
 
 
 def may_hold_secret(annotation: Any) -> bool:
-    """Whether a value of this type may hold a secret at any depth; a type that can't be looked into may."""
+    """Return whether a value of this type may hold a secret at any depth; a type that can't be looked into may."""
     return _may_hold(annotation, set())
 
 

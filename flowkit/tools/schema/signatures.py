@@ -51,7 +51,7 @@ class Parameter:
 
     @cached_property
     def wire(self) -> str:
-        """What a caller from outside calls it: the alias of a `Field`, such as a word that Python keeps for itself."""
+        """The name that outside callers use: the alias of a `Field`, such as a word that Python reserves."""
         fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
         aliases = [field.validation_alias or field.alias for field in fields]
         names = [alias.choices[0] if isinstance(alias, AliasChoices) else alias for alias in aliases]
@@ -71,7 +71,7 @@ class Signature:
     returns: Any
 
     def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The values, by name, as they are passed to the function."""
+        """Bind the values, by name, to the positional and named arguments of the function."""
         positional: list[Any] = []
         named = dict(values)
         has_star = any(parameter.kind == "star" and named.get(parameter.name) for parameter in self.parameters)
@@ -127,7 +127,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
 
 
 def unwrap(function: Any) -> Any:
-    """The plain function below partials, wrappers and callable objects."""
+    """Return the plain function below partials, wrappers and callable objects."""
     while True:
         if isinstance(function, functools.partial):
             function = cast(Any, function).func
@@ -250,7 +250,7 @@ def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
 
 
 def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
-    """What making an object of a class takes; a pydantic model says it by its signature alone."""
+    """Resolve the hints of a class's constructor; a pydantic model has them in its signature alone."""
     written = {parameter.name: parameter.annotation for parameter in inspect.signature(cls).parameters.values()}
     written = {name: annotation for name, annotation in written.items() if not isinstance(annotation, str)}
     known = {name: annotation for name, annotation in written.items() if annotation is not inspect.Parameter.empty}
@@ -258,7 +258,7 @@ def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
 
 
 def _local_names(function: Any) -> dict[str, Any]:
-    """Names of the functions around this one: from their running frames, then from its closure."""
+    """Collect names of the functions around this one: from their running frames, then from its closure."""
     around = [part for part in function.__qualname__.split(".")[:-1] if part != "<locals>"]
     names: dict[str, Any] = {}
     frame = _user_frame()
@@ -277,7 +277,7 @@ def _local_names(function: Any) -> dict[str, Any]:
 
 
 def _user_frame() -> FrameType | None:
-    """The nearest frame outside flowkit's own modules."""
+    """Find the nearest frame outside flowkit's own modules."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # what logging and typing do
     package = __name__.partition(".")[0] + "."
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(package):

@@ -12,7 +12,7 @@ _RECORDS = {
 
 
 def find_table(annotation: Any) -> str | None:
-    """Say what to return in place of the table in this annotation; None when there is none in it."""
+    """Find a table in this annotation and return what to use instead; None when there is none."""
     for part in get_args(annotation):
         found = find_table(part)
         if found is not None:

@@ -1,0 +1,217 @@
+"""What a journal on PostgreSQL costs beside one in a file: `python -m tests.bench.distributed [--json]`.
+
+Both write to the same disk, in turns, so that the ratios hold on a busy machine. The peer is what a service would write
+with an asynchronous pool: 16 connections, a statement for each operation. Hits in Redis are measured by
+`tests.bench.distributed_cache`, pools by `tests.bench.pools`.
+"""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from flowkit.executor import run_graph
+from flowkit.graph import Graph
+from flowkit.journal import Journal
+from flowkit.journal.postgres.schema import migrate
+from flowkit.references import ToolCall
+from flowkit.tools import tool
+from tests.bench.report import Report, wants_json
+from tests.servers.postgres import start_postgres
+
+RUNS = 64
+WRITES = 12
+"""Of each run; each is claimed and recorded."""
+ROUNDS = 5
+READS = 1000
+POOL = 16
+EVENTS = 30_000
+ARGUMENTS = {"order_id": "ORD-2026-0042", "amount": "12.50", "reason": "damaged on arrival"}
+
+
+@tool(effect="read")
+async def look(number: int) -> dict[str, int]:
+    """Look something up."""
+    return {"number": number}
+
+
+async def write_runs(journal: Journal, name: str) -> float:
+    """Claim and record the writes of many runs at once; the seconds that it took."""
+    runs = [await journal.open_run(f"{name}-{number}", name="bench") for number in range(RUNS)]
+
+    async def drive(number: int) -> None:
+        run = runs[number]
+        for step in range(WRITES):
+            node = f"w{step}"
+            await run.claim(node, tool="pay", code="c", effect="write", arguments=dict(ARGUMENTS))
+            await run.record(node, state="finished", value=dict(ARGUMENTS), effect="write")
+
+    began_s = time.perf_counter()
+    await asyncio.gather(*map(drive, range(RUNS)))
+    took_s = time.perf_counter() - began_s
+    for run in runs:
+        await run.finish("done")
+    return took_s
+
+
+async def write_by_pool(address: str, name: str) -> float:
+    """The same operations, each a statement of its own on one of the pool's connections."""
+    free: asyncio.Queue[psycopg.AsyncConnection[Any]] = asyncio.Queue()
+    connections = [await psycopg.AsyncConnection.connect(address, autocommit=True) for _ in range(POOL)]
+    for connection in connections:
+        free.put_nowait(connection)
+    runs: list[int] = []
+    for number in range(RUNS):
+        cursor = await connections[0].execute(
+            "INSERT INTO flowkit.run (place, run_id, name, code, inputs, status, began, changed, day, fence, token)"
+            " VALUES (%s, %s, 'bench', '', 'null', 'running', now(), now(), current_date, 1, 'mine') RETURNING id",
+            (f"{name}-{number}", f"{name}-{number}"),
+        )
+        found = await cursor.fetchone()
+        assert found is not None
+        runs.append(found[0])
+    put = (
+        "WITH f AS (SELECT id FROM flowkit.run WHERE id = %s AND token = 'mine' FOR SHARE)"
+        " INSERT INTO flowkit.node (run, key, node, state, effect, tool, code, attempt, arguments, value, changed, position)"
+        " SELECT f.id, %s, %s, %s, 'write', 'pay', 'c', 1, %s, %s, clock_timestamp(), %s FROM f"
+        " ON CONFLICT (run, key) DO UPDATE SET state = excluded.state, value = excluded.value, changed = excluded.changed"
+    )
+    text = '{"order_id": "ORD-2026-0042", "amount": "12.50", "reason": "damaged on arrival"}'
+
+    async def write(run: int, step: int, state: str) -> None:
+        connection = await free.get()
+        try:
+            await connection.execute(put, (run, f"w{step}", f"w{step}", state, text, text, step))
+        finally:
+            free.put_nowait(connection)
+
+    async def drive(run: int) -> None:
+        for step in range(WRITES):
+            await write(run, step, "claimed")
+            await write(run, step, "finished")
+
+    began_s = time.perf_counter()
+    await asyncio.gather(*map(drive, runs))
+    took_s = time.perf_counter() - began_s
+    for connection in connections:
+        await connection.close()
+    return took_s
+
+
+async def claim_alone(journal: Journal, name: str) -> float:
+    """The median of a claim's seconds, when nothing else is written."""
+    run = await journal.open_run(name, name="bench")
+    took: list[float] = []
+    for step in range(40):
+        began_s = time.perf_counter()
+        await run.claim(f"w{step}", tool="pay", code="c", effect="write", arguments=dict(ARGUMENTS))
+        took.append(time.perf_counter() - began_s)
+    await run.finish("done")
+    return statistics.median(took)
+
+
+async def read_graph(journal: Journal, name: str) -> float:
+    """The seconds of a graph of many reads, with the journal written."""
+    graph = Graph(ToolCall(f"c{number}", "look", {"number": number}) for number in range(READS))
+    began_s = time.perf_counter()
+    await run_graph(graph, tools=[look], journal=journal, run_id=name, cache=False)
+    return time.perf_counter() - began_s
+
+
+async def in_turns(
+    ours: Callable[[str], Awaitable[float]], other: Callable[[str], Awaitable[float]]
+) -> tuple[float, float]:
+    """The best seconds of each, measured one after the other several times: what else the machine did isn't in them."""
+    times: list[tuple[float, float]] = [(await ours(f"a{turn}"), await other(f"b{turn}")) for turn in range(ROUNDS)]
+    return min(our for our, _ in times), min(their for _, their in times)
+
+
+async def measure_writes(report: Report, address: str, folder: Path) -> None:
+    with closing(await asyncio.to_thread(Journal, address)) as shared, closing(Journal(folder / "journal")) as file:
+        operations = RUNS * WRITES * 2
+        ours, theirs = await in_turns(lambda name: write_runs(shared, name), lambda name: write_runs(file, name))
+        report.row(
+            "claims and records of 64 runs: time, by SQLite's",
+            ours / theirs,
+            1 / 0.7,
+            per_s=round(operations / ours),
+            sqlite_per_s=round(operations / theirs),
+        )
+        ours, theirs = await in_turns(
+            lambda name: write_runs(shared, f"p{name}"), lambda name: write_by_pool(address, f"p{name}")
+        )
+        report.row(
+            "the same: time, by a pool of 16 with a statement each",
+            ours / theirs,
+            1 / 5,
+            per_s=round(operations / ours),
+            pool_per_s=round(operations / theirs),
+        )
+        ours, theirs = await in_turns(
+            lambda name: claim_alone(shared, f"c{name}"), lambda name: claim_alone(file, f"c{name}")
+        )
+        report.row(
+            "one run's claim, by SQLite's",
+            ours / theirs,
+            2.0,
+            ms=round(ours * 1e3, 2),
+            sqlite_ms=round(theirs * 1e3, 2),
+        )
+        ours, theirs = await in_turns(
+            lambda name: read_graph(shared, f"g{name}"), lambda name: read_graph(file, f"g{name}")
+        )
+        report.row(
+            "a graph of 1,000 reads, by SQLite's", ours / theirs, 1.2, s=round(ours, 3), sqlite_s=round(theirs, 3)
+        )
+
+
+def measure_removal(report: Report, address: str) -> None:
+    """A day's events dropped with their partition, beside the same number deleted."""
+    dropped: list[float] = []
+    deleted: list[float] = []
+    with psycopg.connect(address, autocommit=True) as connection:
+
+        def timed(statement: str) -> float:
+            began_s = time.perf_counter()
+            connection.execute(statement.encode())
+            return time.perf_counter() - began_s
+
+        for turn in range(3):
+            for day in (2 * turn + 1, 2 * turn + 2):
+                timed(
+                    f"INSERT INTO flowkit.event (day, run, seq, body) SELECT current_date + {day}, 1, i,"
+                    f" repeat('x', 250) FROM generate_series(1, {EVENTS}) AS i"
+                )
+            found = connection.execute(f"SELECT to_char(current_date + {2 * turn + 1}, 'YYYYMMDD')".encode()).fetchone()
+            assert found is not None
+            dropped.append(timed(f"DROP TABLE flowkit.event_{found[0]}"))
+            deleted.append(timed(f"DELETE FROM flowkit.event WHERE day = current_date + {2 * turn + 2}"))
+    report.row(
+        "removing a day's 30,000 events: DROP, by DELETE",
+        min(dropped) / min(deleted),
+        0.1,
+        drop_ms=round(min(dropped) * 1e3, 1),
+        delete_ms=round(min(deleted) * 1e3, 1),
+    )
+
+
+def main() -> int:
+    report = Report("distributed", json=wants_json(sys.argv))
+    with start_postgres() as server, tempfile.TemporaryDirectory() as folder:
+        address = server.address(server.create_database())
+        migrate(address)
+        asyncio.run(measure_writes(report, address, Path(folder)))
+        measure_removal(report, address)
+    report.print()
+    return 0 if report.is_met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

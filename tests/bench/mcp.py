@@ -1,0 +1,133 @@
+"""What a call of an MCP tool costs beyond the bare client's: `python -m tests.bench.mcp [--json]`.
+
+The server is the raw one of the tests, a process of its own without any package, so that what is measured is the
+client's side. Both take turns on the same machine; times are those that pass, since most of a call is waiting.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+
+from flowkit import Context, Executor, MCPTools, ToolCall
+from flowkit.tools.toolsets import Toolset
+from tests.bench.report import Report, wants_json
+
+CALLS = 100
+ROUNDS = 7
+SERVERS = 5
+STARTS_AFTER_S = 1.0
+SERVER = Path(__file__).parent.parent / "mcp_raw_server.py"
+TOOL = {
+    "name": "echo",
+    "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+}
+
+
+def write_config(folder: Path, **odd: Any) -> list[str]:
+    """The arguments of a server with one tool."""
+    config = folder / "server.json"
+    config.write_text(json.dumps({"pages": [[TOOL]], **odd}))
+    return [str(SERVER), str(config)]
+
+
+async def measure_calls(report: Report, folder: Path) -> None:
+    """Calls one after another, and eight at once: by a run's graph, and by the client that it stands on."""
+    arguments = write_config(folder)
+    parameters = StdioServerParameters(command=sys.executable, args=arguments)
+    tools = MCPTools.stdio(sys.executable, *arguments, name="raw", effects={"*": "read"}, mode="legacy")
+    async with Client(parameters, mode="legacy") as client, tools:
+        listed = await tools.tools.current(Context(None))
+
+        async def bare_one() -> None:
+            for number in range(CALLS):
+                await client.call_tool("echo", {"text": str(number)})
+
+        async def bare_eight() -> None:
+            for first in range(0, CALLS, 8):
+                calls = (client.call_tool("echo", {"text": str(n)}) for n in range(first, first + 8))
+                await asyncio.gather(*calls)
+
+        async def run(width: int) -> None:
+            async with Executor(listed, cache=False) as graph:
+                for first in range(0, CALLS, width):
+                    names = [f"c{number}" for number in range(first, first + width)]
+                    for name in names:
+                        graph.add(ToolCall(name, "raw_echo", {"text": name}))
+                    await graph.wait(*names)
+
+        for case, bare, ours in (
+            ("calls one after another, by a run / by the bare client", bare_one, lambda: run(1)),
+            ("calls eight at once, by a run / by the bare client", bare_eight, lambda: run(8)),
+        ):
+            theirs_s, ours_s = await compare(bare, ours)
+            each = {"ms_bare": round(theirs_s / CALLS * 1e3, 3), "ms_run": round(ours_s / CALLS * 1e3, 3)}
+            report.row(case, ours_s / theirs_s, 1.15, **each)
+        await measure_quiet_turn(report, tools.tools)
+
+
+async def measure_quiet_turn(report: Report, tools: Toolset) -> None:
+    """What is done before a turn when nothing changed."""
+    context = Context[Any](None)
+    first = await tools.current(context)
+    began = time.perf_counter()
+    for _ in range(1000):
+        assert await tools.current(context) is first
+    report.row("before a turn when nothing changed", None, us=round((time.perf_counter() - began) * 1e3, 1))
+
+
+async def measure_connecting(report: Report, folder: Path) -> None:
+    """Five servers that each take a second to be ready, and one of them."""
+    arguments = write_config(folder, starts_after_s=STARTS_AFTER_S)
+
+    async def connect(count: int) -> None:
+        servers = [
+            MCPTools.stdio(sys.executable, *arguments, name=f"s{n}", mode="legacy", prefix=f"s{n}_")
+            for n in range(count)
+        ]
+        tools = Toolset(*(server.tools for server in servers))
+        context = Context[Any](None, run_id="bench")
+        async with tools.opened(context):
+            assert len(await tools.current(context)) == count
+
+    one_s, five_s = await compare(lambda: connect(1), lambda: connect(SERVERS), rounds=3)
+    report.row(
+        f"connecting {SERVERS} servers / connecting one",
+        five_s / one_s,
+        2.0,
+        s_one=round(one_s, 2),
+        s_all=round(five_s, 2),
+    )
+
+
+async def compare(*runs: Callable[[], Awaitable[None]], rounds: int = ROUNDS) -> list[float]:
+    """The median time of each in seconds, by turns."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for taken, run in zip(times, runs, strict=True):
+            began = time.perf_counter()
+            await run()
+            taken.append(time.perf_counter() - began)
+    return [statistics.median(taken) for taken in times]
+
+
+def main() -> int:
+    """Measure, and print what came of it."""
+    report = Report("mcp", wants_json(sys.argv[1:]))
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(measure_calls(report, Path(folder)))
+        asyncio.run(measure_connecting(report, Path(folder)))
+    report.print()
+    return 0 if report.is_met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
