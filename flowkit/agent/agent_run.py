@@ -222,7 +222,7 @@ class AgentWork(Generic[OutputT]):
         began = self._read_inputs(held)
         if not held.is_new and given.message not in (None, began.message):
             await held.close()
-            raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")
+            raise RunError(f"run {context.run_id!r} began with another message; pass none to resume it")
         self._record = RunRecord(held, self.log)
         session = held.details.summary.session
         if session is not None and not began.history:

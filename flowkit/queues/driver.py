@@ -68,7 +68,7 @@ class Driver:
                 return "running"
 
     async def leave(self, grace_s: float) -> None:
-        """Let go of every run, for others to go on with; a write that runs has so long to end."""
+        """Release every run, for others to resume; a write in flight has `grace_s` to finish."""
         self.is_leaving = True
         await self.requests.let_go(grace_s)
 
@@ -137,7 +137,7 @@ async def drive(
     session: str | EllipsisType | None = ...,
     data: Mapping[str, str] | None = None,
 ) -> DriveStatus:
-    """Drive a run of the journal until it has ended or waits for a person; returns how that is.
+    """Drive a run of the journal until it has ended or waits for a person; return its status.
 
     Call it as often as you like: a run that has ended stays as it is, and of a run that somebody else drives it
     returns `running`. If it is cancelled, it lets go of the run, and the next call goes on with it. `app` is an agent,
@@ -193,7 +193,7 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
 
 
 def _can_go_on(details: RunDetails) -> bool:
-    """Whether there is something to drive: not over, not driven, and nothing of it waits for a person."""
+    """Return whether there is something to drive: not over, not driven, and not waiting for a person."""
     if details.summary.is_held:
         return False
     match details.summary.status:

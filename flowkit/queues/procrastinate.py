@@ -38,7 +38,7 @@ class ProcrastinateQueue:
         self.app = app
 
     async def put(self, run: RunIdentity, name: str) -> None:
-        """Tell workers of a run; nothing happens where a job for it waits already."""
+        """Notify workers of a run; nothing happens where a job for it is queued already."""
         job = self.app.configure_task(TASK, queue=_name_queue(name), queueing_lock=run.key)
         try:
             with suppress(exceptions.AlreadyEnqueued):
@@ -47,7 +47,7 @@ class ProcrastinateQueue:
             logger.warning("run %s: the queue can't be told, so a worker has to find it: %s", run.run_id, error)
 
     async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
-        """Give the worker the runs that are told of, until `stop` is set."""
+        """Feed the announced runs to the worker, until `stop` is set."""
         names = list(worker.driver.served.targets)
 
         async def take(run_id: str, user: str | None, session: str | None) -> None:
@@ -116,5 +116,5 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
 
 
 def _name_queue(name: str) -> str:
-    """The queue for the runs of one agent or recipe: a worker without it isn't told of them."""
+    """Name the queue for the runs of one agent or recipe: a worker without it isn't notified of them."""
     return f"flowkit/{name}"

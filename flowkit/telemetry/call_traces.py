@@ -126,7 +126,7 @@ class CallTraces:
             self._known[call] = CallTrace(call, name, self._known.get(parent))
 
     def _is_told_again(self, call: str, parent: str) -> bool:
-        """Whether it is a call of a run inside `parent`, which has its own trace."""
+        """Return whether it is a call of a run inside `parent`, which has its own trace."""
         return parent in self.nested and call.startswith(tuple(f"{parent}/{head}" for head in INSIDE_AGENT))
 
     def _find(self, call: str) -> CallTrace | None:

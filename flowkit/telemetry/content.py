@@ -54,7 +54,7 @@ def write_messages(messages: Iterable[Message]) -> str:
 
 
 def write_tools(tools: Iterable[ToolSpec]) -> str:
-    """Write the tools that a model was told of."""
+    """Write the tools that a model was offered."""
     return write([{"type": "function", "name": tool.name, "description": tool.description} for tool in tools])
 
 

@@ -81,7 +81,7 @@ _PROVIDERS = {
 
 
 def name_provider(source: str) -> str:
-    """Name who runs the model, from its `source`; a server that isn't known by its host's name.
+    """Name the provider of a model, from its `source`; an unknown server by its host's name.
 
     >>> name_provider("chat https://api.openai.com/v1 gpt-4.1"), name_provider("scripted")
     ('openai', 'scripted')

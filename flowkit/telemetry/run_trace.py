@@ -146,7 +146,7 @@ class RunTrace:
         self._leave()
 
     def _close(self) -> None:
-        """End what is open where the run had no last event, as one that was stopped from outside."""
+        """Close what is open where the run had no last event, as one that was stopped from outside."""
         if self.span is not None and self._is_open:
             now = self._log.now()
             self._end_open(now)

@@ -57,11 +57,11 @@ class LiveRuns:
         self.is_leaving = False
 
     def find(self, user: str | None, run_id: str) -> Live | None:
-        """This user's run, if it is live here."""
+        """Find this user's run, if it is live here."""
         return self._runs.get((user, run_id))
 
     def find_log(self, user: str | None, run_id: str) -> EventLog | None:
-        """Its events, once it has begun."""
+        """Find its event log, once it has begun."""
         live = self.find(user, run_id)
         handle = None if live is None else live.handle
         return None if handle is None else handle.log
@@ -73,7 +73,7 @@ class LiveRuns:
             await queue.put(RunIdentity(wanted.user, wanted.session, wanted.run_id), wanted.target)
 
     async def go_on(self, details: RunDetails) -> None:
-        """Go on with a run of the journal, here or in a worker; raises what speaks against it."""
+        """Resume a run of the journal, here or in a worker; raises what prevents it."""
         if self.queue is None:
             await self.start(go_on_with(details))
             return
@@ -96,7 +96,7 @@ class LiveRuns:
         return live
 
     async def leave(self, grace_s: float) -> None:
-        """Let go of all runs, so that another process can go on with them; those that end in time, end."""
+        """Release all runs, so that another process can resume them; those that finish within `grace_s` do."""
         self.is_leaving = True
         tasks = [live.task for live in self._runs.values() if live.task is not None]
         if not tasks:
