@@ -7,7 +7,6 @@ passed: it is an error with its name.
 
 import asyncio
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -18,7 +17,7 @@ from flowkit import events
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, GuardFailed, GuardRefused, ToolError
 from flowkit.events import EventLog
-from flowkit.masking import mask_text
+from flowkit.masking import mask_text, show_traceback
 from flowkit.messages import Message
 from flowkit.references import ToolCall
 
@@ -141,9 +140,9 @@ class GuardRun:
             try:
                 found = await self._ask(guard, "call", seen, context, 0, secrets)
             except GuardFailed as failed:
-                # Its own error, or what caused it, may repeat the arguments.
-                told = mask_text("".join(traceback.format_exception(failed)), secrets)
-                logger.error("a call isn't run, since its guard failed: %s\n%s", call.name, told)
+                told = show_traceback(failed, secrets)
+                extra = {"run_id": self._log.run_id, "call_id": call.id, "tool": call.name}
+                logger.error("a call of %s isn't run, since its guard failed\n%s", call.name, told, extra=extra)
                 raise ToolError(f"not run: its guard {_name(guard)!r} failed") from failed
             if isinstance(found, Refuse):
                 refused = self._refuse(guard, "call", found, 0, call.id, secrets)
