@@ -19,7 +19,7 @@ OutputT = TypeVar("OutputT")
 
 
 class OutputInvalid(ValueError):
-    """The answer isn't what was asked for; its text tells the model what to mend."""
+    """The answer isn't what was asked for; its text says to the model what to correct."""
 
 
 @dataclass(frozen=True, slots=True)

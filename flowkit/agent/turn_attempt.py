@@ -1,8 +1,8 @@
 """One attempt at a turn: the model's stream is read while the calls in it already run.
 
-What the model says is shown as it arrives. A `read` starts as soon as its arguments look complete; everything else
-is held until the turn has ended well and its message is in the journal, then `release` starts it. An attempt that
-broke is dropped: its calls are void, what its reads found is kept for the next attempt.
+The model's words are shown as they arrive. A `read` starts as soon as its arguments look complete; everything else is
+held until the turn is complete and its message is in the journal, then `release` starts it. An attempt that broke is
+dropped: its calls are void, what its reads found is kept for the next attempt.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Where a tool's function runs: the seam between the executor and its workers. Provisional: names may still change.
 
 The executor decides what runs, and when; it claims, retries, records and tells. A worker only runs a function on
-arguments and gives its result back as JSON. A call of an async tool has no worker: it is awaited where it stands, in
-the loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
+arguments and returns its result as JSON. A call of an async tool has no worker: it is awaited where it stands, in the
+loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
 """
 
 import asyncio
