@@ -17,6 +17,8 @@ from flowkit.agent import AgentRunOptions
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.chat import resume_chat
+from flowkit.cli.costs import costs
+from flowkit.cli.exports import export
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, Model, ToolsFile, Trace, read_pairs
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
@@ -356,3 +358,7 @@ def _details_to_json(run: RunDetails) -> codec.JSON:
             if approval.decision is None
         ],
     }
+
+
+app.command("export")(export)
+app.command("costs")(costs)

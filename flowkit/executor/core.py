@@ -103,16 +103,16 @@ class Executor:
         if log is None:
             identity = name_run(user, session, run_id)
             log = begin_log(identity)
-            self._own = OwnRun(identity, log)
+            self._own = OwnRun(identity, log, data)
         self.log = log
         self._timeout_s = to_seconds(timeout) if timeout is not None else timeout_s
         self._deadline: asyncio.TimerHandle | None = None
         self._journal = journal if isinstance(journal, Journal) else None
         self._inputs = dict(inputs or {})
+        self._tools = find_tools(tools)
         self._compose = partial(
             self._bind,
-            find_tools(tools),
-            log,
+            log=log,
             data=data,
             identity=identity,
             cache=choose_cache(cache),
@@ -125,18 +125,19 @@ class Executor:
             workers=workers,
             random=random,
         )
-        # A journal is opened on entering, which takes a while; a run that has opened its own is ready at once.
+        # A journal is opened on entering, which takes a while, and so are servers that are asked for their tools; a run
+        # that has opened its own is ready at once.
         if not isinstance(journal, Journal):
-            self._compose(journal)
+            self._compose(self._tools, journal)
         elif self._own is None:
             raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
 
     def _bind(
         self,
         tools: ToolLookup,
-        log: EventLog,
         journal: RunJournal | None,
         *,
+        log: EventLog,
         data: object,
         identity: RunIdentity,
         cache: Cache,
@@ -187,14 +188,16 @@ class Executor:
             guarded,
             identity=identity,
             data=data,
+            lives=None if self._own is None else self._own.lives,
             random=random,
         )
 
     async def __aenter__(self) -> "Executor":
         if self._own is not None:
+            tools = await self._own.find_now(self._tools)
             held = await self._own.begin(self._journal, self._inputs)
-            if self._journal is not None:
-                self._compose(held)
+            if self._journal is not None or tools is not self._tools:
+                self._compose(tools, held)
         for name, value in self._inputs.items():
             self.provide(name, value)
         if self._timeout_s is not None:

@@ -257,7 +257,8 @@ class Attempts:
             if is_late or isinstance(error, TooSlow):
                 failure = self._explain_timeout(entry, timeout_s)
             else:
-                failure = self.explain(entry, error, has_begun=pooled is None or pooled.has_begun)
+                has_begun = instead is None and (pooled is None or pooled.has_begun)
+                failure = self.explain(entry, error, has_begun=has_begun)
         finally:
             entry.worker = None
             for leave in leaves:

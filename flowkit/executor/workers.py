@@ -35,6 +35,7 @@ from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_r
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.observers import RUN_AROUND
+from flowkit.tools.lives import Life, Lives
 
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
@@ -57,6 +58,7 @@ class Workers:
         *,
         identity: RunIdentity,
         data: object,
+        lives: Lives | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._table = table
@@ -71,6 +73,7 @@ class Workers:
         self._guarded = guarded
         self._identity = identity
         self._data = data
+        self._lives = lives  # None where the run around this graph has opened what its tools need
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -266,7 +269,14 @@ class Workers:
         entry.phase = Phase.RUNNING
         if self._inside is not None and entry.plan is not None and not entry.plan.is_read:
             return self._run_when_sealed(entry, self._inside)
+        if self._lives is not None and entry.plan is not None and entry.plan.tool.life is not None:
+            return self._run_opened(entry, self._lives, entry.plan.tool.life)
         return self._start(entry, entry.plan)
+
+    async def _run_opened(self, entry: Entry, lives: Lives, life: Life) -> Failure | None:
+        # Before the claim: what can't be opened hasn't begun.
+        failure = await self._attempts.attempt(entry, None, None, partial(lives.open, life))
+        return await self._start(entry, entry.plan) if failure is None else failure
 
     async def _run_when_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
         failure = await self._attempts.wait_sealed(entry, seal)
