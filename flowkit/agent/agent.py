@@ -236,7 +236,7 @@ class Agent(Generic[OutputT]):
 
     @property
     def description(self) -> str:
-        """What it is for: the first line of its instructions."""
+        """The agent's purpose: the first line of its instructions."""
         instructions = self._plan.instructions
         said = instructions.strip() if isinstance(instructions, str) else ""
         return said.partition("\n")[0] or f"Give {self.name} a task, and get its answer."

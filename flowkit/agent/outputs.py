@@ -40,7 +40,7 @@ class Output(Generic[OutputT]):
 
     @property
     def shape(self) -> Shape | None:
-        """What of it can be shown before it is whole; None for text."""
+        """The parts that can be shown before the answer is complete; None for text."""
         return None if self.shapes is None else self.shapes.get()
 
     def open(self, value: OutputT) -> tuple[OutputT, str | None]:

@@ -92,7 +92,7 @@ class Rounds(Generic[OutputT]):
 
     @property
     def added(self) -> Sequence[Message]:
-        """What this run adds to the history that it was given."""
+        """The messages that this run adds to its history."""
         return self.messages[self._given_count :]
 
     @property

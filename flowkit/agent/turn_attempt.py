@@ -57,7 +57,7 @@ class FinishedAttempt:
 
     @property
     def error(self) -> ModelError | None:
-        """What broke it off; also that it said nothing, which is no answer."""
+        """The error that broke it off; an empty answer counts as one."""
         return self.turn.error or self._find_silence()
 
     @property
@@ -128,12 +128,12 @@ class Attempt:
 
     @property
     def text_length(self) -> int:
-        """How much was said so far."""
+        """The length of the text so far."""
         return self._text_length
 
     @property
     def text(self) -> str:
-        """What was said so far."""
+        """The text so far."""
         return "".join(self._texts)
 
     def restore(

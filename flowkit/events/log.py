@@ -167,7 +167,7 @@ class EventLog:
         return stop
 
     def take_notes(self, takers: NoteTakers) -> Callable[[], None]:
-        """Give the plain values of every later event to who takes its kind, at once; return what ends that.
+        """Pass the plain values of every later event to the taker of its kind, at once; return a function that stops it.
 
         For listeners that look at every call of a run: no event has to be made for them. They are bound by the rules of
         `listen`.

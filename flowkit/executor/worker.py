@@ -64,7 +64,7 @@ class Running(Protocol):
 
     @property
     def raw(self) -> object:
-        """What the function returned, for a caller in this process; None where only JSON came back."""
+        """The function's own result, for a caller in this process; None where only JSON came back."""
         ...
 
     @property

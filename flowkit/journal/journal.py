@@ -63,7 +63,7 @@ class Journal:
 
     @property
     def name(self) -> str:
-        """Where it is, as people may read it: the file, or the database without its password."""
+        """The location for people to read: the file, or the database without its password."""
         return self._store.name
 
     @property

@@ -65,12 +65,12 @@ class Recipe(Generic[P, R_co]):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The recipe's name."""
         return self.plan.name
 
     @property
     def description(self) -> str:
-        """What it gives, from its docstring."""
+        """The recipe's description, from its docstring."""
         return self.plan.description
 
     @property

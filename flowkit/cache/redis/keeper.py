@@ -104,7 +104,7 @@ class Keeper:
         self._thread.post(lambda: self._tell(kept), _ignore)
 
     def hold(self, key: str, owner: str) -> None:
-        """Renew this lease until it is let go of."""
+        """Renew this lease until it is released."""
         self._owners[key] = owner
         self.work()
 
