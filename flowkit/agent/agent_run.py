@@ -108,6 +108,11 @@ class AgentWork(Generic[OutputT]):
         )
         self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record, guards)
 
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self._plan.name
+
     def tell_start(self) -> None:
         """Emit `run.started`."""
         plan, context = self._plan, self._context

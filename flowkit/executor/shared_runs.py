@@ -174,4 +174,5 @@ def _warn_not_shared(tool: str, scope: str, narrower: str) -> None:
         tool,
         scope,
         narrower,
+        extra={"tool": tool},
     )

@@ -168,7 +168,7 @@ class Toolset:
                     tools._add(placed)
                     added.add(placed.name)
                 except DefinitionError as error:
-                    logger.warning("tool %r is left out: %s", tool.name, error)
+                    logger.warning("tool %r is left out: %s", tool.name, error, extra={"tool": tool.name})
         tools.aliases = make_aliases(tools._tools, marked=added)
         self._last = _Last(named, usable, chosen, tools)
         return tools
