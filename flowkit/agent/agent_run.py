@@ -1,4 +1,4 @@
-"""An agent's run: what it takes hold of, its rounds, and the result that it leaves.
+"""An agent's run: its resources, its rounds, and its result.
 
 However it ends, the messages are valid for a next request: each call has one result, except those that wait for a
 person, which decisions or a new message settle later.

@@ -1,4 +1,4 @@
-"""The request for one attempt at a turn, from what was said so far."""
+"""The request for one attempt at a turn, from the conversation so far."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,7 @@
 """A model's own calls without the secrets that it wrote into them, and those kept apart.
 
-A run that goes on sends its model what that said, word for word, and calls tools with it. So the journal keeps the
-arguments of such calls beside the message that it shows, and only as long as the run may go on.
+A resumed run sends its model that model's own words, unchanged, and calls tools with them. So the journal keeps the
+arguments of such calls beside the message that it shows, and only as long as the run may be resumed.
 """
 
 from collections.abc import Mapping, Sequence

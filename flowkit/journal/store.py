@@ -210,7 +210,7 @@ class JournalStore(Protocol):
 
     @property
     def name(self) -> str:
-        """Where it is, as people may read it: without a password."""
+        """The location for people to read, without a password."""
         ...
 
     @property
@@ -260,7 +260,7 @@ class JournalStore(Protocol):
         ...
 
     def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
-        """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+        """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
         ...
 
     def approvals(self, run: int) -> dict[str, Approval]:
@@ -288,7 +288,7 @@ class JournalStore(Protocol):
         ...
 
     def delete(self, place: Place) -> bool:
-        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+        """Remove a run; False when there is none, `RunBusy` while it is driven."""
         ...
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:

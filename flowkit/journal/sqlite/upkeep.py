@@ -62,7 +62,7 @@ class Upkeep:
         return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, self._blobs.size_bytes)
 
     def delete(self, place: Place) -> bool:
-        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+        """Remove a run; False when there is none, `RunBusy` while it is driven."""
 
         def write(connection: sqlite3.Connection) -> bool:
             number = find_run(connection, place)
@@ -93,7 +93,7 @@ class Upkeep:
             some, free = free[:RUNS_AT_ONCE], free[RUNS_AT_ONCE:]
 
             def write(connection: sqlite3.Connection, some: Sequence[int] = some) -> int:
-                """Remove these, unless somebody has begun to drive one meanwhile; how many went."""
+                """Remove these, except those driven again meanwhile; return how many."""
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(
                     f"SELECT id, holder, boot, until, until_wall FROM run WHERE id IN ({marks}) AND {where}",

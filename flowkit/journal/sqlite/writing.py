@@ -87,7 +87,7 @@ def write_question(connection: sqlite3.Connection, run: int, question: Approval,
 
 
 def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
     found = connection.execute(
         "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
         " WHERE run = ? AND node = ? AND approved IS NULL",
