@@ -79,7 +79,7 @@ class Answer:
 
 @contextmanager
 def open_data(documents: Path | None = None, index: Path | None = None) -> Generator[Library]:
-    """The index of a folder, brought up to date; the project's own documentation unless another is named."""
+    """Open the index of a folder, brought up to date; the project's own documentation unless another is named."""
     documents = documents or Path(__file__).parent.parent / "docs"
     database = index or Path(__file__).with_name("knowledge.sqlite3")
     if not documents.is_dir():
@@ -91,7 +91,7 @@ def open_data(documents: Path | None = None, index: Path | None = None) -> Gener
 
 
 def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
-    """The index in this file, made or brought up to date.
+    """Bring the index in this file up to date, making it if needed.
 
     Raises `ConfigurationError` where it can't be opened, or sentence embeddings aren't installed.
     """
@@ -197,7 +197,7 @@ agent = Agent(
 
 @recipe
 def search(query: str, limit: Limit = 5) -> Found:
-    """The best passages for a query: by meaning and by words at once, then ranked together."""
+    """Find the best passages for a query: by meaning and by words in parallel, then ranked together."""
     by_meaning = step(search_by_meaning, query, CANDIDATES)
     by_words = step(search_by_words, query, CANDIDATES)
     return build(Found, query=query, passages=step(rank_passages, query, by_meaning, by_words, limit))
@@ -211,7 +211,7 @@ def name_sources(passages: list[Passage]) -> list[str]:
 
 @recipe
 def answer(question: str) -> Answer:
-    """An answer by a model from the best passages, with their sources, which no model can make up."""
+    """Answer by a model from the best passages, with their sources, which no model can make up."""
     found = step(search, question, 4)
     said = ask(
         DefaultModel(),
@@ -223,7 +223,7 @@ def answer(question: str) -> Answer:
 
 
 def find_exact_words(query: str) -> list[str]:
-    """What a query names exactly: quoted words, and words that look like names in code or codes.
+    """Find what a query names exactly: quoted words, and words that look like names in code or codes.
 
     >>> find_exact_words('What does run_id="x" do in call.sealed or "in doubt"?')
     ['run_id="x"', 'call.sealed', 'in doubt']

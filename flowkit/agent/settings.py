@@ -1,4 +1,4 @@
-"""What an agent may be made with, and what is said of a setting that is of the wrong kind."""
+"""An agent's settings, and the errors for settings of the wrong kind."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ EXPECTED: Mapping[str, Expected] = {
     ),
     "output_tool": Expected("a tool", lambda value: isinstance(value, Tool)),
     "prefetch": Expected(
-        "a list of calls such as [get_order.call()], or a function that gives it",
+        "a list of calls such as [get_order.call()], or a function that returns it",
         lambda value: callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)),
         takes_none=False,
     ),

@@ -39,20 +39,23 @@ class Cache(Protocol):
     """Where results live between calls. Nothing here ever raises for trouble with the store: that is a miss.
 
     A read goes: `look`; on a miss share a flight; its leader takes the `lease`, computes, and calls `set`, or releases
-    the lease when it failed. A write calls `bump` when it starts and when it ends. What stands under a key that begins
-    with `flowkit.identity.HERE` means nothing to other processes, and stays in this one.
+    the lease when it failed. A write calls `bump` when it starts and when it ends. An entry whose key begins with
+    `flowkit.identity.HERE` means nothing to other processes, and stays in this one.
 
     Where the cache `is_local` and `is_ready`, `generation` and `get` do what `look` does, without a wait.
     """
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, so that `generation` and `get` answer at once; elsewhere `get` finds nothing."""
+        """Whether it is on this machine, so that `generation` and `get` return at once.
+
+        Elsewhere `get` finds nothing.
+        """
         ...
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing has to be opened first; else `look` opens it, beside the loop."""
+        """Whether it is open; if not, `look` opens it, beside the loop."""
         ...
 
     @property
@@ -154,7 +157,7 @@ class NullCache:
 
 
 def open_default_cache() -> Cache:
-    """The cache of the environment, the same object for the same place, so that a process's agents share their flights.
+    """Open the cache of the environment: one object per place, so that a process's agents share their flights.
 
     `FLOWKIT_CACHE` is `off` for none, or the address of a Redis server; else it is one in `FLOWKIT_CACHE_DIR` or the
     user's cache folder.

@@ -1,7 +1,7 @@
 """Writes whose bump failed, as files in the cache's folder that every process looks for.
 
-While the folder `unfinished` is there, no read on any resource is taken from the cache, since nobody can say which
-ones a write has ended. Whoever sees it ends the reads of all resources, and then takes away what it had seen before.
+While the folder `unfinished` is there, no read on any resource is taken from the cache, since it is unknown which ones
+a write has invalidated. Whoever sees it ends the reads of all resources, and then takes away what it had seen before.
 The look is one `stat`, so a read can afford it. A folder, not a file: `rmdir` refuses one that another process has just
 put a name into, so that no process ever takes away what it hasn't made good.
 """
@@ -37,7 +37,7 @@ class Unfinished:
         return True
 
     def add(self) -> str:
-        """Tell every process, and return the mark's name.
+        """Add a mark that every process sees, and return its name.
 
         Raises `OSError` where the folder takes no file, and then only this process knows.
         """
@@ -54,14 +54,14 @@ class Unfinished:
         raise OSError(f"{self._path} is taken away again and again")
 
     def list_names(self) -> Sequence[str]:
-        """The marks that are there now, to give to `remove` after the reads have ended."""
+        """List the marks that are there now, to pass to `remove` after the reads have been invalidated."""
         try:
             return os.listdir(self._path)
         except OSError:
             return ()
 
     def remove(self, names: Sequence[str]) -> None:
-        """Take these away: the reads that they stood for have ended."""
+        """Remove these: the reads that they stood for have been invalidated."""
         self._is_here = False
         with suppress(OSError):  # another process has put one in, or has taken the folder away
             for name in names:

@@ -14,7 +14,7 @@ RESULT_LIMIT = 160
 class PlainDisplay:
     """Writes text as it comes to `answer`, and a line for each call that has ended to `notes`.
 
-    Thinking isn't written: in a pipe it can't be told from the answer.
+    Thinking isn't written: in a pipe it can't be distinguished from the answer.
     """
 
     def __init__(self, answer: TextIO, notes: TextIO, *, graph: Graph | None = None) -> None:
@@ -35,7 +35,7 @@ class PlainDisplay:
             self._notes.write(f"{ASKED_AGAIN}\n")
 
     def end(self) -> None:
-        """The answer's last line is complete."""
+        """Complete the answer's last line."""
         if self._is_mid_line:
             self._answer.write("\n")
             self._is_mid_line = False

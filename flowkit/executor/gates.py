@@ -27,16 +27,19 @@ class Gate(Protocol):
     """What a call of some tools has to pass before it runs."""
 
     def applies(self, plan: Plan) -> bool:
-        """Whether calls of this tool come by here; asked once for each tool."""
+        """Return whether calls of this tool pass this gate; asked once for each tool."""
         ...
 
     def enter(self, entry: Entry) -> bool:
-        """Let it on (True), or make it wait or end. One that waited is asked again, since things may have changed."""
+        """Let the call pass (True), or make it wait or end.
+
+        After waiting it enters anew, since things may have changed.
+        """
         ...
 
 
 class RememberedGate:
-    """Ends what ended before: in the run that this one goes on with, or in an earlier process."""
+    """The gate that restores earlier outcomes: of the run that this one resumes, or of an earlier process."""
 
     def __init__(self, settler: Settler, journal: RunJournal | None, past: Past) -> None:
         self._settler = settler
@@ -79,7 +82,7 @@ class ResolvedGate:
 
 
 class ResourceGate:
-    """Lets a call on when nobody before it reads or writes what it touches."""
+    """The gate that a call passes when no earlier call reads or writes its resources."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler) -> None:
         self._table = table
@@ -113,7 +116,7 @@ class ResourceGate:
 
 
 class OpenedGate:
-    """Where a control's way ends: its body is opened. A step that asks a model goes on to a slot."""
+    """The last gate of a control: its body is opened. A step that asks a model continues to a slot."""
 
     def __init__(self, log: EventLog, controls: Controls) -> None:
         self._log = log
@@ -209,7 +212,7 @@ class Gates:
             self._is_draining = False
 
     def cancel_all(self, reason: str) -> None:
-        """Stop everything that hasn't ended; who only waited for one that is cancelled is skipped for that reason."""
+        """Cancel every call that hasn't ended; a waiter for a cancelled one is skipped for that reason."""
         for entry in list(self._table.entries.values()):
             if entry.phase < Phase.ENDED or entry.sealed_s is None:
                 self._settler.cancel(entry, reason)
@@ -236,7 +239,7 @@ class Gates:
         return True
 
     def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
-        """The gates of a tool: none, for one that changes something and declares nothing else."""
+        """Choose the gates of a tool: none, for one that changes something and declares nothing else."""
         chosen = tuple(gate for gate in self._order if gate.applies(plan))
         self._of_tools_with_references[plan] = chosen
         self._of_tools[plan] = tuple(gate for gate in chosen if gate is not self._resolved)

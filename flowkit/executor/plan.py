@@ -14,7 +14,7 @@ AnyTool = Tool[..., Any]
 class Plan:
     """A tool as the executor sees it; read once for each tool, since tools are asked a million times.
 
-    `remembers` says that the run may know results of its calls: it goes on with another, or has a journal.
+    `remembers` says that the run may know results of its calls: it resumes another, or has a journal.
     """
 
     __slots__ = (
@@ -62,6 +62,7 @@ class Plan:
             or tool.timeout_s
             or tool.retries
             or tool.pool is not None
+            or tool.life is not None
             or not tool.is_async
         )
         # No more is to be done in the attempt than to await the function, given the values.

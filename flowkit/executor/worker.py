@@ -1,8 +1,8 @@
 """Where a tool's function runs: the seam between the executor and its workers. Provisional: names may still change.
 
 The executor decides what runs, and when; it claims, retries, records and tells. A worker only runs a function on
-arguments and gives its result back as JSON. A call of an async tool has no worker: it is awaited where it stands, in
-the loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
+arguments and returns its result as JSON. A call of an async tool has no worker: it is awaited where it stands, in the
+loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
 """
 
 import asyncio
@@ -64,12 +64,12 @@ class Running(Protocol):
 
     @property
     def raw(self) -> object:
-        """What the function returned, for a caller in this process; None where only JSON came back."""
+        """The function's own result, for a caller in this process; None where only JSON came back."""
         ...
 
     @property
     def is_busy(self) -> bool:
-        """Whether it may still do something, though nobody waits for it: its slot and its resources stay taken."""
+        """Whether it may still do something without an awaited result: its slot and resources stay taken."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Running(Protocol):
         ...
 
     def stop(self) -> None:
-        """Ask it to end; nobody waits for its result any more."""
+        """Ask it to stop; its result is no longer awaited."""
         ...
 
 
@@ -125,7 +125,7 @@ class InThread:
         return _Threaded(job, self._threads)
 
     def close(self) -> None:
-        """End the threads that are free."""
+        """Stop the free threads."""
         self._threads.close()
 
 

@@ -1,4 +1,4 @@
-"""A run of an agent as its journal knows it: what was said to it, what its model answered, and what its tools gave."""
+"""A run of an agent as its journal knows it: its message, its model's answers, and its tools' results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,11 +46,11 @@ class RecordedRun:
 
     @property
     def text(self) -> str:
-        """What the user said, as text."""
+        """The user's message, as text."""
         return text_of(self.message.content)
 
     def to_json(self) -> dict[str, JSON]:
-        """What a replay needs of it besides the answers."""
+        """Write what a replay needs of it besides the answers."""
         return {
             "run": self.run_id,
             "agent": self.agent,

@@ -1,14 +1,14 @@
-"""The log of runs: what a process that was killed left behind, so that another goes on.
+"""The log of runs: what a killed process left behind, so that another can resume.
 
 A journal is one SQLite file, with a folder of large results beside it. Runs, conversations and approvals are views of
-it. `open_run` starts a run or goes on with it; the other methods are for people and other processes: they block, and
-may be used while somebody drives a run. A run is known by its user, its session and its id together; where only an id is
-given and several have it, the error says so.
+it. `open_run` starts or resumes a run; the other methods are for people and other processes: they block, and may be
+used while somebody drives a run. A run is known by its user, its session and its id together; where only an id is given
+and several have it, the error says so.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +39,8 @@ class Journal:
     Arguments arrive with their secrets masked.
 
     `events` says which events are kept: all, all but the pieces of texts, arguments and progress (`"calls"`), or
-    `"none"`. They are four fifths of what a journal stores; who follows a run from another process sees only those
-    that are kept. A run goes on after a crash without any.
+    `"none"`. They are four fifths of what a journal stores; who follows a run from another process sees only those that
+    are kept. A run resumes after a crash without any.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Journal:
 
     @property
     def name(self) -> str:
-        """Where it is, as people may read it: the file, or the database without its password."""
+        """The location for people to read: the file, or the database without its password."""
         return self._store.name
 
     @property
@@ -80,7 +80,7 @@ class Journal:
 
     @property
     def commits(self) -> Commits:
-        """How many commits this process made, and how many of them waited for the disk."""
+        """The number of commits by this process, and of those that waited for the disk."""
         return self._store.commits
 
     async def open_run(
@@ -96,6 +96,7 @@ class Journal:
         only_read: Collection[str] = ("done",),
         must_exist: bool = False,
         ignores_inputs: bool = False,
+        kept: Mapping[str, str] | None = None,
     ) -> RunJournal:
         """Start this run, or resume it, as its only driver.
 
@@ -103,7 +104,7 @@ class Journal:
         `session` it is this user's run of that id in whatever session it began. Raises `RunBusy` while another process
         (or another open `RunJournal`) drives it, `CodeChanged` when it began with other code and isn't over,
         `RunError` when it began with other inputs (None means "whatever it began with", as does `ignores_inputs`) or
-        `must_exist` and doesn't.
+        `must_exist` and doesn't. `kept` are arguments that the inputs hide: they go when the run is over.
         """
 
         wanted = Wanted(
@@ -117,6 +118,7 @@ class Journal:
             only_read=only_read,
             must_exist=must_exist,
             ignores_inputs=ignores_inputs,
+            kept=kept,
         )
         opening = asyncio.ensure_future(open_run(self._log, wanted))
         try:
@@ -135,7 +137,7 @@ class Journal:
         return await self._log.run(lambda: self._store.add_spent(key, usd))
 
     async def read_spent(self, key: str) -> float:
-        """What was spent of a budget."""
+        """Read what was spent of a budget."""
         return await self._log.run(lambda: self._store.read_spent(key))
 
     def runs(
@@ -173,7 +175,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> list[JSON]:
-        """The events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
+        """Return the events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
         rows = self._store.event_rows(Place(run_id, user, session), after, None, None)
         return [from_text(body) for _, body in rows]
 
@@ -184,7 +186,7 @@ class Journal:
         return self._store.find(Place(run_id, user, session))
 
     def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
-        """The number of a run's last event; -1 where it has none."""
+        """Return the number of a run's last event; -1 where it has none."""
         last = self._store.last_seq(Place(run_id, user))
         return -1 if last is None else last
 
@@ -198,7 +200,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> list[tuple[int, str]]:
-        """The next events of a run after one of them, each with its JSON as it was written, its type first."""
+        """Return the next events of a run after one of them, each with its JSON as it was written, its type first."""
         return self._store.event_rows(Place(run_id, user, session), after, before, limit)
 
     def conversation(
@@ -206,7 +208,7 @@ class Journal:
     ) -> list[JSON]:
         """Return the messages of this user's session so far, oldest first; with `before`, those of the runs before that one.
 
-        Of a run that was killed, or that still goes on, it is what its journal knows of it.
+        Of a run that was killed, or is in progress, it is what its journal knows of it.
         """
         last = None if before is None else Place(before, user, session)
         return self._store.conversation(session, user, last, limit)
@@ -245,27 +247,27 @@ class Journal:
     ) -> Recorded:
         """Resolve a write in doubt, from any process, while nobody drives the run; returns it as it is now.
 
-        Raises `RunBusy` when somebody drives it, or when the call may still be running, `RunError` when the node
-        isn't in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` ends them.
+        Raises `RunBusy` when the run is driven, or when the call may still be running, `RunError` when the node isn't
+        in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` invalidates them.
         """
         place = Place(run_id, user, session)
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
 
     def stopped(self, limit: int = 100) -> list[RunSummary]:
-        """List runs that should go on and that nobody drives: queued, let go of, or their process has ended; oldest first."""
+        """List runs to resume that nobody drives: queued, released, or their process has died; oldest first."""
         return self._store.stopped(limit)
 
     def requeue(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
-        """Queue a run that waits or is in doubt, for whoever drives it next; False where it does neither."""
+        """Queue a run that waits or is in doubt, for the next driver; False where it does neither."""
         place = Place(run_id, user, session)
         return self._log.run_now(lambda: self._store.change_status(place, "queued", ("waiting", "in_doubt")))
 
     def request_cancel(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
-        """Ask whoever drives this run, in any process, to cancel it; False where it is over.
+        """Ask the driver of this run, in any process, to cancel it; False where it is over.
 
         Its driver sees it within about a second. Of a run that nobody drives, whoever takes it next writes the end.
         """
@@ -294,7 +296,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> AsyncGenerator[JSON]:
-        """The events of a run with a `seq` above `after`, as they are written by any process, none twice.
+        """Yield the events of a run with a `seq` above `after`, as any process writes them, none twice.
 
         It ends when the run has ended or waits and all was given, or when there is no such run. A run that nobody
         drives is waited for. Close the generator where you leave it before its end.
@@ -341,10 +343,10 @@ class Journal:
         return count
 
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
-        """Remove the runs that ended that long ago, in seconds or as a `timedelta`; returns how many.
+        """Remove the runs that ended that long ago, in seconds or as a `timedelta`; return how many.
 
-        With `unfinished` also those that were stopped, wait for a person, or are in doubt. What was said in a run
-        is gone from its session.
+        With `unfinished` also those that were stopped, wait for a person, or are in doubt. The run's messages are
+        removed from its session.
         """
         older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         count = self._run_steps(self._store.prune(older_than_s, unfinished=unfinished))
@@ -352,19 +354,19 @@ class Journal:
         return count
 
     def _run_steps(self, steps: Iterator[int]) -> int:
-        """Run each step by itself in the writer's thread: who drives a run meanwhile waits for none of them long."""
+        """Run each step apart in the writer's thread: a driver then waits for none of them long."""
         count = 0
         while (step := self._log.run_now(lambda: next(steps, None))) is not None:
             count += step
         return count
 
     def leave(self) -> None:
-        """Say that this process ends: runs that are cancelled from now on are only let go of, and can go on elsewhere."""
+        """Announce that this process stops: runs cancelled from now on are released, to be resumed elsewhere."""
         self._log.is_leaving = True
 
     @contextmanager
     def letting_go_of(self, run: RunIdentity) -> Generator[None]:
-        """The same for one run, as long as the block lasts."""
+        """Release this one run if it is cancelled while the block lasts."""
         self._log.let_go_of.add(run)
         try:
             yield
@@ -377,7 +379,7 @@ class Journal:
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a journal's path is the address of a database."""
+    """Return whether a journal's path is the address of a database."""
     return isinstance(path, str) and "://" in path
 
 
@@ -408,7 +410,7 @@ def migrate(url: str) -> str:
 
 
 def _open_store(path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> JournalStore:
-    """The store of a file, or of the database that a URL names."""
+    """Open the store of a file, or of the database that a URL names."""
     text = str(path)
     if not is_url(path):
         if isinstance(path, Path) and text.startswith(("postgresql:/", "postgres:/")):

@@ -15,6 +15,7 @@ from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import JournalStats
 from flowkit.journal.sqlite.blobs import BlobFolder
 from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.keeping import delete_kept
 from flowkit.journal.sqlite.schema import OF_A_RUN
 from flowkit.journal.sqlite.takeover import find_run
 from flowkit.journal.sqlite.transactions import Transactions
@@ -37,7 +38,7 @@ class Upkeep:
         self._blobs = blobs
 
     def stats(self) -> JournalStats:
-        """What the journal holds."""
+        """Return what the journal holds."""
 
         def read(connection: sqlite3.Connection) -> tuple[Counter[str], float | None]:
             counts = Counter(
@@ -61,7 +62,7 @@ class Upkeep:
         return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, self._blobs.size_bytes)
 
     def delete(self, place: Place) -> bool:
-        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+        """Remove a run; False when there is none, `RunBusy` while it is driven."""
 
         def write(connection: sqlite3.Connection) -> bool:
             number = find_run(connection, place)
@@ -78,7 +79,7 @@ class Upkeep:
         return self._transactions.write(write)
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
-        """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
+        """Remove the runs unchanged for that long; unfinished ones only with `unfinished`."""
         before = self._holding.clock.wall() - older_than_s
         # The runs that a run's calls made go with it.
         where = "changed < ? AND parent IS NULL" + ("" if unfinished else f" AND status IN {OVER}")
@@ -92,7 +93,7 @@ class Upkeep:
             some, free = free[:RUNS_AT_ONCE], free[RUNS_AT_ONCE:]
 
             def write(connection: sqlite3.Connection, some: Sequence[int] = some) -> int:
-                """Remove these, unless somebody has begun to drive one meanwhile; how many went."""
+                """Remove these, except those driven again meanwhile; return how many."""
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(
                     f"SELECT id, holder, boot, until, until_wall FROM run WHERE id IN ({marks}) AND {where}",
@@ -123,7 +124,7 @@ class Upkeep:
             yield self._transactions.write(write)
 
     def tidy(self) -> Iterator[int]:
-        """Remove large results that no run names, and give free pages back to the disk."""
+        """Remove large results that no run names, and return free pages to the disk."""
         used = self._transactions.read(
             lambda connection: {blob for (blob,) in connection.execute("SELECT blob FROM node WHERE blob IS NOT NULL")}
         )
@@ -150,7 +151,8 @@ def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
     pending = list(runs)
     while pending:
         marks = ", ".join("?" * len(pending))
-        for table in (*OF_A_RUN, "kept"):
+        delete_kept(connection, pending)
+        for table in OF_A_RUN:
             connection.execute(f"DELETE FROM {table} WHERE run IN ({marks})", pending)
         connection.execute(f"DELETE FROM run WHERE id IN ({marks})", pending)
         inner = connection.execute(f"SELECT id FROM run WHERE parent IN ({marks})", pending)

@@ -14,6 +14,7 @@ from flowkit.journal.rows import (
     to_optional_column,
     to_text,
 )
+from flowkit.journal.sqlite.keeping import delete_kept, put_kept
 from flowkit.journal.sqlite.reading import read_approvals
 from flowkit.journal.store import OVER, Blobs, Changes, Ending, Put
 
@@ -48,9 +49,7 @@ def write_changes(connection: sqlite3.Connection, changes: Changes, blobs: Blobs
             "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (run, turn.turn, turn.message)
         )
         if turn.kept is not None:
-            connection.execute(
-                "INSERT OR REPLACE INTO kept (run, turn, arguments) VALUES (?, ?, ?)", (run, turn.turn, turn.kept)
-            )
+            put_kept(connection, run, turn.turn, turn.kept)
     connection.executemany(
         "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
         [(run, seq, body) for seq, body in changes.events],
@@ -71,7 +70,7 @@ def write_node(connection: sqlite3.Connection, run: int, put: Put, blob: str | N
 
 
 def write_question(connection: sqlite3.Connection, run: int, question: Approval, *, anew: bool) -> dict[str, Approval]:
-    """Ask a person, unless exactly that was asked; returns all that was asked in the run."""
+    """Ask a person, unless exactly that was asked; return all that was asked in the run."""
     found = read_approvals(connection, run).get(question.node)
     if anew or found is None or found.arguments != question.arguments or found.name != question.name:
         connection.execute(
@@ -88,7 +87,7 @@ def write_question(connection: sqlite3.Connection, run: int, question: Approval,
 
 
 def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
     found = connection.execute(
         "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
         " WHERE run = ? AND node = ? AND approved IS NULL",
@@ -105,7 +104,7 @@ def check_token(connection: sqlite3.Connection, run: int, run_id: str, token: st
 
 
 def release(connection: sqlite3.Connection, tokens: Sequence[tuple[int, str]]) -> None:
-    """Let go of runs whose driver couldn't write that it did."""
+    """Release runs whose driver couldn't write that it did."""
     # Not NULL: who goes on with it knows by this that some of its events may be lost.
     connection.executemany(
         "UPDATE run SET holder = '' WHERE id = ? AND fence = ?", [(run, int(token)) for run, token in tokens]
@@ -122,13 +121,11 @@ def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, cloc
         (ending.status, ending.output, to_optional_column(ending.error), ending.messages, clock.wall(), run),
     )
     if ending.status in OVER:
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("DELETE FROM kept WHERE run = ?", (run,))
-        connection.execute("PRAGMA secure_delete = OFF")
+        delete_kept(connection, [run])
 
 
 def put_blob(put: Put, blobs: Blobs) -> str | None:
-    """The name of a large result that was stored beside the journal; None for one that stands in its row."""
+    """Store a large result beside the journal and return its name; None for one that stands in its row."""
     if len(put.data) <= BLOB_BYTES:
         return None
     try:
