@@ -17,7 +17,7 @@ from flowkit import events
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, GuardFailed, GuardRefused, ToolError
 from flowkit.events import EventLog
-from flowkit.masking import mask_text
+from flowkit.masking import mask_text, show_traceback
 from flowkit.messages import Message
 from flowkit.references import ToolCall
 
@@ -31,10 +31,10 @@ GROWTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """What a guard returns to refuse, with a reason that somebody reads.
+    """A guard's refusal, with a reason for the user or the model.
 
-    `to` says who: the `user`, then the run ends with it, or the `model`, which goes on with it. Left out, the model reads
-    why a call is refused, and the user why a request or an answer is.
+    `to` selects the reader: the `user`, then the run ends with it, or the `model`, which continues with it. Left out,
+    the model reads why a call is refused, and the user why a request or an answer is.
     """
 
     reason: str
@@ -140,7 +140,9 @@ class GuardRun:
             try:
                 found = await self._ask(guard, "call", seen, context, 0, secrets)
             except GuardFailed as failed:
-                logger.exception("a call isn't run, since its guard failed: %s", call.name, exc_info=failed)
+                told = show_traceback(failed, secrets)
+                extra = {"run_id": self._log.run_id, "call_id": call.id, "tool": call.name}
+                logger.error("a call of %s isn't run, since its guard failed\n%s", call.name, told, extra=extra)
                 raise ToolError(f"not run: its guard {_name(guard)!r} failed") from failed
             if isinstance(found, Refuse):
                 refused = self._refuse(guard, "call", found, 0, call.id, secrets)

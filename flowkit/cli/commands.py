@@ -3,6 +3,7 @@
 A command's module is imported when the command is called, or shown by `--help`: together they import for a second.
 """
 
+import os
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from flowkit import __version__
+from flowkit.cli.log_output import start_logging
 from flowkit.cli.starting import show_start
 
 COMMANDS = {
@@ -97,8 +99,14 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Log to stderr: -v a line for each run, -vv its states, too."),
+    ] = 0,
 ) -> None:
     """Read the options that every command has."""
+    context.call_on_close(start_logging(verbose, os.environ.get("FLOWKIT_LOG")))

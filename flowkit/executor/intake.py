@@ -42,7 +42,7 @@ LookAtReference = Callable[[ToolCall, Reference, JSON], None]
 
 
 class Intake:
-    """Puts nodes in, and lets those go on that wait for no other."""
+    """The intake of nodes: adds them, and starts those that wait for no other."""
 
     def __init__(
         self,
@@ -334,7 +334,7 @@ class Intake:
                         producer.dependents = [entry]
                     else:
                         dependents.append(entry)
-                elif not is_met(entry, producer):
+                elif producer.state != "finished" and not is_met(entry, producer):
                     self._settler.skip(entry, producer)
                     return
             if unmet:

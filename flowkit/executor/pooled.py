@@ -115,7 +115,7 @@ async def _end(job: PoolJob) -> None:
         async with asyncio.timeout(FREE_WITHIN_S):
             await gone.wait()
     except TimeoutError:
-        logger.warning("a call of %r was stopped and is still running", job.tool.name)
+        logger.warning("a call of %r was stopped and is still running", job.tool.name, extra={"tool": job.tool.name})
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The executor by itself, under its user's own loop: its tools, its cache, and its run from the first event to the last."""
+"""The executor alone, under its user's own loop: its tools, its cache, and its run from the first event to the last."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +16,7 @@ from flowkit.executor.outcomes import Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.observers import tell_observers
+from flowkit.run_reports import report_end, report_start
 from flowkit.tools import Tool, ToolLookup
 from flowkit.tools.lives import Lives
 from flowkit.tools.toolsets import Toolset
@@ -111,6 +112,7 @@ class OwnRun:
             log.first_seq = self._held.first_seq
             log.listen(self._held.append_event)
         tell_observers(log)
+        report_start(log, "graph")
         log.emit(events.RunStarted, "graph", None, identity.user, identity.session, dict(inputs))
         return self._held
 
@@ -124,6 +126,7 @@ class OwnRun:
 
     async def _tell_end(self, status: RunStatus, error: BaseException | None) -> None:
         self._log.emit(events.RunFinished, status, None, None if error is None else f"{type(error).__name__}: {error}")
+        report_end(self._log, "graph", status)
         self._log.close()
         if self._held is None:
             return

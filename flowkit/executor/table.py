@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ResolutionError, ToolError
-from flowkit.executor.entries import Entry, Waiter
+from flowkit.executor.entries import Entry
 from flowkit.executor.outcomes import Outcome
 from flowkit.executor.plan import Plan
 from flowkit.executor.resources import Resources
+from flowkit.executor.waiters import Waiter
 from flowkit.graph import ModelStep
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
@@ -21,7 +22,7 @@ Past = Mapping[str, Outcome]
 
 
 class Table:
-    """Holds the entries, and the queues by which a lower object says what a higher one has to do.
+    """The entries, and the queues by which a lower object passes work to a higher one.
 
     It calls nobody. `Gates` takes `moves`; `Workers` takes the rest.
     """

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import logging
 import secrets
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -25,7 +24,7 @@ from flowkit.executor.table import Table
 from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
-from flowkit.masking import mask_echoes, mask_text
+from flowkit.masking import mask_echoes, mask_text, show_traceback
 from flowkit.pools.calls import Lost, NotBegun, PoolFailure, Unshown
 from flowkit.references import substitute
 from flowkit.tools.options import ApprovalRule
@@ -42,7 +41,7 @@ MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
 class Attempts:
-    """Runs calls once each; who calls it gives the slot, the context, and the next attempt."""
+    """Single attempts at calls; the caller provides the slot, the context, and the next attempt."""
 
     def __init__(
         self,
@@ -404,7 +403,7 @@ def _break(error: Exception) -> Failure:
 
 
 class Doubt:
-    """A call that needn't run: what its probe found, or why nobody knows."""
+    """A call that needn't run: what its probe found, or why that is unknown."""
 
     __slots__ = ("failure",)
 
@@ -428,7 +427,7 @@ def _report(entry: Entry, error: Exception, run_id: str) -> Failure:
     extra = {"run_id": run_id, "call_id": entry.id, "tool": entry.node.name}
     if hidden:
         # The error's own words, or those of what caused it, may repeat them.
-        told = mask_text("".join(traceback.format_exception(error)), hidden)
+        told = show_traceback(error, hidden)
         logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told, extra=extra)
     else:
         logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error, extra=extra)

@@ -91,7 +91,9 @@ class Driver:
             raise
         except Exception as error:  # an app's own functions can raise anything
             if run is not None:
-                logger.exception("run %s failed in the app's own code", identity.run_id)
+                logger.exception(
+                    "run %s failed in the app's own code", identity.run_id, extra={"run_id": identity.run_id}
+                )
                 return True
             return await self._count_try(details, error)
 
@@ -106,7 +108,7 @@ class Driver:
         if isinstance(result.error, RunBusy):
             raise result.error
         if result.status == "failed":
-            logger.error("run %s failed: %s", identity.run_id, result.error)
+            logger.error("run %s failed: %s", identity.run_id, result.error, extra={"run_id": identity.run_id})
         found = await asyncio.to_thread(
             self.journal.find, identity.run_id, user=identity.user, session=identity.session
         )
@@ -120,7 +122,13 @@ class Driver:
         tries = self._tries[identity] = self._tries.pop(identity, 0) + 1
         while len(self._tries) > KEPT_AT_MOST:
             self._tries.popitem(last=False)
-        logger.warning("run %s can't be started: %s: %s", identity.run_id, type(error).__name__, error)
+        logger.warning(
+            "run %s can't be started: %s: %s",
+            identity.run_id,
+            type(error).__name__,
+            error,
+            extra={"run_id": identity.run_id},
+        )
         if tries < TRIES:
             return False
         del self._tries[identity]

@@ -44,7 +44,12 @@ class ProcrastinateQueue:
             with suppress(exceptions.AlreadyEnqueued):
                 await job.defer_async(run_id=run.run_id, user=run.user, session=run.session)
         except (exceptions.ConnectorException, psycopg.Error) as error:
-            logger.warning("run %s: the queue can't be told, so a worker has to find it: %s", run.run_id, error)
+            logger.warning(
+                "run %s: the queue can't be told, so a worker has to find it: %s",
+                run.run_id,
+                error,
+                extra={"run_id": run.run_id},
+            )
 
     async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
         """Feed the announced runs to the worker, until `stop` is set."""

@@ -155,7 +155,7 @@ class Worker:
         try:
             status = await self.driver.drive(run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
-            logger.warning("run %s: %s", run.run_id, error)
+            logger.warning("run %s: %s", run.run_id, error, extra={"run_id": run.run_id})
             status = "stopped"
         if status != "stopped":
             self._waits.drop(run)
@@ -169,7 +169,12 @@ class Worker:
         try:
             found = await asyncio.to_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
-            logger.warning("run %s is released, but the workers couldn't be notified: %s", run.run_id, error)
+            logger.warning(
+                "run %s is released, but the workers couldn't be notified: %s",
+                run.run_id,
+                error,
+                extra={"run_id": run.run_id},
+            )
             return
         if found is not None:
             await self._queue.put(run, found.name)

@@ -143,7 +143,7 @@ async def end_if_asked(journal: Journal, run: RunIdentity) -> None:
 async def end_stopped(
     journal: Journal, details: RunDetails, status: Literal["cancelled", "failed"], error: str
 ) -> None:
-    """Write the end of a run that nobody drives; one that is over stays as it is. Raises `RunBusy` when somebody does."""
+    """Write the end of a run that nobody drives; one that is over stays as it is. Raises `RunBusy` for a driven one."""
     summary = details.summary
     held = await journal.open_run(
         summary.run_id,
@@ -175,11 +175,14 @@ def _decide(run: Run[Any], approval: Approval) -> None:
     except KeyError:
         pass  # it is carried out already, or asked about no more
     except FlowkitError as refused:
-        logger.warning("run %s: the decision on %s can't be carried out: %s", run.id, approval.node, refused)
+        extra = {"run_id": run.id, "call_id": approval.node, "tool": approval.name}
+        logger.warning(
+            "run %s: the decision on %s can't be carried out: %s", run.id, approval.node, refused, extra=extra
+        )
 
 
 async def _wait(run: Run[Any]) -> None:
     try:
         await run.wait()
     except Exception:  # what a run's own functions raise is told to who started it
-        logger.debug("run %s failed", run.id, exc_info=True)
+        logger.debug("run %s failed", run.id, exc_info=True, extra={"run_id": run.id})

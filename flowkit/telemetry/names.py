@@ -38,6 +38,8 @@ CALL_ARGUMENTS = "gen_ai.tool.call.arguments"
 CALL_RESULT = "gen_ai.tool.call.result"
 
 RUN_ID = "flowkit.run.id"
+NODE_ID = "flowkit.node.id"
+"""The id of what is no tool, as an `each`: with `gen_ai.tool.call.id` viewers take it for a tool."""
 TURN = "flowkit.turn"
 ATTEMPT = "flowkit.attempt"
 STATE = "flowkit.state"

@@ -12,7 +12,7 @@ from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
-from flowkit.masking import SecretPlaces
+from flowkit.masking import SecretPlaces, show_traceback
 from flowkit.notebook import Bundle, show_table
 from flowkit.references import ToolCall, find_open
 from flowkit.suggestions import check_option_names
@@ -175,7 +175,7 @@ class Tool(Generic[P, R_co]):
 
     @cached_property
     def description(self) -> str:
-        """What the tool is for: the option, or the docstring without its lists."""
+        """The tool's purpose: the option, or the docstring without its lists."""
         said = self.options.description
         return self._callee.documentation.description if said is None else inspect.cleandoc(said)
 
@@ -193,7 +193,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def own_checks(self) -> Mapping[str, tuple[str, ...]]:
-        """What checks each argument beyond the schema, such as a validator, by the functions' names."""
+        """The checks of each argument beyond the schema, such as a validator, by the functions' names."""
         return self._callee.own_checks
 
     @property
@@ -293,7 +293,7 @@ class Tool(Generic[P, R_co]):
         except ToolArgumentsError:
             raise
         except Exception as error:  # a validator of the author's may raise anything
-            raise self._report(error) from error
+            raise self._report(error, arguments) from error
 
     def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
@@ -319,11 +319,13 @@ class Tool(Generic[P, R_co]):
         except ToolArgumentsError:
             raise
         except Exception as error:  # as above; a helper around both would cost each call a twentieth of its validation
-            raise self._report(error) from error
+            raise self._report(error, arguments) from error
 
-    def _report(self, error: Exception) -> ToolArgumentsError:
+    def _report(self, error: Exception, arguments: Mapping[str, object] | str | bytes) -> ToolArgumentsError:
         """Report a mistake in a validator: the model reads that its call was rejected, the log has the rest."""
-        logger.error("a validator of tool %s failed", self.name, exc_info=error)
+        given = parse_arguments(self.name, arguments, []) if isinstance(arguments, (str, bytes)) else arguments
+        told = show_traceback(error, self.secrets.find(given))
+        logger.error("a validator of tool %s failed\n%s", self.name, told, extra={"tool": self.name})
         return ToolArgumentsError(self.name, [f"a check of its own failed: {type(error).__name__}"])
 
     def call(self, *args: Any, **kwargs: Any) -> ToolCall:
@@ -415,7 +417,7 @@ class Tool(Generic[P, R_co]):
 
     @cached_property
     def _key_head(self) -> str:
-        """What of a key is the same for all calls."""
+        """The part of a key that is the same for all calls."""
         return make_key([self.name, self.code_parts, self.scope, self._made_with.parts])
 
     @property

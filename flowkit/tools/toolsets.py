@@ -124,7 +124,7 @@ class Toolset:
 
     @property
     def lives(self) -> tuple[Life | None, ...]:
-        """What each dynamic source holds during a run; None for one that holds nothing."""
+        """The resources that each dynamic source holds during a run; None for one that holds nothing."""
         return tuple(changing.life for changing in self._changing)
 
     def get(self, name: str) -> AnyTool | None:
@@ -168,7 +168,7 @@ class Toolset:
                     tools._add(placed)
                     added.add(placed.name)
                 except DefinitionError as error:
-                    logger.warning("tool %r is left out: %s", tool.name, error)
+                    logger.warning("tool %r is left out: %s", tool.name, error, extra={"tool": tool.name})
         tools.aliases = make_aliases(tools._tools, marked=added)
         self._last = _Last(named, usable, chosen, tools)
         return tools

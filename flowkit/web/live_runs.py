@@ -139,7 +139,7 @@ class LiveRuns:
                 if result.status == "cancelled" and not self.is_leaving:
                     await end_if_asked(self._journal, identity)
                 if result.status == "failed":
-                    logger.error("run %s failed: %s", wanted.run_id, result.error)
+                    logger.error("run %s failed: %s", wanted.run_id, result.error, extra={"run_id": wanted.run_id})
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything
             if not live.started.done():
                 live.started.set_exception(
@@ -147,9 +147,9 @@ class LiveRuns:
                 )
                 return
             if isinstance(error, FlowkitError):
-                logger.warning("run %s: %s", wanted.run_id, error)
+                logger.warning("run %s: %s", wanted.run_id, error, extra={"run_id": wanted.run_id})
             elif isinstance(error, Exception):
-                logger.exception("run %s failed in the app's own code", wanted.run_id)
+                logger.exception("run %s failed in the app's own code", wanted.run_id, extra={"run_id": wanted.run_id})
 
 
 def _cancel_unwatched(live: Live) -> None:
