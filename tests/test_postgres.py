@@ -19,8 +19,8 @@ from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, InDoubt, RunBusy, RunError, StoreError
 from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
-from flowkit.journal import Journal, Retry, RunJournal
-from flowkit.journal.postgres.schema import VERSION, migrate
+from flowkit.journal import Journal, Retry, RunJournal, migrate
+from flowkit.journal.postgres.schema import VERSION
 from flowkit.journal.postgres.texts import array, bind, literal
 from tests.command import Command
 from tests.servers.postgres import PostgresServer
@@ -471,6 +471,23 @@ def test_the_command_makes_the_tables_once(postgres: str, flowkit: Command) -> N
     assert "the tables are those of version 1" in flowkit("journal", "migrate", "--journal", postgres).out
     listed = flowkit("runs", "list", "--journal", postgres)
     assert (listed.code, "no runs yet" in listed.out) == (0, True)
+    for command in (("stats",), ("prune", "--older-than", "1d", "--events-older-than", "1d")):
+        ended = flowkit("runs", *command, "--journal", postgres)
+        assert (ended.code, ended.err) == (0, "")
+    unknown = flowkit("runs", "show", "r", "--journal", postgres)
+    assert (unknown.code, f"no run 'r' in {postgres!r}" in unknown.err) == (2, True)
+
+
+def test_the_environment_names_a_database(
+    postgres_journal: str, flowkit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with opened(postgres_journal) as journal:
+            await (await journal.open_run("there", name="n")).finish("done")
+
+    asyncio.run(main())
+    monkeypatch.setenv("FLOWKIT_JOURNAL", postgres_journal)
+    assert "there" in flowkit("runs", "list").out
 
 
 def test_many_may_migrate_at_once(postgres: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Generator
@@ -16,7 +17,8 @@ import pytest
 from flowkit import Journal, submit
 from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry
-from tests.fleet import Fleet, start_fleet, wait_a_moment
+from tests.fleet import APP, FLOWKIT, Fleet, start_fleet, wait_a_moment
+from tests.servers.postgres import PostgresServer
 from tests.stores import journal_at
 
 pytestmark = pytest.mark.slow
@@ -177,8 +179,11 @@ def find_longest_pause(fleet: Fleet) -> float:
     return max(later - earlier for told in times.values() for earlier, later in pairwise(told))
 
 
-def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three workers share a journal; at random moments one is killed, or stopped for a while, and a new one begins."""
+def test_for_every_kill_each_write_is_done_once_or_in_doubt(
+    fleet: Fleet, journal_store: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three workers share a journal; at random moments one is killed, or stopped for a while, or the database is."""
+    server = request.getfixturevalue("postgres_server") if journal_store == "postgres" else None
     chance = random.Random(KILLS)
     began = time.monotonic()
     doubts = 0
@@ -192,6 +197,9 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(fleet: Fleet, capsys
             seen = len(fleet.read("seen"))
             fleet.wait_until(lambda seen=seen: len(fleet.read("seen")) > seen)
             threading.Event().wait(chance.uniform(0, 0.15))
+            if server is not None and number % 5 == 4:
+                server.restart("immediate")
+                continue
             victim = running.pop(0)
             if chance.random() < 0.25:
                 victim.send_signal(signal.SIGSTOP)
@@ -278,6 +286,44 @@ def test_runs_let_go_of_are_passed_on_by_the_queue(queued: tuple[Fleet, str]) ->
         fleet.release("look_up")
         fleet.wait_for_statuses(journal, "done")
         assert set(fleet.count_effects().values()) == {1}
+
+
+def test_queue_that_crashes_is_used_again_when_it_is_back(
+    tmp_path: Path, postgres_server: PostgresServer, postgres: str
+) -> None:
+    from flowkit.queues.procrastinate import open_queue
+
+    async def put(order: str) -> None:
+        async with open_queue(postgres) as queue:
+            await queue.put(RunIdentity("ann", None, order), "serve_order")
+
+    options = ("--queue", postgres, "--make-tables")
+    path = str(tmp_path / "j.sqlite3")
+    with start_fleet(tmp_path, path, options=options) as fleet, closing(Journal(path)) as journal:
+        fleet.start()
+        fleet.wait_until(lambda: fleet.count_ready() == 1)
+        postgres_server.restart("immediate")
+        fleet.wait_until(lambda: "the queue is lost for a moment" in fleet.read_log())
+        submit_orders(fleet, journal, "o1")
+        asyncio.run(put("o1"))
+        fleet.wait_until(lambda: count_jobs(postgres) == 0)
+        fleet.wait_for_statuses(journal, "done")
+        assert set(fleet.count_effects().values()) == {1}
+
+
+@pytest.mark.parametrize("command", ["worker", "serve"])
+@pytest.mark.parametrize(
+    ("url", "said"), [("postgresql://app:secret@127.0.0.1:1/x", "can't be reached"), ("redis://here", "postgresql://")]
+)
+def test_queue_that_is_not_there_is_said_in_one_line(command: str, url: str, said: str, tmp_path: Path) -> None:
+    app = tmp_path / "orders_app.py"
+    app.write_text(APP)
+    words = (*FLOWKIT, command, str(app), "--queue", url, "--journal", str(tmp_path / "j.sqlite3"))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def count_jobs(url: str) -> int:

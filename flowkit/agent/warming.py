@@ -39,7 +39,7 @@ async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
     if cache is not None:
         parts["cache"] = lambda: _open_cache(cache)
     if journal is not None:
-        parts["journal"] = lambda: _in_thread(journal.get_stats)
+        parts["journal"] = lambda: _in_thread(lambda: journal.runs(limit=1))
     parts["prices"] = lambda: load_prices(plan.model)
     for model in _list_models(plan.model):
         if isinstance(model, Connects):

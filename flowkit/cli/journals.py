@@ -10,6 +10,7 @@ from flowkit.cli.options import JournalAddress
 from flowkit.cli.output import say
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, RunDetails, default_journal, is_url
+from flowkit.journal import migrate as migrate_journal
 
 app = typer.Typer(help="Set up the journal in a database.", no_args_is_help=True)
 
@@ -27,9 +28,7 @@ def migrate(journal: JournalAddress = None) -> None:
         raise ConfigurationError(
             f"the journal {address!r} is a file, which needs no migration: --journal postgresql://… names a database"
         )
-    from flowkit.journal.postgres.schema import migrate as migrate_tables
-
-    say(migrate_tables(address))
+    say(migrate_journal(address))
 
 
 @contextmanager

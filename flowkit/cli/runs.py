@@ -179,15 +179,15 @@ def stats(as_json: AsJson = False, journal: JournalAddress = None) -> None:
     """Show the number of runs in each state, and the journal's size."""
     with open_journal(journal, must_exist=True) as opened:
         found = opened.get_stats()
-        path = opened.path
+        name = opened.name
     size_bytes = found.size_bytes + found.blob_bytes
     if as_json:
-        print_json({"path": str(path), "runs": dict(found.runs), "size_bytes": size_bytes})
+        print_json({"path": name, "runs": dict(found.runs), "size_bytes": size_bytes})
         return
     console = make_console()
     began = "" if found.oldest_began_at is None else f", the first of {_say_time(found.oldest_began_at)}"
     console.print(
-        f"{path}: {say_count(sum(found.runs.values()), 'run')}, {say_bytes(size_bytes)}{began}", soft_wrap=True
+        f"{name}: {say_count(sum(found.runs.values()), 'run')}, {say_bytes(size_bytes)}{began}", soft_wrap=True
     )
     for status, count in found.runs.items():
         console.print(f"{count} {status}")

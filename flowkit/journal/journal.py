@@ -395,6 +395,18 @@ def default_journal_path() -> Path:
     return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
 
 
+def migrate(url: str) -> str:
+    """Make or extend the tables of a journal in PostgreSQL, as `flowkit journal migrate` does; returns what was done.
+
+    Any number of processes may do so at once, while others write. Raises `StoreError` where the role may not.
+    """
+    if not is_url(url):
+        raise ConfigurationError(f"the journal {url!r} is a file, which needs no migration")
+    from flowkit.journal.postgres.schema import migrate as migrate_tables
+
+    return migrate_tables(url)
+
+
 def _open_store(path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> JournalStore:
     """The store of a file, or of the database that a URL names."""
     text = str(path)

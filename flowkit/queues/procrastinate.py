@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 import procrastinate
+import psycopg
 from procrastinate import exceptions
 from procrastinate.jobs import DeleteJobCondition, Status
 
@@ -26,6 +27,8 @@ AGAIN_S = 1.0
 TIDY_S = 60.0
 """How often jobs are removed whose worker died while it took them."""
 CONNECTIONS = 4
+CONNECT_S = 5
+"""How long a connection may take."""
 
 
 class ProcrastinateQueue:
@@ -40,7 +43,7 @@ class ProcrastinateQueue:
         try:
             with suppress(exceptions.AlreadyEnqueued):
                 await job.defer_async(run_id=run.run_id, user=run.user, session=run.session)
-        except exceptions.ConnectorException as error:
+        except (exceptions.ConnectorException, psycopg.Error) as error:
             logger.warning("run %s: the queue can't be told, so a worker has to find it: %s", run.run_id, error)
 
     async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
@@ -80,7 +83,7 @@ class ProcrastinateQueue:
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_S)
-            with suppress(exceptions.ConnectorException):
+            with suppress(exceptions.ConnectorException, psycopg.Error):
                 for job in await self.app.job_manager.get_stalled_jobs(task_name=TASK):
                     await self.app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
 
@@ -88,9 +91,11 @@ class ProcrastinateQueue:
 @asynccontextmanager
 async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[ProcrastinateQueue]:
     """Connect to the queue at `postgresql://…`; raises `ConfigurationError` where there is none."""
-    connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS)
+    connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS, timeout=CONNECT_S)
     app = procrastinate.App(connector=connector)
     try:
+        # The pool would try for half a minute, and say only that it did.
+        await (await psycopg.AsyncConnection.connect(url, connect_timeout=CONNECT_S)).close()
         await app.open_async()
         has_tables = await app.check_connection_async()
         if not has_tables and makes_tables:
@@ -98,7 +103,8 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
             with suppress(exceptions.ConnectorException):
                 await app.schema_manager.apply_schema_async()
             has_tables = await app.check_connection_async()
-    except exceptions.ConnectorException as error:
+    except (exceptions.ConnectorException, psycopg.Error) as error:
+        await app.close_async()
         cause = error.__cause__ or error
         raise ConfigurationError(f"the queue can't be reached: {' '.join(str(cause).split())}") from error
     try:
