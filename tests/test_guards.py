@@ -497,13 +497,16 @@ def test_a_guard_that_answers_no_instead_of_refusing_has_not_passed() -> None:
         return "paid"
 
     def says(answer: object) -> Any:
-        return lambda _subject, _context: answer
+        def guard(_subject: object, _context: object) -> object:
+            return answer
+
+        return guard
 
     def make(**guards: Any) -> Agent[Any]:
         return Agent(ScriptedModel([[call("pay", won=1)], "Done."]), tools=[pay], **guards)
 
     result = asyncio.run(finish(make(before_call=says(False))))[0]
-    assert result.calls[0].error == "not run: its guard '<lambda>' failed"
+    assert result.calls[0].error == "not run: its guard 'guard' failed"
     assert not ran
     for guards, problem in (
         ({"before_request": says("Hello")}, "it returned str, expected None, a list of messages or Refuse(…)"),
@@ -516,7 +519,10 @@ def test_a_guard_that_answers_no_instead_of_refusing_has_not_passed() -> None:
 
 
 def test_a_guard_may_change_an_answer_that_is_true_or_false() -> None:
-    agent = Agent(ScriptedModel(["true"]), output_type=bool, after_answer=lambda _answer, _context: False)
+    def deny(_answer: bool, _context: Context) -> bool:
+        return False
+
+    agent = Agent(ScriptedModel(["true"]), output_type=bool, after_answer=deny)
     assert agent.run_sync("Is it?").output is False
 
 

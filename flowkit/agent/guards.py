@@ -158,7 +158,7 @@ class GuardRun:
                     self.refused = refused
                 raise ToolError(f"refused: {found.reason}")
             self._tell(guard, "call", "changed" if found else "passed", call=call.id)
-            changed |= dict(found or {})
+            changed |= dict(cast("Mapping[str, object] | None", found) or {})
         return changed or None
 
     def watch(self, messages: tuple[Message, ...], turn: int, partial: Callable[[], object]) -> "Watching":
