@@ -4,6 +4,7 @@ Every public name is imported when it is first used, so that `import flowkit` st
 """
 
 from importlib import import_module
+from logging import NullHandler, getLogger
 from os import environ
 
 _HOME = {
@@ -109,6 +110,9 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
 
+
+# A library sets no handler; without this one, Python would print warnings that nobody asked for.
+getLogger("flowkit").addHandler(NullHandler())
 
 if environ.get("FLOWKIT_OTEL") == "1":
     import_module("flowkit.telemetry").instrument()

@@ -5,6 +5,7 @@ Secrets stand at places, which a schema marks: `writeOnly`, or the format `passw
 one, or a text in the place of an object that holds one, is masked whole: it may be the secret.
 """
 
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, cast
 
@@ -165,6 +166,11 @@ def mask_text(text: str, secrets: Collection[str]) -> str:
             for form in {secret, repr(secret)[1:-1], dumps(secret).decode()[1:-1]}:
                 text = text.replace(form, MASK)
     return text
+
+
+def show_traceback(error: BaseException, secrets: Collection[str]) -> str:
+    """The traceback of an error and of what caused it, with the secrets masked that their words repeat."""
+    return mask_text("".join(traceback.format_exception(error)), secrets)
 
 
 def unmask(given: object, before: object, shown: JSON) -> object:

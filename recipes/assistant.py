@@ -191,14 +191,14 @@ WORDS = {
 
 
 def choose_tools(request: str) -> list[Tool[..., Any]]:
-    """The tools whose words stand in the request; all of them when none do."""
+    """Choose the tools whose words stand in the request; all of them when none do."""
     text = request.casefold()
     chosen = [one for one in TOOLS if any(word in text for word in WORDS[one.name].split())]
     return chosen or list(TOOLS)
 
 
 def tools_for(ctx: Context[Desk]) -> Iterable[Tool[..., Any]]:
-    """The tools of one turn, by what the user last said."""
+    """Return the tools of one turn, by the user's last message."""
     return choose_tools(ctx.message)
 
 
@@ -215,7 +215,7 @@ agent = Agent(
 
 @contextmanager
 def _open_reminders(desk: Desk) -> Generator[sqlite3.Connection]:
-    """A connection of one call: what it changed is committed on leaving."""
+    """Open a connection of one call: what it changed is committed on leaving."""
     with closing(sqlite3.connect(desk.reminders)) as connection, connection:
         yield connection
 

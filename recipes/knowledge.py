@@ -79,7 +79,7 @@ class Answer:
 
 @contextmanager
 def open_data(documents: Path | None = None, index: Path | None = None) -> Generator[Library]:
-    """The index of a folder, brought up to date; the project's own documentation unless another is named."""
+    """Open the index of a folder, brought up to date; the project's own documentation unless another is named."""
     documents = documents or Path(__file__).parent.parent / "docs"
     database = index or Path(__file__).with_name("knowledge.sqlite3")
     if not documents.is_dir():
@@ -91,7 +91,7 @@ def open_data(documents: Path | None = None, index: Path | None = None) -> Gener
 
 
 def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
-    """The index in this file, made or brought up to date.
+    """Bring the index in this file up to date, making it if needed.
 
     Raises `ConfigurationError` where it can't be opened, or sentence embeddings aren't installed.
     """

@@ -38,7 +38,7 @@ class Embedder(Protocol):
     """Turns texts into unit vectors."""
 
     def embed(self, texts: Sequence[str], /) -> Any:
-        """A float32 array with a row for each text."""
+        """Return a float32 array with a row for each text."""
         ...
 
 
@@ -97,13 +97,13 @@ class Index:
         return update
 
     def list_files(self) -> dict[str, int]:
-        """Each file and the number of its passages."""
+        """List each file and the number of its passages."""
         with self._open() as db:
             rows = db.execute("SELECT path, count(*) FROM passages GROUP BY path ORDER BY path").fetchall()
         return {row[0]: row[1] for row in rows}
 
     def read(self, file: str) -> list[Passage]:
-        """The passages of one file, in order; empty when it isn't in the index."""
+        """Read the passages of one file, in order; empty when it isn't in the index."""
         with self._open() as db:
             ids = db.execute("SELECT id FROM passages WHERE path = ? ORDER BY id", (file,)).fetchall()
             return _read_passages(db, {row["id"]: 0.0 for row in ids})
@@ -116,7 +116,7 @@ class Index:
             return _read_passages(db, {self._ids[place]: float(likeness[place]) for place in best})
 
     def search_words(self, query: str, limit: int) -> list[Passage]:
-        """The passages that hold words of the query; the score is BM25, higher for rarer words."""
+        """Search the passages that hold words of the query; the score is BM25, higher for rarer words."""
         words = find_terms(query)
         if not words:
             return []
@@ -153,7 +153,7 @@ class Index:
         return {identifier: weight / total if total else 0.0 for identifier, weight in covered.items()}
 
     def _compare(self, query: str) -> Any:
-        """The mean of a passage's likeness as a whole and that of its likeliest sentence, for all passages."""
+        """Return, for all passages, the mean of the likeness as a whole and that of the likeliest sentence."""
         import numpy
 
         (vector,) = self._embedder.embed([query])
@@ -248,7 +248,7 @@ def _pair(word: str) -> str:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split at the ends of sentences and lines; pieces of a few characters say nothing by themselves.
+    """Split at the ends of sentences and lines; pieces of a few characters mean nothing alone.
 
     >>> split_sentences("One is here. Two is there.")
     ['One is here.', 'Two is there.']
@@ -283,7 +283,7 @@ def _remove(db: sqlite3.Connection, name: str) -> None:
 
 
 def _read_passages(db: sqlite3.Connection, scores: Mapping[int, float]) -> list[Passage]:
-    """The passages with these scores, in the order given."""
+    """Read the passages with these scores, in the order given."""
     marks = ", ".join("?" * len(scores))
     rows = db.execute(f"SELECT id, path, heading, text FROM passages WHERE id IN ({marks})", list(scores)).fetchall()
     found = {row["id"]: row for row in rows}

@@ -33,7 +33,7 @@ class Section:
 
 
 def read_sections(path: Path) -> list[Section]:
-    """The document's passages, in order.
+    """Read the document's passages, in order.
 
     Raises `Unreadable`, and `ConfigurationError` for a PDF where the package that reads it isn't installed.
     """
@@ -49,7 +49,7 @@ def read_sections(path: Path) -> list[Section]:
 
 
 def cut(text: str) -> Iterator[str]:
-    """The text in pieces that aren't too long, each as many whole paragraphs, or else lines, as fit.
+    """Cut the text into pieces that aren't too long, each as many whole paragraphs, or else lines, as fit.
 
     >>> list(cut("a\\n\\nb"))
     ['a\\n\\nb']
@@ -82,7 +82,7 @@ def _cut_paragraph(paragraph: str) -> Iterator[str]:
 
 
 def _split_markdown(text: str) -> Iterator[Section]:
-    """The sections, each with the headings above it: `Title › Section`."""
+    """Yield the sections, each with the headings above it: `Title › Section`."""
     headings: dict[int, str] = {}
     lines: list[str] = []
     is_code = False
@@ -135,5 +135,5 @@ def _find_unknown_encodings(page: Any) -> Iterator[str]:
 
 
 def _resolve(value: Any) -> Any:
-    """What an indirect reference points to; nothing where there is none."""
+    """Return what an indirect reference points to; nothing where there is none."""
     return {} if value is None else value.get_object()

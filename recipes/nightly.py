@@ -77,7 +77,7 @@ class Report:
 
 @contextmanager
 def open_data(database: Path | None = None, folder: Path | None = None, latency: float = 0.25) -> Generator[Night]:
-    """The shop's books and its carrier; makes the database when it isn't there.
+    """Open the shop's books and its carrier; make the database when it isn't there.
 
     `latency` is what the carrier takes to answer, in seconds.
     """

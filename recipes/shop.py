@@ -113,7 +113,7 @@ class Return:
 
 @contextmanager
 def open_data(user: str = "c-1", database: Path | None = None, latency: float = 0.25) -> Generator[Shop]:
-    """The shop as the customer `user` sees it; makes the database when it isn't there, and starts the carrier.
+    """Open the shop as the customer `user` sees it; make the database when it isn't there, and start the carrier.
 
     `latency` is what the carrier takes to answer, in seconds.
     """
@@ -233,7 +233,7 @@ def return_order(order_id: OrderId, reason: str, ctx: Context[Shop] = CONTEXT) -
 
 
 def needs_approval(arguments: Mapping[str, object], ctx: Context[Shop]) -> bool:
-    """A person decides on a large refund."""
+    """Return whether a person has to decide on this refund: a large one."""
     amount = arguments["amount_won"]
     return isinstance(amount, int) and amount > REFUND_WITHOUT_ASKING_WON
 
@@ -312,7 +312,7 @@ def order_support(order_id: OrderId, express: bool = False) -> Support:
 
 
 def _find_zone(destination: str, zones: list[sqlite3.Row]) -> sqlite3.Row | None:
-    """The zone named first: 부산 in 부산 해운대구, though 대구 stands in it too."""
+    """Find the zone named first: 부산 in 부산 해운대구, though 대구 stands in it too."""
     places = {
         place: zone
         for zone in zones
@@ -323,7 +323,7 @@ def _find_zone(destination: str, zones: list[sqlite3.Row]) -> sqlite3.Row | None
 
 
 def _find_order(shop: Shop, order_id: str | None) -> Order:
-    """This order of the customer, or the latest."""
+    """Find this order of the customer, or the latest."""
     with open_database(shop.database) as db:
         found = db.execute(
             "SELECT * FROM orders WHERE customer_id = ? AND (id = ? OR ? IS NULL) ORDER BY placed_on DESC, id DESC LIMIT 1",

@@ -27,7 +27,7 @@ class Carrier:
     port: int
 
     def find_parcel(self, tracking_number: str, timeout_s: float = 5.0) -> dict[str, str] | None:
-        """What the service says of this parcel; None when it knows none.
+        """Find what the service reports of this parcel; None when it knows none.
 
         Raises `CarrierUnavailable`. Blocking: call it in a tool that is no coroutine, which runs in a thread.
         """
@@ -49,7 +49,7 @@ class Carrier:
 
 @contextmanager
 def run_carrier(parcels: Mapping[str, Mapping[str, str]], latency_s: float = 0.25) -> Generator[Carrier]:
-    """The service, listening on a free port of the loopback address; it ends on leaving."""
+    """Run the service on a free port of the loopback address; it stops on leaving."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.parcels = parcels
     server.latency_s = latency_s
@@ -84,4 +84,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the terminal belongs to the conversation."""
+        """Log nothing: the terminal belongs to the conversation."""

@@ -118,7 +118,7 @@ FIRST_DAY = date(2026, 9, 1)
 
 
 def prepare_database(path: Path | None) -> Path:
-    """The database at `path`, or beside this file when that is None; it is made when it isn't there.
+    """Prepare the database at `path`, or beside this file when that is None; it is made when it isn't there.
 
     Raises `ConfigurationError` when it can't be opened.
     """
@@ -153,14 +153,14 @@ def create_database(path: Path) -> None:
 
 @contextmanager
 def open_database(path: Path) -> Generator[sqlite3.Connection]:
-    """A connection of one tool call: what it changed is committed on leaving, or rolled back when it raised."""
+    """Open a connection of one tool call: what it changed is committed on leaving, or rolled back when it raised."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=5)) as connection, connection:
         connection.row_factory = sqlite3.Row
         yield connection
 
 
 def read_parcels(path: Path) -> dict[str, dict[str, str]]:
-    """What the carrier knows: state and place of each parcel, by tracking number."""
+    """Read what the carrier knows: state and place of each parcel, by tracking number."""
     with open_database(path) as db:
         rows = db.execute(
             "SELECT tracking_number, status, city FROM orders WHERE tracking_number IS NOT NULL"

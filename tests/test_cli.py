@@ -361,6 +361,27 @@ def test_ctrl_c_while_the_command_still_imports_is_no_traceback(
     assert flowkit("--version").code == 130
 
 
+def test_a_command_imports_only_what_it_needs() -> None:
+    code = """
+import contextlib, sys
+from flowkit.cli import main
+with contextlib.suppress(SystemExit):
+    sys.argv = ["flowkit", *{words}]
+    main()
+print(*(name for name in {names} if name in sys.modules))
+"""
+    heavy = ["yaml", "mcp", "starlette", "flowkit.agent", "flowkit.measure", "flowkit.exports"]
+
+    def list_imported(*words: str) -> str:
+        program = code.format(words=words, names=heavy)
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        return ended.stdout.splitlines()[-1]
+
+    assert list_imported("--version") == ""
+    assert list_imported("schema") == ""
+    assert list_imported("chat", "--help") == "flowkit.agent"
+
+
 def test_ctrl_c_stops_an_answer_that_has_long_to_go(tmp_path: Path) -> None:
     with ScriptedServer([chat("I think", 600.0, "about it.")]) as server:
         command = [sys.executable, "-c", "from flowkit.cli import main; main()"]

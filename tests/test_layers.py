@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "messages",
         "events",
         "observers",
+        "run_reports",
         "context",
         "message_parts",
         "notebook",

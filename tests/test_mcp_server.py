@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp_types import ElicitResult
 
-from flowkit import CONTEXT, Agent, Context, Journal, MCPTools, ScriptedModel, recipe, step, tool
+from flowkit import CONTEXT, Agent, Context, Journal, MCPTools, ScriptedModel, mcp_app, recipe, step, tool
 from flowkit.mcp.offers import make_offers
 from flowkit.mcp.server import McpServer
 from flowkit.models.scripted import call
@@ -314,6 +315,19 @@ def test_the_command_serves_over_http_behind_its_token(tmp_path: Path) -> None:
         finally:
             process.terminate()
             process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("token", [None, "a-token-of-this-test-only"])
+def test_a_mounted_app_closes_the_journal_that_it_opened(tmp_path: Path, token: str | None) -> None:
+    async def go() -> None:
+        before = {*threading.enumerate()}
+        app = mcp_app(Shop().make(), get_user=lambda _: "ann", journal=tmp_path / "journal.sqlite3", token=token)
+        async with app.router.lifespan_context(app):
+            assert {*threading.enumerate()} > before
+        left = {thread.name for thread in {*threading.enumerate()} - before if not thread.name.startswith("asyncio_")}
+        assert left == set()
+
+    asyncio.run(go())
 
 
 def wait_for_port(port: int) -> None:

@@ -10,7 +10,7 @@ from flowkit.errors import ToolError
 from flowkit.tools.long_results import LongResults
 
 _CUT = re.compile(
-    r"\n\[cut: characters \d+ to \d+ of \d+; go on with read_result\(id=\"r1\", offset=(\d+)\), if you have that tool\]\Z"
+    r"\n\[cut: characters \d+ to \d+ of \d+; continue with read_result\(id=\"r1\", offset=(\d+)\), if you have that tool\]\Z"
 )
 
 

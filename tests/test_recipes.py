@@ -477,9 +477,9 @@ def test_run_that_would_repeat_what_was_done_is_refused() -> None:
     waiting = buy.run_sync("P-1")
     done = buy.options(resume=waiting, decisions={"pay": Approve()}).run_sync("P-1")
     refused: list[tuple[RecipeRunOptions, str]] = [
-        ({"decisions": {"pay": Approve()}}, "decisions are for a run that goes on"),
+        ({"decisions": {"pay": Approve()}}, "decisions are for a resumed run"),
         ({"resume": buy.run_sync("P-2")}, "began with other inputs"),
-        ({"resume": done}, "a run that is done doesn't go on"),
+        ({"resume": done}, "a run that is done can't be resumed"),
     ]
     for options, said in refused:
         with pytest.raises(ConfigurationError, match=said):

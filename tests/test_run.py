@@ -168,7 +168,7 @@ def test_going_on_with_an_unknown_run_is_an_error(tmp_path: Path) -> None:
             assert journal.show("nope") is None
             journal.close()
 
-    with pytest.raises(RunError, match="there is no run 'nope' to go on with"):
+    with pytest.raises(RunError, match="there is no run 'nope' to resume"):
         run_virtual(go())
 
 

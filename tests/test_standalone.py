@@ -253,7 +253,7 @@ def test_an_executor_outside_an_event_loop_says_so() -> None:
 
 def test_an_outcome_without_a_result_or_of_another_tool_is_not_loaded() -> None:
     done = Outcome(ToolCall("a", "double"), "finished", 5)
-    with pytest.raises(ToolResultError, match="the result of 'a', of 'double', isn't what 'get_order' gives"):
+    with pytest.raises(ToolResultError, match="the result of 'a', of 'double', isn't what 'get_order' returns"):
         done.load(get_order)
     with pytest.raises(ToolResultError, match="call 'a' has no result, it is failed: sold out"):
         Outcome(ToolCall("a", "double"), "failed", error="sold out").load(double)

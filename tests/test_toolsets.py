@@ -143,6 +143,16 @@ def test_dynamic_tools_pass_the_filters_around_them() -> None:
     assert asyncio.run(tools.current(Context(None))).names == ("search",)
 
 
+def test_a_filter_is_asked_before_each_turn_though_the_source_names_the_same() -> None:
+    is_open = True
+    tools = Toolset(Toolset.dynamic(lambda _: [refund, search]), filter=lambda each: is_open or each.effect == "read")
+    first = asyncio.run(tools.current(Context(None)))
+    assert first.names == ("refund", "search")
+    assert asyncio.run(tools.current(Context(None))) is first
+    is_open = False
+    assert asyncio.run(tools.current(Context(None))).names == ("search",)
+
+
 def test_set_without_dynamic_tools_is_its_own_current() -> None:
     tools = Toolset(get_order)
     assert asyncio.run(tools.current(Context(None))) is tools

@@ -320,7 +320,7 @@ def test_a_page_of_a_long_result_is_not_cut_again() -> None:
     result, _ = run(turns, [log])
     texts = [message.text for message in result.messages if isinstance(message, ToolMessage)]
     assert texts[1].endswith(
-        '[cut: characters 20000 to 40000 of 50000; go on with read_result(id="call_1", offset=40000), if you have that tool]'
+        '[cut: characters 20000 to 40000 of 50000; continue with read_result(id="call_1", offset=40000), if you have that tool]'
     )
 
 

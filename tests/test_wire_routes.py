@@ -214,7 +214,7 @@ def test_streams_of_a_server_that_ends_say_so(tmp_path: Path) -> None:
         assert chat.body.endswith(b"data: [DONE]\n\n")
         assert agui.events[-1] == {
             "type": "RUN_ERROR",
-            "message": "the server stopped; the run can go on",
+            "message": "the server stopped; the run can be resumed",
             "code": "stopped",
         }
 

@@ -288,7 +288,7 @@ class Agent(Generic[OutputT]):
             raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
         if message is not None and decisions and unanswered(messages):
             raise ConfigurationError(
-                "a message denies the calls that wait: go on with the decisions, then say the message"
+                "a message denies the calls that wait: resume with the decisions, then send the message"
             )
         context = Context(
             chosen.get("data"),

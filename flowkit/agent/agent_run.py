@@ -108,6 +108,11 @@ class AgentWork(Generic[OutputT]):
         )
         self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record, guards)
 
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self._plan.name
+
     def tell_start(self) -> None:
         """Emit `run.started`."""
         plan, context = self._plan, self._context
@@ -218,7 +223,7 @@ class AgentWork(Generic[OutputT]):
         began = replace(Given.from_json(held.inputs), decisions=self._decisions)
         if not held.is_new and given.message not in (None, began.message):
             await held.close()
-            raise RunError(f"run {context.run_id!r} began with another message; give none to go on with it")
+            raise RunError(f"run {context.run_id!r} began with another message; pass none to resume it")
         self._record = RunRecord(held, self.log)
         session = held.details.summary.session
         if session is not None and not began.history:

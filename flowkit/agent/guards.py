@@ -17,7 +17,7 @@ from flowkit import events
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, GuardFailed, GuardRefused, ToolError
 from flowkit.events import EventLog
-from flowkit.masking import mask_text
+from flowkit.masking import mask_text, show_traceback
 from flowkit.messages import Message
 from flowkit.references import ToolCall
 
@@ -150,7 +150,9 @@ class GuardRun:
                 if not (found is None or isinstance(found, Refuse | Mapping)):
                     raise self._fail(guard, "call", found, "None, a dict of arguments or Refuse(…)", call=call.id)
             except GuardFailed as failed:
-                logger.exception("a call isn't run, since its guard failed: %s", call.name, exc_info=failed)
+                told = show_traceback(failed, secrets)
+                extra = {"run_id": self._log.run_id, "call_id": call.id, "tool": call.name}
+                logger.error("a call of %s isn't run, since its guard failed\n%s", call.name, told, extra=extra)
                 raise ToolError(f"not run: its guard {_name(guard)!r} failed") from failed
             if isinstance(found, Refuse):
                 refused = self._refuse(guard, "call", found, 0, call.id, secrets)

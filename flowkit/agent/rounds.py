@@ -6,6 +6,7 @@ puts its turns back, and the graph gives what is recorded.
 """
 
 import asyncio
+import logging
 import random
 import re
 from collections.abc import Collection, Sequence
@@ -37,6 +38,8 @@ from flowkit.models.routing import name_answerer
 from flowkit.runs.budget_checks import check_budgets, pay_budgets
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
+
+logger = logging.getLogger("flowkit.agent")
 
 OutputT = TypeVar("OutputT")
 
@@ -238,6 +241,8 @@ class Rounds(Generic[OutputT]):
                 delay_s = 0.0
             else:
                 raise self._take_back(error)
+            extra = {"run_id": self._log.run_id}
+            logger.warning("turn %d is asked again in %.1f s: %s", turn, delay_s, error, extra=extra)
             self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
             await asyncio.sleep(delay_s)
             number += 1

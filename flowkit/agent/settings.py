@@ -39,7 +39,7 @@ EXPECTED: Mapping[str, Expected] = {
     ),
     "output_tool": Expected("a tool", lambda value: isinstance(value, Tool)),
     "prefetch": Expected(
-        "a list of calls such as [get_order.call()], or a function that gives it",
+        "a list of calls such as [get_order.call()], or a function that returns it",
         lambda value: callable(value) or (isinstance(value, Sequence) and not isinstance(value, str)),
         takes_none=False,
     ),

@@ -48,12 +48,15 @@ class Cache(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, so that `generation` and `get` answer at once; elsewhere `get` finds nothing."""
+        """Whether it is on this machine, so that `generation` and `get` return at once.
+
+        Elsewhere `get` finds nothing.
+        """
         ...
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing has to be opened first; else `look` opens it, beside the loop."""
+        """Whether it is open; if not, `look` opens it, beside the loop."""
         ...
 
     @property
@@ -155,7 +158,7 @@ class NullCache:
 
 
 def open_default_cache() -> Cache:
-    """The cache of the environment, the same object for the same place, so that a process's agents share their flights.
+    """Open the cache of the environment: one object per place, so that a process's agents share their flights.
 
     `FLOWKIT_CACHE` is `off` for none, or the address of a Redis server; unset or `on`, it is one in `FLOWKIT_CACHE_DIR`
     or the user's cache folder. Anything else raises `ConfigurationError`: with a typo in the address, each replica would

@@ -49,7 +49,7 @@ class Access:
         return self._clock.monotonic() >= self._reopen_at
 
     def ensure(self) -> Store | None:
-        """The open store, of the file that is there now; None while it can't be opened. May wait: not on a loop."""
+        """Open the store of the current file; None while it can't be opened. May wait: not on a loop."""
         if (store := self.look()) is not None:
             return store
         with self._opening:
@@ -70,7 +70,7 @@ class Access:
             return self.store
 
     def look(self) -> Store | None:
-        """The open store, unless its file was removed or replaced: then it is let go of. Never waits."""
+        """Return the open store, unless its file was removed or replaced: then release it. Never waits."""
         store = self.store
         if store is None or store.is_current():
             return store
@@ -91,7 +91,7 @@ class Access:
             return otherwise
 
     def write(self, operation: Callable[[Store], T], otherwise: T) -> T:
-        """The same for what writes; in the writer's thread only."""
+        """Run a writing operation in the same way; in the writer's thread only."""
         store = self.ensure()
         if store is None:
             return otherwise
@@ -120,7 +120,7 @@ class Access:
             self._database.with_name(self._database.name + ending).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close this thread's connections; the next `ensure` opens the store again."""
+        """Close this thread's connections; the next `ensure` reopens the store."""
         if (store := self.store) is not None:
             self._let_go(store)
 
@@ -133,7 +133,7 @@ class Access:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether the folder can't be made or written, which another folder mends."""
+    """Return whether the folder can't be made or written, which another folder mends."""
     return isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in (
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_READONLY,

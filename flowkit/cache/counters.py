@@ -14,25 +14,25 @@ class Counters:
     _fresh: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
 
     def count(self, tool: str, *, is_hit: bool) -> None:
-        """One more look at the cache."""
+        """Count one more look at the cache."""
         counts = self._fresh.get(tool)
         if counts is None:
             counts = self._fresh[tool] = [0, 0]
         counts[0 if is_hit else 1] += 1
 
     def recount(self, tool: str) -> None:
-        """A miss became a hit: another process computed it while we waited."""
+        """Count a miss as a hit: another process computed it while we waited."""
         counts = self._fresh.setdefault(tool, [0, 0])
         counts[0] += 1
         counts[1] -= 1
 
     def take(self) -> dict[str, tuple[int, int]]:
-        """What was counted since the last `take`, by tool."""
+        """Take what was counted since the last `take`, by tool."""
         taken, self._fresh = self._fresh, {}
         return {tool: (hits, misses) for tool, (hits, misses) in taken.items()}
 
     def add_to(self, counts: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        """These counts with what wasn't taken yet."""
+        """Add what wasn't taken yet to these counts."""
         added = dict(counts)
         for tool, (hits, misses) in list(self._fresh.items()):
             before = added.get(tool, (0, 0))

@@ -119,7 +119,7 @@ class DiskCache:
         return Look(generations, key, None if key is None else self.get(key, tool=tool))
 
     def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
-        """The result under this key, if it is fresh; never waits. Hits and misses are counted under `tool`."""
+        """Return the result under this key, if it is fresh; never waits. Hits and misses are counted under `tool`."""
         found = self._look_up(key)
         self._counters.count(tool, is_hit=found is not None)
         return found
@@ -157,7 +157,7 @@ class DiskCache:
         await self._store_entry(key, dumps(error), min(ttl_s, MAX_ERROR_TTL_S), label, is_error=True)
 
     def generation(self, resource: str) -> int:
-        """The number to put into the key of a read on this resource; another one after every write, and every boot.
+        """Return the number to put into the key of a read on this resource; it changes with each write, and each boot.
 
         A machine that loses its power may forget which reads a write has ended, so none of them outlives the boot.
         """
@@ -188,7 +188,7 @@ class DiskCache:
         await self._writer.open()
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
-        """The right to compute this key, or the result of another process that was computing it.
+        """Take the right to compute this key, or the result of another process that was computing it.
 
         Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
         over. A store in trouble lets everybody compute.
@@ -228,7 +228,7 @@ class DiskCache:
             await self._writer.release_lease(lease.key, lease.owner)
 
     def get_stats(self) -> CacheStats:
-        """What is stored, and the hits and misses of all processes; errors and refusals are this process's."""
+        """Return what is stored, and the hits and misses of all processes; errors and refusals are this process's."""
 
         def read(store: Store) -> dict[str, ToolStats]:
             counts = self._counters.add_to(store.marks.read_counts())
@@ -264,7 +264,7 @@ class DiskCache:
         return self._access.read(lambda store: read_entry(store.database, key, self._clock), None)
 
     async def close(self) -> None:
-        """Finish writing and let go of the files; using the cache again opens it again."""
+        """Finish writing and release the files; using the cache reopens it."""
         await self._writer.close()
         self._access.close()
 

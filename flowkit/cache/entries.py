@@ -158,7 +158,7 @@ class Stamp:
     is_error: bool = False
 
     def age(self, clock: Clock) -> float | None:
-        """How old it is in seconds; None when nobody can tell: a clock was set back."""
+        """Return its age in seconds; None when it is unknown: a clock was set back."""
         boot, now_s = read_boot(clock)
         if boot and boot == self.boot:
             age_s = now_s - self.boot_s
@@ -175,7 +175,7 @@ class Stamp:
 
 
 def label_from_text(text: object) -> Label:
-    """The label that `to_text` wrote; anything else is nobody's."""
+    """Read the label that `to_text` wrote; any other text belongs to no user."""
     try:
         match loads(text) if isinstance(text, str) else None:
             case [str(tool), (str() | None) as user, list(resources)]:
@@ -187,13 +187,13 @@ def label_from_text(text: object) -> Label:
 
 
 def encode_entry(body: bytes, ttl_s: float, clock: Clock, *, is_error: bool = False) -> bytes:
-    """The bytes of an entry stored now."""
+    """Encode an entry stored now."""
     boot, boot_s = read_boot(clock)
     return _HEADER.pack(_MAGIC, _ERROR if is_error else 0, clock.wall(), boot_s, ttl_s, boot) + body
 
 
 def read_stamp(data: bytes) -> Stamp | None:
-    """When the entry that begins with these bytes was stored; None when they begin none."""
+    """Read when the entry that begins with these bytes was stored; None when they begin none."""
     try:
         magic, flags, wall, boot_s, ttl_s, boot = _HEADER.unpack_from(data)
     except StructError:
@@ -204,7 +204,7 @@ def read_stamp(data: bytes) -> Stamp | None:
 
 
 def decode_entry(data: bytes, clock: Clock) -> Hit | HitError | None:
-    """The result in these bytes, None when it is too old or is no entry."""
+    """Decode the result in these bytes; None when it is too old or is no entry."""
     stamp = read_stamp(data)
     if stamp is None:
         return None
@@ -219,7 +219,7 @@ def decode_entry(data: bytes, clock: Clock) -> Hit | HitError | None:
 
 
 def read_boot(clock: Clock) -> tuple[int, float]:
-    """A number for this boot and the seconds since it; zeros where the platform has no such clock."""
+    """Read a number for this boot and the seconds since it; zeros where the platform has no such clock."""
     boot = clock.boot()
     return (0, 0.0) if boot is None else (_boot_number(boot[0]), boot[1])
 

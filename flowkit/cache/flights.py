@@ -24,7 +24,7 @@ class Flights:
     async def share(
         self, key: str, run: Callable[[], Awaitable[T]], *, joined: Callable[[], None] | None = None
     ) -> tuple[T, bool]:
-        """The result of `run`, ours or that of an equal call in flight; True when we led.
+        """Return the result of `run`, ours or that of an equal call in flight; True when we led.
 
         An error of the leader reaches everybody who waits; its cancellation reaches nobody else. `joined` is called
         each time before we wait for another's flight.

@@ -34,7 +34,7 @@ class Item:
 
 
 def list_items(database: Path) -> Iterator[Item]:
-    """Every entry that flowkit wrote, fresh or not."""
+    """Yield the entries that flowkit wrote, fresh or not."""
     with closing(_open(database)) as connection:
         for key, tag, size_bytes, header in connection.execute(
             "SELECT key, tag, length(value), substr(value, 1, ?) FROM Cache WHERE mode = 1 AND raw = 1",
@@ -46,7 +46,7 @@ def list_items(database: Path) -> Iterator[Item]:
 
 
 def sum_by_tool(database: Path, clock: Clock, counts: Mapping[str, tuple[int, int]]) -> dict[str, ToolStats]:
-    """What is stored and fresh for each tool, with the hits and misses in `counts`."""
+    """Sum up what is stored and fresh for each tool, with the hits and misses in `counts`."""
     ages: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
     for item in list_items(database):
@@ -67,7 +67,7 @@ def sum_by_tool(database: Path, clock: Clock, counts: Mapping[str, tuple[int, in
 
 
 def read_entry(database: Path, key: str, clock: Clock) -> ShownEntry | None:
-    """One entry in full; the beginning of a key is enough where only one begins so."""
+    """Read one entry in full; the beginning of a key is enough where only one begins so."""
     with closing(_open(database)) as connection:
         rows = connection.execute(
             "SELECT key, tag, value FROM Cache WHERE mode = 1 AND raw = 1 AND substr(key, 1, ?) = ? LIMIT 2",
@@ -98,7 +98,7 @@ def read_entry(database: Path, key: str, clock: Clock) -> ShownEntry | None:
 
 
 def find_keys(database: Path, tool: str | None, resource: str | None, user: str | None) -> list[str]:
-    """The keys of the entries that fit all that is given."""
+    """Find the keys of the entries that match every given filter."""
     return [item.key for item in list_items(database) if fits(item.label, tool, resource, user)]
 
 

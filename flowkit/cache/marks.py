@@ -57,7 +57,7 @@ class Marks:
             connection.close()
 
     def read_generation(self, resource: str) -> int:
-        """The number that stands for everything that was written on the resource so far; it only grows."""
+        """Read the number that stands for everything that was written on the resource so far; it only grows."""
         rows = rows_of_a_read(resource)
         marks = ", ".join("?" * len(rows))
         row = self._reader.execute(
@@ -78,7 +78,7 @@ class Marks:
             )
 
     def take_lease(self, key: str, owner: str, lease_s: float) -> bool:
-        """Whether the lease is ours now; one that ran out, or is of another boot, is free."""
+        """Take the lease; return whether it is ours now. One that ran out, or is of another boot, is free."""
         boot, now = self._now()
         found = self._writer.execute(
             "INSERT INTO flowkit_lease VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
@@ -97,12 +97,12 @@ class Marks:
         )
 
     def release_leases(self, owners: Mapping[str, str]) -> None:
-        """Give these back, where they are still ours; `owners` by key."""
+        """Release these where they are still ours; `owners` by key."""
         with self._transaction() as writer:
             writer.executemany("DELETE FROM flowkit_lease WHERE key = ? AND owner = ?", owners.items())
 
     def is_leased(self, key: str) -> bool:
-        """Whether somebody holds this key now."""
+        """Return whether this key is leased now."""
         boot, now = self._now()
         row = self._reader.execute(
             "SELECT 1 FROM flowkit_lease WHERE key = ? AND boot = ? AND until > ?", (key, boot, now)
@@ -118,7 +118,7 @@ class Marks:
         )
 
     def read_counts(self) -> dict[str, tuple[int, int]]:
-        """Hits and misses of all processes so far, by tool."""
+        """Read the hits and misses of all processes so far, by tool."""
         return {tool: (hits, misses) for tool, hits, misses in self._reader.execute("SELECT * FROM flowkit_counter")}
 
     def forget_leases(self) -> None:
@@ -152,7 +152,7 @@ class Marks:
         writer.execute("COMMIT")
 
     def _connection(self, busy_timeout_s: float) -> sqlite3.Connection:
-        """This thread's connection; a forked process must not use its parent's."""
+        """Return this thread's connection; a forked process must not use its parent's."""
         place = (os.getpid(), busy_timeout_s)
         connections = cast(
             "dict[tuple[int, float], sqlite3.Connection]", vars(self._local).setdefault("connections", {})
@@ -174,7 +174,7 @@ class Marks:
 
 @lru_cache(maxsize=10_000)
 def rows_of_a_read(resource: str) -> tuple[str, ...]:
-    """The rows whose numbers make up the generation of a read: of writes on it, in it, and on families around it.
+    """List the rows whose numbers make up a read's generation: of writes on it, in it, and on families around it.
 
     >>> rows_of_a_read("order:ORD"), rows_of_a_read("order:*")
     (('order:ORD', '\\x00', 'order:\\x00'), ('order:*', '\\x00', 'order:\\x00'))
@@ -185,7 +185,7 @@ def rows_of_a_read(resource: str) -> tuple[str, ...]:
 
 
 def rows_of_a_write(resource: str) -> tuple[str, ...]:
-    """The rows that a write raises: its own, and one for each family that it lies in.
+    """List the rows that a write raises: its own, and one for each family that it lies in.
 
     >>> rows_of_a_write("order:ORD"), rows_of_a_write("order:*")
     (('order:ORD', '*', 'order:*'), ('order:\\x00', '*', 'order:*'))

@@ -32,7 +32,7 @@ class Memory:
         self._lock = Lock()
 
     def get(self, key: str) -> Hit | HitError | None:
-        """The result under this key, if it is fresh."""
+        """Return the result under this key, if it is fresh."""
         with self._lock:
             kept = self._kept.get(key)
             if kept is None:
@@ -55,16 +55,16 @@ class Memory:
                 self._drop(next(iter(self._kept)))
 
     def take_lease(self, key: str, owner: str) -> bool:
-        """Whether it is this caller's to compute; another thread's loop may be at it."""
+        """Return whether it is this caller's to compute; another thread's loop may be computing it."""
         return self._owners.setdefault(key, owner) == owner
 
     def release_lease(self, key: str, owner: str) -> None:
-        """Give it back, where it is still this owner's."""
+        """Release it, where it is still this owner's."""
         if self._owners.get(key) == owner:
             del self._owners[key]
 
     def is_leased(self, key: str) -> bool:
-        """Whether somebody computes it now."""
+        """Return whether it is being computed now."""
         return key in self._owners
 
     def clear(self, tool: str | None, resource: str | None, user: str | None) -> int:
@@ -76,7 +76,7 @@ class Memory:
             return len(keys)
 
     def add_to(self, tools: dict[str, ToolStats]) -> dict[str, ToolStats]:
-        """These totals with what is kept here and fresh."""
+        """Add what is kept here and fresh to these totals."""
         for kept in list(self._kept.values()):
             stamp = read_stamp(kept.data)
             age_s = None if stamp is None else stamp.age(self._clock)
@@ -99,7 +99,7 @@ class Memory:
 
 
 def fits(label: Label, tool: str | None, resource: str | None, user: str | None) -> bool:
-    """Whether an entry is what `clear` names: of this tool, on this resource or its family, of this user."""
+    """Return whether an entry is what `clear` names: of this tool, on this resource or its family, of this user."""
     return (
         (tool is None or label.tool == tool)
         and (user is None or label.user == user)

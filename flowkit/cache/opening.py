@@ -76,7 +76,7 @@ def default_directory() -> Path:
 
 
 def is_malformed(error: Exception) -> bool:
-    """Whether SQLite says that the file is no good, which neither waiting nor another try can mend."""
+    """Return whether SQLite reports the file as broken, which neither waiting nor a retry can mend."""
     return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", None) in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,

@@ -73,17 +73,17 @@ class SafeDisk(_Disk):
         raise Refused("values live inside their rows, never in files")
 
     def remove(self, file_path: object) -> None:
-        """Nothing: a row that names a file names one that isn't ours. Raising here would stop `expire`."""
+        """Remove nothing: a row that names a file names one that isn't ours. Raising here would stop `expire`."""
 
 
 def open_result_store(directory: Path, *, timeout_s: float, size_limit: int) -> ResultStore:
-    """diskcache's `Cache` with a `SafeDisk`; `timeout_s` 0 never waits for a lock."""
+    """Open diskcache's `Cache` with a `SafeDisk`; `timeout_s` 0 never waits for a lock."""
     settings: dict[str, Any] = {**SETTINGS, "size_limit": size_limit}
     return cast(ResultStore, _Cache(str(directory), timeout=timeout_s, disk=SafeDisk, **settings))
 
 
 def has_foreign_settings(database: Path) -> bool:
-    """Whether the database names settings that flowkit doesn't.
+    """Return whether the database names settings that flowkit doesn't.
 
     diskcache would set them as attributes of its cache and its disk, and run `sqlite_…` ones as pragmas; the ones
     that we know are overwritten on opening.

@@ -37,7 +37,7 @@ class Unfinished:
         return True
 
     def add(self) -> str:
-        """Tell every process, and return the mark's name.
+        """Add a mark that every process sees, and return its name.
 
         Raises `OSError` where the folder takes no file, and then only this process knows.
         """
@@ -54,14 +54,14 @@ class Unfinished:
         raise OSError(f"{self._path} is taken away again and again")
 
     def list_names(self) -> Sequence[str]:
-        """The marks that are there now, to give to `remove` after the reads have ended."""
+        """List the marks that are there now, to pass to `remove` after the reads have been invalidated."""
         try:
             return os.listdir(self._path)
         except OSError:
             return ()
 
     def remove(self, names: Sequence[str]) -> None:
-        """Take these away: the reads that they stood for have ended."""
+        """Remove these: the reads that they stood for have been invalidated."""
         self._is_here = False
         with suppress(OSError):  # another process has put one in, or has taken the folder away
             for name in names:

@@ -87,11 +87,11 @@ class Writer:
             await self._access.settled.wait_async()
 
     async def bump(self, resources: Sequence[str]) -> None:
-        """End the reads on these resources, or mark that this has yet to be done."""
+        """Invalidate the reads on these resources, or mark that this has yet to be done."""
         await self._thread.submit(partial(self._bump, resources))
 
     def repair_soon(self) -> None:
-        """End the reads that failed bumps have left, unless that is being tried."""
+        """Invalidate the reads that failed bumps have left, unless that is in progress."""
         if not self._is_repairing:
             self._is_repairing = True
             self._thread.post(self._repair, _ignore)
@@ -104,7 +104,7 @@ class Writer:
         await self.write(self._put_entries, None)
 
     async def take_lease(self, key: str, owner: str) -> bool:
-        """Whether the lease is ours now; in a store in trouble it is everybody's."""
+        """Take the lease; return whether it is ours now. In a store in trouble every caller has it."""
 
         def take(store: Store) -> bool:
             is_ours = store.marks.take_lease(key, owner, self._lease_s)
@@ -120,18 +120,18 @@ class Writer:
             raise
 
     async def release_lease(self, key: str, owner: str) -> None:
-        """Give it back, where it is still ours."""
+        """Release it, where it is still ours."""
         if self._owners.get(key) == owner:
             await self.write(partial(self._release, key, owner), None)
 
     async def close(self) -> None:
-        """Write what there is and end the thread; the next write starts it again."""
+        """Write what is pending and stop the thread; the next write starts it anew."""
         if self._access.store is not None:
             await self._thread.submit(self._finish)
         self._thread.close()
 
     def _begin_opening(self) -> bool:
-        """Let the thread open the store, unless it is at it; False when that failed just now."""
+        """Let the thread open the store, unless it is doing so; False when that failed just now."""
         if not self._is_opening:
             if not self._access.may_open():
                 return False
@@ -174,7 +174,7 @@ class Writer:
             )
 
     def _has_bumped(self, resources: Sequence[str]) -> bool:
-        """Whether the generations grew, in the file that is there now: one may be replaced at any moment."""
+        """Return whether the generations grew, in the current file: it may be replaced at any moment."""
 
         def bump(store: Store) -> Store:
             store.marks.bump(resources)
@@ -212,7 +212,7 @@ class Writer:
             self._access.store.close()
 
     def _put_entries(self, store: Store) -> None:
-        """Write all entries that wait, in one transaction; those who ask for it later find theirs written."""
+        """Write all pending entries, in one transaction; those asked for later are then written."""
         entries: list[NewEntry] = []
         while self._entries:
             entries.append(self._entries.popleft())
@@ -251,4 +251,4 @@ class Writer:
 
 
 def _ignore(_result: object, _error: BaseException | None) -> None:
-    """Nobody waits for it, and what went wrong was counted."""
+    """Ignore the result: it isn't awaited, and errors were counted."""

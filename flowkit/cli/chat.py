@@ -85,7 +85,7 @@ def chat(
 
 
 def _find_agent(app: str | None, servers: Sequence[MCPTools]) -> tuple[App, Agent[Any]]:
-    """The app's agent with the tools of these servers; without an app one that has nothing else."""
+    """Find the app's agent and add the tools of these servers; without an app, an agent with only these."""
     if app is not None:
         loaded = load_app(app)
         agent = loaded.get_agent()

@@ -77,7 +77,7 @@ def costs(
 
 
 def read_costs(journal: Journal, run: RunDetails) -> list[Cost]:
-    """What a run took: as its last turn says, or as its events told where it has none, as a recipe."""
+    """Read a run's costs: as its last turn records them, or, as for a recipe, from its events."""
     user = run.summary.user
     if not run.turns:
         return list(_read_events(journal, run.summary))

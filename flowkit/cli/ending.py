@@ -11,7 +11,7 @@ from flowkit.cli.exit_codes import STOPPED
 
 
 def stop_by_signals(stop: asyncio.Event) -> None:
-    """Set `stop` when the process is told to end; told twice, it ends at once."""
+    """Set `stop` when the process is asked to end; at the second signal it ends at once."""
 
     def end() -> None:
         if stop.is_set():
@@ -25,7 +25,7 @@ def stop_by_signals(stop: asyncio.Event) -> None:
 
 
 def leave(runner: asyncio.Runner) -> None:
-    """End the process, also where a tool's thread hangs: a thread can't be stopped, and would be waited for."""
+    """End the process even if a tool's thread hangs: a thread can't be stopped, and would be waited for."""
     sys.stdout.flush()
     if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
         os._exit(0)

@@ -54,7 +54,7 @@ def export(
 
 
 def _find_id(journal: Journal, run_id: str) -> str:
-    """The id, or that of the newest run for `last`."""
+    """Find the id, or that of the newest run for `last`."""
     if run_id != "last" or journal.find(run_id) is not None:
         return run_id
     newest = journal.runs(limit=1)

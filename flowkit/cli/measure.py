@@ -40,7 +40,7 @@ def measure_models(
         ),
     ],
     cases: Annotated[Path, typer.Option(metavar="FILE", help="The YAML file with the cases.")],
-    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Ask each case so often.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="The number of runs per case.")] = 1,
     base_url: BaseUrl = None,
     price: Annotated[
         list[str] | None,
@@ -53,7 +53,7 @@ def measure_models(
         list[str] | None,
         typer.Option(metavar="TOOL", help="Run this write for real, once for each model; * for all. Repeatable."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The most that one run may take.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The time limit of one run.")] = 120.0,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Save every run in this file.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures.")] = None,
     against: Annotated[
@@ -117,7 +117,7 @@ def measure_models(
 
 
 def _load_cases(path: Path, app: App) -> CasesFile:
-    """The cases; what is wrong with the file is told a line each."""
+    """Load the cases; problems of the file are reported a line each."""
     tools = app.get_agent().tools
     names = None if tools.is_dynamic else tools.names
     try:
@@ -132,7 +132,7 @@ def _load_cases(path: Path, app: App) -> CasesFile:
 def _open_models(
     app: App, named: Sequence[str], base_url: str | None, prices: Sequence[str] | None
 ) -> Generator[list[Candidate]]:
-    """The models that were named; those started for this are stopped on leaving."""
+    """Open the named models; those started for this are stopped on leaving."""
     texts = [text.strip() for given in named for text in given.split(",") if text.strip()]
     if not texts:
         raise ConfigurationError("--models names no model")
@@ -155,7 +155,7 @@ def _open_models(
 def _find_model(
     app: App, text: str, base_url: str | None, prices: dict[str, Price], stack: ExitStack
 ) -> tuple[str, Model]:
-    """A model by `name`, `name@url`, `local`, or a variable of the app; `label=` before it names it."""
+    """Find a model by `name`, `name@url`, `local`, or a variable of the app; `label=` before it names it."""
     head, equals, rest = text.partition("=")
     label, spec = (head, rest) if equals and "/" not in head and "@" not in head else (text, text)
     name, _, url = spec.partition("@http")

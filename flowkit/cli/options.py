@@ -47,7 +47,7 @@ JournalAddress = Annotated[
 
 
 def _use_cache(context: typer.Context, place: str | None) -> str | None:
-    """Let the environment name this cache as long as the command runs, so that programs it starts use it too."""
+    """Set this cache in the environment while the command runs, so that programs it starts use it too."""
     if place is None:
         return None
     is_folder = "://" not in place and place.lower() != "off"

@@ -22,13 +22,16 @@ class CleanConsole(Console):
 
 
 def make_console() -> Console:
-    """Standard output, for text as it is: `[red]` is no colour; in a pipe not wrapped at 80 columns."""
+    """Make a console of standard output, for text as it is: `[red]` is no colour.
+
+    A pipe isn't wrapped at 80 columns.
+    """
     console = CleanConsole(highlight=False, markup=False)
     return console if console.is_terminal else CleanConsole(highlight=False, markup=False, width=200)
 
 
 def write_any_text() -> None:
-    """Let standard output and error escape what their encoding lacks, such as Hangul in a Windows console of old.
+    """Let standard output and error escape what their encoding lacks, such as Hangul in an old Windows console.
 
     Else a command would end in a traceback after its work is done, and whoever tries again does it twice.
     """
@@ -73,7 +76,7 @@ def note_error(error: FlowkitError) -> None:
 
 
 def say_bytes(size: int) -> str:
-    """A size as people say it.
+    """Write a size in the usual units.
 
     >>> [say_bytes(size) for size in (0, 999, 2_500, 98_000_000)]
     ['0 B', '999 B', '2.5 kB', '98.0 MB']

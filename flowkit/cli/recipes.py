@@ -117,7 +117,7 @@ def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> Job:
 
 
 def run_job(job: Job, settings: RunSettings) -> None:
-    """Run a job and show it; exits with `FAILED` unless it ends as done."""
+    """Run a job and show it; exit with `FAILED` unless it is done."""
     with (
         open_trace(settings.trace) as trace,
         open_journal(settings.journal) as journal,

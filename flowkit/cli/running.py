@@ -56,7 +56,7 @@ async def watch(
     with_summary: bool = True,
     server: str | None = None,
 ) -> None:
-    """Show a run until it has ended; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
+    """Show a run until it is over; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
 
     `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run,
     `server` where its model is asked.
@@ -72,7 +72,7 @@ async def watch(
 
 
 def show_summary(events: Sequence[Event]) -> None:
-    """Say what the run took; in a pipe beside its output."""
+    """Show what the run took; in a pipe beside its output."""
     console = CleanConsole(highlight=False) if sys.stdout.isatty() else None
     for line in say_summary(summarise(events)):
         if console is None:

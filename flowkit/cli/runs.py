@@ -17,6 +17,8 @@ from flowkit.agent import AgentRunOptions
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.chat import resume_chat
+from flowkit.cli.costs import costs
+from flowkit.cli.exports import export
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, Model, ToolsFile, Trace, read_pairs
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
@@ -237,7 +239,7 @@ def fork(
     trace: Trace = None,
     journal: JournalAddress = None,
 ) -> None:
-    """Start a new run from an earlier turn of this one; nothing before that turn runs again."""
+    """Start a new run from an earlier turn of this one; nothing before that turn is repeated."""
     with open_journal(journal, must_exist=True) as opened:
         found = find_run(opened, run_id)
     loaded = load_app(app)
@@ -262,7 +264,7 @@ def fork(
 
 
 def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[RunSummary]:
-    """The runs; none where the usual journal isn't there yet, since nothing ran."""
+    """Find the runs; none where the usual journal doesn't exist yet, since nothing ran."""
     if journal is None and not is_url(default_journal()) and not default_journal_path().exists():
         return ()
     with open_journal(journal, must_exist=True) as opened:
@@ -307,7 +309,7 @@ def _read_json(option: str, text: str) -> codec.JSON:
 
 
 def _make_cell(text: str, limit: int) -> Text:
-    """One line, cut where the table has no more room for it."""
+    """Make one line, cut where the table has no more room for it."""
     return Text(shorten(text, limit), no_wrap=True, overflow="ellipsis")
 
 
@@ -356,3 +358,7 @@ def _details_to_json(run: RunDetails) -> codec.JSON:
             if approval.decision is None
         ],
     }
+
+
+app.command("export")(export)
+app.command("costs")(costs)

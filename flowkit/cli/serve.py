@@ -65,7 +65,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Leave runs to workers: postgresql://…, the queue that tells them, or 'journal', where they look.",
+            help="Leave runs to workers: postgresql://…, the queue that notifies them, or 'journal', which they poll.",
         ),
     ] = None,
     user: User = None,
@@ -135,4 +135,4 @@ def _is_loopback(host: str) -> bool:
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the server has ended for this signal already."""
+    """Do nothing: the server has already handled this signal."""

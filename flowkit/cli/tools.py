@@ -92,7 +92,7 @@ def _find_tools(app: App) -> list[Tool[..., object]]:
 
 
 def _ask_servers(tools: Toolset) -> list[Tool[..., object]]:
-    """The tools of a set, with those of its MCP servers; of one that can't be asked, a note says so."""
+    """List the tools of a set, with those of its MCP servers; a note names a server that can't be asked."""
     servers = MCPTools.find(tools)
     if None not in servers and servers:
         try:

@@ -22,11 +22,11 @@ GRACE_S = 10.0
 def worker(
     app: AppTarget,
     queue: Annotated[
-        str, typer.Option(metavar="URL", help="The queue that tells of runs, postgresql://…; by default the journal.")
+        str, typer.Option(metavar="URL", help="The queue that announces runs, postgresql://…; by default the journal.")
     ] = IN_JOURNAL,
-    concurrency: Annotated[int, typer.Option(min=1, help="How many runs to drive at the same time.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, help="How many runs to drive in parallel.")] = 16,
     grace: Annotated[
-        float, typer.Option(min=0, help="How many seconds a write may take to end when the worker is told to stop.")
+        float, typer.Option(min=0, help="How many seconds a write has to finish when the worker is stopped.")
     ] = GRACE_S,
     make_tables: Annotated[
         bool, typer.Option("--make-tables", help="Make the queue's tables first if they don't exist.")
@@ -38,7 +38,7 @@ def worker(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Drive runs of an app that other processes started, let go of, or left behind in a crash."""
+    """Drive runs of an app that other processes started, released, or left behind in a crash."""
     from flowkit.web.served import make_served
 
     served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))

@@ -37,7 +37,7 @@ _CONTROLS = ("each", "when", "fallback", "group")
 
 
 def say_call(block: CallBlock) -> str:
-    """The call as one would write it; a node that is no call (it holds others, or asks a model) by its name and kind."""
+    """Write the call as code; a node that is no call (it holds others, or asks a model) by its name and kind."""
     is_no_call = block.arguments is None and block.state not in ("new", "void")
     if is_no_call or (block.name in _CONTROLS and not block.arguments):
         is_named_so = block.call.rsplit("/", 1)[-1] == block.name

@@ -35,7 +35,7 @@ class PlainDisplay:
             self._notes.write(f"{ASKED_AGAIN}\n")
 
     def end(self) -> None:
-        """The answer's last line is complete."""
+        """Complete the answer's last line."""
         if self._is_mid_line:
             self._answer.write("\n")
             self._is_mid_line = False

@@ -34,7 +34,7 @@ class Steps:
 
     @classmethod
     def of_graph(cls, graph: Graph) -> "Steps":
-        """The steps of a recipe, none of which has begun."""
+        """Make the steps of a recipe, none of which has begun."""
         steps = cls()
         steps.expected = steps._expect(graph.values())
         return steps
@@ -64,11 +64,11 @@ class Steps:
 
     @property
     def are_over(self) -> bool:
-        """Whether each has ended."""
+        """Whether each has finished."""
         return self.done + self.failed + self.left_out >= max(self.expected, self.opened)
 
     def say(self, now: float) -> str:
-        """One line: `57 of 203 steps done, 8 running, about 12 s left`.
+        """Return one line: `57 of 203 steps done, 8 running, about 12 s left`.
 
         The time left assumes that the rest goes at the pace of what this run has done itself so far.
         """
@@ -91,7 +91,7 @@ class Steps:
         return ", ".join(parts)
 
     def _expect(self, nodes: Iterable[Node]) -> int:
-        """How many steps these are, those inside them included; notes the lists that aren't there yet."""
+        """Count these steps, those inside them included; note the lists that aren't there yet."""
         count = 0
         for node in nodes:
             count += 1

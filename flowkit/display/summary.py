@@ -46,7 +46,7 @@ class Summary:
 
 
 def summarise(events: Sequence[Event]) -> Summary:
-    """The figures of these events, which may be those of a run that hasn't ended."""
+    """Sum up these events, which may be those of a run in progress."""
     timeline = fold(events)
     spans = [(turn.started_s, timeline.wall_s if turn.ended_s is None else turn.ended_s) for turn in timeline.turns]
     spans += [(call.started_s or 0.0, call.ended_s or timeline.wall_s) for call in timeline.leaves]
@@ -96,7 +96,7 @@ def say_summary(summary: Summary) -> list[str]:
 
 
 def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
-    """The prefetched calls that no other call equals, once the run has ended; until then one may come."""
+    """Find the prefetched calls that no other call equals, once the run is over; until then one may come."""
     if not any(isinstance(event, RunFinished) for event in events):
         return ()
     names = {event.call: event.name for event in events if isinstance(event, CallNew)}
@@ -110,7 +110,7 @@ def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
 
 
 def _covered_s(spans: list[tuple[float, float]]) -> float:
-    """The length of the union of these spans."""
+    """Return the length of the union of these spans."""
     covered_s = 0.0
     reached = float("-inf")
     for start, end in sorted(spans):

@@ -137,7 +137,7 @@ class TerminalDisplay:
 
 
 def _is_at_work(block: Block) -> bool:
-    """What is drawn of many: text, calls that run or wait for a person."""
+    """Return whether to draw it when there are many: text, calls that run or wait for a person."""
     if isinstance(block, TextBlock):
         return block.is_open
     return block.state == "running" or (block.state == "waiting" and block.note == WAITS_FOR_APPROVAL)

@@ -179,13 +179,13 @@ class Transcript:
                 pass
 
     def _fill_in(self, arguments: JSON) -> JSON:
-        """The arguments of a call whose references are known by now."""
+        """Fill in the arguments of a call whose references are known by now."""
         if not isinstance(arguments, dict):
             return arguments
         return {name: self._find_value(argument) for name, argument in arguments.items()}
 
     def _find_value(self, argument: JSON) -> JSON:
-        """What a reference stands for, where that is one word or number; of a whole result its call's name says more."""
+        """Find a reference's value where that is one word or number; for a whole result its call's name says more."""
         match argument:
             case {"from_call": str(call), "path": str(pointer)} if call in self.results:
                 try:
@@ -216,7 +216,7 @@ class Transcript:
             return  # the steps show references then
 
     def _say_cause(self, because: str) -> str:
-        """What became of the call that is named, or the condition as it is."""
+        """Describe the outcome of the call that is the cause, or return the condition as it is."""
         cause = self.calls.get(because)
         return because if cause is None else f"{because} {_CAUSES.get(cause.state, 'has no result')}"
 

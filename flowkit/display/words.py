@@ -30,13 +30,13 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """One line of at most `limit` characters; what is left out shows as `…`."""
+    """Shorten to one line of at most `limit` characters; what is left out shows as `…`."""
     line = clean(" ".join(text.split()))
     return line if len(line) <= limit else line[: max(0, limit - 1)] + "…"
 
 
 def say_count(number: int, noun: str, nouns: str | None = None) -> str:
-    """So many of something.
+    """Write a number with its noun.
 
     >>> say_count(1, "entry", "entries"), say_count(0, "run")
     ('1 entry', '0 runs')
@@ -45,12 +45,12 @@ def say_count(number: int, noun: str, nouns: str | None = None) -> str:
 
 
 def say_value(value: object, limit: int = 200) -> str:
-    """A JSON value in one short line; text stands without its quotes."""
+    """Write a JSON value in one short line; text without its quotes."""
     return shorten(value if isinstance(value, str) else codec.dumps(value).decode(), limit)
 
 
 def say_arguments(arguments: object, limit: int = 100) -> str:
-    """Arguments as one would write them in a call."""
+    """Write arguments as in a call."""
     if not isinstance(arguments, Mapping):
         return "" if arguments is None else say_value(arguments, limit)
     parts = (f"{name}={_say_argument(value)}" for name, value in cast(Mapping[str, object], arguments).items())
@@ -58,7 +58,7 @@ def say_arguments(arguments: object, limit: int = 100) -> str:
 
 
 def _say_argument(value: object) -> str:
-    """JSON, and `get_order/city` for a value that another call gives."""
+    """Write JSON, or `get_order/city` for a value from another call."""
     match value:
         case {"from_call": str(call), "path": str(path)}:
             return shorten(call + path, 60)

@@ -28,11 +28,11 @@ class ApprovalGate:
         self._journal = journal
 
     def applies(self, plan: Plan) -> bool:
-        """Whether calls of this tool come by here."""
+        """Return whether calls of this tool pass this gate."""
         return bool(plan.approval)
 
     def enter(self, entry: Entry) -> bool:
-        """Let it on, or ask: first the tool's rule, then a person."""
+        """Let the call pass, or ask: first the tool's rule, then a person."""
         assert entry.plan is not None
         more = entry.more
         if more.decision is not None:
@@ -154,7 +154,7 @@ def change_arguments(table: Table, entry: Entry, arguments: Mapping[str, object]
 
 
 def read_decision(decided: RecordedDecision) -> Decision:
-    """A decision as the journal keeps it."""
+    """Read a decision as the journal keeps it."""
     if not decided.approved:
         return Deny(decided.reason, decided.by)
     arguments = decided.arguments
@@ -162,7 +162,7 @@ def read_decision(decided: RecordedDecision) -> Decision:
 
 
 def _find_write_around(entry: Entry) -> Entry | None:
-    """The write that has begun and that this call is a part of."""
+    """Find the write in flight that this call is a part of."""
     around = entry.parent
     while around is not None and not (around.phase == Phase.RUNNING and _is_write(around)):
         around = around.parent

@@ -8,7 +8,7 @@ from flowkit.graph import find_own_references, get_after
 
 
 def find_circle(table: Table, entry: Entry) -> list[str]:
-    """The circle in which a call that was made by a running one waits for its own maker; empty when there is none.
+    """Find the circle in which a call made by a running one waits for its own maker; empty when there is none.
 
     Edges can make none, since a node refers only to earlier ones. But a maker waits for what it made, and that may
     queue behind it on a resource, or join an equal call that waits for the maker.

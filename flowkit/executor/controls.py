@@ -40,7 +40,7 @@ class Controls:
         self._value = table.value
 
     def begin(self, entry: Entry) -> None:
-        """Open the body of a control; the control ends when that has."""
+        """Open the body of a control; the control ends with it."""
         node = entry.node
         match node:
             case Group():
@@ -57,18 +57,18 @@ class Controls:
                 assert_never(node)
 
     def finish(self, entry: Entry, value: JSON, failure: str | None = None) -> None:
-        """End a control whose body has ended."""
+        """Finish a control whose body has finished."""
         if entry.has_ended:
             return
         entry.value = value
         self.settler.end(entry, "finished" if failure is None else "failed", error=failure)
 
     def resolve(self, value: object) -> object:
-        """A control's value with its references replaced."""
+        """Resolve the references in a control's value."""
         return substitute(value, self._value)
 
     def run_body(self, entry: Entry, body: Body, ended: Ended) -> None:
-        """Put in the nodes of a body; when all have ended its value is made of them."""
+        """Add the nodes of a body; when all have finished, make its value of theirs."""
         left = len(body.nodes)
         if not left:
             self._finish_body(body, ended)
@@ -175,7 +175,7 @@ class _Items:
         return f"{count} items, at most {self._node.at_most}" if count > self._node.at_most else None
 
     def _name_items(self) -> list[str]:
-        """Each item's key, as it stands in the ids of its nodes."""
+        """Name each item's key, as it stands in the ids of its nodes."""
         if self._node.key is None:
             return [str(index) for index in range(len(self._items))]
         names: list[str] = []

@@ -103,16 +103,16 @@ class Executor:
         if log is None:
             identity = name_run(user, session, run_id)
             log = begin_log(identity)
-            self._own = OwnRun(identity, log)
+            self._own = OwnRun(identity, log, data)
         self.log = log
         self._timeout_s = to_seconds(timeout) if timeout is not None else timeout_s
         self._deadline: asyncio.TimerHandle | None = None
         self._journal = journal if isinstance(journal, Journal) else None
         self._inputs = dict(inputs or {})
+        self._tools = find_tools(tools)
         self._compose = partial(
             self._bind,
-            find_tools(tools),
-            log,
+            log=log,
             data=data,
             identity=identity,
             cache=choose_cache(cache),
@@ -125,18 +125,19 @@ class Executor:
             workers=workers,
             random=random,
         )
-        # A journal is opened on entering, which takes a while; a run that has opened its own is ready at once.
+        # A journal is opened on entering, which takes a while, and so are servers that are asked for their tools; a run
+        # that has opened its own is ready at once.
         if not isinstance(journal, Journal):
-            self._compose(journal)
+            self._compose(self._tools, journal)
         elif self._own is None:
             raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
 
     def _bind(
         self,
         tools: ToolLookup,
-        log: EventLog,
         journal: RunJournal | None,
         *,
+        log: EventLog,
         data: object,
         identity: RunIdentity,
         cache: Cache,
@@ -187,14 +188,16 @@ class Executor:
             guarded,
             identity=identity,
             data=data,
+            lives=None if self._own is None else self._own.lives,
             random=random,
         )
 
     async def __aenter__(self) -> "Executor":
         if self._own is not None:
+            tools = await self._own.find_now(self._tools)
             held = await self._own.begin(self._journal, self._inputs)
-            if self._journal is not None:
-                self._compose(held)
+            if self._journal is not None or tools is not self._tools:
+                self._compose(tools, held)
         for name, value in self._inputs.items():
             self.provide(name, value)
         if self._timeout_s is not None:
@@ -286,12 +289,12 @@ class Executor:
             self._intake.place(entry, call, edges, early=False, sealed=True)
 
     def void(self, call_id: str, reason: str) -> None:
-        """End a call that will never be sealed. What its early run found is kept for an equal call of this turn."""
+        """Void a call that will never be sealed; its early run's result is kept for an equal call of this turn."""
         self._settler.void(self._table.entries[call_id], reason)
         self._workers.drain()
 
     def fail(self, call: ToolCall, error: str) -> None:
-        """End a call that can't run, such as one of an unknown tool; `error` is what the model reads.
+        """Fail a call that can't run, such as one of an unknown tool; `error` is what the model reads.
 
         What is known of it from before stands: its tool may only be gone by now.
         """
@@ -305,12 +308,12 @@ class Executor:
         self._workers.drain()
 
     def cancel(self, call_id: str, reason: str = "") -> None:
-        """Stop a call, or drop it before it runs, with all that it made; nothing happens when it has ended."""
+        """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
         self._settler.cancel(self._table.entries[call_id], reason)
         self._workers.drain()
 
     def cancel_all(self, reason: str = "") -> None:
-        """Stop everything that hasn't ended."""
+        """Cancel every call that hasn't ended."""
         self._workers.cancel_all(reason)
 
     def decide(self, call_id: str, decision: Decision) -> None:
@@ -323,7 +326,7 @@ class Executor:
         self._workers.drain()
 
     def references(self, call_id: str) -> dict[str, Reference]:
-        """The arguments of a sealed call that are references to other calls, by name."""
+        """Return the arguments of a sealed call that are references to other calls, by name."""
         call = cast(ToolCall, self._table.entries[call_id].node)
         return {name: value for name, value in call.arguments.items() if isinstance(value, Reference)}
 
@@ -363,16 +366,16 @@ class Executor:
             self._table.waiters.discard(waiter)
 
     def outcome(self, call_id: str) -> Outcome | None:
-        """How a call ended; None while it hasn't, or isn't sealed."""
+        """Return a call's outcome; None while it is in flight or isn't sealed."""
         return self._table.outcome(call_id)
 
     @property
     def outcomes(self) -> Mapping[str, Outcome]:
-        """The calls that have ended, in the order of their making."""
+        """The finished calls, in the order of their making."""
         return Outcomes(self._table)
 
     def _list_made(self) -> list[Outcome | None]:
-        """How each node ended that no other made; None for one that hasn't."""
+        """List the outcome of each node that no other made; None for one that is in flight."""
         return [self.outcome(name) for name, entry in self._table.entries.items() if entry.order and not entry.parent]
 
     def _find(self, node_id: str | None) -> Entry | None:
@@ -380,11 +383,11 @@ class Executor:
 
 
 def _get_given(entry: Entry) -> Mapping[str, object]:
-    """The arguments that an early call was started with, whatever the run's guard made of them."""
+    """Return the arguments that an early call was started with, whatever the run's guard made of them."""
     given = None if entry.extra is None else entry.extra.given
     return cast(ToolCall, entry.node).arguments if given is None else given
 
 
 def _equal(first: Mapping[str, object], second: Mapping[str, object]) -> bool:
-    """Equal as JSON, so that true isn't 1."""
+    """Compare as JSON, so that true isn't 1."""
     return dump_sorted(show_arguments(first)) == dump_sorted(show_arguments(second))

@@ -71,7 +71,7 @@ class Failure:
         return None if self.exception is None else type(self.exception).__name__
 
     def is_remembered(self, tool: AnyTool) -> bool:
-        """Whether the tool asked to keep this error in the cache."""
+        """Return whether the tool caches this error."""
         return self.exception is not None and isinstance(self.exception, tool.cache_errors)
 
 
@@ -151,7 +151,7 @@ class Extra:
         self.on_seal = _add(self.on_seal, told)
 
     def tell_end(self, told: "Callable[[Entry], None]") -> None:
-        """Call `told` when the entry's end is told."""
+        """Call `told` when the entry's outcome is reported."""
         self.on_end = _add(self.on_end, told)
 
 
@@ -241,7 +241,7 @@ class Entry:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its own node says how long it may take, or how often it is tried."""
+        """Whether its own node limits its time or its attempts."""
         return self.extra is not None and (self.extra.timeout_s is not None or self.extra.retries is not None)
 
     @property
@@ -255,16 +255,16 @@ class Entry:
 
     @property
     def is_usable(self) -> bool:
-        """Whether who refers to it may run: it has a value, or its failure counts as null."""
+        """Whether a call that refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
 
     @property
     def is_told(self) -> bool:
-        """Whether its end is out: it was sealed, or never will be."""
+        """Whether its outcome is reported: it was sealed, or never will be."""
         return self.phase >= Phase.ENDED and (self.sealed_s is not None or self.state == "void")
 
     def ask_to_stop(self, reason: str) -> None:
-        """Stop what runs, or waits, in a task; that task then says how it ended."""
+        """Ask its task to stop; that task then reports how it ended."""
         self.stop = reason
         if self.extra is not None and self.extra.context is not None:
             self.extra.context.cancelled.set()

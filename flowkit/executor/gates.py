@@ -27,11 +27,14 @@ class Gate(Protocol):
     """What a call of some tools has to pass before it runs."""
 
     def applies(self, plan: Plan) -> bool:
-        """Whether calls of this tool come by here; asked once for each tool."""
+        """Return whether calls of this tool pass this gate; asked once for each tool."""
         ...
 
     def enter(self, entry: Entry) -> bool:
-        """Let it on (True), or make it wait or end. One that waited is asked again, since things may have changed."""
+        """Let the call pass (True), or make it wait or end.
+
+        After waiting it enters anew, since things may have changed.
+        """
         ...
 
 
@@ -209,7 +212,7 @@ class Gates:
             self._is_draining = False
 
     def cancel_all(self, reason: str) -> None:
-        """Stop everything that hasn't ended; who only waited for one that is cancelled is skipped for that reason."""
+        """Cancel every call that hasn't ended; a waiter for a cancelled one is skipped for that reason."""
         for entry in list(self._table.entries.values()):
             if entry.phase < Phase.ENDED or entry.sealed_s is None:
                 self._settler.cancel(entry, reason)
@@ -236,7 +239,7 @@ class Gates:
         return True
 
     def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
-        """The gates of a tool: none, for one that changes something and declares nothing else."""
+        """Choose the gates of a tool: none, for one that changes something and declares nothing else."""
         chosen = tuple(gate for gate in self._order if gate.applies(plan))
         self._of_tools_with_references[plan] = chosen
         self._of_tools[plan] = tuple(gate for gate in chosen if gate is not self._resolved)

@@ -31,7 +31,7 @@ async def run_graph(
     fail_fast: bool = False,
     timeout: float | timedelta | None = None,  # noqa: ASYNC109  # the executor's own, which lets what has ended stand
 ) -> dict[str, Outcome]:
-    """Run every node of the graph, in the order that its references leave; return how each ended, by its id.
+    """Run every node of the graph, in the order that its references leave; return the outcomes by id.
 
     `inputs` are the values of the ids in `graph.inputs`. `decisions` answer calls that wait for a person; one that
     nobody decided has no outcome. The other options are those of `Executor`. Raises `GraphError` for an input that is

@@ -29,11 +29,11 @@ class Guarded:
         self._guard = guard
 
     def applies(self, plan: Plan) -> bool:
-        """Whether calls of this tool come by here."""
+        """Return whether calls of this tool pass this gate."""
         return self._guard is not None
 
     def enter(self, entry: Entry) -> bool:
-        """Let it on when the guard has passed it; else it gets a task in which the guard is asked."""
+        """Let the call pass when the guard has passed it; else give it a task in which the guard runs."""
         if entry.more.is_guarded:
             return True  # one that was refused has ended
         entry.phase = Phase.GUARD
@@ -41,7 +41,7 @@ class Guarded:
         return False
 
     async def ask(self, entry: Entry, context: Context[Any]) -> None:
-        """Ask the guard, and change the arguments as it says."""
+        """Run the guard, and change the arguments as it says."""
         assert self._guard is not None
         assert entry.arguments is not None
         seen = ToolCall(entry.id, entry.node.name, entry.arguments.values)

@@ -92,7 +92,10 @@ class Intake:
         return entry
 
     def _name_call(self, caller: Entry, tool: str) -> str:
-        """An id for one more call of this tool; a need of the caller, or an early run of it, may have taken the first."""
+        """Make an id for one more call of this tool.
+
+        A need of the caller, or an early run of it, may have taken the first.
+        """
         counts = caller.more.counts = caller.more.counts or {}
         while True:
             counts[tool] = counts.get(tool, 0) + 1
@@ -109,7 +112,7 @@ class Intake:
         self._entries[node_id] = entry
 
     def skip_node(self, node: Node, because: str, parent: Entry) -> None:
-        """Put in a node of a branch that isn't taken: it is told of, and never runs."""
+        """Add a node of a branch that isn't taken: it is reported, and never runs."""
         entry = self.open(node, parent)
         entry.more.because = because
         entry.sealed_s = self._log.now()
@@ -155,7 +158,7 @@ class Intake:
         return producers, inner, open_names
 
     def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, *, seals: bool = False) -> Entry:
-        """Make a new entry, and tell of it, and with `seals` that its arguments are final."""
+        """Make a new entry and report it; with `seals`, report that its arguments are final."""
         node_id = node.id
         if self._is_closed:
             raise GraphError(f"{node_id!r}: this executor is closed")
@@ -184,7 +187,7 @@ class Intake:
         return entry
 
     def open_again(self, call: ToolCall) -> Entry:
-        """The entry that was announced for this call, or a new one."""
+        """Return the entry that was announced for this call, or a new one."""
         entry = self._entries.get(call.id)
         return self.open(call, None) if entry is None or entry.state == "void" else entry
 
@@ -284,7 +287,7 @@ class Intake:
         return [self._entries[name] for name in (*names, *get_after(call))]
 
     def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
-        """The entry of what a call needs; an early run with other arguments may have opened it before."""
+        """Open the entry of what a call needs; an early run with other arguments may have opened it before."""
         child = self._entries.get(need.id)
         if child is not None and child.phase == Phase.NEW and child.parent is entry:
             return child
@@ -298,7 +301,7 @@ class Intake:
         return Plan(tool, remembers=self._table.remembers)
 
     def _check_type(self, plan: Plan, parameter: str, reference: Reference) -> None:
-        """Whether what a reference points to can be this parameter, by the schemas of both tools."""
+        """Check by both tools' schemas that what a reference points to can be this parameter."""
         producer = self._entries[reference.call_id].plan
         if producer is None:
             return
@@ -392,12 +395,12 @@ def _take_options(entry: Entry, step: Step) -> None:
 
 
 def _check_path(reference: Reference, producer: Entry) -> None:
-    """Whether the path can be in what the other call's tool says it gives."""
+    """Check that the path can be in the declared result of the other call's tool."""
     schema = None if producer.plan is None else producer.plan.tool.result_schema
     if schema is not None:
         find_subschemas(schema, reference.path, producer.node.name)
 
 
 def _is_held_back(entry: Entry, producer: Entry) -> bool:
-    """Whether a sealed call asks for the result of an early run whose arguments may still turn out otherwise."""
+    """Return whether a sealed call asks for the result of an early run whose arguments may still change."""
     return producer.state != "void" and entry.sealed_s is not None

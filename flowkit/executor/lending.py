@@ -18,7 +18,7 @@ class Lending:
         self.slots = slots
 
     def release(self, entry: Entry, failure: Failure | None) -> Entry | None:
-        """Give back the slot of a call that ran, if it has it and nothing of it runs any more; as `pass_on`."""
+        """Release the slot of a call if it holds one and nothing of it runs any more; return as `pass_on` does."""
         if entry.extra is not None and entry.extra.is_lent:
             return None
         if failure is not None and failure.running is not None and failure.running.is_busy:
@@ -28,7 +28,7 @@ class Lending:
         return self.pass_on(self.slots.release(entry.slot))
 
     def pass_on(self, item: Entry | SlotWaiter | None) -> Entry | None:
-        """Wake who has got a slot; an entry that has it has to be run by the caller."""
+        """Wake the receiver of a slot; an entry that has it is returned, for the caller to run."""
         while item is not None:
             if isinstance(item, SlotWaiter):
                 if not item.future.done():
@@ -41,13 +41,13 @@ class Lending:
         return None
 
     def give_back(self, slot: str | None) -> None:
-        """Give a slot back; an entry that gets it is ready."""
+        """Release a slot; an entry that gets it is ready."""
         following = self.pass_on(self.slots.release(slot))
         if following is not None:
             self._ready.append(following)
 
     def lend(self, entry: Entry) -> None:
-        """Give the slot of a running call to others while it waits.
+        """Lend the slot of a running call to others while it waits.
 
         A tool may wait for many calls at once: its slot is lent with the first of them, and taken again after the last.
         """
@@ -58,7 +58,7 @@ class Lending:
             self.give_back(entry.slot)
 
     async def take_again(self, entry: Entry) -> None:
-        """After one wait, take the slot again if it was the last; it gets one before those that never ran."""
+        """Take the slot again after the last wait; the call gets one before those that never ran."""
         more = entry.more
         more.waits -= 1
         # One that was stopped only has to end, and must not wait for that behind others.

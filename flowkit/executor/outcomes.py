@@ -77,5 +77,5 @@ class Outcome:
         except ValidationError as misfit:
             first = misfit.errors()[0]
             raise ToolResultError(
-                f"the result of {self.call.id!r}, of {self.call.name!r}, isn't what {tool.name!r} gives: {first['msg']}"
+                f"the result of {self.call.id!r}, of {self.call.name!r}, isn't what {tool.name!r} returns: {first['msg']}"
             ) from misfit

@@ -62,6 +62,7 @@ class Plan:
             or tool.timeout_s
             or tool.retries
             or tool.pool is not None
+            or tool.life is not None
             or not tool.is_async
         )
         # No more is to be done in the attempt than to await the function, given the values.

@@ -68,7 +68,7 @@ class Pooled:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its function has started; once `run` has ended, it is certain."""
+        """Whether its function has started; certain once `run` has returned."""
         return self._pooled is not None and self._pooled.has_begun
 
     async def run(self, timeout_s: float | None) -> JSON:
@@ -115,7 +115,7 @@ async def _end(job: PoolJob) -> None:
         async with asyncio.timeout(FREE_WITHIN_S):
             await gone.wait()
     except TimeoutError:
-        logger.warning("a call of %r was stopped and is still running", job.tool.name)
+        logger.warning("a call of %r was stopped and is still running", job.tool.name, extra={"tool": job.tool.name})
 
 
 @cache

@@ -64,7 +64,7 @@ class Resources:
                 _link(ticket, other)
 
     def narrow(self, ticket: Ticket, accesses: Sequence[Access]) -> list[Ticket]:
-        """Put the resources that turned out in the place of those that were feared; gives those that wait no more."""
+        """Replace the feared resources by the actual ones; return the tickets that no longer wait."""
         if tuple(accesses) == ticket.accesses:
             return []
         followers = list(ticket.followers)
@@ -78,7 +78,7 @@ class Resources:
         return self._recount(ticket, followers)
 
     def leave(self, ticket: Ticket) -> list[Ticket]:
-        """The call has ended, or never runs; gives the tickets that wait no more."""
+        """Leave when the call has ended, or never runs; return the tickets that no longer wait."""
         followers = list(ticket.followers)
         self._remove(ticket)
         had_blockers = bool(ticket.blockers)
@@ -160,7 +160,7 @@ class Resources:
 
 
 def _strongest(accesses: Iterable[Access]) -> Iterable[Access]:
-    """Each name once, written if any of the accesses writes it."""
+    """Yield each name once, as written if any of the accesses writes it."""
     names: dict[str, bool] = {}
     for name, is_write in accesses:
         family = find_family(name)

@@ -12,7 +12,7 @@ LONGEST_DELAY_S = 30.0
 
 
 def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
-    """The seconds that one attempt may take: the step's own, or its tool's."""
+    """Find the seconds that one attempt may take: the step's own, or its tool's."""
     return entry.extra.timeout_s if entry.extra is not None and entry.extra.timeout_s else tool.timeout_s
 
 
@@ -33,7 +33,7 @@ class Retries:
         self._made_before = 0 if entry.extra is None else len(entry.extra.children)
 
     def pause_after(self, entry: Entry, failure: Failure, random: Callable[[], float]) -> float | None:
-        """The seconds to wait before it is tried again; None when trying again can't help, or would do harm."""
+        """Return the seconds to wait before a retry; None when a retry can't help, or would do harm."""
         if not failure.may_pass or self._left <= 0:
             return None
         if entry.extra is not None and any(map(_has_written, entry.extra.children[self._made_before :])):
@@ -45,6 +45,6 @@ class Retries:
 
 
 def _has_written(entry: Entry) -> bool:
-    """Whether this call is a write that has begun, or made one."""
+    """Return whether this call is a write that has begun, or made one."""
     is_write = entry.plan is not None and entry.plan.tool.effect == "write" and entry.started_s is not None
     return is_write or (entry.extra is not None and any(map(_has_written, entry.extra.children)))

@@ -86,7 +86,7 @@ class Settler:
             self._moves.append(entry)
 
     def pass_on(self, entry: Entry) -> None:
-        """Let what waited for an ended entry go on, or skip it; harmless when that was done before."""
+        """Start what waited for a finished entry, or skip it; harmless when that was done before."""
         if entry.dependents is not None:
             dependents, entry.dependents = entry.dependents, None
             if entry.sealed_s is None and entry.state != "void":
@@ -122,7 +122,7 @@ class Settler:
         return [dependent for dependent in dependents if dependent.sealed_s is None]
 
     def skip(self, entry: Entry, producer: Entry) -> None:
-        """End an entry that needs what has no result."""
+        """Skip an entry that needs what has no result."""
         because = producer.extra.because if producer.extra is not None else None
         root = producer if because is None else self._entries[because]
         entry.more.because = root.id
@@ -134,7 +134,7 @@ class Settler:
         )
 
     def cancel(self, entry: Entry, reason: str = "") -> None:
-        """Stop a call, or drop it before it runs, with all that it made; nothing happens when it has ended."""
+        """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
         if entry.is_told:
             return
         if entry.has_ended or entry.phase == Phase.NEW:
@@ -149,7 +149,7 @@ class Settler:
             self.cancel(child, reason)
 
     def void(self, entry: Entry, reason: str) -> None:
-        """End a call that will never be sealed. What its early run found is kept for an equal call of this turn."""
+        """Void a call that will never be sealed; its early run's result is kept for an equal call of this turn."""
         if entry.sealed_s is not None or entry.state == "void":
             return
         for child in self._table.children(entry):
@@ -181,7 +181,7 @@ class Settler:
         self._have_passed_on(entry)
 
     def leave(self, entry: Entry, failure: Failure | None = None) -> None:
-        """Give its place on resources to those behind it, as soon as nothing of it runs any more."""
+        """Release its place on resources as soon as nothing of it runs any more."""
         if entry.extra is None or entry.extra.ticket is None:
             return
         if failure is not None and failure.running is not None and failure.running.is_busy:
@@ -195,7 +195,7 @@ class Settler:
             self.free(freed)
 
     def free(self, ticket: Ticket) -> None:
-        """Let the call of a ticket that waits no more go on, if it had come to its resources."""
+        """Wake the call of a ticket that no longer waits, if it had come to its resources."""
         entry = self._entries[ticket.owner]
         if entry.phase == Phase.RESOURCE and entry.more.ticket is ticket:
             self.let_go_on(entry)
@@ -206,7 +206,7 @@ class Settler:
             self._table.shared.clear()
 
     def _let_follow(self, entry: Entry) -> None:
-        """Let the equal calls that waited for its result take it; one of them runs when it has none."""
+        """Wake the equal calls that waited for its result; one of them runs when it has none."""
         if entry.extra is None:
             return
         followers, entry.extra.followers = entry.extra.followers, ()
@@ -228,7 +228,7 @@ class Settler:
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
-        """Let an early run stand: it, and what it needed, are as good as sealed from the start."""
+        """Seal an early run: it, and what it needed, count as sealed from the start."""
         for child in self._table.children(entry):
             # A call that its tool made was sealed then; one that was cancelled is void.
             if child.sealed_s is None and child.state != "void":
@@ -242,7 +242,7 @@ class Settler:
             self._have_passed_on(entry)
 
     def _tell(self, entry: Entry) -> None:
-        """Report how it ended to the log, to the journal and to whoever waits for it."""
+        """Report the outcome to the log, to the journal and to all waiters."""
         note, node_id = self._log.note, entry.id
         error = entry.error or ""
         match entry.state:
@@ -275,7 +275,7 @@ class Settler:
             self.look_for_stuck()  # perhaps only those that wait for a person are left
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
-        """Write reads, model steps and calls of unknown tools down when they are told; effects were before."""
+        """Record reads, model steps and calls of unknown tools when they are reported; effects were recorded before."""
         is_recorded = isinstance(entry.node, (ModelStep, ToolCall)) if entry.plan is None else entry.plan.is_read
         if not is_recorded:
             return
@@ -293,13 +293,13 @@ class Settler:
         )
 
     def look_for_stuck(self) -> None:
-        """Look soon for waiters that only a person holds up: a tool or a control may be about to make more calls."""
+        """Schedule a check for waiters that only a person holds up: a tool or a control may soon make more calls."""
         if self._table.waiters and not self._is_looking:
             self._is_looking = True
             asyncio.get_running_loop().call_soon(self._release_stuck)
 
     def _release_stuck(self) -> None:
-        """Let go of whoever waits only for calls that wait for a person."""
+        """Release the waiters that wait only for calls that wait for a person."""
         self._is_looking = False
         # One that is still being looked up in the journal may have been decided in another process.
         asking = self._table.asking
@@ -333,12 +333,12 @@ def _release_writes(entry: Entry) -> None:
 
 
 def is_met(entry: Entry, producer: Entry) -> bool:
-    """Whether an ended producer is all that `entry` asks of it: a value, or only its end."""
+    """Return whether a finished producer is all that `entry` asks of it: a value, or only its end."""
     return producer.is_usable or (entry.extra is not None and producer.id in entry.extra.after)
 
 
 def _is_stuck(entry: Entry, stuck: Container[str]) -> bool:
-    """Whether all that it made and that hasn't ended is among these."""
+    """Return whether all its unfinished children are among these."""
     # From the last on: those that were made first have most likely ended.
     children = () if entry.extra is None else reversed(entry.extra.children)
     return all(child.has_ended or child.id in stuck for child in children)

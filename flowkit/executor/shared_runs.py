@@ -64,7 +64,7 @@ class Lead:
         entry.more.reading = ReadScope(self._tool.scope, self._identity, find_read_scope(entry.parent))
 
     async def keep(self, failure: Failure | None) -> Landed:
-        """Store how the run went, if others may know it, and give it to those who wait."""
+        """Store the run's result, if others may know it, and pass it to those who wait."""
         tool, value, narrower = self._tool, self._entry.value, self._entry.more.reading.narrower
         user = None if tool.scope == "all" else self._identity.user
         about: Any = {"tool": tool.name, "user": user, "resources": self._resources}
@@ -96,7 +96,7 @@ class SharedRuns:
         self._identity = identity
 
     async def look(self, entry: Entry) -> None:
-        """Ask a cache that doesn't answer at once for a read's result; the gate that sent for it takes the answer."""
+        """Look up a read's result in a cache that doesn't answer at once; the gate that asked takes the answer."""
         if entry.has_ended:
             return
         plan, arguments, more = entry.plan, entry.arguments, entry.more
@@ -174,4 +174,5 @@ def _warn_not_shared(tool: str, scope: str, narrower: str) -> None:
         tool,
         scope,
         narrower,
+        extra={"tool": tool},
     )

@@ -41,11 +41,11 @@ class ShareGate:
             self._scope_keys["run"] = token_hex(16)
 
     def applies(self, plan: Plan) -> bool:
-        """Whether calls of this tool come by here: a write shares nothing, since each of two has to happen."""
+        """Return whether calls of this tool pass this gate: a write shares nothing, since each of two has to happen."""
         return plan.is_read
 
     def enter(self, entry: Entry) -> bool:
-        """Let it on to run, end it with a result that is there, or let it wait for one that is on its way."""
+        """Let the call run, finish it with an available result, or let it wait for one in flight."""
         plan, arguments = entry.plan, entry.arguments
         assert plan is not None
         assert arguments is not None
@@ -83,7 +83,7 @@ class ShareGate:
     def _enter_later(
         self, entry: Entry, tool: AnyTool, arguments: Arguments, scope_key: str, look: Look | None
     ) -> bool:
-        """Ask a cache that doesn't answer at once; when its answer is there, go on as with any other."""
+        """Look in a cache that doesn't answer at once; continue as with any other when it has."""
         if look is None:
             entry.phase = Phase.LOOKUP
             entry.more.key_of = partial(tool.key, arguments, scope_key)
@@ -95,7 +95,7 @@ class ShareGate:
         return not self._take(entry, look.found) and self._share(entry, look.key, look.key)
 
     def _share(self, entry: Entry, key: Hashable, stored: str | None) -> bool:
-        """Let it lead those of its key, unless another does."""
+        """Let it lead the calls of its key, unless another does."""
         leader = self._table.shared.get(key)
         if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
             entry.value, entry.source, entry.age_s = leader.value, "flight", None
@@ -135,7 +135,7 @@ class ShareGate:
         return True
 
     def _take(self, entry: Entry, hit: Hit | HitError | None) -> bool:
-        """End it with what the cache had."""
+        """Finish it with the cached result."""
         if hit is None:
             return False
         entry.source, entry.age_s = "cache", hit.age_s
@@ -149,7 +149,7 @@ class ShareGate:
 
 @once
 def _warn_not_kept() -> None:
-    """Log once why results aren't kept: whoever set a TTL expects them to be."""
+    """Log once why results aren't kept: a set TTL suggests that they are."""
     logger.warning(
         "the journal is shared by several machines and the cache is this one's: results of tools with a resource aren't"
         " cached, since a write on another machine couldn't invalidate them; FLOWKIT_CACHE=redis://… is shared, too"
@@ -157,7 +157,7 @@ def _warn_not_kept() -> None:
 
 
 def _may_know(entry: Entry, ended: Entry) -> bool:
-    """Whether a running tool made this call after it may have seen that result: who asks again wants a new one.
+    """Return whether a running tool may have seen that result before it made this call, and so wants a new one.
 
     Two calls of a model's turn are asked for at one moment, so one answer serves both. A tool that polls asks one
     after another. It may have seen the result if that ended after the tool began and before it made this call; and so

@@ -54,7 +54,10 @@ class Slots(Generic[T]):
         self._named_queues: dict[str, deque[T]] = {name: deque() for name in named}
 
     def take(self, item: T, name: str | None = None, *, first: bool = False) -> bool:
-        """Whether `item` has its slot now; if not, `release` gives it out later. `first` goes before who waits."""
+        """Return whether `item` has its slot now.
+
+        If not, `release` assigns it later. `first` puts it before other waiters.
+        """
         if name is not None and name in self._named_free:
             if not self._named_free[name]:
                 queue = self._named_queues[name]
@@ -70,7 +73,7 @@ class Slots(Generic[T]):
         return False
 
     def release(self, name: str | None = None) -> T | None:
-        """Give a slot back; what is returned has one from now on."""
+        """Release a slot; return the item that has one from now on."""
         if name is not None and name in self._named_free:
             waiting = self._named_queues[name]
             if name in self._alone:

@@ -9,13 +9,16 @@ from typing import Any, cast
 from flowkit import events
 from flowkit.cache import Cache, NullCache, open_default_cache
 from flowkit.codec import JSON
-from flowkit.errors import ConfigurationError
+from flowkit.context import Context
+from flowkit.errors import ConfigurationError, ToolError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor.outcomes import Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.observers import tell_observers
+from flowkit.run_reports import report_end, report_start
 from flowkit.tools import Tool, ToolLookup
+from flowkit.tools.lives import Lives
 from flowkit.tools.toolsets import Toolset
 
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
@@ -66,15 +69,35 @@ def name_run(user: str | None, session: str | None, run_id: str | None) -> RunId
 
 
 class OwnRun:
-    """The run of an executor that belongs to no agent or recipe: its first event and its last, its place in a journal."""
+    """The run of an executor that belongs to no agent or recipe: its first event and its last, its place in a journal.
 
-    def __init__(self, identity: RunIdentity, log: EventLog) -> None:
+    `lives` is what its tools hold, until it ends.
+    """
+
+    def __init__(self, identity: RunIdentity, log: EventLog, data: object) -> None:
         self._identity = identity
         self._log = log
+        self._context = Context[Any](data, identity.user, identity.session, run_id=identity.run_id, log=log)
         self._held: RunJournal | None = None
+        self.lives = Lives(self._context)
+
+    async def find_now(self, tools: ToolLookup) -> ToolLookup:
+        """Return what finds these tools, with those that the dynamic sources among them name now."""
+        if not isinstance(tools, ToolsByName) or not tools.tools.is_dynamic:
+            return tools
+        try:
+            for life in tools.tools.lives:
+                if life is not None:
+                    await self.lives.open(life)
+            return ToolsByName(await tools.tools.current(self._context))
+        except BaseException as error:
+            await self.lives.close()
+            if isinstance(error, ToolError) and isinstance(error.__cause__, ConfigurationError):
+                raise error.__cause__ from None
+            raise
 
     async def begin(self, journal: Journal | None, inputs: Mapping[str, JSON]) -> RunJournal | None:
-        """Take hold of the run in its journal, if it has one, and tell that it begins."""
+        """Claim the run in its journal, if it has one, and report its start."""
         identity, log = self._identity, self._log
         if journal is not None:
             # A graph may have grown since: what was done is remembered by its id, whatever else is there now.
@@ -89,13 +112,21 @@ class OwnRun:
             log.first_seq = self._held.first_seq
             log.listen(self._held.append_event)
         tell_observers(log)
+        report_start(log, "graph")
         log.emit(events.RunStarted, "graph", None, identity.user, identity.session, dict(inputs))
         return self._held
 
     async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None) -> None:
-        """Tell how it ended, and let go of its journal; what was stopped goes on under its id."""
+        """Report how it ended, and release its journal; a stopped run can be resumed by its id."""
         status = _find_status(outcomes, error)
+        try:
+            await self.lives.close()
+        finally:
+            await self._tell_end(status, error)
+
+    async def _tell_end(self, status: RunStatus, error: BaseException | None) -> None:
         self._log.emit(events.RunFinished, status, None, None if error is None else f"{type(error).__name__}: {error}")
+        report_end(self._log, "graph", status)
         self._log.close()
         if self._held is None:
             return

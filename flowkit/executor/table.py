@@ -54,7 +54,7 @@ class Table:
         """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
 
     def plan(self, name: str, above: Entry | None = None) -> Plan | None:
-        """The tool that a node below `above` calls by this name: the nearest group's that brought tools, or the run's."""
+        """Find the tool that a node below `above` calls by this name: the nearest group's own tool, or the run's."""
         if self.brought:
             while above is not None:
                 brought = self.brought.get(above.id)
@@ -70,7 +70,7 @@ class Table:
         return plan
 
     def value(self, reference: Reference) -> JSON:
-        """What a reference points to; raises `ResolutionError`."""
+        """Look up what a reference points to; raises `ResolutionError`."""
         try:
             producer = self.entries[reference.call_id]
         except KeyError:
@@ -83,13 +83,13 @@ class Table:
         return lookup(producer.value, path, producer.node.name or producer.id) if path else producer.value
 
     def children(self, entry: Entry) -> list[Entry]:
-        """What this entry made that is still in the graph."""
+        """List what this entry made that is still in the graph."""
         if entry.extra is None:
             return []
         return [child for child in entry.extra.children if self.entries.get(child.id) is child]
 
     def show_call(self, entry: Entry) -> ToolCall:
-        """The call with its references resolved, if they can be, and its secrets masked."""
+        """Show the call with its references resolved, if they can be, and its secrets masked."""
         node = entry.node
         arguments: Mapping[str, object] = node.arguments if isinstance(node, (ToolCall, ModelStep)) else {}
         secrets = () if entry.plan is None else entry.plan.tool.secrets
@@ -100,7 +100,7 @@ class Table:
         return ToolCall(entry.id, node.name, cast("Mapping[str, object]", show_arguments(arguments, secrets)))
 
     def outcome(self, call_id: str) -> Outcome | None:
-        """How a call ended; None while it hasn't, or isn't sealed."""
+        """Return a call's outcome; None while it is in flight or isn't sealed."""
         entry = self.entries.get(call_id)
         if entry is None or entry.order == 0 or not entry.is_told:
             return None

@@ -20,7 +20,7 @@ _busy_lock = threading.Lock()
 
 
 def count_busy() -> int:
-    """How many functions run now in these threads, or in other processes, for this whole process."""
+    """Count the functions of this process that run now in these threads, or in other processes."""
     return _busy
 
 
@@ -90,7 +90,7 @@ class Threads:
         return job
 
     def close(self) -> None:
-        """End the free threads, and wait for them; a busy one ends by itself when its function returns."""
+        """Stop the free threads, and wait for them; a busy one stops automatically when its function returns."""
         self._is_closed = True
         # The busy ones, too: the loop may be closed before it looks at what a thread has given it last.
         for inbox in self._threads:
@@ -118,7 +118,7 @@ def _for_future(error: BaseException) -> BaseException:
 
 
 def count(change: int) -> None:
-    """Take note that something begins, or ends, which will call into a loop from outside."""
+    """Count something that begins, or ends, which will call into a loop from outside."""
     global _busy
     with _busy_lock:
         _busy += change

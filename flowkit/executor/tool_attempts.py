@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import logging
 import secrets
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -25,7 +24,7 @@ from flowkit.executor.table import Table
 from flowkit.executor.worker import Claimed, InThread, Job, Running, TooLate, Worker
 from flowkit.graph import ModelStep
 from flowkit.journal import Done, Fail, Resolution, Retry, RunJournal
-from flowkit.masking import mask_echoes, mask_text
+from flowkit.masking import mask_echoes, mask_text, show_traceback
 from flowkit.pools.calls import Lost, NotBegun, PoolFailure, Unshown
 from flowkit.references import substitute
 from flowkit.tools.options import ApprovalRule
@@ -68,7 +67,7 @@ class Attempts:
         return asyncio.get_running_loop()
 
     def close(self) -> None:
-        """End the threads that are free."""
+        """Stop the free threads."""
         self._in_thread.close()
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
@@ -106,7 +105,7 @@ class Attempts:
             )
 
     async def _claim(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
-        """Say in the journal that it starts; None when it may."""
+        """Claim the start in the journal; None when the call may start."""
         assert entry.arguments is not None
         try:
             entry.attempt = (
@@ -132,7 +131,7 @@ class Attempts:
         return None
 
     async def claim_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
-        """Before a further attempt of what changes something, see that the run is still ours; None when it is."""
+        """Check, before a further attempt of a write, that the run is still ours; None when it is."""
         if self._journal is None or tool.effect == "read":
             return None
         try:
@@ -142,7 +141,7 @@ class Attempts:
         return None
 
     async def _probe(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
-        """Let the tool's own probe say whether a write happened before the run was interrupted."""
+        """Ask the tool's own probe whether a write happened before the run was interrupted."""
         said: list[object] = []
 
         async def ask() -> None:
@@ -257,7 +256,8 @@ class Attempts:
             if is_late or isinstance(error, TooSlow):
                 failure = self._explain_timeout(entry, timeout_s)
             else:
-                failure = self.explain(entry, error, has_begun=pooled is None or pooled.has_begun)
+                has_begun = instead is None and (pooled is None or pooled.has_begun)
+                failure = self.explain(entry, error, has_begun=has_begun)
         finally:
             entry.worker = None
             for leave in leaves:
@@ -270,7 +270,7 @@ class Attempts:
         return failure
 
     def _enter(self, entry: Entry) -> list[Callable[[], object]]:
-        """Let what runs in this task know which call it is a part of; return what ends that."""
+        """Let what runs in this task know which call it is a part of; return what undoes that."""
         leaves: list[Callable[[], object]] = []
         if entry.is_within or entry.sealed_s is None:
             unsealed = find_unsealed(entry)
@@ -306,7 +306,7 @@ class Attempts:
                 return _report(entry, error, self._log.run_id)
 
     async def wait_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
-        """Before what may change something, inside a call of another run, wait until that is sealed."""
+        """Wait until a call inside another run is sealed, before it changes anything."""
         entry.worker = asyncio.current_task(self._loop)
         try:
             await seal.wait()
@@ -319,7 +319,7 @@ class Attempts:
         return None
 
     async def _wait_to_be_stopped(self, entry: Entry) -> Failure:
-        """Before what may change something, in a run that is about to be let go of, start nothing."""
+        """Start nothing that may change something, in a run that is about to be released."""
         entry.worker = asyncio.current_task(self._loop)
         try:
             await self._loop.create_future()
@@ -330,7 +330,7 @@ class Attempts:
         raise AssertionError("that future has no result")
 
     async def wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
-        """Wait, with the slot and the resources kept, until the thread of an attempt has ended.
+        """Wait, with the slot and the resources kept, until the thread of an attempt has finished.
 
         A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
         without its thread when that has ended, else the one that the call ends with.
@@ -353,7 +353,7 @@ class Attempts:
         return failure
 
     async def _wait_until_ours(self, entry: Entry, journal: RunJournal) -> Failure | None:
-        """If so long has passed since the claim that another driver may have the run, claim again; None when it is ours.
+        """Claim again if the claim is so old that another driver may have the run; None when it is ours.
 
         This process may have been stopped at any moment. So nothing is awaited between this and the call.
         """
@@ -369,7 +369,7 @@ class Attempts:
         return None if self._journal is None or plan.is_read else Claimed(self._journal, entry.id)
 
     def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
-        """Say why a call's task was cancelled; if it was the executor's own end, raise on."""
+        """Explain why a call's task was cancelled; if the executor itself is stopping, raise on."""
         task = asyncio.current_task(self._loop)
         if entry.stop is None:
             if task is not None and task.cancelling():
@@ -382,7 +382,7 @@ class Attempts:
         return Failure("cancelled", entry.stop)
 
     def _explain_pool(self, entry: Entry, error: PoolFailure) -> Failure:
-        """Say that a pool didn't begin a call, or lost it: what may have happened is in doubt for a write alone."""
+        """Explain that a pool didn't start a call, or lost it: only for a write is the effect in doubt."""
         if not isinstance(error, Lost):
             return Failure("failed", f"not run: {error}", error, may_pass=isinstance(error, NotBegun))
         if entry.plan is not None and entry.plan.tool.effect == "write":
@@ -396,7 +396,7 @@ class Attempts:
 
 
 def _break(error: Exception) -> Failure:
-    """A call that didn't start since its run can't go on here."""
+    """Break off a call that didn't start since its run can't continue here."""
     failure = Failure("failed", f"not run: {error}")
     failure.broken = error
     return failure
@@ -421,13 +421,13 @@ def _explain_unshown(error: ToolResultError) -> str:
 
 
 def _report(entry: Entry, error: Exception, run_id: str) -> Failure:
-    """An error that isn't meant for the model: it reads a reference, the log has the rest."""
+    """Report an error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
     hidden = entry.find_secrets()
     extra = {"run_id": run_id, "call_id": entry.id, "tool": entry.node.name}
     if hidden:
         # The error's own words, or those of what caused it, may repeat them.
-        told = mask_text("".join(traceback.format_exception(error)), hidden)
+        told = show_traceback(error, hidden)
         logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told, extra=extra)
     else:
         logger.error("call %s of %s failed (ref %s)", entry.id, entry.node.name, reference, exc_info=error, extra=extra)

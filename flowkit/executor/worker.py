@@ -69,7 +69,7 @@ class Running(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether it may still do something, though nobody waits for it: its slot and its resources stay taken."""
+        """Whether it may still do something without an awaited result: its slot and resources stay taken."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Running(Protocol):
         ...
 
     def stop(self) -> None:
-        """Ask it to end; nobody waits for its result any more."""
+        """Ask it to stop; its result is no longer awaited."""
         ...
 
 
@@ -125,7 +125,7 @@ class InThread:
         return _Threaded(job, self._threads)
 
     def close(self) -> None:
-        """End the threads that are free."""
+        """Stop the free threads."""
         self._threads.close()
 
 

@@ -35,6 +35,7 @@ from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_r
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.observers import RUN_AROUND
+from flowkit.tools.lives import Life, Lives
 
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
@@ -57,6 +58,7 @@ class Workers:
         *,
         identity: RunIdentity,
         data: object,
+        lives: Lives | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._table = table
@@ -71,6 +73,7 @@ class Workers:
         self._guarded = guarded
         self._identity = identity
         self._data = data
+        self._lives = lives  # None where the run around this graph has opened what its tools need
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -90,7 +93,7 @@ class Workers:
         return asyncio.get_running_loop()
 
     def drain(self) -> None:
-        """Let everything go on that may, and see that a task comes for what is ready then.
+        """Start everything that may run, and make sure that a task comes for what is ready then.
 
         Whoever changes something from outside calls this last: a verb of the executor, a tool, a thread.
         """
@@ -103,7 +106,7 @@ class Workers:
             self._send_for_help()
 
     def cancel_all(self, reason: str) -> None:
-        """Stop everything that hasn't ended."""
+        """Cancel every call that hasn't ended."""
         self._gates.cancel_all(reason)
         self.drain()
 
@@ -122,7 +125,7 @@ class Workers:
     # Tasks
 
     def _start_apart(self) -> None:
-        """Give a task to each call, and to each errand, that needs one of its own."""
+        """Start a task for each call, and each errand, that needs one of its own."""
         apart, errands = self._table.apart, self._table.errands
         while apart:
             entry = apart.popleft()
@@ -157,7 +160,7 @@ class Workers:
             self._break_off(error)
 
     def _break_off(self, error: BaseException) -> None:
-        """Stop the run, and tell whoever waits for it, and whoever leaves the executor."""
+        """Stop the run; wake its waiters and the code that leaves the executor."""
         if self.broken is None:
             self.broken = error
             self.cancel_all(str(error))
@@ -246,7 +249,7 @@ class Workers:
                 self._send_for_help()
 
     def _finish(self, entry: Entry, failure: Failure | None) -> Entry | None:
-        """Record how a call went, give its slot back, and let those behind it go on.
+        """Record how a call went, release its slot, and start those behind it.
 
         An entry that gets the slot has to be run by the caller, which also looks at what is ready then.
         """
@@ -266,7 +269,14 @@ class Workers:
         entry.phase = Phase.RUNNING
         if self._inside is not None and entry.plan is not None and not entry.plan.is_read:
             return self._run_when_sealed(entry, self._inside)
+        if self._lives is not None and entry.plan is not None and entry.plan.tool.life is not None:
+            return self._run_opened(entry, self._lives, entry.plan.tool.life)
         return self._start(entry, entry.plan)
+
+    async def _run_opened(self, entry: Entry, lives: Lives, life: Life) -> Failure | None:
+        # Before the claim: what can't be opened hasn't begun.
+        failure = await self._attempts.attempt(entry, None, None, partial(lives.open, life))
+        return await self._start(entry, entry.plan) if failure is None else failure
 
     async def _run_when_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
         failure = await self._attempts.wait_sealed(entry, seal)
@@ -287,7 +297,7 @@ class Workers:
         return self._run_effect(entry, plan.tool)
 
     async def _run_effect(self, entry: Entry, tool: AnyTool) -> Failure | None:
-        """Run what changes something: claimed before, recorded after, and reads of its resources ended both times."""
+        """Run a write: claim it before, record it after, and invalidate reads of its resources both times."""
         assert entry.arguments is not None
         resources = tool.resources(entry.arguments)
         doubt = await self._attempts.begin_effect(entry, tool, resources)
@@ -302,7 +312,7 @@ class Workers:
         return failure
 
     async def _try_again(self, entry: Entry, tool: AnyTool) -> Failure | None:
-        """Run it, and again where a failure may be a passing one and repeating does no harm."""
+        """Run it, with retries where the failure may pass and repeating does no harm."""
         retries = Retries(entry, tool)
         timeout_s = find_timeout(entry, tool)
         while True:
@@ -343,7 +353,7 @@ class Workers:
         return None
 
     async def _lend_slot(self, entry: Entry, wait: "asyncio.Future[Any]") -> Any:
-        """Wait without holding the slot of a running call; it goes on, when there is a slot again, before the rest."""
+        """Wait without holding the slot of a running call; with a slot again, it continues before the rest."""
         self._lending.lend(entry)
         self.drain()
         try:
@@ -355,7 +365,7 @@ class Workers:
                 self.drain()
 
     async def _lead(self, entry: Entry) -> Landed:
-        """Run it for all who share its flight, unless its result has come meanwhile."""
+        """Run it for all that share its flight, unless its result has come meanwhile."""
         lead = await self._shared_runs.lease(entry)
         if isinstance(lead, Landed):
             return lead
@@ -371,7 +381,7 @@ class Workers:
             await lead.release()
 
     async def _judge(self, entry: Entry) -> None:
-        """Ask the run's guard about a call, or the tool's rule whether a person has to decide."""
+        """Run the guard on a call, or the tool's rule on whether a person has to decide."""
         if entry.has_ended:
             return
         assert entry.plan is not None
@@ -405,12 +415,12 @@ class Workers:
         return tool.load(entry.value) if raw is None else raw
 
     async def _wait_sealed(self, caller: Entry) -> None:
-        """Before a running tool makes a call that changes something, wait until all calls around it are sealed."""
+        """Wait until all calls around it are sealed, before a running tool makes a call that changes something."""
         while (unsealed := find_unsealed(caller)) is not None:
             await self._lend_slot(caller, asyncio.ensure_future(Seal(unsealed, None).wait()))
 
     async def _open_group(self, caller: Entry, group: Group, tools: Mapping[str, AnyTool]) -> JSON:
-        """Give the value of nodes that a tool opens in this graph; the tool holds no slot while it waits.
+        """Run the nodes that a tool opens in this graph; the tool holds no slot while it waits.
 
         They call these tools, whatever else the run calls by the same names.
         """
@@ -424,7 +434,7 @@ class Workers:
         return entry.value
 
     async def _wait_within(self, caller: Entry, entry: Entry) -> None:
-        """Wait until what a running tool made has ended; raises `ToolError` when it has no result."""
+        """Wait until a running tool's child has finished; raises `ToolError` when it has no result."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not entry.has_ended:
             entry.more.tell_end(lambda _: None if ended.done() else ended.set_result(None))

@@ -12,7 +12,7 @@ _HEAD = "# yaml-language-server: $schema=cases.schema.json\n"
 
 
 def write_cases(runs: Sequence[RecordedRun], tools: dict[str, Tool[..., Any]] | None = None) -> str:
-    """A file of cases: what was said in each run, the calls that were made, and what its writes gave.
+    """Write a file of cases: each run's user messages, its calls, and the results of its writes.
 
     `tools` tell which calls were writes; where they aren't known, every call's result is kept. What the answer has to
     be is left to a person: the answer that was given stands in a comment.

@@ -33,7 +33,7 @@ def test_{name}() -> None:
 
 
 def name_test(run: RecordedRun) -> str:
-    """A name for the test of a run, from what the user said.
+    """Name the test of a run, after the user's message.
 
     >>> _slug("Where is my order, ORD-1002?")
     'where_is_my_order_ord_1002'
@@ -42,7 +42,7 @@ def name_test(run: RecordedRun) -> str:
 
 
 def write_test(run: RecordedRun, replay: Replay, app: Path, test: Path, recording: Path) -> str:
-    """The file `test`, for an app and a recording at these places."""
+    """Write the file `test`, for an app and a recording at these places."""
     return _TEMPLATE.format(
         agent=run.agent,
         run=run.run_id,
@@ -56,14 +56,14 @@ def write_test(run: RecordedRun, replay: Replay, app: Path, test: Path, recordin
 
 
 def find_hidden(texts: Sequence[str], hidden: Sequence[str]) -> str | None:
-    """The first of the texts that had to be hidden and stands in one of these files all the same."""
+    """Find the first text that had to be hidden and stands in one of these files all the same."""
     return next(
         (secret for secret in hidden for text in texts if secret in text or json.dumps(secret)[1:-1] in text), None
     )
 
 
 def _write_value(value: object) -> str:
-    """A value in Python, its further lines in the place where they stand in the test."""
+    """Write a value in Python, its further lines in the place where they stand in the test."""
     return pformat(value, width=100, sort_dicts=False).replace("\n", "\n    ")
 
 

@@ -47,11 +47,11 @@ class RecordedRun:
 
     @property
     def text(self) -> str:
-        """What the user said, as text."""
+        """The user's message, as text."""
         return text_of(self.message.content)
 
     def to_json(self) -> dict[str, JSON]:
-        """What a replay needs of it besides the answers."""
+        """Write what a replay needs of it besides the answers."""
         return {
             "run": self.run_id,
             "agent": self.agent,

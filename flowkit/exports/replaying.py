@@ -54,7 +54,7 @@ def replay_run(recording: str | Path, app: str | Path | Agent[Any], *, data: obj
 
 
 async def replay_recording(path: Path, agent: Agent[Any], *, data: object = None) -> Replay:
-    """As `replay_run`, for a program with an event loop."""
+    """Replay as `replay_run`, for a program with an event loop."""
     return await _run(agent, Replayer(path, compare="conversation"), _read_header(path), data)
 
 
@@ -92,14 +92,14 @@ def _as_said(message: UserMessage) -> str | Sequence[Content]:
 
 
 def _as_json(agent: Agent[Any], result: AgentResult[Any]) -> JSON:
-    """The output as `run.finished` tells it."""
+    """Return the output as `run.finished` reports it."""
     from pydantic_core import to_jsonable_python
 
     return cast(JSON, to_jsonable_python(result.output_or_none))
 
 
 def _read_calls(result: AgentResult[Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The model's own calls, in their order."""
+    """Read the model's own calls, in their order."""
     found: list[tuple[int, int, tuple[str, dict[str, Any]]]] = []
     for outcome in result.calls:
         place = fullmatch(_TURN_CALL, outcome.call.id)
@@ -144,7 +144,7 @@ class RecordedAnswers:
             self._left.setdefault(call.tool, []).append(call)
 
     def replace(self, tool: AnyTool) -> AnyTool:
-        """Return a tool that gives what this one gave."""
+        """Return a tool that returns this one's recorded result."""
         return answer_for(tool, lambda arguments: self._answer(tool.name, arguments))
 
     def _answer(self, name: str, arguments: Mapping[str, JSON]) -> JSON:
@@ -160,7 +160,7 @@ class RecordedAnswers:
 
 
 def _is_of(recorded: Mapping[str, JSON], given: Mapping[str, JSON]) -> bool:
-    """Whether the call is the recorded one; a masked secret is any, and a default may be left out."""
+    """Return whether the call is the recorded one; a masked secret is any, and a default may be left out."""
     return all(value == MASK or given.get(name) == value for name, value in recorded.items())
 
 
@@ -194,7 +194,7 @@ class JournalModel:
         return self._as.server
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The next answer."""
+        """Stream the next answer."""
         return stream_deltas(self, request)
 
     async def make_headers(self, request: ModelRequest) -> Mapping[str, str]:
@@ -205,7 +205,7 @@ class JournalModel:
     async def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
     ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-        """The next answer's bytes."""
+        """Open the next answer's bytes."""
         if not self._answers:
             raise ConfigurationError(
                 "the agent asks its model once more than the recorded run did: it isn't the one that ran then"
@@ -223,7 +223,7 @@ async def _say(pieces: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 def _write(message: AssistantMessage) -> list[bytes]:
-    """One answer as the body of a stream."""
+    """Write one answer as the body of a stream."""
     deltas: list[dict[str, JSON]] = []
     if message.text:
         deltas.append({"content": message.text})

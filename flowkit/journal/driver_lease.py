@@ -51,13 +51,13 @@ class Holder:
 
 
 def this_process() -> Holder:
-    """This process, as a new holder."""
+    """Return this process as a new holder."""
     pid = os.getpid()
     return Holder(*_place(), pid, _start_of(pid), token_hex(4))
 
 
 def read_holder(text: str) -> Holder | None:
-    """The holder that `to_text` wrote."""
+    """Read the holder that `to_text` wrote."""
     parts = text.split("|")
     if len(parts) != 6 or not parts[3].isdigit():
         return None
@@ -74,7 +74,7 @@ class RunLease:
     until_wall: float | None = None
 
     def is_held(self, clock: Clock) -> bool:
-        """Whether a process that may be alive drives the run.
+        """Return whether a process that may be alive drives the run.
 
         One that certainly lives keeps its run, however long ago it gave its last sign: it may only have been stopped,
         and would go on in the middle of what it did.
@@ -83,12 +83,12 @@ class RunLease:
         return known is not None and (known.is_alive or (not known.is_gone and self.is_in_time(clock)))
 
     def may_run(self, clock: Clock) -> bool:
-        """Whether the call that was claimed so may still run: its process isn't known to be dead, and it is in time."""
+        """Return whether the claimed call may still run: its process may be alive, and its time isn't over."""
         known = self._find_holder()
         return known is not None and not known.is_gone and self.is_in_time(clock)
 
     def is_in_time(self, clock: Clock) -> bool:
-        """Whether the time that it was given isn't over."""
+        """Return whether its time isn't over."""
         if self.until is None or self.until_wall is None:
             return False
         boot = clock.boot()
@@ -97,7 +97,7 @@ class RunLease:
         return clock.wall() < self.until_wall
 
     def remaining_s(self, clock: Clock) -> float | None:
-        """How much of its time is left; None where nobody has it."""
+        """Return how much of its time is left; None where it isn't held."""
         if not self.holder or self.until is None or self.until_wall is None:
             return None
         boot = clock.boot()
@@ -116,7 +116,7 @@ NO_LEASE = RunLease()
 
 
 def lease_until(clock: Clock, lease_s: float) -> tuple[str, float, float]:
-    """The columns `boot`, `until` and `until_wall` of a lease that begins now."""
+    """Return the columns `boot`, `until` and `until_wall` of a lease that begins now."""
     boot, now = clock.boot() or ("", 0.0)
     return boot, now + lease_s, clock.wall() + lease_s
 
@@ -127,7 +127,7 @@ _UNKNOWN = Holder("", "", "", 0, "", "")
 
 @cache
 def _place() -> tuple[str, str, str]:
-    """The machine, its boot, and the namespace in which process numbers mean something."""
+    """Return the machine, its boot, and the namespace in which process numbers mean something."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -137,7 +137,7 @@ def _place() -> tuple[str, str, str]:
 
 
 def _start_of(pid: int) -> str:
-    """When the process with this number began, in the system's own words; empty when there is none."""
+    """Return when the process with this number began, in the system's own words; empty when there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

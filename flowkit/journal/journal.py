@@ -80,7 +80,7 @@ class Journal:
 
     @property
     def commits(self) -> Commits:
-        """How many commits this process made, and how many of them waited for the disk."""
+        """The number of commits by this process, and of those that waited for the disk."""
         return self._store.commits
 
     async def open_run(
@@ -135,7 +135,7 @@ class Journal:
         return await self._log.run(lambda: self._store.add_spent(key, usd))
 
     async def read_spent(self, key: str) -> float:
-        """What was spent of a budget."""
+        """Read what was spent of a budget."""
         return await self._log.run(lambda: self._store.read_spent(key))
 
     def runs(
@@ -173,7 +173,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> list[JSON]:
-        """The events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
+        """Return the events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
         rows = self._store.event_rows(Place(run_id, user, session), after, None, None)
         return [from_text(body) for _, body in rows]
 
@@ -184,7 +184,7 @@ class Journal:
         return self._store.find(Place(run_id, user, session))
 
     def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
-        """The number of a run's last event; -1 where it has none."""
+        """Return the number of a run's last event; -1 where it has none."""
         last = self._store.last_seq(Place(run_id, user))
         return -1 if last is None else last
 
@@ -198,7 +198,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> list[tuple[int, str]]:
-        """The next events of a run after one of them, each with its JSON as it was written, its type first."""
+        """Return the next events of a run after one of them, each with its JSON as it was written, its type first."""
         return self._store.event_rows(Place(run_id, user, session), after, before, limit)
 
     def conversation(
@@ -252,20 +252,20 @@ class Journal:
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
 
     def stopped(self, limit: int = 100) -> list[RunSummary]:
-        """List runs that should go on and that nobody drives: queued, let go of, or their process has ended; oldest first."""
+        """List runs to resume that nobody drives: queued, released, or their process has died; oldest first."""
         return self._store.stopped(limit)
 
     def requeue(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
-        """Queue a run that waits or is in doubt, for whoever drives it next; False where it does neither."""
+        """Queue a run that waits or is in doubt, for the next driver; False where it does neither."""
         place = Place(run_id, user, session)
         return self._log.run_now(lambda: self._store.change_status(place, "queued", ("waiting", "in_doubt")))
 
     def request_cancel(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
-        """Ask whoever drives this run, in any process, to cancel it; False where it is over.
+        """Ask the driver of this run, in any process, to cancel it; False where it is over.
 
         Its driver sees it within about a second. Of a run that nobody drives, whoever takes it next writes the end.
         """
@@ -294,7 +294,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> AsyncGenerator[JSON]:
-        """The events of a run with a `seq` above `after`, as they are written by any process, none twice.
+        """Yield the events of a run with a `seq` above `after`, as any process writes them, none twice.
 
         It ends when the run has ended or waits and all was given, or when there is no such run. A run that nobody
         drives is waited for. Close the generator where you leave it before its end.
@@ -341,7 +341,7 @@ class Journal:
         return count
 
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
-        """Remove the runs that ended that long ago, in seconds or as a `timedelta`; returns how many.
+        """Remove the runs that ended that long ago, in seconds or as a `timedelta`; return how many.
 
         With `unfinished` also those that were stopped, wait for a person, or are in doubt. What was said in a run
         is gone from its session.
@@ -352,19 +352,19 @@ class Journal:
         return count
 
     def _run_steps(self, steps: Iterator[int]) -> int:
-        """Run each step by itself in the writer's thread: who drives a run meanwhile waits for none of them long."""
+        """Run each step apart in the writer's thread: a driver then waits for none of them long."""
         count = 0
         while (step := self._log.run_now(lambda: next(steps, None))) is not None:
             count += step
         return count
 
     def leave(self) -> None:
-        """Say that this process ends: runs that are cancelled from now on are only let go of, and can go on elsewhere."""
+        """Announce that this process stops: runs cancelled from now on are released, to be resumed elsewhere."""
         self._log.is_leaving = True
 
     @contextmanager
     def letting_go_of(self, run: RunIdentity) -> Generator[None]:
-        """The same for one run, as long as the block lasts."""
+        """Release this one run if it is cancelled while the block lasts."""
         self._log.let_go_of.add(run)
         try:
             yield
@@ -377,7 +377,7 @@ class Journal:
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a journal's path is the address of a database."""
+    """Return whether a journal's path is the address of a database."""
     return isinstance(path, str) and "://" in path
 
 
@@ -408,7 +408,7 @@ def migrate(url: str) -> str:
 
 
 def _open_store(path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: float, allow_network: bool) -> JournalStore:
-    """The store of a file, or of the database that a URL names."""
+    """Open the store of a file, or of the database that a URL names."""
     text = str(path)
     if not is_url(path):
         if isinstance(path, Path) and text.startswith(("postgresql:/", "postgres:/")):

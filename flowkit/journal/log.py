@@ -78,11 +78,11 @@ class JournalLog:
         return self._held
 
     def lets_go(self, run: RunSummary) -> bool:
-        """Whether this run is let go of when it is cancelled here."""
+        """Return whether this run is released when it is cancelled here."""
         return self.is_leaving or RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
 
     def keeps(self, event: Event) -> bool:
-        """Whether this event is written down."""
+        """Return whether this event is recorded."""
         return self._events == "all" or (self._events == "calls" and not isinstance(event, _PIECES))
 
     async def write(self, changes: Changes | Callable[[], Changes | None], *, is_durable: bool = False) -> None:
@@ -98,7 +98,7 @@ class JournalLog:
         return await self._thread.submit(operation)
 
     def run_now(self, operation: Callable[[], T]) -> T:
-        """The same, for a caller without a loop."""
+        """Run it for a caller without a loop."""
         return self._thread.call(operation)
 
     def close(self) -> None:

@@ -62,11 +62,11 @@ class Recorded:
 
     @property
     def is_ended(self) -> bool:
-        """It never runs again."""
+        """Whether it is final: it never runs again."""
         return self.state not in ("claimed", "in_doubt", "retry")
 
     def settle(self, resolution: Resolution, by: str) -> "Recorded":
-        """The node as it is after this decision."""
+        """Return the node after this decision."""
         match resolution:
             case Done(value):
                 return replace(self, state="finished", value=value, error=None, by=by, lease=NO_LEASE)
@@ -77,7 +77,7 @@ class Recorded:
 
 
 def explain_running(node: Recorded) -> str:
-    """Why nobody settles this node yet."""
+    """Explain why this node can't be settled yet."""
     until = datetime.fromtimestamp(node.lease.until_wall or 0.0, UTC)
     return f"{node.node!r} may still be running in another process, until {until:%Y-%m-%d %H:%M:%S} UTC at the latest"
 

@@ -25,17 +25,17 @@ _ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
 
 
 def to_text(value: JSON) -> str:
-    """JSON for a column; it holds no NUL and no half of a character."""
+    """Write JSON for a column; it holds no NUL and no lone surrogate."""
     return dumps(value).decode()
 
 
 def from_text(text: str | None) -> JSON:
-    """The JSON in a column; NULL is None."""
+    """Read the JSON in a column; NULL is None."""
     return None if text is None else loads(text)
 
 
 def encode_value(value: JSON, node: str) -> bytes:
-    """A result as JSON; raises `ToolResultError` for what isn't JSON, a circle included."""
+    """Encode a result as JSON; raises `ToolResultError` for what isn't JSON, a circle included."""
     try:
         return dumps(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -52,22 +52,22 @@ def to_column(text: str) -> str:
 
 
 def to_optional_column(text: str | None) -> str | None:
-    """The same, None staying None."""
+    """Convert like `from_column`, None staying None."""
     return None if text is None else to_column(text)
 
 
 def from_column(text: str) -> str:
-    """The text that `to_column` was given."""
+    """Return the text that `to_column` received."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if ESCAPE in text else text
 
 
 def from_optional_column(text: str | None) -> str | None:
-    """The same, None staying None."""
+    """Convert like `from_column`, None staying None."""
     return None if text is None else from_column(text)
 
 
 def place_text(user: str | None, session: str | None, run_id: str) -> str:
-    """A run's place as a column: different places, different texts."""
+    """Write a run's place as a column: different places, different texts."""
     return RunIdentity(to_optional_column(user), to_optional_column(session), to_column(run_id)).key
 
 
@@ -80,7 +80,7 @@ RECORD_COLUMNS = "node, state, effect, tool, code, attempt, arguments, value, bl
 
 
 def record_values(record: Recorded, data: bytes, blob: str | None) -> tuple[str | int | None, ...]:
-    """A node as `RECORD_COLUMNS`; `data` is its value as JSON unless it stands in the blob of that name."""
+    """Return a node as `RECORD_COLUMNS`; `data` is its value as JSON unless it stands in the blob of that name."""
     return (
         to_column(record.node),
         record.state,
@@ -98,7 +98,10 @@ def record_values(record: Recorded, data: bytes, blob: str | None) -> tuple[str 
 
 
 def read_record(columns: Sequence[Any], lease: RunLease, get_blob: Callable[[str], bytes | None]) -> Recorded | None:
-    """A node from its `RECORD_COLUMNS`. A `read` whose blob is lost is None, as if it had never run; of others it is an error."""
+    """Read a node from its `RECORD_COLUMNS`.
+
+    A `read` whose blob is lost is None, as if it had never run; for others it is an error.
+    """
     node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources = columns
     if blob is not None:
         data = get_blob(blob)
@@ -127,7 +130,7 @@ APPROVAL_COLUMNS = "node, name, arguments, asked, approved, by, at, reason, chan
 
 
 def read_approval_rows(rows: Iterable[tuple[Any, ...]]) -> dict[str, Approval]:
-    """What was asked, from rows of `APPROVAL_COLUMNS`."""
+    """Read what was asked, from rows of `APPROVAL_COLUMNS`."""
     return {
         from_column(node): Approval(
             node=from_column(node),
@@ -143,7 +146,7 @@ def read_approval_rows(rows: Iterable[tuple[Any, ...]]) -> dict[str, Approval]:
 
 
 def decision_values(decision: Decision) -> tuple[bool, str | None, float, str, str]:
-    """A decision as the columns `approved, by, at, reason, changed_arguments`."""
+    """Return a decision as the columns `approved, by, at, reason, changed_arguments`."""
     return (
         decision.approved,
         to_optional_column(decision.by),
@@ -154,13 +157,13 @@ def decision_values(decision: Decision) -> tuple[bool, str | None, float, str, s
 
 
 def read_list(text: str | None) -> list[JSON]:
-    """The list in a column of JSON."""
+    """Read the list in a column of JSON."""
     value = from_text(text)
     return value if isinstance(value, list) else []
 
 
 def show_doubt(details: RunDetails) -> RunDetails:
-    """The run with a claimed write that nobody drives as what it is: in doubt."""
+    """Show a claimed write that nobody drives as what it is: in doubt."""
     if details.summary.is_held:
         return details
     nodes = {

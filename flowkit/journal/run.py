@@ -85,7 +85,7 @@ class RunJournal:
 
     @property
     def inputs(self) -> JSON:
-        """What the run began with."""
+        """The run's input."""
         return self.details.inputs
 
     @property
@@ -100,20 +100,20 @@ class RunJournal:
 
     @property
     def approvals(self) -> Mapping[str, Approval]:
-        """What was asked so far, with what was decided."""
+        """The approval requests so far, with their decisions."""
         return self._approvals
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the run is about to be let go of: a write that started now would be cut off, and be in doubt."""
+        """Whether the run is about to be released: a write that started now would be cut off, and be in doubt."""
         return self._log.lets_go(self.details.summary)
 
     def lookup(self, node: str) -> Recorded | None:
-        """What was recorded for this node; None when it has to run."""
+        """Look up what was recorded for this node; None when it has to run."""
         return self._nodes.get(node)
 
     def may_still_run(self, node: str) -> bool:
-        """Whether what another process claimed may still be running there; nobody settles it or makes it again yet."""
+        """Return whether what another process claimed may still run there: then it can't be settled or repeated yet."""
         found = self._nodes.get(node)
         return found is not None and not found.is_ended and found.lease.may_run(self._log.clock)
 
@@ -128,7 +128,7 @@ class RunJournal:
         resources: Sequence[str] = (),
         timeout_s: float | None = None,
     ) -> int:
-        """Say durably that this node starts now; returns its attempt, counted from 1. A `read` isn't written down.
+        """Record durably that this node starts now; return its attempt, counted from 1. A `read` isn't recorded.
 
         Start it at once, if `may_start` still says so. Raises `InDoubt` for a write that may have happened and for a
         call that may still be running elsewhere, `CodeChanged` for a node that began with other code, `RunBusy` when
@@ -162,14 +162,14 @@ class RunJournal:
         return attempt
 
     def may_start(self, node: str) -> bool:
-        """Whether a call that was claimed may start at this moment; ask right before it does.
+        """Return whether a claimed call may start at this moment; ask right before it does.
 
         False when this process was stopped for so long since the claim that another may have the run: then `reclaim`.
         """
         return node not in self._start_by or self._now() < self._start_by[node]
 
     async def reclaim(self, node: str, *, timeout_s: float | None = None) -> None:
-        """Say again that a claimed node starts now, for a further attempt or when `may_start` says no.
+        """Record anew that a claimed node starts now, for a further attempt or when `may_start` is False.
 
         The errors are those of `claim`; whoever took over in between has given the run another token.
         """
@@ -187,7 +187,7 @@ class RunJournal:
         return record
 
     def _now(self) -> float:
-        """Seconds of a clock that runs on while the machine sleeps, where there is one."""
+        """Return the seconds of a clock that runs on while the machine sleeps, where there is one."""
         boot = self._log.clock.boot()
         return self._log.clock.monotonic() if boot is None else boot[1]
 
@@ -205,7 +205,7 @@ class RunJournal:
         code: str = "",
         is_running: bool = False,
     ) -> None:
-        """Write down how a node ended: durably for a `write` or `idempotent` one, soon and unwaited for a `read`.
+        """Record how a node ended: durably for a `write` or `idempotent` one, soon and without waiting for a `read`.
 
         What the claim said stays unless it is given anew; also until when it may run, if it still `is_running`, in a
         thread that nobody waits for any more. Raises `ToolResultError` for a value that isn't JSON,
@@ -232,7 +232,7 @@ class RunJournal:
     async def record_turn(
         self, turn: int, message: JSON, reads: Sequence[Recorded] = (), *, kept: Mapping[str, str] | None = None
     ) -> None:
-        """Write down a model's message and the reads that ended while it spoke, in one transaction.
+        """Record a model's message and the reads that finished during it, in one transaction.
 
         Its other calls start after this: their claims are durable, and take this along. `kept` are the arguments, by
         call, that the message hides; they go when the run is over.
@@ -297,7 +297,7 @@ class RunJournal:
             self._log.post(self._drain_events)
 
     async def conversation(self) -> list[JSON]:
-        """What was said in its session before this run, oldest first."""
+        """Return the session's messages from before this run, oldest first."""
         summary = self.details.summary
         if summary.session is None:
             return []
@@ -306,7 +306,7 @@ class RunJournal:
         return await self._log.run(lambda: store.conversation(session, user, self._number, CONVERSATION_RUNS))
 
     async def open_inside(self, run_id: str, *, name: str, inputs: JSON = None) -> "RunJournal":
-        """Start the run of this id that a call of this run makes, or go on with it; the errors are those of `open_run`.
+        """Start or resume the run of this id that a call of this run makes; the errors are those of `open_run`.
 
         What is said in it is no part of its session's conversation.
         """
@@ -319,7 +319,7 @@ class RunJournal:
     async def finish(
         self, status: RunState, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
     ) -> None:
-        """Write down how the run ended, with the messages that it adds to its session, and let go of it.
+        """Record how the run ended, with the messages that it adds to its session, and release it.
 
         One that is cancelled because its process leaves hasn't ended: another goes on with it. One that is `queued`
         hasn't begun: who finds it drives it.
@@ -333,7 +333,7 @@ class RunJournal:
         self._is_held = False
 
     async def close(self) -> None:
-        """Let go of the run without ending it; harmless after `finish`, or when another driver took over."""
+        """Release the run without ending it; harmless after `finish`, or when another driver took over."""
         if not self._is_held:
             return
         self._is_held = False
@@ -341,7 +341,7 @@ class RunJournal:
             await self._write_last(Ending())
 
     async def _write_last(self, ending: Ending) -> None:
-        """Let go of the run also where that can't be written: who frees the disk goes on with it."""
+        """Release the run even where that can't be written: once the disk has room, it can be resumed."""
         try:
             await self._log.write(lambda: self._change(events=self._take_events(), ending=ending))
         except StoreError:
@@ -385,7 +385,7 @@ class RunJournal:
         return self._change(events=events) if events else None
 
     def _take_events(self) -> tuple[tuple[int, str], ...]:
-        """What has come since the last time, in the writer's thread."""
+        """Take the events since the last time, in the writer's thread."""
         # Before the first `popleft`: an event that comes during it is written now or asks for another job.
         self._is_writing_events = False
         events: list[Event] = []

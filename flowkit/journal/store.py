@@ -185,7 +185,7 @@ class HeldRuns:
         self.tokens.clear()
 
     def notice_fork(self) -> bool:
-        """Whether this is another process than before: what the parent of a forked process holds is the parent's."""
+        """Return whether this is a new process after a fork: what the parent holds stays the parent's."""
         if self.pid == os.getpid():
             return False
         self.pid, self.tokens, self.unreleased = os.getpid(), {}, {}
@@ -200,7 +200,7 @@ class Blobs(Protocol):
         ...
 
     def get(self, name: str) -> bytes | None:
-        """The content under this name; None when it is missing or isn't what its name says."""
+        """Return the content under this name; None when it is missing or isn't what its name says."""
         ...
 
 
@@ -219,7 +219,7 @@ class JournalStore(Protocol):
 
     @property
     def commits(self) -> Commits:
-        """How many commits this process made."""
+        """The number of commits by this process."""
         ...
 
     @property
@@ -263,7 +263,7 @@ class JournalStore(Protocol):
         ...
 
     def approvals(self, run: int) -> dict[str, Approval]:
-        """What was asked in a run, decided or not, in the order of asking."""
+        """Return what was asked in a run, decided or not, in the order of asking."""
         ...
 
     def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
@@ -271,19 +271,19 @@ class JournalStore(Protocol):
         ...
 
     def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
-        """Give a run another status if it has one `of` these; False where it hasn't, or where there is none."""
+        """Change a run's status if it is one `of` these; False where it isn't, or where there is no run."""
         ...
 
     def add_spent(self, key: str, usd: float) -> float:
-        """Add to what was spent of a budget, whoever else adds at the same moment; return the sum."""
+        """Add to what was spent of a budget, whatever else is added at the same moment; return the sum."""
         ...
 
     def read_spent(self, key: str) -> float:
-        """What was spent of a budget; 0 where nothing was."""
+        """Read what was spent of a budget; 0 where nothing was."""
         ...
 
     def renew(self) -> None:
-        """Say that this process lives, and let go of what is to be let go of."""
+        """Renew this process's lease, and release what is to be released."""
         ...
 
     def delete(self, place: Place) -> bool:
@@ -291,19 +291,19 @@ class JournalStore(Protocol):
         ...
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
-        """Remove the runs that nothing happened to for so long, in steps of a bounded size; each tells how many went."""
+        """Remove the runs unchanged for that long, in steps of a bounded size; yield the number of each step."""
         ...
 
     def prune_events(self, older_than_s: float) -> Iterator[int]:
-        """Remove the events of runs that began so long ago, in steps; each tells how many went."""
+        """Remove the events of runs that began that long ago, in steps; yield the number of each step."""
         ...
 
     def tidy(self) -> Iterator[int]:
-        """Give back what removed runs took, in steps."""
+        """Free the space of removed runs, in steps."""
         ...
 
     def close_writer(self) -> None:
-        """Close what the writer's thread uses; it may be used again."""
+        """Close what the writer's thread uses; it may be reopened."""
         ...
 
     def close(self) -> None:
@@ -311,31 +311,31 @@ class JournalStore(Protocol):
         ...
 
     def show(self, place: Place) -> RunDetails | None:
-        """A run in full, a claimed write that nobody drives as in doubt."""
+        """Show a run in full, a claimed write that nobody drives as in doubt."""
         ...
 
     def find(self, place: Place) -> RunSummary | None:
-        """A run as a list shows it."""
+        """Find a run for a list."""
         ...
 
     def runs(self, chosen: Filter) -> list[RunSummary]:
-        """The latest runs, newest first."""
+        """List the latest runs, newest first."""
         ...
 
     def stopped(self, limit: int) -> list[RunSummary]:
-        """The runs that should go on and that nobody drives, the oldest first."""
+        """List the runs to resume that nobody drives, the oldest first."""
         ...
 
     def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
-        """The next events of a run, each with its JSON as it was written."""
+        """Return the next events of a run, each with its JSON as it was written."""
         ...
 
     def last_seq(self, place: Place) -> int | None:
-        """The number of its last event."""
+        """Return the number of its last event."""
         ...
 
     def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
-        """The messages of the session's last runs, or of the last before one of them, oldest first."""
+        """Return the messages of the session's last runs, or of the last before one of them, oldest first."""
         ...
 
     def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
@@ -346,11 +346,11 @@ class JournalStore(Protocol):
         ...
 
     def stats(self) -> JournalStats:
-        """What it holds."""
+        """Return what it holds."""
         ...
 
 
 def describe_several(run_id: str, places: Sequence[tuple[str | None, str | None]]) -> RunError:
-    """The error for a run id that several users or sessions have: the id alone says nothing then."""
+    """Make the error for a run id that several users or sessions have: the id alone is ambiguous then."""
     listed = "; ".join(f"user {user!r}, session {session!r}" for user, session in places[:5])
     return RunError(f"there are {len(places)} runs {run_id!r} ({listed}): name the user and the session")

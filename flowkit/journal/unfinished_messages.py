@@ -14,12 +14,12 @@ from flowkit.media import show_media
 from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, message_from_json
 from flowkit.tools.long_results import LongResults
 
-NOT_KNOWN = "its result isn't known: the run was stopped before it ended, or still goes on"
+NOT_KNOWN = "its result isn't known: the run was stopped before it finished, or is still in progress"
 IN_DOUBT = "the run was stopped in the middle of it: it may have happened; don't repeat it"
 
 
 def recall(run: RunDetails) -> list[JSON]:
-    """Its messages so far, each call with one result; none for a run that isn't an agent's."""
+    """Return its messages so far, each call with one result; none for a run that isn't an agent's."""
     return [message.to_json() for message in mend(tuple(_list_messages(run)), missing=NOT_KNOWN)]
 
 
@@ -42,7 +42,7 @@ def _list_messages(run: RunDetails) -> Iterator[Message]:
 
 
 def _read_result(call: RequestedCall, found: Recorded | None) -> Iterator[ToolMessage]:
-    """The call's result, where it had one or may have one."""
+    """Yield the call's result, where it had one or may have one."""
     if found is None:
         return
     match found.state:

@@ -1,9 +1,13 @@
 """MCP over HTTP: the server as an ASGI app, behind a token and a check of the Host and Origin headers."""
 
+import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from starlette.applications import Starlette
 
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, default_journal
@@ -30,29 +34,39 @@ def mcp_app(
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
     path: str = "/mcp",
-) -> AsgiApp:
+) -> Starlette:
     """Offer agents, recipes and named `tools` to MCP hosts, as an ASGI app with its own lifespan.
 
     Mount it at `/` and give its `path`: a mount at the path itself answers with a redirect, which hosts don't follow.
     Enter its lifespan from yours, since Starlette starts no lifespan of a mount. `get_user` gives the user of a
     request's context (`mcp`'s `ServerRequestContext`, its HTTP request in `.request`). `allowed_hosts` are the values
     of the `Host` header that are answered (`shop.example`, `localhost:*`), those of this machine where left out;
-    `token` is a bearer token that hosts must send.
+    `token` is a bearer token that hosts must send. A journal that is named by its path is
+    closed when the lifespan ends.
 
     Raises `ConfigurationError` for an app with nothing to serve.
     """
     if not callable(get_user):
-        raise ConfigurationError("mcp_app(…, get_user=…) takes a function that gives a request's user")
+        raise ConfigurationError("mcp_app(…, get_user=…) takes a function that returns a request's user")
     served = make_served(app, data)
-    opened = journal if isinstance(journal, Journal) else Journal(journal or default_journal())
-    server = McpServer(served, make_offers(served, tools), opened, get_user).make()
-    return make_http_app(server, token=token, allowed_hosts=allowed_hosts, path=path)
+    offers = make_offers(served, tools)
+    owns = not isinstance(journal, Journal)
+    opened = Journal(journal or default_journal()) if not isinstance(journal, Journal) else journal
+    server = McpServer(served, offers, opened, get_user).make()
+    return make_http_app(
+        server, token=token, allowed_hosts=allowed_hosts, path=path, on_end=opened.close if owns else None
+    )
 
 
 def make_http_app(
-    server: Any, *, token: str | None = None, allowed_hosts: Sequence[str] | None = None, path: str = "/mcp"
-) -> AsgiApp:
-    """Make the ASGI app of a server of the `mcp` package."""
+    server: Any,
+    *,
+    token: str | None = None,
+    allowed_hosts: Sequence[str] | None = None,
+    path: str = "/mcp",
+    on_end: Callable[[], None] | None = None,
+) -> Starlette:
+    """Make the ASGI app of a server of the `mcp` package; `on_end` is called when its lifespan ends."""
     from mcp.server.transport_security import TransportSecuritySettings
 
     hosts = list(LOOPBACK_HOSTS if allowed_hosts is None else allowed_hosts)
@@ -62,10 +76,27 @@ def make_http_app(
         allowed_hosts=hosts,
         allowed_origins=[f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")],
     )
-    inner: AsgiApp = server.streamable_http_app(
+    app: Starlette = server.streamable_http_app(
         streamable_http_path=path, transport_security=security, max_request_body_size=BODY_BYTES_AT_MOST
     )
-    return inner if token is None else _Guard(inner, token)
+    if on_end is not None:
+        app.router.lifespan_context = _end_with(app.router.lifespan_context, on_end)
+    if token is not None:
+        app.add_middleware(_Guard, token=token)
+    return app
+
+
+def _end_with(lifespan: Callable[[Any], Any], on_end: Callable[[], None]) -> Callable[[Any], Any]:
+    @asynccontextmanager
+    async def live(app: Any) -> AsyncGenerator[Any]:
+        try:
+            async with lifespan(app) as state:
+                yield state
+        finally:
+            # After the sessions, whose runs write to it until they have stopped; its thread is waited for.
+            await asyncio.to_thread(on_end)
+
+    return live
 
 
 class _Guard:

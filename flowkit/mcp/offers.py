@@ -15,7 +15,7 @@ _TASK: dict[str, JSON] = {
     "type": "object",
     "properties": {
         "task": {"type": "string", "description": "What to do, in words."},
-        "session": {"type": "string", "description": "Names a conversation to go on with."},
+        "session": {"type": "string", "description": "Names a conversation to continue."},
     },
     "required": ["task"],
 }
@@ -58,7 +58,7 @@ class Offer:
         )
 
     def want(self, arguments: Mapping[str, JSON], user: str | None, run_id: str) -> Wanted:
-        """The run that a call asks for; raises `ToolArgumentsError`."""
+        """Make the run that a call asks for; raises `ToolArgumentsError`."""
         if not self.is_agent:
             return Wanted(self.name, user, run_id, inputs=arguments)
         task, session = arguments.get("task"), arguments.get("session")
@@ -69,7 +69,7 @@ class Offer:
         return Wanted(self.name, user, run_id, message=task, session=session)
 
     def wrap(self, output: JSON, status: str, run_id: str) -> dict[str, JSON]:
-        """The structured content of a result: an object, as its schema says."""
+        """Wrap the output as a result's structured content: an object, as its schema says."""
         if self.is_agent:
             return {"output": output, "status": status, "run_id": run_id}
         return output if self._is_object and isinstance(output, dict) else {"result": output}

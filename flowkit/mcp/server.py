@@ -225,7 +225,7 @@ class McpServer:
 
 
 async def _tell_progress(run: Run[Any], session: Any) -> None:
-    """Report each call that ends; ever rising, at most ten times a second."""
+    """Report each call that ends, in rising numbers, at most ten times a second."""
     loop = asyncio.get_running_loop()
     ended = 0
     told_at = -PROGRESS_EVERY_S
@@ -252,7 +252,7 @@ def _make_form(pending: Pending) -> Any:
 
 
 def _read_decision(answer: Any) -> Decision:
-    """Only an accepted form that says yes approves."""
+    """Read the decision: only an accepted form that says yes approves."""
     content = cast(Mapping[str, object], answer.content or {})
     if answer.action == "accept" and content.get("approved") is True:
         return Approve()
@@ -277,7 +277,7 @@ def _write_result(offer: Offer, result: RunResult[Any]) -> Any:
 
 
 def _to_json(offer: Offer, result: RunResult[Any]) -> JSON:
-    """The output as JSON, whatever type the app gives it."""
+    """Convert the output to JSON, whatever its type in the app."""
     from pydantic_core import to_jsonable_python
 
     return cast(JSON, to_jsonable_python(result.output, by_alias=True))

@@ -94,7 +94,7 @@ class Connection:
         await self._leave()
 
     async def list_tools(self) -> list[Any]:
-        """List the server's tools, page by page, as `mcp_types.Tool`; bounded, and a cursor that repeats ends it."""
+        """List the server's tools, page by page, as `mcp_types.Tool`; bounded, and a repeated cursor stops it."""
         tools: list[Any] = []
         seen: set[str | None] = {None}
         cursor: str | None = None
@@ -128,7 +128,7 @@ class Connection:
         progress: Callable[[float, float | None, str], None],
         meta: Mapping[str, JSON],
     ) -> Any:
-        """Call a tool; gives `mcp_types.CallToolResult`.
+        """Call a tool; return `mcp_types.CallToolResult`.
 
         A call that the server refused before it ran, or one that may be repeated and whose connection broke, is made
         once more on a new connection. Raises `Broken` and `Unanswered` for what may have happened, `ToolError` for
@@ -147,7 +147,7 @@ class Connection:
             raise ToolError(f"{self.name} refused the call: {error}") from error
 
     async def read_resource(self, uri: str) -> Any:
-        """Read a resource; gives `mcp_types.ReadResourceResult`."""
+        """Read a resource; return `mcp_types.ReadResourceResult`."""
         client = await self._connected()
         try:
             async with asyncio.timeout(self._bounds.call_s):
@@ -193,7 +193,7 @@ class Connection:
                 raise
 
     async def _connected(self) -> Any:
-        """The client, after connecting again where the connection broke; one attempt serves all who wait."""
+        """Return the client, reconnecting where the connection broke; one attempt serves all waiters."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             raise ConfigurationError(f"the MCP server {self.name!r} was opened in another event loop")
@@ -278,7 +278,7 @@ class Connection:
             self.version += 1
 
     async def _listen(self, client: Any) -> None:
-        """Hear of changed tools where the protocol has no notifications: from 2026-07-28 on."""
+        """Listen for changed tools where the protocol has no notifications: from 2026-07-28 on."""
         try:
             async with client.listen(tools_list_changed=True) as changes:
                 async for _ in changes:

@@ -54,7 +54,7 @@ def read_command(text: str) -> MCPTools:
 
 
 def _find_package(words: list[str]) -> str:
-    """The word of a command that says which server it is: of `npx -y PACKAGE@1 /data` the package."""
+    """Find the word of a command that says which server it is: the package in `npx -y PACKAGE@1 /data`."""
     launchers = ("npx", "uvx", "uv", "node", "python", "python3", "run", "tool", "pipx", "docker", "flowkit", "mcp")
     for word in words:
         base = word.replace("\\", "/").rpartition("/")[2]

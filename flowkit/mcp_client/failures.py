@@ -58,7 +58,7 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def explain(error: BaseException) -> str:
-    """Say an error in one line, with what its server wrote last; of a group its first."""
+    """Explain an error in one line, with what its server wrote last; of a group, its first."""
     notes = [*getattr(error, "__notes__", ())]
     while members := _members(error):
         error = members[0]

@@ -179,13 +179,13 @@ class MCPTools:
         return f"<MCP server {self.name}>"
 
     async def describe(self) -> str:
-        """Say in one line what the server, which is open and shared, offers."""
+        """Describe in one line the tools of the server, which is open and shared."""
         names = [tool.name for tool in await self._list(Context(None))]
         return f"{len(names)} tools: {', '.join(names)}" if names else "no tools"
 
     @property
     def instructions(self) -> str:
-        """What the server says of how it is used: foreign text; empty until it is connected."""
+        """The server's own instructions: foreign text; empty until it is connected."""
         return "" if self._shared is None else self._shared.instructions
 
     @property
@@ -251,7 +251,7 @@ class MCPTools:
         return connection
 
     async def _list(self, context: Context[Any]) -> Sequence[Tool[..., Any]]:
-        """The tools for the next turn; nothing is asked when nothing changed."""
+        """List the tools for the next turn; the server is asked only when something changed."""
         connection = self._find(context)
         # One listing at a time: runs that start together share the first one's.
         async with self._listing.setdefault(connection, asyncio.Lock()):
@@ -345,7 +345,10 @@ class MCPTools:
         return made
 
     def _find_effect(self, name: str, hints: Any) -> Effect | None:
-        """What the user says, or the server where it is trusted; None, which counts as a write, where nobody does."""
+        """Find the effect set by the user, or by a trusted server.
+
+        None, which counts as a write, where neither sets one.
+        """
         for pattern, effect in self._rules.effects.items():
             if fnmatchcase(name, pattern):
                 return effect

@@ -234,7 +234,7 @@ async def clean_listing(result: dict[str, JSON], version: str, report: Report) -
 
 
 def _find_problem(tool: JSON, rest: Mapping[str, JSON], version: str) -> str | None:
-    """Say what the package, which refuses a whole listing, wouldn't take in one tool of it."""
+    """Find what the package, which refuses a whole listing, wouldn't accept in one tool of it."""
     from mcp_types.methods import parse_server_result
     from pydantic import ValidationError
 

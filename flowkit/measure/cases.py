@@ -92,7 +92,7 @@ class CasesFile:
 
 @cache
 def read_schema() -> dict[str, Any]:
-    """The JSON Schema of a file of cases."""
+    """Read the JSON Schema of a file of cases."""
     return json.loads(files("flowkit").joinpath("cases.schema.json").read_text(encoding="utf-8"))
 
 
@@ -121,7 +121,7 @@ def load_cases(path: str | Path, tools: Sequence[str] | None = None) -> CasesFil
 
 
 def _find_problems(source: YamlSource) -> list[str]:
-    """What the schema doesn't allow, in the order of the file."""
+    """Find what the schema doesn't allow, in the order of the file."""
     errors: Iterator[ValidationError] = cast(Any, Draft202012Validator(read_schema())).iter_errors(source.value)
     found: set[tuple[int, str]] = set()
     for error in errors:
@@ -134,7 +134,7 @@ def _find_problems(source: YamlSource) -> list[str]:
 
 
 def _explain(error: ValidationError) -> Iterator[tuple[str | None, str]]:
-    """What is wrong, and the key that it is about."""
+    """Yield what is wrong, and the key that it is about."""
     value, expected = cast(Any, error.instance), cast(Any, error.validator_value)
     schema = cast(dict[str, Any], error.schema)
     match error.validator:
@@ -246,12 +246,12 @@ def _as_texts(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _as_text(value: object) -> str:
-    """A value for `open_data`, as a command line would give it."""
+    """Return a value for `open_data` in the form of a command line."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _import_check(named: str, folder: Path) -> Check:
-    """The function at `module:function`, or at `file.py:function` beside the cases."""
+    """Import the function at `module:function`, or at `file.py:function` beside the cases."""
     where, colon, name = named.rpartition(":")
     if not colon or not where or not name:
         raise ConfigurationError(f"{named!r} isn't module:function or file.py:function")

@@ -20,7 +20,7 @@ _CHARACTER = 6.9
 
 
 def draw_costs(figures: Sequence[ModelFigures]) -> str:
-    """Each model as a point: to the left it is cheaper, further up more is right. Empty where fewer than two have a price."""
+    """Draw each model as a point: cheaper to the left, better further up. Empty where fewer than two have a price."""
     points = [(one, index) for index, one in enumerate(figures) if one.cost_usd is not None]
     if len(points) < 2:
         return ""
@@ -55,7 +55,7 @@ def draw_costs(figures: Sequence[ModelFigures]) -> str:
 
 
 def draw_times(figures: Sequence[ModelFigures]) -> str:
-    """The median of the first token, the arguments and the whole run as bars, the middle half as a line over each."""
+    """Draw the median of the first token, the arguments and the whole run as bars, the middle half as a line."""
     rows: list[tuple[str, list[Spread | None]]] = [
         ("to the first token", [one.first_token for one in figures]),
         ("a call's arguments", [one.arguments for one in figures]),
@@ -92,7 +92,7 @@ def draw_times(figures: Sequence[ModelFigures]) -> str:
 
 
 def draw_cases(measured: Measured) -> str:
-    """A row for each case and a column for each model: how much of its runs was right."""
+    """Draw a row for each case and a column for each model: how much of its runs was right."""
     names = [shorten(name, 46) for name in measured.cases]
     left = 12 + max(len(name) for name in names) * _CHARACTER
     cell, height = 26, 20
@@ -138,7 +138,7 @@ def _tell(one: ModelFigures) -> str:
 
 
 def _ticks(most: float) -> Iterator[float]:
-    """Round values from 0 to `most`, about four of them."""
+    """Yield round values from 0 to `most`, about four of them."""
     rough = most / 4
     power = 10.0 ** floor(log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

@@ -7,7 +7,7 @@ from flowkit.measure.cases import AnswerCheck
 
 
 def find_wrong_answer(check: AnswerCheck, answer: str) -> list[str]:
-    """Say what is wrong with an answer, a line for each check that it doesn't pass; what a model judges isn't asked."""
+    """Find what is wrong with an answer, a line for each failed check; what a model judges isn't checked here."""
     return list(_find(check, answer))
 
 

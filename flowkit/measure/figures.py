@@ -17,7 +17,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> "Spread | None":
-        """The spread of the values that there are; None when there is none.
+        """Compute the spread of the values that there are; None when there is none.
 
         >>> Spread.of([1.0, 2.0, None, 3.0, 10.0])
         Spread(median=2.5, low=1.75, high=4.75)
@@ -44,7 +44,7 @@ class Share:
 
     @classmethod
     def of(cls, verdicts: Sequence[tuple[int, bool | None]]) -> "Share | None":
-        """The share of the verdicts that there are, each with the number of its round."""
+        """Compute the share of the verdicts that there are, each with the number of its round."""
         judged = [(repeat, verdict) for repeat, verdict in verdicts if verdict is not None]
         if not judged:
             return None
@@ -80,12 +80,12 @@ class ModelFigures:
 
 
 def make_figures(measured: Measured) -> tuple[ModelFigures, ...]:
-    """The figures of every model, in the order in which they were named."""
+    """Make the figures of every model, in the order in which they were named."""
     return tuple(summarise(model, measured.runs_of(model)) for model in measured.models)
 
 
 def summarise(model: str, runs: Sequence[CaseRun]) -> ModelFigures:
-    """The figures of one model."""
+    """Sum up the figures of one model."""
     done = [run for run in runs if run.status == "done"]
     costs = [run.cost_usd for run in runs if run.status == "done" or run.input_tokens]  # a refusal costs nothing
     known = [cost for cost in costs if cost is not None]

@@ -37,7 +37,10 @@ class Judge:
         self._agent = Agent(model, output_type=Verdict, instructions=_INSTRUCTIONS, cache=False, name="judge")
 
     async def find_wrong(self, request: str, answer: str, criterion: str) -> str | None:
-        """Say why the criterion isn't true of the answer; None where it is. Raises `FlowkitError` without a verdict."""
+        """Ask the judge and return why the criterion isn't true of the answer.
+
+        None where it is. Raises `FlowkitError`.
+        """
         told = (
             f"<request>\n{request}\n</request>\n<answer>\n{answer}\n</answer>\n<criterion>\n{criterion}\n</criterion>"
         )

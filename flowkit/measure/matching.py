@@ -24,7 +24,7 @@ Defaults = Mapping[str, Mapping[str, JSON]]
 
 
 def find_wrong_calls(case: Case, made: Sequence[MadeCall], defaults: Defaults) -> str | None:
-    """Say what is wrong with the calls that were made, in one line; None where they are right or aren't judged."""
+    """Find what is wrong with the calls that were made, in one line; None where they are right or aren't judged."""
     if case.calls is None:
         return None
     met = _pair(case.calls, made, defaults)
@@ -45,7 +45,7 @@ def find_wrong_calls(case: Case, made: Sequence[MadeCall], defaults: Defaults) -
 
 
 def find_misfit(expected: ExpectedCall, made: MadeCall, defaults: Defaults) -> str | None:
-    """Say which argument of this call isn't the expected one."""
+    """Find the argument of this call that isn't the expected one, and describe it."""
     if made.tool not in expected.tools:
         return f"is {made.tool}"
     usual = defaults.get(made.tool, {})
@@ -65,7 +65,7 @@ def find_misfit(expected: ExpectedCall, made: MadeCall, defaults: Defaults) -> s
 
 
 def fits(wanted: JSON, value: JSON) -> bool:
-    """Whether a value is what a case wants.
+    """Return whether a value is what a case wants.
 
     >>> fits("Busan", "busan "), fits(2, 2.0), fits({"city": "Seoul"}, {"city": "seoul", "zip": 1})
     (True, True, True)
@@ -115,7 +115,7 @@ def _equal(wanted: JSON, value: JSON) -> bool:
 
 
 def _pair(wanted: Sequence[ExpectedCall], made: Sequence[MadeCall], defaults: Defaults) -> dict[int, int]:
-    """As many expected calls as possible, each with a call of its own: a call that fits two is kept for who needs it."""
+    """Pair as many expected calls as possible, each with a call of its own, so that no pairing blocks another."""
     fitting = [
         [at for at, call in enumerate(made) if find_misfit(expected, call, defaults) is None] for expected in wanted
     ]
@@ -136,7 +136,7 @@ def _pair(wanted: Sequence[ExpectedCall], made: Sequence[MadeCall], defaults: De
 
 
 def read_defaults(schema: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The defaults that a tool's schema tells, by argument; a schema that says none for an optional one tells null."""
+    """Read the defaults of a tool's schema, by argument; null for an optional one without a default."""
     properties = cast(Mapping[str, JSON], schema.get("properties") or {})
     return {
         name: property_schema["default"]

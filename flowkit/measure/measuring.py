@@ -132,7 +132,7 @@ class _Course:
     now: Now | None
 
     async def run(self, candidate: Candidate, case: Case, repeat: int) -> CaseRun:
-        """Ask one model one case, and judge what comes."""
+        """Ask one model one case, and judge the result."""
         now = self.now or asyncio.get_running_loop().time
         timed = time_model(candidate.model, now)
         rehearsal = Rehearsal(case.results, self.cases.stub, self.allowed)
@@ -183,7 +183,7 @@ class _Course:
 def _read_result(
     empty: CaseRun, result: AgentResult[Any], timed: TimedModel, rehearsal: Rehearsal, seconds: float
 ) -> CaseRun:
-    """What a run was like, before anybody has judged it."""
+    """Read a run's results, before it is judged."""
     error = None if result.error is None else str(result.error)
     if result.status == "waiting":
         error = f"it waits for a person to decide on {', '.join(pending.name for pending in result.pending)}"
@@ -209,7 +209,7 @@ def _read_result(
 
 
 def _dump(output: object, text: str) -> str:
-    """A typed answer as the JSON that the model wrote; what a tool gave as JSON of its own."""
+    """Return a typed answer as the JSON that the model wrote; a tool's own JSON as it is."""
     if text:
         return text
     try:
@@ -221,7 +221,7 @@ def _dump(output: object, text: str) -> str:
 
 
 def _read_calls(result: AgentResult[Any], answers: Sequence[TimedAnswer]) -> list[MadeCall]:
-    """The calls that the model made itself, in their order; those of attempts that broke off aren't among them."""
+    """Read the calls that the model made itself, in their order; without those of attempts that broke off."""
     by_turn = {answer.turn: answer for answer in answers}
     made: list[tuple[int, int, MadeCall]] = []
     for outcome in result.calls:
@@ -245,7 +245,7 @@ def _find_defaults(tools: Collection[AnyTool]) -> Defaults:
 
 
 def _judge_nothing(run: CaseRun, case: Case) -> CaseRun:
-    """A run without an answer is wrong in all that its case judges."""
+    """Judge a run without an answer: it is wrong in all that its case judges."""
     return replace(
         run,
         calls_right=None if case.calls is None else False,
@@ -261,7 +261,7 @@ def _not_asked(candidate: Candidate, case: Case, repeat: int, standing: _Standin
 
 
 def _note(runs: Sequence[CaseRun], standings: dict[str, _Standing]) -> list[str]:
-    """What a reader has to know beside the figures."""
+    """List what a reader has to know beside the figures."""
     notes: list[str] = []
     stubbed = Counter(name for run in runs for name in run.stubbed)
     if stubbed:

@@ -50,7 +50,7 @@ svg .half .mark{fill:var(--half-ink)}details{margin:4px 0}summary{cursor:pointer
 def write_page(
     measured: Measured, *, proposal: Proposal | str | None = None, comparison: Comparison | None = None
 ) -> str:
-    """The whole page."""
+    """Write the whole page."""
     return "\n".join(_write(measured, proposal, comparison)) + "\n"
 
 

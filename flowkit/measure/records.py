@@ -53,7 +53,7 @@ class CaseRun:
 
     @property
     def is_right(self) -> bool:
-        """Whether it ended well, and everything that the case judges is right."""
+        """Whether it is done, and everything that the case judges is right."""
         return self.status == "done" and self.calls_right is not False and self.answer_right is not False
 
 
@@ -73,11 +73,11 @@ class Measured:
     flowkit_measure: int = field(default=VERSION)
 
     def runs_of(self, model: str) -> tuple[CaseRun, ...]:
-        """The runs of one model."""
+        """Return the runs of one model."""
         return tuple(run for run in self.runs if run.model == model)
 
     def to_json(self) -> bytes:
-        """The file, as `read_measured` reads it."""
+        """Write the file as `read_measured` reads it."""
         return _adapter().dump_json(self, indent=1) + b"\n"
 
 

@@ -24,7 +24,7 @@ class Rehearsal:
     """What stands in the tools' place in one run; `stubbed` are the writes that weren't run, in their order."""
 
     def __init__(self, results: Mapping[str, JSON], stub: JSON, allowed: Collection[str] = ()) -> None:
-        """`allowed` are the names of writes that run for real, `*` stands for all."""
+        """Prepare the stand-ins; `allowed` are the names of writes that run for real, `*` stands for all."""
         self.stubbed: list[str] = []
         self.tools: dict[str, AnyTool] = {}
         """The tools of the run by their names, as they really are."""
@@ -52,7 +52,7 @@ class Rehearsal:
 
     @contextmanager
     def at_work(self) -> Generator[None]:
-        """Let runs that start inside call what stands in the tools' place, from their functions, too."""
+        """Let runs that start inside call the tools' stand-ins, from their functions, too."""
         token = CALLED_INSTEAD.set(self.replace_called)
         try:
             yield
@@ -65,12 +65,12 @@ class Rehearsal:
 
 
 def runs_in_rehearsal(tool: AnyTool) -> bool:
-    """Whether running it can change nothing, and asks nobody."""
+    """Return whether running it changes nothing and needs no approval."""
     return tool.effect == "read" and not tool.approval
 
 
 def answer_for(tool: AnyTool, answer: Answer) -> AnyTool:
-    """Make a tool that a model sees as this one, and that gives an answer in place of running."""
+    """Make a tool that a model sees as this one, and that returns an answer instead of running."""
 
     def give(arguments: dict[str, Any]) -> JSON:
         return answer(arguments)

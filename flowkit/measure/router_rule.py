@@ -41,7 +41,7 @@ class Rule:
     words: tuple[str, ...] = ()
 
     def is_hard(self, text: str) -> bool:
-        """Whether this request goes to the strong model."""
+        """Return whether this request goes to the strong model."""
         said = text.casefold()
         is_long = self.longer_than is not None and len(text) > self.longer_than
         return is_long or any(word in said for word in self.words)
@@ -96,7 +96,7 @@ def propose(measured: Measured) -> Proposal | str:
 
 
 def read_requests(measured: Measured) -> tuple[Request, ...]:
-    """The cases with what each model made of them; a cost is there only where every run has one."""
+    """Read the cases with each model's results; a cost is there only where every run has one."""
     requests: list[Request] = []
     for case in measured.cases:
         runs = [run for run in measured.runs if run.case == case]
@@ -114,7 +114,7 @@ def read_requests(measured: Measured) -> tuple[Request, ...]:
 
 
 def write_proposal(proposal: Proposal) -> Iterator[str]:
-    """The rule as a program, and what it would have done."""
+    """Write the rule as a program, with what it would have done."""
     saved = 1 - proposal.outcome.cost_usd / proposal.strong_cost_usd
     later = 1 - proposal.left_out.cost_usd / proposal.strong_cost_usd
     yield f"a router that asks {proposal.cheap} first:"
@@ -131,7 +131,7 @@ def write_proposal(proposal: Proposal) -> Iterator[str]:
 
 
 def write_rule(proposal: Proposal) -> str:
-    """The rule in Python; `cheap` and `strong` are the two models."""
+    """Write the rule in Python; `cheap` and `strong` are the two models."""
     conditions: list[str] = []
     if proposal.rule.longer_than is not None:
         conditions.append(f"len(said) > {proposal.rule.longer_than}")
@@ -147,7 +147,7 @@ def write_rule(proposal: Proposal) -> str:
 
 
 def judge(rule: Rule, cheap: str, strong: str, requests: Sequence[Request]) -> Outcome:
-    """What the rule would have done on these cases. Sent wrong is what only the strong model gets right."""
+    """Judge the rule on these cases. Sent wrong is what only the strong model gets right."""
     cost, wrong = 0.0, list[str]()
     for request in requests:
         chosen = strong if rule.is_hard(request.text) else cheap
@@ -197,7 +197,7 @@ def _rank(proposal: Proposal) -> tuple[int, int, float]:
 
 
 def _choose_words(cheap: str, strong: str, requests: Sequence[Request]) -> Iterator[str]:
-    """The words that name the most hard cases and no other, one after the other until all are named."""
+    """Choose, one after the other, the words that name the most hard cases and no other, until all are named."""
     hard = {request for request in map(_as_words, requests) if _is_hard(request.request, cheap, strong)}
     easy = [request for request in map(_as_words, requests) if request not in hard]
     left = set(hard)

@@ -60,7 +60,7 @@ class TimedModel:
         return self.model.base_url if isinstance(self.model, Priced) else None
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """The model's answer, timed as it passes."""
+        """Stream the model's answer, timed as it passes."""
         return self._open(request)
 
     @asynccontextmanager

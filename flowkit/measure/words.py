@@ -6,7 +6,7 @@ from flowkit.measure.figures import Share, Spread
 
 
 def say_seconds(seconds: float | None) -> str:
-    """A time in as many digits as matter.
+    """Write a time in as many digits as matter.
 
     >>> [say_seconds(value) for value in (0.0, 0.0042, 0.123, 1.234, 12.34, None)]
     ['0 ms', '4 ms', '123 ms', '1.23 s', '12.3 s', '–']
@@ -19,12 +19,12 @@ def say_seconds(seconds: float | None) -> str:
 
 
 def say_median(spread: Spread | None) -> str:
-    """The median of times."""
+    """Write the median of times."""
     return say_seconds(None if spread is None else spread.median)
 
 
 def say_range(spread: Spread | None) -> str:
-    """The middle half of times.
+    """Write the middle half of times.
 
     >>> say_range(Spread(0.3, 0.25, 1.5))
     '250 ms–1.50 s'
@@ -38,17 +38,17 @@ def say_range(spread: Spread | None) -> str:
 
 
 def say_share(share: Share | None) -> str:
-    """How many of how many."""
+    """Write a share as count of count."""
     return "–" if share is None else f"{share.right}/{share.count}"
 
 
 def say_share_range(share: Share | None) -> str:
-    """The worst and the best round."""
+    """Write the worst and the best round."""
     return "" if share is None else f"{share.low * 100:.0f}–{share.high:.0%}"
 
 
 def say_number(spread: Spread | None) -> str:
-    """A median of counts.
+    """Write a median of counts.
 
     >>> say_number(Spread(812.0, 800.0, 900.0)), say_number(Spread(12345.0, 0.0, 0.0)), say_number(Spread(1.5, 1, 2))
     ('812', '12.3k', '1.5')
@@ -62,7 +62,7 @@ def say_number(spread: Spread | None) -> str:
 
 
 def say_cost(cost_usd: float | None) -> str:
-    """Dollars, small ones in thousandths of a cent.
+    """Write dollars, small ones in thousandths of a cent.
 
     >>> [say_cost(value) for value in (0.0, 0.0000031, 0.00042, 0.0312, 1.5, None)]
     ['$0', '$0.0000031', '$0.00042', '$0.031', '$1.50', '–']
@@ -78,7 +78,7 @@ def say_cost(cost_usd: float | None) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """One line of at most so many cells of a terminal, of which a Hangul syllable takes two.
+    """Shorten to one line of at most that many cells of a terminal, of which a Hangul syllable takes two.
 
     >>> shorten("one  two\\nthree", 9), shorten("주문은 어디에 있나요", 9)
     ('one two…', '주문은…')

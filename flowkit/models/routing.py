@@ -5,6 +5,7 @@ answer carries a mark of who gave it, in the message's own provider data, where 
 puts that model's name on the data again before it is sent.
 """
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from flowkit.models.pricing import get_cost, load_prices
 
 ANSWERED_BY = "answered_by"
 """The kind of the mark; its data is the `source` of the model that answered."""
+
+logger = logging.getLogger("flowkit.models")
 
 Rule = Callable[[tuple[Message, ...], object], Model | Awaitable[Model]]
 """Picks a model for a conversation; the second argument is the run's `data`."""
@@ -50,13 +53,13 @@ class FallbackModel:
                     deltas = await stack.enter_async_context(model.stream(restore_sources(request, self.source)))
                     begun = await anext(deltas, None)
                 except ModelError as error:
-                    failures.append((model, error))
+                    _tell_failed(model, error, failures)
                     continue
                 if begun is None:
-                    failures.append((model, StreamTruncated("the answer ended before it began", retryable=True)))
+                    _tell_failed(model, StreamTruncated("the answer ended before it began", retryable=True), failures)
                     continue
                 if isinstance(begun, ErrorDelta):
-                    failures.append((model, begun.error))
+                    _tell_failed(model, begun.error, failures)
                     continue
                 marked = _mark(model, begun, deltas)
                 try:
@@ -65,6 +68,12 @@ class FallbackModel:
                     await marked.aclose()
                 return
         raise _join(failures)
+
+
+def _tell_failed(model: Model, error: ModelError, failures: list[tuple[Model, ModelError]]) -> None:
+    """Note that a model gave no answer; the log says so, since the next one's may hide it for ever."""
+    failures.append((model, error))
+    logger.warning("%s gave no answer: %s", model.name, error)
 
 
 class Router:

@@ -191,7 +191,7 @@ def split(message: bytes) -> tuple[bytes, bytes]:
 
 
 def hash_code(tool: AnyTool) -> str:
-    """Return what tells this code from another: the version or the source, under whatever name the tool goes."""
+    """Hash what distinguishes this code from another: the version or the source, under whatever name the tool goes."""
     parts = cast(list[JSON], tool.code_parts)[1:]
     return make_key([*parts, tool.effect, *(need.tool.code() for need in tool.needs)])[:16]
 

@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def serve(number: int, parent: int) -> None:
-    """Do what comes by the socket of this number, until the parent has gone."""
+    """Serve the socket of this number until the parent has gone."""
     # First the pipe from which nothing ever comes but its end, and that only when the parent has gone.
     life = os.dup(0)
     with open(os.devnull, "rb") as nothing:
@@ -61,7 +61,7 @@ def _may_begin(connection: Connection) -> bool:
 
 
 def _die_with(parent: int, life: int) -> None:
-    """See that this process ends when its parent does, however that ends and whatever runs here."""
+    """Make sure that this process ends with its parent, however that ends and whatever runs here."""
     if sys.platform == "linux":
         import ctypes
 

@@ -64,11 +64,11 @@ class DaskPool:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are at the cluster."""
+        """The number of calls at the cluster."""
         return self._traffic.in_flight
 
     def close(self) -> None:
-        """Give up what is at the cluster, and let go of it."""
+        """Abandon what is at the cluster, and disconnect."""
         with contextlib.suppress(TimeoutError, Exception):
             self._in_thread(self._close()).result(CLOSE_WITHIN_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -197,7 +197,7 @@ class DaskPool:
         except asyncio.CancelledError as error:
             # Dask's own cancels its futures when its scheduler is gone.
             if not task.cancelling():
-                outcome = Lost(f"the Dask cluster has let go of it: {error}")
+                outcome = Lost(f"the Dask cluster has released it: {error}")
         except Refused as refused:
             outcome = refused
         except Exception as error:  # noqa: BLE001  # whatever Dask raises; what the function raised comes back as bytes
@@ -237,7 +237,7 @@ class DaskPool:
         return outcome
 
     def _hear(self, event: Any) -> None:
-        """Tell a job, on whose worker's word, that its function has started: its time-out counts from there."""
+        """Record for a job, when its worker reports it, that its function has started: its timeout counts now."""
         job = self._begun.get(event[1])
         if job is not None:
             job.tell_begun()
@@ -253,7 +253,7 @@ def check_address(address: str) -> None:
 
 
 def is_trusted(address: str) -> bool:
-    """Whether an address is on this machine, or speaks TLS."""
+    """Return whether an address is on this machine, or speaks TLS."""
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme in ("tls", "wss", "inproc"):
         return True

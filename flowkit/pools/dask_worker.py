@@ -29,7 +29,7 @@ def find_difference(ours: Versions, theirs: Versions) -> str | None:
 
 
 def run_call(message: bytes, start: tuple[str, str] | None = None) -> bytes:
-    """Do a call that `cluster` sent; `start` is a topic, and what to say there when the function starts."""
+    """Run a call that `cluster` sent; `start` is a topic, and the message to send there when the function starts."""
     head, call = split(message)
     if head != find_head():
         # A worker that came after the others were asked.
@@ -41,7 +41,7 @@ def run_call(message: bytes, start: tuple[str, str] | None = None) -> bytes:
 
 @cache
 def find_head() -> bytes:
-    """Return the line that goes before each call: the versions of who sends it."""
+    """Return the line that goes before each call: the versions of the sender."""
     return ";".join(f"{name}={said}" for name, said in find_versions().items()).encode()
 
 

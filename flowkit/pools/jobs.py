@@ -48,7 +48,7 @@ class PoolJob:
         self._lock = Lock()
 
     def stop(self) -> None:
-        """Ask it to end; one that hasn't begun never begins."""
+        """Ask it to stop; one that hasn't started never starts."""
         self.result.cancel()
         with self._lock:
             self.is_stopped = True
@@ -67,12 +67,12 @@ class PoolJob:
             return True
 
     def let_go(self) -> None:
-        """Have nothing more to kill for it."""
+        """Release what could still be killed for it."""
         with self._lock:
             self._kill = None
 
     def begin(self, *, tells: bool = True) -> bool:
-        """Ask whether the function may start now; whoever was told yes starts it at once."""
+        """Ask whether the function may start now; after a yes it must start at once."""
         with self._lock:
             if self.is_stopped:
                 return False
@@ -88,11 +88,11 @@ class PoolJob:
         return True
 
     def tell_begun(self) -> None:
-        """Tell the loop that the function has started."""
+        """Report to the loop that the function has started."""
         self._call_in_loop(self._set_begun)
 
     def end(self, outcome: "PoolOutcome | BaseException") -> None:
-        """Tell the loop how it ended."""
+        """Report to the loop how it ended."""
         result: JSON | BaseException
         try:
             # Read here, and not in the loop: a result may be large.

@@ -42,7 +42,7 @@ def open_cluster() -> DaskPool:
 
 
 def close_pools() -> None:
-    """End every pool of this process; the next call opens them anew."""
+    """Close every pool of this process; the next call reopens them."""
     global _processes
     with _lock:
         processes, clusters = _processes, list(_clusters.values())
@@ -55,7 +55,7 @@ def close_pools() -> None:
 
 
 def _forget() -> None:
-    """In a fork: the threads of the pools weren't copied, and their processes are the parent's."""
+    """Forget the pools in a fork: their threads weren't copied, and their processes are the parent's."""
     global _processes, _lock
     _lock = Lock()
     _processes = None

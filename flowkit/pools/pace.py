@@ -32,7 +32,7 @@ class Pace:
             self._calls[tool] = count + 1, sum_s + took_s
             tip = self._find_tip(tool)
         if tip is not None:
-            logger.warning(tip)
+            logger.warning("%s", tip, extra={"tool": tool})
 
     def _find_tip(self, tool: str) -> str | None:
         count, sum_s = self._calls[tool]

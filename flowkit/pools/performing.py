@@ -31,7 +31,7 @@ def perform(
     begin: Callable[[], bool],
     run_async: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run,
 ) -> bytes:
-    """Do a call, and return its outcome; `begin` is asked right before the function starts, and may say no."""
+    """Run a call, and return its outcome; `begin` is asked right before the function starts, and may refuse."""
     call = PoolCall.from_bytes(message)
     try:
         tool = find_tool(call.place, call.code)

@@ -73,12 +73,12 @@ class ProcessPool:
             return self._jobs.popleft()
 
     def give_back(self) -> None:
-        """Say that a process is free again."""
+        """Report that a process is free again."""
         with self._changed:
             self._free += 1
 
     def close(self) -> None:
-        """End every process, and wait until they are gone; what they were doing is lost."""
+        """Close every process, and wait until they are gone; what they were doing is lost."""
         with self._changed:
             self._is_closed = True
             left = list(self._jobs)
@@ -93,7 +93,7 @@ class ProcessPool:
 
     @property
     def queued(self) -> int:
-        """How many jobs wait for a process."""
+        """The number of jobs that wait for a process."""
         return len(self._jobs)
 
     @property
@@ -157,7 +157,7 @@ class _Seat:
             job.let_go()
 
     def _may_be_stale(self, job: PoolJob) -> bool:
-        """Whether a process that starts now may know a function that this one doesn't: its module was loaded anew here.
+        """Return whether a process that starts now may know newer code than this one: its module was reloaded here.
 
         Asked once for each code, so that one that is nowhere doesn't cost a process for every call.
         """
@@ -203,14 +203,14 @@ class _Seat:
         self._connection = Connection(ours.detach())
 
     def kill(self) -> None:
-        """End the process at once, with all that it has started."""
+        """Kill the process at once, with all that it has started."""
         process = self._process
         if process is not None and process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _discard(self, within_s: float = 0.0) -> str:
-        """Take away what is left of a process; returns how it ended. One that is free may end by itself `within_s`."""
+        """Discard what is left of a process; return how it ended. A free one may end on its own `within_s`."""
         connection, process = self._connection, self._process
         self._connection = None
         if connection is not None:
@@ -227,7 +227,7 @@ class _Seat:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def hang_up(self) -> None:
-        """Kill what works; what is free ends by itself when its thread has closed the connection."""
+        """Kill what works; what is free ends when its thread has closed the connection."""
         if self._is_working:
             self.kill()
 

@@ -68,7 +68,7 @@ class Driver:
                 return "running"
 
     async def leave(self, grace_s: float) -> None:
-        """Let go of every run, for others to go on with; a write that runs has so long to end."""
+        """Release every run, for others to resume; a write in flight has `grace_s` to finish."""
         self.is_leaving = True
         await self.requests.let_go(grace_s)
 
@@ -91,7 +91,9 @@ class Driver:
             raise
         except Exception as error:  # an app's own functions can raise anything
             if run is not None:
-                logger.exception("run %s failed in the app's own code", identity.run_id)
+                logger.exception(
+                    "run %s failed in the app's own code", identity.run_id, extra={"run_id": identity.run_id}
+                )
                 return True
             return await self._count_try(details, error)
 
@@ -106,7 +108,7 @@ class Driver:
         if isinstance(result.error, RunBusy):
             raise result.error
         if result.status == "failed":
-            logger.error("run %s failed: %s", identity.run_id, result.error)
+            logger.error("run %s failed: %s", identity.run_id, result.error, extra={"run_id": identity.run_id})
         found = await asyncio.to_thread(
             self.journal.find, identity.run_id, user=identity.user, session=identity.session
         )
@@ -120,7 +122,13 @@ class Driver:
         tries = self._tries[identity] = self._tries.pop(identity, 0) + 1
         while len(self._tries) > KEPT_AT_MOST:
             self._tries.popitem(last=False)
-        logger.warning("run %s can't be started: %s: %s", identity.run_id, type(error).__name__, error)
+        logger.warning(
+            "run %s can't be started: %s: %s",
+            identity.run_id,
+            type(error).__name__,
+            error,
+            extra={"run_id": identity.run_id},
+        )
         if tries < TRIES:
             return False
         del self._tries[identity]
@@ -137,7 +145,7 @@ async def drive(
     session: str | EllipsisType | None = ...,
     data: Mapping[str, str] | None = None,
 ) -> DriveStatus:
-    """Drive a run of the journal until it has ended or waits for a person; returns how that is.
+    """Drive a run of the journal until it has ended or waits for a person; return its status.
 
     Call it as often as you like: a run that has ended stays as it is, and of a run that somebody else drives it
     returns `running`. If it is cancelled, it lets go of the run, and the next call goes on with it. `app` is an agent,
@@ -193,7 +201,7 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
 
 
 def _can_go_on(details: RunDetails) -> bool:
-    """Whether there is something to drive: not over, not driven, and nothing of it waits for a person."""
+    """Return whether there is something to drive: not over, not driven, and not waiting for a person."""
     if details.summary.is_held:
         return False
     match details.summary.status:

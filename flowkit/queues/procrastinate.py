@@ -38,16 +38,21 @@ class ProcrastinateQueue:
         self.app = app
 
     async def put(self, run: RunIdentity, name: str) -> None:
-        """Tell workers of a run; nothing happens where a job for it waits already."""
+        """Notify workers of a run; nothing happens where a job for it is queued already."""
         job = self.app.configure_task(TASK, queue=_name_queue(name), queueing_lock=run.key)
         try:
             with suppress(exceptions.AlreadyEnqueued):
                 await job.defer_async(run_id=run.run_id, user=run.user, session=run.session)
         except (exceptions.ConnectorException, psycopg.Error) as error:
-            logger.warning("run %s: the queue can't be told, so a worker has to find it: %s", run.run_id, error)
+            logger.warning(
+                "run %s: the queue can't be told, so a worker has to find it: %s",
+                run.run_id,
+                error,
+                extra={"run_id": run.run_id},
+            )
 
     async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
-        """Give the worker the runs that are told of, until `stop` is set."""
+        """Feed the announced runs to the worker, until `stop` is set."""
         names = list(worker.driver.served.targets)
 
         async def take(run_id: str, user: str | None, session: str | None) -> None:
@@ -116,5 +121,5 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
 
 
 def _name_queue(name: str) -> str:
-    """The queue for the runs of one agent or recipe: a worker without it isn't told of them."""
+    """Name the queue for the runs of one agent or recipe: a worker without it isn't notified of them."""
     return f"flowkit/{name}"

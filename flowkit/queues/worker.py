@@ -37,7 +37,7 @@ class Feed(Protocol):
     """A queue that gives a worker its runs."""
 
     async def feed(self, worker: "Worker", stop: asyncio.Event) -> None:
-        """Have the worker `take` the runs that are told of, until `stop` is set."""
+        """Feed the announced runs to the worker's `take`, until `stop` is set."""
         ...
 
 
@@ -57,7 +57,7 @@ class Waits:
         self._waits.pop(run, None)
 
     def choose(self, runs: Collection[RunIdentity]) -> list[RunIdentity]:
-        """Those that needn't wait any more."""
+        """Choose those that needn't wait any more."""
         now = time.monotonic()
         return [run for run in runs if self._waits.get(run, (0.0, 0.0))[1] <= now]
 
@@ -86,7 +86,7 @@ class Worker:
         """A run has ended, or the worker stops."""
 
     async def work(self, stop: asyncio.Event, grace_s: float) -> None:
-        """Take runs until `stop` is set, then let go of those that haven't ended; a write in them has `grace_s` to end."""
+        """Take runs until `stop` is set, then release unfinished ones; a write in them has `grace_s` to finish."""
         stopping = asyncio.create_task(stop.wait())
         feeding = asyncio.create_task(self._queue.feed(self, stop)) if isinstance(self._queue, Feed) else stopping
         try:
@@ -155,7 +155,7 @@ class Worker:
         try:
             status = await self.driver.drive(run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
-            logger.warning("run %s: %s", run.run_id, error)
+            logger.warning("run %s: %s", run.run_id, error, extra={"run_id": run.run_id})
             status = "stopped"
         if status != "stopped":
             self._waits.drop(run)
@@ -165,11 +165,16 @@ class Worker:
             await self._pass_on(run)
 
     async def _pass_on(self, run: RunIdentity) -> None:
-        """Tell the other workers of a run that this one let go of; what isn't told they find."""
+        """Announce a released run to the other workers; one that isn't announced is found by them."""
         try:
             found = await asyncio.to_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
-            logger.warning("run %s is let go of, and nobody is told: %s", run.run_id, error)
+            logger.warning(
+                "run %s is released, but the workers couldn't be notified: %s",
+                run.run_id,
+                error,
+                extra={"run_id": run.run_id},
+            )
             return
         if found is not None:
             await self._queue.put(run, found.name)

@@ -113,7 +113,7 @@ class StepReader:
         except ToolArgumentsError as error:
             self._fail_arguments(path, arguments, error)
         if data.get("retries") and tool.effect == "write":
-            self.values.fail((*path, "retries"), f"{name!r} is a write, which is never tried again by itself")
+            self.values.fail((*path, "retries"), f"{name!r} is a write, which is never retried automatically")
         self.values.check_types(path, tool.parameters, arguments)
         self.tools[name] = tool
         made = Step(

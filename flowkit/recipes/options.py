@@ -70,7 +70,7 @@ def check_options(plan: RecipePlan[Any], options: RecipeRunOptions, inputs: Mapp
     unknown = model.keys() - plan.requests.keys() if isinstance(model, Mapping) else ()
     if unknown:
         raise ConfigurationError(
-            f"recipe {plan.name!r} asks no {min(unknown)!r}; it asks {', '.join(plan.requests) or 'nobody'}"
+            f"recipe {plan.name!r} asks no {min(unknown)!r}; it asks {', '.join(plan.requests) or 'no model'}"
         )
     _check_past(options, inputs)
 
@@ -80,13 +80,13 @@ def _check_past(options: RecipeRunOptions, inputs: Mapping[str, JSON]) -> None:
     resumed = options.get("resume")
     if options.get("journal") is None and options.get("decisions") and resumed is None:
         raise ConfigurationError(
-            "decisions are for a run that goes on: give resume=, the result that waits, or its journal and run_id"
+            "decisions are for a resumed run: pass resume=, the result that waits, or its journal and run_id"
         )
     if resumed is None:
         return
     if options.get("journal") is not None:
-        raise ConfigurationError("a run in a journal goes on by its run_id; leave resume= out")
+        raise ConfigurationError("a run in a journal is resumed by its run_id; leave resume= out")
     if resumed.status != "waiting":
-        raise ConfigurationError(f"a run that is {resumed.status} doesn't go on: resume= takes a result that waits")
+        raise ConfigurationError(f"a run that is {resumed.status} can't be resumed: resume= takes a result that waits")
     if resumed.inputs != inputs:
         raise ConfigurationError(f"run {resumed.run_id!r} began with other inputs")

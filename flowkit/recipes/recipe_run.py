@@ -100,6 +100,11 @@ class RecipeWork(Generic[R]):
         if not self._is_over:
             self.log.listen(held.append_event)
 
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self._plan.name
+
     def tell_start(self) -> None:
         """Emit `run.started`."""
         context = self._context

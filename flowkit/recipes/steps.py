@@ -114,7 +114,7 @@ class _StepMaker:
         except (TypeError, ToolArgumentsError) as error:
             raise DefinitionError(f"{here()}: {error}", tool=tool.name) from None
         if options.retries and tool.effect == "write":
-            raise DefinitionError(f"{here()}: {tool.name!r} is a write, which is never tried again by itself")
+            raise DefinitionError(f"{here()}: {tool.name!r} is a write, which is never retried automatically")
         scope.add_tool(tool)
         made = Step(
             "",

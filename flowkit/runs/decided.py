@@ -43,7 +43,7 @@ class Decided:
             return None
         if not set(calls) <= before.calls:
             named = ", ".join(sorted(before.calls))
-            raise RunError(f"{named} was decided already; go on from the result of that")
+            raise RunError(f"{named} was decided already; continue from the result of that decision")
         return before.run
 
     def keep(self, key: Hashable, calls: Collection[str], run: Run[Any], of: object = None) -> None:

@@ -14,6 +14,7 @@ from flowkit.errors import FlowkitError, RunError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision
 from flowkit.observers import tell_observers
+from flowkit.run_reports import report_end, report_start
 from flowkit.runs.limits import METER, LimitReached, Meter
 from flowkit.runs.results import Pending, RunResult
 
@@ -35,6 +36,11 @@ class Work(Protocol[ResultT_co]):
     @property
     def log(self) -> EventLog:
         """Where it is told."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Of what it is a run."""
         ...
 
     @property
@@ -84,6 +90,7 @@ async def drive(work: Work[ResultT]) -> ResultT:
     """
     METER.set(work.meter)
     tell_observers(work.log)
+    report_start(work.log, work.name)
     status: RunStatus = "failed"
     error: FlowkitError | None = None
     limit = asyncio.timeout(work.meter.limits.seconds)
@@ -119,6 +126,7 @@ async def _finish(work: Work[ResultT], status: RunStatus, error: FlowkitError | 
         with suppress(asyncio.CancelledError):
             await asyncio.shield(ending)
     result = ending.result()
+    report_end(work.log, work.name, result.status)
     if result.error is not None:
         result.error.result = result
     return result

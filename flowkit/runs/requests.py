@@ -175,11 +175,14 @@ def _decide(run: Run[Any], approval: Approval) -> None:
     except KeyError:
         pass  # it is carried out already, or asked about no more
     except FlowkitError as refused:
-        logger.warning("run %s: the decision on %s can't be carried out: %s", run.id, approval.node, refused)
+        extra = {"run_id": run.id, "call_id": approval.node, "tool": approval.name}
+        logger.warning(
+            "run %s: the decision on %s can't be carried out: %s", run.id, approval.node, refused, extra=extra
+        )
 
 
 async def _wait(run: Run[Any]) -> None:
     try:
         await run.wait()
     except Exception:  # what a run's own functions raise is told to who started it
-        logger.debug("run %s failed", run.id, exc_info=True)
+        logger.debug("run %s failed", run.id, exc_info=True, extra={"run_id": run.id})

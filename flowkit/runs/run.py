@@ -42,7 +42,7 @@ class Run(Generic[ResultT]):
         if has_begun and not self._is_asked and self.status == "failed":
             error = None if self._task.cancelled() else self._task.exception()
             cause = error if error is not None else self._task.result().error
-            logger.error("run %s failed: %s", self.id, cause)
+            logger.error("run %s failed: %s", self.id, cause, extra={"run_id": self.id})
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"

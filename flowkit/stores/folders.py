@@ -62,7 +62,7 @@ def make_private_file(path: Path) -> None:
 
 
 def refuse_network(path: Path, *, mounts: str | None = None) -> None:
-    """Raise `ConfigurationError` when `path` lies on a network file system; only Linux tells."""
+    """Raise `ConfigurationError` when `path` is on a network file system; it is only known on Linux."""
     kind = find_file_system(path, _read_mounts() if mounts is None else mounts)
     if kind in NETWORK_TYPES:
         raise ConfigurationError(
@@ -72,7 +72,7 @@ def refuse_network(path: Path, *, mounts: str | None = None) -> None:
 
 
 def find_file_system(path: Path, mounts: str) -> str | None:
-    """The type of the file system that holds `path`, by the text of `/proc/self/mountinfo`; None when it isn't told.
+    """Find the type of the file system that holds `path`, from `/proc/self/mountinfo`; None when it isn't listed.
 
     >>> find_file_system(Path("/home/ada/x"), "22 1 8:1 / / rw - ext4 /dev/sda rw\\n23 22 0:9 / /home rw - nfs4 n:/ rw")
     'nfs4'
@@ -107,7 +107,7 @@ HOLD_POLL_S = 0.02
 def hold_folder(
     path: Path, *, timeout_s: float = HOLD_TIMEOUT_S, waits: Callable[[], None] | None = None
 ) -> Generator[None]:
-    """Let one process at a time open or replace the database in this folder; no lock where the platform has none.
+    """Let one process at a time open or replace the database in this folder; without a lock where there are none.
 
     Blocks for `timeout_s` at most, then raises `TimeoutError`: whoever holds the folder may hold it for ever.
     Calls `waits` once, before it waits.

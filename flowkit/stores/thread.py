@@ -33,7 +33,7 @@ _waiting_lock = threading.Lock()
 
 
 def count_waiting() -> int:
-    """How many tasks wait for such a thread now, in the whole process; a loop in virtual time must not jump then."""
+    """Count the tasks of the whole process that wait for such a thread; a loop in virtual time must not jump then."""
     return _waiting
 
 
@@ -50,7 +50,7 @@ class Signal:
         self._lock = threading.Lock()
 
     def set(self) -> None:
-        """Let everybody go on who waits."""
+        """Wake all waiters."""
         with self._lock:
             self._event.set()
             waiting, self._waiting = self._waiting, []
@@ -58,7 +58,7 @@ class Signal:
             tell()
 
     def clear(self) -> None:
-        """Let whoever comes from now on wait."""
+        """Make later callers wait."""
         self._event.clear()
 
     def wait(self, timeout_s: float) -> bool:
@@ -97,7 +97,7 @@ class Job:
     has_failed: bool = False
 
     def run(self, *, passing: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
-        """Run it and keep its result for `settle`; its error is told at once, but those in `passing` are raised."""
+        """Run it and keep its result for `settle`; report its error at once, but raise those in `passing`."""
         try:
             self.result = self.operation()
         except passing:
@@ -106,12 +106,12 @@ class Job:
             self.fail(error)
 
     def settle(self) -> None:
-        """Tell its result: what it wrote is committed."""
+        """Report its result: what it wrote is committed."""
         if not self.has_failed:
             self.tell(self.result, None)
 
     def fail(self, error: BaseException) -> None:
-        """Tell that it could not be written."""
+        """Report that it could not be written."""
         if not self.has_failed:
             self.has_failed = True
             self.tell(None, error)
@@ -161,7 +161,7 @@ class StoreThread:
         leave: Callable[[], None] | None = None,
         gathers: bool = False,
     ) -> None:
-        """`tick` runs in the thread about every `tick_s` seconds, `leave` as its last act.
+        """Prepare the thread: `tick` runs in it about every `tick_s` seconds, `leave` at its end.
 
         With `gathers` a batch waits a part of the last one's time for as many jobs as were there then: whoever was
         told of that one is about to give the next. It pays where a batch costs a round trip, whatever is in it.
@@ -197,7 +197,7 @@ class StoreThread:
             _count_waiting(-1)
 
     def call(self, operation: Callable[[], T], *, is_durable: bool = False) -> T:
-        """Like `submit`, for callers that have no loop."""
+        """Submit like `submit`, for callers that have no loop."""
         done: Future[T] = Future()
 
         def tell(result: Any, error: BaseException | None) -> None:
@@ -214,7 +214,7 @@ class StoreThread:
         self._put(Job(operation, tell, is_awaited=False))
 
     def close(self) -> None:
-        """Run what was given so far and end the thread; the next job would start it again."""
+        """Run all submitted jobs and stop the thread; the next job starts it anew."""
         with self._starting:
             thread, self._thread = self._thread, None
             if thread is None or self._pid != os.getpid():
@@ -264,7 +264,7 @@ class StoreThread:
             self._leave()
 
     def _collect(self, jobs: "SimpleQueue[Job | None]", next_tick: float) -> tuple[list[Job], bool]:
-        """The next batch, and whether there may be another; empty when it is time to tick."""
+        """Collect the next batch; return it, and whether there may be another; empty when it is time to tick."""
         batch: list[Job] = []
         is_awaited, until_s = False, 0.0
         wait_s = None if self._tick is None else max(0.0, next_tick - time.monotonic())

@@ -36,7 +36,7 @@ def instrument(
     content: bool | None = None,
     user: bool = False,
 ) -> Callable[[], None]:
-    """Record every run that begins from now on; return what ends that. A second call takes the first one's place.
+    """Record every run that starts from now on; return a function that stops it. A second call replaces the first.
 
     The providers are the program's global ones where none are given. With `content`, what was said, the arguments and
     the results are recorded, secrets masked; left out, the variable
@@ -97,7 +97,10 @@ class _Instrumented:
         self._traces.pop(log, None)
 
     def _find_metrics(self) -> Metrics | None:
-        """The instruments; None while nobody reads them, which may change until the program has set its provider."""
+        """Find the instruments.
+
+        None while nothing reads them, which may change until the program has set its provider.
+        """
         if self._metrics is None:
             provider = self._meter_provider or metrics.get_meter_provider()
             if not _is_of_api(provider):
@@ -107,5 +110,5 @@ class _Instrumented:
 
 
 def _is_of_api(found: object) -> bool:
-    """Whether it is one of the API's own, which do nothing."""
+    """Return whether it is one of the API's own, which do nothing."""
     return type(found).__module__.startswith("opentelemetry.metrics")

@@ -43,6 +43,7 @@ class CallTrace:
     """While it runs."""
     where: SpanContext | None = None
     """Where its span is, from its beginning on; links lead there."""
+    is_tool: bool = True
     around: Context | None = None
     """The context that its span stands in."""
     waiting: tuple[str, float] | None = None
@@ -126,7 +127,7 @@ class CallTraces:
             self._known[call] = CallTrace(call, name, self._known.get(parent))
 
     def _is_told_again(self, call: str, parent: str) -> bool:
-        """Whether it is a call of a run inside `parent`, which has its own trace."""
+        """Return whether it is a call of a run inside `parent`, which has its own trace."""
         return parent in self.nested and call.startswith(tuple(f"{parent}/{head}" for head in INSIDE_AGENT))
 
     def _find(self, call: str) -> CallTrace | None:
@@ -203,12 +204,13 @@ class CallTraces:
             known.span = self._start_span(known, t, effect is not None, {names.EARLY: True} if early else None)
 
     def _start_span(self, call: CallTrace, t: float, is_tool: bool, more: Attributes | None = None) -> Span:
+        call.is_tool = is_tool
         key = (call.name, call.effect if is_tool else "")
         head = self._heads.get(key)
         if head is None:
             head = self._heads[key] = self._make_head(call, is_tool)
         title, attributes = head
-        attributes = {**attributes, names.CALL_ID: call.id}
+        attributes = {**attributes, names.CALL_ID if is_tool else names.NODE_ID: call.id}
         if call.waited is not None:
             attributes |= call.waited
             call.waited = None
@@ -275,7 +277,7 @@ class CallTraces:
                 self._metrics.lookups.add(1, {names.LOOKUP_RESULT: "hit" if source == "cache" else "flight"})
         if age_s is not None:
             span.set_attribute(names.AGE_S, age_s)
-        if self._content:
+        if self._content and known.is_tool:
             span.set_attribute(names.CALL_RESULT, content.write(value))
         self._end_span(known, span, end_s, "finished", None)
 
@@ -336,7 +338,7 @@ class CallTraces:
             span.set_attribute(names.REPAIRED, call.repaired)
         if call.waited is not None:
             span.set_attributes(call.waited)
-        if self._content and call.sealed_s is not None:
+        if self._content and call.is_tool and call.sealed_s is not None:
             span.set_attribute(names.CALL_ARGUMENTS, content.write(call.arguments))
         began = t if call.started_s is None else call.started_s
         span.end(self._ns(max(t, began)))

@@ -24,14 +24,14 @@ def write(value: JSON) -> str:
     return cut(dumps(value).decode())
 
 
-def cut(text: str) -> str:
+def cut(text: str, longest: int = LONGEST) -> str:
     """Cut a text to what an attribute may hold.
 
     >>> len(cut("가" * 5000).encode())
     4095
     """
     data = text.encode(errors="replace")
-    return text if len(data) <= LONGEST else data[:LONGEST].decode(errors="ignore")
+    return text if len(data) <= longest else data[:longest].decode(errors="ignore")
 
 
 def write_instructions(messages: Iterable[Message]) -> str | None:
@@ -53,8 +53,15 @@ def write_messages(messages: Iterable[Message]) -> str:
     return write(kept[::-1])
 
 
+def write_said(role: str, said: JSON) -> str:
+    """Write what one side said to a run, or got from it, as one message."""
+    # Cut first: a message that is cut on its outside is no JSON any more, and viewers don't show it.
+    text = cut(said if isinstance(said, str) else dumps(said).decode(), LONGEST - 200)
+    return write([{"role": role, "parts": [_text(text)]}])
+
+
 def write_tools(tools: Iterable[ToolSpec]) -> str:
-    """Write the tools that a model was told of."""
+    """Write the tools that a model was offered."""
     return write([{"type": "function", "name": tool.name, "description": tool.description} for tool in tools])
 
 

@@ -38,6 +38,8 @@ CALL_ARGUMENTS = "gen_ai.tool.call.arguments"
 CALL_RESULT = "gen_ai.tool.call.result"
 
 RUN_ID = "flowkit.run.id"
+NODE_ID = "flowkit.node.id"
+"""The id of what is no tool, as an `each`: with `gen_ai.tool.call.id` viewers take it for a tool."""
 TURN = "flowkit.turn"
 ATTEMPT = "flowkit.attempt"
 STATE = "flowkit.state"
@@ -81,7 +83,7 @@ _PROVIDERS = {
 
 
 def name_provider(source: str) -> str:
-    """Name who runs the model, from its `source`; a server that isn't known by its host's name.
+    """Name the provider of a model, from its `source`; an unknown server by its host's name.
 
     >>> name_provider("chat https://api.openai.com/v1 gpt-4.1"), name_provider("scripted")
     ('openai', 'scripted')

@@ -103,6 +103,8 @@ class RunTrace:
             attributes[names.CONVERSATION_ID] = session
         if self._user and user is not None:
             attributes[names.USER] = user
+        if self._content and message is not None:  # not the inputs of a recipe: nobody masks those
+            attributes[names.INPUT_MESSAGES] = content.write_said("user", message)
         self.span = self._tracer.start_span(
             f"{operation} {name}", self.around, attributes=attributes, start_time=self.origin_ns
         )
@@ -134,7 +136,7 @@ class RunTrace:
         if status in FAILED:
             mark(self.span, status, error if self._content else None)
         if self._content and output is not None:
-            self.span.set_attribute(names.OUTPUT_MESSAGES, content.write(output))
+            self.span.set_attribute(names.OUTPUT_MESSAGES, content.write_said("assistant", output))
         self.span.end(self._ns(t))
         metrics = self._metrics
         if metrics is not None:
@@ -146,7 +148,7 @@ class RunTrace:
         self._leave()
 
     def _close(self) -> None:
-        """End what is open where the run had no last event, as one that was stopped from outside."""
+        """Close what is open where the run had no last event, as one that was stopped from outside."""
         if self.span is not None and self._is_open:
             now = self._log.now()
             self._end_open(now)

@@ -66,7 +66,7 @@ class TurnTraces:
         return chat.span.get_span_context()
 
     def end(self, t: float) -> None:
-        """End the request that still goes on."""
+        """End the open request."""
         if self._chat is not None:
             self._chat.span.end(self._ns(t))
             self._chat = None
@@ -183,6 +183,6 @@ class TurnTraces:
 
 
 def mark(span: Span, error_type: str, error: str | None) -> None:
-    """Say that a span's work failed; `error` are its words, which may quote arguments: only where content is wanted."""
+    """Mark a span as failed; `error` may quote arguments, so it is recorded only where content is wanted."""
     span.set_attribute(names.ERROR_TYPE, error_type)
     span.set_status(Status(StatusCode.ERROR, content.cut(error) if error else error_type))

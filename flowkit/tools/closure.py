@@ -56,7 +56,10 @@ def _find_problems(callee: Callee, options: Options) -> Iterator[tuple[str, str 
         yield f"it says scope {options.scope!r}, but needs {narrower!r}, whose scope is {scope!r}", None
     uses_context = callee.takes_context or any(need.tool.uses_context for need in needs)
     if options.ttl is not None and options.scope is None and uses_context:
-        yield "it has a ttl and takes a Context, so it must say who shares its results: scope='user', ...", None
+        yield (
+            "it has a ttl and takes a Context, so it must declare which users share its results: scope='user', ...",
+            None,
+        )
     if options.ttl is not None:
         yield from _find_unkeyable_parameters(callee)
     for name in options.secret:

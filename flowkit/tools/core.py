@@ -12,7 +12,7 @@ from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
-from flowkit.masking import SecretPlaces
+from flowkit.masking import SecretPlaces, show_traceback
 from flowkit.notebook import Bundle, show_table
 from flowkit.references import ToolCall, find_open
 from flowkit.suggestions import check_option_names
@@ -293,7 +293,7 @@ class Tool(Generic[P, R_co]):
         except ToolArgumentsError:
             raise
         except Exception as error:  # a validator of the author's may raise anything
-            raise self._report(error) from error
+            raise self._report(error, arguments) from error
 
     def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
@@ -319,11 +319,13 @@ class Tool(Generic[P, R_co]):
         except ToolArgumentsError:
             raise
         except Exception as error:  # as above; a helper around both would cost each call a twentieth of its validation
-            raise self._report(error) from error
+            raise self._report(error, arguments) from error
 
-    def _report(self, error: Exception) -> ToolArgumentsError:
+    def _report(self, error: Exception, arguments: Mapping[str, object] | str | bytes) -> ToolArgumentsError:
         """Report a mistake in a validator: the model reads that its call was rejected, the log has the rest."""
-        logger.error("a validator of tool %s failed", self.name, exc_info=error)
+        given = parse_arguments(self.name, arguments, []) if isinstance(arguments, (str, bytes)) else arguments
+        told = show_traceback(error, self.secrets.find(given))
+        logger.error("a validator of tool %s failed\n%s", self.name, told, extra={"tool": self.name})
         return ToolArgumentsError(self.name, [f"a check of its own failed: {type(error).__name__}"])
 
     def call(self, *args: Any, **kwargs: Any) -> ToolCall:

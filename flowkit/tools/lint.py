@@ -80,9 +80,7 @@ def lint(tool: Lintable, target: Target = "openai-strict") -> list[Finding]:
         )
         findings.append(Finding("warning", "undeclared-effect", text))
     if not tool.description:
-        findings.append(
-            Finding("warning", "no-description", "the model is told nothing but the name; write a docstring")
-        )
+        findings.append(Finding("warning", "no-description", "the model sees only the name; write a docstring"))
     for name, schema in subschemas(tool.parameters, "properties").items():
         if not schema.get("description"):
             findings.append(Finding("info", "no-description", "told by its name and type alone", f"/properties/{name}"))

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from flowkit.context import Context
+from flowkit.errors import ConfigurationError, ToolError
 
 Life = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
 """Holds what tools need, such as a connection, from a run's start to its end."""
@@ -32,6 +33,31 @@ async def open_lives(lives: Iterable[Life | None], context: Context[Any]) -> Asy
     failed = await _close(held)
     if failed:
         raise failed[0]
+
+
+class Lives:
+    """What the tools of one run hold, where nobody knows before which of them it needs: opened at the first need."""
+
+    def __init__(self, context: Context[Any]) -> None:
+        self._context = context
+        self._held: dict[Life, _Held] = {}
+
+    async def open(self, life: Life) -> None:
+        """Open this one, or wait until it is open; raises `ToolError` when it can't be, and the next call tries again."""
+        held = self._held.get(life)
+        if held is None or (held.opened.done() and (held.opened.cancelled() or held.opened.exception() is not None)):
+            held = self._held[life] = _Held(life, self._context)
+        try:
+            await asyncio.shield(held.opened)  # others may wait for it when this call is stopped
+        except ConfigurationError as error:
+            raise ToolError(f"not run: {error}") from error
+
+    async def close(self) -> None:
+        """Leave all at once; raises the first error of those that were open."""
+        held, self._held = [*self._held.values()], {}
+        failed = await _close(held)
+        if failed:
+            raise failed[0]
 
 
 class _Held:

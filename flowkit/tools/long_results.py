@@ -2,7 +2,7 @@
 
 A model's context is small and dear, and a tool that returns a log of a million characters would fill it. So a text
 longer than the tool's limit is cut, and the cut text says how to read on: with the tool `read_result`, by the id of
-the result and the place to go on from. What was cut is kept for the run, up to `MAX_KEPT_CHARS`, oldest out first.
+the result and the place to continue from. What was cut is kept for the run, up to `MAX_KEPT_CHARS`, oldest out first.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class LongResults:
     >>> results = LongResults()
     >>> print(results.show("r1", "one two three four", limit=9))
     one two
-    [cut: characters 0 to 8 of 18; go on with read_result(id="r1", offset=8), if you have that tool]
+    [cut: characters 0 to 8 of 18; continue with read_result(id="r1", offset=8), if you have that tool]
     >>> print(results.read("r1", 8, limit=20))
     three four
     """
@@ -66,7 +66,7 @@ class LongResults:
 
             Args:
                 id: The id that stands where the result was cut.
-                offset: The character to go on from.
+                offset: The character to continue from.
             """
             return self.read(id, offset, limit)
 
@@ -107,5 +107,5 @@ def _page(result_id: str, text: str, offset: int, limit: int) -> str:
     if space > offset + (end - offset) // 2:
         end = space
     # The conversation outlives the run, and what the run kept; a later one doesn't offer the tool.
-    how = f'go on with {READ_TOOL}(id="{result_id}", offset={end}), if you have that tool'
+    how = f'continue with {READ_TOOL}(id="{result_id}", offset={end}), if you have that tool'
     return f"{text[offset:end].rstrip()}\n[cut: characters {offset} to {end} of {len(text)}; {how}]"

@@ -139,7 +139,7 @@ class Options:
         if self.retries is not None and self.retries < 0:
             yield f"retries is {self.retries!r}, expected 0 or more"
         if self.retries and self.claimed_effect in (None, "write"):
-            yield "a write is never tried again by itself: retries needs effect='read' or 'idempotent'"
+            yield "a write is never retried automatically: retries needs effect='read' or 'idempotent'"
         if self.probe is not None and self.claimed_effect == "read":
             yield "a probe tells whether a write has happened; a read just runs again"
         if self.cache_errors and self.ttl is None:

@@ -107,7 +107,7 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
                 raise ToolError(str(result.content))
             return result.content
         if type(result).__name__ == "Command" and type(result).__module__.startswith("langgraph"):
-            raise TypeError(f"{name} gives a Command to a graph of LangGraph, and there is none here")
+            raise TypeError(f"{name} returns a Command to a graph of LangGraph, and there is none here")
         return result
 
     return ForeignTool(name, str(tool.description or ""), schema, run)

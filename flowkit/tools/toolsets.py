@@ -5,7 +5,7 @@ gives the set for the next turn.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -72,8 +72,7 @@ class Toolset:
             for tool in item if isinstance(item, Toolset) else (make_tool(item),):
                 if filter is None or filter(tool):
                     self._add(tool.renamed(prefix + tool.name))
-        self._last: tuple[list[list[ToolLike]], Toolset] | None = None
-        """What the dynamic sources named last, and the set that was made of it."""
+        self._last: _Last | None = None
         step = (prefix, filter)
         self._changing = [replace(changing, steps=(*changing.steps, step)) for changing in self._changing]
         self.aliases: Mapping[str, str] = make_aliases(self._tools)
@@ -146,28 +145,32 @@ class Toolset:
     async def current(self, context: Context[Any]) -> "Toolset":
         """Return the set for the next turn, with tools that dynamic sources name now; this one when there are none.
 
-        While they name the same tools it is the same set. A tool that can't be one, or has a name that is taken, is
-        left out with a word in the log: it came from elsewhere, and must not take the others with it.
+        While they name the same tools, and the filters keep the same of them, it is the same set. A tool that can't be
+        one, or has a name that is taken, is left out with a word in the log: it came from elsewhere, and must not take
+        the others with it.
         """
         if not self._changing:
             return self
         named: list[list[ToolLike]] = [await _ask(changing.source, context) for changing in self._changing]
         last = self._last
-        if last is not None and all(map(_are_same, last[0], named)):
-            return last[1]
+        is_known = last is not None and all(map(_are_same, last.named, named))
+        usable = last.usable if last is not None and is_known else [[*_list_usable(items)] for items in named]
+        # Asked each time: a filter may look at what isn't in the tool, such as a setting or the hour.
+        chosen = [*map(_choose, self._changing, usable)]
+        if last is not None and is_known and all(map(_are_same, last.chosen, chosen)):
+            return last.tools
         tools = Toolset(*self, target=self.target)
         added: set[str] = set()
-        for changing, items in zip(self._changing, named, strict=True):
-            for tool in _list_usable(items):
+        for changing, items in zip(self._changing, chosen, strict=True):
+            for tool in items:
                 try:
                     placed = _place(tool, changing)
-                    if placed is not None:
-                        tools._add(placed)
-                        added.add(placed.name)
+                    tools._add(placed)
+                    added.add(placed.name)
                 except DefinitionError as error:
-                    logger.warning("tool %r is left out: %s", tool.name, error)
+                    logger.warning("tool %r is left out: %s", tool.name, error, extra={"tool": tool.name})
         tools.aliases = make_aliases(tools._tools, marked=added)
-        self._last = (named, tools)
+        self._last = _Last(named, usable, chosen, tools)
         return tools
 
     def replacing(self, tools: "Mapping[str, ToolLike] | Change") -> "Toolset":
@@ -231,8 +234,20 @@ async def _ask(source: Source, context: Context[Any]) -> "list[ToolLike]":
     return [await item.current(context) if isinstance(item, Toolset) else item for item in items]
 
 
-def _are_same(before: "list[ToolLike]", now: "list[ToolLike]") -> bool:
-    return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What each dynamic source named last, what of it are tools, what the filters kept, and the set made of that."""
+
+    named: list[list[ToolLike]]
+    usable: list[list[AnyTool]]
+    chosen: list[list[AnyTool]]
+    tools: Toolset
+
+
+def _are_same(before: Sequence[object], now: Sequence[object]) -> bool:
+    return before is now or (
+        len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+    )
 
 
 def _list_usable(items: "Iterable[ToolLike]") -> Iterator[AnyTool]:
@@ -246,11 +261,24 @@ def _list_usable(items: "Iterable[ToolLike]") -> Iterator[AnyTool]:
             logger.warning("a tool is left out: %s", error)
 
 
-def _place(tool: AnyTool, changing: _Changing) -> AnyTool | None:
-    """Return the tool as the sets around it name and change it; None where one of them leaves it out."""
+def _choose(changing: _Changing, tools: list[AnyTool]) -> list[AnyTool]:
+    """Choose the tools that the sets around them keep."""
+    if all(chosen is None for _, chosen in changing.steps):
+        return tools
+    return [tool for tool in tools if _is_chosen(tool, changing)]
+
+
+def _is_chosen(tool: AnyTool, changing: _Changing) -> bool:
     for prefix, chosen in changing.steps:
         if chosen is not None and not chosen(tool):
-            return None
+            return False
+        tool = tool.renamed(prefix + tool.name)
+    return True
+
+
+def _place(tool: AnyTool, changing: _Changing) -> AnyTool:
+    """Return the tool as the sets around it name and change it."""
+    for prefix, _ in changing.steps:
         tool = tool.renamed(prefix + tool.name)
     for change in changing.changes:
         tool = change(tool).renamed(tool.name)

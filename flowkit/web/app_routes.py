@@ -24,7 +24,7 @@ class AppRoutes:
         self._files = {path.name: path for path in page.iterdir() if path.is_file()} if page.is_dir() else {}
 
     def list_endpoints(self) -> list[Endpoint]:
-        """The routes; the page's last, since its pattern takes any name."""
+        """List the routes; the page's last, since its pattern takes any name."""
         return [
             Endpoint("GET", "/api/app", self.show),
             Endpoint("GET", "/", self.send_index, is_page=True),
@@ -32,7 +32,7 @@ class AppRoutes:
         ]
 
     async def show(self, asked: Asked) -> Answer:
-        """Agents and recipes with their tools and schemas; no paths."""
+        """Show agents and recipes with their tools and schemas; no paths."""
         targets = self._served.targets.values()
         agents: list[JSON] = [
             {
@@ -61,11 +61,11 @@ class AppRoutes:
         )
 
     async def send_index(self, asked: Asked) -> Answer:
-        """The page."""
+        """Send the page."""
         return await self._send("index.html")
 
     async def send_file(self, asked: Asked) -> Answer:
-        """A file of the page."""
+        """Send a file of the page."""
         return await self._send(asked.path["file"])
 
     async def _send(self, name: str) -> Answer:
@@ -79,7 +79,7 @@ class AppRoutes:
 
 
 def choose_language(accepted: str) -> str:
-    """The language of an `Accept-Language` header that the page has; English where it has none of them.
+    """Choose the language of an `Accept-Language` header that the page has; English where it has none of them.
 
     >>> choose_language("fr, ko-KR;q=0.9, en;q=0.8")
     'ko'

@@ -29,7 +29,7 @@ class Refused(Exception):
         self.details = details
 
     def answer(self) -> Response:
-        """The response."""
+        """Make the response."""
         return JSONResponse({"error": str(self), **(self.details or {})}, self.status, self.headers)
 
 

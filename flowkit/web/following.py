@@ -42,11 +42,11 @@ class Batch(Protocol):
         ...
 
     def write(self) -> bytes:
-        """They as `text/event-stream`."""
+        """Write them as `text/event-stream`."""
         ...
 
     def read(self) -> Sequence[Mapping[str, JSON]]:
-        """They as `Event.to_json` gives them."""
+        """Return them as `Event.to_json` does."""
         ...
 
 
@@ -115,7 +115,10 @@ class Follower:
         is_leaving: Callable[[], bool] = lambda: False,
         has_workers: bool = False,
     ) -> None:
-        """`has_workers` says that somebody goes on with a run whose process has died, so that it is followed on."""
+        """Prepare a reader.
+
+        `has_workers` means that a worker resumes a run whose process has died, so keep following it.
+        """
         self._is_leaving = is_leaving
         self._has_workers = has_workers
         self._run_id = run_id
@@ -131,7 +134,7 @@ class Follower:
         self._silent_s = 0.0
 
     async def read(self) -> Batch | None:
-        """What is ready; waits until something is, and gives None at the end."""
+        """Return what is ready, waiting for it; None at the end."""
         while not self._is_closed:
             batch, is_over = await self._look()
             if batch is not None:
@@ -147,13 +150,13 @@ class Follower:
         return None
 
     def close(self) -> None:
-        """Read no more; a `read` that waits gives None."""
+        """Read no more; a pending `read` returns None."""
         self._is_closed = True
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
     async def _look(self) -> tuple[Batch | None, bool]:
-        """What is there now, and whether no more will come."""
+        """Return what is there now, and whether no more will come."""
         if self._log is None:
             self._log = self._find_log()
         log = self._log
@@ -222,7 +225,7 @@ def follow(
     keep_alive_s: float = KEEP_ALIVE_S,
     poll_s: float = POLL_S,
 ) -> Follower:
-    """A reader of this run's events after one of them; a run's id needs the `journal` that holds it."""
+    """Read this run's events after one of them; a run's id needs the `journal` that holds it."""
     log = run if isinstance(run, EventLog) else None if isinstance(run, str) else run.log
     run_id = run if isinstance(run, str) else run.run_id if isinstance(run, EventLog) else run.log.run_id
     return Follower(run_id, lambda: log, journal=journal, after=after, keep_alive_s=keep_alive_s, poll_s=poll_s)
@@ -231,7 +234,7 @@ def follow(
 async def read_events(
     run: Followed, *, journal: Journal | None = None, after: int = -1
 ) -> AsyncIterator[Mapping[str, JSON]]:
-    """A run's events after one of them, as `Event.to_json` gives them: the journal's, then those that happen.
+    """Yield a run's events after one of them, as `Event.to_json` returns them: the journal's, then new ones.
 
     `run` is a run, or the id of one in the `journal`, which another process may drive.
     """

@@ -20,18 +20,18 @@ _chunks: WeakKeyDictionary[EventLog, "_Chunks"] = WeakKeyDictionary()
 
 
 def write_event(event: Event) -> bytes:
-    """One event: its `seq` as id, its type, its JSON in one line."""
+    """Write one event: its `seq` as id, its type, its JSON in one line."""
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), codec.dumps(event.to_json()))
 
 
 def write_row(seq: int, body: str) -> bytes:
-    """An event of the journal, whose JSON begins with its type."""
+    """Write an event of the journal, whose JSON begins with its type."""
     kind = body[9 : body.index('"', 9)]
     return f"id: {seq}\nevent: {kind}\ndata: {body}\n\n".encode()
 
 
 def write_chunk(log: EventLog, start: int, stop: int) -> bytes:
-    """The events of a log from one place in its list to another, neighbouring pieces joined."""
+    """Write the events of a log from one place in its list to another, neighbouring pieces joined."""
     kept = _chunks.get(log)
     if kept is None:
         kept = _chunks[log] = _Chunks()
@@ -39,7 +39,7 @@ def write_chunk(log: EventLog, start: int, stop: int) -> bytes:
 
 
 def end_block(start: int, end: int) -> int:
-    """Where a chunk from `start` on ends, of `end` events."""
+    """Return where a chunk from `start` on ends, of `end` events."""
     return min(end, (start // BLOCK_EVENTS + 1) * BLOCK_EVENTS)
 
 

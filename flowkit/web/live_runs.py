@@ -57,11 +57,11 @@ class LiveRuns:
         self.is_leaving = False
 
     def find(self, user: str | None, run_id: str) -> Live | None:
-        """This user's run, if it is live here."""
+        """Find this user's run, if it is live here."""
         return self._runs.get((user, run_id))
 
     def find_log(self, user: str | None, run_id: str) -> EventLog | None:
-        """Its events, once it has begun."""
+        """Find its event log, once it has begun."""
         live = self.find(user, run_id)
         handle = None if live is None else live.handle
         return None if handle is None else handle.log
@@ -73,7 +73,7 @@ class LiveRuns:
             await queue.put(RunIdentity(wanted.user, wanted.session, wanted.run_id), wanted.target)
 
     async def go_on(self, details: RunDetails) -> None:
-        """Go on with a run of the journal, here or in a worker; raises what speaks against it."""
+        """Resume a run of the journal, here or in a worker; raises what prevents it."""
         if self.queue is None:
             await self.start(go_on_with(details))
             return
@@ -96,7 +96,7 @@ class LiveRuns:
         return live
 
     async def leave(self, grace_s: float) -> None:
-        """Let go of all runs, so that another process can go on with them; those that end in time, end."""
+        """Release all runs, so that another process can resume them; those that finish within `grace_s` do."""
         self.is_leaving = True
         tasks = [live.task for live in self._runs.values() if live.task is not None]
         if not tasks:
@@ -139,7 +139,7 @@ class LiveRuns:
                 if result.status == "cancelled" and not self.is_leaving:
                     await end_if_asked(self._journal, identity)
                 if result.status == "failed":
-                    logger.error("run %s failed: %s", wanted.run_id, result.error)
+                    logger.error("run %s failed: %s", wanted.run_id, result.error, extra={"run_id": wanted.run_id})
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything
             if not live.started.done():
                 live.started.set_exception(
@@ -147,9 +147,9 @@ class LiveRuns:
                 )
                 return
             if isinstance(error, FlowkitError):
-                logger.warning("run %s: %s", wanted.run_id, error)
+                logger.warning("run %s: %s", wanted.run_id, error, extra={"run_id": wanted.run_id})
             elif isinstance(error, Exception):
-                logger.exception("run %s failed in the app's own code", wanted.run_id)
+                logger.exception("run %s failed in the app's own code", wanted.run_id, extra={"run_id": wanted.run_id})
 
 
 def _cancel_unwatched(live: Live) -> None:

@@ -19,24 +19,24 @@ LISTED = 50
 
 
 def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | None:
-    """This user's run; None also for another's, so that nobody learns that it is there."""
+    """Find this user's run; None also for another user's, so that nobody learns that it exists."""
     return journal.find(run_id, user=user)
 
 
 def get_run(journal: Journal, user: str | None, run_id: str) -> RunDetails:
-    """This user's run in full; raises `Refused` with 404."""
+    """Return this user's run in full; raises `Refused` with 404."""
     if find_run(journal, user, run_id) is None or (details := journal.show(run_id, user=user)) is None:
         raise no_run()
     return details
 
 
 def no_run() -> Refused:
-    """The answer about a run that isn't there, or is another's."""
+    """Make the answer about a run that doesn't exist, or is another user's."""
     return Refused(404, "there is no such run")
 
 
 def say_status(run: RunSummary) -> str:
-    """Its status; `stopped` for one whose process has ended before it did."""
+    """Return its status; `stopped` for one whose process died before it had finished."""
     return "stopped" if run.status == "running" and not run.is_held else run.status
 
 
@@ -49,7 +49,7 @@ def list_runs(
     session: str | None,
     before: str | None,
 ) -> dict[str, JSON]:
-    """The user's runs that began last, newest first, and where the next ones begin; raises `ValueError`."""
+    """List the user's latest runs, newest first, and where the next page begins; raises `ValueError`."""
     asked = "running" if status == "stopped" else status
     page = journal.runs(status=asked, session=session, user=user, limit=LISTED, cursor=before)
     shown = [run for run in page if run.name in names and status in (None, say_status(run))]
@@ -58,7 +58,7 @@ def list_runs(
 
 
 def summary_to_json(run: RunSummary) -> dict[str, JSON]:
-    """A run in a list."""
+    """Describe a run for a list."""
     return {
         "run": run.run_id,
         "name": run.name,
@@ -72,7 +72,7 @@ def summary_to_json(run: RunSummary) -> dict[str, JSON]:
 
 
 def details_to_json(run: RunDetails) -> dict[str, JSON]:
-    """One run: what it began with, what waits for a person, what is in doubt, its output."""
+    """Describe one run: its input, what waits for a person, what is in doubt, its output."""
     inputs, _ = cut_value(run.inputs)
     output, size = cut_value(run.output)
     told: dict[str, JSON] = {
@@ -92,7 +92,7 @@ def details_to_json(run: RunDetails) -> dict[str, JSON]:
 
 
 def approval_to_json(approval: Approval) -> dict[str, JSON]:
-    """A question to a person, with its answer."""
+    """Describe an approval request, with its answer."""
     told: dict[str, JSON] = {
         "call": approval.node,
         "name": approval.name,
@@ -106,7 +106,7 @@ def approval_to_json(approval: Approval) -> dict[str, JSON]:
 
 
 def call_to_json(run: RunDetails, name: str) -> dict[str, JSON]:
-    """One call with its whole result; raises `Refused` with 404."""
+    """Describe one call with its whole result; raises `Refused` with 404."""
     node = run.nodes.get(name)
     if node is None:
         raise Refused(404, "there is no such call")
@@ -123,12 +123,12 @@ def call_to_json(run: RunDetails, name: str) -> dict[str, JSON]:
 
 
 def make_run_id() -> str:
-    """An id that no other run has, as clients make it."""
+    """Make an id that no other run has, as clients make it."""
     return f"run-{secrets.token_hex(16)}"
 
 
 def as_json(values: Mapping[str, object]) -> dict[str, JSON]:
-    """What came out of a JSON body, as what it is."""
+    """Return the values of a JSON body as JSON."""
     return cast(dict[str, JSON], dict(values))
 
 

@@ -48,7 +48,7 @@ class Token:
     user: str | None
 
     def find(self, headers: Headers) -> str | None:
-        """The user; raises `Refused` for another token, and for none."""
+        """Find the user; raises `Refused` for another token, and for none."""
         given = headers.getlist("authorization")
         if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {self.token}".encode()):
             raise _not_known()
@@ -78,7 +78,7 @@ class Guard:
         self._origins = frozenset(origins)
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Answer:
-        """The answer to a request, from its route; raises `Refused`."""
+        """Answer a request by its route; raises `Refused`."""
         headers = Headers(scope=scope)
         self._check_head(scope)
         host = self._check_host(scope, headers)
@@ -169,7 +169,7 @@ class Guard:
             raise Refused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
 
     async def _receive(self, receive: Receive) -> bytes:
-        """The body, counted as it comes: a chunked one declares no length."""
+        """Receive the body, counting it as it comes: a chunked one declares no length."""
         data = bytearray()
         while True:
             message = await receive()
@@ -186,13 +186,13 @@ class Guard:
 
 
 def _get_path(scope: Scope) -> str:
-    """The path below the place where the app is mounted."""
+    """Return the path below the place where the app is mounted."""
     path, root = cast(str, scope["path"]), cast(str, scope.get("root_path", ""))
     return (path.removeprefix(root) if root and path.startswith(root) else path) or "/"
 
 
 def _check_type(headers: Headers) -> None:
-    """JSON and nothing else: forms and plain text are what a page may send to another site unasked."""
+    """Accept JSON only: forms and plain text are what a page may send to another site unasked."""
     kind, _, parameters = headers.get("content-type", "").partition(";")
     charset = parameters.strip().lower().replace('"', "")
     if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
@@ -202,7 +202,7 @@ def _check_type(headers: Headers) -> None:
 
 
 def _refuse(status: int, error: str) -> Refused:
-    """What ends the connection too: the rest of such a request isn't read."""
+    """Make a refusal that also closes the connection: the rest of such a request isn't read."""
     return Refused(status, error, headers={"connection": "close"})
 
 

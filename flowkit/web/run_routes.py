@@ -69,7 +69,7 @@ class RunRoutes:
         self._owners: dict[object, str | None] = {}
 
     def list_endpoints(self) -> list[Endpoint]:
-        """The routes, each with a body that passes."""
+        """List the routes, each with a body that passes."""
         run, call = "run-" + "0" * 32, "turn/1/call/0"
         return [
             Endpoint("POST", "/api/runs", self.start, Start, example={"message": "Hi", "run": run}),
@@ -105,7 +105,7 @@ class RunRoutes:
         session: str | None,
         run_id: str | None,
     ) -> Wanted:
-        """The run that is asked for; raises `Refused` with 422 for what isn't served."""
+        """Make the request for a run; raises `Refused` with 422 for what isn't served."""
         try:
             target = self._served.choose(app)
         except KeyError:
@@ -114,7 +114,7 @@ class RunRoutes:
         return Wanted(target, asked.user, run_id, message, records.as_json(inputs or {}), session)
 
     async def begin(self, wanted: Wanted) -> Live | None:
-        """The run, started or joined; None where the journal has it, and it isn't driven here."""
+        """Start or join the run; None where the journal has it, and it isn't driven here."""
         live = self._runs.find(wanted.user, wanted.run_id)
         if live is None and await asyncio.to_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
             return None
@@ -133,7 +133,7 @@ class RunRoutes:
             raise Refused(422, str(error)) from error
 
     async def watch(self, asked: Asked) -> Answer:
-        """The events after those that the viewer has."""
+        """Send the events after those that the viewer has."""
         after = read_event_id(asked.headers.get("last-event-id") or asked.query.get("after"))
         if self._runs.find_log(asked.user, asked.run) is not None:
             return self.stream_events(asked, asked.run, after)
@@ -152,13 +152,13 @@ class RunRoutes:
     def stream_events(
         self, asked: Asked, run_id: str, after: int, *, status: int = 200, run_status: str = "running"
     ) -> Answer:
-        """A response with the run's events."""
+        """Make a response with the run's events."""
         follower = self.make_follower(asked.user, run_id, after)
         headers = {"flowkit-run-status": run_status}
         return self.stream(asked, run_id, EventStream(follower), headers, status=status)
 
     def make_follower(self, user: str | None, run_id: str, after: int = -1) -> Follower:
-        """A reader of this user's run, live here or not."""
+        """Make a reader of this user's run, live here or not."""
         return Follower(
             run_id,
             lambda: self._runs.find_log(user, run_id),
@@ -181,7 +181,7 @@ class RunRoutes:
         status: int = 200,
         on_end: Callable[[], None] | None = None,
     ) -> Answer:
-        """A response that counts among the user's streams until it ends."""
+        """Make a response that counts among the user's streams until it ends."""
         self.check_streams(asked)
         key = object()
         self._owners[key], self._streams[key] = asked.user, stream
@@ -195,7 +195,7 @@ class RunRoutes:
 
     @property
     def streams_open(self) -> int:
-        """How many streams are being sent."""
+        """The number of streams being sent."""
         return len(self._streams)
 
     def check_streams(self, asked: Asked) -> None:
@@ -204,12 +204,12 @@ class RunRoutes:
             raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
 
     async def close_streams(self) -> None:
-        """End every stream after what it has been given."""
+        """End every stream after the data it already has."""
         for stream in list(self._streams.values()):
             await stream.aclose()
 
     async def list_runs(self, asked: Asked) -> Answer:
-        """The user's runs, newest first."""
+        """List the user's runs, newest first."""
         query = asked.query
         try:
             found = await asyncio.to_thread(
@@ -226,16 +226,16 @@ class RunRoutes:
         return JSONResponse(found)
 
     async def show(self, asked: Asked) -> Answer:
-        """One run."""
+        """Show one run."""
         return JSONResponse(records.details_to_json(await self._get(asked)))
 
     async def show_call(self, asked: Asked) -> Answer:
-        """One call with its whole result; its name is a query parameter, since names hold slashes."""
+        """Show one call with its whole result; its name is a query parameter, since names hold slashes."""
         details = await self._get(asked)
         return JSONResponse(records.call_to_json(details, asked.query.get("name", "")))
 
     async def decide(self, asked: Asked) -> Answer:
-        """Decide on a call that waits; when nothing else waits, the run goes on by itself."""
+        """Decide on a call that waits; when nothing else waits, the run resumes automatically."""
         body: Decide = asked.body
         await self.decide_on(
             asked, asked.run, body.call, approved=body.approved is True, reason=body.reason, changes=body.changes
@@ -252,7 +252,7 @@ class RunRoutes:
         reason: str | None = None,
         changes: Mapping[str, object] | None = None,
     ) -> None:
-        """Write down the decision, and go on where all is decided; raises `Refused`: 404, 409, 422."""
+        """Record the decision, and resume where all is decided; raises `Refused`: 404, 409, 422."""
         details = await self._get(asked, run_id)
         approval = details.approvals.get(call)
         if approval is None:
@@ -293,7 +293,7 @@ class RunRoutes:
         await self._go_on_if_decided(asked, run_id)
 
     async def _decide_live(self, live: Live, call: str, decision: Approve | Deny) -> bool:
-        """Tell the run itself; False when it has just ended to wait, so that the journal takes the decision."""
+        """Pass the decision to the run itself; False when it has just stopped to wait, so that the journal takes it."""
         if call in live.decided:
             raise Refused(409, "it was decided already", details={"decided": _say_decision(call, live.decided[call])})
         if live.handle is None:
@@ -312,7 +312,7 @@ class RunRoutes:
         return True
 
     async def cancel(self, asked: Asked) -> Answer:
-        """Stop the run; its stream tells how each call ended."""
+        """Stop the run; its stream reports how each call ended."""
         live = self._runs.find(asked.user, asked.run)
         if live is not None and live.handle is not None and not live.handle.is_done:
             live.handle.cancel()
@@ -330,7 +330,7 @@ class RunRoutes:
         return JSONResponse({"run": asked.run}, 202)
 
     async def resume(self, asked: Asked) -> Answer:
-        """Go on with a run that was stopped, or whose questions are decided."""
+        """Resume a run that was stopped, or whose questions are decided."""
         if self._runs.find(asked.user, asked.run) is None:
             details = await self._get(asked)
             self._check_goes_on(details)
@@ -354,7 +354,7 @@ class RunRoutes:
         return self.stream_events(asked, run_id, -1, status=201)
 
     async def resolve(self, asked: Asked) -> Answer:
-        """Settle a write in doubt; when no other is, the run goes on by itself."""
+        """Settle a write in doubt; when no other is, the run resumes automatically."""
         body: Resolve = asked.body
         resolution = _read_resolution(body)
         await self._get(asked)

@@ -54,23 +54,23 @@ class Served:
     replaces_all: bool = False
 
     def choose(self, name: str | None) -> str:
-        """The name that is meant: the first where none is given. Raises `KeyError`."""
+        """Choose the target by name: the first where none is given. Raises `KeyError`."""
         if name is None:
             return next(iter(self.targets))
         _ = self.targets[name]
         return name
 
     def is_agent(self, name: str) -> bool:
-        """Whether an agent of this name is served."""
+        """Return whether an agent of this name is served."""
         return isinstance(self.targets.get(name), Agent)
 
     def find_user(self, user: str | None) -> str | None:
-        """Whose runs they are where nobody logs in: who is named, or the app's default."""
+        """Find the user where nobody logs in: the given one, or the app's default."""
         return user if self.app is None else self.app.find_user(user)
 
     @asynccontextmanager
     async def open(self, user: str | None) -> AsyncGenerator[object]:
-        """The data of one run; raises `ConfigurationError` when it can't be had."""
+        """Open the data of one run; raises `ConfigurationError` when it isn't available."""
         if self.app is None:
             yield None
             return
@@ -112,7 +112,7 @@ class Served:
             return target.start(wanted.message, **options)
 
     async def record(self, wanted: Wanted, journal: Journal) -> bool:
-        """Write the run down for whoever drives it next; False where the journal has it already.
+        """Record the run for the process that drives it next; False where the journal has it already.
 
         Raises what `check` raises, and `RunError` for a run of that id that began with something else.
         """
@@ -154,7 +154,7 @@ class Served:
             found.validate(arguments)
 
     def name_model(self, target: Agent[Any]) -> str:
-        """Who answers for this agent."""
+        """Name the model that answers for this agent."""
         return (self._replace_model(target.model) or target.model).name
 
     def _find_tool(self, target: str, tool: str) -> Any:
@@ -184,14 +184,14 @@ class Served:
 
 
 def go_on_with(details: RunDetails) -> Wanted:
-    """What starts a run of the journal again."""
+    """Return what restarts a run of the journal."""
     summary = details.summary
     inputs = details.inputs if isinstance(details.inputs, dict) else {}
     return Wanted(summary.name, summary.user, summary.run_id, inputs=inputs, session=summary.session)
 
 
 def make_served(servable: Servable | Iterable[Target], options: Mapping[str, str] | None = None) -> Served:
-    """What an app, a path of one, an agent, a recipe or several of these offer, by name.
+    """Make the served agents and recipes by name, from an app, a path of one, an agent, a recipe or several.
 
     Raises `ConfigurationError` where two have one name, or there is none.
     """

@@ -30,7 +30,7 @@ class BoundedProtocol(H11Protocol):
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         self._disarm()
         super().connection_lost(exc)
 
@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End; the second time at once."""
+        """Stop gracefully; at the second signal, at once."""
         super().handle_exit(sig, frame)
         if self._loop is not None:
             # From a signal's handler: the loop may be asleep.
@@ -95,7 +95,7 @@ def make_server(
     log_level: str = "warning",
     forwarded: Sequence[str] = (),
 ) -> Server:
-    """A server of this app; `aclose` ends the app's runs and streams when the server is told to end.
+    """Make a server of this app; `aclose` stops the app's runs and streams when the server is stopped.
 
     `forwarded` names the proxies whose `X-Forwarded-` headers are believed.
     """
@@ -119,7 +119,7 @@ def make_server(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes any. Raises `OSError`."""
+    """Bind a socket that listens there; port 0 takes any. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -63,11 +63,11 @@ class WebApp:
 
     @property
     def streams_open(self) -> int:
-        """How many streams are being sent."""
+        """The number of streams being sent."""
         return self._routes.streams_open
 
     async def aclose(self) -> None:
-        """Let go of the runs and end the streams; other processes can go on with what has not ended."""
+        """Release the runs and end the streams; other processes can resume unfinished runs."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -95,7 +95,7 @@ class WebApp:
         await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """The beginning and the end, where a server runs this app itself and doesn't mount it."""
+        """Handle startup and shutdown, where a server runs this app itself and doesn't mount it."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -117,7 +117,7 @@ def serve_app(
     bounds: Bounds | None = None,
     queue: RunQueue | None = None,
 ) -> WebApp:
-    """An ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
+    """Make an ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
 
     `app` is an agent, a recipe, several of them, or a file with them, whose `open_data` takes the user and `data`.
     `get_user` gives the user of a Starlette `Request`, None where nobody is logged in; nobody sees another's runs.
@@ -129,7 +129,7 @@ def serve_app(
     Raises `ConfigurationError` for an app with nothing to serve.
     """
     if not callable(get_user):
-        raise ConfigurationError("serve_app(…, get_user=…) takes a function that gives a request's user")
+        raise ConfigurationError("serve_app(…, get_user=…) takes a function that returns a request's user")
     served = make_served(app, data)
     owns = not isinstance(journal, Journal)
     opened = Journal(journal or default_journal()) if not isinstance(journal, Journal) else journal
@@ -137,7 +137,7 @@ def serve_app(
 
 
 def _add_headers(send: Send) -> Send:
-    """Every response says what a browser may do with it."""
+    """Add headers that say what a browser may do with each response."""
     added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def send_with_headers(message: Message) -> None:

@@ -33,7 +33,7 @@ def sse(
     journal: Journal | None = None,
     keep_alive: float = KEEP_ALIVE_S,
 ) -> EventStream:
-    """The run's events as bytes for any ASGI response: `StreamingResponse(sse(run), media_type="text/event-stream")`.
+    """Stream the run's events as bytes: `StreamingResponse(sse(run), media_type="text/event-stream")`.
 
     `after` is what the viewer saw last, its `Last-Event-ID` header as it came; None, and what isn't a number, starts
     at the first event. With a `journal` that is the first of the whole run, also of one that goes on after a crash, and
@@ -44,7 +44,7 @@ def sse(
 
 
 def read_event_id(after: int | str | None) -> int:
-    """The `seq` in a `Last-Event-ID` header; -1 where there is none."""
+    """Read the `seq` in a `Last-Event-ID` header; -1 where there is none."""
     if after is None or isinstance(after, int):
         return -1 if after is None else after
     text = after.strip()

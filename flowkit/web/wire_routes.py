@@ -70,7 +70,7 @@ class WireRoutes:
         self._bounds = bounds
 
     def list_endpoints(self) -> list[Endpoint]:
-        """The routes, each with a body that passes."""
+        """List the routes, each with a body that passes."""
         said: JSON = [{"id": "m1", "role": "user", "content": "Hi", "parts": [{"type": "text", "text": "Hi"}]}]
         return [
             Endpoint("POST", "/api/chat", self.chat, Chat, example={"id": "chat-1", "messages": said}),
@@ -79,7 +79,7 @@ class WireRoutes:
         ]
 
     async def chat(self, asked: Asked) -> Answer:
-        """Answer a message, or go on after approvals; the answer continues the message that asked."""
+        """Answer a message, or resume after approvals; the answer continues the message that asked."""
         self._routes.check_streams(asked)
         body: Chat = asked.body
         version = _read_version(asked)
@@ -99,7 +99,7 @@ class WireRoutes:
         return self._stream_chat(asked, run_id, version, after)
 
     async def go_on_reading(self, asked: Asked) -> Answer:
-        """The stream of the chat's run that is live, from its beginning; 204 when none is."""
+        """Stream the chat's live run from its beginning; 204 when none is live."""
         version = _read_version(asked)
         found = await asyncio.to_thread(self._journal.runs, session=asked.path["chat"], user=asked.user, limit=20)
         live = next((run for run in found if run.is_held or records.say_status(run) in records.OPEN), None)
@@ -122,7 +122,7 @@ class WireRoutes:
             raise
 
     async def agui(self, asked: Asked) -> Answer:
-        """Answer the thread's new message, or go on after interrupts."""
+        """Answer the thread's new message, or resume after interrupts."""
         self._routes.check_streams(asked)
         body: AGUI = asked.body
         if body.resume:
@@ -149,7 +149,7 @@ class WireRoutes:
         return self._routes.stream(asked, run_id, stream, HEADERS["ag-ui"])
 
     async def _decide(self, asked: Asked, run_id: str, verdicts: Sequence[Verdict]) -> int:
-        """Write the verdicts down; gives the number of the last event before they do anything."""
+        """Record the verdicts; return the number of the last event before they take effect."""
         if any(verdict.run != run_id for verdict in verdicts):
             raise Refused(422, "approvals of one run at a time")
         await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
@@ -177,7 +177,7 @@ def _read_version(asked: Asked) -> Version:
 
 
 def _make_run_id(asked: Asked, *parts: object) -> str:
-    """The same for the same message, so that a POST that is repeated joins its run."""
+    """Make the same run id for the same message, so that a repeated POST joins its run."""
     named = "\0".join(str(part) for part in (asked.user, *parts))
     return f"run-{sha256(named.encode()).hexdigest()[:32]}"
 
@@ -206,7 +206,7 @@ def _as_object(value: object) -> Message:
 
 
 def _read_text(message: Message) -> str:
-    """What a user's message says, of whichever wire."""
+    """Read the text of a user's message, of whichever wire."""
     content = message.get("parts") or message.get("content")
     if isinstance(content, str):
         return content

@@ -145,11 +145,11 @@ class RedisCache:
         return look
 
     def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
-        """The result under a key that means something in this process only; of others, `look` asks Redis."""
+        """Return the result under a key that only this process uses; `look` asks Redis for others."""
         return self._memory_of(key)
 
     def generation(self, resource: str) -> int:
-        """A number that only writes of this process change; `look` asks for the generation that all share."""
+        """Return a number that only writes of this process change; `look` asks for the shared generation."""
         return self._own_bumps
 
     async def set(
@@ -207,7 +207,7 @@ class RedisCache:
             self._tokens.forget(tokens)
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
-        """The right to compute this key, or the result of another process that was computing it.
+        """Take the right to compute this key, or the result of another process that was computing it.
 
         Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
         over. A server in trouble lets everybody compute.
@@ -229,7 +229,7 @@ class RedisCache:
             poll_s = min(poll_s * 1.5, MAX_POLL_S)
 
     def get_stats(self) -> CacheStats:
-        """The hits and misses of all processes, and what the server drops when it is full; it waits for the answer.
+        """Return the hits and misses of all processes, and what a full server drops; it waits for the answer.
 
         What is stored isn't counted, by tool or in all: Redis would have to look at every key for it.
         """
@@ -284,7 +284,7 @@ class RedisCache:
         return decode_shown(found.value, left_ms.value, key)
 
     async def close(self) -> None:
-        """Let go of the connections of this loop and of the thread; using the cache again opens it again."""
+        """Release the connections of this loop and of the thread; using the cache reopens it."""
         await asyncio.to_thread(self._keeper.close)
         link = self._links.pop(asyncio.get_running_loop(), None)
         if link is not None:
@@ -293,7 +293,7 @@ class RedisCache:
     # Looking
 
     async def _look(self, resources: Sequence[str], key_of: KeyOf) -> Look:
-        """Ask for the tokens, and, in the same breath, for what stands under the key that last time's make."""
+        """Ask for the tokens, and in the same trip for the result under the key that the last tokens make."""
         guess = self._tokens.guess(resources)
         key = None if guess is None else key_of(guess)
         find = self._find(key)
@@ -330,7 +330,7 @@ class RedisCache:
         return found
 
     async def _lease_there(self, key: str, owner: str) -> Lease | Hit | HitError | None:
-        """The same in Redis; where it doesn't answer, everybody may compute."""
+        """Take the lease in Redis; where it doesn't answer, every process may compute."""
         try:
             [answer] = await self._link().run([self._layout.lease(key, owner, self._lease_s)])
         except Unreachable:
@@ -389,7 +389,7 @@ class RedisCache:
             self._keeper.let_go(key, owner)
 
     def _link(self) -> Link:
-        """The link of the loop that runs here."""
+        """Return the link of the current loop."""
         loop = asyncio.get_running_loop()
         link = self._links.get(loop)
         if link is None or link.pid != os.getpid():

@@ -13,7 +13,7 @@ SCAN_KEYS = 200
 
 
 def read_counts(found: object) -> dict[str, tuple[int, int]]:
-    """Hits and misses by tool, from the answer to HGETALL; what isn't a count is left out."""
+    """Read hits and misses by tool from the answer to HGETALL; what isn't a count is left out."""
     counts: dict[str, tuple[int, int]] = {}
     words = cast("Sequence[object]", found) if isinstance(found, list) else ()
     for name, number in zip(words[::2], words[1::2], strict=False):

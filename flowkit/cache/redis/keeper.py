@@ -109,7 +109,7 @@ class Keeper:
         self.work()
 
     def find_owner(self, key: str) -> str:
-        """The owner under which the lease of this key is held here; empty when it isn't."""
+        """Find the owner under which the lease of this key is held here; empty when it isn't."""
         return self._owners.get(key, "")
 
     def let_go(self, key: str, owner: str) -> None:
@@ -118,24 +118,24 @@ class Keeper:
             del self._owners[key]
 
     def release_soon(self, key: str, owner: str) -> None:
-        """Give back a lease that may have been taken for a caller that is gone."""
+        """Release a lease that may have been taken for a caller that is gone."""
         self._is_working = True
         command = self._layout.release(key, owner)
         self._thread.post(lambda: self._try([command]), _ignore)
 
     def work(self) -> None:
-        """See that the thread is there."""
+        """Start the thread if it isn't running."""
         if not self._is_working or self._pid != os.getpid():
             self._is_working = True
             self._thread.post(_nothing, _ignore)
 
     def call(self, operation: Callable[[Link], Awaitable[T]]) -> T:
-        """Do something in the thread's loop and wait for it; for callers that have no loop."""
+        """Run something in the thread's loop and wait for it; for callers that have no loop."""
         self._is_working = True
         return self._thread.call(lambda: self._run(operation))
 
     def close(self) -> None:
-        """Add up what was counted, and end the thread; the next thing to do starts it again."""
+        """Add up the counts and stop the thread; the next operation starts it anew."""
         self._thread.close()
         self._is_working = False
 
@@ -207,7 +207,7 @@ class Keeper:
             self._unfinished.remove(orphans)
 
     def _find_orphans(self) -> list[str]:
-        """The marks that no living process seems to make good."""
+        """Find the marks that no living process seems to make good."""
         found: list[str] = []
         with self._lock:
             own = {kept.mark for kept in self._kept.values()}
@@ -259,7 +259,7 @@ _LEFT_TO_PARENT: list[object] = []
 
 
 async def bump(link: Link, layout: Layout, resources: Sequence[str], *, insists: bool = False) -> dict[str, bytes]:
-    """Give new tokens to all rows that a write on these resources changes; returns them, by row.
+    """Set new tokens for all rows that a write on these resources changes; return them, by row.
 
     Raises `Unreachable` where one of them may not have been changed.
     """
@@ -289,4 +289,4 @@ def _nothing() -> None:
 
 
 def _ignore(_result: object, _error: BaseException | None) -> None:
-    """Nobody waits for it, and what went wrong was counted."""
+    """Ignore the result: it isn't awaited, and errors were counted."""

@@ -127,12 +127,12 @@ class Layout:
         return Command(name, ("SET", name, token, "PX", to_ms(GENERATION_S)))
 
     def drop_row(self, row: str) -> Command:
-        """Drop a token, which a server that is full still does; who asks for it makes a new one."""
+        """Drop a token, which a full server still does; the next reader makes a new one."""
         name = self.name_row(row)
         return Command(name, ("UNLINK", name))
 
     def keep_row(self, row: str, ttl_s: float) -> Command:
-        """Let a token live longer than a result that needs it; not understood before Redis 7, and then it's a miss."""
+        """Let a token live longer than a result that needs it; unknown before Redis 7, and then it's a miss."""
         name = self.name_row(row)
         return Command(name, ("PEXPIRE", name, to_ms(min(ttl_s, MAX_TTL_S) + GENERATION_S), "GT"))
 
@@ -159,12 +159,12 @@ class Layout:
 
 
 def list_rows(resources: Iterable[str]) -> list[str]:
-    """The rows whose tokens make up the generations of these resources."""
+    """List the rows whose tokens make up the generations of these resources."""
     return list(dict.fromkeys(row for resource in resources for row in rows_of_a_read(resource)))
 
 
 def list_written_rows(resources: Iterable[str]) -> list[str]:
-    """The rows that get a new token when these resources are written."""
+    """List the rows that get a new token when these resources are written."""
     return list(dict.fromkeys(row for resource in resources for row in rows_of_a_write(resource)))
 
 
@@ -178,14 +178,14 @@ def combine(resource: str, marks: dict[str, Mark]) -> int:
 
 
 def encode(key: str, label: Label, body: bytes, ttl_s: float, *, is_error: bool) -> bytes:
-    """The bytes of a result that is stored under this key now."""
+    """Encode a result that is stored under this key now."""
     name, about = key.encode(errors="surrogatepass"), label.to_text().encode()
     header = _HEADER.pack(_MAGIC, _ERROR if is_error else 0, to_ms(ttl_s), len(name), len(about))
     return header + name + about + body
 
 
 def decode(found: object, left_ms: object, key: str) -> Hit | HitError | None:
-    """The result in these bytes, if they were stored under this key; None for anything else."""
+    """Decode the result in these bytes, if they were stored under this key; None for anything else."""
     parts = _take_apart(found)
     if (
         parts is None
@@ -203,13 +203,13 @@ def decode(found: object, left_ms: object, key: str) -> Hit | HitError | None:
 
 
 def decode_label(found: object) -> Label | None:
-    """Whose result it is; None where these bytes are none."""
+    """Decode whose result it is; None where these bytes are none."""
     parts = _take_apart(found)
     return None if parts is None else label_from_text(parts.label.decode(errors="replace"))
 
 
 def decode_shown(found: object, left_ms: object, key: str) -> ShownEntry | None:
-    """A result in full, for a person to read."""
+    """Decode a result in full, for a person to read."""
     parts, hit = _take_apart(found), decode(found, left_ms, key)
     if parts is None or hit is None or not isinstance(found, bytes):
         return None

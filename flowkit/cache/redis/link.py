@@ -77,7 +77,7 @@ class Link:
         return answers
 
     async def list_nodes(self) -> list[Address]:
-        """Every server that may hold keys."""
+        """List the servers that may hold keys."""
         await self._begin()
         return list(dict.fromkeys(self._homes)) or [None]
 
@@ -221,7 +221,7 @@ class Link:
         return answers
 
     async def _take_connection(self, node: _Node) -> Any:
-        """A connection that is free, connected anew where the server has closed it meanwhile, or another of the pool's.
+        """Take a free connection, reconnected where the server has closed it meanwhile, or another of the pool's.
 
         The pool's own way costs as much as the rest of a question.
         """
@@ -242,7 +242,7 @@ class Link:
         return connection
 
     async def _greet(self, connection: Any) -> None:
-        """Ask a server that was just connected who it is; a replica, which may lag, is refused."""
+        """Ask a newly connected server for its role; a replica, which may lag, is refused."""
         await connection.on_connect()
         found: dict[str, str] = {}
         for section in ("server", "replication"):
@@ -265,7 +265,7 @@ async def _read(connection: Any) -> Any:
 
 
 def _is_moved(value: object) -> bool:
-    """Whether this is a cluster's way to say that it is one."""
+    """Return whether this is a cluster's reply that it is one."""
     return isinstance(value, Exception) and ("MOVED" in str(value) or "slot" in str(value))
 
 

@@ -92,12 +92,12 @@ class Outage:
         return self._clock.monotonic() < self._until
 
     def begin(self, error: Exception) -> None:
-        """Do without Redis for a while."""
+        """Stop using Redis for a while."""
         self._until = self._clock.monotonic() + OUTAGE_S
         self.note(error)
 
     def end(self) -> None:
-        """It has answered again."""
+        """Use Redis again: it has answered."""
         self._until = 0.0
 
     def note(self, error: object) -> None:
@@ -109,7 +109,7 @@ class Outage:
 
 
 def hide_password(url: str) -> str:
-    """The address as it may be shown: a password, and what stands behind a question mark, aren't.
+    """Hide the password and query of the address.
 
     >>> hide_password("rediss://app:secret@cache.example:6380/1?ssl_ca_certs=/etc/ca.pem")
     'rediss://app:***@cache.example:6380/1'

@@ -21,20 +21,20 @@ class Tokens:
         self._known: OrderedDict[str, Mark] = OrderedDict()
 
     def guess(self, resources: Sequence[str]) -> list[int] | None:
-        """The generations of last time; None where one of them isn't known."""
+        """Return the last known generations; None where one of them isn't known."""
         known = {row: self._known.get(row) for row in list_rows(resources)}
         marks = {row: mark for row, mark in known.items() if mark is not None}
         return [combine(resource, marks) for resource in resources] if len(marks) == len(known) else None
 
     def forget(self, rows: Iterable[str]) -> None:
-        """A write has changed these."""
+        """Forget these, since a write has changed them."""
         for row in rows:
             self._known.pop(row, None)
 
     async def ask(
         self, link: Link, resources: Sequence[str], also: Sequence[Command]
     ) -> tuple[list[int], Sequence[Answer]]:
-        """The generations now, and the answers to other commands that go with the same question.
+        """Ask for the current generations, and for the answers to other commands in the same trip.
 
         Raises `Unreachable`, also where a token can be neither read nor made.
         """

@@ -39,7 +39,7 @@ class Bound:
         return self
 
     def extend(self) -> None:
-        """It got on: begin anew."""
+        """Extend the time limit, since there was progress."""
         self._until = self._loop.time() + self._timeout_s
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -74,7 +74,7 @@ def pack(commands: Sequence[Sequence[Word]]) -> bytes:
 
 
 def read_info(text: bytes) -> dict[str, str]:
-    """The fields of an answer to INFO.
+    """Read the fields of an answer to INFO.
 
     >>> read_info(b"# Server\\r\\nrun_id:4f\\r\\nredis_mode:standalone\\r\\n")
     {'run_id': '4f', 'redis_mode': 'standalone'}

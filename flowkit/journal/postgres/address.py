@@ -23,7 +23,7 @@ class Address:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
     def hide(self, text: str) -> str:
-        """The text without what is secret in the address."""
+        """Return the text without what is secret in the address."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
@@ -75,7 +75,7 @@ def warn_if_unchecked(address: Address) -> None:
     hosts = str(address.parameters.get("host") or "localhost").split(",")
     if address.parameters.get("sslmode") != "verify-full" and not all(map(_is_here, hosts)):
         logger.warning(
-            "the journal %s: whoever is on the way can read it or answer in its place; sslmode=verify-full checks the"
+            "the journal %s: anyone on the network path can read it or answer in its place; sslmode=verify-full checks the"
             " server's certificate",
             address.name,
         )
@@ -91,7 +91,7 @@ def _is_here(host: str) -> bool:
 
 
 def _hide_in(url: str) -> str:
-    """The URL without what may be a password in it.
+    """Return the URL without what may be a password in it.
 
     >>> _hide_in("postgresql://me:secret@host/db?password=x&a=b")
     'postgresql://***@host/db?***'

@@ -12,7 +12,7 @@ PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "55P03")
 
 
 def may_pass(error: psycopg.Error) -> bool:
-    """Whether the same may succeed a moment later: it has no SQLSTATE when the connection was lost."""
+    """Return whether a retry may succeed: there is no SQLSTATE when the connection was lost."""
     if isinstance(error, NotReplicated):
         return False
     return (
@@ -22,7 +22,7 @@ def may_pass(error: psycopg.Error) -> bool:
 
 
 def explain_fault(error: psycopg.Error, address: Address, done: str) -> StoreError:
-    """The error for people: what couldn't be done to the journal and why, without its password."""
+    """Make the error for people: what couldn't be done to the journal and why, without its password."""
     text = address.hide(" ".join(str(error).split()))
     hint = ""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):

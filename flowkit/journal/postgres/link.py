@@ -75,7 +75,7 @@ class Link:
         self.times_opened += 1
 
     def run(self, statements: str, timeout_s: float) -> list[Rows]:
-        """Run statements as one text; gives the rows of each that has any. Raises `psycopg.Error`.
+        """Run statements as one text; return the rows of each that has any. Raises `psycopg.Error`.
 
         A transaction that they began, and that an error ended, is rolled back.
         """
@@ -106,7 +106,7 @@ class Link:
         return self._connection is not None and self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
 
     def roll_back(self) -> None:
-        """End the transaction that was begun, if there is one; the connection is given up where that fails."""
+        """End an open transaction; the connection is abandoned where that fails."""
         if self.is_in_transaction:
             try:
                 self.run("ROLLBACK", GRACE_S)
@@ -114,7 +114,7 @@ class Link:
                 self.close()
 
     def close(self) -> None:
-        """Close it; it may be opened again."""
+        """Close it; it may be reopened."""
         self._notice_fork()
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -61,7 +61,7 @@ class Listener:
             self._ring()
 
     def _ring(self) -> None:
-        """Let the thread end; a later listener starts another. The lock is held."""
+        """Let the thread stop; a later listener starts another. The lock is held."""
         if self._thread is not None and self._pid == os.getpid():
             self._thread = None
             os.close(self._bell)
@@ -79,7 +79,7 @@ class Listener:
             os.close(ear)
 
     def _listen(self, ear: int) -> bool:
-        """Wake who is told of until the bell rings; True then."""
+        """Wake the listeners of announced runs until the bell rings; True then."""
         with psycopg.connect("", **self._address.parameters, autocommit=True, prepare_threshold=None) as connection:
             connection.execute(f"LISTEN {CHANNEL}".encode())
             self._wake_all()  # what was sent before is lost

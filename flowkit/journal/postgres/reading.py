@@ -43,7 +43,10 @@ class Reader:
         return link.run("; ".join([BEGIN, *statements, "COMMIT"]), READ_S)
 
     def find(self, link: Link, place: Place) -> int | None:
-        """The number of the run at this place; None when there is none. Raises `RunError` when there are several."""
+        """Find the number of the run at this place.
+
+        None when there is none. Raises `RunError` when there are several.
+        """
         return choose(place, self.read(link, find_runs(place))[0])
 
     @property
@@ -60,11 +63,11 @@ class Reader:
         return f"EXISTS (SELECT 1 FROM flowkit.driver d WHERE d.holder = run.holder AND d.until > {self._times.now})"
 
     def is_held(self, run: int, holder: str | None, *, is_driven: bool) -> bool:
-        """Whether a driver has the run: one that this process let go of isn't, also where that isn't written yet."""
+        """Return whether a driver has the run: not one that this process released, even if that isn't written yet."""
         return is_driven and not (holder == self._holder and run not in self._held.tokens)
 
     def summaries(self, rows: Iterable[tuple[Any, ...]]) -> list[RunSummary]:
-        """Runs, from rows of `summary_columns`."""
+        """Read runs from rows of `summary_columns`."""
         return [
             RunSummary(
                 run_id=from_column(run_id),
@@ -83,7 +86,7 @@ class Reader:
         ]
 
     def list_runs(self, chosen: Filter) -> str:
-        """The statement of a list of runs, newest first."""
+        """Return the statement for a list of runs, newest first."""
         conditions = ["TRUE"]
         if chosen.status is not None:
             conditions.append(bind("status = %s", chosen.status))
@@ -101,7 +104,7 @@ class Reader:
         )
 
     def list_stopped(self, limit: int) -> str:
-        """The statement of the runs that should go on and that nobody drives, the oldest first."""
+        """Return the statement for the runs to resume that nobody drives, the oldest first."""
         mine = bind("holder = %s", self._holder)
         held = ", ".join(map(str, list(self._held.tokens))) or "0"
         return (
@@ -110,7 +113,7 @@ class Reader:
         )
 
     def details_of(self, run: int) -> Sequence[str]:
-        """The statements that `details` reads."""
+        """Return the statements that `details` reads."""
         records = ", ".join(f"n.{name}" for name in RECORD_COLUMNS.split(", "))
         return (
             f"SELECT {self.summary_columns}, code, inputs, output, messages FROM flowkit.run WHERE id = {run}",
@@ -121,7 +124,7 @@ class Reader:
         )
 
     def details(self, rows: Sequence[Rows]) -> RunDetails | None:
-        """A run in full, from the rows of `details_of`."""
+        """Read a run in full, from the rows of `details_of`."""
         (runs, nodes, turns, approvals) = rows
         if not runs:
             return None
@@ -142,12 +145,12 @@ class Reader:
         )
 
     def show(self, link: Link, run: int) -> RunDetails | None:
-        """A run in full, a claimed write that nobody drives as in doubt."""
+        """Show a run in full, a claimed write that nobody drives as in doubt."""
         found = self.details(self.read(link, *self.details_of(run)))
         return None if found is None else show_doubt(found)
 
     def conversation(self, link: Link, session: str, user: str | None, before: int | None, limit: int) -> list[JSON]:
-        """The messages of the session's last runs, or of the last before one of them, oldest first."""
+        """Return the messages of the session's last runs, or of the last before one of them, oldest first."""
         until = "" if before is None else f" AND id < {before}"
         (rows,) = self.read(
             link,
@@ -164,17 +167,17 @@ class Reader:
 
 
 def approvals_of(run: int) -> str:
-    """The statement of what was asked in a run, in the order of asking."""
+    """Return the statement for what was asked in a run, in the order of asking."""
     return f"SELECT {APPROVAL_COLUMNS} FROM flowkit.approval WHERE run = {run} ORDER BY asked"
 
 
 def read_asked(rows: Rows) -> dict[str, Approval]:
-    """What was asked, from the rows of `approvals_of`."""
+    """Read what was asked, from the rows of `approvals_of`."""
     return read_approval_rows(rows)
 
 
 def is_text(column: str, value: str | None) -> str:
-    """The condition that a long text is this one, by way of the index of its first characters."""
+    """Return the condition that a long text is this one, using the index of its first characters."""
     if value is None:
         return f"{column} IS NULL"
     text = to_column(value)
@@ -182,7 +185,7 @@ def is_text(column: str, value: str | None) -> str:
 
 
 def find_runs(place: Place, columns: str = "id, owner, session") -> str:
-    """The statement of the runs at this place, for `choose`."""
+    """Return the statement for the runs at this place, for `choose`."""
     conditions = [is_text("run_id", place.run_id)]
     for column, value in (("owner", place.user), ("session", place.session)):
         if not isinstance(value, EllipsisType):
@@ -191,7 +194,7 @@ def find_runs(place: Place, columns: str = "id, owner, session") -> str:
 
 
 def choose(place: Place, rows: Rows) -> int | None:
-    """The only run of these rows; raises `RunError` when there are several."""
+    """Choose the only run of these rows; raises `RunError` when there are several."""
     if len(rows) > 1:
         places = [(from_optional_column(owner), from_optional_column(session)) for _, owner, session in rows]
         raise describe_several(place.run_id, places)

@@ -92,7 +92,7 @@ def migrate(url: str) -> str:
 
 
 def read_version(link: Link, address: Address) -> tuple[int, int] | None:
-    """The version of the tables and the oldest that may write; None where there are none. Raises `StoreError` for other tables."""
+    """Read the version of the tables and the oldest that may write; None where there are none. Raises `StoreError`."""
     (exists, meta), *_ = link.run(
         "SELECT to_regnamespace('flowkit') IS NOT NULL, to_regclass('flowkit.meta') IS NOT NULL", MIGRATE_S
     )[0]
@@ -129,13 +129,13 @@ def check_version(found: tuple[int, int] | None, address: Address) -> None:
 
 
 def list_partitions(link: Link) -> dict[date, str]:
-    """The partitions of events, by their day."""
+    """List the partitions of events, by their day."""
     names = [name for name in _list_tables(link) if name.startswith("event_") and name[6:].isdigit()]
     return {datetime.strptime(name[6:], "%Y%m%d").replace(tzinfo=UTC).date(): name for name in names}
 
 
 def add_partitions(link: Link, address: Address) -> int:
-    """Give each of the next days a partition of its own, so that its events can be dropped at once; returns how many."""
+    """Add a partition for each of the next days, so that a day's events can be dropped at once; return how many."""
     there = list_partitions(link)
     (today,) = link.run("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date::text", MIGRATE_S)[0][0]
     missing = [day for day in _list_days(date.fromisoformat(today)) if day not in there]
@@ -156,7 +156,7 @@ def _add_partition(link: Link, address: Address, day: date) -> bool:
 
 
 def patiently(link: Link, address: Address, change: str, *, unless: str | None = None) -> bool:
-    """Change a table in a transaction that makes others wait `LOCK_S` at most, and try again for a while.
+    """Change a table in a transaction that makes others wait `LOCK_S` at most, with retries for a while.
 
     Returns False where `unless` gives a row: somebody has done it.
     """

@@ -53,7 +53,7 @@ class Session:
         self.commits = Commits()
 
     def attempt(self, operation: Callable[[Link], T]) -> T:
-        """Run `operation`, again and again while what is wrong may pass. Raises `StoreError`."""
+        """Run `operation`, with retries while the fault may pass. Raises `StoreError`."""
         pause_s = PAUSE_S
         while True:
             try:
@@ -94,7 +94,7 @@ class Session:
             self.commits.normal += 1
 
     def keep(self, statements: str) -> None:
-        """Keep a transaction for the case that the server crashes; it may be run again."""
+        """Keep a transaction for the case that the server crashes; it may be replayed."""
         now = time.monotonic()
         self._kept.append((now, statements))
         self._kept_size += len(statements)
@@ -102,7 +102,7 @@ class Session:
             self._kept_size -= len(self._kept.popleft()[1])
 
     def close(self) -> None:
-        """Close the connection; it may be used again."""
+        """Close the connection; it may be reused."""
         self._link.close()
 
     def _open(self) -> None:

@@ -13,7 +13,7 @@ from flowkit.journal.store import Changes, Place, Put
 
 
 def ask(link: Link, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
-    """Ask a person, unless exactly that was asked; returns all that was asked in the run."""
+    """Ask a person, unless exactly that was asked; return all that was asked in the run."""
     key, node, name = key_of(to_column(question.node)), to_column(question.node), to_column(question.name)
     arguments = to_text(question.arguments)
     other = "TRUE" if anew else "(a.arguments, a.name) IS DISTINCT FROM (excluded.arguments, excluded.name)"
@@ -70,7 +70,7 @@ class Settling:
         self._token = token
 
     def run(self, link: Link, reader: Reader, times: Times) -> Recorded:
-        """Resolve it. Raises `psycopg.Error` when it may be tried again, else the errors of `Journal.resolve`."""
+        """Resolve it. Raises `psycopg.Error` when a retry may help, else the errors of `Journal.resolve`."""
         is_done = False
         try:
             record = self._settle(link, reader, times)
@@ -112,5 +112,5 @@ class Settling:
 
 
 def explain_refused(run_id: str) -> RunBusy:
-    """The error of a driver that has the run no more."""
+    """Make the error of a driver that has lost the run."""
     return RunBusy(f"run {run_id!r}: another process took over; nothing more is recorded from here")

@@ -365,5 +365,5 @@ class PostgresStore:
 
 
 def _name_process() -> str:
-    """This process as a holder: the random part tells it apart, the rest is for people."""
+    """Name this process as a holder: the random part makes it unique, the rest is for people."""
     return f"{socket.gethostname()}:{os.getpid()}:{token_hex(8)}"

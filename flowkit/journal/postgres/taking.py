@@ -34,7 +34,7 @@ class Driver:
 
     @property
     def sign_of_life(self) -> str:
-        """The statement that says that it lives. After a wait, so that the lease that it gives is whole."""
+        """The statement that renews the lease. After a wait, so that the new lease is whole."""
         until = self.times.after(f"{self.lease_s!r}::float8")
         return bind(f"INSERT INTO flowkit.driver (holder, until) VALUES (%s, {until})", self.holder) + (
             f" ON CONFLICT (holder) DO UPDATE SET until = {until}"
@@ -66,11 +66,11 @@ class Taking:
 
     @property
     def replay(self) -> str:
-        """A transaction that takes the run again, in case that the server forgets it; empty where nothing was written."""
+        """A transaction that takes the run anew, in case the server forgets it; empty where nothing was written."""
         return self._replay
 
     def run(self, link: Link) -> Taken:
-        """Take it. Raises `psycopg.Error` when it may be tried again, else the errors of `Journal.open_run`."""
+        """Take it. Raises `psycopg.Error` when a retry may help, else the errors of `Journal.open_run`."""
         is_done = False
         try:
             taken = self._take(link)
@@ -86,7 +86,7 @@ class Taking:
         seen = self._look(link)
         if seen is None:
             if wanted.must_exist:
-                raise RunError(f"there is no run {wanted.run_id!r} to go on with; give a message to start it")
+                raise RunError(f"there is no run {wanted.run_id!r} to resume; pass a message to start one")
             number = self._begin(link)
             if number is not None:
                 return self._read(link, number, token=self._token, is_new=True, was_held=False)
@@ -147,7 +147,7 @@ class Taking:
             raise RunBusy(f"run {wanted.run_id!r} is driven by another process ({seen.holder})")
         is_over = seen.status in OVER
         if seen.code != to_column(wanted.code) and not is_over and not wanted.allow_changed:
-            raise CodeChanged(f"run {wanted.run_id!r} began with other code; pass allow_changed=True to go on")
+            raise CodeChanged(f"run {wanted.run_id!r} began with other code; pass allow_changed=True to resume it")
         if not wanted.ignores_inputs and wanted.inputs is not None and from_text(seen.inputs) != wanted.inputs:
             raise RunError(f"run {wanted.run_id!r} began with other inputs")
         if seen.status in wanted.only_read:

@@ -10,7 +10,7 @@ Value = str | int | float | bool | bytes | None
 
 
 def literal(value: Value) -> str:
-    r"""A value as SQL.
+    r"""Write a value as SQL.
 
     >>> literal("it's"), literal("a\\b"), literal(None), literal(True), literal(b"\x00\xff")
     ("'it''s'", "E'a\\\\b'", 'NULL', 'TRUE', "'\\x00ff'::bytea")
@@ -32,7 +32,7 @@ def literal(value: Value) -> str:
 
 
 def array(values: Sequence[str | int | float | bool | None], kind: str) -> str:
-    """Values as an array of this type.
+    """Write values as an array of this type.
 
     >>> array(["a", None, 'b"c'], "text")
     'E\\'{"a",NULL,"b\\\\\\\\"c"}\\'::text[]'

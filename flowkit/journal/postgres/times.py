@@ -27,9 +27,9 @@ class Times:
         return f"to_timestamp({self.clock.wall()!r}::float8)"
 
     def after(self, seconds: str) -> str:
-        """So many seconds from now."""
+        """Return the time that many seconds from now."""
         return f"{self.now} + {seconds} * interval '1 second'"
 
     def read_lease(self, remaining_s: float | None) -> RunLease:
-        """A claim whose time is over so many seconds from now, by this machine's clock."""
+        """Read a claim that expires that many seconds from now, by this machine's clock."""
         return NO_LEASE if remaining_s is None else RunLease(ELSEWHERE, *lease_until(self.clock, remaining_s))

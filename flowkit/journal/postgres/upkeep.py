@@ -34,7 +34,7 @@ class Upkeep:
         self._address = address
 
     def stats(self, link: Link) -> JournalStats:
-        """What the journal holds."""
+        """Return what the journal holds."""
         stopped = f"status = 'running' AND NOT {self._reader.is_driven}"
         counts, [(oldest, size, blobs)] = self._reader.read(
             link,
@@ -69,7 +69,7 @@ class Upkeep:
         return len(runs)
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
-        """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
+        """Remove the runs unchanged for that long; unfinished ones only with `unfinished`."""
         condition = f"changed < {self._times.after(f'{-older_than_s!r}::float8')} AND parent IS NULL"
         if not unfinished:
             condition += f" AND status IN {OVER}"

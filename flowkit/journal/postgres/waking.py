@@ -29,7 +29,7 @@ class Bell:
         self._rung = 0.0
 
     def add(self, written: Iterable[Changes]) -> None:
-        """Tell of these soon; of a run that ended, now."""
+        """Announce these soon; of a run that ended, now."""
         is_end = False
         for changes in written:
             if changes.events or changes.ending is not None:
@@ -39,7 +39,7 @@ class Bell:
             self.ring()
 
     def ring(self) -> None:
-        """Tell of all that were added."""
+        """Announce all that were added."""
         if not self._runs:
             return
         runs, self._runs = self._runs, set()

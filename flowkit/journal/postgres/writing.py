@@ -34,7 +34,7 @@ _SET = ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS.split(", ")[
 
 
 def begin(*, durable: bool) -> str:
-    """How every transaction that writes begins."""
+    """Return the beginning of every writing transaction."""
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
         f" SET LOCAL synchronous_commit = {'on' if durable else 'off'};"
@@ -43,7 +43,7 @@ def begin(*, durable: bool) -> str:
 
 
 def key_of(node: str) -> str:
-    """What stands for a node, given as a column, in the index."""
+    """Return what stands for a node, given as a column, in the index."""
     return node if len(node) <= KEY_CHARACTERS else f"sha256:{sha256(node.encode()).hexdigest()}"
 
 
@@ -62,7 +62,7 @@ class Batch:
     size: int = 0
 
     def takes(self, changes: Changes) -> bool:
-        """Whether these can go along: nothing follows a run's ending, or is of another opening of it."""
+        """Return whether these can be added: nothing follows a run's ending, or is of another opening of it."""
         return changes.run not in self._endings and self.runs.get(changes.run, changes.token) == changes.token
 
     def add(self, changes: Changes) -> None:
@@ -87,7 +87,10 @@ class Batch:
         self.size += sum(len(put.data) for put in changes.nodes) + sum(len(body) for _, body in changes.events)
 
     def to_text(self) -> str:
-        """The transaction's statements, without its begin and end. The first gives the runs that are still ours."""
+        """Return the transaction's statements, without begin and end.
+
+        The first returns the runs that are still ours.
+        """
         self._flush_nodes()
         runs = sorted(self.runs)
         listed = ", ".join(map(str, runs))
@@ -199,7 +202,7 @@ class Batch:
         )
 
     def _write_endings(self) -> Iterable[str]:
-        """Let go of runs, in the order of their numbers; nothing runs any more of what they claimed."""
+        """Release runs, in the order of their numbers; nothing that they claimed runs any more."""
         for run, ending in sorted(self._endings.items()):
             is_ours = bind("SELECT 1 FROM flowkit.run WHERE id = %s AND token = %s", run, self.runs[run])
             yield (

@@ -42,7 +42,7 @@ class BlobFolder:
         return name
 
     def get(self, name: str) -> bytes | None:
-        """The content under this name; None when it is missing or isn't what its name says."""
+        """Return the content under this name; None when it is missing or isn't what its name says."""
         try:
             data = self._place(name).read_bytes()
         except OSError:
@@ -51,7 +51,7 @@ class BlobFolder:
 
     @property
     def size_bytes(self) -> int:
-        """What all of it takes."""
+        """The size of all of it."""
         total = 0
         for place in self._path.glob("??/*"):
             with suppress(FileNotFoundError):

@@ -69,7 +69,7 @@ class JournalFile:
             self._is_open = True
 
     def writer(self, *, is_durable: bool) -> sqlite3.Connection:
-        """The writer thread's connection: one whose commits survive a power loss, or the other."""
+        """Return the writer thread's connection: one whose commits survive a power loss, or the other."""
         place = (os.getpid(), is_durable)  # a forked process must not use its parent's
         if place not in self._connections:
             if self._known_in != place[0]:
@@ -79,7 +79,7 @@ class JournalFile:
         return self._connections[place]
 
     def reader(self) -> sqlite3.Connection:
-        """A connection for the caller's thread, who closes it; sees what is committed."""
+        """Open a connection for the caller's thread, which closes it; it sees what is committed."""
         self.open()
         self.check()
         return connect(self.path)

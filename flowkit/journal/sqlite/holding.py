@@ -16,7 +16,7 @@ class Holding:
 
     @property
     def runs(self) -> HeldRuns:
-        """What it holds."""
+        """The runs that it holds."""
         self._held.notice_fork()
         return self._held
 
@@ -28,10 +28,10 @@ class Holding:
         return self._holder.to_text()
 
     def is_held(self, run: int, lease: RunLease) -> bool:
-        """Whether a driver that may be alive has this run, here or elsewhere."""
+        """Return whether a driver that may be alive has this run, here or elsewhere."""
         is_let_go = lease.holder == self.holder and run not in self._held.tokens
         return not is_let_go and lease.is_held(self.clock)
 
     def lease(self) -> tuple[str, float, float]:
-        """The columns `boot`, `until` and `until_wall` of a lease that begins now."""
+        """Return the columns `boot`, `until` and `until_wall` of a lease that begins now."""
         return lease_until(self.clock, self._lease_s)

@@ -31,7 +31,7 @@ SUMMARY_COLUMNS = (
 
 
 def read_summaries(rows: Iterable[tuple[Any, ...]], holding: Holding) -> list[RunSummary]:
-    """Runs, from rows of `SUMMARY_COLUMNS`."""
+    """Read runs from rows of `SUMMARY_COLUMNS`."""
     return [
         RunSummary(
             run_id=from_column(run_id),
@@ -51,7 +51,7 @@ def read_summaries(rows: Iterable[tuple[Any, ...]], holding: Holding) -> list[Ru
 
 
 def read_runs(connection: sqlite3.Connection, chosen: Filter, holding: Holding) -> list[RunSummary]:
-    """The latest runs, newest first."""
+    """Read the latest runs, newest first."""
     rows = connection.execute(
         f"SELECT {SUMMARY_COLUMNS} FROM run WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR session = ?2)"
         " AND (?3 OR user IS ?4) AND (?5 IS NULL OR id < ?5) AND (?6 OR parent IS NULL)"
@@ -70,20 +70,20 @@ def read_runs(connection: sqlite3.Connection, chosen: Filter, holding: Holding) 
 
 
 def read_stopped(connection: sqlite3.Connection, limit: int, holding: Holding) -> list[RunSummary]:
-    """The runs that should go on and that nobody drives, the oldest first."""
+    """Read the runs to resume that nobody drives, the oldest first."""
     rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE {UNFINISHED} AND parent IS NULL ORDER BY id")
     free = (row for row in rows if not holding.is_held(row[0], RunLease(*row[-4:])))
     return read_summaries(islice(free, limit), holding)
 
 
 def read_summary(connection: sqlite3.Connection, run: int, holding: Holding) -> RunSummary | None:
-    """The run of this number as a list shows it."""
+    """Read the run of this number for a list."""
     rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE id = ?", (run,)).fetchall()
     return next(iter(read_summaries(rows, holding)), None)
 
 
 def read_details(connection: sqlite3.Connection, run: int, holding: Holding, blobs: Blobs) -> RunDetails | None:
-    """The run of this number as its rows are; None when there is no such run."""
+    """Read the run of this number as its rows are; None when there is no such run."""
     summary = read_summary(connection, run, holding)
     if summary is None:
         return None
@@ -112,7 +112,7 @@ def read_conversation(
     before: int | None = None,
     limit: int = 1000,
 ) -> list[JSON]:
-    """The messages of the session's last `limit` runs, or of the last before one of them, oldest first.
+    """Read the messages of the session's last `limit` runs, or of the last before one of them, oldest first.
 
     They stand in the order in which the runs began, which their numbers tell: a clock may be set back.
     """
@@ -131,13 +131,13 @@ def read_conversation(
 
 
 def read_approvals(connection: sqlite3.Connection, run: int) -> dict[str, Approval]:
-    """What was asked in a run, decided or not, in the order of asking."""
+    """Read what was asked in a run, decided or not, in the order of asking."""
     rows = connection.execute(f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE run = ? ORDER BY asked", (run,))
     return read_approval_rows(rows)
 
 
 def _read_nodes(connection: sqlite3.Connection, run: int, blobs: Blobs) -> dict[str, Recorded]:
-    """Every node of a run, the last to change at the end."""
+    """Read every node of a run, the last to change at the end."""
     rows = connection.execute(
         f"SELECT holder, boot, until, until_wall, {RECORD_COLUMNS} FROM node WHERE run = ? ORDER BY position", (run,)
     )
@@ -146,6 +146,6 @@ def _read_nodes(connection: sqlite3.Connection, run: int, blobs: Blobs) -> dict[
 
 
 def _read_turns(connection: sqlite3.Connection, run: int) -> tuple[RecordedTurn, ...]:
-    """The turns of a run, in order."""
+    """Read the turns of a run, in order."""
     rows = connection.execute("SELECT turn, message FROM turn WHERE run = ? ORDER BY turn", (run,))
     return tuple(RecordedTurn(turn, from_text(message)) for turn, message in rows)

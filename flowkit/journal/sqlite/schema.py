@@ -68,7 +68,7 @@ def connect(
     synchronous: Literal["FULL", "NORMAL"] = "NORMAL",
     busy_timeout_s: float = 10.0,
 ) -> sqlite3.Connection:
-    """A connection that begins no transaction by itself; use it in the thread that made it.
+    """Open a connection without automatic transactions; use it in the thread that made it.
 
     It makes no file: a journal that was removed must not come back as an empty one.
     """
@@ -79,13 +79,13 @@ def connect(
 
 
 def read_version(connection: sqlite3.Connection) -> int:
-    """The version of the file, 0 of a new one; raises `sqlite3.DatabaseError` for a file that is no journal."""
+    """Read the version of the file, 0 of a new one; raises `sqlite3.DatabaseError` for a file that is no journal."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def check_not_newer(version: int) -> int:
-    """The same version; raises `sqlite3.DatabaseError` for one that this flowkit doesn't know."""
+    """Return the same version; raises `sqlite3.DatabaseError` for one that this flowkit doesn't know."""
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer flowkit (version {version}, this one knows {VERSION})")
     return version
@@ -124,7 +124,7 @@ def _set_old_aside(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def _take_old_rows(connection: sqlite3.Connection, node_columns: tuple[str, ...]) -> None:
-    """Number the runs of an older version in the order in which they began, and give what is theirs that number."""
+    """Number the runs of an older version in the order in which they began, and their rows with them."""
     connection.create_function("flowkit_place", 3, place_text)
     shared = (
         "run_id, user, session, name, code, inputs, status, output, error, messages, began, changed, fence, holder,"

@@ -18,7 +18,7 @@ def add_spent(connection: sqlite3.Connection, key: str, usd: float, wall: float)
 
 
 def read_spent(connection: sqlite3.Connection, key: str) -> float:
-    """What was spent under a key; 0 where nothing was."""
+    """Read what was spent under a key; 0 where there is no entry."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spent'").fetchone() is None:
         return 0.0
     row = connection.execute("SELECT usd FROM spent WHERE key = ?", (key,)).fetchone()

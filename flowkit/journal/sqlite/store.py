@@ -163,7 +163,7 @@ class SqliteStore:
         return self._transactions.write(lambda connection: add_spent(connection, key, usd, wall), is_durable=False)
 
     def read_spent(self, key: str) -> float:
-        """What was spent of a budget."""
+        """Read what was spent of a budget."""
         return self._transactions.read(lambda connection: read_spent(connection, key))
 
     def renew(self) -> None:
@@ -202,7 +202,7 @@ class SqliteStore:
         self._file.close()
 
     def close(self) -> None:
-        """Nothing is open but what the writer's thread uses."""
+        """Close nothing: only the writer's thread has something open."""
 
     # From any thread
 

@@ -26,7 +26,7 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, b
     is_new = number is None
     if number is None:
         if wanted.must_exist:
-            raise RunError(f"there is no run {run_id!r} to go on with; give a message to start it")
+            raise RunError(f"there is no run {run_id!r} to resume; pass a message to start one")
         number = _begin(connection, wanted, holding)
     else:
         code, inputs, status, fence_before, *lease_columns = connection.execute(
@@ -36,7 +36,7 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, b
         if holding.is_held(number, lease):
             raise RunBusy(f"run {run_id!r} is driven by another process ({lease.holder})")
         if code != to_column(wanted.code) and status not in OVER and not wanted.allow_changed:
-            raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to go on")
+            raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to resume it")
         if not wanted.ignores_inputs and wanted.inputs is not None and from_text(inputs) != wanted.inputs:
             raise RunError(f"run {run_id!r} began with other inputs")
         fence = None if status in wanted.only_read else fence_before + 1
@@ -59,7 +59,7 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, b
 
 
 def find_run(connection: sqlite3.Connection, place: Place) -> int | None:
-    """The number of the run at this place; None when there is none. Raises `RunError` when there are several."""
+    """Find the number of the run at this place; None when there is none. Raises `RunError` when there are several."""
     where, values = "run_id = ?", [to_column(place.run_id)]
     for column, value in (("user", place.user), ("session", place.session)):
         if not isinstance(value, EllipsisType):

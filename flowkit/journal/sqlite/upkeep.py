@@ -37,7 +37,7 @@ class Upkeep:
         self._blobs = blobs
 
     def stats(self) -> JournalStats:
-        """What the journal holds."""
+        """Return what the journal holds."""
 
         def read(connection: sqlite3.Connection) -> tuple[Counter[str], float | None]:
             counts = Counter(
@@ -78,7 +78,7 @@ class Upkeep:
         return self._transactions.write(write)
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
-        """Remove the runs that nothing happened to for so long; those that haven't ended only when `unfinished`."""
+        """Remove the runs unchanged for that long; unfinished ones only with `unfinished`."""
         before = self._holding.clock.wall() - older_than_s
         # The runs that a run's calls made go with it.
         where = "changed < ? AND parent IS NULL" + ("" if unfinished else f" AND status IN {OVER}")
@@ -123,7 +123,7 @@ class Upkeep:
             yield self._transactions.write(write)
 
     def tidy(self) -> Iterator[int]:
-        """Remove large results that no run names, and give free pages back to the disk."""
+        """Remove large results that no run names, and return free pages to the disk."""
         used = self._transactions.read(
             lambda connection: {blob for (blob,) in connection.execute("SELECT blob FROM node WHERE blob IS NOT NULL")}
         )

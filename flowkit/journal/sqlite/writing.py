@@ -71,7 +71,7 @@ def write_node(connection: sqlite3.Connection, run: int, put: Put, blob: str | N
 
 
 def write_question(connection: sqlite3.Connection, run: int, question: Approval, *, anew: bool) -> dict[str, Approval]:
-    """Ask a person, unless exactly that was asked; returns all that was asked in the run."""
+    """Ask a person, unless exactly that was asked; return all that was asked in the run."""
     found = read_approvals(connection, run).get(question.node)
     if anew or found is None or found.arguments != question.arguments or found.name != question.name:
         connection.execute(
@@ -105,7 +105,7 @@ def check_token(connection: sqlite3.Connection, run: int, run_id: str, token: st
 
 
 def release(connection: sqlite3.Connection, tokens: Sequence[tuple[int, str]]) -> None:
-    """Let go of runs whose driver couldn't write that it did."""
+    """Release runs whose driver couldn't write that it did."""
     # Not NULL: who goes on with it knows by this that some of its events may be lost.
     connection.executemany(
         "UPDATE run SET holder = '' WHERE id = ? AND fence = ?", [(run, int(token)) for run, token in tokens]
@@ -128,7 +128,7 @@ def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, cloc
 
 
 def put_blob(put: Put, blobs: Blobs) -> str | None:
-    """The name of a large result that was stored beside the journal; None for one that stands in its row."""
+    """Store a large result beside the journal and return its name; None for one that stands in its row."""
     if len(put.data) <= BLOB_BYTES:
         return None
     try:

@@ -38,7 +38,7 @@ def build_anthropic_body(
     messages = write_messages(request.messages, settings, keeps_thinking=keeps_thinking, goes_on=goes_on)
     if not goes_on and not rules.prefill and messages and messages[-1]["role"] == "assistant":
         raise ConfigurationError(
-            f"the conversation ends with the assistant's words, which {settings.model!r} doesn't go on with: "
+            f"the conversation ends with the assistant's words, which {settings.model!r} doesn't continue: "
             "end it with the user's"
         )
     body: dict[str, JSON] = {

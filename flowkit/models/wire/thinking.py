@@ -54,7 +54,7 @@ def thinking_fields(
     ask = _read(thinking, model, api)
     chosen = dialect or _find_dialect(base_url, model)
     if chosen is None:
-        raise ask.refuse("how its server is told isn't known; say it with thinking_dialect= or extra_body=")
+        raise ask.refuse("how to request it from its server isn't known; set thinking_dialect= or extra_body=")
     if api == "responses" and chosen not in ("openai", "openrouter", "deepseek"):
         raise ask.refuse(f"it can't be said in the Responses API for {chosen!r}; use api='chat' or extra_body=")
     return _SPEAK[chosen](ask)

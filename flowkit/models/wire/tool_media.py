@@ -93,4 +93,5 @@ def tell_refused(messages: Sequence[Message], api: Api) -> None:
         for media in message.media:
             refused = explain_refusal(media, api)
             if refused is not None:
-                logger.warning("%s: %s", message.name, refused)
+                extra = {"call_id": message.call_id, "tool": message.name}
+                logger.warning("%s: %s", message.name, refused, extra=extra)

@@ -49,7 +49,7 @@ class AGUIEncoder:
         self._is_running = False
 
     def feed(self, event: Told) -> list[Frame]:
-        """The AG-UI events of the next event."""
+        """Convert the next event to AG-UI events."""
         match event.get("type"):
             case "run.started":
                 return self._start(event)
@@ -76,7 +76,7 @@ class AGUIEncoder:
                 return self._tell_call(event)
 
     def close(self, reason: str) -> list[Frame]:
-        """The stream ends before the run: RUN_ERROR, since this client takes an end without a word for a success."""
+        """Break off the stream of an unfinished run: RUN_ERROR, since this client takes a silent end for a success."""
         if not self._is_running:
             return []
         self._is_running = False
@@ -151,7 +151,7 @@ class AGUIEncoder:
         ]
 
     def _name_message(self, event: Told, kind: str, owner: str) -> str:
-        """The first text of a turn has the turn's id, which its calls name as their message."""
+        """Name the message: the first text of a turn has the turn's id, which its calls name as their message."""
         if kind == "text" and not owner and self._turn_message is None:
             self._turn_message = self._name_turn(event)
             return self._turn_message
@@ -195,7 +195,7 @@ class AGUIEncoder:
         calls.append(made)
 
     def _find_message(self, message_id: str) -> Frame:
-        """The message of this turn; a new one where nothing was said before its first call."""
+        """Find the message of this turn; a new one where nothing was said before its first call."""
         for message in reversed(self._messages[self._before_turn :]):
             if message["id"] == message_id:
                 return message
@@ -356,7 +356,7 @@ def _interrupt(call: ToldCall, event: Told) -> JSON:
 
 
 def _find_owner(call: ToldCall) -> str | None:
-    """The call whose agent made this one in a turn of its own."""
+    """Find the call whose agent made this one in a turn of its own."""
     parent = call.parent
     return parent if parent is not None and call.id.startswith(f"{parent}/turn/") else None
 

@@ -34,7 +34,7 @@ class AISDKEncoder:
         self._has_ended = False
 
     def feed(self, event: Told) -> list[Frame]:
-        """The chunks of the next event."""
+        """Convert the next event to chunks."""
         match event.get("type"):
             case "run.started":
                 return self._start(event)
@@ -61,7 +61,7 @@ class AISDKEncoder:
                 return self._tell_call(event)
 
     def close(self, reason: str) -> list[Frame]:
-        """The stream ends before the run: `abort`, since this client takes an end without a word for a success."""
+        """Break off the stream before the run is over: `abort`, since this client takes a silent end for a success."""
         return [] if self._has_ended else [*self._close_part(), {"type": "abort", "reason": reason}]
 
     def _start(self, event: Told) -> list[Frame]:
@@ -125,7 +125,7 @@ class AISDKEncoder:
         ]
 
     def _tell_call(self, event: Told) -> list[Frame]:
-        """What happens to a call before its end."""
+        """Report what happens to a call before its end."""
         call = self._calls.get(event)
         if call is None or not call.is_shown:
             return [_flow(strip(event))]
@@ -179,7 +179,7 @@ class AISDKEncoder:
         return frames
 
     def _ask_again(self, event: Told) -> list[Frame]:
-        """What a run that went on still asks: that it tells a question again says nothing, it may be decided next."""
+        """Ask what a resumed run still asks; a repeated question alone means nothing, it may be decided next."""
         asked = [call for call in self._calls.list_asked() if call.is_shown and not call.is_gone and call.was_answered]
         return [_request(call, event) for call in asked]
 
@@ -250,7 +250,7 @@ class AISDKEncoder:
         return frames
 
     def _say_output(self, output: JSON) -> list[Frame]:
-        """A recipe's output: no model has said anything, and this client shows what is said."""
+        """Show a recipe's output as text: no model has said anything, and this client shows only what is said."""
         name = self._name_part("text")
         told = output if isinstance(output, str) else dumps(output).decode()
         frames: list[Frame] = [] if self._is_step_open else [{"type": "start-step"}]
@@ -272,7 +272,7 @@ class AISDKEncoder:
 
 
 def _name(call: ToldCall, event: Told) -> str:
-    """The call's id on the wire; names repeat from run to run."""
+    """Return the call's id on the wire; names repeat from run to run."""
     return f"{text(event, 'run')}:{call.id}"
 
 

@@ -30,11 +30,11 @@ class Encoder(Protocol):
     """Makes the frames of one run on one wire; it reads the run's events from the first on."""
 
     def feed(self, event: Told) -> list[Frame]:
-        """The frames of the next event; none where this wire says nothing."""
+        """Return the frames of the next event; none where this wire has no form for it."""
         ...
 
     def close(self, reason: str) -> list[Frame]:
-        """The last frames of a stream that ends before its run does; none where the run has had its end."""
+        """Return the last frames of a stream that ends before its run; none where the run is over."""
         ...
 
 
@@ -61,7 +61,7 @@ class ToldCall:
 
     @property
     def is_open(self) -> bool:
-        """Whether the client waits for something of it."""
+        """Whether the client still waits for something of it."""
         return self.is_shown and not self.is_gone and not self.has_ended
 
 
@@ -72,7 +72,7 @@ class Calls:
         self._calls: dict[str, ToldCall] = {}
 
     def add(self, event: Told) -> tuple[ToldCall, bool]:
-        """The call of a `call.new`, and whether it is new."""
+        """Add the call of a `call.new`; return it, and whether it is new."""
         name = text(event, "call")
         known = self._calls.get(name)
         if known is not None:
@@ -84,24 +84,24 @@ class Calls:
         return call, True
 
     def get(self, event: Told) -> ToldCall | None:
-        """The call that an event is about."""
+        """Return the call that an event is about."""
         name = event.get("call")
         return self._calls.get(name) if isinstance(name, str) else None
 
     def find(self, name: str) -> ToldCall | None:
-        """A call by its name."""
+        """Find a call by its name."""
         return self._calls.get(name)
 
     def list_open(self) -> list[ToldCall]:
-        """Those whose end a client still waits for."""
+        """List those whose end a client still waits for."""
         return [call for call in self._calls.values() if call.is_open]
 
     def list_shown(self, prefix: str) -> list[ToldCall]:
-        """Those that a client has seen, by the beginning of their names."""
+        """List those that a client has seen, by the beginning of their names."""
         return [call for call in self._calls.values() if call.is_shown and call.id.startswith(prefix)]
 
     def list_asked(self) -> list[ToldCall]:
-        """Those that wait for a person."""
+        """List those that wait for a person."""
         return [call for call in self._calls.values() if call.is_asked]
 
 
@@ -112,7 +112,7 @@ class Pieces:
     lengths: dict[tuple[str, str, JSON], int] = field(default_factory=dict[tuple[str, str, JSON], int])
 
     def take(self, event: Told) -> str:
-        """What of this piece is new."""
+        """Return what of this piece is new."""
         key = (text(event, "type"), text(event, "call"), event.get("turn"))
         piece, known = text(event, "text"), self.lengths.get(key, 0)
         at = event.get("at")
@@ -123,7 +123,7 @@ class Pieces:
         return piece[max(0, known - at) :]
 
     def restart(self, turn: JSON) -> None:
-        """A turn is asked for again: what was said in it counts no more."""
+        """Restart a turn: its earlier text no longer counts."""
         for key in [key for key in self.lengths if key[2] == turn and not key[1]]:
             del self.lengths[key]
 
@@ -147,17 +147,17 @@ class Spent:
 
 
 def is_own(call: ToldCall) -> bool:
-    """Whether the agent's own model made it, in a turn: not prefetched, needed, nested, nor a recipe's step."""
+    """Return whether the agent's own model made it, in a turn: not prefetched, needed, nested, nor a recipe's step."""
     return call.parent is None and call.id.startswith("turn/")
 
 
 def text(event: Told, name: str) -> str:
-    """A field that is a text; empty where it isn't."""
+    """Return a field that is a text; empty where it isn't."""
     value = event.get(name)
     return value if isinstance(value, str) else ""
 
 
 def strip(event: Told, *without: str) -> Frame:
-    """The event's own fields without nulls, which neither wire takes."""
+    """Return the event's own fields without nulls, which neither wire takes."""
     dropped = {"run", "seq", "t", *without}
     return {name: value for name, value in event.items() if value is not None and name not in dropped}

@@ -15,7 +15,7 @@ from flowkit.web.wires.calls import Encoder
 Wire = Literal["ai-sdk", "ag-ui"]
 HEADERS: Mapping[Wire, Mapping[str, str]] = {"ai-sdk": {"x-vercel-ai-ui-message-stream": "v1"}, "ag-ui": {}}
 """What the response of each wire says beside its type, `text/event-stream`."""
-STOPPED = "the server stopped; the run can go on"
+STOPPED = "the server stopped; the run can be resumed"
 
 
 class EncodedStream(AsyncIterator[bytes]):
@@ -65,7 +65,7 @@ def encode(
     messages: Sequence[Mapping[str, JSON]] = (),
     keep_alive: float = KEEP_ALIVE_S,
 ) -> EncodedStream:
-    """The run as bytes of another wire, for any ASGI response of type `text/event-stream`.
+    """Encode the run as bytes of another wire, for any ASGI response of type `text/event-stream`.
 
     `ai-sdk` is the UI message stream of `useChat`, of `version` 5, 6 or 7 of the package `ai`; `ag-ui` is AG-UI 1.0,
     with the client's `thread`, `run_id` and `messages`. With a `journal` the log is whole, also of a run that went on
@@ -85,7 +85,7 @@ def make_stream(
     run_id: str = "",
     messages: Sequence[Mapping[str, JSON]] = (),
 ) -> EncodedStream:
-    """The stream of a reader that begins at the run's first event."""
+    """Make the stream of a reader that begins at the run's first event."""
     if wire == "ai-sdk":
         return EncodedStream(follower, AISDKEncoder(version), after=after, last=b"data: [DONE]\n\n")
     return EncodedStream(follower, AGUIEncoder(thread, run_id, messages), after=after)
