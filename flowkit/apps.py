@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What a file offers by name; `selected` is what stood after the colon, `tools_file` whose tools a recipe has.
+    """The agents and recipes of a file by name; `selected` is the part after the colon, `tools_file` the file with a
+    recipe's tools.
 
     A model has the name of its variable and its own, which is what `Recipe.to_yaml` writes.
     """
@@ -176,7 +177,7 @@ def split_target(target: str) -> tuple[Path, str | None]:
 def read_value(annotation: Any, text: str) -> object:
     """Read text from a command line as a value of this type: as it stands, or else as JSON.
 
-    Raises `ValueError` that says what was expected.
+    Raises `ValueError` with what was expected.
     """
     adapter: TypeAdapter[object] = TypeAdapter(str if annotation is inspect.Parameter.empty else annotation)
     try:

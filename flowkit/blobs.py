@@ -29,7 +29,7 @@ _SWEPT = ".swept"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What an address says.
+    """The parts of an address.
 
     >>> read_address("blob:" + "0" * 64 + "#8,image/png")
     Blob(name='0000000000000000000000000000000000000000000000000000000000000000', size_bytes=8, media_type='image/png')

@@ -90,7 +90,7 @@ class ConfigurationError(FlowkitError):
 
 
 class ToolError(FlowkitError):
-    """Raise it in a tool to tell the model, word for word, what it can do better.
+    """Raise it in a tool with a message that the model reads word for word.
 
     >>> raise ToolError("sold out; offer P002")
     Traceback (most recent call last):
@@ -182,7 +182,7 @@ class GuardFailed(FlowkitError):
 
 
 class RunError(FlowkitError):
-    """A run that can't start or go on."""
+    """A run that can't start or resume."""
 
 
 class RunBusy(RunError):

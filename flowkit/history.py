@@ -61,7 +61,7 @@ def shorten_results(
 ) -> tuple[Message, ...]:
     """Cut the conversation's long results to `limit` characters, for a server that refuses the whole ones.
 
-    `reason` is told where something was cut; `only` names the calls whose results may be. Where none of these is long,
+    `reason` stands where something was cut; `only` names the calls whose results may be. Where none of these is long,
     all of them are left out. The calls stay.
     """
     may = [

@@ -81,7 +81,7 @@ class _Media:
 
     @property
     def address(self) -> str:
-        """Where the content is, or the content itself as a `data:` URL."""
+        """The address of the content, or the content itself as a `data:` URL."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, JSON]:

@@ -197,7 +197,7 @@ agent = Agent(
 
 @recipe
 def search(query: str, limit: Limit = 5) -> Found:
-    """The best passages for a query: by meaning and by words at once, then ranked together."""
+    """Find the best passages for a query: by meaning and by words in parallel, then ranked together."""
     by_meaning = step(search_by_meaning, query, CANDIDATES)
     by_words = step(search_by_words, query, CANDIDATES)
     return build(Found, query=query, passages=step(rank_passages, query, by_meaning, by_words, limit))
@@ -211,7 +211,7 @@ def name_sources(passages: list[Passage]) -> list[str]:
 
 @recipe
 def answer(question: str) -> Answer:
-    """An answer by a model from the best passages, with their sources, which no model can make up."""
+    """Answer by a model from the best passages, with their sources, which no model can make up."""
     found = step(search, question, 4)
     said = ask(
         DefaultModel(),
@@ -223,7 +223,7 @@ def answer(question: str) -> Answer:
 
 
 def find_exact_words(query: str) -> list[str]:
-    """What a query names exactly: quoted words, and words that look like names in code or codes.
+    """Find what a query names exactly: quoted words, and words that look like names in code or codes.
 
     >>> find_exact_words('What does run_id="x" do in call.sealed or "in doubt"?')
     ['run_id="x"', 'call.sealed', 'in doubt']

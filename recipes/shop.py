@@ -297,7 +297,7 @@ class Support:
 
 @recipe
 def order_support(order_id: OrderId, express: bool = False) -> Support:
-    """Everything about an order: where it is, what sending it costs, what goes with it; refunds a cancelled one."""
+    """Collect everything about an order: where it is, its shipping cost, what goes with it; refund a cancelled one."""
     order = step(get_order_status, order_id)
     parcel = step(track_parcel, order=order)
     shipping = step(calculate_shipping, order.city, order.weight_kg, express)

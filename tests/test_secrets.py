@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, cast
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.masking import MASK, SecretPlaces, mask_echoes, unmask
 from flowkit.models.scripted import ScriptedModel, call
+from flowkit.references import ToolCall
 from flowkit.tools import Tool, tool
 
 SECRET = "hunter2-Geheim-한국"
@@ -420,3 +423,166 @@ def test_run_that_goes_on_in_another_process_has_its_secrets(tmp_path: Path) -> 
     asyncio.run(answer())
     assert got == [SECRET]
     assert scan(tmp_path) == []
+
+
+def test_guard_that_fails_with_a_secret_leaves_none_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def look_at(call: ToolCall, context: Context[Any]) -> None:
+        login = cast(Login, call.arguments["login"])
+        raise ValueError("odd") from RuntimeError(f"was {login.pw.get_secret_value()}")
+
+    async def go() -> None:
+        script = [[call("log_in", login={"user": "ann", "pw": SECRET})], "Done."]
+        agent = Agent(ScriptedModel(script), tools=[log_in], cache=False, before_call=look_at)
+        run = agent.start("go")
+        told = [event.to_json() async for event in run]
+        assert not look(told)
+        assert not look((await run.wait()).calls)
+
+    asyncio.run(go())
+    assert "its guard failed" in caplog.text
+    assert "RuntimeError: was" in caplog.text
+    assert not look(caplog.text)
+
+
+def test_journal_that_stays_open_has_no_secret_of_a_run_that_is_over(tmp_path: Path) -> None:
+    async def go() -> None:
+        journal = Journal(tmp_path / "journal.db")
+        script = [[call("log_in", login={"user": "ann", "pw": SECRET})], "Done."]
+        await Agent(ScriptedModel(script), tools=[log_in], cache=False, journal=journal).run("go", run_id="r")
+        assert scan(tmp_path) == []
+        journal.close()
+
+    asyncio.run(go())
+
+
+def test_log_that_somebody_reads_is_emptied_when_the_next_run_ends(tmp_path: Path) -> None:
+    @tool(effect="read")
+    async def find(word: str) -> str:
+        """Find."""
+        return word
+
+    async def go() -> None:
+        journal = Journal(tmp_path / "journal.db")
+        await Agent(ScriptedModel(["Hi."]), cache=False, journal=journal).run("go", run_id="first")
+        with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM run").fetchone()
+            script = [[call("log_in", login={"user": "ann", "pw": SECRET})], "Done."]
+            await Agent(ScriptedModel(script), tools=[log_in], cache=False, journal=journal).run("go", run_id="r")
+            assert scan(tmp_path) != [], "whoever reads still sees the log as it was"
+            reader.execute("COMMIT")
+        await Agent(ScriptedModel(["Hi."]), cache=False, journal=journal).run("go", run_id="last")
+        assert scan(tmp_path) == []
+        journal.close()
+
+    asyncio.run(go())
+
+
+def test_run_that_is_removed_before_its_end_leaves_no_secret(tmp_path: Path) -> None:
+    @tool(effect="write", approval=True)
+    async def enter(login: Login) -> str:
+        """Log in."""
+        return "ok"
+
+    async def go() -> None:
+        journal = Journal(tmp_path / "journal.db")
+        script = [[call("enter", login={"user": "ann", "pw": SECRET})]]
+        agent = Agent(ScriptedModel(script), tools=[enter], cache=False, journal=journal)
+        assert (await agent.run("go", run_id="r")).status == "waiting"
+        assert scan(tmp_path) != [], "the run may go on, so its model's call is kept"
+        assert journal.delete("r")
+        assert scan(tmp_path) == []
+        journal.close()
+
+    asyncio.run(go())
+
+
+def test_secret_in_a_given_history_is_kept_apart_and_goes_with_the_run(tmp_path: Path) -> None:
+    got: list[str] = []
+
+    @tool(effect="write", approval=True)
+    async def enter(login: Login) -> str:
+        """Log in."""
+        got.append(login.pw.get_secret_value())
+        return "ok"
+
+    async def go() -> None:
+        script = [
+            [call("log_in", login={"user": "ann", "pw": SECRET})],
+            "In.",
+            [call("enter", login={"user": "bob", "pw": SECRET})],
+        ]
+        model = ScriptedModel(script)
+        agent = Agent(model, tools=[log_in, enter], cache=False)
+        first = await agent.run("go")
+        waits = await agent.run("again", history=first.messages)
+        assert waits.status == "waiting"
+
+        journal = Journal(tmp_path / "journal.db")
+        script = ["Well.", [call("enter", login={"user": "eve", "pw": SECRET})], "Done."]
+        model = ScriptedModel(script)
+        agent = Agent(model, tools=[log_in, enter], cache=False, journal=journal)
+        decisions = {pending.id: Approve() for pending in waits.pending}
+        result = await agent.run(history=waits.messages, decisions=decisions, run_id="r")
+        assert result.status == "done", result.error
+        assert not look(journal.show("r"))
+        # The model is told its own words, as it was by the run before.
+        assert look(model.requests[0].messages)
+        waits = await agent.run("more", history=result.messages, run_id="s")
+        assert waits.status == "waiting"
+        assert not look(journal.show("s"))
+        journal.close()
+
+        journal = Journal(tmp_path / "journal.db")
+        model = ScriptedModel(["Done."])
+        agent = Agent(model, tools=[log_in, enter], cache=False, journal=journal)
+        result = await agent.run(run_id="s", decisions={pending.id: Approve() for pending in waits.pending})
+        assert result.status == "done", result.error
+        (request,) = model.requests
+        assert sum(look(message) for message in request.messages) == 3, "the history is the one that was given"
+        assert scan(tmp_path) == []
+        journal.close()
+
+    asyncio.run(go())
+    assert got == [SECRET, SECRET]
+
+
+def test_secret_field_of_a_typed_answer_is_masked_while_it_grows() -> None:
+    async def go() -> None:
+        answer = f'{{"user": "ann", "pw": "{SECRET}"}}'
+        run = Agent(ScriptedModel([answer]), output_type=Login, cache=False).start("go")
+        told = [event async for event in run]
+        partial = [event.to_json() for event in told if isinstance(event, events.OutputPartial)]
+        assert partial
+        assert not look(partial)
+        assert not look(told[-1].to_json())
+        assert (await run.wait()).output.pw.get_secret_value() == SECRET
+
+    asyncio.run(go())
+
+
+def test_secret_in_a_given_history_is_kept_apart_in_postgres_too(postgres_journal: str) -> None:
+    @tool(effect="write", approval=True)
+    async def enter(login: Login) -> str:
+        """Log in."""
+        return "ok"
+
+    async def go() -> None:
+        script = [[call("log_in", login={"user": "ann", "pw": SECRET})], "In."]
+        first = await Agent(ScriptedModel(script), tools=[log_in, enter], cache=False).run("go")
+        with closing(Journal(postgres_journal)) as journal:
+            model = ScriptedModel([[call("enter", login={"user": "eve", "pw": SECRET})]])
+            agent = Agent(model, tools=[log_in, enter], cache=False, journal=journal)
+            waits = await agent.run("more", history=first.messages, run_id="r")
+            assert waits.status == "waiting"
+            assert not look(journal.show("r"))
+        with closing(Journal(postgres_journal)) as journal:
+            model = ScriptedModel(["Done."])
+            agent = Agent(model, tools=[log_in, enter], cache=False, journal=journal)
+            result = await agent.run(run_id="r", decisions={pending.id: Approve() for pending in waits.pending})
+            assert result.status == "done", result.error
+            assert sum(look(message) for message in model.requests[0].messages) == 2
+        with closing(psycopg.connect(postgres_journal)) as connection:
+            assert connection.execute("SELECT count(*) FROM flowkit.kept").fetchone() == (0,)
+
+    asyncio.run(go())

@@ -60,12 +60,12 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class AgentRunOptions(RunOptions, total=False):
     """What a run of an agent may be started with: all that every run may, a model, and a conversation.
 
-    With a journal a `session` is also a conversation, which each run goes on with and adds to. `history` is what was
-    said before, as messages of flowkit or of Chat Completions; its last message is the new one where that is the
-    user's and none is given besides. System messages in it are left out, since the agent has its own instructions.
-    `model` is asked in place of the agent's own. `fork` names a run in the journal that this one begins with: the
-    messages and results before the turn `at`, as in `turn/2`, are taken over and nothing of them runs again. `results`
-    replaces results of calls by the calls' names.
+    With a journal a `session` is also a conversation, which each run continues. `history` is what was said before, as
+    messages of flowkit or of Chat Completions; its last message is the new one where that is the user's and none is
+    given besides. System messages in it are left out, since the agent has its own instructions. `model` is asked in
+    place of the agent's own. `fork` names a run in the journal that this one begins with: the messages and results
+    before the turn `at`, as in `turn/2`, are taken over and nothing of them runs again. `results` replaces results of
+    calls by the calls' names.
     """
 
     history: Iterable[Message | Mapping[str, JSON] | BaseModel]
@@ -91,17 +91,17 @@ class Agent(Generic[OutputT]):
     """A model that answers with the help of tools.
 
     `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
-    then validated, and asked for again, `output_attempts` times in all, when it doesn't fit. Several types have names,
-    as in `{"answer": Answer, "escalation": Escalation}`: `result.output_name` says which the model chose. With an `output_tool`, the
-    result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise. `cache`
-    keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the process; it
-    is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no call before
-    the model's turn has ended. `references=True` lets the model hand one call's result to another in the same turn.
-    `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request`, `before_call` and
+    then validated, and retried up to `output_attempts` times in all when it doesn't fit. Several types have names, as
+    in `{"answer": Answer, "escalation": Escalation}`: `result.output_name` says which the model chose. With an
+    `output_tool`, the result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names
+    reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise.
+    `cache` keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the
+    process; it is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no
+    call before the model's turn has ended. `references=True` lets the model hand one call's result to another in the
+    same turn. `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request`, `before_call` and
     `after_answer` are guards, one or several: functions that pass, change or refuse the messages of each request, a
-    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `budget` bounds what all runs together may
-    cost, and `slots` how many calls run at
-    once, in all or by the tools' named slots.
+    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `budget`
+    bounds what all runs together may cost, and `slots` how many calls run at once, in all or by the tools' named slots.
 
     Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
     JSON schema.
@@ -236,7 +236,7 @@ class Agent(Generic[OutputT]):
 
     @property
     def description(self) -> str:
-        """What it is for: the first line of its instructions."""
+        """The agent's purpose: the first line of its instructions."""
         instructions = self._plan.instructions
         said = instructions.strip() if isinstance(instructions, str) else ""
         return said.partition("\n")[0] or f"Give {self.name} a task, and get its answer."
@@ -262,10 +262,10 @@ class Agent(Generic[OutputT]):
     def start(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> Run[AgentResult[OutputT]]:
         """Start a run that owns its task; needs a running event loop.
 
-        With a `history` that ends in calls which wait for a person, leave `message` out and give `decisions`; a new
-        message denies them. If this user has a run with this `run_id` at work in this session, return that run; with
-        no `user` nobody joins. If the journal knows it, resume it; give the same `data` and `user` then, and no
-        message. Raises `ValueError` for a message or a history that can't be read.
+        With a `history` that ends in calls which wait for a person, leave `message` out and pass `decisions`; a new
+        message denies them. If this user has a run with this `run_id` in progress in this session, return that run;
+        without a `user`, no run is joined. If the journal knows it, resume it; pass the same `data` and `user` then,
+        and no message. Raises `ValueError` for a message or a history that can't be read.
         """
         check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
         chosen = cast(AgentRunOptions, {**self._options, **options})

@@ -1,4 +1,4 @@
-"""An agent's run: what it takes hold of, its rounds, and the result that it leaves.
+"""An agent's run: its resources, its rounds, and its result.
 
 However it ends, the messages are valid for a next request: each call has one result, except those that wait for a
 person, which decisions or a new message settle later.
@@ -13,6 +13,7 @@ from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
+from flowkit.agent.secret_calls import hide_history, restore_history
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.agent.turn_tools import TurnTools
 from flowkit.clock import SystemClock
@@ -201,26 +202,29 @@ class AgentWork(Generic[OutputT]):
 
     async def _open_record_inside(self, around: RunJournal) -> Given:
         """Open the record of a run made by a call: when the call runs again, it resumes with its original task."""
-        held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=self._given.to_json())
+        inputs, kept = self._hide_inputs()
+        held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=inputs, kept=kept)
         self._record = RunRecord(held, self.log)
-        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        began = self._read_inputs(held)
         self._context = replace(self._context, message=text_of(began.message))
         return began
 
     async def _open_record(self, journal: Journal) -> Given:
         """Start or resume the run in its journal; return what it began with, its session's conversation included."""
         context, given = self._context, self._given
+        inputs, kept = self._hide_inputs()
         held = await journal.open_run(
             context.run_id,
             name=self._plan.name,
-            inputs=given.to_json(),
+            inputs=inputs,
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
             must_exist=given.message is None and not unanswered(given.history) and not given.is_fork,
             ignores_inputs=True,
+            kept=kept,
         )
-        began = replace(Given.from_json(held.inputs), decisions=self._decisions)
+        began = self._read_inputs(held)
         if not held.is_new and given.message not in (None, began.message):
             await held.close()
             raise RunError(f"run {context.run_id!r} began with another message; pass none to resume it")
@@ -232,6 +236,16 @@ class AgentWork(Generic[OutputT]):
         # A run that goes on is the one that it was, whatever its starter knew of it.
         self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began
+
+    def _hide_inputs(self) -> tuple[JSON, dict[str, str]]:
+        """Return the inputs as the journal shows them, and the arguments of earlier calls that it keeps apart."""
+        shown, kept = hide_history(self._given.history, self._plan.tools)
+        return replace(self._given, history=shown).to_json(), kept
+
+    def _read_inputs(self, held: RunJournal) -> Given:
+        """Read what the run began with, word for word while it can be resumed."""
+        began = Given.from_json(held.inputs)
+        return replace(began, history=restore_history(began.history, held.kept.get(0, {})), decisions=self._decisions)
 
 
 def _tell_user(status: RunStatus, error: FlowkitError | None) -> str | None:

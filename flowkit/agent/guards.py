@@ -31,10 +31,10 @@ GROWTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """What a guard returns to refuse, with a reason that somebody reads.
+    """A guard's refusal, with a reason for the user or the model.
 
-    `to` says who: the `user`, then the run ends with it, or the `model`, which goes on with it. Left out, the model reads
-    why a call is refused, and the user why a request or an answer is.
+    `to` selects the reader: the `user`, then the run ends with it, or the `model`, which continues with it. Left out,
+    the model reads why a call is refused, and the user why a request or an answer is.
     """
 
     reason: str

@@ -22,8 +22,8 @@ from flowkit.tools.toolsets import Toolset
 class OpenCalls:
     """What a turn waits for, by the ids that its calls have in the graph.
 
-    `pending` are the calls that a person has to decide on; then the others have their results and these stay open.
-    With `keeps_ids`, as with a journal, a call has the same id when the run goes on; else the history is all there is,
+    `pending` are the calls that a person has to decide on; then the others have their results and these stay open. With
+    `keeps_ids`, as with a journal, a call has the same id when the run is resumed; else the history is all there is,
     and the call is known by its place in the message.
     """
 

@@ -19,7 +19,7 @@ OutputT = TypeVar("OutputT")
 
 
 class OutputInvalid(ValueError):
-    """The answer isn't what was asked for; its text tells the model what to mend."""
+    """The answer isn't what was asked for; its text says to the model what to correct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Output(Generic[OutputT]):
 
     @property
     def shape(self) -> Shape | None:
-        """What of it can be shown before it is whole; None for text."""
+        """The parts that can be shown before the answer is complete; None for text."""
         return None if self.shapes is None else self.shapes.get()
 
     def open(self, value: OutputT) -> tuple[OutputT, str | None]:

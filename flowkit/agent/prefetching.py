@@ -1,7 +1,7 @@
 """Reads that an agent names before the model has asked for them.
 
-They run beside the first request, and so does the function that names them. When the model asks for the same, its call
-joins theirs; what it hasn't asked for when that turn has ended is dropped, and counted.
+They run beside the first request, and so does the function that names them. When the model makes the same call, it
+joins the prefetched one. Calls that the model hasn't made by the end of that turn are dropped, and counted.
 """
 
 import asyncio

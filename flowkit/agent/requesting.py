@@ -1,4 +1,4 @@
-"""The request for one attempt at a turn, from what was said so far."""
+"""The request for one attempt at a turn, from the conversation so far."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,11 @@ from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan
 from flowkit.agent.tool_messages import fill_messages
 from flowkit.context import Context
+from flowkit.executor.threads import run_apart
 from flowkit.history import NOT_RUN, mend, rename_calls
 from flowkit.messages import Message, SystemMessage, ToolMessage, make_writable
 from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.tools.schema.docstrings import is_reader_missing, load_reader
 from flowkit.tools.toolsets import Toolset
 
 
@@ -33,6 +35,8 @@ async def make_request(
         said = mend(changed, missing=NOT_RUN, keeps_instructions=True, left_out=had_result)
     made = plan.instructions if isinstance(plan.instructions, str) else plan.instructions(context)
     instructions = made if isinstance(made, str) else await made
+    if any(is_reader_missing(tool.__doc__) for tool in tools):
+        await run_apart(load_reader)
     wire_names = {name: alias for alias, name in tools.aliases.items()}
     sent = ((SystemMessage(instructions),) if instructions else ()) + rename_calls(said, wire_names)
     return ModelRequest(

@@ -1,8 +1,8 @@
 """The rounds of model and tools, from a message to an answer.
 
 A round asks the model, starts the calls that it makes, waits for them, and writes their results behind its message; the
-message without calls is the answer. With a journal a turn is written down before its effects start; a run that goes on
-puts its turns back, and the graph gives what is recorded.
+message without calls is the answer. With a journal a turn is recorded before its effects start; a resumed run restores
+its turns, and the graph returns the recorded results.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ LONGEST_WAIT_S = 60.0
 
 
 class Rounds(Generic[OutputT]):
-    """One run's conversation with its model; `messages` is all that was said, the history included."""
+    """One run's conversation with its model; `messages` is the whole conversation, the history included."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Rounds(Generic[OutputT]):
 
     @property
     def added(self) -> Sequence[Message]:
-        """What this run adds to the history that it was given."""
+        """The messages that this run adds to its history."""
         return self.messages[self._given_count :]
 
     @property

@@ -30,7 +30,7 @@ class PastTurn:
 
 
 class RunRecord:
-    """Writes turns down before their effects start, and gives back those of an earlier process."""
+    """The record of a run's turns: written before their effects start, and restored from an earlier process."""
 
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal

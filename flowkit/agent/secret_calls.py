@@ -1,10 +1,10 @@
 """A model's own calls without the secrets that it wrote into them, and those kept apart.
 
-A run that goes on sends its model what that said, word for word, and calls tools with it. So the journal keeps the
-arguments of such calls beside the message that it shows, and only as long as the run may go on.
+A resumed run sends its model that model's own words, unchanged, and calls tools with them. So the journal keeps the
+arguments of such calls beside the message that it shows, and only as long as the run may be resumed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flowkit.codec import dumps, loads
@@ -28,6 +28,29 @@ def restore_secrets(message: AssistantMessage, kept: Mapping[str, str]) -> Assis
         return message
     calls = tuple(replace(call, arguments=kept.get(call.id, call.arguments)) for call in message.calls)
     return replace(message, calls=calls)
+
+
+def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Message, ...], dict[str, str]]:
+    """Hide the secrets of a conversation; the arguments are known by the message's place and the call's id."""
+    shown: list[Message] = []
+    kept: dict[str, str] = {}
+    for place, message in enumerate(history):
+        hidden, arguments = hide_secrets(message, tools)
+        shown.append(hidden)
+        kept |= {f"{place}/{call}": text for call, text in arguments.items()}
+    return tuple(shown), kept
+
+
+def restore_history(history: Sequence[Message], kept: Mapping[str, str]) -> tuple[Message, ...]:
+    """Restore the conversation as it was given."""
+    if not kept:
+        return tuple(history)
+    return tuple(
+        restore_secrets(message, {call.id: kept.get(f"{place}/{call.id}", call.arguments) for call in message.calls})
+        if isinstance(message, AssistantMessage)
+        else message
+        for place, message in enumerate(history)
+    )
 
 
 def _hide(call: RequestedCall, tools: Toolset) -> RequestedCall:

@@ -1,4 +1,4 @@
-"""What an agent may be made with, and what is said of a setting that is of the wrong kind."""
+"""An agent's settings, and the errors for settings of the wrong kind."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Calls as messages: what a model asked for, what came of it, and what travels beside it.
+"""Calls as messages: the model's calls, their results, and the data that travels beside them.
 
 A model's answer becomes the message that goes into the history; outcomes become the tool messages that it reads, and
 the tips that its user reads. What has ended below calls that wait for a person is carried by the message that asked
@@ -36,7 +36,7 @@ def make_tool_message(
 ) -> ToolMessage:
     """Make the call's one result message: its value, cut when long, or why there is none.
 
-    What a person changed is told here: the arguments in the message that asked stay as the model wrote them, since
+    A person's changes are reported here: the arguments in the message that asked stay as the model wrote them, since
     servers sign them.
     """
     changed = ""
@@ -131,7 +131,7 @@ def _make_call(name: str, sealed: CallSealed, source: str) -> RequestedCall:
 def _write_arguments(sealed: CallSealed) -> str:
     """Return the model's own text if it equals the arguments, byte for byte; else serialize the arguments.
 
-    Broken ones go back as an empty object, and the call's result tells why.
+    Broken ones are sent back as an empty object, and the call's result explains why.
     """
     if sealed.arguments is None:
         return "{}"

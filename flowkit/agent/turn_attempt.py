@@ -1,8 +1,8 @@
 """One attempt at a turn: the model's stream is read while the calls in it already run.
 
-What the model says is shown as it arrives. A `read` starts as soon as its arguments look complete; everything else
-is held until the turn has ended well and its message is in the journal, then `release` starts it. An attempt that
-broke is dropped: its calls are void, what its reads found is kept for the next attempt.
+The model's words are shown as they arrive. A `read` starts as soon as its arguments look complete; everything else is
+held until the turn is complete and its message is in the journal, then `release` starts it. An attempt that broke is
+dropped: its calls are void, what its reads found is kept for the next attempt.
 """
 
 import logging
@@ -57,7 +57,7 @@ class FinishedAttempt:
 
     @property
     def error(self) -> ModelError | None:
-        """What broke it off; also that it said nothing, which is no answer."""
+        """The error that broke it off; an empty answer counts as one."""
         return self.turn.error or self._find_silence()
 
     @property
@@ -128,12 +128,12 @@ class Attempt:
 
     @property
     def text_length(self) -> int:
-        """How much was said so far."""
+        """The length of the text so far."""
         return self._text_length
 
     @property
     def text(self) -> str:
-        """What was said so far."""
+        """The text so far."""
         return "".join(self._texts)
 
     def restore(

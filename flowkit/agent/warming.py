@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from flowkit.agent.plan import AgentPlan
 from flowkit.cache import Cache
 from flowkit.errors import FlowkitError
-from flowkit.executor.threads import Threads
+from flowkit.executor.threads import run_apart
 from flowkit.models.base import Model
 from flowkit.models.pricing import ManyModels, load_prices
 
@@ -34,12 +34,12 @@ class Connects(Protocol):
 
 async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
     """Read the tools' docstrings, open the cache and the journal, load the prices and connect to each model's server, all in parallel."""
-    parts: dict[str, Callable[[], Awaitable[object]]] = {"tools": lambda: _in_thread(plan.tools.specs)}
+    parts: dict[str, Callable[[], Awaitable[object]]] = {"tools": lambda: run_apart(plan.tools.specs)}
     cache, journal = plan.cache, plan.journal
     if cache is not None:
         parts["cache"] = lambda: _open_cache(cache)
     if journal is not None:
-        parts["journal"] = lambda: _in_thread(lambda: journal.runs(limit=1))
+        parts["journal"] = lambda: run_apart(lambda: journal.runs(limit=1))
     parts["prices"] = lambda: load_prices(plan.model)
     for model in _list_models(plan.model):
         if isinstance(model, Connects):
@@ -64,15 +64,6 @@ async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
         for name, part in parts.items():
             group.create_task(do(name, part))
     return WarmUp({name: seconds[name] for name in parts}, tuple(problems[name] for name in parts if name in problems))
-
-
-async def _in_thread(function: Callable[[], object]) -> None:
-    """Call a function that blocks, such as one that imports the reader of docstrings, which takes 0.1 s."""
-    threads = Threads()
-    try:
-        await threads.run(function).future
-    finally:
-        threads.close()
 
 
 async def _open_cache(cache: Cache) -> None:

@@ -1,4 +1,4 @@
-"""From deltas to a turn: what an answer says, and which of its calls are sealed."""
+"""From deltas to a turn: an answer's content, and which of its calls are sealed."""
 
 from flowkit.assemble.assembler import Assembler
 from flowkit.assemble.parts import (

@@ -1,4 +1,4 @@
-"""The text of a call's arguments: whether it has just closed, and what it means once it is sealed.
+"""The text of a call's arguments: when it closes, and its value once it is sealed.
 
 Servers send it in fragments, whole, twice, or each time all of it so far; some send `{}` first, and some glue two calls
 together. Fragments are concatenated unless that gives no JSON. Everything here takes time linear in the text: a text is

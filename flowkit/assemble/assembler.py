@@ -45,7 +45,7 @@ _REPLAYED = ("reasoning_content", "reasoning")
 class Assembler:
     """Reads one answer; of several choices only the first counts.
 
-    `known_names` are the names that the model was told: with them, names are cleaned and parallel wrappers opened.
+    `known_names` are the names that were sent to the model: with them, names are cleaned and parallel wrappers opened.
     `taken` are ids of earlier turns, which a new call must not bear again.
     """
 

@@ -1,4 +1,4 @@
-"""What an answer turns into while it is read, and what it was once it has ended."""
+"""The parts of an answer while it is read, and the turn once it is complete."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ class CallOpened:
 
 @dataclass(frozen=True, slots=True)
 class CallFragment:
-    """More of a call's arguments, for those who watch."""
+    """A further piece of a call's arguments, for watchers."""
 
     index: int
     fragment: str

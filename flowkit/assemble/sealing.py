@@ -14,7 +14,7 @@ from flowkit.models.base import ProviderDelta
 
 
 class Sealer:
-    """Opens, seals and voids the calls of one turn, and gives each an id of its own."""
+    """The calls of one turn, opened, sealed and voided, each with an id of its own."""
 
     def __init__(self, book: CallBook, known_names: Collection[str], taken: Collection[str]) -> None:
         self._book = book

@@ -40,8 +40,8 @@ class Cache(Protocol):
     """Where results live between calls. Nothing here ever raises for trouble with the store: that is a miss.
 
     A read goes: `look`; on a miss share a flight; its leader takes the `lease`, computes, and calls `set`, or releases
-    the lease when it failed. A write calls `bump` when it starts and when it ends. What stands under a key that begins
-    with `flowkit.identity.HERE` means nothing to other processes, and stays in this one.
+    the lease when it failed. A write calls `bump` when it starts and when it ends. An entry whose key begins with
+    `flowkit.identity.HERE` means nothing to other processes, and stays in this one.
 
     Where the cache `is_local` and `is_ready`, `generation` and `get` do what `look` does, without a wait.
     """

@@ -63,8 +63,8 @@ CLEAN_UP_S = 60.0
 class DiskCache:
     """A cache in a folder of its own, shared by every process that opens it.
 
-    `directory` is made with mode 0700; one that belongs to somebody else, that others can write into, or that lies
-    on a network disk (unless `allow_network`) is refused with `ConfigurationError`.
+    `directory` is made with mode 0700; one that belongs to another user, that others can write into, or that lies on a
+    network disk (unless `allow_network`) is refused with `ConfigurationError`.
     """
 
     is_local = True
@@ -191,7 +191,7 @@ class DiskCache:
         """Take the right to compute this key, or the result of another process that was computing it.
 
         Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
-        over. A store in trouble lets everybody compute.
+        over. A store in trouble lets every process compute.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s

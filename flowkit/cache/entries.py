@@ -1,4 +1,4 @@
-"""What a cache holds and what it tells: hits, leases, counters, and the bytes of one entry.
+"""The values of a cache: hits, leases, counters, and the bytes of one entry.
 
 An entry is a header and a JSON body. The header holds when it was stored by two clocks: within one boot the boot
 clock decides how old it is, so that setting the wall clock makes nothing live longer. After a reboot, and where there
@@ -78,7 +78,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ToolStats:
-    """One tool's part of the cache; ages are None where nothing is stored, sizes where the store doesn't tell them."""
+    """One tool's part of the cache; ages are None where nothing is stored, sizes where the store reports none."""
 
     hits: int = 0
     misses: int = 0
@@ -121,7 +121,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class ShownEntry:
-    """One entry for a person to read; `error` is set for a remembered error, `age_s` None when nobody can tell."""
+    """One entry for a person to read; `error` is set for a remembered error, `age_s` None when it is unknown."""
 
     key: str
     label: Label

@@ -26,8 +26,8 @@ class Flights:
     ) -> tuple[T, bool]:
         """Return the result of `run`, ours or that of an equal call in flight; True when we led.
 
-        An error of the leader reaches everybody who waits; its cancellation reaches nobody else. `joined` is called
-        each time before we wait for another's flight.
+        An error of the leader reaches all waiters; its cancellation reaches none of them. `joined` is called each time
+        before we wait for another's flight.
         """
         loop = asyncio.get_running_loop()
         flight = (id(loop), key)

@@ -125,7 +125,7 @@ def _connect(database: Path, size_limit: int, clock: Clock) -> Store:
 
 
 def _wait_for_lock(database: Path, waits: Callable[[], None]) -> None:
-    """Raise `sqlite3.OperationalError` when another process doesn't let go of the database.
+    """Raise `sqlite3.OperationalError` when another process doesn't release the database.
 
     diskcache tries for a minute.
     """

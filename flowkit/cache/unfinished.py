@@ -1,7 +1,7 @@
 """Writes whose bump failed, as files in the cache's folder that every process looks for.
 
-While the folder `unfinished` is there, no read on any resource is taken from the cache, since nobody can say which
-ones a write has ended. Whoever sees it ends the reads of all resources, and then takes away what it had seen before.
+While the folder `unfinished` is there, no read on any resource is taken from the cache, since it is unknown which ones
+a write has invalidated. Whoever sees it ends the reads of all resources, and then takes away what it had seen before.
 The look is one `stat`, so a read can afford it. A folder, not a file: `rmdir` refuses one that another process has just
 put a name into, so that no process ever takes away what it hasn't made good.
 """

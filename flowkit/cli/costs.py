@@ -1,4 +1,4 @@
-"""`flowkit runs costs`: what the runs in a journal took, by agent, tool, model, user, day or run."""
+"""`flowkit runs costs`: the cost of the runs in a journal, by agent, tool, model, user, day or run."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime

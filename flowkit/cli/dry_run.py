@@ -1,6 +1,6 @@
 """Predict what a run of a recipe would do, as far as that can be known without running anything.
 
-A step whose arguments are known is looked up in the cache; what the cache has is known too, so the walk goes on from
+A step whose arguments are known is looked up in the cache; a cached result is known too, so the walk continues from
 there. Behind a step that would have to run, arguments aren't known, and the walk says so.
 """
 

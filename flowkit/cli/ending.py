@@ -1,4 +1,4 @@
-"""How commands end that run for long: told by a signal, and without waiting for what can't be stopped."""
+"""The end of long-running commands: by a signal, and without waiting for what can't be stopped."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""How a command ends; 0 is done."""
+"""The exit codes of commands; 0 is done."""
 
 FAILED = 1
 """The run failed, reached a limit, or waits for a person."""

@@ -33,7 +33,7 @@ def make_console() -> Console:
 def write_any_text() -> None:
     """Let standard output and error escape what their encoding lacks, such as Hangul in an old Windows console.
 
-    Else a command would end in a traceback after its work is done, and whoever tries again does it twice.
+    Otherwise a command would end in a traceback after its work is done, and a retry would do it twice.
     """
     codecs.register_error("flowkit.escape", _escape)
     for stream in (sys.stdout, sys.stderr):

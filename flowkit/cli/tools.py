@@ -1,4 +1,4 @@
-"""`flowkit tools`: show what a model is told about an app's tools."""
+"""`flowkit tools`: show what a model sees of an app's tools."""
 
 import asyncio
 from textwrap import indent

@@ -14,7 +14,7 @@ RESULT_LIMIT = 160
 class PlainDisplay:
     """Writes text as it comes to `answer`, and a line for each call that has ended to `notes`.
 
-    Thinking isn't written: in a pipe it can't be told from the answer.
+    Thinking isn't written: in a pipe it can't be distinguished from the answer.
     """
 
     def __init__(self, answer: TextIO, notes: TextIO, *, graph: Graph | None = None) -> None:

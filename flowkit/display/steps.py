@@ -19,7 +19,7 @@ _LEFT_OUT = frozenset(("call.skipped", "call.cancelled", "call.void"))
 class Steps:
     """Counts of calls by state; `expected` grows when a list is there whose items are steps, or when more calls come.
 
-    `waiting` are the `each` nodes whose items aren't known yet, by the call that gives their list.
+    `waiting` are the `each` nodes whose items aren't known yet, by the call that returns their list.
     """
 
     expected: int = 0

@@ -28,7 +28,7 @@ class Summary:
     """What a run took.
 
     `tools_s` adds up the time of every call that ran, and only of the innermost where one calls another. `saved_s` is
-    what the same calls and turns would have taken longer one after another: computed, not measured.
+    the time that the same calls and turns would have taken longer in sequence: computed, not measured.
     """
 
     wall_s: float

@@ -31,7 +31,7 @@ DRAW_EVERY_S = 0.03
 
 
 class TerminalDisplay:
-    """Shows events as they come, within the next tick; `graph` is what a recipe will run, and tells how far it is.
+    """Shows events as they come, within the next tick; `graph` is what a recipe will run, and shows its progress.
 
     `server` is where the model is asked."""
 

@@ -74,7 +74,7 @@ class TextBlock:
 
 @dataclass(slots=True)
 class CallBlock:
-    """A call as far as it is; `note` says what it waits for, why it ended so, or how far it is.
+    """A call as far as it is; `note` is what it waits for, the reason for its outcome, or its progress.
 
     An early call that has run stays open until it is sealed: `ran_t` is when it had run, and `note` its result.
     """

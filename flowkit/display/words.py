@@ -1,4 +1,4 @@
-"""How values, arguments and counts are said in one short line."""
+"""Values, arguments and counts in one short line."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a watcher of a run is told, and the log that tells it.
+"""The events of a run, and the log that reports them.
 
 Events are made by one run, in order; `seq` counts from 0 without gaps in the log, and a merged event carries the
 last `seq` it stands for. Nothing in the run ever waits for a watcher: each reads the log at its own pace, and text,

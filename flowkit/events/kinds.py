@@ -36,7 +36,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """`model` is None for a recipe, `inputs` for an agent; `message` is what the user said to it, as text.
+    """`model` is None for a recipe, `inputs` for an agent; `message` is the user's message, as text.
 
     `at_wall` is when it began, or was gone on with, in seconds since 1970: `t` counts from there.
     """
@@ -56,7 +56,8 @@ class RunStarted(Event):
 class TurnStarted(Event):
     """A request goes out; `attempt` counts from 1 within the turn.
 
-    `model` is who is asked: a router or a fallback by its own name, since who will answer isn't known yet.
+    `model` is the model that is asked: a router or a fallback by its own name, since the answering model isn't known
+    yet.
     """
 
     turn: int
@@ -67,7 +68,7 @@ class TurnStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TurnRetried(Event):
-    """Attempt `attempt` of the turn failed by `error`, and the model is asked again after `delay_s`."""
+    """Attempt `attempt` of the turn failed by `error`, and is retried after `delay_s`."""
 
     turn: int
     error: str
@@ -108,8 +109,8 @@ class TextDelta(Event):
 class OutputPartial(Event):
     """The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
 
-    `call` is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
-    again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+    `call` is the call of an output tool whose arguments these are; None for an answer in words. In a retried turn it
+    begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
     """
 
     output: JSON
@@ -140,7 +141,7 @@ class CallArguments(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallSealed(Event):
-    """Its arguments are final; secrets are masked, `repaired` tells what was put right."""
+    """Its arguments are final; secrets are masked, `repaired` lists the repairs."""
 
     call: str
     arguments: JSON
@@ -186,7 +187,7 @@ class CallProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallRetried(Event):
-    """It failed and will be tried again after `delay_s`; `error_type` is the class of what was raised."""
+    """It failed and will be retried after `delay_s`; `error_type` is the class of what was raised."""
 
     call: str
     error: str
@@ -200,7 +201,7 @@ class CallFinished(Event):
     """Its result; `age_s` is how old a result from the cache is, None for one from a run.
 
     `source` is `run`, `cache`, `flight` (it joined an equal call), or `journal` (it was recorded before a crash).
-    `ended_s` is when it ended, where that was before this event: an early run is told of when its call is sealed.
+    `ended_s` is when it ended, where that was before this event: an early run is reported when its call is sealed.
     """
 
     call: str
@@ -237,7 +238,7 @@ class CallSkipped(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallDenied(Event):
-    """A person said no."""
+    """A person denied the call."""
 
     call: str
     reason: str = ""
@@ -246,7 +247,7 @@ class CallDenied(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled(Event):
-    """Stopped, or dropped before it ran; `waits` when it waits for a person, so that the run may go on with it."""
+    """Stopped, or dropped before it ran; `waits` when it waits for a person, so that the run may resume with it."""
 
     call: str
     reason: str = ""
@@ -313,7 +314,7 @@ class UsageReported(Event):
 class TurnFinished(Event):
     """The turn's last word; `error` when it broke.
 
-    `model` is who answered, which is known only now where a router or a fallback was asked.
+    `model` is the one that answered, which is known only now for a router or a fallback.
     """
 
     turn: int
@@ -325,9 +326,9 @@ class TurnFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class NestedTurn(Event):
-    """A turn of an agent that runs inside the call `call`: it has begun, its model is asked again, or it has ended.
+    """A turn of an agent that runs inside the call `call`: it has begun, is retried, or has ended.
 
-    `reason` and `model`, who answered, are known at its end; `error` is why it broke, or is asked again.
+    `reason` and `model`, the one that answered, are known at its end; `error` is why it broke off or is retried.
     """
 
     call: str
@@ -342,9 +343,9 @@ class NestedTurn(Event):
 
 @dataclass(frozen=True, slots=True)
 class GuardDecided(Event):
-    """What a guard said of a request, an answer, or the call `call`; `reason` is why it refused, secrets masked.
+    """A guard's verdict on a request, an answer, or the call `call`; `reason` is why it refused, secrets masked.
 
-    One that `watches` runs beside the model, and tells that it passed when it has seen the whole.
+    One that `watches` runs beside the model, and reports that it passed when it has seen the whole.
     """
 
     guard: str
@@ -381,8 +382,8 @@ NOTICES: dict[str, str] = {
 class RunFinished(Event):
     """Always the last event; every call that was opened is closed before it.
 
-    `tips` tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
-    `error` is the cause, for who runs the service; `notice` is a neutral sentence, which a customer may read.
+    `tips` report what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+    `error` is the cause, for the operator of the service; `notice` is a neutral sentence, which a customer may read.
     """
 
     status: RunStatus

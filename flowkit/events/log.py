@@ -32,7 +32,7 @@ Values that are left out have their defaults. A `ToolCall` among the values stan
 
 
 class _Held:
-    """A listener as a log holds it, so that one that listens twice ends each by itself."""
+    """A listener as a log holds it, so that one that listens twice can stop each registration alone."""
 
     __slots__ = ("_listener",)
 
@@ -46,8 +46,8 @@ class _Held:
 class EventLog:
     """The events of one run, kept in order; `emit` and `note` from the loop's thread only.
 
-    While nobody watches, an event is kept as plain values and becomes an object when somebody looks: a run may have
-    millions. `first_seq` is where a run that goes on after a crash begins to count; set it before the first event.
+    Without watchers, an event is kept as plain values and becomes an object on first access: a run may have millions.
+    `first_seq` is the first number of a run that resumes after a crash; set it before the first event.
     """
 
     def __init__(self, run_id: str, now: Callable[[], float]) -> None:
@@ -120,7 +120,7 @@ class EventLog:
     def note(self, kind: type[Event], *values: Any) -> float:
         """Note an event as `emit` does, but return only its `t`; the event is built if someone listens.
 
-        A `ToolCall` among the values stands for its arguments, which are made JSON when somebody looks.
+        A `ToolCall` among the values stands for its arguments, which are converted to JSON on first access.
         """
         t = self._clock() - self._began
         if not self._is_followed:
@@ -154,7 +154,7 @@ class EventLog:
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every later event, at once; return a function that stops it.
 
-        It must be quick and must not raise. It may end itself while it is told of an event.
+        It must be quick and must not raise. It may stop itself while it handles an event.
         """
         held = _Held(listener)
         self._listeners = (*self._listeners, held)
@@ -167,9 +167,10 @@ class EventLog:
         return stop
 
     def take_notes(self, takers: NoteTakers) -> Callable[[], None]:
-        """Give the plain values of every later event to who takes its kind, at once; return what ends that.
+        """Pass the plain values of every later event to the taker of its kind, at once; return a function that stops it.
 
-        For who looks at every call of a run: no event has to be made for it. They are bound by the rules of `listen`.
+        For listeners that look at every call of a run: no event has to be made for them. They are bound by the rules of
+        `listen`.
         """
         self._note_takers = (*self._note_takers, takers)
         self._is_followed = True

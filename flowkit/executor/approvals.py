@@ -1,4 +1,4 @@
-"""The gate at which a person decides: who is asked, what the journal knows of it, and what a decision changes."""
+"""The approval gate: whether a person decides, what the journal records of it, and the effect of a decision."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -19,7 +19,7 @@ from flowkit.references import Reference, ToolCall, find_references, substitute
 
 
 class ApprovalGate:
-    """Lets a call on when nobody has to decide on it, or somebody has approved it."""
+    """The gate that a call passes when it needs no approval, or has it."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler, journal: RunJournal | None) -> None:
         self._table = table

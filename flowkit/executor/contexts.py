@@ -1,4 +1,4 @@
-"""What a running tool is given to know of its run, and to tell it."""
+"""The context of a running tool: what it knows of its run, and how it reports to it."""
 
 import asyncio
 import threading

@@ -1,6 +1,6 @@
 """What controls do once what they refer to is there: they put their bodies' nodes into the graph, and wait for them.
 
-A control holds no slot and has no task; each node of a body tells it when it has ended.
+A control holds no slot and has no task; each node of a body notifies it when it has finished.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Ended = Callable[[JSON, str | None], None]
 
 
 class Controls:
-    """Opens bodies, and ends a control when its body has."""
+    """The controls of a run: opens their bodies, and finishes each with its body."""
 
     def __init__(self, table: Table, intake: Intake, settler: Settler) -> None:
         self.settler = settler
@@ -134,7 +134,7 @@ class Controls:
 
 
 class _Items:
-    """One `Each` at work: which item comes next, what the others gave."""
+    """One `Each` in progress: the next item, and the results so far."""
 
     def __init__(self, controls: Controls, entry: Entry, node: Each) -> None:
         self._controls = controls

@@ -76,7 +76,7 @@ class Failure:
 
 
 class Waiter:
-    """Somebody who waits for calls to end; `left` are those that haven't."""
+    """A waiter for calls; `left` are those still in flight."""
 
     __slots__ = ("future", "left")
 

@@ -39,7 +39,7 @@ class Gate(Protocol):
 
 
 class RememberedGate:
-    """Ends what ended before: in the run that this one goes on with, or in an earlier process."""
+    """The gate that restores earlier outcomes: of the run that this one resumes, or of an earlier process."""
 
     def __init__(self, settler: Settler, journal: RunJournal | None, past: Past) -> None:
         self._settler = settler
@@ -82,7 +82,7 @@ class ResolvedGate:
 
 
 class ResourceGate:
-    """Lets a call on when nobody before it reads or writes what it touches."""
+    """The gate that a call passes when no earlier call reads or writes its resources."""
 
     def __init__(self, table: Table, log: EventLog, settler: Settler) -> None:
         self._table = table
@@ -116,7 +116,7 @@ class ResourceGate:
 
 
 class OpenedGate:
-    """Where a control's way ends: its body is opened. A step that asks a model goes on to a slot."""
+    """The last gate of a control: its body is opened. A step that asks a model continues to a slot."""
 
     def __init__(self, log: EventLog, controls: Controls) -> None:
         self._log = log

@@ -33,9 +33,9 @@ async def run_graph(
 ) -> dict[str, Outcome]:
     """Run every node of the graph, in the order that its references leave; return the outcomes by id.
 
-    `inputs` are the values of the ids in `graph.inputs`. `decisions` answer calls that wait for a person; one that
-    nobody decided has no outcome. The other options are those of `Executor`. Raises `GraphError` for an input that is
-    missing, and for a node that asks a model: a recipe runs those.
+    `inputs` are the values of the ids in `graph.inputs`. `decisions` answer calls that wait for a person; an undecided
+    one has no outcome. The other options are those of `Executor`. Raises `GraphError` for an input that is missing, and
+    for a node that asks a model: a recipe runs those.
     """
     decided = dict(decisions or {})
     asking = [node.id for node in graph.values() if isinstance(node, ModelStep)]

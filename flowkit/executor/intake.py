@@ -42,7 +42,7 @@ LookAtReference = Callable[[ToolCall, Reference, JSON], None]
 
 
 class Intake:
-    """Puts nodes in, and lets those go on that wait for no other."""
+    """The intake of nodes: adds them, and starts those that wait for no other."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Slots change hands: a call that has ended gives its own back, and one that only waits lends it.
+"""Slots change hands: a finished call releases its own, and one that only waits lends it.
 
 Who gets a slot stands in the table's `ready`; whoever calls something here lets a task come for it (`Workers.drain`).
 """

@@ -1,4 +1,4 @@
-"""How a call ended, and what a person decides on one that waits."""
+"""A call's outcome, and a person's decision on one that waits."""
 
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Source = Literal["run", "cache", "flight", "journal"]
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Yes; with other arguments when `arguments` says so. `by` tells who decided."""
+    """Approval, with changed arguments when `arguments` has them. `by` names the person who decided."""
 
     arguments: Mapping[str, object] | None = None
     by: str | None = None
@@ -41,8 +41,8 @@ class Outcome:
     """The end of a call; times are seconds since the run began.
 
     `call` has its arguments with references resolved and secrets masked. `error` is what the model reads. `attempt`
-    counts from 1, and is 0 for a call that never ran. `started_s` is None for what came from elsewhere. `decision` is
-    what a person said about it, where one was asked.
+    counts from 1, and is 0 for a call that never ran. `started_s` is None for what came from elsewhere. `decision` is a
+    person's decision on it, if one was asked.
     """
 
     call: ToolCall
@@ -66,7 +66,8 @@ class Outcome:
     def load(self, tool: Tool[..., Any]) -> Any:
         """Return the value as the type that `tool` promises: `outcome.load(get_order)` is an `Order`.
 
-        Raises `ToolResultError` for a call that has none, or a value of another shape; it says how the call ended.
+        Raises `ToolResultError` for a call that has none, or a value of another shape; the error says how the call
+        ended.
         """
         if self.state != "finished":
             raise ToolResultError(

@@ -14,7 +14,7 @@ AnyTool = Tool[..., Any]
 class Plan:
     """A tool as the executor sees it; read once for each tool, since tools are asked a million times.
 
-    `remembers` says that the run may know results of its calls: it goes on with another, or has a journal.
+    `remembers` says that the run may know results of its calls: it resumes another, or has a journal.
     """
 
     __slots__ = (

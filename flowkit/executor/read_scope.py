@@ -1,4 +1,4 @@
-"""What a call reads while it runs narrows who may share its result.
+"""The reads of a running call narrow the scope of its result.
 
 A result for everybody may be made of another tool's, by `ctx.call`, in a recipe, or in the run of an agent inside. So
 while a call runs whose result others may share, every call that is made on its way is noted here, however deep and in

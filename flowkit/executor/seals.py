@@ -1,4 +1,4 @@
-"""Seals: what changes something waits for the end of the turn whose call it is made by.
+"""Seals: a write waits for the end of the turn of the call that makes it.
 
 A read may run before its model has ended the turn. What it makes in turn, by `ctx.call` or in a run of its own, may be
 a write; and the turn may still break off, or the call's arguments turn out otherwise. So a write waits, wherever it

@@ -1,4 +1,4 @@
-"""How entries end: with one outcome each, told once. What that lets go on is written down, never called."""
+"""The end of entries: one outcome each, reported once. Calls that may start then are queued, never called."""
 
 import asyncio
 from collections.abc import Container
@@ -27,7 +27,7 @@ _SAID = {
 
 
 class Settler:
-    """Ends entries, and writes into the table's `moves` who has ended and who may go on."""
+    """Settles entries, and queues finished and startable ones in the table's `moves`."""
 
     def __init__(self, table: Table, log: EventLog, journal: RunJournal | None, *, fail_fast: bool) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""The gate at which a read finds somebody else's result: the cache's, an equal call's of this turn, or a coming one."""
+"""The gate at which a read takes an existing result: a cached one, an equal call's, or one in flight."""
 
 import logging
 from collections.abc import Hashable

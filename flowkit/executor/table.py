@@ -21,7 +21,7 @@ Past = Mapping[str, Outcome]
 
 
 class Table:
-    """Holds the entries, and the queues by which a lower object says what a higher one has to do.
+    """The entries, and the queues by which a lower object passes work to a higher one.
 
     It calls nobody. `Gates` takes `moves`; `Workers` takes the rest.
     """

@@ -107,6 +107,15 @@ class Threads:
         return inbox
 
 
+async def run_apart(function: Callable[[], T]) -> T:
+    """Call a function that blocks, such as one that imports much, in a thread of its own."""
+    threads = Threads()
+    try:
+        return await threads.run(function).future
+    finally:
+        threads.close()
+
+
 def _serve(inbox: "SimpleQueue[Work | None]") -> None:
     while (job := inbox.get()) is not None:
         job()

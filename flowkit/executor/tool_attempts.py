@@ -41,7 +41,7 @@ MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
 class Attempts:
-    """Runs calls once each; who calls it gives the slot, the context, and the next attempt."""
+    """Single attempts at calls; the caller provides the slot, the context, and the next attempt."""
 
     def __init__(
         self,
@@ -403,7 +403,7 @@ def _break(error: Exception) -> Failure:
 
 
 class Doubt:
-    """A call that needn't run: what its probe found, or why nobody knows."""
+    """A call that needn't run: what its probe found, or why that is unknown."""
 
     __slots__ = ("failure",)
 

@@ -1,8 +1,8 @@
 """Where a tool's function runs: the seam between the executor and its workers. Provisional: names may still change.
 
 The executor decides what runs, and when; it claims, retries, records and tells. A worker only runs a function on
-arguments and gives its result back as JSON. A call of an async tool has no worker: it is awaited where it stands, in
-the loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
+arguments and returns its result as JSON. A call of an async tool has no worker: it is awaited where it stands, in the
+loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Running(Protocol):
 
     @property
     def raw(self) -> object:
-        """What the function returned, for a caller in this process; None where only JSON came back."""
+        """The function's own result, for a caller in this process; None where only JSON came back."""
         ...
 
     @property

@@ -42,7 +42,7 @@ CALLS_IN_A_ROW = 64
 
 
 class Workers:
-    """Owns the tasks of one executor, and what they do: run calls, settle them, and let the next go on."""
+    """The tasks of one executor: they run calls, settle them, and start the next."""
 
     def __init__(
         self,

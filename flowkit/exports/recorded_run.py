@@ -1,4 +1,4 @@
-"""A run of an agent as its journal knows it: what was said to it, what its model answered, and what its tools gave."""
+"""A run of an agent as its journal knows it: its message, its model's answers, and its tools' results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

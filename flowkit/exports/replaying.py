@@ -1,4 +1,4 @@
-"""Run an agent again as a recording says: the model's answers and the tools' results are those of the recording.
+"""Rerun an agent from a recording: the model's answers and the tools' results are those of the recording.
 
 Nothing leaves the process and no tool runs. What is new is the agent itself: its code, its instructions and its tools'
 schemas of today, with which the same answers have to lead to the same calls and the same output.

@@ -21,10 +21,10 @@ AT_MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Step(ToolCall):
-    """A tool call with a recipe's own options; None leaves what the tool says.
+    """A tool call with a recipe's own options; None keeps the tool's.
 
-    `after` names nodes that must have ended, however they did. An `optional` step that fails counts as null for who
-    refers to it.
+    `after` names nodes that must have finished, whatever their outcome. An `optional` step that fails counts as null
+    where it is referred to.
     """
 
     timeout_s: float | None = None

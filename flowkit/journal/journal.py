@@ -1,14 +1,14 @@
-"""The log of runs: what a process that was killed left behind, so that another goes on.
+"""The log of runs: what a killed process left behind, so that another can resume.
 
 A journal is one SQLite file, with a folder of large results beside it. Runs, conversations and approvals are views of
-it. `open_run` starts a run or goes on with it; the other methods are for people and other processes: they block, and
-may be used while somebody drives a run. A run is known by its user, its session and its id together; where only an id is
-given and several have it, the error says so.
+it. `open_run` starts or resumes a run; the other methods are for people and other processes: they block, and may be
+used while somebody drives a run. A run is known by its user, its session and its id together; where only an id is given
+and several have it, the error says so.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +39,8 @@ class Journal:
     Arguments arrive with their secrets masked.
 
     `events` says which events are kept: all, all but the pieces of texts, arguments and progress (`"calls"`), or
-    `"none"`. They are four fifths of what a journal stores; who follows a run from another process sees only those
-    that are kept. A run goes on after a crash without any.
+    `"none"`. They are four fifths of what a journal stores; who follows a run from another process sees only those that
+    are kept. A run resumes after a crash without any.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Journal:
 
     @property
     def name(self) -> str:
-        """Where it is, as people may read it: the file, or the database without its password."""
+        """The location for people to read: the file, or the database without its password."""
         return self._store.name
 
     @property
@@ -96,6 +96,7 @@ class Journal:
         only_read: Collection[str] = ("done",),
         must_exist: bool = False,
         ignores_inputs: bool = False,
+        kept: Mapping[str, str] | None = None,
     ) -> RunJournal:
         """Start this run, or resume it, as its only driver.
 
@@ -103,7 +104,7 @@ class Journal:
         `session` it is this user's run of that id in whatever session it began. Raises `RunBusy` while another process
         (or another open `RunJournal`) drives it, `CodeChanged` when it began with other code and isn't over,
         `RunError` when it began with other inputs (None means "whatever it began with", as does `ignores_inputs`) or
-        `must_exist` and doesn't.
+        `must_exist` and doesn't. `kept` are arguments that the inputs hide: they go when the run is over.
         """
 
         wanted = Wanted(
@@ -117,6 +118,7 @@ class Journal:
             only_read=only_read,
             must_exist=must_exist,
             ignores_inputs=ignores_inputs,
+            kept=kept,
         )
         opening = asyncio.ensure_future(open_run(self._log, wanted))
         try:
@@ -206,7 +208,7 @@ class Journal:
     ) -> list[JSON]:
         """Return the messages of this user's session so far, oldest first; with `before`, those of the runs before that one.
 
-        Of a run that was killed, or that still goes on, it is what its journal knows of it.
+        Of a run that was killed, or is in progress, it is what its journal knows of it.
         """
         last = None if before is None else Place(before, user, session)
         return self._store.conversation(session, user, last, limit)
@@ -245,8 +247,8 @@ class Journal:
     ) -> Recorded:
         """Resolve a write in doubt, from any process, while nobody drives the run; returns it as it is now.
 
-        Raises `RunBusy` when somebody drives it, or when the call may still be running, `RunError` when the node
-        isn't in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` ends them.
+        Raises `RunBusy` when the run is driven, or when the call may still be running, `RunError` when the node isn't
+        in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` invalidates them.
         """
         place = Place(run_id, user, session)
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
@@ -343,8 +345,8 @@ class Journal:
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
         """Remove the runs that ended that long ago, in seconds or as a `timedelta`; return how many.
 
-        With `unfinished` also those that were stopped, wait for a person, or are in doubt. What was said in a run
-        is gone from its session.
+        With `unfinished` also those that were stopped, wait for a person, or are in doubt. The run's messages are
+        removed from its session.
         """
         older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         count = self._run_steps(self._store.prune(older_than_s, unfinished=unfinished))

@@ -134,7 +134,7 @@ class RunSummary:
 
     @property
     def cursor(self) -> str:
-        """Where the next page begins: `Journal.runs(cursor=…)` lists the runs that began before this one."""
+        """The start of the next page: `Journal.runs(cursor=…)` lists the runs that began before this one."""
         return str(self.number)
 
 

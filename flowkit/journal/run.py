@@ -305,14 +305,25 @@ class RunJournal:
         store = self._log.store
         return await self._log.run(lambda: store.conversation(session, user, self._number, CONVERSATION_RUNS))
 
-    async def open_inside(self, run_id: str, *, name: str, inputs: JSON = None) -> "RunJournal":
+    async def open_inside(
+        self, run_id: str, *, name: str, inputs: JSON = None, kept: Mapping[str, str] | None = None
+    ) -> "RunJournal":
         """Start or resume the run of this id that a call of this run makes; the errors are those of `open_run`.
 
         What is said in it is no part of its session's conversation.
         """
         user, session = self.details.summary.user, self.details.summary.session
         wanted = Wanted(
-            run_id, name, "", inputs, user, session, self._allow_changed, parent=self._number, ignores_inputs=True
+            run_id,
+            name,
+            "",
+            inputs,
+            user,
+            session,
+            self._allow_changed,
+            parent=self._number,
+            ignores_inputs=True,
+            kept=kept,
         )
         return await open_run(self._log, wanted)
 

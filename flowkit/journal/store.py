@@ -67,7 +67,7 @@ class Wanted:
 
     So they do where it `ignores_inputs`, but they are kept when it begins. A run that ended in one of the states
     `only_read` is opened to be read. One that isn't there is begun, unless it `must_exist`. `parent` is the number of
-    the run that calls it.
+    the run that calls it. `kept` are arguments that its inputs hide; they are kept as those of turn 0.
     """
 
     run_id: str
@@ -81,6 +81,7 @@ class Wanted:
     must_exist: bool = False
     parent: int | None = None
     ignores_inputs: bool = False
+    kept: Mapping[str, str] | None = None
 
     @property
     def place(self) -> Place:
@@ -209,7 +210,7 @@ class JournalStore(Protocol):
 
     @property
     def name(self) -> str:
-        """Where it is, as people may read it: without a password."""
+        """The location for people to read, without a password."""
         ...
 
     @property
@@ -259,7 +260,7 @@ class JournalStore(Protocol):
         ...
 
     def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
-        """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+        """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
         ...
 
     def approvals(self, run: int) -> dict[str, Approval]:
@@ -287,7 +288,7 @@ class JournalStore(Protocol):
         ...
 
     def delete(self, place: Place) -> bool:
-        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+        """Remove a run; False when there is none, `RunBusy` while it is driven."""
         ...
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:

@@ -83,7 +83,7 @@ async def measure(
     if len({candidate.label for candidate in models}) < len(models):
         raise ConfigurationError("two models have one name: give one another, as in new=NAME")
     for name in () if agent.tools.is_dynamic else allowed_writes:
-        if name not in agent.tools.names:
+        if name != "*" and name not in agent.tools.names:
             raise ConfigurationError(f"there is no tool {name!r} to run for real; {suggest(name, agent.tools.names)}")
     judging = None if judge is None or not needs_judge else Judge(judge)
     course = _Course(app, agent, cases, judging, allowed_writes, timeout_s, data or {}, user, now)

@@ -172,7 +172,7 @@ class Model(Protocol):
 
     @property
     def source(self) -> str:
-        """Where its provider data is valid: the same text, the same server and interface."""
+        """The scope of its provider data: the same text, the same server and interface."""
         ...
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:

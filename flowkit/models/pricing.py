@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, runtime_checkable
 
-from flowkit.executor.threads import Threads
+from flowkit.executor.threads import run_apart
 from flowkit.messages import Usage
 from flowkit.models.base import Model
 from flowkit.models.wire.network_guard import is_local
@@ -106,11 +106,7 @@ async def load_prices(model: Model) -> None:
     if not members and _own_price(model) is None:
         key = (model.name, _own_address(model))
         if key not in _looked_up:
-            threads = Threads()
-            try:
-                await threads.run(lambda: _is_in_table(*key)).future
-            finally:
-                threads.close()
+            await run_apart(lambda: _is_in_table(*key))
             if len(_looked_up) < MAX_LOOKED_UP:
                 _looked_up.add(key)
 

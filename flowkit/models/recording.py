@@ -10,7 +10,7 @@ import asyncio
 import base64
 import difflib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
 from flowkit.models.base import Delta, Model, ModelRequest
 from flowkit.models.pricing import Price, Priced
 from flowkit.models.wire.bytes_to_deltas import ByteSource, stream_deltas
+from flowkit.models.wire.sent_keys import AnswerBytes
 from flowkit.models.wire.settings import NO_HEADERS, PLACEHOLDER_KEY, Server, Settings, plain_url
 
 Compared = Literal["request", "conversation"]
@@ -120,7 +121,7 @@ class Recorder:
     @asynccontextmanager
     async def open(
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
-    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+    ) -> AsyncGenerator[AnswerBytes, None]:
         """Open the bytes of the model's answer, recorded as they pass."""
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -131,7 +132,7 @@ class Recorder:
             nonlocal error
             try:
                 async for chunk in chunks:
-                    pieces.append((clock() - began, self._hide(chunk)))
+                    pieces.append((clock() - began, chunk))
                     yield chunk
             except ModelError as broken:
                 error = broken
@@ -143,7 +144,7 @@ class Recorder:
                 is_open = True
                 recorded = tee(chunks)
                 try:
-                    yield recorded
+                    yield AnswerBytes(recorded, chunks.keys if isinstance(chunks, AnswerBytes) else ())
                 finally:
                     await recorded.aclose()
         except ModelError as refused:
@@ -152,10 +153,13 @@ class Recorder:
             raise
         finally:
             if is_open or error is not None:
-                self._write(Exchange(dict(body), tuple(pieces), error, refused=not is_open).to_json())
+                self._write(Exchange(dict(body), self._hide(pieces), error, refused=not is_open).to_json())
 
-    def _hide(self, chunk: bytes) -> bytes:
-        return _hide(chunk, self._hidden)
+    def _hide(self, pieces: Sequence[tuple[float, bytes]]) -> tuple[tuple[float, bytes], ...]:
+        """The pieces without what is hidden; they become one where it was cut by their border."""
+        shown = tuple((at_s, _hide(piece, self._hidden)) for at_s, piece in pieces)
+        whole = _hide(b"".join(piece for _, piece in pieces), self._hidden)
+        return shown if whole == b"".join(piece for _, piece in shown) else ((pieces[-1][0], whole),)
 
     def _write(self, value: JSON) -> None:
         # One short line for each answer, written at once: a recording of a run that crashed holds what was answered.

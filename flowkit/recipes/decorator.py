@@ -65,12 +65,12 @@ class Recipe(Generic[P, R_co]):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The recipe's name."""
         return self.plan.name
 
     @property
     def description(self) -> str:
-        """What it gives, from its docstring."""
+        """The recipe's description, from its docstring."""
         return self.plan.description
 
     @property
@@ -113,9 +113,10 @@ class Recipe(Generic[P, R_co]):
     ) -> Run[RecipeResult[R_co]]:
         """Start a run that owns its task; needs a running event loop.
 
-        If this user has a run with this `run_id` at work in this session, return that run; with no `user` nobody
-        joins. If the journal knows it, resume it. Raises `ToolArgumentsError` for inputs that don't fit, `RunError` for others than the run at work began with,
-        `ConfigurationError` for a run without the identity that a tool's scope needs.
+        If this user has a run with this `run_id` in progress in this session, return that run; without a `user`, no run
+        is joined. If the journal knows it, resume it. Raises `ToolArgumentsError` for inputs that don't fit, `RunError`
+        for others than the run at work began with, `ConfigurationError` for a run without the identity that a tool's
+        scope needs.
         """
         check_recipe_options(options)
         chosen = cast(RecipeRunOptions, {**self._options, **options})

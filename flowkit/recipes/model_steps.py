@@ -54,7 +54,7 @@ class AskRequest:
 
     @property
     def tools(self) -> Toolset:
-        """What it may use to answer; none for a model alone."""
+        """The tools that it may use to answer; none for a model alone."""
         return self.agent.tools
 
     def asks_another(self, other: "AskRequest") -> bool:

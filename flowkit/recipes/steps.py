@@ -63,7 +63,7 @@ class Nestable(Protocol[P, R_co]):
 
     @property
     def plan(self) -> RecipePlan[R_co]:
-        """What it is."""
+        """The recipe's plan."""
         ...
 
     def name_inputs(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:

@@ -143,7 +143,7 @@ class Account:
 
     @property
     def place(self) -> tuple[int, str, str]:
-        """What tells it from every other account of this process."""
+        """The account's identity among those of this process."""
         return id(self.budget.store), self.budget.name, dumps(self.key).decode()
 
     async def look(self) -> BudgetState:

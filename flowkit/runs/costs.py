@@ -102,5 +102,5 @@ class BudgetState:
 
     @property
     def left_usd(self) -> float:
-        """What may still be spent; 0 when more was spent."""
+        """The rest of the budget; 0 when more was spent."""
         return max(0.0, self.usd - self.spent_usd)

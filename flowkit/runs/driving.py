@@ -35,7 +35,7 @@ class Work(Protocol[ResultT_co]):
 
     @property
     def log(self) -> EventLog:
-        """Where it is told."""
+        """The log of the run's events."""
         ...
 
     @property
@@ -45,7 +45,7 @@ class Work(Protocol[ResultT_co]):
 
     @property
     def meter(self) -> Meter:
-        """What it has spent, and its limits."""
+        """The run's spending, and its limits."""
         ...
 
     async def begin(self) -> None:

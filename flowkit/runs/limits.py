@@ -62,7 +62,7 @@ class Spending(Protocol):
 
     @property
     def place(self) -> tuple[int, str, str]:
-        """What tells it from every other one of this process."""
+        """The account's identity among those of this process."""
         ...
 
     async def look(self) -> BudgetState:
@@ -186,7 +186,7 @@ class Meter:
 
     @property
     def calls_left(self) -> int | None:
-        """How many more calls may run."""
+        """The number of calls that may still run."""
         return None if self.limits.calls is None else max(0, self.limits.calls - self.calls)
 
     def get_tokens_left(self, model: Model) -> int | None:

@@ -143,7 +143,7 @@ async def end_if_asked(journal: Journal, run: RunIdentity) -> None:
 async def end_stopped(
     journal: Journal, details: RunDetails, status: Literal["cancelled", "failed"], error: str
 ) -> None:
-    """Write the end of a run that nobody drives; one that is over stays as it is. Raises `RunBusy` when somebody does."""
+    """Write the end of a run that nobody drives; one that is over stays as it is. Raises `RunBusy` for a driven one."""
     summary = details.summary
     held = await journal.open_run(
         summary.run_id,

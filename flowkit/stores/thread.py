@@ -127,7 +127,7 @@ class _Told:
     def add(
         self, loop: asyncio.AbstractEventLoop, done: "asyncio.Future[Any]", result: Any, error: BaseException | None
     ) -> None:
-        """Give a result to the future of this loop; from any thread."""
+        """Pass a result to the future of this loop; from any thread."""
         with self._lock:
             waiting = self._waiting.setdefault(loop, [])
             waiting.append((done, result, error))

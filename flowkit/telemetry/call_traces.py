@@ -296,7 +296,7 @@ class CallTraces:
         self._end(call, t, "skipped")
 
     def take_denied(self, t: float, call: str, reason: str = "") -> None:
-        """End a call to which a person said no."""
+        """End a call that a person denied."""
         self._end(call, t, "denied")
 
     def take_cancelled(self, t: float, call: str, reason: str = "", waits: bool = False) -> None:

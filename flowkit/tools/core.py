@@ -175,7 +175,7 @@ class Tool(Generic[P, R_co]):
 
     @cached_property
     def description(self) -> str:
-        """What the tool is for: the option, or the docstring without its lists."""
+        """The tool's purpose: the option, or the docstring without its lists."""
         said = self.options.description
         return self._callee.documentation.description if said is None else inspect.cleandoc(said)
 
@@ -193,7 +193,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def own_checks(self) -> Mapping[str, tuple[str, ...]]:
-        """What checks each argument beyond the schema, such as a validator, by the functions' names."""
+        """The checks of each argument beyond the schema, such as a validator, by the functions' names."""
         return self._callee.own_checks
 
     @property
@@ -417,7 +417,7 @@ class Tool(Generic[P, R_co]):
 
     @cached_property
     def _key_head(self) -> str:
-        """What of a key is the same for all calls."""
+        """The part of a key that is the same for all calls."""
         return make_key([self.name, self.code_parts, self.scope, self._made_with.parts])
 
     @property

@@ -63,7 +63,7 @@ class Callee(Protocol):
 
     @property
     def own_checks(self) -> Mapping[str, tuple[str, ...]]:
-        """What checks each argument beyond the schema, by the functions' names."""
+        """The checks of each argument beyond the schema, by the functions' names."""
         ...
 
     def reader(self, given: frozenset[str]) -> Reader:

@@ -124,7 +124,7 @@ class Toolset:
 
     @property
     def lives(self) -> tuple[Life | None, ...]:
-        """What each dynamic source holds during a run; None for one that holds nothing."""
+        """The resources that each dynamic source holds during a run; None for one that holds nothing."""
         return tuple(changing.life for changing in self._changing)
 
     def get(self, name: str) -> AnyTool | None:

@@ -2,7 +2,8 @@
 
 A heartbeat of one millisecond runs beside work that was once done on the loop, each in a process of its own, so that
 what is done at the first use counts. The figure is the longest time between two beats, by the goal of 10 ms; the limit
-is the same heartbeat beside nothing.
+is the same heartbeat beside nothing. On a machine that others use, too, the loop also waits for a processor: so the
+second figure is what its own thread computed between two beats.
 """
 
 import asyncio
@@ -21,6 +22,17 @@ from tests.bench.report import Report, wants_json
 GOAL_S = 0.01
 BEAT_S = 0.001
 ROUNDS = 3
+IMPORTED = (
+    *(
+        "flowkit.agent",
+        "flowkit.cache",
+        "flowkit.models.openai",
+        "flowkit.models.scripted",
+        "flowkit.models.wire.transport",
+    ),
+    *("flowkit.testing", "jsonschema", "diskcache"),
+)
+"""What a program that serves has imported before its loop begins; an import holds the loop wherever it stands."""
 
 
 def nothing(given: dict[str, Any]) -> str:
@@ -119,46 +131,50 @@ CASES: dict[str, Callable[[], Awaitable[None]]] = {
 }
 
 
-async def measure(work: Callable[[], Awaitable[None]]) -> float:
-    """The longest time between two beats while the work goes on, in seconds."""
-    longest = 0.0
+async def measure(work: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+    """The longest time between two beats while the work goes on, in seconds, and the most that the loop computed in one."""
+    longest = busiest = 0.0
 
     async def beat() -> None:
-        nonlocal longest
-        last = time.perf_counter()
+        nonlocal longest, busiest
+        last, computed = time.perf_counter(), time.thread_time()
         while True:
             await asyncio.sleep(BEAT_S)
-            now = time.perf_counter()
-            longest = max(longest, now - last - BEAT_S)
-            last = now
+            now, spent = time.perf_counter(), time.thread_time()
+            longest, busiest = max(longest, now - last - BEAT_S), max(busiest, spent - computed)
+            last, computed = now, spent
 
     heart = asyncio.create_task(beat())
     await asyncio.sleep(10 * BEAT_S)
-    longest = 0.0
+    longest = busiest = 0.0
     await work()
     await asyncio.sleep(2 * BEAT_S)
     heart.cancel()
-    return longest
+    return longest, busiest
 
 
 def main() -> None:
     """Print the longest stall of each case; with a case's name, measure it in this process."""
     named = [argument for argument in sys.argv[1:] if argument in CASES]
     if named:
-        # What a program that serves has imported before its loop begins; an import holds the loop wherever it stands.
-        for module in ("flowkit.agent", "flowkit.cache", "flowkit.models.wire.transport", "jsonschema", "diskcache"):
+        for module in IMPORTED:
             import_module(module)
-        print(asyncio.run(measure(CASES[named[0]])))
+        print(*asyncio.run(measure(CASES[named[0]])))
         return
     report = Report("stalls", wants_json(sys.argv))
     for case in CASES:
         command = [sys.executable, "-m", "tests.bench.stalls", case]
-        stalls = [
-            float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+        rounds = [
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-2:]
             for _ in range(ROUNDS)
         ]
+        stalls, busy = zip(*((float(longest), float(busiest)) for longest, busiest in rounds), strict=True)
         goal = None if case == "nothing" else 1.0
-        report.row(case, min(stalls) / GOAL_S, goal, ms=f"{min(stalls) * 1e3:.1f} (at most {max(stalls) * 1e3:.1f})")
+        figures = {
+            "ms": f"{min(stalls) * 1e3:.1f} (at most {max(stalls) * 1e3:.1f})",
+            "computing_ms": f"{min(busy) * 1e3:.1f}",
+        }
+        report.row(case, min(stalls) / GOAL_S, goal, **figures)
     report.print()
 
 

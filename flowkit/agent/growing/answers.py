@@ -83,7 +83,7 @@ class FoundJSON:
 
 
 class PartialAnswer:
-    """What of one attempt's answer can be shown by now; `output.partial` tells it."""
+    """The part of one attempt's answer that can be shown by now; `output.partial` reports it."""
 
     def __init__(self, shape: Shape, log: EventLog, turn: int, *, call: str | None = None, is_wrapped: bool) -> None:
         """Prepare the partial answers of one call: `call` is the call whose arguments these are."""

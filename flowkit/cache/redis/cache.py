@@ -4,8 +4,8 @@ A look is one round trip where nothing was written since the last: the tokens of
 under the key that last time's tokens make. Where they have changed, a second asks under the key of the new ones.
 
 Always true: no tool ever sees an exception of the store, or waits longer than `timeout_s` for a server that doesn't
-answer; after that the cache does without it for half a minute. A write whose cached reads can't be ended is kept, and
-repeated until they are.
+answer; after that the cache does without it for half a minute. A write whose cached reads can't be invalidated is kept,
+and the invalidation is repeated until it succeeds.
 """
 
 import asyncio
@@ -210,7 +210,7 @@ class RedisCache:
         """Take the right to compute this key, or the result of another process that was computing it.
 
         Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
-        over. A server in trouble lets everybody compute.
+        over. A server in trouble lets every process compute.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -263,8 +263,8 @@ class RedisCache:
     async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int:
         """Drop the results that fit all that is given, every result when nothing is; returns how many.
 
-        Redis is scanned for them, which takes a while where it holds much. Raises `StoreError` when it can't be: whoever
-        wants a user's results gone has to know.
+        Redis is scanned for them, which takes a while where it holds much. Raises `StoreError` when it can't be: the
+        caller that wants a user's results gone has to know.
         """
         dropped = self._memory.clear(tool, resource, user)
         link = self._link()

@@ -1,8 +1,8 @@
 """What a Redis cache has to do beside its calls, in one thread: renew leases, repeat failed bumps, add up counters.
 
-A thread with a loop of its own, so that it goes on whatever the caller's loop does, and when that has ended.
+A thread with a loop of its own, so that it continues whatever the caller's loop does, and after that has ended.
 
-A write whose bump failed leaves results behind that nobody should read. So it is kept here and repeated until it has
+A write whose bump failed leaves results behind that must not be read. So it is kept here and repeated until it has
 succeeded, and reads on its resources aren't looked up meanwhile. Other processes of this machine are told by a file,
 since Redis can't tell them (`Unfinished`); one whose process has died is made good by another.
 """
@@ -41,7 +41,7 @@ EVERYTHING = "*"
 
 @dataclass(slots=True)
 class Kept:
-    """A bump that failed; `mark` is the file that tells of it."""
+    """A bump that failed; `mark` is the file that announces it."""
 
     resources: tuple[str, ...]
     mark: str | None = None
@@ -104,7 +104,7 @@ class Keeper:
         self._thread.post(lambda: self._tell(kept), _ignore)
 
     def hold(self, key: str, owner: str) -> None:
-        """Renew this lease until it is let go of."""
+        """Renew this lease until it is released."""
         self._owners[key] = owner
         self.work()
 

@@ -1,6 +1,6 @@
 """The way of one event loop to a Redis server or cluster: few connections, many questions, a bound on every wait.
 
-A question is put into a queue, and a task sends what waits there as one pipeline and gives everybody their answers. So
+A question is put into a queue, and a task sends what waits there as one pipeline and passes each caller its answer. So
 two thousand reads at once need no more connections than two, and one that is cancelled leaves nothing unread in a
 connection: its answer is read all the same, and nobody gets another's.
 

@@ -1,4 +1,4 @@
-"""When everything in a run happened: a fold of its events, and what the same would have taken otherwise.
+"""The times of a run: a fold of its events, and computed times of other orders.
 
 Those other figures are computed from the measured times of turns and calls, and are called so.
 """

@@ -71,7 +71,7 @@ def read_address(url: str) -> Address:
 
 
 def warn_if_unchecked(address: Address) -> None:
-    """Log that the server isn't checked, where somebody on the way could pretend to be it."""
+    """Log that the server isn't checked, where anyone on the network path could impersonate it."""
     hosts = str(address.parameters.get("host") or "localhost").split(",")
     if address.parameters.get("sslmode") != "verify-full" and not all(map(_is_here, hosts)):
         logger.warning(

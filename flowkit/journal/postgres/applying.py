@@ -80,7 +80,7 @@ class Applier:
                 errors[index] = explain_refused(changes.run_id)
 
     def _write_or_split(self, text: str, *, durable: bool) -> list[Rows] | None:
-        """Write a transaction of several changes; None where something in it is refused, or waits for somebody."""
+        """Write a transaction of several changes; None where a part of it is refused, or waits for another process."""
         try:
             return self._writing.write(text, durable=durable)
         except psycopg.errors.LockNotAvailable:

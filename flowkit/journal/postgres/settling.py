@@ -43,7 +43,7 @@ def ask(link: Link, run: int, run_id: str, token: str, question: Approval, *, an
 
 
 def decide(link: Link, run: int | Place, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
     number = choose(run, link.run(find_runs(run), DURABLE_S)[0]) if isinstance(run, Place) else run
     if number is None:
         return False

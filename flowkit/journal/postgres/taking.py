@@ -134,10 +134,15 @@ class Taking:
         if not rows:
             return None
         number: int = rows[0][0]
+        keep = ""
+        if wanted.kept:
+            kept = bind("(%s, 0, %s)", number, to_text(dict(wanted.kept)))
+            keep = f" INSERT INTO flowkit.kept (run, turn, arguments) VALUES {kept} ON CONFLICT DO NOTHING;"
+            link.run(keep, ANSWER_S)
         self._replay = (
             f"{begin(durable=False)};"
             f" INSERT INTO flowkit.run (id, {_COLUMNS}) VALUES ({number}, {values}) ON CONFLICT DO NOTHING;"
-            f" {self._driver.sign_of_life}; COMMIT"
+            f"{keep} {self._driver.sign_of_life}; COMMIT"
         )
         return number
 

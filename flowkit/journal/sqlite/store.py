@@ -28,6 +28,7 @@ from flowkit.journal.rows import encode_value, show_doubt
 from flowkit.journal.sqlite.blobs import BlobFolder
 from flowkit.journal.sqlite.file import JournalFile
 from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.keeping import LogCleaner
 from flowkit.journal.sqlite.reading import (
     read_approvals,
     read_conversation,
@@ -49,7 +50,7 @@ from flowkit.journal.sqlite.writing import (
     write_node,
     write_question,
 )
-from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, Place, Put, Taken, Wanted
+from flowkit.journal.store import OVER, Changes, Commits, Filter, HeldRuns, Place, Put, Taken, Wanted
 
 logger = logging.getLogger("flowkit.journal")
 
@@ -67,6 +68,7 @@ class SqliteStore:
         self._file = JournalFile(path, allow_network=allow_network)
         self._transactions = Transactions(self._file)
         self._upkeep = Upkeep(self._transactions, self._holding, self._blobs)
+        self._cleaner = LogCleaner()
 
     @property
     def name(self) -> str:
@@ -101,13 +103,19 @@ class SqliteStore:
         return taken
 
     def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
+        over = [changes.run for changes in batch if changes.ending is not None and changes.ending.status in OVER]
+
         def write(connection: sqlite3.Connection) -> list[FlowkitError | None]:
+            if over:
+                self._cleaner.ask_for(over, connection)
             return [write_changes(connection, changes, self._blobs, self._clock) for changes in batch]
 
         try:
-            return self._transactions.write(write, is_durable=durable)
+            written = self._transactions.write(write, is_durable=durable)
         except StoreError as error:
             return [error] * len(batch)
+        self._cleaner.clean(self._file.writer(is_durable=durable))
+        return written
 
     def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
         def write(connection: sqlite3.Connection) -> dict[str, Approval]:
@@ -169,7 +177,7 @@ class SqliteStore:
     def renew(self) -> None:
         held = list(self._holding.runs.tokens.items())
         unreleased = list(self._holding.runs.unreleased.items())
-        if not held and not unreleased:
+        if not held and not unreleased and not self._cleaner.is_due:
             return
         lease = self._holding.lease()
         try:
@@ -180,6 +188,7 @@ class SqliteStore:
                 [(*lease, run, int(token)) for run, token in held],
             )
             release(connection, unreleased)
+            self._cleaner.clean(connection)
         except (StoreError, sqlite3.Error) as error:
             logger.warning("the leases in %s could not be renewed: %s", self.path, error)
         else:

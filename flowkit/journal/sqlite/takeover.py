@@ -13,6 +13,7 @@ from flowkit.errors import CodeChanged, RunBusy, RunError
 from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.rows import from_optional_column, from_text, place_text, to_column, to_optional_column, to_text
 from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.keeping import put_kept
 from flowkit.journal.sqlite.reading import read_details
 from flowkit.journal.store import OVER, SEQ_GAP, Blobs, Place, Taken, Wanted, describe_several
 
@@ -28,6 +29,8 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, b
         if wanted.must_exist:
             raise RunError(f"there is no run {run_id!r} to resume; pass a message to start one")
         number = _begin(connection, wanted, holding)
+        if wanted.kept:
+            put_kept(connection, number, 0, to_text(dict(wanted.kept)))
     else:
         code, inputs, status, fence_before, *lease_columns = connection.execute(
             "SELECT code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE id = ?", (number,)

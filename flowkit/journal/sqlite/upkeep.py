@@ -15,6 +15,7 @@ from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import JournalStats
 from flowkit.journal.sqlite.blobs import BlobFolder
 from flowkit.journal.sqlite.holding import Holding
+from flowkit.journal.sqlite.keeping import delete_kept
 from flowkit.journal.sqlite.schema import OF_A_RUN
 from flowkit.journal.sqlite.takeover import find_run
 from flowkit.journal.sqlite.transactions import Transactions
@@ -61,7 +62,7 @@ class Upkeep:
         return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, self._blobs.size_bytes)
 
     def delete(self, place: Place) -> bool:
-        """Remove a run; False when there is none, `RunBusy` while somebody drives it."""
+        """Remove a run; False when there is none, `RunBusy` while it is driven."""
 
         def write(connection: sqlite3.Connection) -> bool:
             number = find_run(connection, place)
@@ -92,7 +93,7 @@ class Upkeep:
             some, free = free[:RUNS_AT_ONCE], free[RUNS_AT_ONCE:]
 
             def write(connection: sqlite3.Connection, some: Sequence[int] = some) -> int:
-                """Remove these, unless somebody has begun to drive one meanwhile; how many went."""
+                """Remove these, except those driven again meanwhile; return how many."""
                 marks = ", ".join("?" * len(some))
                 rows = connection.execute(
                     f"SELECT id, holder, boot, until, until_wall FROM run WHERE id IN ({marks}) AND {where}",
@@ -150,7 +151,8 @@ def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
     pending = list(runs)
     while pending:
         marks = ", ".join("?" * len(pending))
-        for table in (*OF_A_RUN, "kept"):
+        delete_kept(connection, pending)
+        for table in OF_A_RUN:
             connection.execute(f"DELETE FROM {table} WHERE run IN ({marks})", pending)
         connection.execute(f"DELETE FROM run WHERE id IN ({marks})", pending)
         inner = connection.execute(f"SELECT id FROM run WHERE parent IN ({marks})", pending)

@@ -14,6 +14,7 @@ from flowkit.journal.rows import (
     to_optional_column,
     to_text,
 )
+from flowkit.journal.sqlite.keeping import delete_kept, put_kept
 from flowkit.journal.sqlite.reading import read_approvals
 from flowkit.journal.store import OVER, Blobs, Changes, Ending, Put
 
@@ -48,9 +49,7 @@ def write_changes(connection: sqlite3.Connection, changes: Changes, blobs: Blobs
             "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (run, turn.turn, turn.message)
         )
         if turn.kept is not None:
-            connection.execute(
-                "INSERT OR REPLACE INTO kept (run, turn, arguments) VALUES (?, ?, ?)", (run, turn.turn, turn.kept)
-            )
+            put_kept(connection, run, turn.turn, turn.kept)
     connection.executemany(
         "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
         [(run, seq, body) for seq, body in changes.events],
@@ -88,7 +87,7 @@ def write_question(connection: sqlite3.Connection, run: int, question: Approval,
 
 
 def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or somebody was first."""
+    """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
     found = connection.execute(
         "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
         " WHERE run = ? AND node = ? AND approved IS NULL",
@@ -122,9 +121,7 @@ def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, cloc
         (ending.status, ending.output, to_optional_column(ending.error), ending.messages, clock.wall(), run),
     )
     if ending.status in OVER:
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("DELETE FROM kept WHERE run = ?", (run,))
-        connection.execute("PRAGMA secure_delete = OFF")
+        delete_kept(connection, [run])
 
 
 def put_blob(put: Put, blobs: Blobs) -> str | None:

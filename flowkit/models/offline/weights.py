@@ -35,7 +35,7 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """Where the file is kept: `FLOWKIT_WEIGHTS_DIR`, or the user's cache folder."""
+        """The path of the file: in `FLOWKIT_WEIGHTS_DIR`, or in the user's cache folder."""
         named = os.environ.get("FLOWKIT_WEIGHTS_DIR")
         folder = Path(named).expanduser() if named else user_cache_path("flowkit") / "weights"
         return folder / self.sha256[:12] / Path(self.member).name

@@ -16,6 +16,7 @@ from flowkit.models.wire.chat_request import build_chat_body
 from flowkit.models.wire.reading import Reader
 from flowkit.models.wire.responses import ResponsesReader
 from flowkit.models.wire.responses_request import build_responses_body
+from flowkit.models.wire.sent_keys import AnswerBytes, mask_errors
 from flowkit.models.wire.settings import Settings, Timeout
 from flowkit.models.wire.text_calls import read_text_calls
 
@@ -109,9 +110,10 @@ async def _read_on(
     """Read the answer across the pauses that the server makes in it."""
     async with AsyncExitStack() as stack:
         while True:
-            reader, watch = answer.make_reader(), _Watch(patience)
+            reader, watch, keys = answer.make_reader(), _Watch(patience), _keys_of(chunks)
             async for chunk in chunks:
                 deltas = reader.feed(chunk)
+                mask_errors(deltas, keys)
                 if watch.check(chunk, deltas):
                     await asyncio.sleep(0)
                 for delta in deltas:
@@ -120,7 +122,9 @@ async def _read_on(
                     else:
                         for told in answer.take(delta):
                             yield told
-            for delta in reader.end():
+            deltas = reader.end()
+            mask_errors(deltas, keys)
+            for delta in deltas:
                 for told in answer.take(delta):
                     yield told
             body = answer.make_next_body()
@@ -131,15 +135,22 @@ async def _read_on(
 
 
 async def _read(chunks: AsyncIterator[bytes], reader: Reader, patience: Timeout) -> AsyncGenerator[Delta, None]:
-    watch = _Watch(patience)
+    watch, keys = _Watch(patience), _keys_of(chunks)
     async for chunk in chunks:
         deltas = reader.feed(chunk)
+        mask_errors(deltas, keys)
         if watch.check(chunk, deltas):
             await asyncio.sleep(0)
         for delta in deltas:
             yield delta
-    for delta in reader.end():
+    deltas = reader.end()
+    mask_errors(deltas, keys)
+    for delta in deltas:
         yield delta
+
+
+def _keys_of(chunks: AsyncIterator[bytes]) -> Sequence[str]:
+    return chunks.keys if isinstance(chunks, AnswerBytes) else ()
 
 
 _WORDS = (TextDelta, CallDelta, ThinkingDelta)

@@ -7,7 +7,9 @@ generators of its loop before the loop itself. `close_clients` closes them soone
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from weakref import WeakKeyDictionary
@@ -16,6 +18,7 @@ import httpx2
 import openai
 
 from flowkit.errors import ConfigurationError
+from flowkit.models.wire.sent_keys import says_secret
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server
 
 
@@ -27,6 +30,7 @@ class _Held:
     holder: AsyncGenerator[openai.AsyncOpenAI, None]
 
 
+_SENDING: ContextVar[Server | None] = ContextVar("flowkit_sending", default=None)
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server, _Held]] = WeakKeyDictionary()
 
 
@@ -88,31 +92,44 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
 def _make_http_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     given = server.http_client
     if given is None:
-        return openai.DefaultAsyncHttpxClient(
-            timeout=timeout, verify=_tls(), event_hooks={"request": [_keep_at_home(server)]}
-        )
+        return openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls(), event_hooks={"request": [_keep_at_home]})
     made = given if isinstance(given, httpx2.AsyncClient) else given() if callable(given) else given
     if not isinstance(made, httpx2.AsyncClient):
         raise ConfigurationError(
             f"http_client is {type(made).__name__}, expected an httpx2.AsyncClient or a function that makes one"
         )
-    return made
+    return _watch(made)
 
 
-def _keep_at_home(server: Server) -> Callable[[httpx2.Request], Awaitable[None]]:
-    """Make a hook that removes the keys from a request which a redirect sends to another origin.
+@contextmanager
+def sending(server: Server) -> Generator[None]:
+    """Send requests of this server in the block: its keys stay with it, whichever client sends them."""
+    token = _SENDING.set(server)
+    try:
+        yield
+    finally:
+        _SENDING.reset(token)
+
+
+async def _keep_at_home(request: httpx2.Request) -> None:
+    """Remove the keys from a request which a redirect sends to another origin; a user's own requests stay as they are.
 
     httpx does so with `Authorization` alone.
     """
-    home = _origin(httpx2.URL(server.base_url))
-    private = {"authorization", "api-key", "x-api-key", "cookie", server.auth, *(name for name, _ in server.headers)}
+    server = _SENDING.get()
+    if server is None or _origin(request.url) == _origin(httpx2.URL(server.base_url)):
+        return
+    own = {"authorization", "api-key", "x-api-key", "cookie", server.auth, *(name for name, _ in server.headers)}
+    for name in [name for name in request.headers if name in own or says_secret(name)]:
+        request.headers.pop(name, None)
 
-    async def strip(request: httpx2.Request) -> None:
-        if _origin(request.url) != home:
-            for name in private:
-                request.headers.pop(name, None)
 
-    return strip
+def _watch(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """Let a client of a user keep keys at home, too."""
+    hooks = client.event_hooks
+    if _keep_at_home not in hooks["request"]:
+        client.event_hooks = {**hooks, "request": [*hooks["request"], _keep_at_home]}
+    return client
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -12,17 +12,14 @@ import openai
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
-from flowkit.masking import MASK
 from flowkit.models.wire.proxies import find_proxy
 from flowkit.models.wire.reasons import NO_REASON, find_reason
+from flowkit.models.wire.sent_keys import find_keys, mask_body, mask_keys
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server, plain_url
 from flowkit.models.wire.vendors import host_of
 
 _SHOWN = 300
 """How many characters of a server's own words are shown."""
-
-_SHORTEST_KEY = 8
-"""What is shorter is a word like `none`, which a server's sentence may hold for other reasons."""
 
 _WAYS_OUT = (
     (r"/responses\b", "give the model api='responses'"),
@@ -91,7 +88,7 @@ def explain_silence(server: Server, *, is_first: bool = False) -> StreamError:
 
 
 def explain_body(content_type: str, text: str, server: Server) -> StreamError:
-    """Explain why a body that isn't a stream of events is no answer."""
+    """Explain why a body that isn't a stream of events is no answer; its text is without the keys of the request."""
     what = "a web page" if "html" in content_type else f"{content_type or 'something'}: {_shorten(text)!r}"
     url = plain_url(server.base_url)
     return StreamError(f"{url} answered with {what} instead of a stream: check the base URL", body=text)
@@ -125,7 +122,9 @@ def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> 
 
 def _explain_status(error: openai.APIStatusError, server: Server, model: str) -> ModelError:
     status, headers = error.status_code, error.response.headers
-    secrets = _find_secrets(error.request.headers, server)
+    secrets = find_keys(
+        [error.request, error.response.request, *(past.request for past in error.response.history)], server
+    )
     said = _message(error, secrets)
     host = host_of(server.base_url)
     told = error.response.headers.get("x-should-retry", "").lower()  # OpenAI's servers know better
@@ -156,40 +155,11 @@ def _explain_status(error: openai.APIStatusError, server: Server, model: str) ->
         status=status,
         retryable=retryable,
         retry_after_s=read_retry_after(headers),
-        body=_mask(error.body, secrets),
+        body=mask_body(error.body, secrets),
         max_retries=server.max_retries,
         request_id=headers.get("request-id") or headers.get("x-request-id"),
         limits={name: value for name, value in headers.items() if "ratelimit" in name},
     )
-
-
-def _find_secrets(headers: Mapping[str, str], server: Server) -> Sequence[str]:
-    """Find the keys that were sent with a request: a server may echo them."""
-    sent = [headers.get(name, "") for name in ("authorization", "api-key", "x-api-key", server.auth)]
-    if isinstance(server.api_key, str):
-        sent.append(server.api_key)
-    keys = {value.removeprefix("Bearer ") for value in sent} - {PLACEHOLDER_KEY}
-    return sorted((key for key in keys if len(key) >= _SHORTEST_KEY), key=len, reverse=True)
-
-
-def _mask_text(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return text
-
-
-def _mask(value: object, secrets: Sequence[str]) -> object:
-    """Mask these secrets in the body of an answer."""
-    match value:
-        case str():
-            return _mask_text(value, secrets)
-        case list():
-            return [_mask(item, secrets) for item in cast(list[object], value)]
-        case dict():
-            entries = cast(dict[object, object], value).items()
-            return {_mask(key, secrets): _mask(item, secrets) for key, item in entries}
-        case _:
-            return value
 
 
 def _way_out(said: str) -> str:
@@ -204,7 +174,7 @@ def _message(error: openai.APIStatusError, secrets: Sequence[str]) -> str:
     reason = find_reason(_whole_body(error))
     # The package keeps the inner object alone, and tests and other transports give no text.
     said = find_reason(cast(JSON, error.body)) if reason == NO_REASON else reason
-    return _shorten(_mask_text(said, secrets))  # in this order: no half of a key is left at the cut
+    return _shorten(mask_keys(said, secrets))  # in this order: no half of a key is left at the cut
 
 
 def _whole_body(error: openai.APIStatusError) -> JSON:

@@ -15,8 +15,9 @@ import openai
 
 from flowkit.codec import JSON, loads
 from flowkit.errors import ModelError
-from flowkit.models.wire.clients import get_client
+from flowkit.models.wire.clients import get_client, sending
 from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal, explain_silence
+from flowkit.models.wire.sent_keys import AnswerBytes, find_keys, mask_keys
 from flowkit.models.wire.settings import Server
 from flowkit.models.wire.thinking import Api
 from flowkit.models.wire.unpacking import ACCEPTED, read_pieces
@@ -29,7 +30,7 @@ _PAGE_BYTES = 10_000
 @asynccontextmanager
 async def open_bytes(
     server: Server, api: Api, model: str, body: Mapping[str, JSON], headers: Mapping[str, str] | None = None
-) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+) -> AsyncGenerator[AnswerBytes, None]:
     """Open the body of the server's answer as it arrives.
 
     Raises `ModelError` on entering when there is none, and `StreamError` while iterating when it breaks off.
@@ -40,25 +41,27 @@ async def open_bytes(
     began_s = clock()
     try:
         # Not by the typed methods: those walk and convert a body that is ready, and their modules take 12 ms to import.
-        answer = cast(
-            httpx2.Response,
-            await client.post(
-                _PATHS[api],
-                body=body,
-                cast_to=httpx2.Response,
-                stream=True,
-                stream_cls=openai.AsyncStream[Any],
-                options={"headers": sent},
-            ),
-        )
+        with sending(server):
+            answer = cast(
+                httpx2.Response,
+                await client.post(
+                    _PATHS[api],
+                    body=body,
+                    cast_to=httpx2.Response,
+                    stream=True,
+                    stream_cls=openai.AsyncStream[Any],
+                    options={"headers": sent},
+                ),
+            )
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:
         content_type = answer.headers.get("content-type", "")
+        keys = find_keys([answer.request, *(past.request for past in answer.history)], server)
         async with aclosing(read_bytes(answer, server, clock() - began_s)) as chunks:
             if "html" in content_type:
-                raise explain_body(content_type, await _read_text(chunks), server)
-            yield chunks
+                raise explain_body(content_type, mask_keys(await _read_text(chunks), keys), server)
+            yield AnswerBytes(chunks, keys)
     finally:
         await answer.aclose()
 
@@ -71,7 +74,8 @@ async def connect(server: Server, model: str) -> None:
     client = await get_client(server)
     headers = await make_auth_headers(server)
     try:
-        await client.get("/models", cast_to=httpx2.Response, options={"headers": headers})
+        with sending(server):
+            await client.get("/models", cast_to=httpx2.Response, options={"headers": headers})
     except openai.APIStatusError:
         return  # refused, but reached
     except openai.OpenAIError as error:
@@ -85,7 +89,8 @@ async def ask_json(
     client = await get_client(server)
     sent = {**await make_auth_headers(server), **headers}
     try:
-        answer = await client.post(path, body=body, cast_to=httpx2.Response, options={"headers": sent})
+        with sending(server):
+            answer = await client.post(path, body=body, cast_to=httpx2.Response, options={"headers": sent})
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 from flowkit.codec import JSON
 from flowkit.models.wire.aws_events import CONTENT_TYPE, AwsEventDecoder
+from flowkit.models.wire.sent_keys import AnswerBytes, SentRequest, find_keys
 from flowkit.models.wire.settings import Server
 
 
@@ -56,13 +57,14 @@ async def open_vendor_bytes(
     except anthropic.APIConnectionError as error:
         same_connection = openai.APIConnectionError(message=str(error), request=cast(Any, error.request))
         raise explain_refusal(same_connection, server, model) from error
+    keys = find_keys([cast(SentRequest, response.request)], server)
     try:
         async with aclosing(read_bytes(response, server, 0.0)) as chunks:
             if CONTENT_TYPE in response.headers.get("content-type", ""):
                 async with aclosing(_decode(chunks, AwsEventDecoder())) as events:
-                    yield events
+                    yield AnswerBytes(events, keys)
             else:
-                yield chunks
+                yield AnswerBytes(chunks, keys)
     finally:
         await response.aclose()
 

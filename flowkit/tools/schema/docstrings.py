@@ -2,9 +2,11 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import Literal
 
 
@@ -16,15 +18,30 @@ class Documentation:
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+def load_reader() -> None:
+    """Import what reads docstrings, which takes 0.1 s: an agent does it in a thread."""
+    import_module("griffe")
+
+
+def is_reader_missing(docstring: str | None) -> bool:
+    """Return whether reading this docstring would import its reader."""
+    return "griffe" not in sys.modules and docstring is not None and _is_styled(docstring)
+
+
+@lru_cache(maxsize=1024)
+def _is_styled(docstring: str) -> bool:
+    return _find_style(inspect.cleandoc(docstring)) is not None
+
+
 @lru_cache(maxsize=1024)
 def read_docstring(docstring: str) -> Documentation:
     """Read a docstring of any of the three styles; the style is found by its section marks."""
-    import griffe
-
     text = inspect.cleandoc(docstring)
     style = _find_style(text)
     if style is None:
         return Documentation(text)
+    import griffe
+
     if style == "google":
         text = _part_sections(text)
     parsed = griffe.Docstring(text, lineno=1).parse(style, warnings=False)
