@@ -397,6 +397,7 @@ EXECUTOR = (
     ("plan", "standalone"),
     ("worker",),
     ("entries",),
+    ("waiters",),
     ("contexts", "read_scope", "pooled", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "shared_runs", "tool_attempts"),

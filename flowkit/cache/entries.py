@@ -14,7 +14,7 @@ from hashlib import blake2b
 from math import isfinite
 from struct import Struct
 from struct import error as StructError
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flowkit.clock import Clock
 from flowkit.codec import JSON, dumps, loads
@@ -147,9 +147,8 @@ class ResultStore(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """When an entry was stored, and for how long it counts."""
+class Stamp(NamedTuple):
+    """When an entry was stored, and for how long it counts; a named tuple, since one is made for each hit."""
 
     wall: float
     boot_s: float

@@ -124,7 +124,10 @@ class EventLog:
         """
         t = self._clock() - self._began
         if not self._is_followed:
-            self._notes += (kind, t, *values)
+            # In two steps: to unpack the values into one tuple makes a list of them first.
+            notes = self._notes
+            notes += (kind, t)
+            notes += values
             return t
         if self._listeners or self._wakers:
             self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))

@@ -8,7 +8,7 @@ from typing import assert_never, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolError
-from flowkit.executor.entries import Entry
+from flowkit.executor.entries import Entry, Phase
 from flowkit.executor.intake import Intake
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
@@ -81,10 +81,10 @@ class Controls:
                 self._finish_body(body, ended)
 
         for node in body.nodes:
-            if entry.has_ended:
+            if entry.phase >= Phase.ENDED:
                 return
             child = self.intake.add(node, parent=entry)
-            if child.has_ended:
+            if child.phase >= Phase.ENDED:
                 one_ended(child)
             else:
                 child.more.tell_end(one_ended)
@@ -92,12 +92,12 @@ class Controls:
     def _finish_body(self, body: Body, ended: Ended) -> None:
         for node in body.nodes:
             child = self._entries[node.id]
-            if not child.is_usable:
+            if child.state != "finished" and not child.is_usable:
                 because = self._entries[child.extra.because] if child.extra and child.extra.because else child
                 ended(None, f"{because.node.name!r} ({because.id}): {because.error or because.state}")
                 return
         try:
-            value = self.resolve(body.value)
+            value = substitute(body.value, self._value)
             ended(cast(JSON, value if body.finish is None else body.finish(value)), None)
         except ToolError as error:
             ended(None, str(error))
@@ -202,8 +202,9 @@ class _Items:
             return
         self._is_starting = True
         try:
-            limit = self._node.at_once or len(self._items)
-            while self._next < len(self._items) and self._at_work < limit and not self._entry.has_ended:
+            count = len(self._items)
+            limit = self._node.at_once or count
+            while self._next < count and self._at_work < limit and self._entry.phase < Phase.ENDED:
                 index = self._next
                 self._next += 1
                 self._at_work += 1
@@ -216,9 +217,10 @@ class _Items:
     def _start(self, index: int) -> None:
         node = self._node
         old, new = f"{node.id}/", f"{node.id}/{self._names[index]}/"
+        cut = len(old)
 
         def rename(name: str) -> str:
-            return new + name[len(old) :] if name.startswith(old) else name
+            return new + name[cut:] if name.startswith(old) else name
 
         def refer(reference: Reference) -> Reference:
             return Reference(rename(reference.call_id), reference.path)

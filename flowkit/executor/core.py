@@ -32,7 +32,7 @@ from flowkit.errors import ConfigurationError, GraphError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor.approvals import ApprovalGate
 from flowkit.executor.controls import Controls
-from flowkit.executor.entries import Entry, Phase, Waiter
+from flowkit.executor.entries import Entry, Phase
 from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
 from flowkit.executor.guarding import CallGuard, Guarded
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
@@ -45,6 +45,7 @@ from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
 from flowkit.executor.standalone import OwnRun, ToolLike, begin_log, choose_cache, find_tools, name_run
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
+from flowkit.executor.waiters import AllWaiter, CallsWaiter
 from flowkit.executor.worker import Worker
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node
@@ -348,14 +349,8 @@ class Executor:
 
         All calls are waited for if none is named.
         """
-        waiter = Waiter(asyncio.get_running_loop().create_future())
         entries = self._table.entries
-        asked = map(entries.__getitem__, call_ids) if call_ids else entries.values()
-        waiter.left = {
-            entry.id
-            for entry in asked
-            if (entry.phase < Phase.ENDED or not entry.is_told) and (call_ids or entry.parent is None)
-        }
+        waiter = CallsWaiter(map(entries.__getitem__, call_ids)) if call_ids else AllWaiter(entries.values())
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:

@@ -75,25 +75,13 @@ class Failure:
         return self.exception is not None and isinstance(self.exception, tool.cache_errors)
 
 
-class Waiter:
-    """A waiter for calls; `left` are those still in flight."""
-
-    __slots__ = ("future", "left")
-
-    def __init__(self, future: "asyncio.Future[None]") -> None:
-        self.future = future
-        self.left: set[str] = set()
-
-    def release(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-
 class Extra:
     """What few entries have. Its values stand in the class until one is set, so that making one costs little."""
 
     after: frozenset[str] = frozenset()
     """Nodes that need only have ended."""
+    age_s: float | None = None
+    """How old its result was, where that came out of a cache."""
     asks_person: bool | None = None
     """What the tool's approval rule said; None when it wasn't asked."""
     because: str | None = None
@@ -133,6 +121,8 @@ class Extra:
     """What the function returned, for a caller in the same process."""
     repaired: tuple[str, ...] = ()
     retries: int | None = None
+    stop: str | None = None
+    """Why it was told to stop while it ran, or waited in a task."""
     ticket: Ticket | None = None
     timeout_s: float | None = None
     was_asked: bool = False
@@ -166,7 +156,6 @@ class Entry:
     """One node's life, kept small: a run may have a million."""
 
     __slots__ = (
-        "age_s",
         "arguments",
         "attempt",
         "bound",
@@ -189,7 +178,6 @@ class Entry:
         "source",
         "started_s",
         "state",
-        "stop",
         "value",
         "worker",
     )
@@ -214,13 +202,11 @@ class Entry:
         self.state: State | None = None
         self.error: str | None = None
         self.source: Source = "run"
-        self.age_s: float | None = None
         self.attempt = 0
         self.early = False
         self.sealed_s: float | None = None
         self.started_s: float | None = None
         self.ended_s: float | None = None
-        self.stop: str | None = None
         self.worker: asyncio.Task[None] | None = None
         self.key: Hashable | None = None
         """What equal reads are known by."""
@@ -232,6 +218,16 @@ class Entry:
         if self.extra is None:
             self.extra = Extra()
         return self.extra
+
+    @property
+    def stop(self) -> str | None:
+        """Why it was told to stop; None for nearly all."""
+        return None if self.extra is None else self.extra.stop
+
+    @property
+    def age_s(self) -> float | None:
+        """How old its result was, where that came out of a cache."""
+        return None if self.extra is None else self.extra.age_s
 
     def find_secrets(self) -> frozenset[str]:
         """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
@@ -265,8 +261,9 @@ class Entry:
 
     def ask_to_stop(self, reason: str) -> None:
         """Ask its task to stop; that task then reports how it ended."""
-        self.stop = reason
-        if self.extra is not None and self.extra.context is not None:
-            self.extra.context.cancelled.set()
+        more = self.more
+        more.stop = reason
+        if more.context is not None:
+            more.context.cancelled.set()
         if self.worker is not None:
             self.worker.cancel()

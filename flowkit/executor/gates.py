@@ -182,8 +182,8 @@ class Gates:
             share,
         )
         self._for_controls: tuple[Gate, ...] = (remembered, opened) if table.remembers else (opened,)
-        self._of_tools: dict[Plan, tuple[Gate, ...]] = {}
-        self._of_tools_with_references: dict[Plan, tuple[Gate, ...]] = {}
+        self._of_tools: dict[Plan | None, tuple[Gate, ...]] = {}
+        self._of_tools_with_references: dict[Plan | None, tuple[Gate, ...]] = {}
         self._resolved = resolved
 
     def drain(self) -> None:
@@ -191,6 +191,7 @@ class Gates:
         moves = self._moves
         if self._is_draining:
             return
+        of_tools, of_tools_with_references = self._of_tools, self._of_tools_with_references
         self._is_draining = True
         try:
             while moves:
@@ -200,7 +201,9 @@ class Gates:
                     if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
                         self.cancel_all(f"{entry.id} failed")
                     continue
-                gates = self._find_gates(entry)
+                known = of_tools if entry.bound is None else of_tools_with_references
+                plan = entry.plan
+                gates = known[plan] if plan in known else self._choose(plan, known)
                 if gates and not self._pass(entry, gates):
                     continue
                 entry.phase = Phase.SLOT
@@ -213,20 +216,10 @@ class Gates:
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every call that hasn't ended; a waiter for a cancelled one is skipped for that reason."""
-        for entry in list(self._table.entries.values()):
-            if entry.phase < Phase.ENDED or entry.sealed_s is None:
-                self._settler.cancel(entry, reason)
-                self.drain()
-
-    def _find_gates(self, entry: Entry) -> "tuple[Gate, ...]":
-        plan = entry.plan
-        if plan is None:
-            return self._for_controls
-        known = self._of_tools if entry.bound is None else self._of_tools_with_references
-        try:
-            return known[plan]
-        except KeyError:
-            return self._choose(plan, known)
+        entries = self._table.entries.values()
+        for entry in [entry for entry in entries if entry.phase < Phase.ENDED or entry.sealed_s is None]:
+            self._settler.cancel(entry, reason)
+            self.drain()
 
     def _pass(self, entry: Entry, gates: "tuple[Gate, ...]") -> bool:
         """Take an entry through what is left of its gates."""
@@ -238,9 +231,9 @@ class Gates:
                 return False
         return True
 
-    def _choose(self, plan: Plan, wanted: dict[Plan, tuple[Gate, ...]]) -> tuple[Gate, ...]:
+    def _choose(self, plan: Plan | None, wanted: dict[Plan | None, tuple[Gate, ...]]) -> tuple[Gate, ...]:
         """Choose the gates of a tool: none, for one that changes something and declares nothing else."""
-        chosen = tuple(gate for gate in self._order if gate.applies(plan))
+        chosen = self._for_controls if plan is None else tuple(gate for gate in self._order if gate.applies(plan))
         self._of_tools_with_references[plan] = chosen
         self._of_tools[plan] = tuple(gate for gate in chosen if gate is not self._resolved)
         return wanted[plan]

@@ -334,7 +334,7 @@ class Intake:
                         producer.dependents = [entry]
                     else:
                         dependents.append(entry)
-                elif not is_met(entry, producer):
+                elif producer.state != "finished" and not is_met(entry, producer):
                     self._settler.skip(entry, producer)
                     return
             if unmet:

@@ -268,9 +268,7 @@ class Settler:
         if self._journal is not None and entry.source != "journal" and entry.state in ("finished", "failed"):
             self._record_read(entry, self._journal)
         for waiter in self._table.waiters:
-            waiter.left.discard(node_id)
-            if not waiter.left:
-                waiter.release()
+            waiter.note_end(entry)
         if self._table.pending and (entry.extra is None or not entry.extra.on_end):
             self.look_for_stuck()  # perhaps only those that wait for a person are left
 
@@ -304,7 +302,7 @@ class Settler:
         # One that is still being looked up in the journal may have been decided in another process.
         asking = self._table.asking
         stack = [entry for entry in self._table.pending.values() if entry.id not in asking]
-        stuck = {entry.id for entry in stack}
+        stuck = {entry.id: entry for entry in stack}
         while stack:
             entry = stack.pop()
             behind = list(entry.dependents or ())
@@ -317,10 +315,10 @@ class Settler:
                 behind.append(above)
             for other in behind:
                 if other.id not in stuck and not other.has_ended:
-                    stuck.add(other.id)
+                    stuck[other.id] = other
                     stack.append(other)
         for waiter in self._table.waiters:
-            if stuck.issuperset(waiter.left):
+            if waiter.waits_only_for(stuck.values()):
                 waiter.release()
 
 

@@ -135,7 +135,7 @@ class SharedRuns:
         if entry.has_ended:
             return
         if landed.age_s is not None:
-            entry.source, entry.age_s = "cache", landed.age_s
+            entry.source, entry.more.age_s = "cache", landed.age_s
         elif not is_ours:
             entry.source = "flight"
         entry.value = landed.value

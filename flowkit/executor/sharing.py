@@ -98,7 +98,7 @@ class ShareGate:
         """Let it lead the calls of its key, unless another does."""
         leader = self._table.shared.get(key)
         if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
-            entry.value, entry.source, entry.age_s = leader.value, "flight", None
+            entry.value, entry.source = leader.value, "flight"
             self._settler.end(entry, "finished")
             return False
         if leader is not None and not leader.has_ended:
@@ -138,7 +138,7 @@ class ShareGate:
         """Finish it with the cached result."""
         if hit is None:
             return False
-        entry.source, entry.age_s = "cache", hit.age_s
+        entry.source, entry.more.age_s = "cache", hit.age_s
         if isinstance(hit, HitError):
             self._settler.end(entry, "failed", error=hit.error)
         else:

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ResolutionError, ToolError
-from flowkit.executor.entries import Entry, Waiter
+from flowkit.executor.entries import Entry
 from flowkit.executor.outcomes import Outcome
 from flowkit.executor.plan import Plan
 from flowkit.executor.resources import Resources
+from flowkit.executor.waiters import Waiter
 from flowkit.graph import ModelStep
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references, lookup, substitute

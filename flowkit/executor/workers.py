@@ -177,8 +177,7 @@ class Workers:
         self._send_for_help()
         table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
         task = asyncio.current_task(self._loop)
-        in_a_row = 0
-        was_stopped = False
+        in_a_row, was_stopped = 0, False
         before = contextvars.copy_context()
         while following is not None:
             entry = following
@@ -229,13 +228,14 @@ class Workers:
                 # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
                 failure.broken = error
-            was_stopped = entry.stop is not None
+            was_stopped = entry.extra is not None and entry.extra.stop is not None
             if failure is None and entry.phase == Phase.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
                 freed = self._slots.release(entry.slot)
-                following = (
-                    freed if type(freed) is Entry and freed.phase == Phase.SLOT else self._lending.pass_on(freed)
-                )
+                if freed is None or (type(freed) is Entry and freed.phase == Phase.SLOT):
+                    following = freed
+                else:
+                    following = self._lending.pass_on(freed)
                 settler.end(entry, "finished")
                 if moves:
                     gates.drain()

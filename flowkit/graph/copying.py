@@ -12,12 +12,12 @@ from flowkit.references import Reference, ToolCall, format_pointer, substitute
 def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Node:
     """Copy a node under other names: `rename` maps node ids, `refer` maps references."""
     name = rename(node.id)
-    if isinstance(node, ToolCall):
+    if type(node) is ToolCall or isinstance(node, ToolCall):
         arguments = {
             key: refer(value) if type(value) is Reference else substitute(value, refer)
             for key, value in node.arguments.items()
         }
-        if isinstance(node, Step):
+        if type(node) is not ToolCall and isinstance(node, Step):
             return replace(node, id=name, arguments=arguments, after=tuple(map(rename, node.after)))
         return ToolCall(name, node.name, arguments)
     after = tuple(map(rename, node.after))

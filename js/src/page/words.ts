@@ -18,7 +18,7 @@ const EN = {
   nothing: "Ask something, or choose a run.", missing: "There is no such run.", optional: "optional", tips: "Tips",
  
   s_new: "writing", s_sealed: "ready", s_waiting: "waiting", s_running: "running", s_finished: "done", s_failed: "failed", s_skipped: "skipped", s_denied: "denied",
-  s_cancelled: "cancelled", s_void: "void", s_in_doubt: "in doubt", s_asked: "asks you", s_done: "done", s_limit: "limit", s_stopped: "stopped",
+  s_cancelled: "cancelled", s_void: "void", s_in_doubt: "in doubt", s_asked: "asks you", s_done: "done", s_limit: "limit", s_stopped: "stopped", s_queued: "queued", s_cancelling: "stopping",
   w_calls: "calls", w_approval: "approval", w_resource: "a resource", w_slot: "a slot", f_cache: "from the cache", f_flight: "shared with an equal call", f_journal: "from the journal", f_run: "it ran",
 }
 
@@ -42,7 +42,7 @@ const KO: Record<Word, string> = {
   nothing: "질문을 하거나 실행을 고르세요.", missing: "그런 실행이 없습니다.", optional: "선택", tips: "도움말",
  
   s_new: "작성 중", s_sealed: "준비됨", s_waiting: "대기", s_running: "실행 중", s_finished: "완료", s_failed: "실패", s_skipped: "건너뜀", s_denied: "거부됨",
-  s_cancelled: "취소됨", s_void: "무효", s_in_doubt: "불확실", s_asked: "승인 필요", s_done: "완료", s_limit: "한도", s_stopped: "멈춤",
+  s_cancelled: "취소됨", s_void: "무효", s_in_doubt: "불확실", s_asked: "승인 필요", s_done: "완료", s_limit: "한도", s_stopped: "멈춤", s_queued: "대기열", s_cancelling: "취소 중",
   w_calls: "다른 호출", w_approval: "승인", w_resource: "자원", w_slot: "자리", f_cache: "캐시에서", f_flight: "같은 호출과 함께", f_journal: "기록에서", f_run: "실행됨",
 }
 
