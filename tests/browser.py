@@ -43,7 +43,7 @@ def serve(
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "recipes")]),
-        "FLOWKIT_CACHE": str(folder / "cache"),
+        "FLOWKIT_CACHE_DIR": str(folder / "cache"),
         "FLOWKIT_TOKEN": TOKEN,
     }
     command = [sys.executable, "-c", "from flowkit.cli import main; main()", "serve", str(app), "--port", str(port)]

@@ -147,6 +147,7 @@ def test_runs_become_cases_that_can_be_measured(flowkit: Command, tmp_path: Path
     assert (first.message, first.user) == (QUESTION, "u")
     assert first.calls is not None
     assert [call.tools for call in first.calls] == [("orders.get",), ("orders.get",), ("refund",)]
+    assert [call.arguments.get("order_id") for call in first.calls] == ["A1", "A9", "A1"]
     assert first.results == {"refund": "refunded"}
     assert len(second.history) == 6
     assert "4711" not in (tmp_path / "cases.yaml").read_text(encoding="utf-8")

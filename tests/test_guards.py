@@ -485,3 +485,47 @@ def test_what_is_no_guard_is_refused_where_the_agent_is_made() -> None:
         Agent(ScriptedModel([]), before_request=1)  # type: ignore[call-overload]  # pyright: ignore
     with pytest.raises(ConfigurationError, match="a call waits for its guards"):
         Agent(ScriptedModel([]), before_call=[Watch(only_own)])  # type: ignore[list-item]  # pyright: ignore
+
+
+def test_a_guard_that_answers_no_instead_of_refusing_has_not_passed() -> None:
+    ran: list[int] = []
+
+    @tool(effect="write")
+    async def pay(won: int) -> str:
+        """Pay."""
+        ran.append(won)
+        return "paid"
+
+    def says(answer: object) -> Any:
+        def guard(_subject: object, _context: object) -> object:
+            return answer
+
+        return guard
+
+    def make(**guards: Any) -> Agent[Any]:
+        return Agent(ScriptedModel([[call("pay", won=1)], "Done."]), tools=[pay], **guards)
+
+    result = asyncio.run(finish(make(before_call=says(False))))[0]
+    assert result.calls[0].error == "not run: its guard 'guard' failed"
+    assert not ran
+    for guards, problem in (
+        ({"before_request": says("Hello")}, "it returned str, expected None, a list of messages or Refuse(…)"),
+        ({"before_request": says(True)}, "it returned True, expected None, a list of messages or Refuse(…)"),
+        ({"after_answer": says(False)}, "it returned False, expected None, another answer or Refuse(…)"),
+    ):
+        with pytest.raises(GuardFailed) as caught:
+            make(**guards).run_sync("Go")
+        assert problem in str(caught.value)
+
+
+def test_a_guard_may_change_an_answer_that_is_true_or_false() -> None:
+    def deny(_answer: bool, _context: Context) -> bool:
+        return False
+
+    agent = Agent(ScriptedModel(["true"]), output_type=bool, after_answer=deny)
+    assert agent.run_sync("Is it?").output is False
+
+
+def test_a_refusal_for_nobody_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="to is 'modl', expected 'model' or 'user'"):
+        Refuse("no", to="modl")  # pyright: ignore[reportArgumentType]  # what is wrong is told at run time, too

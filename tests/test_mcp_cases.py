@@ -13,6 +13,9 @@
 | C25 to C28, C30, C32 | `test_stubborn_…`, `test_a_killed_program_…`, `test_leaving_…`, `test_a_connection_may_be_closed_…` |
 | C34, C35 | `test_a_server_that_asks_…` |
 | C37, C38 | `test_instructions_and_results_stay_data` |
+| C21, a connection that breaks in a call, over HTTP | test_mcp_http.py |
+| S1, S2, S7 to S9, S11, S12, S14, S15, S17 | test_mcp_server.py, test_mcp_real.py |
+| S5, S10, S13 | test_mcp_http.py |
 | real servers | `test_real_…` |
 """
 

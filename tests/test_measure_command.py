@@ -82,6 +82,7 @@ def test_mistakes_in_cases_are_told_a_line_each_and_nobody_is_asked(
         (("--models", "a", "--price", "a=1"), "expected dollars per million tokens"),
         (("--models", "a", "--allow", "tme=1"), "did you mean 'time'?"),
         (("--models", "a", "--against", "gone.json"), "can't be read"),
+        (("--models", "a", "--run-write", "refnd"), "there is no tool 'refnd' to run for real"),
         (("--models", "a", "--json", "gone/m.json"), "can't be written"),
     ],
 )

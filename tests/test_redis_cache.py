@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.cache import Cache, Hit, Lease, RedisCache
+from flowkit.cache import Cache, Hit, Lease, RedisCache, open_default_cache
 from flowkit.cache.redis.place import OUTAGE_S
 from flowkit.clock import ManualClock
 from flowkit.errors import ConfigurationError, StoreError
@@ -64,10 +64,26 @@ def place(redis_server: RedisServer) -> RedisPlace:
 # Addresses
 
 
-@pytest.mark.parametrize("url", ["http://host", "host:6379", "redis//host", "", "redis://host:port"])
+@pytest.mark.parametrize(
+    "url", ["http://host", "host:6379", "redis//host", "", "redis://host:port", "redis://host/shop"]
+)
 def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         RedisCache(url)
+
+
+def test_an_option_of_an_address_that_isnt_right_is_told_by_its_name() -> None:
+    cache = RedisCache("redis://:secret@host:6379/0?socket_timeout=soon")
+    with pytest.raises(ConfigurationError, match="socket_timeout") as caught:
+        asyncio.run(cache.look((), lambda _generations: "key"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["of", "redis//cache:6379", "cache.example:6379", "./cache"])
+def test_a_cache_of_the_environment_that_is_neither_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_CACHE", named)
+    with pytest.raises(ConfigurationError, match="FLOWKIT_CACHE is"):
+        open_default_cache()
 
 
 def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from flowkit.agent import Agent, AgentResult
 from flowkit.context import Context
-from flowkit.errors import ConfigurationError, RunError, RunNotDone
+from flowkit.errors import ConfigurationError, RunError, RunNotDone, ToolError
 from flowkit.events import CallCancelled, CallNew, CallStarted, Event, RunFinished, RunStarted
 from flowkit.executor import Approve
 from flowkit.journal import Journal
@@ -190,6 +190,21 @@ def test_the_blocking_form_of_a_recipe_inside_a_loop_says_so_too() -> None:
 
     with pytest.raises(ConfigurationError, match="run_sync would block"):
         run_virtual(go())
+
+
+def test_the_error_of_a_blocking_run_is_not_shown_as_one_of_handling_another() -> None:
+    @tool(effect="read")
+    def refuse(text: str) -> str:
+        """Refuse."""
+        raise ToolError(f"no {text}")
+
+    @recipe
+    def fail(text: str) -> str:
+        return step(refuse, text)
+
+    with pytest.raises(ToolError) as caught:
+        fail.run_sync("tea")
+    assert caught.value.__context__ is None
 
 
 def test_call_says_which_end_of_its_run_stopped_it() -> None:

@@ -40,6 +40,10 @@ class Refuse:
     reason: str
     to: Literal["model", "user"] | None = None
 
+    def __post_init__(self) -> None:
+        if self.to not in (None, "model", "user"):
+            raise ConfigurationError(f"Refuse: to is {self.to!r}, expected 'model' or 'user'")
+
 
 Verdict = Refuse | None
 RequestGuard = Callable[
@@ -110,7 +114,9 @@ class GuardRun:
             found = await self._ask(guard, "request", messages, self._context, turn)
             if isinstance(found, Refuse):
                 raise self._refuse(guard, "request", found, turn)
-            changed = messages if found is None else tuple(found)
+            changed = messages if found is None else _read_messages(found)
+            if changed is None:
+                raise self._fail(guard, "request", found, "None, a list of messages or Refuse(…)", turn=turn)
             self._tell(guard, "request", "passed" if changed == messages else "changed", turn=turn)
             messages = changed
         return messages
@@ -126,6 +132,8 @@ class GuardRun:
                     self._tell(guard, "answer", "refused", found.reason, turn=turn)
                     return answer, found
                 raise self._refuse(guard, "answer", found, turn)
+            if isinstance(found, bool) and not isinstance(answer, bool):
+                raise self._fail(guard, "answer", found, "None, another answer or Refuse(…)", turn=turn)
             self._tell(guard, "answer", "passed" if found is None else "changed", turn=turn)
             answer = answer if found is None else found
         return answer, None
@@ -139,6 +147,8 @@ class GuardRun:
             seen = ToolCall(call.id, call.name, {**call.arguments, **changed})
             try:
                 found = await self._ask(guard, "call", seen, context, 0, secrets)
+                if not (found is None or isinstance(found, Refuse | Mapping)):
+                    raise self._fail(guard, "call", found, "None, a dict of arguments or Refuse(…)", call=call.id)
             except GuardFailed as failed:
                 told = show_traceback(failed, secrets)
                 extra = {"run_id": self._log.run_id, "call_id": call.id, "tool": call.name}
@@ -150,7 +160,7 @@ class GuardRun:
                     self.refused = refused
                 raise ToolError(f"refused: {found.reason}")
             self._tell(guard, "call", "changed" if found else "passed", call=call.id)
-            changed |= dict(found or {})
+            changed |= dict(cast("Mapping[str, object] | None", found) or {})
         return changed or None
 
     def watch(self, messages: tuple[Message, ...], turn: int, partial: Callable[[], object]) -> "Watching":
@@ -190,6 +200,14 @@ class GuardRun:
             said = mask_text(f"{type(error).__name__}: {error}", secrets)
             self._tell(guard, place, "failed", said, turn=turn, call=call)
             raise GuardFailed(_name(guard), said) from error
+
+    def _fail(
+        self, guard: Any, place: Place, found: object, expected: str, *, turn: int = 0, call: str | None = None
+    ) -> GuardFailed:
+        """Report what isn't a verdict. A guard that says False means no, and must not be taken for one that passes."""
+        problem = f"it returned {found if isinstance(found, bool) else type(found).__name__}, expected {expected}"
+        self._tell(guard, place, "failed", problem, turn=turn, call=call)
+        return GuardFailed(_name(guard), problem)
 
     def _refuse(
         self,
@@ -305,6 +323,14 @@ class Watching:
                 # It ends at once: the task that reads is cancelled as by a time-out.
                 self._scope.reschedule(asyncio.get_running_loop().time())
         return stopped is None
+
+
+def _read_messages(found: object) -> tuple[Message, ...] | None:
+    """Return the messages that a guard put in place of a request's; None if they aren't messages."""
+    if not isinstance(found, list | tuple):
+        return None
+    messages = tuple(cast("Sequence[object]", found))
+    return cast("tuple[Message, ...]", messages) if all(isinstance(one, Message) for one in messages) else None
 
 
 def _name(guard: Any) -> str:

@@ -16,6 +16,7 @@ from flowkit.cache.flights import Flights
 from flowkit.cache.opening import default_directory
 from flowkit.cache.redis import RedisCache
 from flowkit.codec import JSON
+from flowkit.errors import ConfigurationError
 
 __all__ = [
     "Cache",
@@ -159,14 +160,20 @@ class NullCache:
 def open_default_cache() -> Cache:
     """Open the cache of the environment: one object per place, so that a process's agents share their flights.
 
-    `FLOWKIT_CACHE` is `off` for none, or the address of a Redis server; else it is one in `FLOWKIT_CACHE_DIR` or the
-    user's cache folder.
+    `FLOWKIT_CACHE` is `off` for none, or the address of a Redis server; unset or `on`, it is one in `FLOWKIT_CACHE_DIR`
+    or the user's cache folder. Anything else raises `ConfigurationError`: with a typo in the address, each replica would
+    have a cache of its own, and stale reads.
     """
     named = os.environ.get("FLOWKIT_CACHE", "").strip()
     if named.lower() in ("off", "0", "no", "false"):
         return _no_cache()
     if "://" in named:
         return _redis_cache(named)
+    if named.lower() not in ("", "on", "1", "yes", "true"):
+        raise ConfigurationError(
+            f"FLOWKIT_CACHE is {named!r}, expected 'on', 'off' or an address such as redis://127.0.0.1:6379/0;"
+            " a folder is named by FLOWKIT_CACHE_DIR"
+        )
     return _disk_cache(default_directory())
 
 

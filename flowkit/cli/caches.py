@@ -31,13 +31,13 @@ def stats(as_json: AsJson = False, cache: CacheAddress = None) -> None:
         console.print(f"{_say_place(opened)}: {_say_totals(found)}", soft_wrap=True)
         if found.tools:
             console.print(_draw_tools(found))
-        for count, what in (
-            (found.errors, "times the cache couldn't be read or written"),
-            (found.too_large, "results too large to cache"),
-            (found.not_json, "results that weren't JSON"),
+        for count, one, more in (
+            (found.errors, "time the cache couldn't be read or written", "times the cache couldn't be read or written"),
+            (found.too_large, "result too large to cache", "results too large to cache"),
+            (found.not_json, "result that wasn't JSON", "results that weren't JSON"),
         ):
             if count:
-                console.print(f"{count} {what}")
+                console.print(f"{count} {one if count == 1 else more}")
 
 
 @app.command()

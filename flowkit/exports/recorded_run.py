@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, RunDetails
@@ -100,15 +101,25 @@ def _read_turns(details: RunDetails) -> tuple[tuple[RecordedCall, ...], tuple[As
         message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
         assert isinstance(message, AssistantMessage)
         answers.append(message)
-        for node in cast(Sequence[str], fields["nodes"]):
+        for requested, node in zip(message.calls, cast(Sequence[str], fields["nodes"]), strict=True):
             record = details.nodes.get(node)
             if record is None or not record.is_ended:
                 raise ConfigurationError(
                     f"run {details.summary.run_id!r} hasn't ended: {node} has no result; resume or resolve it first"
                 )
-            arguments = record.arguments if isinstance(record.arguments, dict) else {}
+            # The journal doesn't keep a read's arguments twice: they stand in the model's message.
+            given = _read_arguments(requested.arguments) if record.arguments is None else record.arguments
+            arguments = given if isinstance(given, dict) else {}
             error = None if record.state == "finished" else record.error or record.state
             calls.append(RecordedCall(record.tool, arguments, record.value, error))
     if details.summary.status not in ("done", "limit", "failed"):
         raise ConfigurationError(f"run {details.summary.run_id!r} hasn't ended: it is {details.summary.status}")
     return tuple(calls), tuple(answers)
+
+
+def _read_arguments(text: str) -> JSON:
+    """Read the arguments that a model wrote; None if they aren't JSON."""
+    try:
+        return codec.loads(text)
+    except ValueError:
+        return None

@@ -94,7 +94,20 @@ class Connection:
         await self._leave()
 
     async def list_tools(self) -> list[Any]:
-        """List the server's tools, page by page, as `mcp_types.Tool`; bounded, and a repeated cursor stops it."""
+        """List the server's tools, page by page, as `mcp_types.Tool`; bounded, and a cursor that repeats ends it.
+
+        A server that was restarted meanwhile is asked once more, on a new connection.
+        """
+        try:
+            return await self._list_pages()
+        except (Broken, NotTaken):
+            pass
+        try:
+            return await self._list_pages()
+        except (Broken, NotTaken) as error:
+            raise ToolError(f"{self.name} did not list its tools: {error}") from error
+
+    async def _list_pages(self) -> list[Any]:
         tools: list[Any] = []
         seen: set[str | None] = {None}
         cursor: str | None = None
@@ -108,7 +121,9 @@ class Connection:
             except Exception as error:  # the package and its transports raise many kinds
                 failure = read_failure(error)
                 if isinstance(failure, Broken | NotTaken):
-                    self._broken.set()
+                    if self._current is client:
+                        self._broken.set()
+                    raise failure from error
                 raise ToolError(f"{self.name} did not list its tools: {explain(error)}") from error
             tools.extend(page.tools)
             cursor = page.next_cursor

@@ -160,6 +160,8 @@ class MCPTools:
 
     async def __aenter__(self) -> Self:
         """Connect, for all runs inside; raises `ConfigurationError` when that can't be done."""
+        if self._shared is not None:
+            raise ConfigurationError(f"the MCP server {self.name!r} is open already; open it once, around its uses")
         connection = self._connect(None)
         try:
             await connection.open()

@@ -18,6 +18,8 @@ from flowkit.codec import JSON
 
 MODERN = "2026-07-28"
 """The version where no handshake says another."""
+MESSAGE_BYTES_AT_MOST = 10 * 1024 * 1024
+"""How large one message over HTTP may be, such as the result of a call; the package's own bound is a tenth of it."""
 AT_A_TIME = 20
 """After so many tools of a listing others have their turn: a long one takes seconds."""
 
@@ -98,7 +100,8 @@ class HttpServer:
 
         # The package follows redirects itself, and never to another origin, so the headers go nowhere else.
         client = AsyncClient(headers=dict(self.headers), auth=self.auth, timeout=Timeout(30.0, read=300.0))
-        async with client, streamable_http_client(self.url, http_client=client) as (read, write):
+        transport = streamable_http_client(self.url, http_client=client, max_sse_event_size=MESSAGE_BYTES_AT_MOST)
+        async with client, transport as (read, write):
             yield _Cleaned(read, report), write
 
 

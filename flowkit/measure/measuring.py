@@ -27,6 +27,7 @@ from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.rehearsing import AnyTool, Rehearsal
 from flowkit.measure.timing import Now, TimedAnswer, TimedModel, time_model
 from flowkit.models.base import Model
+from flowkit.suggestions import suggest
 
 GIVE_UP_AFTER = 3
 """A model that fails this often before it has answered anything isn't asked the rest."""
@@ -81,6 +82,9 @@ async def measure(
         raise ConfigurationError(f"the case {needs_judge[0]!r} needs a judge: name a model with --judge")
     if len({candidate.label for candidate in models}) < len(models):
         raise ConfigurationError("two models have one name: give one another, as in new=NAME")
+    for name in () if agent.tools.is_dynamic else allowed_writes:
+        if name != "*" and name not in agent.tools.names:
+            raise ConfigurationError(f"there is no tool {name!r} to run for real; {suggest(name, agent.tools.names)}")
     judging = None if judge is None or not needs_judge else Judge(judge)
     course = _Course(app, agent, cases, judging, allowed_writes, timeout_s, data or {}, user, now)
     standings = {candidate.label: _Standing() for candidate in models}

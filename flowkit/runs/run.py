@@ -202,5 +202,7 @@ def block_on(make: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(make())
-    raise ConfigurationError(f"run_sync would block the event loop that runs here; write `await {instead}.run(…)`")
+        pass  # not `return asyncio.run(…)` here: each error of the run would be shown as one while handling this one
+    else:
+        raise ConfigurationError(f"run_sync would block the event loop that runs here; write `await {instead}.run(…)`")
+    return asyncio.run(make())

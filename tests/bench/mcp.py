@@ -17,7 +17,8 @@ from typing import Any
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from flowkit import Context, Executor, MCPTools, ToolCall
+from flowkit import Agent, Context, Executor, Limits, MCPTools, ScriptedModel, ToolCall
+from flowkit.models.scripted import call
 from flowkit.tools.toolsets import Toolset
 from tests.bench.report import Report, wants_json
 
@@ -71,7 +72,36 @@ async def measure_calls(report: Report, folder: Path) -> None:
             theirs_s, ours_s = await compare(bare, ours)
             each = {"ms_bare": round(theirs_s / CALLS * 1e3, 3), "ms_run": round(ours_s / CALLS * 1e3, 3)}
             report.row(case, ours_s / theirs_s, 1.15, **each)
+        await measure_agent(report, client, tools)
         await measure_quiet_turn(report, tools.tools)
+
+
+async def measure_agent(report: Report, client: Client, tools: MCPTools) -> None:
+    """An agent's run whose scripted model makes calls, eight a turn, and the bare client with the same, by turns.
+
+    Processor time of this process, so that a busy machine and the server's own time don't count.
+    """
+    turns = [[call("raw_echo", text=str(n)) for n in range(first, first + 8)] for first in range(0, CALLS, 8)]
+
+    async def bare() -> None:
+        for turn in turns:
+            await asyncio.gather(*(client.call_tool("echo", {"text": str(number)}) for number in range(len(turn))))
+
+    async def run() -> None:
+        agent = Agent(
+            ScriptedModel([*turns, "done"]),
+            tools=[tools.tools],
+            cache=False,
+            limits=Limits(turns=len(turns) + 1, calls=CALLS * 2),
+        )
+        assert (await agent.run("go")).status == "done"
+
+    theirs_s, ours_s = await compare(bare, run, clock=time.process_time)
+    count = sum(map(len, turns))
+    each = {"ms_bare": round(theirs_s / count * 1e3, 3), "ms_agent": round(ours_s / count * 1e3, 3)}
+    report.row(
+        "processor time of calls eight a turn, by an agent / by the bare client", ours_s / theirs_s, 1.15, **each
+    )
 
 
 async def measure_quiet_turn(report: Report, tools: Toolset) -> None:
@@ -108,14 +138,16 @@ async def measure_connecting(report: Report, folder: Path) -> None:
     )
 
 
-async def compare(*runs: Callable[[], Awaitable[None]], rounds: int = ROUNDS) -> list[float]:
-    """The median time of each in seconds, by turns."""
+async def compare(
+    *runs: Callable[[], Awaitable[None]], rounds: int = ROUNDS, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Return the median time of each in seconds, by turns."""
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for taken, run in zip(times, runs, strict=True):
-            began = time.perf_counter()
+            began = clock()
             await run()
-            taken.append(time.perf_counter() - began)
+            taken.append(clock() - began)
     return [statistics.median(taken) for taken in times]
 
 

@@ -33,11 +33,17 @@ class Place:
         parts = urlsplit(url)
         scheme = SCHEMES.get(parts.scheme)
         if scheme is None:
-            raise ConfigurationError(f"{hide_password(url)!r} is no address of Redis: redis://host:6379/0 is expected")
+            raise ConfigurationError(f"{hide_password(url)!r} isn't an address of Redis such as redis://host:6379/0")
         try:
             port = parts.port
         except ValueError:
             raise ConfigurationError(f"the address {hide_password(url)!r} has no number as its port") from None
+        database = parts.path.strip("/")
+        if scheme != "unix" and database and not database.isdecimal():
+            # redis-py would take database 0 instead.
+            raise ConfigurationError(
+                f"the address {hide_password(url)!r} ends in {database!r}, expected a database's number"
+            )
         self.shown = hide_password(url)
         self.timeout_s = timeout_s
         self.name = f"{parts.hostname}:{port}{parts.path}"
@@ -47,7 +53,10 @@ class Place:
     def make_pool(self, address: Address, greet: Any) -> Any:
         """Make the connections to a node; `greet` is called with each that is new."""
         connections: Any = import_module("redis.asyncio.connection")
-        options = dict(connections.parse_url(self._url))
+        try:
+            options = dict(connections.parse_url(self._url))
+        except ValueError as error:
+            raise ConfigurationError(f"the address {self.shown!r} isn't right: {error}") from error
         kind = options.pop("connection_class", connections.Connection)
         if address is not None:
             options.update(host=address[0], port=address[1])
