@@ -33,6 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 _cancel_all_tasks = cast(Callable[[asyncio.AbstractEventLoop], None], vars(asyncio.runners)["_cancel_all_tasks"])
 
 
+collect_ignore = ["mcp_raw_server.py"]
+"""Programs that the tests start: they read their arguments at once."""
+
+
 @pytest.fixture
 def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `flowkit …` in an empty folder."""
