@@ -150,10 +150,10 @@ def rename_calls(messages: Sequence[Message], names: Mapping[str, str]) -> tuple
 
 def _rename(message: Message, names: Mapping[str, str]) -> Message:
     match message:
-        case AssistantMessage(calls=calls) if calls:
+        case AssistantMessage(calls=calls) if any(wire_name(call.name, names) != call.name for call in calls):
             return replace(message, calls=tuple(replace(call, name=wire_name(call.name, names)) for call in calls))
-        case ToolMessage(name=name):
-            return replace(message, name=wire_name(name, names))
+        case ToolMessage(name=name) if (alias := wire_name(name, names)) != name:
+            return replace(message, name=alias)
         case _:
             return message
 

@@ -266,9 +266,19 @@ def message_from_json(data: Mapping[str, JSON]) -> Message:
 
 def make_writable(message: Message) -> Message:
     """Make the message writable as UTF-8: each lone surrogate becomes U+FFFD."""
+    if isinstance(message, ToolMessage) and not message.media and _is_writable(message):
+        return message  # most of a long conversation, looked at before each of its requests
     data = message.to_json()
     written = cast(Mapping[str, JSON], loads(dumps(data)))
     return message if written == data else message_from_json(written)
+
+
+def _is_writable(message: ToolMessage) -> bool:
+    try:
+        f"{message.call_id}{message.name}{message.text}".encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_content(content: str | Sequence[Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:
