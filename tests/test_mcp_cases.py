@@ -14,7 +14,7 @@
 | C34, C35 | `test_a_server_that_asks_…` |
 | C37, C38 | `test_instructions_and_results_stay_data` |
 | C21, a connection that breaks in a call, over HTTP | test_mcp_http.py |
-| S1, S2, S7 to S9, S11, S12, S14, S15, S17 | test_mcp_server.py, test_mcp_real.py |
+| S1, S2, S7, S8, S11, S12, S15, S17 | test_mcp_server.py, test_mcp_real.py |
 | S5, S10, S13 | test_mcp_http.py |
 | real servers | `test_real_…` |
 """
