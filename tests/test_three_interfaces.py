@@ -392,7 +392,7 @@ def test_a_write_waits_for_the_watchers_of_its_request(api: Interface) -> None:
         run = agent.start("Go")
         async for told in run:
             order.append(told.type)
-            if told.type == "call.sealed":
+            if told.type == "call.arguments":  # the turn itself ends only when the watchers have passed
                 passed.set()
         return await run.wait(), order
 
