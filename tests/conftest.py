@@ -2,6 +2,7 @@
 
 import asyncio
 import asyncio.runners
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -161,3 +162,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         thread.join(GRACE_S)
     alive = [thread.name for thread in left if thread.is_alive()]
     assert not alive, f"{item.name} left threads: {', '.join(alive)}"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Generator[None]:
+    """Give flowkit's loggers back what a command of the test has set: `-v` speaks of the whole process."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "flowkit"]
+    before = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in map(logging.getLogger, names)]
+    yield
+    for logger, level, handlers, propagate in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate = propagate

@@ -60,7 +60,9 @@ def test_call_that_waits_says_so_and_is_not_said_to_be_cancelled(flowkit: Comman
     line = next(line for line in ended.err.splitlines() if "refund_order(" in line)
     assert line.startswith("◌ ")
     assert line.endswith("waits for approval")
-    assert ")  cancelled" not in ended.err
+    assert not any(
+        "refund_order(" in line and "cancelled" in line.rpartition(")")[2] for line in ended.err.splitlines()
+    )
 
 
 def test_output_of_a_recipe_comes_before_its_summary(tmp_path: Path, flowkit: Command) -> None:
@@ -151,4 +153,4 @@ def test_system_message_that_is_left_out_is_told_once(caplog: pytest.LogCaptureF
 
     caplog.clear()
     Agent(ScriptedModel(["Arr."]), instructions="You are a pirate.").run_sync(history=history)
-    assert not caplog.text
+    assert "is left out" not in caplog.text

@@ -20,7 +20,7 @@ export interface Usage {
     billed?: Usage | null;
 }
 /**
- * model is None for a recipe, inputs for an agent; message is what the user said to it, as text.
+ * model is None for a recipe, inputs for an agent; message is the user's message, as text.
  *
  * at_wall is when it began, or was gone on with, in seconds since 1970: t counts from there.
  */
@@ -41,7 +41,8 @@ export interface RunStarted {
 /**
  * A request goes out; attempt counts from 1 within the turn.
  *
- * model is who is asked: a router or a fallback by its own name, since who will answer isn't known yet.
+ * model is the model that is asked: a router or a fallback by its own name, since the answering model isn't known
+ * yet.
  */
 export interface TurnStarted {
     type: "turn.started";
@@ -53,7 +54,7 @@ export interface TurnStarted {
     attempt: number;
 }
 /**
- * Attempt attempt of the turn failed by error, and the model is asked again after delay_s.
+ * Attempt attempt of the turn failed by error, and is retried after delay_s.
  */
 export interface TurnRetried {
     type: "turn.retried";
@@ -98,8 +99,8 @@ export interface TextDelta {
 /**
  * The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
  *
- * call is the call of an output tool whose arguments these are; None for an answer in words. In a turn that is asked
- * again it begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+ * call is the call of an output tool whose arguments these are; None for an answer in words. In a retried turn it
+ * begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
  */
 export interface OutputPartial {
     type: "output.partial";
@@ -135,7 +136,7 @@ export interface CallArguments {
     fragment: string;
 }
 /**
- * Its arguments are final; secrets are masked, repaired tells what was put right.
+ * Its arguments are final; secrets are masked, repaired lists the repairs.
  */
 export interface CallSealed {
     type: "call.sealed";
@@ -188,7 +189,7 @@ export interface CallProgress {
     note: string;
 }
 /**
- * It failed and will be tried again after delay_s; error_type is the class of what was raised.
+ * It failed and will be retried after delay_s; error_type is the class of what was raised.
  */
 export interface CallRetried {
     type: "call.retried";
@@ -204,7 +205,7 @@ export interface CallRetried {
  * Its result; age_s is how old a result from the cache is, None for one from a run.
  *
  * source is run, cache, flight (it joined an equal call), or journal (it was recorded before a crash).
- * ended_s is when it ended, where that was before this event: an early run is told of when its call is sealed.
+ * ended_s is when it ended, where that was before this event: an early run is reported when its call is sealed.
  */
 export interface CallFinished {
     type: "call.finished";
@@ -245,7 +246,7 @@ export interface CallSkipped {
     because: string;
 }
 /**
- * A person said no.
+ * A person denied the call.
  */
 export interface CallDenied {
     type: "call.denied";
@@ -256,7 +257,7 @@ export interface CallDenied {
     reason: string;
 }
 /**
- * Stopped, or dropped before it ran; waits when it waits for a person, so that the run may go on with it.
+ * Stopped, or dropped before it ran; waits when it waits for a person, so that the run may resume with it.
  */
 export interface CallCancelled {
     type: "call.cancelled";
@@ -334,7 +335,7 @@ export interface UsageReported {
 /**
  * The turn's last word; error when it broke.
  *
- * model is who answered, which is known only now where a router or a fallback was asked.
+ * model is the one that answered, which is known only now for a router or a fallback.
  */
 export interface TurnFinished {
     type: "turn.finished";
@@ -347,9 +348,9 @@ export interface TurnFinished {
     model: string | null;
 }
 /**
- * A turn of an agent that runs inside the call call: it has begun, its model is asked again, or it has ended.
+ * A turn of an agent that runs inside the call call: it has begun, is retried, or has ended.
  *
- * reason and model, who answered, are known at its end; error is why it broke, or is asked again.
+ * reason and model, the one that answered, are known at its end; error is why it broke off or is retried.
  */
 export interface NestedTurn {
     type: "nested.turn";
@@ -365,9 +366,9 @@ export interface NestedTurn {
     error: string | null;
 }
 /**
- * What a guard said of a request, an answer, or the call call; reason is why it refused, secrets masked.
+ * A guard's verdict on a request, an answer, or the call call; reason is why it refused, secrets masked.
  *
- * One that watches runs beside the model, and tells that it passed when it has seen the whole.
+ * One that watches runs beside the model, and reports that it passed when it has seen the whole.
  */
 export interface GuardDecided {
     type: "guard.decided";
@@ -399,8 +400,8 @@ export interface BudgetChecked {
 /**
  * Always the last event; every call that was opened is closed before it.
  *
- * tips tell what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
- * error is the cause, for who runs the service; notice is a neutral sentence, which a customer may read.
+ * tips report what a tool's declaration cost: "treated as write; as read it would have started 0.8 s sooner".
+ * error is the cause, for the operator of the service; notice is a neutral sentence, which a customer may read.
  */
 export interface RunFinished {
     type: "run.finished";
