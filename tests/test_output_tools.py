@@ -181,7 +181,7 @@ def test_an_ended_run_in_the_journal_gives_its_answer_again(tmp_path: Path) -> N
 
 def test_what_fits_no_tool_is_refused_when_the_agent_is_made() -> None:
     with pytest.raises(DefinitionError, match="leave output_type= out"):
-        Agent(ScriptedModel([]), output_type=Refund, output_tool=refund)  # pyright: ignore[reportArgumentType]
+        Agent(ScriptedModel([]), output_type=Refund, output_tool=refund)  # pyright: ignore[reportCallIssue, reportArgumentType]
     with pytest.raises(ConfigurationError, match="output_tool"):
         Agent(ScriptedModel([]), output_tool="refund")  # pyright: ignore[reportCallIssue, reportArgumentType]
     other = refund.renamed("get_price")

