@@ -160,9 +160,14 @@ def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
     return value
 
 
+def escape_key(key: str | int) -> str:
+    """Write a key as one part of a pointer (RFC 6901), and as an item's key stands in the ids of its nodes."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
 def format_pointer(path: Path) -> str:
     """Format a path as JSON pointer (RFC 6901); the empty path is the empty text."""
-    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+    return "".join(f"/{escape_key(key)}" for key in path)
 
 
 def parse_pointer(pointer: str) -> Path:

@@ -84,7 +84,7 @@ def test_live_picture_of_200_steps_stays_small_and_ends_with_the_whole_count() -
 
     async def go() -> RecipeResult[list[str]]:
         run = look_often.start({"count": 200}, cache=False)
-        return await show_live(run, lambda: run.log.events, lambda: asyncio.ensure_future(run.wait()), pictures)
+        return await show_live(run, pictures)
 
     result = run_virtual(go())
 
@@ -108,9 +108,7 @@ def test_live_picture_is_replaced_while_a_call_runs() -> None:
     async def go() -> str:
         agent = Agent(ScriptedModel([["I look. ", call("wait_long")], "<i>Done</i>"]), tools=[wait_long], cache=False)
         run = agent.start("Hello?")
-        return (
-            await show_live(run, lambda: run.log.events, lambda: asyncio.ensure_future(run.wait()), pictures)
-        ).output
+        return (await show_live(run, pictures)).output
 
     assert run_virtual(go()) == "<i>Done</i>"
     during = [picture["text/plain"] for picture in pictures.shown[:-1]]

@@ -195,7 +195,7 @@ class GuardRun:
         try:
             found = function(subject, context)
             return await found if isawaitable(found) else found
-        except Exception as error:
+        except Exception as error:  # the user's function: one that can't decide has not let anything pass
             call = subject.id if isinstance(subject, ToolCall) else None
             said = mask_text(f"{type(error).__name__}: {error}", secrets)
             self._tell(guard, place, "failed", said, turn=turn, call=call)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from flowkit.agent.plan import AgentPlan
-from flowkit.cache import Cache
 from flowkit.errors import FlowkitError
 from flowkit.executor.threads import run_apart
 from flowkit.models.base import Model
@@ -33,11 +32,11 @@ class Connects(Protocol):
 
 
 async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
-    """Read the tools' docstrings, open the cache and the journal, load the prices and connect to each model's server, all in parallel."""
+    """Read docstrings and prices, open cache and journal, and connect to each model's server, all in parallel."""
     parts: dict[str, Callable[[], Awaitable[object]]] = {"tools": lambda: run_apart(plan.tools.specs)}
     cache, journal = plan.cache, plan.journal
     if cache is not None:
-        parts["cache"] = lambda: _open_cache(cache)
+        parts["cache"] = cache.open
     if journal is not None:
         parts["journal"] = lambda: run_apart(lambda: journal.runs(limit=1))
     parts["prices"] = lambda: load_prices(plan.model)
@@ -64,13 +63,6 @@ async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
         for name, part in parts.items():
             group.create_task(do(name, part))
     return WarmUp({name: seconds[name] for name in parts}, tuple(problems[name] for name in parts if name in problems))
-
-
-async def _open_cache(cache: Cache) -> None:
-    """Open the cache if it opens at all; a look-up is what every cache has."""
-    opens = getattr(cache, "open", None)
-    if opens is not None:
-        await opens()
 
 
 def _list_models(model: Model) -> Iterator[Model]:

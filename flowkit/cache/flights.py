@@ -45,7 +45,7 @@ class Flights:
         except asyncio.CancelledError:
             landing.cancel()
             raise
-        except BaseException as error:
+        except BaseException as error:  # whatever the computation raises, its followers raise too
             landing.set_exception(error)
             landing.exception()  # read once, so that an error nobody waited for isn't logged as lost
             raise

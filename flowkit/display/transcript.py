@@ -31,7 +31,7 @@ from flowkit.events import (
     TurnStarted,
 )
 from flowkit.graph import INPUTS, Each, Graph, item_id
-from flowkit.references import SCALARS, Reference, lookup, parse_pointer
+from flowkit.references import SCALARS, Reference, escape_key, lookup, parse_pointer
 
 State = Literal[
     "new",
@@ -207,11 +207,10 @@ class Transcript:
             if not isinstance(items, list):
                 return
             for index, item in enumerate(cast(list[JSON], items)):
-                key: object = index
+                key: JSON = index
                 if isinstance(each.key, Reference) and each.key.call_id == item_id(each.id):
                     key = lookup(item, each.key.path)
-                name = str(key).replace("~", "~0").replace("/", "~1")
-                self.results[item_id(f"{each.id}/{name}")] = item
+                self.results[item_id(f"{each.id}/{escape_key(str(key))}")] = item
         except (KeyError, ResolutionError):
             return  # the steps show references then
 

@@ -24,7 +24,7 @@ from flowkit.graph import (
     item_id,
     rewrite_body,
 )
-from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
+from flowkit.references import Reference, ToolCall, escape_key, find_references, lookup, substitute
 
 Ended = Callable[[JSON, str | None], None]
 """Told a body's value, or what went wrong."""
@@ -183,7 +183,7 @@ class _Items:
             key = substitute(self._node.key, lambda reference, i=index, it=item: self._look_up(reference, i, it))
             if not isinstance(key, (str, int)) or isinstance(key, bool):
                 raise ToolError(f"the key of item {index} is {key!r}, expected a text or an integer")
-            names.append(str(key).replace("~", "~0").replace("/", "~1"))
+            names.append(escape_key(key))
         twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None:
             raise ToolError(f"two items have the key {twice!r}")

@@ -90,7 +90,7 @@ class OwnRun:
                 if life is not None:
                     await self.lives.open(life)
             return ToolsByName(await tools.tools.current(self._context))
-        except BaseException as error:
+        except BaseException as error:  # cancelled, too: nobody else knows what is open by now
             await self.lives.close()
             if isinstance(error, ToolError) and isinstance(error.__cause__, ConfigurationError):
                 raise error.__cause__ from None

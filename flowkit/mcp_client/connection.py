@@ -194,7 +194,7 @@ class Connection:
                     progress_callback=tell,
                     meta=cast(Any, dict(meta)) or None,
                 )
-            except Exception as error:
+            except Exception as error:  # of the `mcp` package, the transport or the server: read into three kinds
                 failure = read_failure(error)
                 if isinstance(failure, Broken | NotTaken):
                     # All calls in flight end at once; the first to say so makes one reconnect for all.

@@ -165,7 +165,7 @@ class MCPTools:
         connection = self._connect(None)
         try:
             await connection.open()
-        except BaseException:
+        except BaseException:  # cancelled, too: the server's process must not stay
             await connection.close()
             raise
         self._shared = connection

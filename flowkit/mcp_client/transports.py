@@ -71,7 +71,7 @@ class StdioServer:
             with errlog:
                 async with stdio_client(parameters, errlog=errlog.file) as (read, write):
                     yield _Cleaned(read, report), write
-        except BaseException as error:
+        except BaseException as error:  # noted and raised again
             if errlog.last:
                 # Why a server ended is mostly the last thing that it wrote.
                 error.add_note(errlog.last)

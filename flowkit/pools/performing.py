@@ -124,7 +124,7 @@ def _load_file(name: str, place: Place) -> ModuleType:
     except FileNotFoundError as error:
         del sys.modules[name]
         raise Refused(f"there is no module {place.module!r} in the process that should run it") from error
-    except BaseException:
+    except BaseException:  # the user's module: half of it must not stay for the next call
         del sys.modules[name]
         raise
     return module

@@ -110,7 +110,7 @@ async def drive(work: Work[ResultT]) -> ResultT:
         status = "cancelled"
     except FlowkitError as failure:
         error = failure
-    except BaseException as failure:
+    except BaseException as failure:  # a run has one end in its log, whatever ended it
         if not (isinstance(failure, TimeoutError) and limit.expired()):
             # An error of the user's own functions (instructions, hooks, sources of tools): theirs to see.
             await _finish(work, "failed", RunError(f"{type(failure).__name__}: {failure}"))

@@ -5,16 +5,17 @@ person, and the last that finished.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Protocol, TypeVar
 
-from flowkit.events import Event, TextDelta, TurnStarted
+from flowkit.events import Event, EventLog, TextDelta, TurnStarted
 from flowkit.graph.pictures.timeline import CallSpan, Timeline, fold, format_seconds
 from flowkit.notebook import Bundle
 from flowkit.runs.results import Pending, RunResult
 
 ResultT = TypeVar("ResultT", bound=RunResult[Any])
+ResultT_co = TypeVar("ResultT_co", bound=RunResult[Any], covariant=True)
 
 EVERY_S = 0.2
 """How often the picture is replaced: a person sees no more, and a browser draws no more."""
@@ -25,14 +26,17 @@ _MARKS = {"running": "●", "finished": "✓", "failed": "✗", "in_doubt": "?",
 _FIRST = ("in_doubt", "failed", "running")
 
 
-class Shown(Protocol):
-    """A run, as far as it is shown; `log` has its events."""
+class Shown(Protocol[ResultT_co]):
+    """A run, as far as it is shown."""
 
+    @property
+    def log(self) -> EventLog: ...
     @property
     def status(self) -> str: ...
     @property
     def pending(self) -> tuple[Pending, ...]: ...
     def cancel(self) -> None: ...
+    async def wait(self) -> ResultT_co: ...
 
 
 class Display(Protocol):
@@ -89,21 +93,16 @@ class LiveView:
         return format_seconds(max(0.0, self._now_s - step.started_s)) if step.started_s is not None else "waits"
 
 
-async def show_live(
-    run: Shown,
-    read_events: Callable[[], Sequence[Event]],
-    wait: Callable[[], "asyncio.Future[ResultT]"],
-    display: Display | None,
-) -> ResultT:
-    """Replace the picture while the run is in progress, and once at its end; interrupting the cell cancels the run."""
+async def show_live(run: Shown[ResultT], display: Display | None) -> ResultT:
+    """Replace the picture while the run goes on, and once at its end; a cell that is interrupted cancels the run."""
     clock = asyncio.get_running_loop().time
     began_s = clock()
 
     def draw(now_s: float) -> None:
         if display is not None:
-            display.update(LiveView(read_events(), run.status, run.pending, now_s))
+            display.update(LiveView(run.log.events, run.status, run.pending, now_s))
 
-    waiting = wait()
+    waiting = asyncio.ensure_future(run.wait())
     try:
         while not (await asyncio.wait((waiting,), timeout=EVERY_S))[0]:
             draw(clock() - began_s)
@@ -112,10 +111,9 @@ async def show_live(
         await waiting
         draw(clock() - began_s)
         raise
-    result = waiting.result()
-    events = read_events()
+    events = run.log.events
     draw(events[-1].t if events else 0.0)
-    return result
+    return waiting.result()
 
 
 def open_display() -> Display | None:

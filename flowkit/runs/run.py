@@ -74,9 +74,7 @@ class Run(Generic[ResultT]):
         """
         from flowkit.runs.live_view import open_display, show_live
 
-        return await show_live(
-            self, lambda: self.log.events, lambda: asyncio.ensure_future(self.wait()), open_display()
-        )
+        return await show_live(self, open_display())
 
     def cancel(self) -> None:
         """Stop the run: cancel running tools and close a stream; `wait` then returns the result so far."""

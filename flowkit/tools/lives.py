@@ -27,7 +27,7 @@ async def open_lives(lives: Iterable[Life | None], context: Context[Any]) -> Asy
     try:
         await asyncio.gather(*(one.opened for one in held))
         yield
-    except BaseException:
+    except BaseException:  # cancelled, too: what is open has to be closed
         await _close(held)
         raise  # the first error stays, whatever closing says
     failed = await _close(held)
@@ -75,7 +75,7 @@ class _Held:
                 if not self.opened.done():
                     self.opened.set_result(None)
                 await self._leave.wait()
-        except BaseException as error:
+        except BaseException as error:  # carried to whoever waits for the opening
             if self.opened.done():
                 raise
             if isinstance(error, asyncio.CancelledError):

@@ -70,7 +70,7 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
                 if inspect.isawaitable(checked):
                     await checked
             result = await schema.call(values, ctx)
-        except Exception as error:
+        except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "pydantic_ai.exceptions", ("ModelRetry", "ToolFailed")) from error
         return result.return_value if _is_a(result, "pydantic_ai.messages", "ToolReturn") else result
 
@@ -100,7 +100,7 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
         try:
             # As a call, where it wants to know its id; else as a function, whose result keeps its type.
             result = await tool.ainvoke(call if hidden else arguments)
-        except Exception as error:
+        except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "langchain_core.tools", ("ToolException",)) from error
         if _is_a(result, "langchain_core.messages", "ToolMessage"):
             if result.status == "error":

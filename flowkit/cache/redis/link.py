@@ -236,7 +236,7 @@ class Link:
             if is_stale:
                 await connection.disconnect()
                 await connection.connect()
-        except BaseException:
+        except BaseException:  # cancelled, too: a connection that isn't put back is lost to all others
             node.free.append(connection)
             raise
         return connection

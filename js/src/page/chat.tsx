@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Call, Run, Turn } from "../core/index.js"
 import { board, useBoard } from "./board.js"
 import { Cards, Clock } from "./card.js"
-import { Fork } from "./fork.js"
+import { canFork, Fork } from "./fork.js"
 import { State } from "./inspector.js"
 import { act } from "./server.js"
 import { Fold, Value } from "./values.js"
@@ -121,8 +121,5 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
     </footer>
   )
 }
-
-/** Whether a new run can begin from a turn of it. */
-export const canFork = (watched: Watched) => !board.isFile && !watched.replay && !watched.isWatching && !!watched.newest.model
 
 export const isAsked = (call: Call) => call.asked !== undefined && !call.decision && call.status === "pending"

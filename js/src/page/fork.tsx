@@ -6,6 +6,9 @@ import { board } from "./board.js"
 import type { Watched } from "./watched.js"
 import { say } from "./words.js"
 
+/** Whether a new run can begin from a turn of it. */
+export const canFork = (watched: Watched) => !board.isFile && !watched.replay && !watched.isWatching && !!watched.newest.model
+
 /** Fork before the turn `at`: with another message, or with another result of `call`. */
 export function Fork({ watched, at, call, value }: { watched: Watched; at: number; call?: string; value?: Json }) {
   const [text, setText] = useState<string>()
