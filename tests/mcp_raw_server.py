@@ -20,8 +20,17 @@ def send(**message: Any) -> None:
     sys.stdout.flush()
 
 
+put_aside: list[dict[str, Any]] = []
+"""Requests that came while this server waited for the client's answer; they are read before all others."""
+
+
 def hear() -> dict[str, Any]:
     """Read one message; the end of input ends the program."""
+    return put_aside.pop(0) if put_aside else read()
+
+
+def read() -> dict[str, Any]:
+    """Read one message from standard input."""
     line = sys.stdin.readline()
     if not line:
         raise SystemExit
@@ -32,10 +41,13 @@ def ask(method: str, params: dict[str, Any]) -> dict[str, Any]:
     """Ask the client, as this era's servers may, and wait for its answer."""
     send(id="asked", method=method, params=params)
     while True:
-        answer = hear()
+        answer = read()
         if answer.get("id") == "asked":
             return answer
-        note(answer)
+        if "method" in answer and "id" in answer:
+            put_aside.append(answer)
+        else:
+            note(answer)
 
 
 def note(message: dict[str, Any]) -> None:

@@ -283,7 +283,7 @@ def test_a_judge_decides_on_the_sentence_that_the_case_names(app: App, tmp_path:
     def answer(model: str, message: str, turn: int) -> Answer:
         if model == "judge":
             is_true = "Hello" in message
-            return Answer([Said(0.1, f'{{"reason": "because", "is_true": {str(is_true).lower()}}}')])
+            return Answer([Said(0.0, f'{{"reason": "because", "is_true": {str(is_true).lower()}}}')])
         return Answer([Said(0.1, "Hello!" if "Hi" in message else "Somewhere.")])
 
     with TimedServer(answer) as server:

@@ -140,7 +140,8 @@ class TimedServer:
         reads = self.clock.advance(after_s)
         handler.wfile.write(_event({"choices": [{"index": 0, "delta": delta}]}))
         handler.wfile.flush()
-        self.clock.wait_read(reads)
+        if after_s:  # what takes no time is read by somebody who doesn't look at the clock, such as a judge
+            self.clock.wait_read(reads)
 
 
 def _event(data: dict[str, Any]) -> bytes:
