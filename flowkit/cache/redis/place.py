@@ -65,7 +65,7 @@ class Place:
             driver_info=None,
             max_connections=CONNECTIONS,
             timeout=self.timeout_s,
-            # `_Bound` is in their place: they count the time that the loop was busy with something else.
+            # `Bound` of the link is in their place: these would count the time that the loop was busy with something else.
             socket_timeout=None,
             socket_connect_timeout=None,
             retry=import_module("redis.asyncio.retry").Retry(import_module("redis.backoff").NoBackoff(), 0),
@@ -113,9 +113,13 @@ def hide_password(url: str) -> str:
 
     >>> hide_password("rediss://app:secret@cache.example:6380/1?ssl_ca_certs=/etc/ca.pem")
     'rediss://app:***@cache.example:6380/1'
+    >>> hide_password("app:secret@localhost:6379")
+    'localhost:6379'
     """
+    if "://" not in url:
+        return url.rpartition("@")[2].partition("?")[0]  # "host:6379" would be read as of a scheme "host"
     parts = urlsplit(url)
     who, at, host = parts.netloc.rpartition("@")
     name, colon, _ = who.partition(":")
     shown = f"{name}{colon}{'***' if colon else ''}{at}{host}"
-    return f"{parts.scheme}://{shown}{parts.path}" if parts.scheme else shown + parts.path
+    return f"{parts.scheme}://{shown}{parts.path}"
