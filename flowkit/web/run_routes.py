@@ -336,7 +336,10 @@ class RunRoutes:
             self._check_goes_on(details)
             if any(approval.decision is None for approval in details.approvals.values()):
                 raise Refused(409, "it waits for a person: decide first")
-            await self._go_on(details)
+            try:
+                await self._go_on(details)
+            except RunBusy as error:
+                raise Refused(409, str(error)) from error
         return JSONResponse({"run": asked.run}, 202)
 
     async def fork(self, asked: Asked) -> Answer:
@@ -379,7 +382,16 @@ class RunRoutes:
         details = await self._get(asked, run_id)
         is_open = any(approval.decision is None for approval in details.approvals.values())
         is_in_doubt = any(node.state == "in_doubt" for node in details.nodes.values())
-        if not (is_open or is_in_doubt or details.summary.is_held or details.summary.status in records.OVER):
+        summary = details.summary
+        if is_open or is_in_doubt or summary.is_held or summary.status in records.OVER:
+            return
+        if summary.name not in self._served.targets:
+            # Another server's, or a worker's: whoever has its code goes on with it.
+            await asyncio.to_thread(
+                self._journal.requeue, summary.run_id, user=summary.user, session=summary.session
+            )
+            return
+        with suppress(RunBusy):  # somebody has begun to drive it meanwhile
             await self._go_on(details)
 
     async def _go_on(self, details: RunDetails) -> None:
@@ -387,6 +399,8 @@ class RunRoutes:
             raise Refused(409, f"this server has no {details.summary.name!r}")
         try:
             await self._runs.go_on(details)
+        except RunBusy:
+            raise
         except (ToolArgumentsError, ConfigurationError, RunError) as error:
             raise Refused(409, str(error)) from error
 
