@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
+from flowkit.agent.forking import read_fork
+from flowkit.agent.plan import Fork as ForkedRun
 from flowkit.cache import open_default_cache
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, ToolArgumentsError
@@ -351,6 +353,12 @@ class RunRoutes:
             raise Refused(409, "only runs of this server's agents can be forked")
         run_id = body.run or records.make_run_id()
         results = records.as_json(body.results or {})
+        try:
+            await asyncio.to_thread(
+                read_fork, self._journal, ForkedRun(asked.run, body.at, asked.user, summary.session, results)
+            )
+        except RunError as error:
+            raise Refused(422, str(error)) from error
         await self.begin(
             Wanted(summary.name, asked.user, run_id, body.message, fork=asked.run, at=body.at, results=results)
         )
@@ -387,9 +395,7 @@ class RunRoutes:
             return
         if summary.name not in self._served.targets:
             # Another server's, or a worker's: whoever has its code goes on with it.
-            await asyncio.to_thread(
-                self._journal.requeue, summary.run_id, user=summary.user, session=summary.session
-            )
+            await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
             return
         with suppress(RunBusy):  # somebody has begun to drive it meanwhile
             await self._go_on(details)
