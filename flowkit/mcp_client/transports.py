@@ -24,7 +24,7 @@ AT_A_TIME = 20
 """After so many tools of a listing others have their turn: a long one takes seconds."""
 
 
-class Server(Protocol):
+class MCPServer(Protocol):
     """An MCP server that can be connected to, again and again."""
 
     @property
