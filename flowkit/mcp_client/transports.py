@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, Self, TextIO, cast
 
 from flowkit.codec import JSON
-from flowkit.mcp_client.processes import MESSAGE_BYTES_AT_MOST, NOISE, Report, open_process
+from flowkit.mcp_client.server_processes import MESSAGE_BYTES_AT_MOST, NOISE, Report, open_process
 
 MODERN = "2026-07-28"
 """The version where no handshake says another."""

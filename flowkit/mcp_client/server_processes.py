@@ -36,7 +36,7 @@ async def open_process(
     stderr: IO[str],
     write_s: float,
     report: Report,
-) -> "AsyncGenerator[tuple[Messages, Requests]]":
+) -> "AsyncGenerator[tuple[ProcessReader, ProcessWriter]]":
     """Start a process in a session of its own, give its streams, and end it and all that it started.
 
     A message that the process doesn't take within `write_s` raises `TimeoutError`.
@@ -45,19 +45,19 @@ async def open_process(
 
     loop = asyncio.get_running_loop()
     transport, pipes = await loop.subprocess_exec(
-        lambda: Pipes(report, write_s), *command,
+        lambda: ProcessPipes(report, write_s), *command,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=stderr,
         env=dict(env), cwd=cwd, start_new_session=True,
     )  # fmt: skip
     try:
-        yield Messages(pipes), Requests(pipes)
+        yield ProcessReader(pipes), ProcessWriter(pipes)
     finally:
         with CancelScope(shield=True):
             await pipes.end()
         transport.close()
 
 
-class Pipes(asyncio.SubprocessProtocol):
+class ProcessPipes(asyncio.SubprocessProtocol):
     """Both ends of one process: lines that it wrote, and whether it takes what is written to it."""
 
     def __init__(self, report: Report, write_s: float) -> None:
@@ -199,10 +199,10 @@ class Pipes(asyncio.SubprocessProtocol):
             self._reader.set_result(None)
 
 
-class Messages:
+class ProcessReader:
     """The messages that a process writes, as a read stream of the `mcp` package; lines that are none are skipped."""
 
-    def __init__(self, pipes: Pipes) -> None:
+    def __init__(self, pipes: ProcessPipes) -> None:
         from mcp.shared.message import SessionMessage
         from mcp_types import jsonrpc_message_adapter
 
@@ -241,10 +241,10 @@ class Messages:
         await self.aclose()
 
 
-class Requests:
+class ProcessWriter:
     """What is sent to a process, as a write stream of the `mcp` package; it is closed when the process is ended."""
 
-    def __init__(self, pipes: Pipes) -> None:
+    def __init__(self, pipes: ProcessPipes) -> None:
         self._pipes = pipes
 
     async def send(self, message: Any, /) -> None:
