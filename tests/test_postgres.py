@@ -636,7 +636,7 @@ def test_an_option_of_a_url_that_isnt_right_is_told_by_its_name(
         Journal(postgres_journal + options)
     result = flowkit("runs", "list", "--journal", postgres_journal + options)
     assert result.code == 2
-    assert said in result.stderr
+    assert said in result.err
 
 
 def test_the_name_of_a_journal_is_its_address_without_the_password(postgres_journal: str) -> None:

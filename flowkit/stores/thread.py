@@ -86,7 +86,7 @@ class Signal:
 
 
 @dataclass(slots=True)
-class Job:
+class WriteJob:
     """Something to write; `is_durable` asks for a commit that survives a power loss."""
 
     operation: Callable[[], Any]
@@ -155,7 +155,7 @@ class _Inbox:
     """
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[WriteJob] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._wanted = 1
         """The number of jobs that wakes the thread."""
@@ -166,7 +166,7 @@ class _Inbox:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def put(self, job: Job) -> None:
+    def put(self, job: WriteJob) -> None:
         """Add a job; from any thread."""
         with self._changed:
             self._jobs.append(job)
@@ -188,7 +188,7 @@ class _Inbox:
                 lambda: len(self._jobs) >= count or (or_awaited and self._awaited) or self._is_closed, timeout_s
             )
 
-    def take(self) -> tuple[list[Job], bool]:
+    def take(self) -> tuple[list[WriteJob], bool]:
         """Take the next batch; return it, and whether there may be another."""
         with self._changed:
             batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_JOBS))]
@@ -202,7 +202,7 @@ class StoreThread:
     def __init__(
         self,
         name: str,
-        handle: Callable[[Sequence[Job]], None],
+        handle: Callable[[Sequence[WriteJob]], None],
         *,
         tick: Callable[[], None] | None = None,
         tick_s: float = 1.0,
@@ -237,7 +237,7 @@ class StoreThread:
         def tell(result: Any, error: BaseException | None) -> None:
             self._told.add(loop, done, result, error)
 
-        self._put(Job(operation, tell, is_durable))
+        self._put(WriteJob(operation, tell, is_durable))
         _count_waiting(+1)
         try:
             return await done
@@ -254,12 +254,12 @@ class StoreThread:
             else:
                 done.set_exception(error)
 
-        self._put(Job(operation, tell, is_durable))
+        self._put(WriteJob(operation, tell, is_durable))
         return done.result()
 
     def post(self, operation: Callable[[], object], tell: Tell) -> None:
         """Run `operation` soon; nobody waits for it."""
-        self._put(Job(operation, tell, is_awaited=False))
+        self._put(WriteJob(operation, tell, is_awaited=False))
 
     def close(self) -> None:
         """Run all submitted jobs and stop the thread; the next job starts it anew."""
@@ -277,7 +277,7 @@ class StoreThread:
             self._inbox.close()
             thread.join(EXIT_S)
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: WriteJob) -> None:
         if self._thread is None or self._pid != os.getpid():
             self._start()
         self._inbox.put(job)
