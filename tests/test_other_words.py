@@ -372,7 +372,8 @@ def test_item_that_is_done_under_an_id_of_its_own_repeats_what_was_said() -> Non
 
 def test_empty_signature_behind_the_one_of_a_call_takes_nothing_away() -> None:
     signed = call('{"x":1}', id="a", name="f", extra_content={"google": {"thought_signature": "SIGNED"}})
-    for later in ({"google": {"thought_signature": ""}}, {"google": {}}, {}, None):
+    empty: list[JSON] = [{"google": {"thought_signature": ""}}, {"google": {}}, {}, None]
+    for later in empty:
         turn = read(chat(calls(signed), calls(call("", extra_content=later))))
         assert "SIGNED" in repr(turn.calls[0].provider)
 
