@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, cast
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, explain, read_failure
-from flowkit.mcp_client.transports import Server
+from flowkit.mcp_client.transports import MCPServer
 
 Era = Literal["auto", "legacy"]
 CONNECT_S = 30.0
@@ -40,7 +40,7 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionBounds:
     """The bounds of one connection; times in seconds."""
 
     connect_s: float = CONNECT_S
@@ -57,9 +57,9 @@ class Connection:
     def __init__(
         self,
         name: str,
-        server: Server,
+        server: MCPServer,
         *,
-        bounds: Bounds,
+        bounds: ConnectionBounds,
         era: Era,
         ask: Ask | None,
         clock: Callable[[], float] = time.monotonic,

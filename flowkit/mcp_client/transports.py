@@ -27,7 +27,7 @@ Report = Callable[[str], None]
 """Takes one sentence for the operator."""
 
 
-class Server(Protocol):
+class MCPServer(Protocol):
     """An MCP server that can be connected to, again and again."""
 
     @property

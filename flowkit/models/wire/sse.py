@@ -34,7 +34,7 @@ _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
 _FIELDS_OF_NO_DATA = (b"", b"id", b"retry")
 
 
-class Event(NamedTuple):
+class ServerSentEvent(NamedTuple):
     """One event: its data, lines joined by a line feed, and its type, empty when none was named."""
 
     data: bytes
@@ -74,7 +74,7 @@ class EventDecoder:
         self._started = False  # the byte-order mark is behind us
         self._idle = False  # an event has just ended, and nothing has come since
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
 
         Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`, or what says nothing than
@@ -89,22 +89,22 @@ class EventDecoder:
             and b"\r" not in chunk
         ):
             self._skipped = 0
-            return [Event(chunk[6:-2], b"")]
+            return [ServerSentEvent(chunk[6:-2], b"")]
         return self._read(chunk)
 
-    def end(self) -> Event | None:
+    def end(self) -> ServerSentEvent | None:
         """Return the last event, when the body ended without its empty line."""
-        events: list[Event] = []
+        events: list[ServerSentEvent] = []
         if self._partial:
             line = b"".join(self._partial)
             self._partial = []
             self._read_line(line.removeprefix(_MARK) if not self._started else line, events)
         self._dispatch(events)
         if not events and self._type == b"error":
-            events.append(Event(b"", b"error"))
+            events.append(ServerSentEvent(b"", b"error"))
         return events[-1] if events else None
 
-    def _read(self, chunk: bytes) -> list[Event]:
+    def _read(self, chunk: bytes) -> list[ServerSentEvent]:
         if not self.is_stream and len(self.head) < HEAD_BYTES:
             self.head += chunk[:HEAD_BYTES]
         if not self._started:
@@ -135,7 +135,7 @@ class EventDecoder:
         lines = chunk.splitlines()  # of bytes: ends a line at LF, CR and CRLF, and nowhere else
         if chunk[-1] not in b"\r\n":
             self._partial.append(lines.pop())
-        events: list[Event] = []
+        events: list[ServerSentEvent] = []
         for line in lines:
             if line.startswith(b"data: "):
                 self._data.append(line[6:])
@@ -150,7 +150,7 @@ class EventDecoder:
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
         return events
 
-    def _read_line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value[1:] if value[:1] == b" " else value)
@@ -165,15 +165,17 @@ class EventDecoder:
             if self.is_stream and field not in _FIELDS_OF_NO_DATA and len(self._stray) < _MOST_STRAY_LINES:
                 self._stray.append(line)
 
-    def _dispatch(self, events: list[Event]) -> None:
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
         """Add the event that has been read, if it holds data."""
         self._size = 0
         event_type, self._type = self._type, b""
         if self._stray:
-            events.append(Event(b"\n".join(self._stray), STRAY))
+            events.append(ServerSentEvent(b"\n".join(self._stray), STRAY))
             self._stray = []
         if self._data:
-            events.append(Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type))
+            events.append(
+                ServerSentEvent(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type)
+            )
             self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
             self._data = []
             self.is_stream = True
