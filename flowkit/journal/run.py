@@ -36,7 +36,7 @@ from flowkit.journal.records import (
     explain_running,
 )
 from flowkit.journal.rows import encode_value, to_text
-from flowkit.journal.store import Changes, Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, Wanted
+from flowkit.journal.store import Changes, Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
@@ -44,7 +44,7 @@ CONVERSATION_RUNS = 1000
 """How many runs of its session a run hears of."""
 
 
-async def open_run(log: JournalLog, wanted: Wanted) -> "RunJournal":
+async def open_run(log: JournalLog, wanted: WantedRun) -> "RunJournal":
     """Take hold of a run; the errors are those of `Journal.open_run`."""
     taken = await log.run(lambda: log.store.take(wanted))
     return RunJournal(log, taken, allow_changed=wanted.allow_changed)
@@ -313,7 +313,7 @@ class RunJournal:
         What is said in it is no part of its session's conversation.
         """
         user, session = self.details.summary.user, self.details.summary.session
-        wanted = Wanted(
+        wanted = WantedRun(
             run_id,
             name,
             "",

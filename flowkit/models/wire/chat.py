@@ -19,7 +19,7 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.wire.finish_words import read_finish
-from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
 from flowkit.models.wire.reasons import says_error
 
 FUNCTION_CALL_SLOT = -1
@@ -29,7 +29,7 @@ _THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "thinking", "rea
 _THINKING_PARTS = frozenset(("thinking", "reasoning", "reasoning_text"))
 
 
-class ChatReader(Reader):
+class ChatReader(WireReader):
     """Reads the body of `POST /chat/completions` with `stream: true`."""
 
     def __init__(self) -> None:

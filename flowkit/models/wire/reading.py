@@ -35,7 +35,7 @@ _PERMANENT = (
 """Words by which errors are known to programs: of those that pass, and of those that come back with the same request."""
 
 
-class Reader(ABC):
+class WireReader(ABC):
     """Bytes in, deltas out; wherever the bytes are cut, the deltas are the same.
 
     Whatever can't be read becomes an `ErrorDelta`: a reader raises nothing. What comes behind `[DONE]` is ignored.

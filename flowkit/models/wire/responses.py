@@ -23,7 +23,7 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
 from flowkit.models.wire.reasons import says_error
 
 _INCOMPLETE: Mapping[str, FinishReason] = {
@@ -42,7 +42,7 @@ _ENDINGS: Mapping[JSON, Literal["completed", "arguments", "cut"]] = {
 """What the status of an item that is done says of its call; any other says that it was cut off."""
 
 
-class ResponsesReader(Reader):
+class ResponsesReader(WireReader):
     """Reads the body of `POST /responses` with `stream: true`."""
 
     def __init__(self) -> None:

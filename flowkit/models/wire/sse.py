@@ -25,7 +25,7 @@ _MARK = b"\xef\xbb\xbf"
 _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
 
 
-class Event(NamedTuple):
+class ServerSentEvent(NamedTuple):
     """One event: its data, lines joined by a line feed, and its type, empty when none was named."""
 
     data: bytes
@@ -63,7 +63,7 @@ class EventDecoder:
         self._started = False  # the byte-order mark is behind us
         self._idle = False  # an event has just ended, and nothing has come since
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
 
         Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`, or what says nothing than
@@ -78,12 +78,12 @@ class EventDecoder:
             and b"\r" not in chunk
         ):
             self._skipped = 0
-            return [Event(chunk[6:-2], b"")]
+            return [ServerSentEvent(chunk[6:-2], b"")]
         return self._read(chunk)
 
-    def end(self) -> Event | None:
+    def end(self) -> ServerSentEvent | None:
         """Return the last event, when the body ended without its empty line."""
-        events: list[Event] = []
+        events: list[ServerSentEvent] = []
         if self._partial:
             line = b"".join(self._partial)
             self._partial = []
@@ -91,7 +91,7 @@ class EventDecoder:
         self._dispatch(events)
         return events[-1] if events else None
 
-    def _read(self, chunk: bytes) -> list[Event]:
+    def _read(self, chunk: bytes) -> list[ServerSentEvent]:
         if not self.is_stream and len(self.head) < HEAD_BYTES:
             self.head += chunk[:HEAD_BYTES]
         if not self._started:
@@ -122,7 +122,7 @@ class EventDecoder:
         lines = chunk.splitlines()  # of bytes: ends a line at LF, CR and CRLF, and nowhere else
         if chunk[-1] not in b"\r\n":
             self._partial.append(lines.pop())
-        events: list[Event] = []
+        events: list[ServerSentEvent] = []
         for line in lines:
             if line.startswith(b"data: "):
                 self._data.append(line[6:])
@@ -137,7 +137,7 @@ class EventDecoder:
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
         return events
 
-    def _read_line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value[1:] if value[:1] == b" " else value)
@@ -150,12 +150,14 @@ class EventDecoder:
         else:
             self._skipped += len(line) + _LINE_BYTES
 
-    def _dispatch(self, events: list[Event]) -> None:
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
         """Add the event that has been read, if it holds data."""
         self._size = 0
         event_type, self._type = self._type, b""
         if self._data:
-            events.append(Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type))
+            events.append(
+                ServerSentEvent(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type)
+            )
             self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
             self._data = []
             self.is_stream = True
