@@ -635,7 +635,7 @@ def test_an_option_of_a_url_that_isnt_right_is_told_by_its_name(
     with pytest.raises(StoreError, match=said):
         Journal(postgres_journal + options)
     result = flowkit("runs", "list", "--journal", postgres_journal + options)
-    assert result.code == 2
+    assert result.code == 1
     assert said in result.err
 
 

@@ -23,7 +23,7 @@ from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, Watch, list_guards
 from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
-from flowkit.agent.plan import AgentPlan, Fork, Given, Instructions, Prefetch
+from flowkit.agent.plan import AgentPlan, ForkPoint, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
@@ -74,7 +74,7 @@ class AgentRunOptions(RunOptions, total=False):
     results: Mapping[str, JSON]
 
 
-def _read_fork(plan: AgentPlan[Any], options: AgentRunOptions) -> Fork | None:
+def _read_fork(plan: AgentPlan[Any], options: AgentRunOptions) -> ForkPoint | None:
     """Read where the run begins; None for one that isn't a fork."""
     forked, at = options.get("fork"), options.get("at")
     if forked is None:
@@ -83,7 +83,7 @@ def _read_fork(plan: AgentPlan[Any], options: AgentRunOptions) -> Fork | None:
         return None
     if plan.journal is None or at is None or "history" in options:
         raise ConfigurationError("a fork needs the journal of its run, and at=, as in 'turn/2'; it has its history")
-    return Fork(forked, at, options.get("user"), options.get("session"), options.get("results") or {})
+    return ForkPoint(forked, at, options.get("user"), options.get("session"), options.get("results") or {})
 
 
 def _add_tool(tools: Toolset, added: Tool[..., Any]) -> Toolset:

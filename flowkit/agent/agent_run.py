@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from flowkit import events
 from flowkit.agent.forking import read_fork
 from flowkit.agent.guards import GuardRun
-from flowkit.agent.plan import AgentPlan, Fork, Given
+from flowkit.agent.plan import AgentPlan, ForkPoint, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
 from flowkit.agent.secret_calls import hide_history, restore_history
@@ -203,7 +203,7 @@ class AgentWork(Generic[OutputT]):
             tips=tips,
         )
 
-    async def _read_fork(self, journal: Journal, fork: Fork) -> None:
+    async def _read_fork(self, journal: Journal, fork: ForkPoint) -> None:
         """Begin with what another run had come to; where no message is given, its last one is said again."""
         given, history = self._given, await asyncio.to_thread(read_fork, journal, fork)
         if given.message is None and history and isinstance(last := history[-1], UserMessage):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from flowkit.agent.plan import Fork, Given
+from flowkit.agent.plan import ForkPoint, Given
 from flowkit.codec import JSON, dumps
 from flowkit.errors import RunError
 from flowkit.journal import Journal, RecordedTurn, RunDetails
@@ -18,7 +18,7 @@ from flowkit.messages import Message, ToolMessage
 AT = re.compile(r"turn/([1-9]\d*)")
 
 
-def read_fork(journal: Journal, fork: Fork) -> tuple[Message, ...]:
+def read_fork(journal: Journal, fork: ForkPoint) -> tuple[Message, ...]:
     """Read the messages that the new run begins with; blocks while the journal is read.
 
     Raises `RunError` for a run that isn't there or has no such turn, for a call before it that waits or is in doubt,

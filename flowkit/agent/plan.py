@@ -51,7 +51,7 @@ class AgentPlan(Generic[OutputT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class ForkPoint:
     """Where a run begins: before the turn `at` of another run, with other `results` of calls before it.
 
     `session` is the new run's: where the user has several runs of this id, the one in that session is meant.
@@ -71,7 +71,7 @@ class Given:
     message: str | tuple[Content, ...] | None = None
     history: tuple[Message, ...] = ()
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
-    fork: Fork | None = None
+    fork: ForkPoint | None = None
     """Where the history is read from when the run begins; the model is asked at once then, where there is no message."""
 
     def to_json(self) -> JSON:

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from flowkit.agent.forking import read_fork
-from flowkit.agent.plan import Fork as ForkedRun
+from flowkit.agent.plan import ForkPoint
 from flowkit.cache import open_default_cache
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, ToolArgumentsError
@@ -357,7 +357,7 @@ class RunRoutes:
         results = records.as_json(body.results or {})
         try:
             await asyncio.to_thread(
-                read_fork, self._journal, ForkedRun(asked.run, body.at, asked.user, summary.session, results)
+                read_fork, self._journal, ForkPoint(asked.run, body.at, asked.user, summary.session, results)
             )
         except RunError as error:
             raise RequestRefused(422, str(error)) from error
