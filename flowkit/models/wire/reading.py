@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import isfinite
-from typing import cast
+from typing import ClassVar, cast
 
 import orjson
 
@@ -40,6 +40,8 @@ class Reader(ABC):
 
     Whatever can't be read becomes an `ErrorDelta`: a reader raises nothing. What comes behind `[DONE]` is ignored.
     """
+
+    _MARK_ENDS: ClassVar[bool] = True  # whether `[DONE]` says that the answer came to its end
 
     def __init__(self) -> None:
         self._decoder = EventDecoder()
@@ -96,7 +98,7 @@ class Reader(ABC):
         stripped = data.strip()
         if stripped == b"[DONE]":
             self._ended = True
-            deltas += (*self._halves.end(), EndDelta())
+            deltas += (*self._halves.end(), *((EndDelta(),) if self._MARK_ENDS else ()))
             return
         if not stripped:
             return
@@ -217,7 +219,7 @@ def _object(value: JSON) -> Mapping[str, JSON]:
 
 
 def _count(value: JSON) -> int:
-    return int(_number(value) or 0)
+    return max(0, int(_number(value) or 0))
 
 
 def _number(value: JSON) -> float | None:
