@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.assemble import Assembler, CallSealed, Turn
+from flowkit.assemble import Assembler, SealedCall, Turn
 from flowkit.errors import StreamError, StreamTruncated
 from flowkit.messages import Usage
 from flowkit.models.base import CallDone, ProviderDelta
@@ -60,7 +60,7 @@ def test_call_is_sealed_at_the_first_done_case_p01() -> None:
         for place, one in enumerate(events)
         for delta in reader.feed(responses(one, end=None))
         for part in assembler.feed(delta)
-        if isinstance(part, CallSealed)
+        if isinstance(part, SealedCall)
     ]
     assert sealed_at == [3]
     assert shown(assembler.turn) == [X]

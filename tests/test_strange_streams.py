@@ -13,7 +13,7 @@ from flowkit.messages import Usage
 from flowkit.models.base import RefusalDelta, TextDelta, ThinkingDelta
 from flowkit.models.wire.anthropic import AnthropicReader
 from flowkit.models.wire.chat import ChatReader
-from flowkit.models.wire.reading import Reader
+from flowkit.models.wire.reading import WireReader
 from flowkit.models.wire.responses import ResponsesReader
 from tests.bodies import call, calls, chat, chunk, event, responses
 
@@ -74,7 +74,7 @@ SAID: list[dict[str, Any]] = [
 ]
 ANTHROPIC = b"".join(map(event, SAID))
 BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC}
-READERS: dict[str, Callable[[], Reader]] = {
+READERS: dict[str, Callable[[], WireReader]] = {
     "chat": ChatReader,
     "responses": ResponsesReader,
     "anthropic": AnthropicReader,

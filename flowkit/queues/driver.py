@@ -20,7 +20,7 @@ from flowkit.journal import Journal, RunDetails, default_journal
 from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
-from flowkit.web.served import Servable, Served, Target, Wanted, go_on_with, make_served
+from flowkit.web.served import Servable, Served, StartRequest, Target, go_on_with, make_served
 
 logger = logging.getLogger("flowkit.queues")
 
@@ -182,7 +182,7 @@ async def submit(
         target = served.choose(name)
     except KeyError:
         raise ConfigurationError(f"there is no {name!r}; there are {', '.join(served.targets)}") from None
-    wanted = Wanted(target, user, run_id or make_run_id(), message, inputs or {}, session)
+    wanted = StartRequest(target, user, run_id or make_run_id(), message, inputs or {}, session)
     async with _opened(journal) as opened:
         await served.record(wanted, opened)
     return wanted.run_id

@@ -86,7 +86,7 @@ class Signal:
 
 
 @dataclass(slots=True)
-class Job:
+class WriteJob:
     """Something to write; `is_durable` asks for a commit that survives a power loss."""
 
     operation: Callable[[], Any]
@@ -154,7 +154,7 @@ class StoreThread:
     def __init__(
         self,
         name: str,
-        handle: Callable[[Sequence[Job]], None],
+        handle: Callable[[Sequence[WriteJob]], None],
         *,
         tick: Callable[[], None] | None = None,
         tick_s: float = 1.0,
@@ -176,7 +176,7 @@ class StoreThread:
         self._company = 0
         """How long the next batch waits, and for how many jobs."""
         self._told = _Told()
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[WriteJob | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._starting = threading.Lock()
@@ -189,7 +189,7 @@ class StoreThread:
         def tell(result: Any, error: BaseException | None) -> None:
             self._told.add(loop, done, result, error)
 
-        self._put(Job(operation, tell, is_durable))
+        self._put(WriteJob(operation, tell, is_durable))
         _count_waiting(+1)
         try:
             return await done
@@ -206,12 +206,12 @@ class StoreThread:
             else:
                 done.set_exception(error)
 
-        self._put(Job(operation, tell, is_durable))
+        self._put(WriteJob(operation, tell, is_durable))
         return done.result()
 
     def post(self, operation: Callable[[], object], tell: Tell) -> None:
         """Run `operation` soon; nobody waits for it."""
-        self._put(Job(operation, tell, is_awaited=False))
+        self._put(WriteJob(operation, tell, is_awaited=False))
 
     def close(self) -> None:
         """Run all submitted jobs and stop the thread; the next job starts it anew."""
@@ -229,7 +229,7 @@ class StoreThread:
             self._jobs.put(None)
             thread.join(EXIT_S)
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: WriteJob) -> None:
         if self._thread is None or self._pid != os.getpid():
             self._start()
         self._jobs.put(job)
@@ -247,7 +247,7 @@ class StoreThread:
             self._thread.start()
             atexit.register(self._close_at_exit)
 
-    def _work(self, jobs: "SimpleQueue[Job | None]") -> None:
+    def _work(self, jobs: "SimpleQueue[WriteJob | None]") -> None:
         next_tick = time.monotonic() + self._tick_s
         is_open = True
         while is_open:
@@ -263,9 +263,9 @@ class StoreThread:
         if self._leave is not None:
             self._leave()
 
-    def _collect(self, jobs: "SimpleQueue[Job | None]", next_tick: float) -> tuple[list[Job], bool]:
+    def _collect(self, jobs: "SimpleQueue[WriteJob | None]", next_tick: float) -> tuple[list[WriteJob], bool]:
         """Collect the next batch; return it, and whether there may be another; empty when it is time to tick."""
-        batch: list[Job] = []
+        batch: list[WriteJob] = []
         is_awaited, until_s = False, 0.0
         wait_s = None if self._tick is None else max(0.0, next_tick - time.monotonic())
         while len(batch) < BATCH_JOBS:

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from flowkit import codec
 from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Answer, Asked, Endpoint, Refused
+from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
 
 GetUser = Callable[[Request], "str | Awaitable[str | None] | None"]
 """Gives the user of a request, None where nobody is logged in."""
@@ -48,7 +48,7 @@ class Token:
     user: str | None
 
     def find(self, headers: Headers) -> str | None:
-        """Find the user; raises `Refused` for another token, and for none."""
+        """Find the user; raises `RequestRefused` for another token, and for none."""
         given = headers.getlist("authorization")
         if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {self.token}".encode()):
             raise _not_known()
@@ -78,7 +78,7 @@ class Guard:
         self._origins = frozenset(origins)
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Answer:
-        """Answer a request by its route; raises `Refused`."""
+        """Answer a request by its route; raises `RequestRefused`."""
         headers = Headers(scope=scope)
         self._check_head(scope)
         host = self._check_host(scope, headers)
@@ -129,8 +129,8 @@ class Guard:
                 return endpoint, match.groupdict()
             allowed.add(endpoint.method)
         if allowed:
-            raise Refused(405, "that method isn't allowed here", headers={"allow": ", ".join(sorted(allowed))})
-        raise Refused(404, "there is nothing here")
+            raise RequestRefused(405, "that method isn't allowed here", headers={"allow": ", ".join(sorted(allowed))})
+        raise RequestRefused(404, "there is nothing here")
 
     async def _find_user(self, scope: Scope, headers: Headers) -> str | None:
         if isinstance(self._access, Token):
@@ -140,7 +140,7 @@ class Guard:
             if inspect.isawaitable(user):
                 user = await user
         except HTTPException as error:
-            raise Refused(error.status_code, str(error.detail), headers=error.headers) from error
+            raise RequestRefused(error.status_code, str(error.detail), headers=error.headers) from error
         if not user:
             raise _not_known()
         return user
@@ -158,15 +158,15 @@ class Guard:
         try:
             value = codec.loads(data)
         except ValueError:
-            raise Refused(400, "the body isn't JSON") from None
+            raise RequestRefused(400, "the body isn't JSON") from None
         if not isinstance(value, dict):
-            raise Refused(422, "the body must be a JSON object")
+            raise RequestRefused(422, "the body must be a JSON object")
         try:
             return kind.model_validate(value)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
-            raise Refused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
+            raise RequestRefused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
 
     async def _receive(self, receive: Receive) -> bytes:
         """Receive the body, counting it as it comes: a chunked one declares no length."""
@@ -174,14 +174,14 @@ class Guard:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(400, "the client has left")
+                raise RequestRefused(400, "the client has left")
             data += cast(bytes, message.get("body", b""))
             if len(data) > self._bounds.body_bytes:
                 raise self._too_large()
             if not message.get("more_body", False):
                 return bytes(data)
 
-    def _too_large(self) -> Refused:
+    def _too_large(self) -> RequestRefused:
         return _refuse(413, f"a body may have {self._bounds.body_bytes} bytes")
 
 
@@ -201,10 +201,10 @@ def _check_type(headers: Headers) -> None:
         raise _refuse(415, "a compressed body isn't read")
 
 
-def _refuse(status: int, error: str) -> Refused:
+def _refuse(status: int, error: str) -> RequestRefused:
     """Make a refusal that also closes the connection: the rest of such a request isn't read."""
-    return Refused(status, error, headers={"connection": "close"})
+    return RequestRefused(status, error, headers={"connection": "close"})
 
 
-def _not_known() -> Refused:
-    return Refused(HTTPStatus.UNAUTHORIZED, "log in first", headers={"www-authenticate": "Bearer"})
+def _not_known() -> RequestRefused:
+    return RequestRefused(HTTPStatus.UNAUTHORIZED, "log in first", headers={"www-authenticate": "Bearer"})

@@ -26,7 +26,7 @@ class Unreachable(Exception):
     """Redis didn't answer, or refused; never seen outside the cache."""
 
 
-class Place:
+class RedisAddress:
     """Where Redis is: an address of its own kind, shown without its password."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
@@ -81,7 +81,7 @@ class Place:
 class Outage:
     """Whether the cache does without Redis now; shared by all loops of a cache."""
 
-    def __init__(self, place: Place, clock: Clock, counters: Counters) -> None:
+    def __init__(self, place: RedisAddress, clock: Clock, counters: Counters) -> None:
         self._place = place
         self._clock = clock
         self._counters = counters

@@ -29,7 +29,7 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.wire.anthropic_words import PAUSES, read_anthropic_error, read_anthropic_usage
-from flowkit.models.wire.reading import Reader, as_arguments, as_text
+from flowkit.models.wire.reading import WireReader, as_arguments, as_text
 
 _REASONS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -73,7 +73,7 @@ class _Block:
         return _join(self.pieces)
 
 
-class AnthropicReader(Reader):
+class AnthropicReader(WireReader):
     """Reads the body of `POST /messages` with `stream: true`.
 
     `first_slot` and `has_thought` let it read on where an answer paused.
