@@ -26,11 +26,14 @@ from flowkit.models.base import (
 from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
 from flowkit.models.wire.reasons import says_error
 
+_CALLS = ("function_call", "custom_tool_call")
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
     "max_tokens": "length",
     "content_filter": "content_filter",
 }
+
+_BAD_ENDS = ("failed", "incomplete", "cancelled")
 
 _ENDINGS: Mapping[JSON, Literal["completed", "arguments", "cut"]] = {
     "completed": "completed",
@@ -48,6 +51,8 @@ class ResponsesReader(WireReader):
     def __init__(self) -> None:
         super().__init__()
         self._said: set[tuple[int | None, str]] = set()  # which items have spoken in deltas, and in which kind
+        self._speaking: int | None = None
+        """The item that spoke last and isn't done."""
         self._thinking_part: tuple[JSON, JSON] | None = None
         self._slots: dict[str, int] = {}  # where an item stands, by its ids
         self._has_items = False
@@ -85,12 +90,17 @@ class ResponsesReader(WireReader):
                     deltas.append(CallDone(slot, as_text(event.get("input"))))
             case "response.output_text.done":
                 self._say_if_silent(TextDelta, slot, "text", event.get("text"), deltas)
+            case "response.content_part.done":
+                part = event.get("part")
+                if isinstance(part, dict) and part.get("type") in ("output_text", "refusal"):
+                    self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
+                    self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
             case "response.refusal.done":
                 self._say_if_silent(RefusalDelta, slot, "refusal", event.get("refusal"), deltas)
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 response = event.get("response")
-                if not (self._said or self._has_items) and isinstance(response, dict):
-                    self._read_snapshot(response.get("output"), deltas)
+                if isinstance(response, dict):
+                    self._read_snapshot(response, deltas)
                 _end_response(str(kind), response, deltas)
             case "error" | "response.error":
                 deltas.append(ErrorDelta(read_error_event(event)))
@@ -110,16 +120,24 @@ class ResponsesReader(WireReader):
         known = next((self._slots[id] for id in ids if isinstance(id, str) and id in self._slots), None)
         if known is not None:
             return known
+        is_done = event.get("type") == "response.output_item.done"
+        if is_done and self._speaking is not None and isinstance(item, dict) and item.get("type") == "message":
+            return self._speaking  # an id that nobody has heard of ends what speaks
         slot = -1 - len(self._slots)
         named = [id for id in ids if isinstance(id, str) and id]
         self._slots |= dict.fromkeys(named, slot)
         return slot if named else None
 
-    def _read_snapshot(self, output: JSON, deltas: list[Delta]) -> None:
+    def _read_snapshot(self, response: Mapping[str, JSON], deltas: list[Delta]) -> None:
         """Read the whole output from where only the last event says anything."""
+        if self._said or self._has_items:
+            return
+        output = response.get("output")
         for position, item in enumerate(output if isinstance(output, list) else ()):
             self._open_item(position, item, deltas)
             self._end_item(position, item, deltas)
+        if not (self._said or self._has_items):
+            self._say(TextDelta, None, "text", response.get("output_text"), deltas)
 
     def _say(
         self,
@@ -131,12 +149,13 @@ class ResponsesReader(WireReader):
     ) -> None:
         if isinstance(text, str) and text:
             self._said.add((slot, kind))
+            self._speaking = slot
             deltas.append(delta(text))
 
     def _open_item(self, slot: int | None, item: JSON, deltas: list[Delta]) -> None:
         if isinstance(item, dict):
             self._note(slot, *_ids(item))
-            if item.get("type") in ("function_call", "custom_tool_call"):
+            if item.get("type") in _CALLS:
                 self._has_items = True
                 deltas.append(
                     CallDelta(
@@ -186,6 +205,7 @@ class ResponsesReader(WireReader):
                         self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
                         self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
                         texts.append(as_text(part.get("text")) or "")
+                self._speaking = None
                 deltas.append(
                     ProviderDelta(kind, {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)})
                 )
@@ -203,7 +223,9 @@ def _end_response(kind: str, response: JSON, deltas: list[Delta]) -> None:
     usage = body.get("usage")
     if isinstance(usage, dict):
         deltas.append(UsageDelta(read_usage(usage)))
-    wire = kind.removeprefix("response.")
+    status = body.get("status")
+    # A gateway that names every end alike still says how it was.
+    wire = status if isinstance(status, str) and status in _BAD_ENDS else kind.removeprefix("response.")
     reason: FinishReason = "stop"
     if wire == "incomplete":
         details = body.get("incomplete_details")
