@@ -27,7 +27,7 @@ from flowkit.models.openai import OpenAIModel
 from flowkit.models.pricing import Price
 from flowkit.models.recording import Recorder, Replayer
 from flowkit.models.wire.bytes_to_deltas import stream_deltas
-from flowkit.models.wire.settings import NO_HEADERS, Server, Settings
+from flowkit.models.wire.settings import NO_HEADERS, ModelServer, Settings
 
 _TURN_CALL = r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)"
 
@@ -190,7 +190,7 @@ class JournalModel:
         return self._as.settings
 
     @property
-    def server(self) -> Server:
+    def server(self) -> ModelServer:
         return self._as.server
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:

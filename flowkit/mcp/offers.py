@@ -9,7 +9,7 @@ from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.recipes import Recipe
 from flowkit.tools import Tool
 from flowkit.tools.options import Effect, strongest
-from flowkit.web.served import Served, Wanted
+from flowkit.web.served import Served, StartRequest
 
 _TASK: dict[str, JSON] = {
     "type": "object",
@@ -57,16 +57,16 @@ class Offer:
             ),
         )
 
-    def want(self, arguments: Mapping[str, JSON], user: str | None, run_id: str) -> Wanted:
+    def want(self, arguments: Mapping[str, JSON], user: str | None, run_id: str) -> StartRequest:
         """Make the run that a call asks for; raises `ToolArgumentsError`."""
         if not self.is_agent:
-            return Wanted(self.name, user, run_id, inputs=arguments)
+            return StartRequest(self.name, user, run_id, inputs=arguments)
         task, session = arguments.get("task"), arguments.get("session")
         if not isinstance(task, str) or not task.strip():
             raise ToolArgumentsError(self.name, ["'task' is missing: say what to do, in words"])
         if session is not None and not isinstance(session, str):
             raise ToolArgumentsError(self.name, [f"'session' is {session!r}, expected a text"])
-        return Wanted(self.name, user, run_id, message=task, session=session)
+        return StartRequest(self.name, user, run_id, message=task, session=session)
 
     def wrap(self, output: JSON, status: str, run_id: str) -> dict[str, JSON]:
         """Wrap the output as a result's structured content: an object, as its schema says."""

@@ -24,7 +24,7 @@ from flowkit.media import show_media
 from flowkit.recipes.single import make_single
 from flowkit.runs.results import Pending, RunResult
 from flowkit.runs.run import Run, make_run_id
-from flowkit.web.served import Served, Wanted
+from flowkit.web.served import Served, StartRequest
 
 logger = logging.getLogger("flowkit.mcp.server")
 
@@ -66,7 +66,7 @@ class McpServer:
         self._get_user = get_user
         self._name = name
         self._clock = clock
-        self._asked: dict[str, tuple[float, Wanted]] = {}
+        self._asked: dict[str, tuple[float, StartRequest]] = {}
         """The runs whose questions are open, by their id, until when, and what was asked for."""
 
     def make(self) -> Any:
@@ -114,7 +114,7 @@ class McpServer:
             logger.exception("a call of %s failed (ref %s)", offer.name, reference)
             return _say_error(f"{offer.name} failed (ref {reference}): {type(error).__name__}")
 
-    def _check(self, offer: Offer, wanted: Wanted) -> None:
+    def _check(self, offer: Offer, wanted: StartRequest) -> None:
         if offer.tool is not None:
             offer.tool.check(wanted.inputs)
         else:
@@ -131,7 +131,7 @@ class McpServer:
         decisions: dict[str, Decision] = {call: _read_decision(answer) for call, answer in answers.items()}
         return await self._run(context, offer, wanted, decisions)
 
-    async def _run(self, context: Any, offer: Offer, wanted: Wanted, decisions: Mapping[str, Decision]) -> Any:
+    async def _run(self, context: Any, offer: Offer, wanted: StartRequest, decisions: Mapping[str, Decision]) -> Any:
         """Run to an end, asking the host's user as often as the run waits."""
         while True:
             result = await self._run_once(context, offer, wanted, decisions)
@@ -157,7 +157,7 @@ class McpServer:
             decisions = {call: _read_decision(answer) for call, answer in answers.items()}
 
     async def _run_once(
-        self, context: Any, offer: Offer, wanted: Wanted, decisions: Mapping[str, Decision]
+        self, context: Any, offer: Offer, wanted: StartRequest, decisions: Mapping[str, Decision]
     ) -> RunResult[Any]:
         async with (
             self._served.open(wanted.user) as data,
@@ -166,7 +166,7 @@ class McpServer:
             await _tell_progress(run, context.session)
             return await run.wait()
 
-    def _start(self, offer: Offer, wanted: Wanted, data: object, decisions: Mapping[str, Decision]) -> Run[Any]:
+    def _start(self, offer: Offer, wanted: StartRequest, data: object, decisions: Mapping[str, Decision]) -> Run[Any]:
         if offer.tool is None:
             run = self._served.start(wanted, data, self._journal)
         else:

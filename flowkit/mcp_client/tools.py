@@ -19,10 +19,10 @@ from typing import Any, Literal, Self, cast
 from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
-from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Bounds, Connection, Era
+from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Connection, ConnectionBounds, Era
 from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult
 from flowkit.mcp_client.results import read_contents, read_result, read_text
-from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, Server, StdioServer
+from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, MCPServer, StdioServer
 from flowkit.tools import Tool, tool
 from flowkit.tools.options import Effect, Scope
 from flowkit.tools.toolsets import Toolset
@@ -61,7 +61,7 @@ class MCPTools:
 
     def __init__(
         self,
-        make_server: Callable[[Context[Any] | None], Server],
+        make_server: Callable[[Context[Any] | None], MCPServer],
         *,
         name: str,
         effects: Mapping[str, Effect] | None = None,
@@ -105,7 +105,7 @@ class MCPTools:
             max_result_chars=max_result_chars,
             resources=resources,
         )
-        self._bounds = Bounds(connect_timeout, timeout, at_once)
+        self._bounds = ConnectionBounds(connect_timeout, timeout, at_once)
         self._era: Era = mode
         self._ask = ask
         self._logger = logging.getLogger(f"flowkit.mcp.{name}")
@@ -151,7 +151,7 @@ class MCPTools:
             server = HttpServer(url, dict(headers or {}), auth)
             return cls(lambda _: server, name=name, **options)
 
-        def make_server(context: Context[Any] | None) -> Server:
+        def make_server(context: Context[Any] | None) -> MCPServer:
             if context is None:
                 raise ConfigurationError(f"MCP server {name!r}: its headers depend on the run, so runs open it")
             return HttpServer(url, dict(headers(context)), auth)

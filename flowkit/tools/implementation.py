@@ -16,7 +16,7 @@ from flowkit.tools.schema.results import ResultType
 from flowkit.tools.schema.signatures import Parameter
 
 
-class Reader(Protocol):
+class ArgumentReader(Protocol):
     """Reads the arguments of a tool; raises `ToolArgumentsError`."""
 
     @property
@@ -66,7 +66,7 @@ class Callee(Protocol):
         """The checks of each argument beyond the schema, by the functions' names."""
         ...
 
-    def reader(self, given: frozenset[str]) -> Reader:
+    def reader(self, given: frozenset[str]) -> ArgumentReader:
         """Return a reader of arguments as a caller writes them when these `Needs` parameters are given."""
         ...
 

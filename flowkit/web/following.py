@@ -33,7 +33,7 @@ Followed = EventLog | HasLog | str
 """A run, its log, or the id of one in a journal."""
 
 
-class Batch(Protocol):
+class EventBatch(Protocol):
     """Events that were ready together."""
 
     @property
@@ -133,7 +133,7 @@ class Follower:
         self._waker: asyncio.Future[None] | None = None
         self._silent_s = 0.0
 
-    async def read(self) -> Batch | None:
+    async def read(self) -> EventBatch | None:
         """Return what is ready, waiting for it; None at the end."""
         while not self._is_closed:
             batch, is_over = await self._look()
@@ -155,7 +155,7 @@ class Follower:
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
-    async def _look(self) -> tuple[Batch | None, bool]:
+    async def _look(self) -> tuple[EventBatch | None, bool]:
         """Return what is there now, and whether no more will come."""
         if self._log is None:
             self._log = self._find_log()
@@ -177,7 +177,7 @@ class Follower:
             return None, log.is_closed
         return LiveBatch(log, position, end_block(position, end)), False
 
-    async def _look_elsewhere(self) -> tuple[Batch | None, bool]:
+    async def _look_elsewhere(self) -> tuple[EventBatch | None, bool]:
         if self._journal is None:
             return None, True
         # The state first: what is written between the two questions is then read, or asked for again.

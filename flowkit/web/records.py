@@ -8,7 +8,7 @@ from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.journal import Approval, Journal, RunDetails, RunSummary
 from flowkit.long_values import cut_value
-from flowkit.web.endpoints import Refused
+from flowkit.web.endpoints import RequestRefused
 
 OVER = ("done", "failed", "cancelled", "limit")
 OPEN = ("queued", "running", "cancelling")
@@ -23,15 +23,15 @@ def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | No
 
 
 def get_run(journal: Journal, user: str | None, run_id: str) -> RunDetails:
-    """Return this user's run in full; raises `Refused` with 404."""
+    """Return this user's run in full; raises `RequestRefused` with 404."""
     if find_run(journal, user, run_id) is None or (details := journal.show(run_id, user=user)) is None:
         raise no_run()
     return details
 
 
-def no_run() -> Refused:
+def no_run() -> RequestRefused:
     """Make the answer about a run that doesn't exist, or is another user's."""
-    return Refused(404, "there is no such run")
+    return RequestRefused(404, "there is no such run")
 
 
 def say_status(run: RunSummary) -> str:
@@ -88,10 +88,10 @@ def approval_to_json(approval: Approval) -> dict[str, JSON]:
 
 
 def call_to_json(run: RunDetails, name: str) -> dict[str, JSON]:
-    """Describe one call with its whole result; raises `Refused` with 404."""
+    """Describe one call with its whole result; raises `RequestRefused` with 404."""
     node = run.nodes.get(name)
     if node is None:
-        raise Refused(404, "there is no such call")
+        raise RequestRefused(404, "there is no such call")
     return {
         "call": node.node,
         "name": node.tool,
