@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flowkit.errors import StreamError
 from flowkit.models.wire import sse
-from flowkit.models.wire.sse import EventDecoder, ServerSentEvent, looks_like_events
+from flowkit.models.wire.sse import STRAY, EventDecoder, ServerSentEvent, looks_like_events
 
 
 def decode(body: bytes, *cuts: int) -> list[ServerSentEvent]:
@@ -22,7 +22,7 @@ def decode(body: bytes, *cuts: int) -> list[ServerSentEvent]:
 
 
 def datas(body: bytes) -> list[bytes]:
-    return [event.data for event in decode(body)]
+    return [event.data for event in decode(body) if event.type != STRAY]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])

@@ -112,10 +112,13 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class TurnText:
-    """A model's message as JSON; `kept` are the arguments that it hides, as JSON by call."""
+    """A model's message as JSON; `kept` are the arguments that it hides, as JSON by call.
+
+    Without a message it is only what is kept apart, under a number that is no turn's.
+    """
 
     turn: int
-    message: str
+    message: str | None
     kept: str | None = None
 
 

@@ -179,8 +179,6 @@ class Connection:
         progress: Callable[[float, float | None, str], None],
         meta: Mapping[str, JSON],
     ) -> Any:
-        from mcp.shared.exceptions import MCPError
-
         async def tell(done: float, total: float | None, note: str | None) -> None:
             progress(done, total, note or "")
 
@@ -203,13 +201,18 @@ class Connection:
                     raise failure from error
                 if isinstance(failure, Unanswered | WrongResult):
                     raise failure from error
+                from mcp.shared.exceptions import MCPError
+
                 if isinstance(error, MCPError):
                     raise ToolError(error.message) from error
                 raise
 
     async def _connected(self) -> Any:
         """Return the client, reconnecting where the connection broke; one attempt serves all waiters."""
+        client = self._client
         loop = asyncio.get_running_loop()
+        if client is not None and client.done() and self._loop is loop and not self._broken.is_set():
+            return client.result()  # nearly always; its failure was taken by who waited for it first
         if self._loop is not loop:
             raise ConfigurationError(f"the MCP server {self.name!r} was opened in another event loop")
         if self._is_closing:
@@ -264,7 +267,7 @@ class Connection:
         from mcp import Client
 
         client = Client(
-            self._server.open(self._logger.warning),
+            self._server.open(self._logger.warning, self._bounds.call_s),
             mode=self._era,
             message_handler=self._hear,
             elicitation_callback=None if self._ask is None else self._elicit,
