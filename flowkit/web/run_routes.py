@@ -22,6 +22,7 @@ from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Nothing, RequestBody, RequestRefused
 from flowkit.web.following import Follower
 from flowkit.web.live_runs import Live, LiveRuns
+from flowkit.web.run_list import RunList
 from flowkit.web.served import Served, StartRequest
 from flowkit.web.sse_response import EventStream, read_event_id
 
@@ -67,6 +68,7 @@ class RunRoutes:
         self._journal = journal
         self._runs = runs
         self._bounds = bounds
+        self._list = RunList(journal, served.targets.keys())
         self._streams: dict[object, ByteStream] = {}
         self._owners: dict[object, str | None] = {}
 
@@ -215,10 +217,8 @@ class RunRoutes:
         query = asked.query
         try:
             found = await asyncio.to_thread(
-                records.list_runs,
-                self._journal,
+                self._list.read,
                 asked.user,
-                self._served.targets.keys(),
                 status=query.get("status"),
                 session=query.get("session"),
                 before=query.get("before"),
