@@ -185,9 +185,11 @@ class Journal:
         """Return a run as `runs` lists it; None if there is no such run."""
         return self._store.find(RunPlace(run_id, user, session))
 
-    def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
+    def last_seq(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> int:
         """Return the number of a run's last event; -1 where it has none."""
-        last = self._store.last_seq(RunPlace(run_id, user))
+        last = self._store.last_seq(RunPlace(run_id, user, session))
         return -1 if last is None else last
 
     def event_rows(
@@ -330,6 +332,13 @@ class Journal:
         finally:
             if stop is not None:
                 stop()
+
+    def listen(self, run: RunSummary, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake`, in any thread, soon after events of this run were written; call what is returned to end that.
+
+        A journal in a file never does, one in PostgreSQL not behind every pooler: ask from time to time as well.
+        """
+        return self._store.listen(run.number, wake)
 
     def prune_events(self, older_than: float | timedelta) -> int:
         """Remove the events of runs that began that long ago; the runs, their results and messages stay.
