@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from flowkit.cache import DiskCache, Hit, HitError
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
+from tests.example_counts import examples
 
 keys = st.sampled_from(["a", "b", "c"])
 tools = st.sampled_from(["get", "list"])
@@ -161,7 +162,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 class TestCache(CacheMachine.TestCase):
