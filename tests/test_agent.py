@@ -319,6 +319,7 @@ def effects(folder: Path) -> list[str]:
     return (folder / "effects").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_turns_goes_on_and_repeats_no_write(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, "turn 2", "first")[0] == 9
     code, line = in_a_process(tmp_path, "nowhere")

@@ -72,7 +72,7 @@ SLOW = re.compile(
     # packages of the extra `test-all`
     r"^\s*(?:from|import) (?:opentelemetry\.exporter|pydantic_ai|langchain_core|agents|distributed|anthropic)\b"
     # every page is embedded; processes of a pool are started
-    r"|recipes/knowledge\.py|\bpool=\"|^\$ flowkit graph numbers\.py",
+    r"|recipes/knowledge\.py|\bpool=\"|^\$ flowkit run primes\.py",
     re.MULTILINE,
 )
 

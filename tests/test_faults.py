@@ -494,6 +494,7 @@ def test_row_6_a_driver_that_was_stopped_past_its_lease_starts_nothing_and_repea
         story.finish()
 
 
+@pytest.mark.slow
 def test_row_9_an_unfinished_step_with_other_code_is_refused(place: Path, forks: Forks) -> None:
     names = ("look", "put", "put")
     (place / "whole").mkdir()
