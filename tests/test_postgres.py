@@ -620,6 +620,25 @@ def test_a_password_is_in_no_error_no_log_and_no_repr(
     assert "s3cr3t" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("?nonsense=1", "'nonsense' is no option of PostgreSQL's client"),
+        ("?sslmode=prefer&conect_timeout=3", "'conect_timeout' is no option"),
+        ("?sslmode=maybe", "sslmode"),
+        ("?connect_timeout=soon", "connect_timeout"),
+    ],
+)
+def test_an_option_of_a_url_that_isnt_right_is_told_by_its_name(
+    options: str, said: str, postgres_journal: str, flowkit: Command
+) -> None:
+    with pytest.raises(StoreError, match=said):
+        Journal(postgres_journal + options)
+    result = flowkit("runs", "list", "--journal", postgres_journal + options)
+    assert result.code == 1
+    assert said in result.err
+
+
 def test_the_name_of_a_journal_is_its_address_without_the_password(postgres_journal: str) -> None:
     with opened(postgres_journal.replace("flowkit@", "flowkit:s3cr3t@")) as journal:
         assert repr(journal) == f"Journal({postgres_journal!r})"

@@ -250,19 +250,24 @@ def merge(events: list[Event]) -> Iterator[Event]:
     Of several partial answers the last one stays: each holds all of those before it.
     """
     held: Event | None = None
-    last = max((place for place, event in enumerate(events) if isinstance(event, OutputPartial)), default=-1)
+    kind: type[Event] | None = None
+    last = next((place for place in reversed(range(len(events))) if type(events[place]) is OutputPartial), -1)
     for place, event in enumerate(events):
-        if place < last and isinstance(event, OutputPartial):
+        if place < last and type(event) is OutputPartial:
             continue
-        joined = None if held is None else _join(held, event)
-        if joined is None:
-            if held is not None:
-                yield held
-            held = event
-        else:
-            held = joined
+        if held is not None:
+            # Most neighbours are of different kinds, so that nothing else is asked about them.
+            joined = _join(held, event) if type(event) is kind and kind in _JOINED else None
+            if joined is not None:
+                held = joined
+                continue
+            yield held
+        held, kind = event, type(event)
     if held is not None:
         yield held
+
+
+_JOINED = (TextDelta, ThinkingDelta, CallArguments, CallProgress)
 
 
 def _join(first: Event, second: Event) -> Event | None:

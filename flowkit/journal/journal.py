@@ -185,9 +185,11 @@ class Journal:
         """Return a run as `runs` lists it; None if there is no such run."""
         return self._store.find(RunPlace(run_id, user, session))
 
-    def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
+    def last_seq(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> int:
         """Return the number of a run's last event; -1 where it has none."""
-        last = self._store.last_seq(RunPlace(run_id, user))
+        last = self._store.last_seq(RunPlace(run_id, user, session))
         return -1 if last is None else last
 
     def event_rows(

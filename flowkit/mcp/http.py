@@ -1,8 +1,7 @@
-"""MCP over HTTP: the server as an ASGI app, behind a token and a check of the Host and Origin headers."""
+"""MCP over HTTP: the server as an ASGI app, behind the guard."""
 
 import asyncio
-import hmac
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,10 @@ from starlette.applications import Starlette
 
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, default_journal
+from flowkit.mcp.http_guard import BOUNDS, LOOPBACK_HOSTS, HttpGuard
 from flowkit.mcp.offers import make_offers
 from flowkit.mcp.server import McpServer
 from flowkit.web.served import Servable, Target, make_served
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-LOOPBACK_HOSTS = ("127.0.0.1:*", "localhost:*", "[::1]:*")
-BODY_BYTES_AT_MOST = 4 * 1024 * 1024
 
 
 def mcp_app(
@@ -70,19 +62,14 @@ def make_http_app(
     from mcp.server.transport_security import TransportSecuritySettings
 
     hosts = list(LOOPBACK_HOSTS if allowed_hosts is None else allowed_hosts)
-    # Given always: the package checks nothing by itself once it is told to listen beyond this machine.
-    security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=hosts,
-        allowed_origins=[f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")],
-    )
+    # Given always, since the package chooses by itself what it checks; Host and Origin are the guard's.
+    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app: Starlette = server.streamable_http_app(
-        streamable_http_path=path, transport_security=security, max_request_body_size=BODY_BYTES_AT_MOST
+        streamable_http_path=path, transport_security=security, max_request_body_size=BOUNDS.body_bytes
     )
     if on_end is not None:
         app.router.lifespan_context = _end_with(app.router.lifespan_context, on_end)
-    if token is not None:
-        app.add_middleware(_Guard, token=token)
+    app.add_middleware(HttpGuard, hosts=hosts, token=token, bounds=BOUNDS)
     return app
 
 
@@ -97,22 +84,3 @@ def _end_with(lifespan: Callable[[Any], Any], on_end: Callable[[], None]) -> Cal
             await asyncio.to_thread(on_end)
 
     return live
-
-
-class _Guard:
-    """Answers 401 before a body is read, where the bearer token is missing or wrong."""
-
-    def __init__(self, app: AsgiApp, token: str) -> None:
-        self._app = app
-        self._wanted = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = dict(scope["headers"])
-            if not hmac.compare_digest(headers.get(b"authorization", b""), self._wanted):
-                body = b'{"error": "a bearer token is needed"}'
-                challenge = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-                await send({"type": "http.response.start", "status": 401, "headers": challenge})
-                await send({"type": "http.response.body", "body": body})
-                return
-        await self._app(scope, receive, send)

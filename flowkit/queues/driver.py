@@ -54,7 +54,7 @@ class Driver:
             summary = details.summary
             if summary.name not in self.served.targets:
                 raise ConfigurationError(f"run {run_id!r} is of {summary.name!r}, which this app doesn't have")
-            if not _can_go_on(details):
+            if not details.can_go_on:
                 return _say_status(details)
             if self.is_leaving:
                 return "stopped"
@@ -198,22 +198,6 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
         yield opened
     finally:
         await asyncio.to_thread(opened.close)
-
-
-def _can_go_on(details: RunDetails) -> bool:
-    """Return whether there is something to drive: not over, not driven, and not waiting for a person."""
-    if details.summary.is_held:
-        return False
-    match details.summary.status:
-        case "queued" | "running" | "cancelling":
-            return True
-        case "waiting":
-            return all(approval.decision is not None for approval in details.approvals.values())
-        case "in_doubt":
-            return not any(node.state in ("in_doubt", "claimed") for node in details.nodes.values())
-        case status:
-            assert status in OVER
-            return False
 
 
 def _say_status(details: RunDetails) -> DriveStatus:

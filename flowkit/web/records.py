@@ -1,7 +1,7 @@
 """Runs of the journal as a server shows them: one user's, and no other's."""
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from flowkit import codec
@@ -15,7 +15,6 @@ OPEN = ("queued", "running", "cancelling")
 """States of runs that somebody drives, or will."""
 WORDS = 80
 """How much of a run's first message, or of its inputs, its line in a list shows."""
-LISTED = 50
 
 
 def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | None:
@@ -40,23 +39,6 @@ def say_status(run: RunSummary) -> str:
     return "stopped" if run.status == "running" and not run.is_held else run.status
 
 
-def list_runs(
-    journal: Journal,
-    user: str | None,
-    names: Collection[str],
-    *,
-    status: str | None,
-    session: str | None,
-    before: str | None,
-) -> dict[str, JSON]:
-    """List the user's latest runs, newest first, and where the next page begins; raises `ValueError`."""
-    asked = "running" if status == "stopped" else status
-    page = journal.runs(status=asked, session=session, user=user, limit=LISTED, cursor=before)
-    shown = [run for run in page if run.name in names and status in (None, say_status(run))]
-    runs: list[JSON] = [{**summary_to_json(run), "title": _say_first(journal, run)} for run in shown]
-    return {"runs": runs, "next": page[-1].cursor if len(page) == LISTED else None}
-
-
 def summary_to_json(run: RunSummary) -> dict[str, JSON]:
     """Describe a run for a list."""
     return {
@@ -77,7 +59,7 @@ def details_to_json(run: RunDetails) -> dict[str, JSON]:
     output, size = cut_value(run.output)
     told: dict[str, JSON] = {
         **summary_to_json(run.summary),
-        "title": _say_inputs(run.inputs),
+        "title": say_inputs(run.inputs),
         "inputs": inputs,
         "output": output,
         "waiting": [approval_to_json(approval) for approval in run.approvals.values() if approval.decision is None],
@@ -132,19 +114,8 @@ def as_json(values: Mapping[str, object]) -> dict[str, JSON]:
     return cast(dict[str, JSON], dict(values))
 
 
-def _say_first(journal: Journal, run: RunSummary) -> str:
-    rows = journal.event_rows(run.run_id, -1, None, 1, user=run.user, session=run.session)
-    match codec.loads(rows[0][1]) if rows else None:
-        case {"message": str(text)}:
-            return _shorten(text)
-        case {"inputs": inputs} if inputs is not None:
-            return _say_inputs(inputs)
-        case _:
-            details = journal.show(run.run_id, user=run.user, session=run.session)
-            return "" if details is None else _say_inputs(details.inputs)
-
-
-def _say_inputs(inputs: JSON) -> str:
+def say_inputs(inputs: JSON) -> str:
+    """Describe a run's inputs, or its user's message, in a line."""
     match inputs:
         case {"message": {"content": str(text)}}:
             return _shorten(text)

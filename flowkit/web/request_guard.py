@@ -80,44 +80,18 @@ class Guard:
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Answer:
         """Answer a request by its route; raises `RequestRefused`."""
         headers = Headers(scope=scope)
-        self._check_head(scope)
-        host = self._check_host(scope, headers)
+        check_head(scope, self._bounds)
+        host = check_host(scope, headers, self._fits)
         path = _get_path(scope)
         is_api = path == "/api" or path.startswith("/api/")
-        self._check_origin(scope, headers, host, is_api=is_api)
+        check_origin(scope, headers, host, self._origins, is_api=is_api)
         endpoint, found = self._find(scope["method"], path)
         user = None if endpoint.is_page else await self._find_user(scope, headers)
         body = None if endpoint.body is None else await self._read_body(endpoint.body, headers, receive)
         return await endpoint.answer(Asked(user, found, QueryParams(scope["query_string"]), headers, body))
 
-    def _check_head(self, scope: Scope) -> None:
-        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-        if size > self._bounds.head_bytes:
-            raise _refuse(431, "the head of the request is too long")
-
-    def _check_host(self, scope: Scope, headers: Headers) -> str:
-        given = headers.getlist("host")
-        if len(given) != 1 or not given[0] or not scope["path"].startswith("/"):
-            raise _refuse(421, "one Host is expected, and a path")
-        host = given[0].lower()
-        if self._hosts is not None and host not in self._hosts:
-            raise _refuse(421, "this server doesn't answer for that Host")
-        return host
-
-    def _check_origin(self, scope: Scope, headers: Headers, host: str, *, is_api: bool) -> None:
-        given = headers.getlist("origin")
-        if len(given) == 1 and given[0] in self._origins:
-            return
-        if given and given != [f"{scope['scheme']}://{host}"]:
-            raise _refuse(403, "pages of another origin may not ask this server")
-        mode, target = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
-        if target in ("iframe", "frame", "embed", "object") or (is_api and mode == "navigate"):
-            raise _refuse(403, "this is not for looking at in a browser's window")
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (
-            mode == "navigate" and target == "document"
-        ):
-            raise _refuse(403, "pages of another site may not ask this server")
+    def _fits(self, host: str) -> bool:
+        return self._hosts is None or host in self._hosts
 
     def _find(self, method: str, path: str) -> tuple[Endpoint, Mapping[str, str]]:
         allowed: set[str] = set()
@@ -147,14 +121,7 @@ class Guard:
 
     async def _read_body(self, kind: type[BaseModel], headers: Headers, receive: Receive) -> BaseModel:
         _check_type(headers)
-        declared = headers.get("content-length")
-        if declared is not None and int(declared) > self._bounds.body_bytes:
-            raise self._too_large()
-        try:
-            async with asyncio.timeout(self._bounds.body_s):
-                data = await self._receive(receive)
-        except TimeoutError:
-            raise _refuse(408, "the body took too long") from None
+        data = await read_body(headers, receive, self._bounds)
         try:
             value = codec.loads(data)
         except ValueError:
@@ -168,21 +135,65 @@ class Guard:
             where = ".".join(str(part) for part in problem["loc"])
             raise RequestRefused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
 
-    async def _receive(self, receive: Receive) -> bytes:
-        """Receive the body, counting it as it comes: a chunked one declares no length."""
-        data = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RequestRefused(400, "the client has left")
-            data += cast(bytes, message.get("body", b""))
-            if len(data) > self._bounds.body_bytes:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return bytes(data)
 
-    def _too_large(self) -> RequestRefused:
-        return _refuse(413, f"a body may have {self._bounds.body_bytes} bytes")
+def check_head(scope: Scope, bounds: Bounds) -> None:
+    """Refuse a head that is too long."""
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > bounds.head_bytes:
+        raise _refuse(431, "the head of the request is too long")
+
+
+def check_host(scope: Scope, headers: Headers, fits: Callable[[str], bool]) -> str:
+    """Return the one `Host` of a request, in small letters; refuse none, two, and one that doesn't fit."""
+    given = headers.getlist("host")
+    if len(given) != 1 or not given[0] or not scope["path"].startswith("/"):
+        raise _refuse(421, "one Host is expected, and a path")
+    host = given[0].lower()
+    if not fits(host):
+        raise _refuse(421, "this server doesn't answer for that Host")
+    return host
+
+
+def check_origin(scope: Scope, headers: Headers, host: str, origins: Collection[str], *, is_api: bool) -> None:
+    """Refuse what a page of another site asks, and what is to be looked at in a frame."""
+    given = headers.getlist("origin")
+    if len(given) == 1 and given[0] in origins:
+        return
+    if given and given != [f"{scope['scheme']}://{host}"]:
+        raise _refuse(403, "pages of another origin may not ask this server")
+    mode, target = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    if target in ("iframe", "frame", "embed", "object") or (is_api and mode == "navigate"):
+        raise _refuse(403, "this is not for looking at in a browser's window")
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (
+        mode == "navigate" and target == "document"
+    ):
+        raise _refuse(403, "pages of another site may not ask this server")
+
+
+async def read_body(headers: Headers, receive: Receive, bounds: Bounds) -> bytes:
+    """Read a body within its bounds, counting it as it comes: a chunked one declares no length."""
+    declared = headers.get("content-length")
+    if declared is not None and int(declared) > bounds.body_bytes:
+        raise _too_large(bounds)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(bounds.body_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RequestRefused(400, "the client has left")
+                data += cast(bytes, message.get("body", b""))
+                if len(data) > bounds.body_bytes:
+                    raise _too_large(bounds)
+                if not message.get("more_body", False):
+                    return bytes(data)
+    except TimeoutError:
+        raise _refuse(408, "the body took too long") from None
+
+
+def _too_large(bounds: Bounds) -> RequestRefused:
+    return _refuse(413, f"a body may have {bounds.body_bytes} bytes")
 
 
 def _get_path(scope: Scope) -> str:

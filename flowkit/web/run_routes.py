@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
+from flowkit.agent.forking import read_fork
+from flowkit.agent.plan import ForkPoint
 from flowkit.cache import open_default_cache
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, ToolArgumentsError
@@ -20,6 +22,7 @@ from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Nothing, RequestBody, RequestRefused
 from flowkit.web.following import Follower
 from flowkit.web.live_runs import Live, LiveRuns
+from flowkit.web.run_list import RunList
 from flowkit.web.served import Served, StartRequest
 from flowkit.web.sse_response import EventStream, read_event_id
 
@@ -65,6 +68,7 @@ class RunRoutes:
         self._journal = journal
         self._runs = runs
         self._bounds = bounds
+        self._list = RunList(journal, served.targets.keys())
         self._streams: dict[object, ByteStream] = {}
         self._owners: dict[object, str | None] = {}
 
@@ -213,10 +217,8 @@ class RunRoutes:
         query = asked.query
         try:
             found = await asyncio.to_thread(
-                records.list_runs,
-                self._journal,
+                self._list.read,
                 asked.user,
-                self._served.targets.keys(),
                 status=query.get("status"),
                 session=query.get("session"),
                 before=query.get("before"),
@@ -338,7 +340,10 @@ class RunRoutes:
             self._check_goes_on(details)
             if any(approval.decision is None for approval in details.approvals.values()):
                 raise RequestRefused(409, "it waits for a person: decide first")
-            await self._go_on(details)
+            try:
+                await self._go_on(details)
+            except RunBusy as error:
+                raise RequestRefused(409, str(error)) from error
         return JSONResponse({"run": asked.run}, 202)
 
     async def fork(self, asked: Asked) -> Answer:
@@ -350,6 +355,12 @@ class RunRoutes:
             raise RequestRefused(409, "only runs of this server's agents can be forked")
         run_id = body.run or records.make_run_id()
         results = records.as_json(body.results or {})
+        try:
+            await asyncio.to_thread(
+                read_fork, self._journal, ForkPoint(asked.run, body.at, asked.user, summary.session, results)
+            )
+        except RunError as error:
+            raise RequestRefused(422, str(error)) from error
         await self.begin(
             StartRequest(summary.name, asked.user, run_id, body.message, fork=asked.run, at=body.at, results=results)
         )
@@ -381,7 +392,14 @@ class RunRoutes:
         details = await self._get(asked, run_id)
         is_open = any(approval.decision is None for approval in details.approvals.values())
         is_in_doubt = any(node.state == "in_doubt" for node in details.nodes.values())
-        if not (is_open or is_in_doubt or details.summary.is_held or details.summary.status in records.OVER):
+        summary = details.summary
+        if is_open or is_in_doubt or summary.is_held or summary.status in records.OVER:
+            return
+        if summary.name not in self._served.targets:
+            # Another server's, or a worker's: whoever has its code goes on with it.
+            await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
+            return
+        with suppress(RunBusy):  # somebody has begun to drive it meanwhile
             await self._go_on(details)
 
     async def _go_on(self, details: RunDetails) -> None:
@@ -389,6 +407,8 @@ class RunRoutes:
             raise RequestRefused(409, f"this server has no {details.summary.name!r}")
         try:
             await self._runs.go_on(details)
+        except RunBusy:
+            raise
         except (ToolArgumentsError, ConfigurationError, RunError) as error:
             raise RequestRefused(409, str(error)) from error
 

@@ -152,12 +152,13 @@ class WireRoutes:
         """Record the verdicts; return the number of the last event before they take effect."""
         if any(verdict.run != run_id for verdict in verdicts):
             raise RequestRefused(422, "approvals of one run at a time")
-        await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
+        found = await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
         log = self._runs.find_log(asked.user, run_id)
         if log is not None and log.events:
             last = log.events[-1].seq
         else:
-            last = await asyncio.to_thread(self._journal.last_seq, run_id, user=asked.user)
+            session = found.summary.session
+            last = await asyncio.to_thread(self._journal.last_seq, run_id, user=asked.user, session=session)
         for verdict in verdicts:
             try:
                 await self._routes.decide_on(

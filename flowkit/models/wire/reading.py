@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import combinations
 from math import isfinite
-from typing import cast
+from typing import ClassVar, cast
 
 import orjson
 
@@ -41,6 +41,8 @@ class WireReader(ABC):
 
     Whatever can't be read becomes an `ErrorDelta`: a reader raises nothing. What comes behind `[DONE]` is ignored.
     """
+
+    _MARK_ENDS: ClassVar[bool] = True  # whether `[DONE]` says that the answer came to its end
 
     def __init__(self) -> None:
         self._decoder = EventDecoder()
@@ -99,7 +101,7 @@ class WireReader(ABC):
         stripped = data.strip()
         if stripped == b"[DONE]":
             self._ended = True
-            deltas += (*self._halves.end(), EndDelta())
+            deltas += (*self._halves.end(), *((EndDelta(),) if self._MARK_ENDS else ()))
             return
         text = data.decode(errors="replace")
         if event_type == STRAY:
@@ -256,7 +258,7 @@ def _find_summands(total: int, parts: list[int]) -> list[int]:
 
 
 def _count(value: JSON) -> int:
-    return int(_number(value) or 0)
+    return max(0, int(_number(value) or 0))
 
 
 def _number(value: JSON) -> float | None:

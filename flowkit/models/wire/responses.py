@@ -35,10 +35,9 @@ _INCOMPLETE: Mapping[str, FinishReason] = {
 
 _BAD_ENDS = ("failed", "incomplete", "cancelled")
 
-_ENDINGS: Mapping[JSON, Literal["completed", "arguments", "cut"]] = {
+_ENDINGS: Mapping[str, Literal["completed", "arguments", "cut"]] = {
     "completed": "completed",
     # Not every server names a status, and one ends cut calls with this.
-    None: "arguments",
     "": "arguments",
     "in_progress": "arguments",
 }
@@ -55,7 +54,9 @@ class ResponsesReader(WireReader):
         """The item that spoke last and isn't done."""
         self._thinking_part: tuple[JSON, JSON] | None = None
         self._slots: dict[str, int] = {}  # where an item stands, by its ids
+        self._words: list[str] = []
         self._has_items = False
+        self._kept: set[tuple[int | str, str]] = set()  # items that were told whole, by place and by id
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
@@ -149,6 +150,7 @@ class ResponsesReader(WireReader):
     ) -> None:
         if isinstance(text, str) and text:
             self._said.add((slot, kind))
+            self._words.append(text)
             self._speaking = slot
             deltas.append(delta(text))
 
@@ -175,7 +177,11 @@ class ResponsesReader(WireReader):
         deltas: list[Delta],
     ) -> None:
         """Read what a server sends only when it is done, without deltas before."""
-        if (slot, kind) not in self._said:
+        is_placed = slot is not None and slot >= 0
+        if (slot, kind) in self._said or not isinstance(text, str):
+            return
+        # Whose events lead to no item, neither by index nor by id, is known by its words alone.
+        if is_placed or not "".join(self._words).endswith(text):
             self._say(delta, slot, kind, text, deltas)
 
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
@@ -195,8 +201,10 @@ class ResponsesReader(WireReader):
                 if slot is not None:
                     text = item.get("arguments" if kind == "function_call" else "input")
                     name, id = as_text(item.get("name")), as_text(item.get("call_id"))
-                    deltas.append(CallDone(slot, as_arguments(text), name, id, _ENDINGS.get(item.get("status"), "cut")))
-                deltas.append(ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}))
+                    deltas.append(
+                        CallDone(slot, as_arguments(text), name, id, _ENDINGS.get(str(item.get("status") or ""), "cut"))
+                    )
+                self._keep(slot, ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}), deltas)
             case "message":
                 texts: list[str] = []
                 parts = item.get("content")
@@ -206,12 +214,19 @@ class ResponsesReader(WireReader):
                         self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
                         texts.append(as_text(part.get("text")) or "")
                 self._speaking = None
-                deltas.append(
-                    ProviderDelta(kind, {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)})
-                )
+                data = {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)}
+                self._keep(slot, ProviderDelta(kind, data), deltas)
             case _:
                 if kind == "reasoning" or item.get("encrypted_content"):
-                    deltas.append(ProviderDelta(kind, item))
+                    self._keep(slot, ProviderDelta(kind, item), deltas)
+
+    def _keep(self, slot: int | None, told: ProviderDelta, deltas: list[Delta]) -> None:
+        """Keep what goes back to the server, once: it refuses an item that it is given twice."""
+        id = told.data.get("id") if isinstance(told.data, dict) else None
+        names = {(name, told.kind) for name in (slot, id) if isinstance(name, int | str)}
+        if self._kept.isdisjoint(names):
+            deltas.append(told)
+        self._kept |= names
 
 
 def _ids(item: JSON) -> tuple[JSON, ...]:
