@@ -108,8 +108,16 @@ def make_offers(served: Served, tools: Iterable[str]) -> dict[str, Offer]:
             raise ConfigurationError(f"there is no tool {name!r}; there is {', '.join(map(repr, sorted(known)))}")
         if name in offers:
             raise ConfigurationError(f"tool {name!r} has the name of an agent or a recipe")
-        offers[name] = Offer(name, tool.description, tool.parameters, tool.result_schema, tool.effect, tool=tool)
+        offers[name] = Offer(name, tool.description, _mark_secrets(tool), tool.result_schema, tool.effect, tool=tool)
     return offers
+
+
+def _mark_secrets(tool: Tool[..., Any]) -> Mapping[str, Any]:
+    """Return the schema of the arguments with a mark on those that the tool names as secrets, so that hosts mask them, too."""
+    fields: dict[str, Any] = {**tool.parameters.get("properties", {})}
+    for name in tool.secrets.names & fields.keys():
+        fields[name] = {**fields[name], "writeOnly": True}
+    return {**tool.parameters, "properties": fields} if tool.secrets.names else tool.parameters
 
 
 def find_tools(served: Served) -> dict[str, Tool[..., Any]]:
