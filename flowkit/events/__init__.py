@@ -5,6 +5,7 @@ last `seq` it stands for. Nothing in the run ever waits for a watcher: each read
 thinking, arguments and progress that have piled up by then are merged into one event.
 """
 
+from flowkit.events.backlog import Backlog
 from flowkit.events.kinds import (
     NOTICES,
     ApprovalAsked,
@@ -39,9 +40,11 @@ from flowkit.events.kinds import (
     UsageReported,
     WaitingFor,
 )
-from flowkit.events.log import Enter, EventLog, merge
+from flowkit.events.log import Enter, EventLog
+from flowkit.events.merging import merge
 
 __all__ = [
+    "Backlog",
     "NOTICES",
     "ApprovalAsked",
     "ApprovalDecided",
