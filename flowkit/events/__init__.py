@@ -6,6 +6,7 @@ thinking, arguments and progress that have piled up by then are merged into one 
 """
 
 from flowkit.events.backlog import Backlog
+from flowkit.events.event_json import encode
 from flowkit.events.kinds import (
     NOTICES,
     ApprovalAsked,
@@ -44,10 +45,10 @@ from flowkit.events.log import Enter, EventLog
 from flowkit.events.merging import merge
 
 __all__ = [
-    "Backlog",
     "NOTICES",
     "ApprovalAsked",
     "ApprovalDecided",
+    "Backlog",
     "BudgetChecked",
     "CallArguments",
     "CallCancelled",
@@ -79,5 +80,6 @@ __all__ = [
     "TurnStarted",
     "UsageReported",
     "WaitingFor",
+    "encode",
     "merge",
 ]

@@ -197,7 +197,7 @@ class EventLog:
         return Backlog(self.run_id, self.first_seq + first, self._built[first:], notes)
 
     def _count(self) -> None:
-        self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
+        self._counted += list(map(type, islice(self._notes, self._counted_to, None))).count(type)
         self._counted_to = len(self._notes)
 
     def _end_quiet(self, tell: Callable[[], None]) -> None:

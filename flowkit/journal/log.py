@@ -79,7 +79,9 @@ class JournalLog:
 
     def lets_go(self, run: RunSummary) -> bool:
         """Return whether this run is released when it is cancelled here."""
-        return self.is_leaving or RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
+        if self.is_leaving or not self.let_go_of:
+            return self.is_leaving
+        return RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
 
     def keeps(self, kind: type[Event]) -> bool:
         """Return whether events of this kind are recorded."""

@@ -14,14 +14,13 @@ nobody settles the call, or makes it again, while it may still be running.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Backlog, Event, EventLog, OutputPartial, RunFinished, merge
+from flowkit.events import Event, EventLog
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -36,14 +35,11 @@ from flowkit.journal.records import (
     explain_running,
 )
 from flowkit.journal.rows import encode_value, to_text
-from flowkit.journal.store import Changes, Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, Wanted
+from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
+from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, Wanted
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
-EVENTS_WITHIN_S = 0.05
-"""How long an event may wait for others, unless something else of its run is written before."""
-OWN_WRITE_BYTES = 2**16
-"""A result of this size is written alone: where it can't be stored, nothing else is lost."""
 CONVERSATION_RUNS = 1000
 """How many runs of its session a run hears of."""
 
@@ -73,23 +69,13 @@ class RunJournal:
         self._log = log
         self._number = details.summary.number
         self._token = taken.token or ""
+        self._writing = RunWriting(log, details.summary, self._token)
         self._allow_changed = allow_changed
         self._nodes = dict(details.nodes)
         self._turns = {turn.turn: turn for turn in details.turns}
         self._approvals = dict(details.approvals)
         self.kept = taken.kept
         """By turn and call, the arguments with secrets that the messages of an earlier process hide."""
-        self._unwritten: deque[Event | Backlog | Put] = deque()
-        """What nobody waits for; the writer's thread takes it."""
-        self._is_posted = False
-        """Whether the writer's thread was asked to take it."""
-        self._followed: EventLog | None = None
-        self._soon: asyncio.TimerHandle | None = None
-        """Set while the followed log has events that weren't taken."""
-        self._drops_end = False
-        self._is_turn_written = True
-        self._lost_turn: BaseException | None = None
-        """Why the last turn couldn't be written, until somebody is told."""
         self._is_held = not self.is_over
         self._position = taken.position
         """That of the node that changed last."""
@@ -169,7 +155,7 @@ class RunJournal:
             record = await self._write_claim(record, timeout_s)
         except (asyncio.CancelledError, MaybeWritten):
             # It never starts, so it must not be in doubt; the claim is written before this takes it back.
-            self._log.post(self._take_back(record, before))
+            self._writing.post_alone(take_back=self._take_back(record, before))
             raise
         self._nodes[node] = record
         return attempt
@@ -195,7 +181,7 @@ class RunJournal:
         start_by = self._now() + START_WITHIN_S
         lease = RunLease(self._log.store.holder, *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
         record = replace(record, lease=lease)
-        await self._write(self._put(record, b"null"), is_durable=True)
+        await self._writing.write(self._put(record, b"null"), is_durable=True)
         self._start_by[record.node] = start_by
         return record
 
@@ -224,26 +210,43 @@ class RunJournal:
         thread that nobody waits for any more. Raises `ToolResultError` for a value that isn't JSON,
         `RunBusy` when another driver took over, `StoreError` when it can't be written.
         """
+        record = Recorded(node, state, value, error, attempt, effect, arguments, tool, code)
+        if effect == "read":
+            self.post_read(record)
+            return
         data = encode_value(value, node)
-        before = self._nodes.get(node)
         if self.is_over:
             return
-        resources, lease = (), NO_LEASE
-        if before is not None:
-            arguments = before.arguments if arguments is None else arguments
-            tool, code, resources = tool or before.tool, code or before.code, before.resources
-            lease = before.lease if is_running else NO_LEASE
-        record = Recorded(
-            node, state, value, error, attempt, effect, arguments, tool, code, resources=resources, lease=lease
-        )
-        if effect != "read":
-            await self._write(self._put(record, data), is_durable=True)
-        elif len(data) > OWN_WRITE_BYTES:
-            self._log.post(self._change(nodes=(self._put(record, data),)))
-        else:
-            self._unwritten.append(self._put(record, data))
-            self._post()
+        record = self._add_claimed(record, is_running=is_running)
+        await self._writing.write(self._put(record, data), is_durable=True)
         self._nodes[node] = record
+
+    def post_read(self, record: Recorded) -> None:
+        """Record a read that has ended, soon and without waiting; raises `ToolResultError` if its value isn't JSON."""
+        data = encode_value(record.value, record.node)
+        if self.is_over:
+            return
+        record = self._add_claimed(record)
+        put = self._put(record, data)
+        if len(data) > OWN_WRITE_BYTES:
+            self._writing.post_alone(nodes=(put,))
+        else:
+            self._writing.post(put)
+        self._nodes[record.node] = record
+
+    def _add_claimed(self, record: Recorded, *, is_running: bool = False) -> Recorded:
+        """Add what its claim said and isn't given anew."""
+        before = self._nodes.get(record.node)
+        if before is None:
+            return record
+        return replace(
+            record,
+            arguments=before.arguments if record.arguments is None else record.arguments,
+            tool=record.tool or before.tool,
+            code=record.code or before.code,
+            resources=before.resources,
+            lease=before.lease if is_running else NO_LEASE,
+        )
 
     async def record_turn(
         self, turn: int, message: JSON, reads: Sequence[Recorded] = (), *, kept: Mapping[str, str] | None = None
@@ -269,17 +272,13 @@ class RunJournal:
         text = TurnText(turn, to_text(message), to_text(dict(kept)) if kept else None)
         encoded = [(read, encode_value(read.value, read.node)) for read in reads]
         nodes = tuple(self._put(read, data) for read, data in encoded)
-        self._is_turn_written = False
-        self._take_backlog()
-        self._log.post(lambda: self._drain(nodes, turn=text), self._note_turn)
+        self._writing.post_turn(text, nodes)
         self._turns[turn] = RecordedTurn(turn, message)
         self._nodes.update((read.node, read) for read in reads)
 
     async def wait_turn(self) -> None:
         """Wait until the last turn is written; raises its error, once."""
-        if not self._is_turn_written:
-            await self._log.run(lambda: None)  # behind it
-        self._raise_lost_turn()
+        await self._writing.wait_turn()
 
     async def ask(self, node: str, *, name: str, arguments: JSON, anew: bool = False) -> Decision | None:
         """Write down that a person has to decide; returns what was decided already on exactly these arguments.
@@ -315,22 +314,19 @@ class RunJournal:
         self._refuse_running(before)
         record = before.settle(resolution, by)
         data = encode_value(record.value, node)
-        await self._write(self._put(record, data), is_durable=True)
+        await self._writing.write(self._put(record, data), is_durable=True)
         self._nodes[node] = record
         return record
 
     def follow(self, log: EventLog) -> None:
         """Write the events of this log soon, those that it has and those that come; pieces of one text are joined."""
         if not self.is_over:
-            self._followed = log
-            log.tell_next(self._note_event)
+            self._writing.follow(log)
 
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over or not self._keeps(type(event)) or (self.is_leaving and _is_cancelled(event)):
-            return
-        self._unwritten.append(event)
-        self._post()
+        if not self.is_over:
+            self._writing.append_event(event)
 
     async def conversation(self) -> list[JSON]:
         """Return the session's messages from before this run, oldest first."""
@@ -390,12 +386,12 @@ class RunJournal:
     async def _write_last(self, ending: Ending) -> None:
         """Release the run even where that can't be written: once the disk has room, it can be resumed."""
         try:
-            await self._write(ending=ending)
+            await self._writing.write(ending=ending)
         except StoreError:
             self._log.held.let_go(self._number, self._token, is_written=False)
             raise
         finally:
-            self._followed = None
+            self._writing.unfollow()
             self._log.held.let_go(self._number, self._token)
 
     def _check_again(self, before: Recorded, code: str) -> None:
@@ -409,100 +405,10 @@ class RunJournal:
         if before.lease.may_run(self._log.clock):
             raise InDoubt(f"run {self.run_id!r}: {explain_running(before)}")
 
-    def _change(
-        self,
-        *,
-        nodes: tuple[Put, ...] = (),
-        turn: TurnText | None = None,
-        events: tuple[tuple[int, str], ...] = (),
-        take_back: TakeBack | None = None,
-        ending: Ending | None = None,
-    ) -> Changes:
-        return Changes(self._number, self.run_id, self._token, nodes, turn, events, take_back, ending)
-
     def _put(self, record: Recorded, data: bytes) -> Put:
         self._position += 1
         return Put(record, data, self._position)
 
-    def _take_back(self, claimed: Recorded, before: Recorded | None) -> Changes:
+    def _take_back(self, claimed: Recorded, before: Recorded | None) -> TakeBack:
         put = None if before is None else self._put(before, encode_value(before.value, before.node))
-        return self._change(take_back=TakeBack(claimed.node, claimed.attempt, put))
-
-    async def _write(self, put: Put | None = None, *, ending: Ending | None = None, is_durable: bool = False) -> None:
-        """Write this, behind all that waits to be written, and wait until it is committed."""
-        self._take_backlog()
-        nodes = () if put is None else (put,)
-
-        def make() -> Changes | None:
-            self._raise_lost_turn()
-            return self._drain(nodes, ending=ending)
-
-        await self._log.write(make, is_durable=is_durable)
-
-    def _note_event(self) -> None:
-        self._soon = asyncio.get_running_loop().call_later(EVENTS_WITHIN_S, self._post)
-
-    def _post(self) -> None:
-        """Let the writer's thread take what waits."""
-        self._take_backlog()
-        if not self._is_posted:
-            self._is_posted = True
-            self._log.post(self._drain)
-
-    def _take_backlog(self) -> None:
-        if self._soon is None or self._followed is None:
-            return
-        self._soon.cancel()
-        self._soon = None
-        self._drops_end = self.is_leaving
-        self._unwritten.append(self._followed.take_backlog())
-        self._followed.tell_next(self._note_event)
-
-    def _note_turn(self, _: object, error: BaseException | None) -> None:
-        self._lost_turn = error
-        self._is_turn_written = True
-
-    def _raise_lost_turn(self) -> None:
-        error, self._lost_turn = self._lost_turn, None
-        if error is not None:
-            raise error
-
-    def _drain(
-        self, nodes: tuple[Put, ...] = (), *, turn: TurnText | None = None, ending: Ending | None = None
-    ) -> Changes | None:
-        """Add what waits to be written, in the writer's thread."""
-        # Before the first `popleft`: what comes during it is written now or asks for another job.
-        self._is_posted = False
-        puts: list[Put] = []
-        events: list[Event] = []
-        while self._unwritten:
-            match self._unwritten.popleft():
-                case Put() as put:
-                    puts.append(put)
-                case Backlog() as backlog:
-                    events += backlog.build(self._keeps)
-                case event:
-                    events.append(event)
-        if not (puts or events or nodes or turn or ending):
-            return None
-        return self._change(nodes=(*puts, *nodes), turn=turn, events=self._encode(events), ending=ending)
-
-    def _encode(self, events: list[Event]) -> tuple[tuple[int, str], ...]:
-        rows: list[tuple[int, str]] = []
-        for event in merge(events):
-            if self._drops_end and _is_cancelled(event):
-                continue
-            try:
-                rows.append((event.seq, to_text(event.to_json())))
-            except ValueError as error:  # the rest must not be lost with it
-                self._log.count_lost(None, error)
-        return tuple(rows)
-
-    def _keeps(self, kind: type[Event]) -> bool:
-        # Of an output that is made piece by piece, the end has the whole.
-        return kind is not OutputPartial and self._log.keeps(kind)
-
-
-def _is_cancelled(event: Event) -> bool:
-    """Return whether this says that the run was cancelled; where its process leaves it hasn't finished: see `finish`."""
-    return isinstance(event, RunFinished) and event.status == "cancelled"
+        return TakeBack(claimed.node, claimed.attempt, put)
