@@ -23,7 +23,7 @@ SHORTEST_ECHO = 4
 Step = str | int
 
 
-class Place:
+class SchemaPlace:
     """What a schema says of one place of a value; made once for each part of a schema, so it may lie in itself."""
 
     __slots__ = ("fields", "holds", "is_secret", "items", "others", "takes_text")
@@ -33,9 +33,9 @@ class Place:
         self.takes_text = False
         self.holds = False
         """Whether it is secret, or has something below it that is."""
-        self.fields: dict[str, list[Place]] = {}
-        self.others: list[Place] = []
-        self.items: list[Place] = []
+        self.fields: dict[str, list[SchemaPlace]] = {}
+        self.others: list[SchemaPlace] = []
+        self.items: list[SchemaPlace] = []
 
 
 class SecretPlaces(Set[str]):
@@ -50,16 +50,16 @@ class SecretPlaces(Set[str]):
         """
         self.names = frozenset(names)
         self._load = load
-        self._root: Place | None = None
+        self._root: SchemaPlace | None = None
 
     @property
-    def root(self) -> Place:
+    def root(self) -> SchemaPlace:
         """The place of the arguments as a whole."""
         if self._root is None:
             schema = None if self._load is None else self._load()
-            root = Place() if schema is None else _read_schema(schema)
+            root = SchemaPlace() if schema is None else _read_schema(schema)
             for name in self.names:
-                secret = Place()
+                secret = SchemaPlace()
                 secret.is_secret = secret.holds = True
                 root.fields[name] = [secret]
                 root.holds = True
@@ -111,7 +111,7 @@ class SecretPlaces(Set[str]):
         """Return whether the value at this path is a secret, or holds one."""
         return bool(self) and any(place.holds for place in self._walk(path))
 
-    def _walk(self, path: Sequence[Step]) -> list[Place]:
+    def _walk(self, path: Sequence[Step]) -> list[SchemaPlace]:
         places = [self.root]
         for depth, step in enumerate(path):
             if any(place.is_secret for place in places):
@@ -223,7 +223,7 @@ def _has_mask(value: object) -> bool:
     return value == MASK
 
 
-def _mask(value: object, places: list[Place]) -> JSON:
+def _mask(value: object, places: list[SchemaPlace]) -> JSON:
     if any(place.is_secret for place in places):
         return MASK
     if not any(place.holds for place in places) or type(value) is Reference:
@@ -243,11 +243,11 @@ def _mask(value: object, places: list[Place]) -> JSON:
     return _mask(shown, places) if isinstance(shown, (dict, list)) else shown
 
 
-def _mask_below(value: object, places: list[Place] | None) -> JSON:
+def _mask_below(value: object, places: list[SchemaPlace] | None) -> JSON:
     return MASK if places is None else _mask(value, places)
 
 
-def _find(value: object, places: list[Place] | None) -> Iterator[str]:
+def _find(value: object, places: list[SchemaPlace] | None) -> Iterator[str]:
     if places is None or any(place.is_secret for place in places):
         yield from _list_texts(value)
     elif isinstance(value, Mapping):
@@ -274,9 +274,9 @@ def _list_texts(value: object) -> Iterator[str]:
         yield str(value)
 
 
-def _step_into(places: list[Place], step: Step) -> list[Place] | None:
+def _step_into(places: list[SchemaPlace], step: Step) -> list[SchemaPlace] | None:
     """Return the places one step below; none where nothing there is secret, None where it is unknown."""
-    below: list[Place] = []
+    below: list[SchemaPlace] = []
     is_known = False
     for place in places:
         if isinstance(step, int):
@@ -289,7 +289,7 @@ def _step_into(places: list[Place], step: Step) -> list[Place] | None:
     return None if not is_known and any(place.holds for place in places) else below
 
 
-def _read_schema(schema: Mapping[str, JSON]) -> Place:
+def _read_schema(schema: Mapping[str, JSON]) -> SchemaPlace:
     """Read the places of a whole schema, and which of them hold secrets."""
     reader = _SchemaPlaces(schema)
     root = reader.read(schema)
@@ -306,18 +306,18 @@ def _read_schema(schema: Mapping[str, JSON]) -> Place:
 class _SchemaPlaces:
     def __init__(self, root: Mapping[str, JSON]) -> None:
         self._root = root
-        self._made: dict[int, Place] = {}
-        self.places: list[Place] = []
+        self._made: dict[int, SchemaPlace] = {}
+        self.places: list[SchemaPlace] = []
 
-    def read(self, schema: Mapping[str, JSON]) -> Place:
+    def read(self, schema: Mapping[str, JSON]) -> SchemaPlace:
         found = self._made.get(id(schema))
         if found is None:
-            found = self._made[id(schema)] = Place()
+            found = self._made[id(schema)] = SchemaPlace()
             self.places.append(found)
             self._fill(found, schema, set())
         return found
 
-    def _fill(self, place: Place, schema: Mapping[str, JSON], entered: set[int]) -> None:
+    def _fill(self, place: SchemaPlace, schema: Mapping[str, JSON], entered: set[int]) -> None:
         """Add what this part says, and what its branches and references say of the same place."""
         if id(schema) in entered:
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowkit.assemble import Turn
 from flowkit.models.base import Delta, ErrorDelta
-from flowkit.models.wire.reading import Reader
+from flowkit.models.wire.reading import WireReader
 from flowkit.testing.streams import read_turn
 
 DONE = b"data: [DONE]\n\n"
@@ -88,7 +88,7 @@ def shown(turn: Turn) -> list[tuple[str, Any, str]]:
     return [(call.name, call.arguments, call.state) for call in turn.calls]
 
 
-def read_deltas(reader: Reader, body: bytes, cuts: Iterable[int] = ()) -> list[Delta | str]:
+def read_deltas(reader: WireReader, body: bytes, cuts: Iterable[int] = ()) -> list[Delta | str]:
     """What the reader makes of the body when it is cut at these places; errors as their text, which compares."""
     places = [0, *sorted(cuts), len(body)]
     deltas = [delta for start, end in pairwise(places) for delta in reader.feed(body[start:end])]

@@ -72,6 +72,17 @@ def serve_order(order: str) -> str:
     paid = step(pay, found)
     checked = step.options(id="check")(look_up, paid)
     return step(ship, checked)
+
+
+@tool(approval=True)
+async def refund(order: str) -> str:
+    tell("effects", f"refund {order}")
+    return order
+
+
+@recipe
+def refund_order(order: str) -> str:
+    return step(refund, order)
 '''
 
 

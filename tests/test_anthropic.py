@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from flowkit.assemble import Turn
+from flowkit.errors import StreamTruncated
 from flowkit.messages import Usage
 from flowkit.testing.streams import read_turn
 from tests.bodies import event
@@ -114,3 +115,30 @@ def test_halves_of_a_character_meet_also_in_what_goes_back() -> None:
     turn = read_turn(body, api="anthropic")
     assert (turn.text, turn.error) == ("😀", None)
     assert turn.provider[0].data == {"type": "text", "text": "😀"}
+
+
+@pytest.mark.parametrize("end_mark", [event(STOP), b"data: [DONE]\n\n"])
+def test_an_empty_call_without_a_reason_to_stop_is_void_whatever_ends_the_body(end_mark: bytes) -> None:
+    turn = read_turn(b"".join(map(event, (BEGIN, uses(0), closes(0)))) + end_mark, api="anthropic")
+    assert states(turn) == [("f", None, "void")]
+    assert isinstance(turn.error, StreamTruncated)
+
+
+def test_arguments_of_a_call_that_never_began_are_an_error_and_no_call_without_arguments() -> None:
+    turn = read(uses(0), closes(0), piece(4, '{"a": 1}'), end(), STOP)
+    assert states(turn) == [("f", None, "void")]
+    assert turn.error is not None
+    assert turn.error.retryable
+
+
+def test_arguments_reach_a_call_whose_start_has_no_index() -> None:
+    begun = {name: value for name, value in uses(0).items() if name != "index"}
+    assert states(read(begun, piece(0, '{"a": 1}'), closes(0), end(), STOP)) == [("f", {"a": 1}, "sealed")]
+
+
+def test_half_of_a_character_in_what_goes_back_is_an_error() -> None:
+    block = b'{"type": "content_block_start", "index": 0, "content_block": {"type": "new", "data": "\\ud83d"}}'
+    body = event(BEGIN) + b"data: " + block + b"\n\n" + b"".join(map(event, (closes(0), end("end_turn"), STOP)))
+    turn = read_turn(body, api="anthropic")
+    assert turn.provider == ()
+    assert "half of a character" in str(turn.error)

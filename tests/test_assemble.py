@@ -14,9 +14,9 @@ from flowkit.assemble import (
     CallFragment,
     CallOpened,
     CallReady,
-    CallSealed,
     CallVoided,
     Part,
+    SealedCall,
     Turn,
 )
 from flowkit.assemble.calls import MAX_CALLS
@@ -217,7 +217,7 @@ def test_wrapper_of_parallel_calls_is_opened_case_t16() -> None:
     parts, turn = assemble(*deltas, FinishDelta("stop"), known=("f", "g"))
     assert shown(turn) == [X, Y]
     assert turn.calls[0].id == "w"
-    assert [type(part) for part in parts] == [CallOpened, CallFragment, CallSealed] * 2
+    assert [type(part) for part in parts] == [CallOpened, CallFragment, SealedCall] * 2
     _, wire = assemble(*deltas, FinishDelta("stop"))
     assert [made.name for made in wire.calls] == ["multi_tool_use.parallel"]
 
@@ -231,7 +231,7 @@ def test_wrapper_that_is_cut_off_is_void() -> None:
 def test_broken_wrapper_is_a_call_like_any_other() -> None:
     parts, turn = assemble(CallDelta(0, "w", "parallel", '{"x":1}'), FinishDelta("stop"), known=("f",))
     assert shown(turn) == [("parallel", {"x": 1}, "sealed")]
-    assert [type(part) for part in parts] == [CallOpened, CallFragment, CallSealed]
+    assert [type(part) for part in parts] == [CallOpened, CallFragment, SealedCall]
 
 
 @pytest.mark.parametrize("pieces", [("get_", "weather"), ("get_", "get_weather"), ("get_weather", "get_weather")])
@@ -296,7 +296,7 @@ def test_lost_brace_is_told_and_not_repaired_case_t25() -> None:
     parts, turn = assemble(CallDelta(0, "a", "f", '{"x":1'), FinishDelta("tool_calls"))
     assert shown(turn) == [("f", None, "invalid")]
     sealed = parts[-1]
-    assert isinstance(sealed, CallSealed)
+    assert isinstance(sealed, SealedCall)
     assert sealed.arguments is None
     assert "aren't JSON" in (sealed.error or "")
 
@@ -306,7 +306,7 @@ def test_second_call_glued_to_the_first_becomes_its_own_case_t26() -> None:
         CallDelta(0, "a", "f", '{"x":1}'), CallDelta(0, arguments='{"y":2}'), FinishDelta("tool_calls")
     )
     assert shown(turn) == [X, ("f", {"y": 2}, "sealed")]
-    assert [type(part) for part in parts[-3:]] == [CallOpened, CallFragment, CallSealed]
+    assert [type(part) for part in parts[-3:]] == [CallOpened, CallFragment, SealedCall]
     assert turn.calls[0].id == "a"
     assert turn.calls[1].id not in ("", "a")
 
@@ -363,7 +363,7 @@ def test_call_without_a_name_is_told() -> None:
     parts, turn = assemble(CallDelta(0, "a", arguments='{"x":1}'), FinishDelta("stop"))
     assert shown(turn) == [("", None, "invalid")]
     assert turn.calls[0].error == "the call has no name"
-    assert isinstance(parts[-1], CallSealed)
+    assert isinstance(parts[-1], SealedCall)
 
 
 def test_fragment_that_nothing_names_goes_to_the_one_open_call() -> None:
@@ -433,7 +433,7 @@ def test_repeated_reason_seals_once_case_f04() -> None:
         CallDelta(0, "a", "f", '{"x":1}'), FinishDelta("tool_calls"), FinishDelta("tool_calls"), EndDelta(), EndDelta()
     )
     assert shown(turn) == [X]
-    assert len([part for part in parts if isinstance(part, CallSealed)]) == 1
+    assert len([part for part in parts if isinstance(part, SealedCall)]) == 1
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter", "error", "who knows"])
@@ -489,7 +489,7 @@ def test_what_comes_behind_a_good_end_does_not_break_it() -> None:
     )
     assert shown(turn) == [X]
     assert (turn.error, turn.complete, turn.reason) == (None, True, "tool_calls")
-    assert isinstance(parts[-1], CallSealed)
+    assert isinstance(parts[-1], SealedCall)
 
 
 def test_call_behind_a_good_end_is_sealed_at_the_end() -> None:
@@ -531,7 +531,7 @@ def test_done_of_the_wire_seals_before_a_bad_end() -> None:
     )
     assert [made.state for made in turn.calls] == ["sealed", "void"]
     assert [type(part) for part in parts] == [
-        CallOpened, CallFragment, CallReady, CallSealed, CallOpened, CallFragment, CallReady, CallVoided,
+        CallOpened, CallFragment, CallReady, SealedCall, CallOpened, CallFragment, CallReady, CallVoided,
     ]  # fmt: skip
 
 
@@ -540,7 +540,7 @@ def test_done_seals_once_and_nothing_changes_it() -> None:
         CallDelta(0, "a", "f", '{"x":1}'), CallDone(0), CallDone(0, '{"x":2}'), CallDelta(0, arguments="!"), EndDelta()
     )
     assert shown(turn) == [X]
-    assert len([part for part in parts if isinstance(part, CallSealed)]) == 1
+    assert len([part for part in parts if isinstance(part, SealedCall)]) == 1
 
 
 def test_done_without_a_call_is_passed_over() -> None:
@@ -614,15 +614,15 @@ deltas = st.lists(fragments | fragments | dones | ends | st.builds(TextDelta, st
 def test_each_opened_call_is_closed_once_and_never_changes(deltas: list[Delta], known: tuple[str, ...]) -> None:
     parts, turn = assemble(*deltas, known=known)
     opened = [part.index for part in parts if isinstance(part, CallOpened)]
-    closed = [part.index for part in parts if isinstance(part, CallSealed | CallVoided)]
+    closed = [part.index for part in parts if isinstance(part, SealedCall | CallVoided)]
     assert len(opened) == len(set(opened))
     assert sorted(opened) == sorted(closed)
     assert {made.state for made in turn.calls} <= {"sealed", "invalid", "void"}
     for place, part in enumerate(parts):
         if isinstance(part, CallFragment | CallReady):
             assert part.index in [before.index for before in parts[:place] if isinstance(before, CallOpened)]
-            assert part.index in [after.index for after in parts[place:] if isinstance(after, CallSealed | CallVoided)]
-    sealed = {part.index: (part.id, part.arguments) for part in parts if isinstance(part, CallSealed)}
+            assert part.index in [after.index for after in parts[place:] if isinstance(after, SealedCall | CallVoided)]
+    sealed = {part.index: (part.id, part.arguments) for part in parts if isinstance(part, SealedCall)}
     final = {made.index: (made.id, made.arguments) for made in turn.calls if made.state in ("sealed", "invalid")}
     assert sealed == final
     assert len({made.id for made in turn.calls}) == len(turn.calls)
@@ -633,7 +633,7 @@ def test_each_opened_call_is_closed_once_and_never_changes(deltas: list[Delta], 
 def test_nothing_is_sealed_in_an_answer_that_breaks_off_without_a_hard_signal(deltas: list[Delta]) -> None:
     soft = [delta for delta in deltas if isinstance(delta, CallDelta | TextDelta)]
     parts, turn = assemble(*soft)
-    assert not any(isinstance(part, CallSealed) for part in parts)
+    assert not any(isinstance(part, SealedCall) for part in parts)
     assert isinstance(turn.error, StreamTruncated)
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from flowkit import Agent, ModelError, OpenAIModel
 from flowkit.models.wire.failures import explain_break, explain_refusal, read_retry_after
-from flowkit.models.wire.settings import Server
+from flowkit.models.wire.settings import ModelServer
 from tests.server import Reply, ScriptedServer
 
-SERVER = Server("https://me:secret@gateway.example/v1?key=1", "sk-secret", max_retries=0)
+SERVER = ModelServer("https://me:secret@gateway.example/v1?key=1", "sk-secret", max_retries=0)
 
 
 @pytest.mark.parametrize(

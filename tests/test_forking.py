@@ -12,6 +12,7 @@ from flowkit.messages import AssistantMessage, ToolMessage, UserMessage
 from flowkit.models.scripted import Script
 from flowkit.testing import call
 from tests.command import make_command
+from tests.stores import opened_journal
 
 DONE: list[str] = []
 
@@ -45,11 +46,10 @@ def make_agent(journal: Journal, script: Sequence[Script]) -> Agent[str]:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path / "journal.sqlite3")
-    opened.prune(0)  # its thread has begun, so that it is known to be the fixture's
-    yield opened
-    opened.close()
+def journal(tmp_path: Path, journal_store: str) -> Iterator[Journal]:
+    with opened_journal(tmp_path / "journal.sqlite3") as opened:
+        opened.prune(0)  # its thread has begun, so that it is known to be the fixture's
+        yield opened
 
 
 def run_first(journal: Journal, script: Sequence[Script] | None = None) -> None:
@@ -128,10 +128,46 @@ def test_fork_of_nothing_is_refused(options: dict[str, object], said: str, journ
     run_first(journal)
 
     async def go() -> None:
-        make_agent(journal, []).start(**{"user": "ann", **options})  # type: ignore[arg-type]
+        run = make_agent(journal, []).start(**{"user": "ann", **options})  # type: ignore[arg-type]
+        result = await run.wait()
+        assert (result.status, type(result.error)) == ("failed", RunError)
+        assert said in str(result.error)
 
-    with pytest.raises(RunError, match=said):
-        asyncio.run(go())
+    asyncio.run(go())
+
+
+def test_of_two_runs_with_one_id_the_one_of_the_same_session_is_forked(journal: Journal) -> None:
+    agent = make_agent(journal, ["Good.", "Bad.", "Which?"])
+    for session in ("today", "tomorrow"):
+        asyncio.run(agent.run(f"How is {session}?", run_id="run-1", user="ann", session=session))
+
+    result = asyncio.run(agent.run(fork="run-1", at="turn/2", user="ann", session="tomorrow"))
+
+    assert [message.content for message in result.messages if isinstance(message, UserMessage)] == ["How is tomorrow?"]
+    with pytest.raises(RunError, match="name the user and the session"):
+        asyncio.run(agent.run(fork="run-1", at="turn/2", user="ann"))
+    with pytest.raises(RunError, match="name the user and the session"):
+        journal.last_seq("run-1", user="ann")
+    assert journal.last_seq("run-1", user="ann", session="today") > 0
+
+
+def test_a_fork_waits_for_its_journal_beside_the_loop(postgres_journal: str) -> None:
+    import psycopg
+
+    async def go() -> None:
+        journal = await asyncio.to_thread(Journal, postgres_journal)
+        agent = make_agent(journal, ["All is well.", "Still."])
+        await agent.run("How is it?", run_id="run-1")
+        with psycopg.connect(postgres_journal) as connection:
+            connection.execute("LOCK TABLE flowkit.run IN ACCESS EXCLUSIVE MODE")
+            run = agent.start(fork="run-1", at="turn/2")
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not run.is_done
+        assert (await run.wait()).output == "Still."
+        await asyncio.to_thread(journal.close)
+
+    asyncio.run(go())
 
 
 def test_run_that_waits_is_forked_before_its_question_only(journal: Journal) -> None:

@@ -1,5 +1,6 @@
 """What is committed of the front end: its types, its built files, its size, and its reading of real logs."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -86,4 +87,16 @@ def test_code_in_the_how_to_has_no_type_errors(tmp_path: Path) -> None:
 def test_hook_stays_small() -> None:
     need_packages()
 
-    assert json.loads(run_node("size.mjs"))["hook"] <= 4096
+    assert json.loads(run_node("size.mjs"))["hook"] <= 4_000
+
+
+@pytest.mark.parametrize(("name", "most"), [("page.js", 25_000), ("page.css", 4_000)])
+def test_page_stays_small(name: str, most: int) -> None:
+    assert len(gzip.compress((PAGE / name).read_bytes(), 9)) <= most
+
+
+def test_fold_takes_its_events_in_time() -> None:
+    need_packages()
+
+    # A tenth of what is wanted of a machine with nothing else to do: `npm run bench` says what it is here.
+    assert min(json.loads(run_node("bench.mjs")).values()) >= 10_000

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from flowkit.agent.growing.answers import FoundJSON
 from flowkit.agent.growing.json_text import GrowingJSON
-from flowkit.agent.growing.shapes import Shape, make_schema_shape, make_shape
+from flowkit.agent.growing.shapes import GrowingShape, make_schema_shape, make_shape
 from flowkit.agent.outputs import make_output
 from flowkit.codec import JSON
 
@@ -130,7 +130,7 @@ def test_for_every_type_value_and_cut_each_partial_is_a_beginning_of_the_whole(
         return
     wrapped = json.dumps({"value": json.loads(text)}) if output.wrapped else text
     whole = output.dump(output.read(wrapped))
-    found = FoundJSON(cast(Shape, output.shape))
+    found = FoundJSON(cast(GrowingShape, output.shape))
     shown: list[JSON] = []
     for piece in _cut(around[0] + wrapped + around[1], places):
         if found.feed(piece):

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -281,6 +282,26 @@ def test_a_name_for_two_subjects_is_found() -> None:
     assert find_unexplained_names(modules) == ["executor.table", "measure.table"]
 
 
+TOLD_AS_EVENTS = ("TextDelta", "ThinkingDelta")
+"""What a model yields, and the event that tells it: the one name that two public classes share on purpose."""
+
+
+def find_shared_class_names(sources: Iterable[str]) -> list[str]:
+    """The names that several public classes have; a private one is known in its own module only."""
+    trees = [ast.parse(source) for source in sources]
+    classes = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    return sorted(name for name, count in classes.items() if count > 1 and not name.startswith("_"))
+
+
+def test_a_class_name_means_one_thing() -> None:
+    assert find_shared_class_names(path.read_text() for path in list_modules()) == sorted(TOLD_AS_EVENTS)
+
+
+def test_a_class_name_for_two_things_is_found() -> None:
+    sources = ["class Job: ...\nclass _Walk: ...", "class Job(int): ...\nclass _Walk: ...", "class Place: ..."]
+    assert find_shared_class_names(sources) == ["Job"]
+
+
 FILE_IN_BACKTICKS = re.compile(r"`([\w/]+\.py)`")
 EXAMPLES = {"path.py", "chat.py"}
 """Names that pages give to a reader's own files."""
@@ -393,7 +414,7 @@ class High:
 
 
 EXECUTOR = (
-    ("outcomes", "resources", "slots", "threads"),
+    ("outcomes", "phases", "resources", "slots", "threads"),
     ("plan", "standalone"),
     ("worker",),
     ("entries",),

@@ -102,12 +102,25 @@ def test_an_entry_needs_a_command_or_an_address() -> None:
         ("npx -y @modelcontextprotocol/server-memory", "memory"),
         ("uvx mcp-server-git --repository .", "git"),
         (f"{sys.executable} {SERVER} folder", "mcp_server"),
-        ("http://127.0.0.1:8765/mcp", "127"),
+        ("http://127.0.0.1:8765/mcp", "localhost_8765"),
+        ("http://localhost:8765/mcp", "localhost_8765"),
+        ("http://[::1]:8765/mcp/", "localhost_8765"),
+        ("http://10.0.0.5:80/mcp", "10_0_0_5_80"),
+        ("https://user:key@mcp.shop.example/mcp?key=s3cret", "shop"),
+        ("https://api.shop.example/v1/mcp", "shop"),
+        ("https://tools.example/crm/mcp", "crm"),
+        ("http://box:9000/mcp", "box_9000"),
         ("/opt/shop.venv/bin/flowkit mcp app.py", "app"),
     ],
 )
 def test_a_server_on_a_command_line_is_called_after_its_package(text: str, name: str) -> None:
     assert read_command(text).name == name
+
+
+@pytest.mark.parametrize("text", ["http://[::1", "http://a:port/mcp", "http://a:99999/mcp"])
+def test_an_address_that_is_none_is_one_sentence(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="address of an MCP server can't be read"):
+        read_command(text)
 
 
 def test_a_loaded_tool_is_a_step_and_its_server_lives_as_long_as_the_run(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp_types import ElicitResult
+from pydantic import SecretStr
 
 from flowkit import CONTEXT, Agent, Context, Journal, MCPTools, ScriptedModel, mcp_app, recipe, step, tool
 from flowkit.mcp.offers import make_offers
@@ -351,3 +352,19 @@ def test_a_server_that_would_be_open_or_has_no_such_tool_is_refused(
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_secrets_of_an_offered_tool_are_marked_for_the_host(tmp_path: Path) -> None:
+    """A parameter that only the decorator names, and a type's own mark."""
+
+    @tool(effect="read", secret=("pin",))
+    def unlock(pin: str, door: str, code: SecretStr) -> str:
+        """Open a door."""
+        return "open"
+
+    @recipe
+    def nothing() -> str:
+        return step(unlock, "1", "front", SecretStr("2"))
+
+    fields: Any = make_offers(make_served([nothing]), ["unlock"])["unlock"].describe().input_schema["properties"]
+    assert [name for name, field in fields.items() if field.get("writeOnly")] == ["pin", "code"]

@@ -11,6 +11,7 @@ from flowkit.assemble import Turn
 from flowkit.codec import JSON
 from flowkit.messages import FinishReason
 from flowkit.models.wire.finish_words import read_finish
+from flowkit.models.wire.reading import read_usage
 from flowkit.models.wire.reasons import NO_REASON, find_reason, find_status
 from flowkit.testing.streams import read_turn
 from tests.bodies import DONE, call, calls, chat, chunk, event, responses, shown
@@ -129,7 +130,7 @@ def test_words_of_other_interfaces_mean_what_they_mean_there(words: list[str], m
     assert {word: read_finish(word) for word in words} == dict.fromkeys(words, meant)
 
 
-@pytest.mark.parametrize("word", ["end_turn", "tool_use", "TOOL_CALL", "STOP"])
+@pytest.mark.parametrize("word", ["end_turn", "tool_use", "TOOL_CALL", "STOP", "toolUse", "endTurn"])
 def test_good_word_seals_the_calls(word: str) -> None:
     turn = read(chat(calls(call('{"x":1}', id="a", name="f")), finish=word))
     assert (shown(turn), turn.error, turn.complete) == ([("f", {"x": 1}, "sealed")], None, True)
@@ -294,3 +295,103 @@ def test_body_that_holds_itself_very_deep_is_read_to_a_bound() -> None:
     for _ in range(500):
         body = {"error": body}
     assert find_reason(body) == NO_REASON
+
+
+def test_message_behind_other_kinds_of_deltas_says_what_they_did_not() -> None:
+    whole = {"role": "assistant", "content": "Hello", "reasoning_content": "hm"}
+    turn = read(chunk({"reasoning_content": "hm"}) + whole_message(whole, "stop") + DONE)
+    assert (turn.thinking, turn.text) == ("hm", "Hello")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"error": {"message": "out of juice"}}',
+        b'{"detail":\n "out of juice"}',
+        b'[{"error": {"message": "out of juice"}}]',
+        b"Error: out of juice",
+        b"EXCEPTION: out of juice",
+        b"upstream error: out of juice",
+        b'event: error\n\ndata: {"message": "out of juice"}',
+    ],
+)
+@pytest.mark.parametrize(
+    "end", [b"", b"\n", b"\n\n", b"\n\n" + chunk({}, "stop") + DONE, b"\n" + chunk({}, "stop") + DONE]
+)
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_error_that_is_no_event_of_the_stream_is_an_error_with_its_reason(line: bytes, end: bytes, api: str) -> None:
+    turn = read(HALF[api] + line + end, api)
+    if line.startswith(b"event") and end.startswith(b"\ndata"):
+        return  # two data lines are one event, which no reader can tell apart
+    assert "out of juice" in str(turn.error)
+    assert not turn.complete
+
+
+def test_type_error_without_a_word_is_an_error() -> None:
+    for end in (b"", b"\n\n", b"\n\n" + chunk({}, "stop") + DONE):
+        turn = read(HALF["chat"] + b"event: error" + end)
+        assert str(turn.error) == NO_REASON
+
+
+def test_lines_of_no_field_that_report_nothing_are_passed_over() -> None:
+    for line in (b"x-request: 1", b'{"type": "ping"}', b"[]", b"{", b"id: 7", b"retry: 5", b": error", b"\xff"):
+        turn = read(HALF["chat"] + line + b"\n\n" + chunk({}, "stop") + DONE)
+        assert turn.complete
+
+
+def test_comment_in_the_wrong_field_may_hold_anything() -> None:
+    assert read(event("") + b'data: : {"queue": 3, "error"\n\n' + chunk({"content": "Hi"}, "stop") + DONE).complete
+
+
+def test_end_that_says_in_its_status_that_it_is_none_is_none() -> None:
+    added: tuple[str, dict[str, Any]] = (
+        "output_item.added",
+        {"output_index": 0, "item": {"type": "function_call", "id": "i", "call_id": "c", "name": "f"}},
+    )
+    begun: tuple[str, dict[str, Any]] = ("function_call_arguments.delta", {"output_index": 0, "delta": '{"x":'})
+    details = {"reason": "max_output_tokens"}
+    turn = read(responses(added, begun, status="incomplete", incomplete_details=details), "responses")
+    assert (shown(turn), turn.reason) == ([("f", None, "void")], "length")
+    turn = read(responses(added, begun, status="failed", error={"message": "out of juice"}), "responses")
+    assert str(turn.error) == "out of juice"
+
+
+def test_text_that_stands_only_in_a_part_or_a_field_of_the_end_is_read() -> None:
+    part = {"output_index": 0, "item_id": "m", "part": {"type": "output_text", "text": "Hello"}}
+    thought = {"output_index": 1, "item_id": "n", "part": {"type": "reasoning_text", "text": "hm"}}
+    turn = read(responses(("content_part.done", thought), ("content_part.done", part)), "responses")
+    assert turn.text == "Hello"
+    assert read(responses(output=[], output_text="Hello"), "responses").text == "Hello"
+
+
+def test_item_that_is_done_under_an_id_of_its_own_repeats_what_was_said() -> None:
+    said: tuple[str, dict[str, Any]] = ("output_text.delta", {"output_index": 0, "item_id": "a", "delta": "One."})
+    done = {"item": {"type": "message", "id": "b", "content": [{"type": "output_text", "text": "One."}]}}
+    assert read(responses(said, ("output_item.done", done)), "responses").text == "One."
+
+
+def test_empty_signature_behind_the_one_of_a_call_takes_nothing_away() -> None:
+    signed = call('{"x":1}', id="a", name="f", extra_content={"google": {"thought_signature": "SIGNED"}})
+    empty: list[JSON] = [{"google": {"thought_signature": ""}}, {"google": {}}, {}, None]
+    for later in empty:
+        turn = read(chat(calls(signed), calls(call("", extra_content=later))))
+        assert "SIGNED" in repr(turn.calls[0].provider)
+
+
+@pytest.mark.parametrize(
+    ("details", "total", "expected"),
+    [
+        ({"prompt_tokens_details": {"image_tokens": 300}}, 313, (311, 2)),
+        ({"prompt_tokens_details": {"image_tokens": 300, "audio_tokens": 20}}, 333, (331, 2)),
+        ({"prompt_tokens_details": {"image_tokens": 300, "audio_tokens": 20}}, 33, (31, 2)),
+        ({"completion_tokens_details": {"audio_tokens": 30}}, 43, (11, 32)),
+        ({"prompt_tokens_details": {"image_tokens": 7}}, 13, (11, 2)),
+        ({"prompt_tokens_details": {"cached_tokens": 7}}, 20, (11, 2)),
+    ],
+)
+def test_what_the_total_counts_beside_the_rest_is_counted(
+    details: dict[str, JSON], total: int, expected: tuple[int, int]
+) -> None:
+    usage: dict[str, JSON] = {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": total, **details}
+    found = read_usage(usage)
+    assert (found.input_tokens, found.output_tokens) == expected

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from flowkit import CONTEXT, Context, DefinitionError, InDoubt, Tool, ToolArgumentsError, ToolError, tool
 from flowkit.errors import ConfigurationError
 from flowkit.executor.slots import Slots
-from flowkit.pools.calls import PoolCall, PoolOutcome, Refused, Unshown, hash_code, make_call, split
+from flowkit.pools.calls import CallRefused, PoolCall, PoolOutcome, Unshown, hash_code, make_call, split
 from flowkit.pools.cluster import check_address, is_trusted
 from flowkit.pools.dask_worker import find_difference, find_versions, run_call
 from flowkit.pools.pace import CALLS_AT_LEAST, Pace
 from flowkit.pools.performing import find_tool, perform
 from flowkit.pools.windows import find_size, find_windows
 from flowkit.tools.options import PoolName
-from flowkit.tools.places import Place
+from flowkit.tools.places import FunctionAddress
 from tests import pooled_tools
 from tests.pooled_tools import Odd, Point, add, count_letters, move, refuse, shift, show
 
@@ -110,7 +110,7 @@ def test_an_unknown_pool_is_refused() -> None:
 def test_a_static_method_can_be_found() -> None:
     made = tool(effect="read", pool="process")(Holder.fixed)
 
-    assert made.place == Place(__name__, "Holder.fixed", str(Path(__file__).resolve()))
+    assert made.place == FunctionAddress(__name__, "Holder.fixed", str(Path(__file__).resolve()))
 
 
 SCRIPT = """
@@ -235,20 +235,20 @@ def test_other_code_is_refused_before_it_begins() -> None:
     call = make_call(add, add.validate({"first": 1, "second": 2}))
     other = PoolCall(call.place, "0123456789abcdef", call.body).to_bytes()
 
-    with pytest.raises(Refused, match=r"the code of tests.pooled_tools.add differs"):
+    with pytest.raises(CallRefused, match=r"the code of tests.pooled_tools.add differs"):
         PoolOutcome.from_bytes(perform(other, lambda: pytest.fail("it began"))).read(add)
 
 
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        (Place("tests.pooled_tools", "nothing", None), "isn't a tool with a pool"),
-        (Place("tests.nothing_at_all", "add", None), "there is no module 'tests.nothing_at_all'"),
-        (Place("nothing_at_all", "add", "/nowhere/nothing_at_all.py"), "there is no module 'nothing_at_all'"),
+        (FunctionAddress("tests.pooled_tools", "nothing", None), "isn't a tool with a pool"),
+        (FunctionAddress("tests.nothing_at_all", "add", None), "there is no module 'tests.nothing_at_all'"),
+        (FunctionAddress("nothing_at_all", "add", "/nowhere/nothing_at_all.py"), "there is no module 'nothing_at_all'"),
     ],
 )
-def test_an_address_where_nothing_is_is_refused(place: Place, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+def test_an_address_where_nothing_is_is_refused(place: FunctionAddress, said: str) -> None:
+    with pytest.raises(CallRefused, match=said):
         find_tool(place, "0123456789abcdef")
 
 
@@ -314,7 +314,7 @@ def test_a_worker_of_another_version_refuses() -> None:
 def test_a_scheduler_elsewhere_needs_tls(address: str, is_fine: bool) -> None:
     assert is_trusted(address) == is_fine
     if not is_fine:
-        with pytest.raises(Refused, match="use tls://"):
+        with pytest.raises(CallRefused, match="use tls://"):
             check_address(address)
 
 

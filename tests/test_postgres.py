@@ -22,6 +22,7 @@ from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
 from flowkit.journal import Journal, Retry, RunJournal, migrate
 from flowkit.journal.postgres.schema import VERSION
 from flowkit.journal.postgres.texts import array, bind, literal
+from flowkit.web.following import follow
 from tests.command import Command
 from tests.servers.postgres import PostgresServer
 
@@ -440,6 +441,40 @@ def test_a_run_of_another_process_is_followed_without_a_gap(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_closed_early", [False, True])
+def test_a_page_that_follows_is_woken_by_the_database(postgres_journal: str, is_closed_early: bool) -> None:
+    """It would ask again after an hour; its place in the database is given back."""
+
+    async def main() -> None:
+        with opened(postgres_journal) as driving, opened(postgres_journal) as watching:
+            run = await driving.open_run("r", name="n")
+            log = EventLog("r", lambda: 0.0)
+            log.listen(run.append_event)
+            log.emit(CallFinished, "a", 1)
+            await run.refresh()
+            follower = follow("r", journal=watching, poll_s=3600, keep_alive_s=3600)
+            seen: list[int] = []
+            async with asyncio.timeout(120):
+                while len(seen) < 5:
+                    batch = await follower.read()
+                    assert batch is not None
+                    seen += [int(str(event["seq"])) for event in batch.read()]
+                    log.emit(CallFinished, "a", len(seen))
+                if is_closed_early:
+                    reading = asyncio.create_task(follower.read())
+                    await asyncio.sleep(0)
+                    follower.close()
+                    await reading
+                else:
+                    await run.finish("done")
+                    while (batch := await follower.read()) is not None:
+                        seen += [int(str(event["seq"])) for event in batch.read()]
+            assert seen == list(range(len(seen)))
+            await run.close()
+
+    asyncio.run(main())
+
+
 def test_who_stops_following_leaves_nothing_behind(postgres_journal: str) -> None:
     async def main() -> None:
         with opened(postgres_journal) as journal:
@@ -618,6 +653,25 @@ def test_a_password_is_in_no_error_no_log_and_no_repr(
         ]
         assert not [text for text in texts if "s3cr3t" in text], address
     assert "s3cr3t" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("?nonsense=1", "'nonsense' is no option of PostgreSQL's client"),
+        ("?sslmode=prefer&conect_timeout=3", "'conect_timeout' is no option"),
+        ("?sslmode=maybe", "sslmode"),
+        ("?connect_timeout=soon", "connect_timeout"),
+    ],
+)
+def test_an_option_of_a_url_that_isnt_right_is_told_by_its_name(
+    options: str, said: str, postgres_journal: str, flowkit: Command
+) -> None:
+    with pytest.raises(StoreError, match=said):
+        Journal(postgres_journal + options)
+    result = flowkit("runs", "list", "--journal", postgres_journal + options)
+    assert result.code == 1
+    assert said in result.err
 
 
 def test_the_name_of_a_journal_is_its_address_without_the_password(postgres_journal: str) -> None:

@@ -12,7 +12,7 @@ from flowkit import Agent, ConfigurationError, Context, Journal, ScriptedModel, 
 from flowkit.context import CONTEXT
 from flowkit.errors import RunError, ToolArgumentsError
 from flowkit.identity import RunIdentity
-from flowkit.queues import Driver, Worker
+from flowkit.queues import Driver, QueueWorker
 from flowkit.testing import call
 from flowkit.web.served import Target, make_served
 from tests.stores import journal_at
@@ -339,7 +339,9 @@ def test_worker_drives_what_nobody_does_and_no_more_than_it_has_room_for(tmp_pat
         for number in range(12):
             await submit(counting, journal=journal, run_id=f"r{number}")
         workers = [
-            asyncio.create_task(Worker(Driver(make_served(counting), journal), at_once=3, poll_s=0.01).work(stop, 1.0))
+            asyncio.create_task(
+                QueueWorker(Driver(make_served(counting), journal), at_once=3, poll_s=0.01).work(stop, 1.0)
+            )
             for _ in range(2)
         ]
         while any(run.status != "done" for run in journal.runs()):
@@ -384,7 +386,7 @@ def test_worker_that_stops_lets_go_of_its_runs_behind_a_write_that_has_begun(tmp
 
         await submit(order, journal=journal, run_id="r1", user="ann")
         stop = asyncio.Event()
-        worker = Worker(Driver(make_served(order), journal), queue=Told(), poll_s=0.01)
+        worker = QueueWorker(Driver(make_served(order), journal), queue=Told(), poll_s=0.01)
         working = asyncio.create_task(worker.work(stop, 60.0))
         await begun.wait()
         stop.set()

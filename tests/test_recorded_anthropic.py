@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit.assemble import Assembler, CallSealed, Turn
+from flowkit.assemble import Assembler, SealedCall, Turn
 from flowkit.errors import StreamTruncated
 from flowkit.messages import Usage
 from flowkit.models.wire.anthropic import AnthropicReader
@@ -153,7 +153,7 @@ def test_body_that_ends_after_any_event_seals_nothing_more_and_says_that_it_was_
     places = [0, *(match.end() for match in EVENT_END.finditer(body.body))]
     for number, (start, end) in enumerate(pairwise(places)):
         for delta in reader.feed(body.body[start:end]):
-            sealed += [part.id for part in assembler.feed(delta) if isinstance(part, CallSealed)]
+            sealed += [part.id for part in assembler.feed(delta) if isinstance(part, SealedCall)]
         turn = assembler.turn
         if turn.error is not None or turn.finish_reason is not None:
             return

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit.assemble import Assembler, CallSealed, Turn
+from flowkit.assemble import Assembler, SealedCall, Turn
 from flowkit.errors import StreamTruncated
 from flowkit.models.wire.chat import ChatReader
-from flowkit.models.wire.reading import Reader
+from flowkit.models.wire.reading import WireReader
 from flowkit.models.wire.responses import ResponsesReader
 from flowkit.testing.streams import read_turn
 from tests.bodies import read_deltas
@@ -35,7 +35,7 @@ def parametrize(bodies: tuple[RecordedBody, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("body", bodies or [none], ids=repr)
 
 
-def make_reader(body: RecordedBody) -> Reader:
+def make_reader(body: RecordedBody) -> WireReader:
     return ChatReader() if body.api == "chat" else ResponsesReader()
 
 
@@ -152,7 +152,7 @@ def test_body_that_ends_after_any_event_seals_nothing_more_and_says_that_it_was_
     places = [0, *(match.end() for match in EVENT_END.finditer(body.body))]
     for number, (start, end) in enumerate(pairwise(places)):
         for delta in reader.feed(body.body[start:end]):
-            sealed += [part.id for part in assembler.feed(delta) if isinstance(part, CallSealed)]
+            sealed += [part.id for part in assembler.feed(delta) if isinstance(part, SealedCall)]
         turn = assembler.turn
         if turn.error is not None or turn.finish_reason is not None or b"[DONE]" in body.body[start:end]:
             return

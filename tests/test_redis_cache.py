@@ -1,6 +1,7 @@
 """The cache in Redis, where only a server can be at fault: evicted, flushed, restarted, stopped, replaced, tampered with."""
 
 import asyncio
+import inspect
 import logging
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from flowkit.cache import Cache, Hit, Lease, RedisCache, open_default_cache
-from flowkit.cache.redis.place import OUTAGE_S
+from flowkit.cache.redis.place import OPTIONS, OUTAGE_S
 from flowkit.clock import ManualClock
 from flowkit.errors import ConfigurationError, StoreError
 from flowkit.executor import Executor
@@ -72,11 +73,42 @@ def test_an_address_of_another_kind_is_refused(url: str) -> None:
         RedisCache(url)
 
 
-def test_an_option_of_an_address_that_isnt_right_is_told_by_its_name() -> None:
-    cache = RedisCache("redis://:secret@host:6379/0?socket_timeout=soon")
-    with pytest.raises(ConfigurationError, match="socket_timeout") as caught:
-        asyncio.run(cache.look((), lambda _generations: "key"))
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("redis://:secret@host:6379/0?socket_timeout=soon", "'socket_timeout' is 'soon', expected seconds"),
+        ("redis://:secret@host:6379/0?nonsense=1", "'nonsense' is no option"),
+        ("redis://:secret@host:6379/0?client_nam=shop", "did you mean 'client_name'"),
+        ("redis://:secret@host:6379/0?db=first", "'db' is 'first', expected a number"),
+        ("redis://:secret@host:6379/0?ssl_ca_certs=/etc/ca.pem", "begins with rediss://"),
+        ("rediss://:secret@host:6379/0?ssl_cert_reqs=maybe", "expected none, optional or required"),
+    ],
+)
+def test_an_option_of_an_address_that_isnt_right_is_told_by_its_name_at_opening(address: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        RedisCache(address)
     assert "secret" not in str(caught.value)
+
+
+def test_every_option_that_is_taken_is_one_of_redis_py(redis_server: RedisServer) -> None:
+    """The names are written down, since redis-py is loaded only when the first question is asked."""
+    import redis.asyncio.connection as connections
+
+    def list_arguments(kind: Any) -> set[str]:
+        return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+
+    of_pools = list_arguments(connections.BlockingConnectionPool)
+    assert list_arguments(connections.SSLConnection) | of_pools >= OPTIONS
+
+    async def main() -> None:
+        cache = RedisCache(
+            f"redis://127.0.0.1:{redis_server.port}/0?socket_timeout=2.5&client_name=shop&socket_keepalive=yes"
+        )
+        await cache.set("key", 1, 60, tool="t", user=None, resources=())
+        assert isinstance(await find(cache, "key"), Hit)
+        await cache.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("named", ["of", "redis//cache:6379", "cache.example:6379", "./cache"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.assemble import Assembler, CallSealed, Turn
+from flowkit.assemble import Assembler, SealedCall, Turn
 from flowkit.errors import StreamError, StreamTruncated
 from flowkit.messages import Usage
 from flowkit.models.base import CallDone, ProviderDelta
@@ -60,7 +60,7 @@ def test_call_is_sealed_at_the_first_done_case_p01() -> None:
         for place, one in enumerate(events)
         for delta in reader.feed(responses(one, end=None))
         for part in assembler.feed(delta)
-        if isinstance(part, CallSealed)
+        if isinstance(part, SealedCall)
     ]
     assert sealed_at == [3]
     assert shown(assembler.turn) == [X]
@@ -309,3 +309,32 @@ def test_events_that_lack_their_fields_do_no_harm(kind: str, fields: dict[str, A
     turn = read((kind, fields), said(0, "Hi"), call_added(1), arguments_done(1, '{"x":1}'))
     assert (turn.text, turn.complete) == ("Hi", True)
     assert X in shown(turn)
+
+
+def test_an_item_that_is_done_twice_goes_back_once() -> None:
+    reasoning = ended(0, type="reasoning", id="rs_1", encrypted_content="E")
+    message = ended(1, type="message", id="msg_1", content=[{"type": "output_text", "text": "Hi"}])
+    turn = read(reasoning, reasoning, message, message)
+    assert [item.kind for item in turn.provider] == ["reasoning", "message"]
+    assert turn.text == "Hi"
+
+
+def test_an_item_that_was_told_is_not_told_again_by_the_snapshot() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "encrypted_content": "E"}
+    turn = read(ended(3, **item), output=[item])
+    assert len(turn.provider) == 1
+
+
+def test_text_whose_events_name_no_item_is_said_once() -> None:
+    turn = read(
+        ("output_text.delta", {"delta": "H"}),
+        ("output_text.delta", {"delta": "i"}),
+        ("output_text.done", {"text": "Hi"}),
+        ("output_item.done", {"item": {"type": "message", "content": [{"text": "Hi"}]}}),
+    )
+    assert turn.text == "Hi"
+
+
+@pytest.mark.parametrize("status", [{}, [], {"a": 1}, 3])
+def test_a_status_that_is_no_word_does_no_harm(status: Any) -> None:
+    assert read(call_added(0), ended(0, type="function_call", arguments='{"x":1}', status=status)).calls

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,16 @@ from flowkit.agent import Agent
 from flowkit.cache import DiskCache
 from flowkit.codec import dumps
 from flowkit.context import CONTEXT, Context
-from flowkit.errors import ToolArgumentsError, ToolError
+from flowkit.errors import DefinitionError, RecipeFileError, ToolArgumentsError, ToolError
 from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.masking import MASK, SecretPlaces, mask_echoes, unmask
 from flowkit.models.scripted import ScriptedModel, call
+from flowkit.recipes import Recipe, each, recipe, step
+from flowkit.recipes.files import load_recipe
 from flowkit.references import ToolCall
 from flowkit.tools import Tool, tool
+from tests.stores import journal_at, opened_journal
 
 SECRET = "hunter2-Geheim-한국"
 
@@ -586,3 +589,113 @@ def test_secret_in_a_given_history_is_kept_apart_in_postgres_too(postgres_journa
             assert connection.execute("SELECT count(*) FROM flowkit.kept").fetchone() == (0,)
 
     asyncio.run(go())
+
+
+def forget_reads(path: Path) -> None:
+    """Delete what the journal has of reads, as if the process had died before it wrote them."""
+    place = journal_at(path)
+    if isinstance(place, str):
+        with psycopg.connect(place) as connection:
+            connection.execute("DELETE FROM flowkit.node WHERE effect = 'read'")
+        return
+    with closing(sqlite3.connect(place)) as file, file:
+        file.execute("DELETE FROM node WHERE effect = 'read'")
+
+
+def make_payment(tokens: Sequence[str], paid: list[str]) -> Recipe[[], str]:
+    """A recipe that pays with a token that it reads: at each reading the next one."""
+    left = iter(tokens)
+
+    @tool(effect="read")
+    def read_token() -> str:
+        """Read the token."""
+        return next(left)
+
+    @tool(effect="write", approval=True, secret=("token",))
+    def pay_with(token: str) -> str:
+        """Pay."""
+        paid.append(token)
+        return "paid"
+
+    @recipe
+    def payment() -> str:
+        return step(pay_with, step(read_token))
+
+    return payment
+
+
+@pytest.mark.parametrize(("tokens", "status"), [((SECRET, SECRET), "done"), ((SECRET, SECRET + "!"), "waiting")])
+def test_decision_holds_for_the_secret_that_was_asked_about_and_for_no_other(
+    tmp_path: Path, journal_store: str, tokens: tuple[str, str], status: str
+) -> None:
+    """The read isn't durable: a process that dies may have to read again, and get another token."""
+    paid: list[str] = []
+    payment = make_payment(tokens, paid)
+    with opened_journal(tmp_path / "asked") as journal:
+        waiting = payment.options(journal=journal, run_id="r", user="ann").run_sync()
+        assert waiting.status == "waiting"
+    forget_reads(tmp_path / "asked")
+    with opened_journal(tmp_path / "asked") as journal:
+        assert journal.decide("r", "pay_with", approved=True, by="kim") is not None
+        again = payment.options(journal=journal, run_id="r", user="ann").run_sync()
+        assert (again.status, paid) == (status, [SECRET] if status == "done" else [])
+        if status == "waiting":
+            journal.decide("r", "pay_with", approved=True, by="kim")
+            assert payment.options(journal=journal, run_id="r", user="ann").run_sync().status == "done"
+            assert paid == [SECRET + "!"]
+
+
+@tool(effect="write", secret=("pw",))
+def log_in_with(pw: str, more: Login | None = None) -> str:
+    """Log in."""
+    return "ok"
+
+
+def test_input_of_a_recipe_that_becomes_a_secret_is_refused_when_the_recipe_is_made() -> None:
+    def direct(pw: str) -> str:
+        return step(log_in_with, pw)
+
+    def of_each(found: list[str]) -> list[str]:
+        return each(found, lambda one: step(log_in_with, one))
+
+    def below(login: dict[str, str]) -> str:
+        return step(log_in_with, "x", more=cast(Any, login))
+
+    cases: list[tuple[Callable[..., Any], str]] = [
+        (direct, "'pw' becomes the secret 'pw'"),
+        (of_each, "'found' becomes"),
+        (below, "'login'"),
+    ]
+    for made, named in cases:
+        with pytest.raises(DefinitionError, match=named):
+            recipe(made)
+
+    @recipe
+    def from_a_step(user: str) -> str:
+        return step(log_in_with, step(find_password, user))
+
+    assert from_a_step.run_sync("ann").output == "ok"
+
+
+@tool(effect="read")
+def find_password(user: str) -> str:
+    """Find it."""
+    return SECRET
+
+
+@pytest.mark.parametrize(
+    ("inputs", "used", "refused"),
+    [
+        ("pw: {type: string}", "{tool: log_in_with, with: {pw: X}}", r"login.yaml:4:.*'pw' becomes the secret 'pw'"),
+        ("pw: {type: string, format: password}", "{tool: find_password, with: {user: X}}", r"login.yaml:2:.*a secret"),
+        ("pw: {type: string, writeOnly: true}", "{tool: find_password, with: {user: X}}", r"login.yaml:2:.*a secret"),
+    ],
+)
+def test_input_of_a_recipe_file_that_is_or_becomes_a_secret_is_refused_with_its_place(
+    tmp_path: Path, inputs: str, used: str, refused: str
+) -> None:
+    file = tmp_path / "login.yaml"
+    used = used.replace("X", '"${{ inputs.pw }}"')
+    file.write_text(f"recipe: login\ninputs: {{{inputs}}}\nsteps:\n  a: {used}\n")
+    with pytest.raises(RecipeFileError, match=refused):
+        load_recipe(file, tools=[log_in_with, find_password])

@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 
 from flowkit import Agent, ConfigurationError, Journal, ScriptedModel, recipe, serve_app, step, tool
 from flowkit.codec import JSON
+from flowkit.messages import Usage
 from flowkit.testing import call, thinking
 from flowkit.web.bounds import Bounds
 from flowkit.web.serving import WebApp
@@ -294,6 +295,18 @@ def test_recipe_is_run_with_its_inputs_and_listed_with_them(tmp_path: Path) -> N
         assert str(tmp_path) not in str(app)
 
     walk(tmp_path, ["On its way."], check)
+
+
+def test_list_tells_what_each_run_cost(tmp_path: Path) -> None:
+    async def check(ann: Client, bob: Client, web: WebApp) -> None:
+        await start(ann)
+        await start(ann, OTHER)
+        for _ in range(2):  # the second answer comes from what is kept
+            listed = (await ann.ask("GET", "/api/runs")).json["runs"]
+            assert list_fields(listed, "cost_usd") == [0.0, 0.25]
+            assert list_fields(listed, "cost_at_least") == [True, False]  # the later one has no known price
+
+    walk(tmp_path, [["Hi.", Usage(100, 50, cost_usd=0.25)], ["Hi.", Usage(100, 50)]], check)
 
 
 def test_long_result_is_cut_in_the_stream_and_whole_by_its_name(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from flowkit.errors import StreamError
 from flowkit.models.wire import sse
-from flowkit.models.wire.sse import Event, EventDecoder, looks_like_events
+from flowkit.models.wire.sse import STRAY, EventDecoder, ServerSentEvent, looks_like_events
 
 
-def decode(body: bytes, *cuts: int) -> list[Event]:
+def decode(body: bytes, *cuts: int) -> list[ServerSentEvent]:
     decoder = EventDecoder()
-    events: list[Event] = []
+    events: list[ServerSentEvent] = []
     places = [0, *sorted(cuts), len(body)]
     for start, end in pairwise(places):
         events += decoder.feed(body[start:end])
@@ -22,7 +22,7 @@ def decode(body: bytes, *cuts: int) -> list[Event]:
 
 
 def datas(body: bytes) -> list[bytes]:
-    return [event.data for event in decode(body)]
+    return [event.data for event in decode(body) if event.type != STRAY]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
@@ -41,8 +41,8 @@ def test_crlf_that_is_cut_is_one_line_end() -> None:
     decoder = EventDecoder()
     assert decoder.feed(b"data: a\r") == []
     assert decoder.feed(b"\ndata: b\r") == []
-    assert decoder.feed(b"\n\r") == [Event(b"a\nb", b"")]
-    assert decoder.feed(b"\ndata: c\n\n") == [Event(b"c", b"")]
+    assert decoder.feed(b"\n\r") == [ServerSentEvent(b"a\nb", b"")]
+    assert decoder.feed(b"\ndata: c\n\n") == [ServerSentEvent(b"c", b"")]
 
 
 def test_comments_are_skipped_case_s01() -> None:
@@ -68,11 +68,14 @@ def test_one_blank_behind_the_colon_is_dropped() -> None:
 
 
 def test_type_belongs_to_its_event_only() -> None:
-    assert decode(b"event: error\ndata: a\n\ndata: b\n\n") == [Event(b"a", b"error"), Event(b"b", b"")]
+    assert decode(b"event: error\ndata: a\n\ndata: b\n\n") == [
+        ServerSentEvent(b"a", b"error"),
+        ServerSentEvent(b"b", b""),
+    ]
 
 
 def test_type_without_data_is_no_event() -> None:
-    assert decode(b"event: ping\n\ndata: b\n\n") == [Event(b"b", b"")]
+    assert decode(b"event: ping\n\ndata: b\n\n") == [ServerSentEvent(b"b", b"")]
 
 
 def test_fields_that_are_not_known_are_skipped() -> None:

@@ -1,6 +1,7 @@
 """Whatever a server sends, a reader raises nothing, and what it says can be written as JSON."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit.assemble import Assembler, CallFragment
+from flowkit.messages import Usage
 from flowkit.models.base import RefusalDelta, TextDelta, ThinkingDelta
+from flowkit.models.wire.anthropic import AnthropicReader
 from flowkit.models.wire.chat import ChatReader
+from flowkit.models.wire.reading import WireReader
 from flowkit.models.wire.responses import ResponsesReader
-from tests.bodies import call, calls, chat, chunk, responses
+from tests.bodies import call, calls, chat, chunk, event, responses
 
 CHAT = chat(
     {"role": "assistant", "content": "Hi 🎉", "reasoning_content": "hm"},
@@ -35,7 +39,46 @@ RESPONSES = responses(
     incomplete_details={"reason": "max_output_tokens"},
     usage={"input_tokens": 1, "output_tokens_details": {"reasoning_tokens": 1}},
 )
-BODIES = {"chat": CHAT, "responses": RESPONSES}
+SAID: list[dict[str, Any]] = [
+    {"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "hm"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "S"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "Hi 🎉"}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "b"}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "citations_delta", "citation": {"url": "u"}}},
+    {"type": "content_block_stop", "index": 1},
+    {"type": "content_block_start", "index": 2, "content_block": {"type": "server_tool_use", "id": "s", "input": {}}},
+    {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": '{"q": 1}'}},
+    {"type": "content_block_stop", "index": 2},
+    {"type": "content_block_start", "index": 3, "content_block": {"type": "compaction", "content": "c"}},
+    {"type": "content_block_delta", "index": 3, "delta": {"type": "compaction_delta", "content": "d"}},
+    {"type": "content_block_stop", "index": 3},
+    {
+        "type": "content_block_start",
+        "index": 4,
+        "content_block": {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+    },
+    {"type": "content_block_delta", "index": 4, "delta": {"type": "input_json_delta", "partial_json": '{"x": 1}'}},
+    {"type": "content_block_stop", "index": 4},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "tool_use", "container": {"id": "c"}},
+        "usage": {
+            "output_tokens": 2,
+            "cache_creation": {"ephemeral_1h_input_tokens": 1},
+            "iterations": [{"input_tokens": 1}],
+        },
+    },
+    {"type": "message_stop"},
+]
+ANTHROPIC = b"".join(map(event, SAID))
+BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC}
+READERS: dict[str, Callable[[], WireReader]] = {
+    "chat": ChatReader,
+    "responses": ResponsesReader,
+    "anthropic": AnthropicReader,
+}
 
 STRANGE: list[Any] = [
     None, True, 0, -1, 2.5, float("nan"), 10**30, "", "null", "{", "\ud83c", "x", [], [None], [[]], {}, {"": None}, {"text": 1},
@@ -45,7 +88,7 @@ STRANGE: list[Any] = [
 
 def read(api: str, body: bytes) -> None:
     """Read it to its end; everything that a watcher is told must be JSON."""
-    reader = ChatReader() if api == "chat" else ResponsesReader()
+    reader = READERS[api]()
     assembler = Assembler(("f", "g"), think_tags=True)
     parts = [
         part for piece in (body[:100], body[100:]) for delta in reader.feed(piece) for part in assembler.feed(delta)
@@ -61,6 +104,9 @@ def read(api: str, body: bytes) -> None:
             case _:
                 pass
     turn = assembler.turn
+    json.dumps([item.data for item in turn.provider], ensure_ascii=False).encode()
+    usage = turn.usage or Usage()
+    assert min(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_write_tokens) >= 0
     assert {made.state for made in turn.calls} <= {"sealed", "invalid", "void"}
     for made in turn.calls:
         if made.state == "sealed" and not made.custom:
@@ -88,7 +134,7 @@ def replace_value(value: Any, place: int, other: Any) -> tuple[Any, int]:
     return value, 1
 
 
-@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("api", list(BODIES))
 @settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_any_value_in_any_field_is_read(api: str, data: st.DataObject) -> None:
@@ -101,7 +147,7 @@ def test_any_value_in_any_field_is_read(api: str, data: st.DataObject) -> None:
     read(api, b"\n\n".join([*events, b""]))
 
 
-@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("api", list(BODIES))
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_bytes_anywhere_are_read(api: str, data: st.DataObject) -> None:

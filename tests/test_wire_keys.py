@@ -20,7 +20,7 @@ from flowkit.models.anthropic import AnthropicModel
 from flowkit.models.base import Delta, ErrorDelta, ModelRequest
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.recording import Recorder
-from flowkit.models.wire.settings import Auth, Server
+from flowkit.models.wire.settings import Auth, ModelServer
 from flowkit.models.wire.transport import ask_json
 from tests.server import Reply, ScriptedServer, replay
 
@@ -72,14 +72,14 @@ def serving(status: int, headers: Mapping[str, str] | None = None, *, echoes: bo
             thread.join()
 
 
-def ask(server: Server) -> None:
+def ask(server: ModelServer) -> None:
     asyncio.run(ask_json(server, "/x", "m", {}, {}))
 
 
 @pytest.mark.parametrize("auth", ["bearer", "x-api-key"])
 def test_a_redirect_to_another_origin_takes_no_key_along(auth: Auth) -> None:
     with serving(200) as other, serving(307, {"location": f"{other.url}/stolen"}) as first:
-        server = Server(base_url=first.url, api_key=KEY, auth=auth, headers=(("x-team", f"of {KEY}"),))
+        server = ModelServer(base_url=first.url, api_key=KEY, auth=auth, headers=(("x-team", f"of {KEY}"),))
         ask(server)
     assert KEY in str(first.got)
     assert len(other.got) == 1
@@ -91,7 +91,7 @@ def test_a_redirect_to_another_origin_takes_no_key_along(auth: Auth) -> None:
 def test_a_key_that_a_server_echoes_is_masked_in_the_error(status: int, auth: Auth) -> None:
     for api_key in (KEY, lambda: KEY):
         with serving(status, echoes=True) as first, pytest.raises(ModelError) as raised:
-            ask(Server(base_url=first.url, api_key=api_key, auth=auth))
+            ask(ModelServer(base_url=first.url, api_key=api_key, auth=auth))
         assert KEY in str(first.got)
         assert "sk-secret" not in str(raised.value)
         assert "sk-secret" not in str(raised.value.body)
@@ -167,7 +167,7 @@ def test_a_page_that_repeats_the_key_is_masked() -> None:
 def test_a_redirect_takes_no_key_along_with_a_client_of_the_user(auth: Auth) -> None:
     async def go(first: str, other: str) -> None:
         async with httpx2.AsyncClient(headers={"x-gateway-token": KEY}, follow_redirects=True) as client:
-            server = Server(base_url=first, api_key=KEY, auth=auth, http_client=client)
+            server = ModelServer(base_url=first, api_key=KEY, auth=auth, http_client=client)
             for _ in range(2):
                 await ask_json(server, "/x", "m", {}, {})
             # Its own requests are its own.

@@ -17,7 +17,7 @@ import pytest
 from flowkit import Journal, submit
 from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry
-from tests.fleet import APP, FLOWKIT, Fleet, start_fleet, wait_a_moment
+from tests.fleet import APP, FLOWKIT, LIMIT_S, Fleet, start_fleet, wait_a_moment
 from tests.servers.postgres import PostgresServer
 from tests.stores import journal_at
 
@@ -32,14 +32,14 @@ def fleet(tmp_path: Path, journal_store: str) -> Generator[Fleet]:
         yield fleet
 
 
-def submit_orders(fleet: Fleet, journal: Journal, *orders: str) -> None:
+def submit_orders(fleet: Fleet, journal: Journal, *orders: str, name: str = "serve_order") -> None:
     served = fleet.load()
     assert served.app is not None
     app = served.app
 
     async def go() -> None:
         for order in orders:
-            await submit(app, inputs={"order": order}, journal=journal, user="ann", run_id=order)
+            await submit(app, name=name, inputs={"order": order}, journal=journal, user="ann", run_id=order)
 
     asyncio.run(go())
 
@@ -71,10 +71,25 @@ def test_killed_in_a_write_it_is_in_doubt_until_a_person_says_that_it_did_not_ha
         fleet.wait_for_statuses(journal, "in_doubt")
         assert fleet.count_effects() == {}
         fleet.release("pay")
-        assert journal.resolve("o1", "pay", Retry(), by="ann").state == "retry"
-        journal.requeue("o1")
+        decide(fleet, "resolve", "o1", "pay", "--retry")
         fleet.wait_for_statuses(journal, "done")
         assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}
+
+
+def decide(fleet: Fleet, *words: str) -> None:
+    """Run a command of `flowkit runs` as a person would, in another process."""
+    subprocess.run([*FLOWKIT, "runs", *words, "--journal", fleet.journal], check=True, timeout=LIMIT_S)
+
+
+def test_a_decision_on_the_command_line_lets_a_worker_go_on(fleet: Fleet) -> None:
+    with closing(Journal(fleet.journal)) as journal:
+        submit_orders(fleet, journal, "o1", "o2", name="refund_order")
+        fleet.start()
+        fleet.wait_for_statuses(journal, "waiting")
+        decide(fleet, "approve", "o1", "refund")
+        decide(fleet, "approve", "o2", "refund", "--deny", "--reason", "too late")
+        fleet.wait_for_statuses(journal, "done", "failed")
+        assert fleet.count_effects() == {("refund", "o1"): 1}
 
 
 @pytest.mark.sqlite_only

@@ -20,11 +20,10 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
-from flowkit.agent.forking import read_fork
 from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, Watch, list_guards
 from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
-from flowkit.agent.plan import AgentPlan, Given, Instructions, Prefetch
+from flowkit.agent.plan import AgentPlan, ForkPoint, Given, Instructions, Prefetch
 from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
@@ -50,7 +49,7 @@ from flowkit.tools import Tool
 from flowkit.tools.toolsets import Change, Toolset
 
 OutputT = TypeVar("OutputT", default=str)
-Said = str | Sequence[Content]
+Said = str | Sequence[str | Content]
 
 _CALL = re.compile(r"^turn/\d+(/attempt/\d+)?/call/\d+/?")
 """What an agent's call is named by, before the names of what is in it."""
@@ -65,7 +64,7 @@ class AgentRunOptions(RunOptions, total=False):
     given besides. System messages in it are left out, since the agent has its own instructions. `model` is asked in
     place of the agent's own. `fork` names a run in the journal that this one begins with: the messages and results
     before the turn `at`, as in `turn/2`, are taken over and nothing of them runs again. `results` replaces results of
-    calls by the calls' names.
+    calls by the calls' names. What can't be forked fails the run.
     """
 
     history: Iterable[Message | Mapping[str, JSON] | BaseModel]
@@ -75,10 +74,16 @@ class AgentRunOptions(RunOptions, total=False):
     results: Mapping[str, JSON]
 
 
-def _find_asked(messages: Sequence[Message]) -> str:
-    """Find the user's latest message and return its text."""
-    said = next((message for message in reversed(messages) if isinstance(message, UserMessage)), None)
-    return "" if said is None else text_of(said.content)
+def _read_fork(plan: AgentPlan[Any], options: AgentRunOptions) -> ForkPoint | None:
+    """Read where the run begins; None for one that isn't a fork."""
+    forked, at = options.get("fork"), options.get("at")
+    if forked is None:
+        if at is not None or "results" in options:
+            raise ConfigurationError("at= and results= are of a fork: give fork=, the run that it begins with")
+        return None
+    if plan.journal is None or at is None or "history" in options:
+        raise ConfigurationError("a fork needs the journal of its run, and at=, as in 'turn/2'; it has its history")
+    return ForkPoint(forked, at, options.get("user"), options.get("session"), options.get("results") or {})
 
 
 def _add_tool(tools: Toolset, added: Tool[..., Any]) -> Toolset:
@@ -272,8 +277,8 @@ class Agent(Generic[OutputT]):
         run_id, user, session = chosen.get("run_id"), chosen.get("user"), chosen.get("session")
         decisions = chosen.get("decisions", {})
         plan = self._make_plan(chosen)
-        messages = self._read_fork(plan, chosen) or read_history(chosen.get("history", ()))
-        is_fork = chosen.get("fork") is not None
+        fork = _read_fork(plan, chosen)
+        messages = read_history(chosen.get("history", ()))
         if not plan.instructions:
             tell_dropped(self.name, messages, self._told)
         if message is None and messages and isinstance(last := messages[-1], UserMessage):
@@ -284,7 +289,7 @@ class Agent(Generic[OutputT]):
         if at_work is not None:
             at_work.add_decisions(decisions)
             return at_work
-        if not is_fork and message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
+        if fork is None and message is None and not unanswered(messages) and (run_id is None or plan.journal is None):
             raise ConfigurationError("there is nothing to run: give a message, or a history with undecided calls")
         if message is not None and decisions and unanswered(messages):
             raise ConfigurationError(
@@ -294,7 +299,7 @@ class Agent(Generic[OutputT]):
             chosen.get("data"),
             user=user,
             session=session,
-            message=text_of(said) or _find_asked(messages if is_fork else ()),
+            message=text_of(said),
             run_id=run_id or make_run_id(),
         )
         question = find_question(messages) if decisions and plan.journal is None else None
@@ -302,22 +307,10 @@ class Agent(Generic[OutputT]):
         before = None if key is None else DECIDED.find(key, decisions)
         if before is not None:
             return before
-        run = self._launch(plan, context, Given(said, messages, decisions, is_fork=is_fork))
+        run = self._launch(plan, context, Given(said, messages, decisions, fork))
         if key is not None:
             DECIDED.keep(key, decisions, run)
         return run
-
-    @staticmethod
-    def _read_fork(plan: AgentPlan[OutputT], options: AgentRunOptions) -> tuple[Message, ...]:
-        """Read the messages that a fork starts from; none for a run that isn't a fork."""
-        forked, at = options.get("fork"), options.get("at")
-        if forked is None:
-            if at is not None or "results" in options:
-                raise ConfigurationError("at= and results= are of a fork: give fork=, the run that it begins with")
-            return ()
-        if plan.journal is None or at is None or "history" in options:
-            raise ConfigurationError("a fork needs the journal of its run, and at=, as in 'turn/2'; it has its history")
-        return read_fork(plan.journal, forked, at, user=options.get("user"), results=options.get("results"))
 
     def start_inside(self, message: Said, around: Context[Any], tool: str = "") -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.

@@ -4,13 +4,15 @@ However it ends, the messages are valid for a next request: each call has one re
 person, which decisions or a new message settle later.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
+from flowkit.agent.forking import read_fork
 from flowkit.agent.guards import GuardRun
-from flowkit.agent.plan import AgentPlan, Given
+from flowkit.agent.plan import AgentPlan, ForkPoint, Given
 from flowkit.agent.rounds import Rounds
 from flowkit.agent.run_record import RunRecord
 from flowkit.agent.secret_calls import hide_history, restore_history
@@ -24,7 +26,7 @@ from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
 from flowkit.journal import Journal, RunJournal
-from flowkit.messages import Message, text_of
+from flowkit.messages import Message, UserMessage, text_of
 from flowkit.models.pricing import load_prices
 from flowkit.runs.budgets import BudgetSpent
 from flowkit.runs.limits import METER, Meter
@@ -71,16 +73,17 @@ class AgentWork(Generic[OutputT]):
         self._plan = plan
         self._context = context
         self._decisions = dict(given.decisions)
-        # Without a decision a history may be anybody's, a browser's above all, and what is needed isn't theirs to say.
-        history = given.history if given.decisions else unload(given.history)[0]
-        self._given = replace(given, history=history, decisions=self._decisions)
+        self._given = self._trust(given)
         self._record = RunRecord(None, log)
         self._rounds: Rounds[OutputT] | None = None
         """None until the run has taken hold of its journal, and for good when it can't."""
 
     async def begin(self) -> None:
         """Take hold of the run, and read what there is of it."""
-        plan, given = self._plan, self._given
+        plan = self._plan
+        if self._given.fork is not None and plan.journal is not None:
+            await self._read_fork(plan.journal, self._given.fork)
+        given = self._given
         self.meter.accounts = [budget.open(self._context) for budget in plan.budgets]
         if plan.limits.cost_usd is not None or self.meter.payers:
             await load_prices(plan.model)
@@ -200,6 +203,24 @@ class AgentWork(Generic[OutputT]):
             tips=tips,
         )
 
+    async def _read_fork(self, journal: Journal, fork: ForkPoint) -> None:
+        """Begin with what another run had come to; where no message is given, its last one is said again."""
+        given, history = self._given, await asyncio.to_thread(read_fork, journal, fork)
+        if given.message is None and history and isinstance(last := history[-1], UserMessage):
+            given, history = replace(given, message=last.content), history[:-1]
+        self._given = self._trust(replace(given, history=history))
+        said = next((message for message in reversed(history) if isinstance(message, UserMessage)), None)
+        asked = text_of(given.message) or ("" if said is None else text_of(said.content))
+        self._context = replace(self._context, message=asked)
+
+    def _trust(self, given: Given) -> Given:
+        """Leave out of a history what isn't its sender's to say.
+
+        Without a decision it may be anybody's, a browser's above all, and what is needed isn't theirs to say.
+        """
+        history = given.history if given.decisions else unload(given.history)[0]
+        return replace(given, history=history, decisions=self._decisions)
+
     async def _open_record_inside(self, around: RunJournal) -> Given:
         """Open the record of a run made by a call: when the call runs again, it resumes with its original task."""
         inputs, kept = self._hide_inputs()
@@ -220,7 +241,7 @@ class AgentWork(Generic[OutputT]):
             user=context.user,
             session=context.session,
             allow_changed=self._plan.allow_changed,
-            must_exist=given.message is None and not unanswered(given.history) and not given.is_fork,
+            must_exist=given.message is None and not unanswered(given.history) and given.fork is None,
             ignores_inputs=True,
             kept=kept,
         )

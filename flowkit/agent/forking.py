@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from flowkit.agent.plan import Given
+from flowkit.agent.plan import ForkPoint, Given
 from flowkit.codec import JSON, dumps
 from flowkit.errors import RunError
 from flowkit.journal import Journal, RecordedTurn, RunDetails
@@ -18,15 +18,15 @@ from flowkit.messages import Message, ToolMessage
 AT = re.compile(r"turn/([1-9]\d*)")
 
 
-def read_fork(
-    journal: Journal, run_id: str, at: str, *, user: str | None, results: Mapping[str, JSON] | None = None
-) -> tuple[Message, ...]:
-    """Read the messages of a run before one of its turns, such as `turn/2`; `results` replaces results of its calls.
+def read_fork(journal: Journal, fork: ForkPoint) -> tuple[Message, ...]:
+    """Read the messages that the new run begins with; blocks while the journal is read.
 
     Raises `RunError` for a run that isn't there or has no such turn, for a call before it that waits or is in doubt,
     and for a result of no call.
     """
-    details = journal.show(run_id, user=user)
+    run_id, at = fork.run_id, fork.at
+    details = None if fork.session is None else journal.show(run_id, user=fork.user, session=fork.session)
+    details = details or journal.show(run_id, user=fork.user)
     if details is None:
         raise RunError(f"there is no run {run_id!r} to fork")
     found = AT.fullmatch(at)
@@ -38,7 +38,7 @@ def read_fork(
         raise RunError(f"run {run_id!r} has no {at}; it has come to turn/{last}")
     calls = dict(_list_calls(kept))
     _check_ended(details, calls)
-    replaced = _name_results(run_id, calls, results or {})
+    replaced = _name_results(run_id, calls, fork.results)
     said = Given.read_messages(recall(replace(details, turns=tuple(kept))))
     return tuple(_replace(message, replaced) for message in (*_read_history(journal, details), *said))
 

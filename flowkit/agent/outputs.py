@@ -9,7 +9,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict, TypeForm
 
 from flowkit.agent.found_json import drop_thinking, find_json
-from flowkit.agent.growing.shapes import Shape, make_named_shape, make_schema_shape, make_shape
+from flowkit.agent.growing.shapes import GrowingShape, make_named_shape, make_schema_shape, make_shape
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
 from flowkit.tools import Tool
@@ -39,7 +39,7 @@ class Output(Generic[OutputT]):
     shapes: "Shapes | None" = None
 
     @property
-    def shape(self) -> Shape | None:
+    def shape(self) -> GrowingShape | None:
         """The parts that can be shown before the answer is complete; None for text."""
         return None if self.shapes is None else self.shapes.get()
 
@@ -104,11 +104,11 @@ class Output(Generic[OutputT]):
 class Shapes:
     """The shape of an answer, made when it is first needed."""
 
-    def __init__(self, make: Callable[[], Shape]) -> None:
+    def __init__(self, make: Callable[[], GrowingShape]) -> None:
         self._make = make
-        self._made: Shape | None = None
+        self._made: GrowingShape | None = None
 
-    def get(self) -> Shape:
+    def get(self) -> GrowingShape:
         """Make the shape, or return the one that was made."""
         if self._made is None:
             self._made = self._make()
@@ -126,7 +126,7 @@ def make_output(output_type: TypeForm[OutputT] | Mapping[str, TypeForm[OutputT]]
     if schema.get("type") == "object" and named is None:
         return Output(adapter, schema, shapes=Shapes(lambda: make_shape(adapter)))
 
-    def make() -> Shape:
+    def make() -> GrowingShape:
         if named is None:
             return _wrap_shape(make_shape(adapter))
         return make_named_shape(
@@ -156,7 +156,7 @@ def _adapt(output_type: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
         raise DefinitionError(f"output_type {output_type!r} has no JSON schema: {error}") from error
 
 
-def _wrap_shape(inner: Shape) -> Shape:
+def _wrap_shape(inner: GrowingShape) -> GrowingShape:
     """Wrap the shape as `{"value": …}`, or return the bare value's where that is a list."""
     shape = make_named_shape({"value": inner})
     shape.items, shape.check = inner.items, inner.check

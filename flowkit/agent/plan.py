@@ -51,14 +51,28 @@ class AgentPlan(Generic[OutputT]):
 
 
 @dataclass(frozen=True, slots=True)
+class ForkPoint:
+    """Where a run begins: before the turn `at` of another run, with other `results` of calls before it.
+
+    `session` is the new run's: where the user has several runs of this id, the one in that session is meant.
+    """
+
+    run_id: str
+    at: str
+    user: str | None = None
+    session: str | None = None
+    results: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+
+
+@dataclass(frozen=True, slots=True)
 class Given:
     """What one run begins with, besides its context."""
 
     message: str | tuple[Content, ...] | None = None
     history: tuple[Message, ...] = ()
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
-    is_fork: bool = False
-    """Whether the model is asked at once, where there is no message."""
+    fork: ForkPoint | None = None
+    """Where the history is read from when the run begins; the model is asked at once then, where there is no message."""
 
     def to_json(self) -> JSON:
         """Convert to the journal's form; decisions are stored apart."""

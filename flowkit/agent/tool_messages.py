@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from flowkit.assemble import CallSealed, Turn
+from flowkit.assemble import SealedCall, Turn
 from flowkit.codec import JSON, dumps, loads
 from flowkit.executor import Approve, Outcome
 from flowkit.executor.outcomes import State
@@ -89,7 +89,7 @@ def make_tips(tools: Toolset, outcomes: Mapping[str, Outcome], ready_s: Mapping[
             )
 
 
-def make_message(turn: Turn, calls: Iterable[tuple[str, CallSealed]], source: str) -> AssistantMessage:
+def make_message(turn: Turn, calls: Iterable[tuple[str, SealedCall]], source: str) -> AssistantMessage:
     """Make the message of a turn with these calls under their tools' own names; `source` marks provider data."""
     return AssistantMessage(
         text=turn.text,
@@ -109,16 +109,16 @@ def explain_stop(message: AssistantMessage) -> str:
     return ""
 
 
-def seal_again(call: RequestedCall, index: int) -> CallSealed:
+def seal_again(call: RequestedCall, index: int) -> SealedCall:
     """Return the call as it was sealed when its message was made."""
     try:
         arguments = loads(call.arguments or "{}")
     except ValueError:
         arguments = None
-    return CallSealed(index, call.id, call.name, arguments if isinstance(arguments, dict) else None, call.arguments)
+    return SealedCall(index, call.id, call.name, arguments if isinstance(arguments, dict) else None, call.arguments)
 
 
-def _make_call(name: str, sealed: CallSealed, source: str) -> RequestedCall:
+def _make_call(name: str, sealed: SealedCall, source: str) -> RequestedCall:
     provider = sealed.provider
     return RequestedCall(
         id=sealed.id,
@@ -128,7 +128,7 @@ def _make_call(name: str, sealed: CallSealed, source: str) -> RequestedCall:
     )
 
 
-def _write_arguments(sealed: CallSealed) -> str:
+def _write_arguments(sealed: SealedCall) -> str:
     """Return the model's own text if it equals the arguments, byte for byte; else serialize the arguments.
 
     Broken ones are sent back as an empty object, and the call's result explains why.

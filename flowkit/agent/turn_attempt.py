@@ -15,7 +15,7 @@ from flowkit.agent.growing.answers import PartialAnswer
 from flowkit.agent.model_references import link, unwrap_literal
 from flowkit.agent.plan import AgentPlan
 from flowkit.agent.tool_messages import make_message, seal_again
-from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallSealed, CallVoided, Part, Turn
+from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallVoided, Part, SealedCall, Turn
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, ToolArgumentsError
 from flowkit.events import EventLog
@@ -41,7 +41,7 @@ class _Call:
     name: str
     tool: AnyTool | None
     label: str
-    sealed: CallSealed | None = None
+    sealed: SealedCall | None = None
     held: ToolCall | None = None
     ready_s: float | None = None
 
@@ -228,7 +228,7 @@ class Attempt:
                     self._log.note(events.CallArguments, call.node, fragment)
             case CallReady(index=index, arguments=arguments):
                 self._begin(self._calls[index], arguments)
-            case CallSealed(index=index):
+            case SealedCall(index=index):
                 self._seal(self._calls[index], part)
             case CallVoided(index=index, reason=reason):
                 self._executor.void(self._calls.pop(index).node, reason)
@@ -256,7 +256,7 @@ class Attempt:
         assert shape is not None
         return PartialAnswer(shape, self._log, self._turn, call=call, is_wrapped=self._output.wrapped)
 
-    def _seal(self, call: _Call, sealed: CallSealed) -> None:
+    def _seal(self, call: _Call, sealed: SealedCall) -> None:
         call.sealed = sealed
         if self.partial is not None and self.partial.call == call.node and sealed.arguments is not None:
             self.partial.finish(cast(JSON, self._tools.raise_arguments(call.name, sealed.arguments)))

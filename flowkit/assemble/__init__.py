@@ -5,10 +5,10 @@ from flowkit.assemble.parts import (
     CallFragment,
     CallOpened,
     CallReady,
-    CallSealed,
     CallState,
     CallVoided,
     Part,
+    SealedCall,
     Turn,
     TurnCall,
 )
@@ -18,10 +18,10 @@ __all__ = [
     "CallFragment",
     "CallOpened",
     "CallReady",
-    "CallSealed",
     "CallState",
     "CallVoided",
     "Part",
+    "SealedCall",
     "Turn",
     "TurnCall",
 ]

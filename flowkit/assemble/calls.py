@@ -6,8 +6,11 @@ arguments) begin another; an unknown index is a new call, unless nothing names i
 the id decides, then a name begins a new call, and what has neither goes on with the last open call.
 """
 
+from dataclasses import replace
+
 from flowkit.assemble.arguments_text import Bracket, read_object
 from flowkit.assemble.parts import CallState
+from flowkit.assemble.reasoning_details import fill_in
 from flowkit.codec import JSON
 from flowkit.models.base import CallDelta, ProviderDelta
 
@@ -66,7 +69,8 @@ class GrowingCall:
         if name is not None and (not self.name or not self.fragments) and name != self.name:
             self.name = name if name.startswith(self.name) else self.name + name
         if delta.provider is not None:
-            self.provider = delta.provider
+            data = delta.provider.data if self.provider is None else fill_in(self.provider.data, delta.provider.data)
+            self.provider = replace(delta.provider, data=data)
         if delta.arguments:
             self.fragments.append(delta.arguments)
             self.size += len(delta.arguments)

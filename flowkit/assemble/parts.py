@@ -35,7 +35,7 @@ class CallReady:
 
 
 @dataclass(frozen=True, slots=True)
-class CallSealed:
+class SealedCall:
     """Nothing can change this call any more.
 
     `arguments` are None with an `error` for the model when they can't be read, and without one when the call is
@@ -70,7 +70,7 @@ Part = (
     | CallOpened
     | CallFragment
     | CallReady
-    | CallSealed
+    | SealedCall
     | CallVoided
 )
 

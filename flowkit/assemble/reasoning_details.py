@@ -8,6 +8,18 @@ from collections.abc import Mapping, Sequence
 
 from flowkit.codec import JSON
 
+
+def fill_in(before: JSON, later: JSON) -> JSON:
+    """Return what was said last of each field; empty is not said.
+
+    >>> fill_in({"google": {"thought_signature": "A"}}, {"google": {"thought_signature": ""}, "x": 1})
+    {'google': {'thought_signature': 'A'}, 'x': 1}
+    """
+    if isinstance(before, dict) and isinstance(later, dict):
+        return before | {name: fill_in(before.get(name), value) for name, value in later.items()}
+    return before if later in (None, "", {}, []) and before is not None else later
+
+
 _JOINED = ("text", "summary", "data")
 
 

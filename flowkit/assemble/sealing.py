@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from flowkit.assemble.arguments_text import Reading, read_fragments, read_object
 from flowkit.assemble.calls import TOO_MANY, CallBook, GrowingCall
-from flowkit.assemble.parts import CallFragment, CallOpened, CallSealed, CallVoided, Part, TurnCall
+from flowkit.assemble.parts import CallFragment, CallOpened, CallVoided, Part, SealedCall, TurnCall
 from flowkit.assemble.spelled_names import clean_name, is_wrapper, unwrap
 from flowkit.models.base import ProviderDelta
 
@@ -100,7 +100,7 @@ class Sealer:
             call.opened = True
             parts += (CallOpened(call.index, call.name), CallFragment(call.index, reading.raw))
         parts.append(
-            CallSealed(
+            SealedCall(
                 index=call.index,
                 id=call.id,
                 name=call.name,

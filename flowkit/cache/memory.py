@@ -13,7 +13,7 @@ SIZE_LIMIT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class MemoryEntry:
     """One entry, as it would stand on the disk."""
 
     label: Label
@@ -27,7 +27,7 @@ class Memory:
         self._clock = clock
         self._size_limit = size_limit
         self._size_bytes = 0
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, MemoryEntry] = OrderedDict()
         self._owners: dict[str, str] = {}
         self._lock = Lock()
 
@@ -49,7 +49,7 @@ class Memory:
         with self._lock:
             if key in self._kept:
                 self._drop(key)
-            self._kept[key] = Kept(label, data)
+            self._kept[key] = MemoryEntry(label, data)
             self._size_bytes += len(data)
             while self._size_bytes > self._size_limit:
                 self._drop(next(iter(self._kept)))

@@ -39,7 +39,7 @@ Busy = cast(type[Exception], diskcache.Timeout)
 """Raised when another process held the lock for too long."""
 
 
-class Refused(OSError):
+class ForeignRow(OSError):
     """A row that flowkit didn't write. diskcache takes an `OSError` while reading for a miss."""
 
 
@@ -57,7 +57,7 @@ class SafeDisk(_Disk):
 
     def get(self, key: object, raw: object) -> str:
         if type(key) is not str or not raw:
-            raise Refused("a key that is not text")
+            raise ForeignRow("a key that is not text")
         return key
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:
@@ -67,11 +67,11 @@ class SafeDisk(_Disk):
 
     def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
         if mode != _MODE_RAW or filename is not None or type(value) is not bytes or read:
-            raise Refused("a value that is not inline bytes")
+            raise ForeignRow("a value that is not inline bytes")
         return value
 
     def filename(self, key: object = None, value: object = None) -> tuple[str, str]:
-        raise Refused("values live inside their rows, never in files")
+        raise ForeignRow("values live inside their rows, never in files")
 
     def remove(self, file_path: object) -> None:
         """Remove nothing: a row that names a file names one that isn't ours. Raising here would stop `expire`."""

@@ -16,7 +16,7 @@ from flowkit.cache.access import Access
 from flowkit.cache.counters import Counters
 from flowkit.cache.opening import Store
 from flowkit.cache.unfinished import Unfinished
-from flowkit.stores.thread import Job, StoreThread
+from flowkit.stores.thread import StoreThread, WriteJob
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class Writer:
 
     # In the thread.
 
-    def _handle(self, batch: Sequence[Job]) -> None:
+    def _handle(self, batch: Sequence[WriteJob]) -> None:
         for job in batch:
             job.run()
             job.settle()

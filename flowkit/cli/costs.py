@@ -1,9 +1,9 @@
 """`flowkit runs costs`: the cost of the runs in a journal, by agent, tool, model, user, day or run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.table import Column, Table
@@ -13,9 +13,9 @@ from flowkit.cli.options import AsJson, JournalAddress
 from flowkit.cli.output import make_console, print_json
 from flowkit.codec import JSON
 from flowkit.display.words import clean
-from flowkit.journal import Journal, RunDetails, RunSummary
-from flowkit.messages import Usage
-from flowkit.runs.costs import Cost, add_costs, cost_from_json, sum_costs
+from flowkit.journal import Journal, RunSummary
+from flowkit.runs.costs import Cost, add_costs, sum_costs
+from flowkit.runs.recorded_costs import read_costs
 
 PAGE = 100
 
@@ -74,30 +74,6 @@ def costs(
     if len(sums) > 1:
         table.add_row("all", *_say(add_costs(listed)))
     console.print(table)
-
-
-def read_costs(journal: Journal, run: RunDetails) -> list[Cost]:
-    """Read a run's costs: as its last turn records them, or, as for a recipe, from its events."""
-    user = run.summary.user
-    if not run.turns:
-        return list(_read_events(journal, run.summary))
-    fields = cast("Mapping[str, JSON]", run.turns[-1].message)
-    listed = fields.get("costs")
-    if isinstance(listed, list) and listed:
-        return [cost_from_json(cost, user) for cost in listed]
-    spent = fields.get("spent")  # a journal of an earlier version has the sum alone
-    if not isinstance(spent, dict):
-        return []
-    usd = cast("float | None", fields.get("cost_usd"))
-    return [Cost(run.summary.name, "", "", user, Usage.from_json(spent), usd, len(run.turns))]
-
-
-def _read_events(journal: Journal, run: RunSummary) -> Iterator[Cost]:
-    for event in journal.events(run.run_id, user=run.user, session=run.session):
-        if isinstance(event, dict) and event.get("type") == "usage":
-            usage = Usage.from_json(cast("Mapping[str, JSON]", event["usage"]))
-            usd, step = cast("float | None", event.get("cost_usd")), str(event.get("call") or "")
-            yield Cost(run.name, "", step, run.user, usage, usd, 1)
 
 
 def _list_runs(journal: Journal, user: str | None, begins: float | None, limit: int) -> Iterator[RunSummary]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection
 from importlib.util import find_spec
 from io import TextIOWrapper
+from socket import socket
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from flowkit.cli.options import (
     read_pairs,
 )
 from flowkit.cli.output import note
+from flowkit.cli.serve import list_hosts
 from flowkit.errors import ConfigurationError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -66,6 +68,7 @@ def mcp(
     from flowkit.mcp.server import McpServer
     from flowkit.web.served import Served, make_served
 
+    listening = None if http is None else bind_port(host, http)
     output = sys.stdout
     # Standard output belongs to the protocol: what the app prints must not break a message in two.
     sys.stdout = sys.stderr
@@ -78,10 +81,10 @@ def mcp(
         server = McpServer(served, offers, opened, lambda _: person).make()
 
         async def serve() -> None:
-            if http is None:
+            if listening is None:
                 await _serve_stdio(server, output)
             else:
-                await _serve_http(server, host, http, token, allow_host or ())
+                await _serve_http(server, listening, host, token, allow_host or ())
             await close_models(*served.models, *([] if chosen is None else [chosen]))
             await open_default_cache().close()
 
@@ -89,6 +92,16 @@ def mcp(
             asyncio.run(serve())
         except KeyboardInterrupt:
             note("stopped")
+
+
+def bind_port(host: str, port: int) -> socket:
+    """Bind a port to listen on; raises `ConfigurationError`, in one sentence."""
+    from flowkit.web.server import bind
+
+    try:
+        return bind(host, port)
+    except OSError as error:
+        raise ConfigurationError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
 
 
 async def _serve_stdio(server: Any, output: Any) -> None:
@@ -100,17 +113,17 @@ async def _serve_stdio(server: Any, output: Any) -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
-async def _serve_http(server: Any, host: str, port: int, token: str | None, names: Collection[str]) -> None:
-    import uvicorn
-
+async def _serve_http(server: Any, listening: socket, host: str, token: str | None, names: Collection[str]) -> None:
     from flowkit.mcp.http import make_http_app
+    from flowkit.web.server import make_server
 
-    allowed = [f"{name}:*" for name in names] or None
-    app = make_http_app(server, token=token, allowed_hosts=[*(allowed or ()), *names] if names else None)
+    port = listening.getsockname()[1]
+    hosts = [*list_hosts(host, port, ()), *(f"{name}:*" for name in names)]
+    app = make_http_app(server, token=token, allowed_hosts=hosts)
     shown = f"[{host}]" if ":" in host else host
     note(f"serving MCP at http://{shown}:{port}/mcp; press Ctrl-C to stop")
-    config = uvicorn.Config(
-        app, host=host, port=port, http="h11", ws="none", log_level="warning", proxy_headers=False,
-        timeout_graceful_shutdown=2,
-    )  # fmt: skip
-    await uvicorn.Server(config).serve()
+    await make_server(app, _leave_nothing).serve([listening])
+
+
+async def _leave_nothing() -> None:
+    """Do nothing: the runs of hosts end with their sessions, which the app's lifespan ends."""

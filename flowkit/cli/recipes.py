@@ -47,7 +47,7 @@ from flowkit.recipes import Recipe, RecipeResult
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RecipeRequest:
     """What to run, for whom, and under which id."""
 
     app: App
@@ -101,7 +101,7 @@ def run(
             say(line)
         return
     if resume is None:
-        job = Job(loaded, recipe, given, user, run_id or f"{recipe.name}-{secrets.token_hex(3)}")
+        job = RecipeRequest(loaded, recipe, given, user, run_id or f"{recipe.name}-{secrets.token_hex(3)}")
     else:
         with open_journal(journal, must_exist=True) as opened:
             job = make_job(loaded, recipe, find_run(opened, resume))
@@ -110,13 +110,13 @@ def run(
     run_job(job, RunSettings(read_pairs(data, "--data"), model, base_url, trace, journal, as_json))
 
 
-def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> Job:
+def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> RecipeRequest:
     """Make the job that resumes a run from the journal."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
-    return Job(app, recipe, inputs, found.summary.user, found.summary.run_id)
+    return RecipeRequest(app, recipe, inputs, found.summary.user, found.summary.run_id)
 
 
-def run_job(job: Job, settings: RunSettings) -> None:
+def run_job(job: RecipeRequest, settings: RunSettings) -> None:
     """Run a job and show it; exit with `FAILED` unless it is done."""
     with (
         open_trace(settings.trace) as trace,
@@ -157,7 +157,7 @@ def _choose_models(recipe: Recipe[..., Any], settings: RunSettings) -> Generator
 
 
 async def _run(
-    job: Job, settings: RunSettings, journal: Journal, trace: BinaryIO | None, models: Mapping[str, Model]
+    job: RecipeRequest, settings: RunSettings, journal: Journal, trace: BinaryIO | None, models: Mapping[str, Model]
 ) -> tuple[RecipeResult[Any], Sequence[Event]]:
     async with job.app.open(settings.data, job.user) as (data, user):
         found = journal.find(job.run_id, user=user)
@@ -205,7 +205,7 @@ def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> Non
         raise ConfigurationError(f"recipe {recipe.name!r}: {'; '.join(error.problems)}") from error
 
 
-def _say_end(job: Job, result: RecipeResult[Any]) -> None:
+def _say_end(job: RecipeRequest, result: RecipeResult[Any]) -> None:
     match result.status:
         case "done":
             pass
@@ -227,6 +227,6 @@ def _say_end(job: Job, result: RecipeResult[Any]) -> None:
             note(f"flowkit: {result.error or f'recipe {job.recipe.name!r} was stopped'}")
 
 
-def _say_resume(job: Job) -> str:
+def _say_resume(job: RecipeRequest) -> str:
     tools = [] if job.app.tools_file is None else ["--tools", str(job.app.tools_file)]
     return "resume with: " + shlex.join(["flowkit", "run", job.app.target, *tools, "--resume", job.run_id])

@@ -28,6 +28,7 @@ from flowkit.errors import ConfigurationError, RunBusy
 from flowkit.journal import (
     Done,
     Fail,
+    Journal,
     Resolution,
     Retry,
     RunDetails,
@@ -104,10 +105,11 @@ def approve(
     by: By = None,
     journal: JournalAddress = None,
 ) -> None:
-    """Approve or deny a waiting call; the run reads the decision when it resumes."""
+    """Approve or deny a waiting call; after the last one the run is queued for a worker, or for `runs resume`."""
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
+        _queue_if_ready(opened, run_id)
     say(f"{node} {'approved' if decision.approved else 'denied'} by {decision.by}")
 
 
@@ -141,9 +143,10 @@ def resolve(
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         settled = opened.resolve(run_id, node, resolution, by=by or getpass.getuser())
-    if settled.resources:
-        asyncio.run(_end_reads(settled.resources))
-    say(f"{node} is resolved; resume the run with: flowkit runs resume {run_id} APP")
+        if settled.resources:
+            asyncio.run(_end_reads(settled.resources))
+        _queue_if_ready(opened, run_id)
+    say(f"{node} is resolved; a worker goes on with the run, or: flowkit runs resume {run_id} APP")
 
 
 @app.command()
@@ -269,6 +272,12 @@ def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[
         return ()
     with open_journal(journal, must_exist=True) as opened:
         return opened.runs(status=status, limit=limit)
+
+
+def _queue_if_ready(journal: Journal, run_id: str) -> None:
+    """Queue a run in which nothing is left to decide, so that a worker goes on with it, or whoever resumes it first."""
+    if find_run(journal, run_id).can_go_on:
+        journal.requeue(run_id)
 
 
 async def _end_reads(resources: Sequence[str]) -> None:

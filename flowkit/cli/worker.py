@@ -14,7 +14,7 @@ from flowkit.cli.model_choice import choose_model, close_models
 from flowkit.cli.options import AppTarget, BaseUrl, CacheAddress, Data, JournalAddress, Model, ToolsFile, read_pairs
 from flowkit.cli.output import note
 from flowkit.cli.queues import IN_JOURNAL, open_queue
-from flowkit.queues import Driver, Worker
+from flowkit.queues import Driver, QueueWorker
 
 GRACE_S = 10.0
 
@@ -51,7 +51,7 @@ def worker(
             stop_by_signals(stop)
             async with open_queue(queue, makes_tables=make_tables) as tells:
                 note(f"working on {', '.join(served.targets)}; press Ctrl-C to stop")
-                await Worker(Driver(served, opened), queue=tells, at_once=concurrency).work(stop, grace)
+                await QueueWorker(Driver(served, opened), queue=tells, at_once=concurrency).work(stop, grace)
             await close_models(*served.models, *([] if chosen is None else [chosen]))
             await open_default_cache().close()
 

@@ -12,16 +12,22 @@ def merge(events: Sequence[Event]) -> Iterator[Event]:
     Of several partial answers the last one stays: each holds all of those before it.
     """
     pieces: list[Event] = []
-    last = max((place for place, event in enumerate(events) if isinstance(event, OutputPartial)), default=-1)
+    kind: type[Event] | None = None
+    last = next((place for place in reversed(range(len(events))) if type(events[place]) is OutputPartial), -1)
     for place, event in enumerate(events):
-        if place < last and isinstance(event, OutputPartial):
+        if place < last and type(event) is OutputPartial:
             continue
-        if pieces and not _belong_together(pieces[-1], event):
+        # Most neighbours are of different kinds, so that nothing else is asked about them.
+        if pieces and not (type(event) is kind and kind in _JOINED and _belong_together(pieces[-1], event)):
             yield join(pieces)
             pieces = []
         pieces.append(event)
+        kind = type(event)
     if pieces:
         yield join(pieces)
+
+
+_JOINED = (TextDelta, ThinkingDelta, CallArguments, CallProgress)
 
 
 def join(pieces: Sequence[Event]) -> Event:

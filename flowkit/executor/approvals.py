@@ -1,21 +1,26 @@
 """The approval gate: whether a person decides, what the journal records of it, and the effect of a decision."""
 
+import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from flowkit import events
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dump_sorted
 from flowkit.errors import ToolArgumentsError
 from flowkit.events import EventLog
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry
 from flowkit.executor.outcomes import Approve, Decision, Deny
-from flowkit.executor.plan import Plan
+from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
 from flowkit.journal import Decision as RecordedDecision
 from flowkit.journal import RunJournal
 from flowkit.masking import MASK, unmask
 from flowkit.references import Reference, ToolCall, find_references, substitute
+from flowkit.tools.keys import NotKeyable, canonicalize
+from flowkit.tools.schema.arguments import Arguments
 
 
 class ApprovalGate:
@@ -40,7 +45,7 @@ class ApprovalGate:
         if callable(entry.plan.approval):
             if more.asks_person is None:
                 # A rule is its author's code: it gets a task, and a failure of its own fails the call alone.
-                entry.phase = Phase.APPROVAL
+                entry.phase = phases.APPROVAL
                 self._table.apart.append(entry)
                 return False
             if not more.asks_person:
@@ -58,7 +63,7 @@ class ApprovalGate:
                 error=f"a person has to decide on it, and {caller.node.name!r}, a write that has begun, can't wait for that",
             )
             return
-        entry.phase = Phase.APPROVAL
+        entry.phase = phases.APPROVAL
         shown = dict(self._table.show_call(entry).arguments)
         self._table.pending[entry.id] = entry
         self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
@@ -71,7 +76,11 @@ class ApprovalGate:
 
     async def _ask_journal(self, entry: Entry, shown: JSON, journal: RunJournal) -> None:
         """Write down that a person has to decide; one may have decided already, in another process."""
-        decided = await journal.ask(entry.id, name=entry.node.name, arguments=shown)
+        assert entry.plan is not None
+        tool, arguments = entry.plan.tool, entry.arguments
+        hash_secrets = partial(_hash_arguments, tool, arguments) if tool.secrets and arguments is not None else None
+        ask = partial(journal.ask, entry.id, name=entry.node.name, arguments=shown, hash_secrets=hash_secrets)
+        decided = await ask()
         self._table.asking.discard(entry.id)
         if entry.id not in self._table.pending:
             return
@@ -82,7 +91,7 @@ class ApprovalGate:
                 self._apply(entry, read_decision(decided))
             except ToolArgumentsError as refused:
                 # Whoever decided in another process had no tool to check the arguments with.
-                await journal.ask(entry.id, name=entry.node.name, arguments=shown, anew=True)
+                await ask(anew=True)
                 self._log.note(events.CallProgress, entry.id, 0, None, f"the decision can't be carried out: {refused}")
                 self._settler.look_for_stuck()
 
@@ -161,10 +170,19 @@ def read_decision(decided: RecordedDecision) -> Decision:
     return Approve(arguments if isinstance(arguments, dict) else None, decided.by)
 
 
+def _hash_arguments(tool: AnyTool, arguments: Arguments, key: bytes) -> str:
+    """Hash the arguments, secrets with this key; empty for some that can't be told from others."""
+    try:
+        forms: list[JSON] = [[name, canonicalize(value, key)] for name, value in sorted(arguments.values.items())]
+    except (NotKeyable, RecursionError):
+        return ""
+    return hashlib.sha256(key + dump_sorted(forms)).hexdigest()
+
+
 def _find_write_around(entry: Entry) -> Entry | None:
     """Find the write in flight that this call is a part of."""
     around = entry.parent
-    while around is not None and not (around.phase == Phase.RUNNING and _is_write(around)):
+    while around is not None and not (around.phase == phases.RUNNING and _is_write(around)):
         around = around.parent
     return around
 

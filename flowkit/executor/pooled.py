@@ -16,7 +16,7 @@ from flowkit.errors import ConfigurationError
 from flowkit.executor.plan import AnyTool
 from flowkit.executor.threads import count
 from flowkit.executor.worker import Job
-from flowkit.pools.calls import Gone, Refused, make_call
+from flowkit.pools.calls import CallRefused, Gone, make_call
 from flowkit.pools.jobs import PoolJob
 from flowkit.tools.options import PoolName
 
@@ -39,7 +39,7 @@ class Pool(Protocol):
 
 
 async def prepare(tool: AnyTool, name: PoolName) -> Pool:
-    """Return the pool that can run calls of this tool now; raises `Refused`, before anything has begun."""
+    """Return the pool that can run calls of this tool now; raises `CallRefused`, before anything has begun."""
     # Where they are first used: most programs have no tool with a pool.
     from flowkit.pools.opened_pools import open_cluster, open_processes
 
@@ -49,7 +49,7 @@ async def prepare(tool: AnyTool, name: PoolName) -> Pool:
         cluster = open_cluster()
         await cluster.prepare(tool)
     except ConfigurationError as error:
-        raise Refused(str(error)) from error
+        raise CallRefused(str(error)) from error
     except Gone as gone:
         _tell_fallback(str(gone))
         return open_processes()

@@ -23,7 +23,7 @@ from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution
 from flowkit.journal.rows import from_text
 from flowkit.journal.run import RunJournal, open_run
 from flowkit.journal.sqlite.store import SqliteStore
-from flowkit.journal.store import Commits, Filter, HeldRuns, JournalStore, Place, Wanted
+from flowkit.journal.store import Commits, Filter, HeldRuns, JournalStore, RunPlace, WantedRun
 
 FOLLOW_POLL_S = 1.0
 """How often a follower asks, whatever it is told."""
@@ -107,7 +107,7 @@ class Journal:
         `must_exist` and doesn't. `kept` are arguments that the inputs hide: they go when the run is over.
         """
 
-        wanted = Wanted(
+        wanted = WantedRun(
             run_id,
             name,
             code,
@@ -165,7 +165,7 @@ class Journal:
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunDetails | None:
         """Return a run in full; None if there is no such run. A claimed write that nobody drives shows as in doubt."""
-        return self._store.show(Place(run_id, user, session))
+        return self._store.show(RunPlace(run_id, user, session))
 
     def events(
         self,
@@ -176,18 +176,20 @@ class Journal:
         session: str | EllipsisType | None = ...,
     ) -> list[JSON]:
         """Return the events of a run with a `seq` above `after`, as `Event.to_json` wrote them."""
-        rows = self._store.event_rows(Place(run_id, user, session), after, None, None)
+        rows = self._store.event_rows(RunPlace(run_id, user, session), after, None, None)
         return [from_text(body) for _, body in rows]
 
     def find(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunSummary | None:
         """Return a run as `runs` lists it; None if there is no such run."""
-        return self._store.find(Place(run_id, user, session))
+        return self._store.find(RunPlace(run_id, user, session))
 
-    def last_seq(self, run_id: str, *, user: str | EllipsisType | None = ...) -> int:
+    def last_seq(
+        self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
+    ) -> int:
         """Return the number of a run's last event; -1 where it has none."""
-        last = self._store.last_seq(Place(run_id, user))
+        last = self._store.last_seq(RunPlace(run_id, user, session))
         return -1 if last is None else last
 
     def event_rows(
@@ -201,7 +203,7 @@ class Journal:
         session: str | EllipsisType | None = ...,
     ) -> list[tuple[int, str]]:
         """Return the next events of a run after one of them, each with its JSON as it was written, its type first."""
-        return self._store.event_rows(Place(run_id, user, session), after, before, limit)
+        return self._store.event_rows(RunPlace(run_id, user, session), after, before, limit)
 
     def conversation(
         self, session: str, *, user: str | None = None, before: str | None = None, limit: int = 1000
@@ -210,7 +212,7 @@ class Journal:
 
         Of a run that was killed, or is in progress, it is what its journal knows of it.
         """
-        last = None if before is None else Place(before, user, session)
+        last = None if before is None else RunPlace(before, user, session)
         return self._store.conversation(session, user, last, limit)
 
     def decide(
@@ -230,7 +232,7 @@ class Journal:
         Raises `RunError` when nothing is asked there, or when it was decided already.
         """
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
-        place = Place(run_id, user, session)
+        place = RunPlace(run_id, user, session)
         if not self._log.run_now(lambda: self._store.decide(place, node, decision)):
             raise RunError(f"run {run_id!r}: nothing is asked about {node!r}, or it was decided already")
         return decision
@@ -250,7 +252,7 @@ class Journal:
         Raises `RunBusy` when the run is driven, or when the call may still be running, `RunError` when the node isn't
         in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` invalidates them.
         """
-        place = Place(run_id, user, session)
+        place = RunPlace(run_id, user, session)
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
 
     def stopped(self, limit: int = 100) -> list[RunSummary]:
@@ -261,7 +263,7 @@ class Journal:
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
         """Queue a run that waits or is in doubt, for the next driver; False where it does neither."""
-        place = Place(run_id, user, session)
+        place = RunPlace(run_id, user, session)
         return self._log.run_now(lambda: self._store.change_status(place, "queued", ("waiting", "in_doubt")))
 
     def request_cancel(
@@ -271,7 +273,7 @@ class Journal:
 
         Its driver sees it within about a second. Of a run that nobody drives, whoever takes it next writes the end.
         """
-        place = Place(run_id, user, session)
+        place = RunPlace(run_id, user, session)
         of = ("queued", "running", "waiting", "in_doubt", "cancelling")
         return self._log.run_now(lambda: self._store.change_status(place, "cancelling", of))
 
@@ -283,7 +285,7 @@ class Journal:
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
         """Remove a run that nobody drives, and large results that nothing names any more."""
-        place = Place(run_id, user, session)
+        place = RunPlace(run_id, user, session)
         is_removed = self._log.run_now(lambda: self._store.delete(place))
         self._run_steps(self._store.tidy())
         return is_removed
@@ -301,7 +303,7 @@ class Journal:
         It ends when the run has ended or waits and all was given, or when there is no such run. A run that nobody
         drives is waited for. Close the generator where you leave it before its end.
         """
-        loop, wanted = asyncio.get_running_loop(), Place(run_id, user, session)
+        loop, wanted = asyncio.get_running_loop(), RunPlace(run_id, user, session)
         news = asyncio.Event()
 
         def wake() -> None:
@@ -330,6 +332,13 @@ class Journal:
         finally:
             if stop is not None:
                 stop()
+
+    def listen(self, run: RunSummary, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake`, in any thread, soon after events of this run were written; call what is returned to end that.
+
+        A journal in a file never does, one in PostgreSQL not behind every pooler: ask from time to time as well.
+        """
+        return self._store.listen(run.number, wake)
 
     def prune_events(self, older_than: float | timedelta) -> int:
         """Remove the events of runs that began that long ago; the runs, their results and messages stay.

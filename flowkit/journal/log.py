@@ -18,7 +18,7 @@ from flowkit.events import CallArguments, CallProgress, Event, TextDelta, Thinki
 from flowkit.identity import RunIdentity
 from flowkit.journal.records import RunSummary
 from flowkit.journal.store import Changes, HeldRuns, JournalStore
-from flowkit.stores.thread import Job, StoreThread, Tell
+from flowkit.stores.thread import StoreThread, Tell, WriteJob
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class JournalLog:
         self._held.let_go_of_all()
         self.store.renew()
 
-    def _handle(self, batch: Sequence[Job]) -> None:
+    def _handle(self, batch: Sequence[WriteJob]) -> None:
         for are_changes, jobs in itertools.groupby(batch, lambda job: isinstance(job.operation, Write)):
             if are_changes:
                 self._apply(list(jobs))
@@ -123,7 +123,7 @@ class JournalLog:
                     job.run()
                     job.settle()
 
-    def _apply(self, jobs: Sequence[Job]) -> None:
+    def _apply(self, jobs: Sequence[WriteJob]) -> None:
         for job in jobs:
             job.run()
         written = [job for job in jobs if not job.has_failed and job.result is not None]

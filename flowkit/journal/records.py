@@ -151,6 +151,21 @@ class RunDetails:
     turns: tuple[RecordedTurn, ...] = ()
     approvals: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether there is something to drive: it isn't over, not driven, and doesn't wait for a person."""
+        if self.summary.is_held:
+            return False
+        match self.summary.status:
+            case "queued" | "running" | "cancelling":
+                return True
+            case "waiting":
+                return all(approval.decision is not None for approval in self.approvals.values())
+            case "in_doubt":
+                return not any(node.state in ("in_doubt", "claimed") for node in self.nodes.values())
+            case _:
+                return False
+
 
 @dataclass(frozen=True, slots=True)
 class JournalStats:

@@ -14,9 +14,10 @@ nobody settles the call, or makes it again, while it may still be running.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from secrets import token_hex
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
@@ -36,15 +37,17 @@ from flowkit.journal.records import (
 )
 from flowkit.journal.rows import encode_value, to_text
 from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
-from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, Wanted
+from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
+ASKED = -1
+"""Under which number the journal keeps, apart from the turns', what tells the secrets of calls asked about."""
 CONVERSATION_RUNS = 1000
 """How many runs of its session a run hears of."""
 
 
-async def open_run(log: JournalLog, wanted: Wanted) -> "RunJournal":
+async def open_run(log: JournalLog, wanted: WantedRun) -> "RunJournal":
     """Take hold of a run; the errors are those of `Journal.open_run`."""
     taken = await log.run(lambda: log.store.take(wanted))
     return RunJournal(log, taken, allow_changed=wanted.allow_changed)
@@ -280,15 +283,34 @@ class RunJournal:
         """Wait until the last turn is written; raises its error, once."""
         await self._writing.wait_turn()
 
-    async def ask(self, node: str, *, name: str, arguments: JSON, anew: bool = False) -> Decision | None:
+    async def ask(
+        self,
+        node: str,
+        *,
+        name: str,
+        arguments: JSON,
+        anew: bool = False,
+        hash_secrets: Callable[[bytes], str] | None = None,
+    ) -> Decision | None:
         """Write down that a person has to decide; returns what was decided already on exactly these arguments.
 
-        Asked `anew`, what was decided counts no more.
+        Asked `anew`, what was decided counts no more. `hash_secrets` hashes, with a key, what the arguments hide: two
+        that look alike aren't the same if their secrets differ.
         """
-
+        hashed: str | None = None
+        if hash_secrets is not None:
+            before = self.kept.get(ASKED, {}).get(node)
+            key = token_hex(16) if before is None else before.partition(":")[0]
+            hashed = f"{key}:{hash_secrets(bytes.fromhex(key))}"
+            anew = anew or hashed != before
         question = Approval(node, name, arguments, self._log.clock.wall())
         store, where = self._log.store, (self._number, self.run_id, self._token)
         self._approvals = await self._log.run(lambda: store.ask(*where, question, anew=anew))
+        if hashed is not None and anew:
+            # After the question: a decision without this counts no more, one beside that of before would.
+            asked = {**self.kept.get(ASKED, {}), node: hashed}
+            self.kept = {**self.kept, ASKED: asked}
+            await self._writing.write(turn=TurnText(ASKED, None, to_text(dict(asked))))
         return self._approvals[node].decision
 
     async def decide(
@@ -345,7 +367,7 @@ class RunJournal:
         What is said in it is no part of its session's conversation.
         """
         user, session = self.details.summary.user, self.details.summary.session
-        wanted = Wanted(
+        wanted = WantedRun(
             run_id,
             name,
             "",

@@ -56,14 +56,21 @@ class RunWriting:
             self._waiting.append(event)
             self._ask()
 
-    async def write(self, put: Put | None = None, *, ending: Ending | None = None, is_durable: bool = False) -> None:
+    async def write(
+        self,
+        put: Put | None = None,
+        *,
+        turn: TurnText | None = None,
+        ending: Ending | None = None,
+        is_durable: bool = False,
+    ) -> None:
         """Write this, behind all that waits, and wait until it is committed; also raises the error of a lost turn."""
         self._take_backlog()
         nodes = () if put is None else (put,)
 
         def make() -> Changes | None:
             self._raise_lost_turn()
-            return self._drain(nodes, ending=ending)
+            return self._drain(nodes, turn=turn, ending=ending)
 
         await self._log.write(make, is_durable=is_durable)
 

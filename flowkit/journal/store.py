@@ -41,7 +41,7 @@ class MaybeWritten(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunPlace:
     """Where a run is looked for: its user, its session and its id; `...` stands for any."""
 
     run_id: str
@@ -62,7 +62,7 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedRun:
     """The run that a driver wants to start, or believes that it goes on with; `inputs` None stands for any.
 
     So they do where it `ignores_inputs`, but they are kept when it begins. A run that ended in one of the states
@@ -84,9 +84,9 @@ class Wanted:
     kept: Mapping[str, str] | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RunPlace:
         """Where it is looked for: without a session it is this user's run in whatever session it began."""
-        return Place(self.run_id, self.user, ... if self.session is None else self.session)
+        return RunPlace(self.run_id, self.user, ... if self.session is None else self.session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,13 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class TurnText:
-    """A model's message as JSON; `kept` are the arguments that it hides, as JSON by call."""
+    """A model's message as JSON; `kept` are the arguments that it hides, as JSON by call.
+
+    Without a message it is only what is kept apart, under a number that is no turn's.
+    """
 
     turn: int
-    message: str
+    message: str | None
     kept: str | None = None
 
 
@@ -241,7 +244,7 @@ class JournalStore(Protocol):
         """Open it, in a bounded time. Raises `StoreError`."""
         ...
 
-    def take(self, wanted: Wanted) -> Taken:
+    def take(self, wanted: WantedRun) -> Taken:
         """Start the run or take it over, and hold it; the errors are those of `Journal.open_run`."""
         ...
 
@@ -259,7 +262,7 @@ class JournalStore(Protocol):
         """
         ...
 
-    def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
+    def decide(self, run: int | RunPlace, node: str, decision: Decision) -> bool:
         """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
         ...
 
@@ -267,11 +270,11 @@ class JournalStore(Protocol):
         """Return what was asked in a run, decided or not, in the order of asking."""
         ...
 
-    def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
+    def settle(self, place: RunPlace, node: str, resolution: Resolution, by: str) -> Recorded:
         """Resolve a write in doubt that nobody drives; its last driver can write no more. See `Journal.resolve`."""
         ...
 
-    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+    def change_status(self, place: RunPlace, status: RunState, of: Collection[RunState]) -> bool:
         """Change a run's status if it is one `of` these; False where it isn't, or where there is no run."""
         ...
 
@@ -287,7 +290,7 @@ class JournalStore(Protocol):
         """Renew this process's lease, and release what is to be released."""
         ...
 
-    def delete(self, place: Place) -> bool:
+    def delete(self, place: RunPlace) -> bool:
         """Remove a run; False when there is none, `RunBusy` while it is driven."""
         ...
 
@@ -311,11 +314,11 @@ class JournalStore(Protocol):
         """Close everything else."""
         ...
 
-    def show(self, place: Place) -> RunDetails | None:
+    def show(self, place: RunPlace) -> RunDetails | None:
         """Show a run in full, a claimed write that nobody drives as in doubt."""
         ...
 
-    def find(self, place: Place) -> RunSummary | None:
+    def find(self, place: RunPlace) -> RunSummary | None:
         """Find a run for a list."""
         ...
 
@@ -327,15 +330,15 @@ class JournalStore(Protocol):
         """List the runs to resume that nobody drives, the oldest first."""
         ...
 
-    def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
+    def event_rows(self, place: RunPlace, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
         """Return the next events of a run, each with its JSON as it was written."""
         ...
 
-    def last_seq(self, place: Place) -> int | None:
+    def last_seq(self, place: RunPlace) -> int | None:
         """Return the number of its last event."""
         ...
 
-    def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
+    def conversation(self, session: str, user: str | None, before: int | RunPlace | None, limit: int) -> list[JSON]:
         """Return the messages of the session's last runs, or of the last before one of them, oldest first."""
         ...
 

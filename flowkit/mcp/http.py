@@ -1,8 +1,7 @@
-"""MCP over HTTP: the server as an ASGI app, behind a token and a check of the Host and Origin headers."""
+"""MCP over HTTP: the server as an ASGI app, behind the guard."""
 
 import asyncio
-import hmac
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,10 @@ from starlette.applications import Starlette
 
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, default_journal
+from flowkit.mcp.http_guard import BOUNDS, LOOPBACK_HOSTS, HttpGuard
 from flowkit.mcp.offers import make_offers
 from flowkit.mcp.server import McpServer
 from flowkit.web.served import Servable, Target, make_served
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-LOOPBACK_HOSTS = ("127.0.0.1:*", "localhost:*", "[::1]:*")
-BODY_BYTES_AT_MOST = 4 * 1024 * 1024
 
 
 def mcp_app(
@@ -34,6 +26,8 @@ def mcp_app(
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
     path: str = "/mcp",
+    stateless: bool = False,
+    json_response: bool = False,
 ) -> Starlette:
     """Offer agents, recipes and named `tools` to MCP hosts, as an ASGI app with its own lifespan.
 
@@ -41,7 +35,9 @@ def mcp_app(
     Enter its lifespan from yours, since Starlette starts no lifespan of a mount. `get_user` gives the user of a
     request's context (`mcp`'s `ServerRequestContext`, its HTTP request in `.request`). `allowed_hosts` are the values
     of the `Host` header that are answered (`shop.example`, `localhost:*`), those of this machine where left out;
-    `token` is a bearer token that hosts must send. A journal that is named by its path is
+    `token` is a bearer token that hosts must send. `stateless` keeps no sessions of the handshake era, so that any of
+    several processes may answer a request, and no host of that era can be asked; `json_response` answers with JSON
+    instead of a stream, so that progress isn't told. A journal that is named by its path is
     closed when the lifespan ends.
 
     Raises `ConfigurationError` for an app with nothing to serve.
@@ -54,7 +50,13 @@ def mcp_app(
     opened = Journal(journal or default_journal()) if not isinstance(journal, Journal) else journal
     server = McpServer(served, offers, opened, get_user).make()
     return make_http_app(
-        server, token=token, allowed_hosts=allowed_hosts, path=path, on_end=opened.close if owns else None
+        server,
+        token=token,
+        allowed_hosts=allowed_hosts,
+        path=path,
+        stateless=stateless,
+        json_response=json_response,
+        on_end=opened.close if owns else None,
     )
 
 
@@ -64,25 +66,26 @@ def make_http_app(
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
     path: str = "/mcp",
+    stateless: bool = False,
+    json_response: bool = False,
     on_end: Callable[[], None] | None = None,
 ) -> Starlette:
     """Make the ASGI app of a server of the `mcp` package; `on_end` is called when its lifespan ends."""
     from mcp.server.transport_security import TransportSecuritySettings
 
     hosts = list(LOOPBACK_HOSTS if allowed_hosts is None else allowed_hosts)
-    # Given always: the package checks nothing by itself once it is told to listen beyond this machine.
-    security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=hosts,
-        allowed_origins=[f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")],
-    )
+    # Given always, since the package chooses by itself what it checks; Host and Origin are the guard's.
+    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app: Starlette = server.streamable_http_app(
-        streamable_http_path=path, transport_security=security, max_request_body_size=BODY_BYTES_AT_MOST
+        streamable_http_path=path,
+        transport_security=security,
+        max_request_body_size=BOUNDS.body_bytes,
+        stateless_http=stateless,
+        json_response=json_response,
     )
     if on_end is not None:
         app.router.lifespan_context = _end_with(app.router.lifespan_context, on_end)
-    if token is not None:
-        app.add_middleware(_Guard, token=token)
+    app.add_middleware(HttpGuard, hosts=hosts, token=token, bounds=BOUNDS)
     return app
 
 
@@ -97,22 +100,3 @@ def _end_with(lifespan: Callable[[Any], Any], on_end: Callable[[], None]) -> Cal
             await asyncio.to_thread(on_end)
 
     return live
-
-
-class _Guard:
-    """Answers 401 before a body is read, where the bearer token is missing or wrong."""
-
-    def __init__(self, app: AsgiApp, token: str) -> None:
-        self._app = app
-        self._wanted = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = dict(scope["headers"])
-            if not hmac.compare_digest(headers.get(b"authorization", b""), self._wanted):
-                body = b'{"error": "a bearer token is needed"}'
-                challenge = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-                await send({"type": "http.response.start", "status": 401, "headers": challenge})
-                await send({"type": "http.response.body", "body": body})
-                return
-        await self._app(scope, receive, send)

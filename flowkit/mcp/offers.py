@@ -9,7 +9,7 @@ from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.recipes import Recipe
 from flowkit.tools import Tool
 from flowkit.tools.options import Effect, strongest
-from flowkit.web.served import Served, Wanted
+from flowkit.web.served import Served, StartRequest
 
 _TASK: dict[str, JSON] = {
     "type": "object",
@@ -57,16 +57,16 @@ class Offer:
             ),
         )
 
-    def want(self, arguments: Mapping[str, JSON], user: str | None, run_id: str) -> Wanted:
+    def want(self, arguments: Mapping[str, JSON], user: str | None, run_id: str) -> StartRequest:
         """Make the run that a call asks for; raises `ToolArgumentsError`."""
         if not self.is_agent:
-            return Wanted(self.name, user, run_id, inputs=arguments)
+            return StartRequest(self.name, user, run_id, inputs=arguments)
         task, session = arguments.get("task"), arguments.get("session")
         if not isinstance(task, str) or not task.strip():
             raise ToolArgumentsError(self.name, ["'task' is missing: say what to do, in words"])
         if session is not None and not isinstance(session, str):
             raise ToolArgumentsError(self.name, [f"'session' is {session!r}, expected a text"])
-        return Wanted(self.name, user, run_id, message=task, session=session)
+        return StartRequest(self.name, user, run_id, message=task, session=session)
 
     def wrap(self, output: JSON, status: str, run_id: str) -> dict[str, JSON]:
         """Wrap the output as a result's structured content: an object, as its schema says."""
@@ -108,8 +108,16 @@ def make_offers(served: Served, tools: Iterable[str]) -> dict[str, Offer]:
             raise ConfigurationError(f"there is no tool {name!r}; there is {', '.join(map(repr, sorted(known)))}")
         if name in offers:
             raise ConfigurationError(f"tool {name!r} has the name of an agent or a recipe")
-        offers[name] = Offer(name, tool.description, tool.parameters, tool.result_schema, tool.effect, tool=tool)
+        offers[name] = Offer(name, tool.description, _mark_secrets(tool), tool.result_schema, tool.effect, tool=tool)
     return offers
+
+
+def _mark_secrets(tool: Tool[..., Any]) -> Mapping[str, Any]:
+    """Return the schema of the arguments with a mark on those that the tool names as secrets, so that hosts mask them, too."""
+    fields: dict[str, Any] = {**tool.parameters.get("properties", {})}
+    for name in tool.secrets.names & fields.keys():
+        fields[name] = {**fields[name], "writeOnly": True}
+    return {**tool.parameters, "properties": fields} if tool.secrets.names else tool.parameters
 
 
 def find_tools(served: Served) -> dict[str, Tool[..., Any]]:

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
@@ -42,8 +43,10 @@ def read_command(text: str) -> MCPTools:
     <MCP server shop>
     """
     if text.startswith(("http://", "https://")):
-        host = text.partition("://")[2].partition("/")[0].rpartition("@")[2]
-        return MCPTools.http(text, name=_make_name(host.partition(":")[0].partition(".")[0]))
+        try:
+            return MCPTools.http(text, name=_make_name(_find_site(text)))
+        except ValueError as error:
+            raise ConfigurationError(f"the address of an MCP server can't be read: {error}") from error
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -51,6 +54,25 @@ def read_command(text: str) -> MCPTools:
     if not words:
         raise ConfigurationError("the command of an MCP server is empty")
     return MCPTools.stdio(*words, name=_make_name(_find_package(words)))
+
+
+def _find_site(url: str) -> str:
+    """Find what says which server an address is: a word of its path, else the site's name, else host and port.
+
+    >>> [_find_site(url) for url in ("https://mcp.shop.example/mcp", "http://127.0.0.1:8000/mcp", "http://a:1/crm/mcp")]
+    ['shop', 'localhost_8000', 'crm']
+    """
+    parts = urlsplit(url)
+    words = [word for word in parts.path.split("/") if word and not re.fullmatch(r"mcp|sse|api|v?\d[\d.]*", word)]
+    if words:
+        return words[0]
+    host = parts.hostname or "server"
+    labels = [label for label in host.split(".") if label not in ("www", "api", "mcp")] or [host]
+    is_named = any(letter.isalpha() for letter in labels[0]) and ":" not in host
+    if is_named and (len(labels) > 1 or parts.port is None):
+        return labels[0]
+    where = "localhost" if host in ("localhost", "127.0.0.1", "::1") else host
+    return where if parts.port is None else f"{where}_{parts.port}"
 
 
 def _find_package(words: list[str]) -> str:

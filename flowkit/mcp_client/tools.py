@@ -19,10 +19,10 @@ from typing import Any, Literal, Self, cast
 from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
-from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Bounds, Connection, Era
+from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Connection, ConnectionBounds, Era
 from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult
 from flowkit.mcp_client.results import read_contents, read_result, read_text
-from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, Server, StdioServer
+from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, MCPServer, StdioServer
 from flowkit.tools import Tool, tool
 from flowkit.tools.options import Effect, Scope
 from flowkit.tools.toolsets import Toolset
@@ -61,7 +61,7 @@ class MCPTools:
 
     def __init__(
         self,
-        make_server: Callable[[Context[Any] | None], Server],
+        make_server: Callable[[Context[Any] | None], MCPServer],
         *,
         name: str,
         effects: Mapping[str, Effect] | None = None,
@@ -105,8 +105,9 @@ class MCPTools:
             max_result_chars=max_result_chars,
             resources=resources,
         )
-        self._bounds = Bounds(connect_timeout, timeout, at_once)
+        self._bounds = ConnectionBounds(connect_timeout, timeout, at_once)
         self._era: Era = mode
+        self._known_era: Era | None = None
         self._ask = ask
         self._logger = logging.getLogger(f"flowkit.mcp.{name}")
         self._shared: Connection | None = None
@@ -151,7 +152,7 @@ class MCPTools:
             server = HttpServer(url, dict(headers or {}), auth)
             return cls(lambda _: server, name=name, **options)
 
-        def make_server(context: Context[Any] | None) -> Server:
+        def make_server(context: Context[Any] | None) -> MCPServer:
             if context is None:
                 raise ConfigurationError(f"MCP server {name!r}: its headers depend on the run, so runs open it")
             return HttpServer(url, dict(headers(context)), auth)
@@ -164,7 +165,7 @@ class MCPTools:
             raise ConfigurationError(f"the MCP server {self.name!r} is open already; open it once, around its uses")
         connection = self._connect(None)
         try:
-            await connection.open()
+            await self._open(connection)
         except BaseException:  # cancelled, too: the server's process must not stay
             await connection.close()
             raise
@@ -211,7 +212,7 @@ class MCPTools:
         async def list_once() -> list[Tool[..., Any]]:
             connection = self._connect(None)
             try:
-                await connection.open()
+                await self._open(connection)
                 return await self._make_tools(await connection.list_tools(), [])
             finally:
                 await connection.close()
@@ -225,7 +226,13 @@ class MCPTools:
 
     def _connect(self, context: Context[Any] | None) -> Connection:
         server = self._make_server(context)
-        return Connection(self.name, server, bounds=self._bounds, era=self._era, ask=self._ask)
+        return Connection(
+            self.name, server, bounds=self._bounds, era=self._era, known_era=self._known_era, ask=self._ask
+        )
+
+    async def _open(self, connection: Connection) -> None:
+        await connection.open()
+        self._known_era = connection.era
 
     @asynccontextmanager
     async def _live(self, context: Context[Any]) -> AsyncGenerator[None]:
@@ -235,7 +242,7 @@ class MCPTools:
             return
         connection = self._of_runs[context.run_id] = self._connect(context)
         try:
-            await connection.open()
+            await self._open(connection)
             yield
         finally:
             del self._of_runs[context.run_id]

@@ -7,27 +7,24 @@ package can't read would otherwise make every listing and every call fail.
 import asyncio
 import logging
 import os
+import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import IO, Any, Protocol, Self, TextIO, cast
 
 from flowkit.codec import JSON
+from flowkit.mcp_client.server_processes import MESSAGE_BYTES_AT_MOST, NOISE, Report, open_process
 
 MODERN = "2026-07-28"
 """The version where no handshake says another."""
-MESSAGE_BYTES_AT_MOST = 10 * 1024 * 1024
-"""How large one message over HTTP may be, such as the result of a call; the package's own bound is a tenth of it."""
 AT_A_TIME = 20
 """After so many tools of a listing others have their turn: a long one takes seconds."""
 
-Report = Callable[[str], None]
-"""Takes one sentence for the operator."""
 
-
-class Server(Protocol):
+class MCPServer(Protocol):
     """An MCP server that can be connected to, again and again."""
 
     @property
@@ -35,8 +32,8 @@ class Server(Protocol):
         """The command or the address, without secrets."""
         ...
 
-    def open(self, report: Report) -> AbstractAsyncContextManager[Any]:
-        """Make a transport for one connection, as `mcp.Client` takes it."""
+    def open(self, report: Report, call_s: float) -> AbstractAsyncContextManager[Any]:
+        """Make a transport for one connection, as `mcp.Client` takes it; calls of it are given up after `call_s`."""
         ...
 
 
@@ -59,23 +56,35 @@ class StdioServer:
         return self.command
 
     @asynccontextmanager
-    async def open(self, report: Report) -> AsyncGenerator[Any]:
-        from mcp.client.stdio import StdioServerParameters, stdio_client
-
-        parameters = StdioServerParameters(
-            command=self.command, args=list(self.arguments), env=dict(self.env), cwd=self.cwd
-        )
-        _quieten()
+    async def open(self, report: Report, call_s: float) -> AsyncGenerator[Any]:
         errlog = _StandardError(self.logger)
         try:
             with errlog:
-                async with stdio_client(parameters, errlog=errlog.file) as (read, write):
+                async with self._start(errlog.file, report, call_s) as (read, write):
                     yield _Cleaned(read, report), write
         except BaseException as error:  # noted and raised again
             if errlog.last:
                 # Why a server ended is mostly the last thing that it wrote.
                 error.add_note(errlog.last)
             raise
+
+    def _start(self, errlog: IO[str], report: Report, call_s: float) -> AbstractAsyncContextManager[tuple[Any, Any]]:
+        from mcp.client.stdio import StdioServerParameters, get_default_environment, stdio_client
+
+        if sys.platform == "win32":
+            # The package finds `npx.cmd` there, and ends what a process started by a job object.
+            logging.getLogger("mcp.client.stdio").addFilter(_one_line)  # adding it again does nothing
+            command, arguments = self.command, list(self.arguments)
+            parameters = StdioServerParameters(command=command, args=arguments, env=dict(self.env), cwd=self.cwd)
+            return stdio_client(parameters, errlog=cast(TextIO, errlog))
+        return open_process(
+            [self.command, *self.arguments],
+            env=get_default_environment() | dict(self.env),
+            cwd=self.cwd,
+            stderr=errlog,
+            write_s=call_s,
+            report=report,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,12 +103,13 @@ class HttpServer:
         return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
     @asynccontextmanager
-    async def open(self, report: Report) -> AsyncGenerator[Any]:
+    async def open(self, report: Report, call_s: float) -> AsyncGenerator[Any]:
         from httpx2 import AsyncClient, Timeout
         from mcp.client.streamable_http import streamable_http_client
 
         # The package follows redirects itself, and never to another origin, so the headers go nowhere else.
         client = AsyncClient(headers=dict(self.headers), auth=self.auth, timeout=Timeout(30.0, read=300.0))
+        # The package's own bound is a tenth of ours.
         transport = streamable_http_client(self.url, http_client=client, max_sse_event_size=MESSAGE_BYTES_AT_MOST)
         async with client, transport as (read, write):
             yield _Cleaned(read, report), write
@@ -140,17 +150,12 @@ class _OneLine(logging.Filter):
         if record.exc_info and "parse JSONRPC" in record.getMessage():
             record.exc_info = None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
-            record.msg = "a server wrote a line to its standard output that is no message of the protocol"
+            record.msg = NOISE
             record.args = ()
         return True
 
 
 _one_line = _OneLine()
-
-
-def _quieten() -> None:
-    # Adding the same filter again does nothing.
-    logging.getLogger("mcp.client.stdio").addFilter(_one_line)
 
 
 class _Cleaned:

@@ -48,7 +48,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RuleOutcome:
     """What a rule would have cost on some cases, and which it would have sent to a model that gets them wrong."""
 
     cost_usd: float
@@ -66,8 +66,8 @@ class Proposal:
     cases: int
     strong_right: int
     strong_cost_usd: float
-    outcome: Outcome
-    left_out: Outcome
+    outcome: RuleOutcome
+    left_out: RuleOutcome
 
 
 def propose(measured: Measured) -> Proposal | str:
@@ -146,7 +146,7 @@ def write_rule(proposal: Proposal) -> str:
     )
 
 
-def judge(rule: Rule, cheap: str, strong: str, requests: Sequence[Request]) -> Outcome:
+def judge(rule: Rule, cheap: str, strong: str, requests: Sequence[Request]) -> RuleOutcome:
     """Judge the rule on these cases. Sent wrong is what only the strong model gets right."""
     cost, wrong = 0.0, list[str]()
     for request in requests:
@@ -154,7 +154,7 @@ def judge(rule: Rule, cheap: str, strong: str, requests: Sequence[Request]) -> O
         cost += request.cost_usd[chosen]
         if request.is_right[strong] and not request.is_right[chosen]:
             wrong.append(request.name)
-    return Outcome(cost, tuple(wrong))
+    return RuleOutcome(cost, tuple(wrong))
 
 
 def make_rule(cheap: str, strong: str, requests: Sequence[Request]) -> Rule:
@@ -188,7 +188,7 @@ def _propose(cheap: str, strong: str, requests: Sequence[Request]) -> Proposal:
         strong_right=_count_right(strong, requests),
         strong_cost_usd=_cost(strong, requests),
         outcome=judge(rule, cheap, strong, requests),
-        left_out=Outcome(cost, tuple(wrong)),
+        left_out=RuleOutcome(cost, tuple(wrong)),
     )
 
 

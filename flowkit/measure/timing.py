@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from flowkit.assemble import Assembler
-from flowkit.assemble.parts import CallOpened, CallReady, CallSealed
+from flowkit.assemble.parts import CallOpened, CallReady, SealedCall
 from flowkit.models.base import (
     CallDelta,
     Delta,
@@ -91,7 +91,7 @@ class TimedModel:
                 match part:
                     case CallOpened(index=index):
                         answer.opened_s[index] = [*begun_s.values(), *[at_s] * (index + 1)][index]
-                    case CallReady(index=index) | CallSealed(index=index):
+                    case CallReady(index=index) | SealedCall(index=index):
                         answer.complete_s.setdefault(index, at_s)
                     case _:
                         pass

@@ -28,7 +28,7 @@ from flowkit.models.wire.settings import (
     Auth,
     Headers,
     HttpClient,
-    Server,
+    ModelServer,
     Settings,
     Timeout,
     as_timeout,
@@ -86,7 +86,7 @@ class AnthropicModel:
     http_client: HttpClient | None = field(default=None, repr=False)
     client: VendorClient | None = field(default=None, repr=False)
     price: Price | None = None
-    server: Server = field(init=False, repr=False)
+    server: ModelServer = field(init=False, repr=False)
     settings: Settings = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class AnthropicModel:
             raise ConfigurationError(f"cache={self.cache!r}: expected '5m', '1h' or None")
         base_url, api_key, auth = _find_server(self.base_url, self.api_key, self.auth, self.client)
         headers = (("anthropic-version", ANTHROPIC_VERSION), *fixed_headers(self.headers))
-        server = Server(
+        server = ModelServer(
             base_url=base_url,
             api_key=api_key,
             headers=tuple(sorted(dict(headers).items())),

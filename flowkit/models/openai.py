@@ -24,7 +24,7 @@ from flowkit.models.wire.settings import (
     ApiKey,
     Headers,
     HttpClient,
-    Server,
+    ModelServer,
     Settings,
     Timeout,
     as_timeout,
@@ -83,13 +83,13 @@ class OpenAIModel:
     max_retries: int = 2
     http_client: HttpClient | None = field(default=None, repr=False)
     price: Price | None = None
-    server: Server = field(init=False, repr=False)
+    server: ModelServer = field(init=False, repr=False)
     settings: Settings = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         base_url, api_key = _find_server(self.base_url, self.api_key)
         api = self.api or usual_api(self.model, base_url)
-        server = Server(
+        server = ModelServer(
             base_url=base_url,
             api_key=api_key,
             headers=fixed_headers(self.headers),

@@ -22,7 +22,7 @@ from flowkit.models.base import Delta, Model, ModelRequest
 from flowkit.models.pricing import Price, Priced
 from flowkit.models.wire.bytes_to_deltas import ByteSource, stream_deltas
 from flowkit.models.wire.sent_keys import AnswerBytes
-from flowkit.models.wire.settings import NO_HEADERS, PLACEHOLDER_KEY, Server, Settings, plain_url
+from flowkit.models.wire.settings import NO_HEADERS, PLACEHOLDER_KEY, ModelServer, Settings, plain_url
 
 Compared = Literal["request", "conversation"]
 VERSION = 1
@@ -68,7 +68,7 @@ class Recordable(Model, Priced, ByteSource, Protocol):
     """A model over HTTP: its bytes pass through one place."""
 
     @property
-    def server(self) -> Server: ...
+    def server(self) -> ModelServer: ...
 
 
 class Recorder:

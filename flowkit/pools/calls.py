@@ -16,7 +16,7 @@ from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import InDoubt, ToolArgumentsError, ToolError, ToolResultError
 from flowkit.tools import Tool
 from flowkit.tools.keys import make_key
-from flowkit.tools.places import Place
+from flowkit.tools.places import FunctionAddress
 from flowkit.tools.schema.arguments import Arguments
 
 AnyTool = Tool[..., Any]
@@ -29,11 +29,11 @@ class PoolFailure(Exception):
     """A pool didn't begin a call, or doesn't know how it ended; what the function itself raised is none."""
 
 
-class Refused(PoolFailure):
+class CallRefused(PoolFailure):
     """A pool can't run this call, and didn't begin it: other code there, another version, nobody at the address."""
 
 
-class Gone(Refused):
+class Gone(CallRefused):
     """The pool was there, and can't be reached any more."""
 
 
@@ -72,7 +72,7 @@ class RemoteTraceback(Exception):
 class PoolCall:
     """A call as it goes to another process; `body` has the arguments as JSON, `needed` names those of its needs."""
 
-    place: Place
+    place: FunctionAddress
     code: str
     body: bytes
     needed: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class PoolCall:
         """Read what `to_bytes` has written."""
         line, body = split(message)
         head = cast(dict[str, Any], loads(line))
-        return PoolCall(Place(*head["place"]), head["code"], body, tuple(head["needed"]))
+        return PoolCall(FunctionAddress(*head["place"]), head["code"], body, tuple(head["needed"]))
 
 
 Kind = Literal["done", "tool", "doubt", "result", "other", "refused", "late"]
@@ -146,7 +146,7 @@ class PoolOutcome:
             case "done":
                 return loads(self.body)
             case "refused":
-                raise Refused(self.error) from _cause(self.trace)
+                raise CallRefused(self.error) from _cause(self.trace)
             case "late":
                 raise Late
             case "result":

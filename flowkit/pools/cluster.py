@@ -17,7 +17,7 @@ from time import monotonic, perf_counter
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from flowkit.pools.calls import BLOB_BYTES, AnyTool, Gone, Lost, NotBegun, PoolOutcome, Refused, hash_code
+from flowkit.pools.calls import BLOB_BYTES, AnyTool, CallRefused, Gone, Lost, NotBegun, PoolOutcome, hash_code
 from flowkit.pools.dask_traffic import Traffic
 from flowkit.pools.jobs import PoolJob
 from flowkit.pools.pace import Pace
@@ -55,7 +55,7 @@ class DaskPool:
         self._thread.start()
 
     async def prepare(self, tool: AnyTool) -> None:
-        """Connect, and see that the workers have this tool's code and our versions; raises `Refused`."""
+        """Connect, and see that the workers have this tool's code and our versions; raises `CallRefused`."""
         await asyncio.wrap_future(self._in_thread(self._prepare(tool)))
 
     def submit(self, job: PoolJob) -> None:
@@ -96,7 +96,7 @@ class DaskPool:
                 await client.close(timeout=1)
 
     async def _connect(self) -> Any:
-        """Return the client, connected; raises `Refused`."""
+        """Return the client, connected; raises `CallRefused`."""
         async with self._connecting:
             if self._client is not None and self._client.status == "running":
                 return self._client
@@ -107,7 +107,7 @@ class DaskPool:
             try:
                 from distributed import Client
             except ImportError as error:
-                raise Refused(
+                raise CallRefused(
                     "pool='dask' needs the package distributed: pip install 'flowkit-agents[dask]'"
                 ) from error
             from flowkit.pools.dask_worker import find_head
@@ -122,7 +122,7 @@ class DaskPool:
                 if self._was_there:
                     self._gone_until = monotonic() + CONNECT_AGAIN_AFTER_S
                     raise Gone(f"the Dask cluster at {self.address} is gone: {error}") from error
-                raise Refused(f"no Dask scheduler answers at {self.address}: {error}") from error
+                raise CallRefused(f"no Dask scheduler answers at {self.address}: {error}") from error
             self._was_there = True
             self._client.subscribe_topic(self._topic, self._hear)
             return self._client
@@ -138,7 +138,7 @@ class DaskPool:
             count, refused = await self._ask_workers(client, tool)
             if refused is not None:
                 # Asked again next time: the workers may be others then.
-                raise Refused(refused)
+                raise CallRefused(refused)
             if count:
                 self._checked.add(known)
 
@@ -198,7 +198,7 @@ class DaskPool:
             # Dask's own cancels its futures when its scheduler is gone.
             if not task.cancelling():
                 outcome = Lost(f"the Dask cluster has released it: {error}")
-        except Refused as refused:
+        except CallRefused as refused:
             outcome = refused
         except Exception as error:  # noqa: BLE001  # whatever Dask raises; what the function raised comes back as bytes
             is_killed = type(error).__name__ == "KilledWorker"
@@ -244,9 +244,9 @@ class DaskPool:
 
 
 def check_address(address: str) -> None:
-    """Raise `Refused` for a scheduler that anybody on the network could stand in for: what it sends is unpickled."""
+    """Raise `CallRefused` for a scheduler that anybody on the network could stand in for: what it sends is unpickled."""
     if not is_trusted(address):
-        raise Refused(
+        raise CallRefused(
             f"{address} is neither on this machine nor tls://, and Dask would run what anybody on the way sends it:"
             " give the cluster certificates (distributed.comm.tls) and use tls://"
         )

@@ -5,9 +5,9 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 
-from flowkit.pools.calls import PoolOutcome, Refused, split
+from flowkit.pools.calls import CallRefused, PoolOutcome, split
 from flowkit.pools.performing import find_tool, find_version, perform
-from flowkit.tools.places import Place
+from flowkit.tools.places import FunctionAddress
 
 Versions = Mapping[str, str]
 
@@ -57,8 +57,8 @@ async def describe(place: tuple[str, str, str | None], code: str) -> dict[str, s
     """Return this worker's versions, and under "refused" why it can't run the function at this address."""
     said = dict(find_versions())
     try:
-        await asyncio.to_thread(find_tool, Place(*place), code)
-    except Refused as refused:
+        await asyncio.to_thread(find_tool, FunctionAddress(*place), code)
+    except CallRefused as refused:
         said["refused"] = str(refused)
     return said
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from flowkit.codec import dumps
 from flowkit.errors import ConfigurationError, ToolArgumentsError, ToolResultError
-from flowkit.pools.calls import AnyTool, PoolCall, PoolOutcome, Refused, hash_code, read_arguments
+from flowkit.pools.calls import AnyTool, CallRefused, PoolCall, PoolOutcome, hash_code, read_arguments
 from flowkit.tools import Tool
-from flowkit.tools.places import MAIN, Place
+from flowkit.tools.places import MAIN, FunctionAddress
 
 MAIN_THERE = "__flowkit_main__"
 """What a script is called in a process of the pool: not `__main__`, so what it guards by that doesn't run."""
@@ -36,7 +36,7 @@ def perform(
     try:
         tool = find_tool(call.place, call.code)
         arguments = read_arguments(tool, call.body, call.needed)
-    except Refused as refused:
+    except CallRefused as refused:
         cause = refused.__cause__
         trace = "" if cause is None else PoolOutcome.of_error(cause, None).trace
         return PoolOutcome("refused", error=str(refused), trace=trace).to_bytes()
@@ -63,32 +63,32 @@ async def _wait(result: Any) -> Any:
 
 
 @cache
-def find_tool(place: Place, code: str) -> AnyTool:
-    """Return the tool at this address; raises `Refused` when nothing is there, or other code."""
+def find_tool(place: FunctionAddress, code: str) -> AnyTool:
+    """Return the tool at this address; raises `CallRefused` when nothing is there, or other code."""
     module = _load(place)
     found = _find_function(module, place.qualname)
     candidates = [found, *vars(module).values()]
     tools = [cast(AnyTool, one) for one in candidates if isinstance(one, Tool)]
     there = [tool for tool in tools if tool.place is not None and tool.__qualname__ == place.qualname]
     if not there:
-        raise Refused(f"{place.module}.{place.qualname} isn't a tool with a pool in the process that should run it")
+        raise CallRefused(f"{place.module}.{place.qualname} isn't a tool with a pool in the process that should run it")
     for tool in there:
         if hash_code(tool) == code:
             return tool
-    raise Refused(f"the code of {place.module}.{place.qualname} differs in the process that should run it")
+    raise CallRefused(f"the code of {place.module}.{place.qualname} differs in the process that should run it")
 
 
 def _find_function(module: ModuleType, qualname: str) -> object:
     return reduce(lambda held, name: getattr(held, name, None), qualname.split("."), cast(Any, module))
 
 
-def _load(place: Place) -> ModuleType:
+def _load(place: FunctionAddress) -> ModuleType:
     # One after another: a Dask worker has several threads, and half of a module is in `sys.modules` already.
     with _lock:
         return _load_once(place)
 
 
-def _load_once(place: Place) -> ModuleType:
+def _load_once(place: FunctionAddress) -> ModuleType:
     name = MAIN_THERE if place.module == MAIN else place.module
     if name in sys.modules:
         return importlib.import_module(name)  # which waits for whoever else imports it
@@ -97,11 +97,11 @@ def _load_once(place: Place) -> ModuleType:
         if name != MAIN_THERE and _can_import(name):
             return importlib.import_module(name)
         return _load_file(name, place)
-    except Refused:
+    except CallRefused:
         raise
     except (Exception, SystemExit) as error:  # a module may raise anything
         said = f"{type(error).__name__}: {error}"
-        raise Refused(f"{place.module} doesn't import in the process that should run it: {said}") from error
+        raise CallRefused(f"{place.module} doesn't import in the process that should run it: {said}") from error
     finally:
         _loading.is_on = False
 
@@ -113,17 +113,17 @@ def _can_import(name: str) -> bool:
         return False
 
 
-def _load_file(name: str, place: Place) -> ModuleType:
+def _load_file(name: str, place: FunctionAddress) -> ModuleType:
     spec = None if place.file is None else importlib.util.spec_from_file_location(name, place.file)
     if spec is None or spec.loader is None:
-        raise Refused(f"there is no module {place.module!r} in the process that should run it")
+        raise CallRefused(f"there is no module {place.module!r} in the process that should run it")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except FileNotFoundError as error:
         del sys.modules[name]
-        raise Refused(f"there is no module {place.module!r} in the process that should run it") from error
+        raise CallRefused(f"there is no module {place.module!r} in the process that should run it") from error
     except BaseException:  # the user's module: half of it must not stay for the next call
         del sys.modules[name]
         raise

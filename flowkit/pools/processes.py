@@ -23,7 +23,7 @@ from flowkit.pools.calls import Lost, NotBegun, PoolOutcome
 from flowkit.pools.child import CALL, GO, NO, READY
 from flowkit.pools.jobs import PoolJob
 from flowkit.pools.pace import Pace
-from flowkit.tools.places import Place
+from flowkit.tools.places import FunctionAddress
 
 STARTS_AT_MOST = 3
 """How many processes may go before a call has begun until it counts as failed."""
@@ -42,7 +42,7 @@ class ProcessPool:
     def __init__(self, size: int) -> None:
         self.size = size
         self.pace = Pace("process")
-        self.refused: set[tuple[Place, str]] = set()
+        self.refused: set[tuple[FunctionAddress, str]] = set()
         """The functions that a fresh process refused."""
         self._jobs: deque[PoolJob] = deque()
         self._changed = threading.Condition()

@@ -5,7 +5,7 @@ does. So a queue needs nothing but a call of `drive`.
 """
 
 from flowkit.queues.driver import Driver, DriveStatus, drive, submit
-from flowkit.queues.worker import Worker
+from flowkit.queues.worker import QueueWorker
 from flowkit.runs.queue import JournalQueue, RunQueue
 
-__all__ = ["DriveStatus", "Driver", "JournalQueue", "RunQueue", "Worker", "drive", "submit"]
+__all__ = ["DriveStatus", "Driver", "JournalQueue", "QueueWorker", "RunQueue", "drive", "submit"]

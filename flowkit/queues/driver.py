@@ -20,7 +20,7 @@ from flowkit.journal import Journal, RunDetails, default_journal
 from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
-from flowkit.web.served import Servable, Served, Target, Wanted, go_on_with, make_served
+from flowkit.web.served import Servable, Served, StartRequest, Target, go_on_with, make_served
 
 logger = logging.getLogger("flowkit.queues")
 
@@ -54,7 +54,7 @@ class Driver:
             summary = details.summary
             if summary.name not in self.served.targets:
                 raise ConfigurationError(f"run {run_id!r} is of {summary.name!r}, which this app doesn't have")
-            if not _can_go_on(details):
+            if not details.can_go_on:
                 return _say_status(details)
             if self.is_leaving:
                 return "stopped"
@@ -182,7 +182,7 @@ async def submit(
         target = served.choose(name)
     except KeyError:
         raise ConfigurationError(f"there is no {name!r}; there are {', '.join(served.targets)}") from None
-    wanted = Wanted(target, user, run_id or make_run_id(), message, inputs or {}, session)
+    wanted = StartRequest(target, user, run_id or make_run_id(), message, inputs or {}, session)
     async with _opened(journal) as opened:
         await served.record(wanted, opened)
     return wanted.run_id
@@ -198,22 +198,6 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
         yield opened
     finally:
         await asyncio.to_thread(opened.close)
-
-
-def _can_go_on(details: RunDetails) -> bool:
-    """Return whether there is something to drive: not over, not driven, and not waiting for a person."""
-    if details.summary.is_held:
-        return False
-    match details.summary.status:
-        case "queued" | "running" | "cancelling":
-            return True
-        case "waiting":
-            return all(approval.decision is not None for approval in details.approvals.values())
-        case "in_doubt":
-            return not any(node.state in ("in_doubt", "claimed") for node in details.nodes.values())
-        case status:
-            assert status in OVER
-            return False
 
 
 def _say_status(details: RunDetails) -> DriveStatus:

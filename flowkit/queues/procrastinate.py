@@ -17,7 +17,7 @@ from procrastinate.jobs import DeleteJobCondition, Status
 
 from flowkit.errors import ConfigurationError
 from flowkit.identity import RunIdentity
-from flowkit.queues.worker import Worker
+from flowkit.queues.worker import QueueWorker
 
 logger = logging.getLogger("flowkit.queues")
 
@@ -51,7 +51,7 @@ class ProcrastinateQueue:
                 extra={"run_id": run.run_id},
             )
 
-    async def feed(self, worker: Worker, stop: asyncio.Event) -> None:
+    async def feed(self, worker: QueueWorker, stop: asyncio.Event) -> None:
         """Feed the announced runs to the worker, until `stop` is set."""
         names = list(worker.driver.served.targets)
 

@@ -36,7 +36,7 @@ LOOKED_AT = 1000
 class Feed(Protocol):
     """A queue that gives a worker its runs."""
 
-    async def feed(self, worker: "Worker", stop: asyncio.Event) -> None:
+    async def feed(self, worker: "QueueWorker", stop: asyncio.Event) -> None:
         """Feed the announced runs to the worker's `take`, until `stop` is set."""
         ...
 
@@ -67,7 +67,7 @@ class Waits:
         self._waits = {run: wait for run, wait in self._waits.items() if run in kept}
 
 
-class Worker:
+class QueueWorker:
     """Drives what the journal has for it, several runs at once, until it is told to stop."""
 
     def __init__(

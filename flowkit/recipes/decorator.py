@@ -27,6 +27,7 @@ from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_option
 from flowkit.recipes.plan import RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
+from flowkit.recipes.secret_inputs import find_secret_inputs
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
@@ -274,6 +275,8 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
     _ = plan.graph
     for missing in find_missing_values(plan.body, plan.tools):
         raise DefinitionError(f"recipe {name!r}: {missing}", tool=missing.step, parameter=missing.argument)
+    for secret in find_secret_inputs(plan.body, plan.tools):
+        raise DefinitionError(f"recipe {name!r}: {secret}", tool=secret.step, parameter=secret.argument)
     return plan
 
 

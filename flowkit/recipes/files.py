@@ -22,6 +22,7 @@ from flowkit.recipes.decorator import Recipe, order_nodes
 from flowkit.recipes.format import find_format_errors
 from flowkit.recipes.missing_values import find_missing_values
 from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_schema
+from flowkit.recipes.secret_inputs import find_secret_inputs
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path, YamlSource, join_errors, read_yaml
 from flowkit.references import Reference
@@ -131,12 +132,19 @@ class _Loader:
         value = self._try(
             lambda: values.read(("output",), data["output"], scope) if "output" in data else Reference(last)
         )
-        for missing in find_missing_values(Body(tuple(nodes), None), reader.tools):
-            place = ("steps", missing.step, "with", missing.argument)
-            self._errors.append(self._source.make_error(place, f"steps.{missing.step}: {missing}"))
+        body = Body(tuple(nodes), None)
+        for found in (*find_missing_values(body, reader.tools), *find_secret_inputs(body, reader.tools)):
+            place = ("steps", found.step, "with", found.argument)
+            self._errors.append(self._source.make_error(place, f"steps.{found.step}: {found}"))
         if self._errors:
             raise join_errors(self._errors)
         interface = Tool.from_schema(name, "", schema, _never_run, effect="read")
+        if interface.secrets:
+            secret = interface.secrets.list_arguments()[0]
+            raise self._source.make_error(
+                ("inputs", secret),
+                f"inputs.{secret}: it is a secret, and inputs are kept; hand it on in the run's data",
+            )
         plan = RecipePlan(
             name,
             str(data.get("description", "")),

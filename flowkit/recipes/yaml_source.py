@@ -34,7 +34,7 @@ _SCALARS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePosition:
     """Where a value stands, both from 1; `key_line` and `key_column` are its key's, where it has one."""
 
     line: int
@@ -49,7 +49,7 @@ class YamlSource:
 
     name: str
     value: JSON
-    places: Mapping[Path, Place]
+    places: Mapping[Path, SourcePosition]
 
     def fail(self, path: Path, message: str, *, at_key: bool = False) -> NoReturn:
         """Raise `RecipeFileError` for the value at `path`, or for the nearest one above it that exists."""
@@ -138,11 +138,11 @@ class _Reader:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.places: dict[Path, Place] = {}
+        self.places: dict[Path, SourcePosition] = {}
 
     def read(self, node: yaml.Node, path: Path, key: yaml.Node) -> JSON:
         start, key_start = node.start_mark, key.start_mark
-        self.places[path] = Place(start.line + 1, start.column + 1, key_start.line + 1, key_start.column + 1)
+        self.places[path] = SourcePosition(start.line + 1, start.column + 1, key_start.line + 1, key_start.column + 1)
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._read_mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":

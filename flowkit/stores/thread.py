@@ -10,11 +10,11 @@ import atexit
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Signal:
 
 
 @dataclass(slots=True)
-class Job:
+class WriteJob:
     """Something to write; `is_durable` asks for a commit that survives a power loss."""
 
     operation: Callable[[], Any]
@@ -148,13 +148,61 @@ class _Told:
             return self._waiting.pop(loop, [])
 
 
+class _Inbox:
+    """Jobs on their way to the thread, which is woken once for all that it waits for.
+
+    Woken by the first of them it would fight for the interpreter's lock with the loop that makes the others.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[WriteJob] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        self._wanted = 1
+        """The number of jobs that wakes the thread."""
+        self._awaited = 0
+        self._wakes_for_awaited = False
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: WriteJob) -> None:
+        """Add a job; from any thread."""
+        with self._changed:
+            self._jobs.append(job)
+            self._awaited += job.is_awaited
+            if len(self._jobs) >= self._wanted or (job.is_awaited and self._wakes_for_awaited):
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Announce that no job comes any more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def wait(self, count: int, timeout_s: float | None, *, or_awaited: bool = False) -> None:
+        """Wait until so many jobs are there, or one that somebody waits for."""
+        with self._changed:
+            self._wanted, self._wakes_for_awaited = count, or_awaited
+            self._changed.wait_for(
+                lambda: len(self._jobs) >= count or (or_awaited and self._awaited) or self._is_closed, timeout_s
+            )
+
+    def take(self) -> tuple[list[WriteJob], bool]:
+        """Take the next batch; return it, and whether there may be another."""
+        with self._changed:
+            batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_JOBS))]
+            self._awaited -= sum(job.is_awaited for job in batch)
+            return batch, bool(self._jobs) or not self._is_closed
+
+
 class StoreThread:
     """Runs jobs in batches; `handle` must settle or fail every job of a batch and not raise."""
 
     def __init__(
         self,
         name: str,
-        handle: Callable[[Sequence[Job]], None],
+        handle: Callable[[Sequence[WriteJob]], None],
         *,
         tick: Callable[[], None] | None = None,
         tick_s: float = 1.0,
@@ -176,7 +224,7 @@ class StoreThread:
         self._company = 0
         """How long the next batch waits, and for how many jobs."""
         self._told = _Told()
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._inbox = _Inbox()
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._starting = threading.Lock()
@@ -189,7 +237,7 @@ class StoreThread:
         def tell(result: Any, error: BaseException | None) -> None:
             self._told.add(loop, done, result, error)
 
-        self._put(Job(operation, tell, is_durable))
+        self._put(WriteJob(operation, tell, is_durable))
         _count_waiting(+1)
         try:
             return await done
@@ -206,12 +254,12 @@ class StoreThread:
             else:
                 done.set_exception(error)
 
-        self._put(Job(operation, tell, is_durable))
+        self._put(WriteJob(operation, tell, is_durable))
         return done.result()
 
     def post(self, operation: Callable[[], object], tell: Tell) -> None:
         """Run `operation` soon; nobody waits for it."""
-        self._put(Job(operation, tell, is_awaited=False))
+        self._put(WriteJob(operation, tell, is_awaited=False))
 
     def close(self) -> None:
         """Run all submitted jobs and stop the thread; the next job starts it anew."""
@@ -219,69 +267,59 @@ class StoreThread:
             thread, self._thread = self._thread, None
             if thread is None or self._pid != os.getpid():
                 return
-            self._jobs.put(None)
+            self._inbox.close()
         atexit.unregister(self._close_at_exit)
         thread.join()
 
     def _close_at_exit(self) -> None:
         thread = self._thread
         if thread is not None and self._pid == os.getpid():
-            self._jobs.put(None)
+            self._inbox.close()
             thread.join(EXIT_S)
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: WriteJob) -> None:
         if self._thread is None or self._pid != os.getpid():
             self._start()
-        self._jobs.put(job)
+        self._inbox.put(job)
 
     def _start(self) -> None:
         with self._starting:
             if self._thread is not None and self._pid == os.getpid():
                 return
             # A fork copies the queue but not the thread: jobs of the parent are the parent's.
-            self._jobs = SimpleQueue()
+            self._inbox = _Inbox()
             self._told = _Told()
             self._pid = os.getpid()
             # A daemon, so that a store which nobody closed can't keep the process alive; `atexit` lets it finish.
-            self._thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(self._inbox,), name=self._name, daemon=True)
             self._thread.start()
             atexit.register(self._close_at_exit)
 
-    def _work(self, jobs: "SimpleQueue[Job | None]") -> None:
+    def _work(self, inbox: _Inbox) -> None:
         next_tick = time.monotonic() + self._tick_s
         is_open = True
         while is_open:
-            batch, is_open = self._collect(jobs, next_tick)
+            self._wait(inbox, next_tick)
+            batch, is_open = inbox.take()
             if batch:
                 began_s = time.monotonic()
                 self._handle(batch)
                 self._gather_s = min((time.monotonic() - began_s) * GATHER_SHARE, GATHER_AT_MOST_S)
-                self._company = len(batch) + jobs.qsize() if self._gathers else 0
+                self._company = len(batch) + len(inbox) if self._gathers else 0
             if self._tick is not None and time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + self._tick_s
         if self._leave is not None:
             self._leave()
 
-    def _collect(self, jobs: "SimpleQueue[Job | None]", next_tick: float) -> tuple[list[Job], bool]:
-        """Collect the next batch; return it, and whether there may be another; empty when it is time to tick."""
-        batch: list[Job] = []
-        is_awaited, until_s = False, 0.0
-        wait_s = None if self._tick is None else max(0.0, next_tick - time.monotonic())
-        while len(batch) < BATCH_JOBS:
-            try:
-                job = jobs.get(timeout=wait_s) if wait_s != 0.0 else jobs.get_nowait()
-            except Empty:
-                break
-            if job is None:
-                return batch, False
-            batch.append(job)
-            is_awaited = is_awaited or job.is_awaited
-            wait_s = 0.0 if is_awaited else LINGER_S
-            if is_awaited and 1 < self._company > len(batch) and jobs.empty():
-                until_s = until_s or time.monotonic() + self._gather_s
-                wait_s = max(0.0, until_s - time.monotonic())
-        return batch, True
+    def _wait(self, inbox: _Inbox, next_tick: float) -> None:
+        """Wait until the next batch is together, or it is time to tick."""
+        if self._company > 1:
+            inbox.wait(min(self._company, BATCH_JOBS), self._gather_s)
+            self._company = 0
+        inbox.wait(1, None if self._tick is None else max(0.0, next_tick - time.monotonic()))
+        if len(inbox):
+            inbox.wait(BATCH_JOBS, LINGER_S, or_awaited=True)
 
 
 def _count_waiting(change: int) -> None:

@@ -76,7 +76,7 @@ def _join(key: str, first: JSON, second: JSON, path: str) -> JSON:
     return first
 
 
-class Shape:
+class AlternativeShape:
     """What the values of an alternative look like: by type, and by a full check for when types don't decide.
 
     Both are found when they are first asked for, since definitions still grow while a schema is lowered.

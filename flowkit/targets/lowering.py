@@ -22,7 +22,7 @@ from flowkit.targets.conversions import (
     Pairs,
     Positions,
 )
-from flowkit.targets.definitions import Definitions, NotStrict, Shape
+from flowkit.targets.definitions import AlternativeShape, Definitions, NotStrict
 from flowkit.targets.lowered import Note, NoteKind
 from flowkit.targets.pieces import (
     ANNOTATIONS,
@@ -132,8 +132,8 @@ class Lowering:
         if keyword == "oneOf":
             self._note("lowered", path, "oneOf became anyOf")
         described = self._describe(schema, path, {keyword})
-        after = [Shape(lowered, self.document) for lowered, _ in results]
-        before = [Shape(branch, self.root) for branch in branches]
+        after = [AlternativeShape(lowered, self.document) for lowered, _ in results]
+        before = [AlternativeShape(branch, self.root) for branch in branches]
         choice = Choice(tuple(map(Branch, after, before, (way for _, way in results))))
         self.choices.append((path, choice))
         written = unique(lowered for lowered, _ in results)
@@ -248,7 +248,7 @@ class Lowering:
             written[name], conversions[name] = self._lower(item, here)
             # Where the schema doesn't say what leaving it out means, null is the nearest that can be written.
             default = item.get("default")
-            defaults[name] = default if default is None or Shape(item, self.root).fits(default) else None
+            defaults[name] = default if default is None or AlternativeShape(item, self.root).fits(default) else None
             if item.get("default", self) is not None:
                 self._note("default", here, "null is a value here, so the model can't ask for the default")
         return written, Fields(conversions, frozenset(optional), defaults)

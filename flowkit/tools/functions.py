@@ -10,7 +10,7 @@ from typing import Any, cast, get_args, get_origin
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.masking import SecretPlaces
-from flowkit.tools.implementation import Reader
+from flowkit.tools.implementation import ArgumentReader
 from flowkit.tools.needs import Need, NeedMarker, merge
 from flowkit.tools.schema.arguments import Arguments, ArgumentsReader
 from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_parameters_schema
@@ -123,7 +123,7 @@ class FunctionCallee:
             raise DefinitionError.about(self.name, "flatten is for one parameter, and no needs")
         return self._parts[0].name
 
-    def reader(self, given: frozenset[str]) -> Reader:
+    def reader(self, given: frozenset[str]) -> ArgumentReader:
         inner = self._inner_reader(given)
         return inner if self._flat is None else FlatReader(inner, self._flat, self.schema)
 

@@ -16,11 +16,16 @@ from flowkit.tools.schema.results import ResultType
 from flowkit.tools.schema.signatures import Parameter
 
 
-class Reader(Protocol):
+class ArgumentReader(Protocol):
     """Reads the arguments of a tool; raises `ToolArgumentsError`."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
+    @property
+    def is_plain(self) -> bool:
+        """Whether it reads numbers, texts, lists and dicts only, and so runs no code of the tool's author."""
+        ...
+
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
     def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
         """Return whether `check` would certainly find nothing; False means unknown."""
@@ -66,7 +71,7 @@ class Callee(Protocol):
         """The checks of each argument beyond the schema, by the functions' names."""
         ...
 
-    def reader(self, given: frozenset[str]) -> Reader:
+    def reader(self, given: frozenset[str]) -> ArgumentReader:
         """Return a reader of arguments as a caller writes them when these `Needs` parameters are given."""
         ...
 

@@ -20,7 +20,7 @@ MAIN = "__main__"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FunctionAddress:
     """The address of a function: `file` is where its module was loaded from, for a process that can't import it by name."""
 
     module: str
@@ -28,7 +28,7 @@ class Place:
     file: str | None
 
 
-def check_place(callee: Callee, options: Options, *, is_method: bool, has_signature: bool) -> Place | None:
+def check_place(callee: Callee, options: Options, *, is_method: bool, has_signature: bool) -> FunctionAddress | None:
     """Return where another process finds the function of a tool with a pool; None for a tool without one.
 
     Raises `DefinitionError` for what can't be sent there.
@@ -37,14 +37,14 @@ def check_place(callee: Callee, options: Options, *, is_method: bool, has_signat
         return None
     problem = _find_misfit(callee, options, is_method=is_method, has_signature=has_signature)
     found = find_place(callee.function) if problem is None else problem
-    if isinstance(found, Place) and found.module == MAIN and options.pool == "dask":
+    if isinstance(found, FunctionAddress) and found.module == MAIN and options.pool == "dask":
         found = "it stands in the script itself, which Dask's workers can't import: move it into a module"
     if isinstance(found, str):
         raise DefinitionError.about(callee.name, f"pool={options.pool!r} runs it in another process, and {found}")
     return found
 
 
-def find_place(function: Callable[..., Any]) -> Place | str:
+def find_place(function: Callable[..., Any]) -> FunctionAddress | str:
     """Return the address of a function, or why it has none."""
     if not inspect.isfunction(function):
         return f"a {type(function).__name__} has no name to find it by: write a function (`def`) in a module"
@@ -58,12 +58,12 @@ def find_place(function: Callable[..., Any]) -> Place | str:
     path = str(Path(file).resolve()) if isinstance(file, str) else None
     if module == MAIN:
         return _find_in_script(held.get("__spec__"), qualname, path)
-    return Place(module, qualname, path)
+    return FunctionAddress(module, qualname, path)
 
 
-def _find_in_script(spec: Any, qualname: str, path: str | None) -> Place | str:
+def _find_in_script(spec: Any, qualname: str, path: str | None) -> FunctionAddress | str:
     if spec is not None and spec.name != MAIN:
-        return Place(spec.name, qualname, path)  # `python -m package.module`
+        return FunctionAddress(spec.name, qualname, path)  # `python -m package.module`
     if path is None or not Path(path).is_file():
         return "what is typed in an interactive session can't be imported there: move it into a module"
     if not _is_guarded(path):
@@ -72,7 +72,7 @@ def _find_in_script(spec: Any, qualname: str, path: str | None) -> Place | str:
             f"{Path(path).name} is a script that would start all over there: put what it starts under"
             ' `if __name__ == "__main__":`, or move the tool into a module'
         )
-    return Place(MAIN, qualname, path)
+    return FunctionAddress(MAIN, qualname, path)
 
 
 def _is_guarded(path: str) -> bool:

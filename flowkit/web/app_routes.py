@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from flowkit.codec import JSON
 from flowkit.recipes import Recipe
 from flowkit.tools import Tool
-from flowkit.web.endpoints import Answer, Asked, Endpoint, Refused
+from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
 from flowkit.web.served import Served
 
 PAGE = Path(__file__).parent / "page"
@@ -71,7 +71,7 @@ class AppRoutes:
     async def _send(self, name: str) -> Answer:
         path = self._files.get(name)
         if path is None:
-            raise Refused(404, "there is nothing here")
+            raise RequestRefused(404, "there is nothing here")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return Response(
             await asyncio.to_thread(path.read_bytes), media_type=kind, headers={"cache-control": "no-cache"}

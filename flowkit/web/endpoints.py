@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from flowkit.codec import JSON
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that isn't answered; `error` is what the client is told, `details` stand beside it."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Refused(Exception):
         return JSONResponse({"error": str(self), **(self.details or {})}, self.status, self.headers)
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """The JSON object of a POST; a field that isn't known is refused."""
 
     model_config = ConfigDict(extra="forbid")
@@ -45,7 +45,7 @@ class Loose(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class Nothing(Body):
+class Nothing(RequestBody):
     """A POST that says all by its path: `{}`."""
 
 

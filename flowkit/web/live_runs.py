@@ -17,8 +17,8 @@ from flowkit.journal import Journal, RunDetails
 from flowkit.runs.queue import RunQueue
 from flowkit.runs.requests import Requests, end_if_asked, identify
 from flowkit.runs.run import Run
-from flowkit.web.endpoints import Refused
-from flowkit.web.served import Served, Wanted, go_on_with
+from flowkit.web.endpoints import RequestRefused
+from flowkit.web.served import Served, StartRequest, go_on_with
 
 logger = logging.getLogger("flowkit.web")
 Key = tuple[str | None, str]
@@ -66,7 +66,7 @@ class LiveRuns:
         handle = None if live is None else live.handle
         return None if handle is None else handle.log
 
-    async def hand_over(self, wanted: Wanted, queue: RunQueue) -> None:
+    async def hand_over(self, wanted: StartRequest, queue: RunQueue) -> None:
         """Write the run down for workers; raises what speaks against it."""
         self._check_leaving()
         if await self._served.record(wanted, self._journal):
@@ -81,7 +81,7 @@ class LiveRuns:
         await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
         await self.queue.put(identify(summary), summary.name)
 
-    async def start(self, wanted: Wanted) -> Live:
+    async def start(self, wanted: StartRequest) -> Live:
         """Start or join the run and wait until it has begun; raises what kept it from that."""
         key = (wanted.user, wanted.run_id)
         live = self._runs.get(key)
@@ -122,13 +122,13 @@ class LiveRuns:
     def _check_room(self, user: str | None) -> None:
         self._check_leaving()
         if sum(1 for owner, _ in self._runs if owner == user) >= self._most:
-            raise Refused(429, f"{self._most} runs are live; wait for one to end", headers={"retry-after": "5"})
+            raise RequestRefused(429, f"{self._most} runs are live; wait for one to end", headers={"retry-after": "5"})
 
     def _check_leaving(self) -> None:
         if self.is_leaving:
-            raise Refused(503, "the server is ending", headers={"retry-after": "2"})
+            raise RequestRefused(503, "the server is ending", headers={"retry-after": "2"})
 
-    async def _drive(self, wanted: Wanted, live: Live) -> None:
+    async def _drive(self, wanted: StartRequest, live: Live) -> None:
         try:
             async with self._served.open(wanted.user) as data:
                 handle = self._served.start(wanted, data, self._journal)
@@ -143,7 +143,7 @@ class LiveRuns:
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything
             if not live.started.done():
                 live.started.set_exception(
-                    error if isinstance(error, Exception) else Refused(503, "the server is ending")
+                    error if isinstance(error, Exception) else RequestRefused(503, "the server is ending")
                 )
                 return
             if isinstance(error, FlowkitError):

@@ -1,21 +1,20 @@
 """Runs of the journal as a server shows them: one user's, and no other's."""
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.journal import Approval, Journal, RunDetails, RunSummary
 from flowkit.long_values import cut_value
-from flowkit.web.endpoints import Refused
+from flowkit.web.endpoints import RequestRefused
 
 OVER = ("done", "failed", "cancelled", "limit")
 OPEN = ("queued", "running", "cancelling")
 """States of runs that somebody drives, or will."""
 WORDS = 80
 """How much of a run's first message, or of its inputs, its line in a list shows."""
-LISTED = 50
 
 
 def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | None:
@@ -24,37 +23,20 @@ def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | No
 
 
 def get_run(journal: Journal, user: str | None, run_id: str) -> RunDetails:
-    """Return this user's run in full; raises `Refused` with 404."""
+    """Return this user's run in full; raises `RequestRefused` with 404."""
     if find_run(journal, user, run_id) is None or (details := journal.show(run_id, user=user)) is None:
         raise no_run()
     return details
 
 
-def no_run() -> Refused:
+def no_run() -> RequestRefused:
     """Make the answer about a run that doesn't exist, or is another user's."""
-    return Refused(404, "there is no such run")
+    return RequestRefused(404, "there is no such run")
 
 
 def say_status(run: RunSummary) -> str:
     """Return its status; `stopped` for one whose process died before it had finished."""
     return "stopped" if run.status == "running" and not run.is_held else run.status
-
-
-def list_runs(
-    journal: Journal,
-    user: str | None,
-    names: Collection[str],
-    *,
-    status: str | None,
-    session: str | None,
-    before: str | None,
-) -> dict[str, JSON]:
-    """List the user's latest runs, newest first, and where the next page begins; raises `ValueError`."""
-    asked = "running" if status == "stopped" else status
-    page = journal.runs(status=asked, session=session, user=user, limit=LISTED, cursor=before)
-    shown = [run for run in page if run.name in names and status in (None, say_status(run))]
-    runs: list[JSON] = [{**summary_to_json(run), "title": _say_first(journal, run)} for run in shown]
-    return {"runs": runs, "next": page[-1].cursor if len(page) == LISTED else None}
 
 
 def summary_to_json(run: RunSummary) -> dict[str, JSON]:
@@ -77,7 +59,7 @@ def details_to_json(run: RunDetails) -> dict[str, JSON]:
     output, size = cut_value(run.output)
     told: dict[str, JSON] = {
         **summary_to_json(run.summary),
-        "title": _say_inputs(run.inputs),
+        "title": say_inputs(run.inputs),
         "inputs": inputs,
         "output": output,
         "waiting": [approval_to_json(approval) for approval in run.approvals.values() if approval.decision is None],
@@ -106,10 +88,10 @@ def approval_to_json(approval: Approval) -> dict[str, JSON]:
 
 
 def call_to_json(run: RunDetails, name: str) -> dict[str, JSON]:
-    """Describe one call with its whole result; raises `Refused` with 404."""
+    """Describe one call with its whole result; raises `RequestRefused` with 404."""
     node = run.nodes.get(name)
     if node is None:
-        raise Refused(404, "there is no such call")
+        raise RequestRefused(404, "there is no such call")
     return {
         "call": node.node,
         "name": node.tool,
@@ -132,19 +114,8 @@ def as_json(values: Mapping[str, object]) -> dict[str, JSON]:
     return cast(dict[str, JSON], dict(values))
 
 
-def _say_first(journal: Journal, run: RunSummary) -> str:
-    rows = journal.event_rows(run.run_id, -1, None, 1, user=run.user, session=run.session)
-    match codec.loads(rows[0][1]) if rows else None:
-        case {"message": str(text)}:
-            return _shorten(text)
-        case {"inputs": inputs} if inputs is not None:
-            return _say_inputs(inputs)
-        case _:
-            details = journal.show(run.run_id, user=run.user, session=run.session)
-            return "" if details is None else _say_inputs(details.inputs)
-
-
-def _say_inputs(inputs: JSON) -> str:
+def say_inputs(inputs: JSON) -> str:
+    """Describe a run's inputs, or its user's message, in a line."""
     match inputs:
         case {"message": {"content": str(text)}}:
             return _shorten(text)

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from flowkit import codec
 from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Answer, Asked, Endpoint, Refused
+from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
 
 GetUser = Callable[[Request], "str | Awaitable[str | None] | None"]
 """Gives the user of a request, None where nobody is logged in."""
@@ -48,7 +48,7 @@ class Token:
     user: str | None
 
     def find(self, headers: Headers) -> str | None:
-        """Find the user; raises `Refused` for another token, and for none."""
+        """Find the user; raises `RequestRefused` for another token, and for none."""
         given = headers.getlist("authorization")
         if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {self.token}".encode()):
             raise _not_known()
@@ -78,46 +78,20 @@ class Guard:
         self._origins = frozenset(origins)
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Answer:
-        """Answer a request by its route; raises `Refused`."""
+        """Answer a request by its route; raises `RequestRefused`."""
         headers = Headers(scope=scope)
-        self._check_head(scope)
-        host = self._check_host(scope, headers)
+        check_head(scope, self._bounds)
+        host = check_host(scope, headers, self._fits)
         path = _get_path(scope)
         is_api = path == "/api" or path.startswith("/api/")
-        self._check_origin(scope, headers, host, is_api=is_api)
+        check_origin(scope, headers, host, self._origins, is_api=is_api)
         endpoint, found = self._find(scope["method"], path)
         user = None if endpoint.is_page else await self._find_user(scope, headers)
         body = None if endpoint.body is None else await self._read_body(endpoint.body, headers, receive)
         return await endpoint.answer(Asked(user, found, QueryParams(scope["query_string"]), headers, body))
 
-    def _check_head(self, scope: Scope) -> None:
-        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-        if size > self._bounds.head_bytes:
-            raise _refuse(431, "the head of the request is too long")
-
-    def _check_host(self, scope: Scope, headers: Headers) -> str:
-        given = headers.getlist("host")
-        if len(given) != 1 or not given[0] or not scope["path"].startswith("/"):
-            raise _refuse(421, "one Host is expected, and a path")
-        host = given[0].lower()
-        if self._hosts is not None and host not in self._hosts:
-            raise _refuse(421, "this server doesn't answer for that Host")
-        return host
-
-    def _check_origin(self, scope: Scope, headers: Headers, host: str, *, is_api: bool) -> None:
-        given = headers.getlist("origin")
-        if len(given) == 1 and given[0] in self._origins:
-            return
-        if given and given != [f"{scope['scheme']}://{host}"]:
-            raise _refuse(403, "pages of another origin may not ask this server")
-        mode, target = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
-        if target in ("iframe", "frame", "embed", "object") or (is_api and mode == "navigate"):
-            raise _refuse(403, "this is not for looking at in a browser's window")
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (
-            mode == "navigate" and target == "document"
-        ):
-            raise _refuse(403, "pages of another site may not ask this server")
+    def _fits(self, host: str) -> bool:
+        return self._hosts is None or host in self._hosts
 
     def _find(self, method: str, path: str) -> tuple[Endpoint, Mapping[str, str]]:
         allowed: set[str] = set()
@@ -129,8 +103,8 @@ class Guard:
                 return endpoint, match.groupdict()
             allowed.add(endpoint.method)
         if allowed:
-            raise Refused(405, "that method isn't allowed here", headers={"allow": ", ".join(sorted(allowed))})
-        raise Refused(404, "there is nothing here")
+            raise RequestRefused(405, "that method isn't allowed here", headers={"allow": ", ".join(sorted(allowed))})
+        raise RequestRefused(404, "there is nothing here")
 
     async def _find_user(self, scope: Scope, headers: Headers) -> str | None:
         if isinstance(self._access, Token):
@@ -140,49 +114,86 @@ class Guard:
             if inspect.isawaitable(user):
                 user = await user
         except HTTPException as error:
-            raise Refused(error.status_code, str(error.detail), headers=error.headers) from error
+            raise RequestRefused(error.status_code, str(error.detail), headers=error.headers) from error
         if not user:
             raise _not_known()
         return user
 
     async def _read_body(self, kind: type[BaseModel], headers: Headers, receive: Receive) -> BaseModel:
         _check_type(headers)
-        declared = headers.get("content-length")
-        if declared is not None and int(declared) > self._bounds.body_bytes:
-            raise self._too_large()
-        try:
-            async with asyncio.timeout(self._bounds.body_s):
-                data = await self._receive(receive)
-        except TimeoutError:
-            raise _refuse(408, "the body took too long") from None
+        data = await read_body(headers, receive, self._bounds)
         try:
             value = codec.loads(data)
         except ValueError:
-            raise Refused(400, "the body isn't JSON") from None
+            raise RequestRefused(400, "the body isn't JSON") from None
         if not isinstance(value, dict):
-            raise Refused(422, "the body must be a JSON object")
+            raise RequestRefused(422, "the body must be a JSON object")
         try:
             return kind.model_validate(value)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
-            raise Refused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
+            raise RequestRefused(422, f"{where}: {problem['msg']}" if where else problem["msg"]) from None
 
-    async def _receive(self, receive: Receive) -> bytes:
-        """Receive the body, counting it as it comes: a chunked one declares no length."""
-        data = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(400, "the client has left")
-            data += cast(bytes, message.get("body", b""))
-            if len(data) > self._bounds.body_bytes:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return bytes(data)
 
-    def _too_large(self) -> Refused:
-        return _refuse(413, f"a body may have {self._bounds.body_bytes} bytes")
+def check_head(scope: Scope, bounds: Bounds) -> None:
+    """Refuse a head that is too long."""
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > bounds.head_bytes:
+        raise _refuse(431, "the head of the request is too long")
+
+
+def check_host(scope: Scope, headers: Headers, fits: Callable[[str], bool]) -> str:
+    """Return the one `Host` of a request, in small letters; refuse none, two, and one that doesn't fit."""
+    given = headers.getlist("host")
+    if len(given) != 1 or not given[0] or not scope["path"].startswith("/"):
+        raise _refuse(421, "one Host is expected, and a path")
+    host = given[0].lower()
+    if not fits(host):
+        raise _refuse(421, "this server doesn't answer for that Host")
+    return host
+
+
+def check_origin(scope: Scope, headers: Headers, host: str, origins: Collection[str], *, is_api: bool) -> None:
+    """Refuse what a page of another site asks, and what is to be looked at in a frame."""
+    given = headers.getlist("origin")
+    if len(given) == 1 and given[0] in origins:
+        return
+    if given and given != [f"{scope['scheme']}://{host}"]:
+        raise _refuse(403, "pages of another origin may not ask this server")
+    mode, target = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    if target in ("iframe", "frame", "embed", "object") or (is_api and mode == "navigate"):
+        raise _refuse(403, "this is not for looking at in a browser's window")
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (
+        mode == "navigate" and target == "document"
+    ):
+        raise _refuse(403, "pages of another site may not ask this server")
+
+
+async def read_body(headers: Headers, receive: Receive, bounds: Bounds) -> bytes:
+    """Read a body within its bounds, counting it as it comes: a chunked one declares no length."""
+    declared = headers.get("content-length")
+    if declared is not None and int(declared) > bounds.body_bytes:
+        raise _too_large(bounds)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(bounds.body_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RequestRefused(400, "the client has left")
+                data += cast(bytes, message.get("body", b""))
+                if len(data) > bounds.body_bytes:
+                    raise _too_large(bounds)
+                if not message.get("more_body", False):
+                    return bytes(data)
+    except TimeoutError:
+        raise _refuse(408, "the body took too long") from None
+
+
+def _too_large(bounds: Bounds) -> RequestRefused:
+    return _refuse(413, f"a body may have {bounds.body_bytes} bytes")
 
 
 def _get_path(scope: Scope) -> str:
@@ -201,10 +212,10 @@ def _check_type(headers: Headers) -> None:
         raise _refuse(415, "a compressed body isn't read")
 
 
-def _refuse(status: int, error: str) -> Refused:
+def _refuse(status: int, error: str) -> RequestRefused:
     """Make a refusal that also closes the connection: the rest of such a request isn't read."""
-    return Refused(status, error, headers={"connection": "close"})
+    return RequestRefused(status, error, headers={"connection": "close"})
 
 
-def _not_known() -> Refused:
-    return Refused(HTTPStatus.UNAUTHORIZED, "log in first", headers={"www-authenticate": "Bearer"})
+def _not_known() -> RequestRefused:
+    return RequestRefused(HTTPStatus.UNAUTHORIZED, "log in first", headers={"www-authenticate": "Bearer"})

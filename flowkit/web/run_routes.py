@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
+from flowkit.agent.forking import read_fork
+from flowkit.agent.plan import ForkPoint
 from flowkit.cache import open_default_cache
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, ToolArgumentsError
@@ -17,10 +19,11 @@ from flowkit.runs.requests import end_stopped
 from flowkit.web import records
 from flowkit.web.answering import ByteStream, StreamAnswer
 from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Answer, Asked, Body, Endpoint, Nothing, Refused
+from flowkit.web.endpoints import Answer, Asked, Endpoint, Nothing, RequestBody, RequestRefused
 from flowkit.web.following import Follower
 from flowkit.web.live_runs import Live, LiveRuns
-from flowkit.web.served import Served, Wanted
+from flowkit.web.run_list import RunList
+from flowkit.web.served import Served, StartRequest
 from flowkit.web.sse_response import EventStream, read_event_id
 
 RUN_ID = r"^run-[0-9a-f]{32}$"
@@ -28,7 +31,7 @@ RUN_ID = r"^run-[0-9a-f]{32}$"
 Words = Annotated[str, Field(max_length=200)]
 
 
-class Start(Body):
+class Start(RequestBody):
     app: Words | None = None
     message: str | None = None
     inputs: dict[str, object] | None = None
@@ -36,21 +39,21 @@ class Start(Body):
     run: Annotated[str, Field(pattern=RUN_ID)] | None = None
 
 
-class Decide(Body):
+class Decide(RequestBody):
     call: str
     approved: object = None
     reason: str | None = None
     changes: dict[str, object] | None = None
 
 
-class Fork(Body):
+class Fork(RequestBody):
     at: str
     message: str | None = None
     results: dict[str, object] | None = None
     run: Annotated[str, Field(pattern=RUN_ID)] | None = None
 
 
-class Resolve(Body):
+class Resolve(RequestBody):
     call: str
     resolution: Literal["done", "retry", "fail"]
     value: object = None
@@ -65,6 +68,7 @@ class RunRoutes:
         self._journal = journal
         self._runs = runs
         self._bounds = bounds
+        self._list = RunList(journal, served.targets.keys())
         self._streams: dict[object, ByteStream] = {}
         self._owners: dict[object, str | None] = {}
 
@@ -104,16 +108,16 @@ class RunRoutes:
         inputs: Mapping[str, object] | None,
         session: str | None,
         run_id: str | None,
-    ) -> Wanted:
-        """Make the request for a run; raises `Refused` with 422 for what isn't served."""
+    ) -> StartRequest:
+        """Make the request for a run; raises `RequestRefused` with 422 for what isn't served."""
         try:
             target = self._served.choose(app)
         except KeyError:
-            raise Refused(422, f"there is no {app!r}; there are {', '.join(self._served.targets)}") from None
+            raise RequestRefused(422, f"there is no {app!r}; there are {', '.join(self._served.targets)}") from None
         run_id = run_id or records.make_run_id()
-        return Wanted(target, asked.user, run_id, message, records.as_json(inputs or {}), session)
+        return StartRequest(target, asked.user, run_id, message, records.as_json(inputs or {}), session)
 
-    async def begin(self, wanted: Wanted) -> Live | None:
+    async def begin(self, wanted: StartRequest) -> Live | None:
         """Start or join the run; None where the journal has it, and it isn't driven here."""
         live = self._runs.find(wanted.user, wanted.run_id)
         if live is None and await asyncio.to_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
@@ -126,11 +130,11 @@ class RunRoutes:
                 return None
             return await self._runs.start(wanted)
         except (ToolArgumentsError, ConfigurationError) as error:
-            raise Refused(422, str(error)) from error
+            raise RequestRefused(422, str(error)) from error
         except RunBusy as error:
-            raise Refused(409, str(error)) from error
+            raise RequestRefused(409, str(error)) from error
         except (RunError, ValueError) as error:
-            raise Refused(422, str(error)) from error
+            raise RequestRefused(422, str(error)) from error
 
     async def watch(self, asked: Asked) -> Answer:
         """Send the events after those that the viewer has."""
@@ -199,9 +203,9 @@ class RunRoutes:
         return len(self._streams)
 
     def check_streams(self, asked: Asked) -> None:
-        """Raise `Refused` with 429 for one stream too many, before a run is started for it."""
+        """Raise `RequestRefused` with 429 for one stream too many, before a run is started for it."""
         if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
-            raise Refused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
+            raise RequestRefused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
 
     async def close_streams(self) -> None:
         """End every stream after the data it already has."""
@@ -213,16 +217,14 @@ class RunRoutes:
         query = asked.query
         try:
             found = await asyncio.to_thread(
-                records.list_runs,
-                self._journal,
+                self._list.read,
                 asked.user,
-                self._served.targets.keys(),
                 status=query.get("status"),
                 session=query.get("session"),
                 before=query.get("before"),
             )
         except ValueError:
-            raise Refused(422, "before: expected the `next` of a list") from None
+            raise RequestRefused(422, "before: expected the `next` of a list") from None
         return JSONResponse(found)
 
     async def show(self, asked: Asked) -> Answer:
@@ -252,13 +254,13 @@ class RunRoutes:
         reason: str | None = None,
         changes: Mapping[str, object] | None = None,
     ) -> None:
-        """Record the decision, and resume where all is decided; raises `Refused`: 404, 409, 422."""
+        """Record the decision, and resume where all is decided; raises `RequestRefused`: 404, 409, 422."""
         details = await self._get(asked, run_id)
         approval = details.approvals.get(call)
         if approval is None:
-            raise Refused(404, "nothing is asked about that call")
+            raise RequestRefused(404, "nothing is asked about that call")
         if approval.decision is not None:
-            raise Refused(409, "it was decided already", details={"decided": records.approval_to_json(approval)})
+            raise RequestRefused(409, "it was decided already", details={"decided": records.approval_to_json(approval)})
         arguments: JSON = None
         if approved and changes:
             asked_for = approval.arguments if isinstance(approval.arguments, dict) else {}
@@ -266,14 +268,14 @@ class RunRoutes:
             try:
                 self._served.check_arguments(details.summary.name, approval.name, arguments)
             except ToolArgumentsError as error:
-                raise Refused(422, str(error)) from error
+                raise RequestRefused(422, str(error)) from error
         live = self._runs.find(asked.user, run_id)
         changed = arguments if isinstance(arguments, dict) else None
         decision = Approve(changed, asked.user) if approved else Deny(reason or "", asked.user)
         if live is not None and await self._decide_live(live, call, decision):
             return
         if details.summary.status in records.OVER:
-            raise Refused(409, f"the run is {details.summary.status}")
+            raise RequestRefused(409, f"the run is {details.summary.status}")
         try:
             await asyncio.to_thread(
                 self._journal.decide,
@@ -287,7 +289,7 @@ class RunRoutes:
             )
         except RunError:
             approval = (await self._get(asked, run_id)).approvals[call]
-            raise Refused(
+            raise RequestRefused(
                 409, "it was decided already", details={"decided": records.approval_to_json(approval)}
             ) from None
         await self._go_on_if_decided(asked, run_id)
@@ -295,7 +297,9 @@ class RunRoutes:
     async def _decide_live(self, live: Live, call: str, decision: Approve | Deny) -> bool:
         """Pass the decision to the run itself; False when it has just stopped to wait, so that the journal takes it."""
         if call in live.decided:
-            raise Refused(409, "it was decided already", details={"decided": _say_decision(call, live.decided[call])})
+            raise RequestRefused(
+                409, "it was decided already", details={"decided": _say_decision(call, live.decided[call])}
+            )
         if live.handle is None:
             return False
         try:
@@ -304,10 +308,10 @@ class RunRoutes:
             if live.task is not None:
                 await asyncio.wait([live.task], timeout=self._bounds.body_s)
             if live.task is None or not live.task.done():
-                raise Refused(409, "it doesn't wait now") from None
+                raise RequestRefused(409, "it doesn't wait now") from None
             return False
         except ToolArgumentsError as error:
-            raise Refused(422, str(error)) from error
+            raise RequestRefused(422, str(error)) from error
         live.decided[call] = decision
         return True
 
@@ -322,7 +326,7 @@ class RunRoutes:
         if not await asyncio.to_thread(
             self._journal.request_cancel, asked.run, user=asked.user, session=details.summary.session
         ):
-            raise Refused(409, f"the run is {summary.status}")
+            raise RequestRefused(409, f"the run is {summary.status}")
         if not summary.is_held:
             # Who has begun to drive it meanwhile finds the request.
             with suppress(RunBusy):
@@ -335,8 +339,11 @@ class RunRoutes:
             details = await self._get(asked)
             self._check_goes_on(details)
             if any(approval.decision is None for approval in details.approvals.values()):
-                raise Refused(409, "it waits for a person: decide first")
-            await self._go_on(details)
+                raise RequestRefused(409, "it waits for a person: decide first")
+            try:
+                await self._go_on(details)
+            except RunBusy as error:
+                raise RequestRefused(409, str(error)) from error
         return JSONResponse({"run": asked.run}, 202)
 
     async def fork(self, asked: Asked) -> Answer:
@@ -345,11 +352,17 @@ class RunRoutes:
         body: Fork = asked.body
         summary = (await self._get(asked)).summary
         if not self._served.is_agent(summary.name):
-            raise Refused(409, "only runs of this server's agents can be forked")
+            raise RequestRefused(409, "only runs of this server's agents can be forked")
         run_id = body.run or records.make_run_id()
         results = records.as_json(body.results or {})
+        try:
+            await asyncio.to_thread(
+                read_fork, self._journal, ForkPoint(asked.run, body.at, asked.user, summary.session, results)
+            )
+        except RunError as error:
+            raise RequestRefused(422, str(error)) from error
         await self.begin(
-            Wanted(summary.name, asked.user, run_id, body.message, fork=asked.run, at=body.at, results=results)
+            StartRequest(summary.name, asked.user, run_id, body.message, fork=asked.run, at=body.at, results=results)
         )
         return self.stream_events(asked, run_id, -1, status=201)
 
@@ -363,7 +376,7 @@ class RunRoutes:
                 self._journal.resolve, asked.run, body.call, resolution, by=asked.user or "", user=asked.user
             )
         except RunError as error:  # it is driven, or not in doubt
-            raise Refused(409, str(error)) from error
+            raise RequestRefused(409, str(error)) from error
         if settled.resources:
             await open_default_cache().bump(settled.resources)
         await self._go_on_if_decided(asked, asked.run)
@@ -373,29 +386,38 @@ class RunRoutes:
         try:
             return await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id or asked.run)
         except StoreError as error:
-            raise Refused(500, str(error)) from error
+            raise RequestRefused(500, str(error)) from error
 
     async def _go_on_if_decided(self, asked: Asked, run_id: str) -> None:
         details = await self._get(asked, run_id)
         is_open = any(approval.decision is None for approval in details.approvals.values())
         is_in_doubt = any(node.state == "in_doubt" for node in details.nodes.values())
-        if not (is_open or is_in_doubt or details.summary.is_held or details.summary.status in records.OVER):
+        summary = details.summary
+        if is_open or is_in_doubt or summary.is_held or summary.status in records.OVER:
+            return
+        if summary.name not in self._served.targets:
+            # Another server's, or a worker's: whoever has its code goes on with it.
+            await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
+            return
+        with suppress(RunBusy):  # somebody has begun to drive it meanwhile
             await self._go_on(details)
 
     async def _go_on(self, details: RunDetails) -> None:
         if details.summary.name not in self._served.targets:
-            raise Refused(409, f"this server has no {details.summary.name!r}")
+            raise RequestRefused(409, f"this server has no {details.summary.name!r}")
         try:
             await self._runs.go_on(details)
+        except RunBusy:
+            raise
         except (ToolArgumentsError, ConfigurationError, RunError) as error:
-            raise Refused(409, str(error)) from error
+            raise RequestRefused(409, str(error)) from error
 
     def _check_goes_on(self, details: RunDetails) -> None:
         status = records.say_status(details.summary)
         if status in records.OVER:
-            raise Refused(409, f"the run is {status}")
+            raise RequestRefused(409, f"the run is {status}")
         if details.summary.is_held:
-            raise Refused(409, "another process drives it")
+            raise RequestRefused(409, "another process drives it")
 
 
 def _say_decision(call: str, decision: Approve | Deny) -> dict[str, JSON]:

@@ -29,7 +29,7 @@ Servable = App | Target | str | Path
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StartRequest:
     """A run to start: what is said to an agent, or the inputs of a recipe; neither, to go on with one."""
 
     target: str
@@ -77,7 +77,7 @@ class Served:
         async with self.app.open(self.options, user) as (data, _):
             yield data
 
-    def check(self, wanted: Wanted) -> None:
+    def check(self, wanted: StartRequest) -> None:
         """Raise `ToolArgumentsError` for inputs that the recipe doesn't take, `RunError` for a message to a recipe."""
         target = self.targets[wanted.target]
         if isinstance(target, Recipe):
@@ -87,7 +87,7 @@ class Served:
         elif wanted.fork is None and not (wanted.message or "").strip():
             raise RunError(f"agent {wanted.target!r} takes a message")
 
-    def start(self, wanted: Wanted, data: object, journal: Journal) -> Run[Any]:
+    def start(self, wanted: StartRequest, data: object, journal: Journal) -> Run[Any]:
         """Start the run in the loop that runs here."""
         target = self.targets[wanted.target]
         if isinstance(target, Recipe):
@@ -111,7 +111,7 @@ class Served:
         with target.override(model=self._replace_model(target.model), journal=journal):
             return target.start(wanted.message, **options)
 
-    async def record(self, wanted: Wanted, journal: Journal) -> bool:
+    async def record(self, wanted: StartRequest, journal: Journal) -> bool:
         """Record the run for the process that drives it next; False where the journal has it already.
 
         Raises what `check` raises, and `RunError` for a run of that id that began with something else.
@@ -183,11 +183,11 @@ class Served:
         return found
 
 
-def go_on_with(details: RunDetails) -> Wanted:
+def go_on_with(details: RunDetails) -> StartRequest:
     """Return what restarts a run of the journal."""
     summary = details.summary
     inputs = details.inputs if isinstance(details.inputs, dict) else {}
-    return Wanted(summary.name, summary.user, summary.run_id, inputs=inputs, session=summary.session)
+    return StartRequest(summary.name, summary.user, summary.run_id, inputs=inputs, session=summary.session)
 
 
 def make_served(servable: Servable | Iterable[Target], options: Mapping[str, str] | None = None) -> Served:

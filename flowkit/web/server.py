@@ -56,7 +56,7 @@ class BoundedProtocol(H11Protocol):
             self._timer = None
 
 
-class Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """uvicorn's server; told to end, it lets go of the runs and ends the streams first, since it waits for both."""
 
     def __init__(self, config: uvicorn.Config, aclose: Callable[[], Awaitable[None]]) -> None:
@@ -94,7 +94,7 @@ def make_server(
     *,
     log_level: str = "warning",
     forwarded: Sequence[str] = (),
-) -> Server:
+) -> GracefulServer:
     """Make a server of this app; `aclose` stops the app's runs and streams when the server is stopped.
 
     `forwarded` names the proxies whose `X-Forwarded-` headers are believed.
@@ -115,7 +115,7 @@ def make_server(
         timeout_keep_alive=5,
         timeout_graceful_shutdown=0.5,  # pyright: ignore[reportArgumentType]  # asyncio takes it
     )
-    return Server(config, aclose)
+    return GracefulServer(config, aclose)
 
 
 def bind(host: str, port: int) -> socket.socket:

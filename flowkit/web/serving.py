@@ -13,7 +13,7 @@ from flowkit.journal import Journal, default_journal
 from flowkit.runs.queue import RunQueue
 from flowkit.web.app_routes import AppRoutes
 from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Endpoint, Refused
+from flowkit.web.endpoints import Endpoint, RequestRefused
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.request_guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.run_routes import RunRoutes
@@ -85,10 +85,10 @@ class WebApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._guard.admit(scope, receive, send)
-        except Refused as refused:
+        except RequestRefused as refused:
             answer = refused.answer()
         except RunError as error:
-            answer = Refused(409, str(error)).answer()
+            answer = RequestRefused(409, str(error)).answer()
         except Exception:  # whatever it is, its text is for the log and not for the client
             logger.exception("%s %s failed", scope["method"], scope["path"])
             answer = JSONResponse({"error": "it failed; the server's log says why"}, 500)

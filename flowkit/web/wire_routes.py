@@ -16,7 +16,7 @@ from flowkit.codec import JSON
 from flowkit.journal import Journal
 from flowkit.web import records
 from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Answer, Asked, Endpoint, Loose, Refused
+from flowkit.web.endpoints import Answer, Asked, Endpoint, Loose, RequestRefused
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.run_routes import RunRoutes, Words
 from flowkit.web.wires.ai_sdk import Version
@@ -49,13 +49,13 @@ class AGUI(Loose):
     resume: list[Resume] | None = None
 
 
-class Verdict:
+class WireDecision:
     """What a person said about one call, as it came over a wire: `id` is `run:call`."""
 
     def __init__(self, id: object, *, approved: bool, reason: object) -> None:
         run, colon, call = (id if isinstance(id, str) else "").partition(":")
         if not (run and colon and call):
-            raise Refused(422, "an approval's id is expected, as it was asked for")
+            raise RequestRefused(422, "an approval's id is expected, as it was asked for")
         self.run, self.call, self.approved = run, call, approved
         self.reason = reason if isinstance(reason, str) else None
 
@@ -95,7 +95,7 @@ class WireRoutes:
             run_id = verdicts[0].run
             after = await self._decide(asked, run_id, verdicts)
         else:
-            raise Refused(422, "the last message must be a user's, or an assistant's with answered approvals")
+            raise RequestRefused(422, "the last message must be a user's, or an assistant's with answered approvals")
         return self._stream_chat(asked, run_id, version, after)
 
     async def go_on_reading(self, asked: Asked) -> Answer:
@@ -116,7 +116,7 @@ class WireRoutes:
         leave = None if live is None else self._runs.watch(live, unwatched_s)
         try:
             return self._routes.stream(asked, run_id, stream, HEADERS["ai-sdk"], on_end=leave)
-        except Refused:
+        except RequestRefused:
             if leave is not None:
                 leave()
             raise
@@ -132,7 +132,7 @@ class WireRoutes:
         else:
             said = next((message for message in reversed(body.messages) if message.get("role") == "user"), None)
             if said is None:
-                raise Refused(422, "messages: a user's message is expected")
+                raise RequestRefused(422, "messages: a user's message is expected")
             run_id = _make_run_id(asked, body.threadId, body.runId)
             app = asked.query.get("app")
             wanted = self._routes.make_wanted(asked, app, _read_text(said), None, body.threadId, run_id)
@@ -148,22 +148,23 @@ class WireRoutes:
         )
         return self._routes.stream(asked, run_id, stream, HEADERS["ag-ui"])
 
-    async def _decide(self, asked: Asked, run_id: str, verdicts: Sequence[Verdict]) -> int:
+    async def _decide(self, asked: Asked, run_id: str, verdicts: Sequence[WireDecision]) -> int:
         """Record the verdicts; return the number of the last event before they take effect."""
         if any(verdict.run != run_id for verdict in verdicts):
-            raise Refused(422, "approvals of one run at a time")
-        await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
+            raise RequestRefused(422, "approvals of one run at a time")
+        found = await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
         log = self._runs.find_log(asked.user, run_id)
         if log is not None and log.events:
             last = log.events[-1].seq
         else:
-            last = await asyncio.to_thread(self._journal.last_seq, run_id, user=asked.user)
+            session = found.summary.session
+            last = await asyncio.to_thread(self._journal.last_seq, run_id, user=asked.user, session=session)
         for verdict in verdicts:
             try:
                 await self._routes.decide_on(
                     asked, run_id, verdict.call, approved=verdict.approved, reason=verdict.reason
                 )
-            except Refused as refused:
+            except RequestRefused as refused:
                 if refused.status != 409:  # decided already: the client is sent what came of it
                     raise
         return last
@@ -172,7 +173,7 @@ class WireRoutes:
 def _read_version(asked: Asked) -> Version:
     version = VERSIONS.get(asked.query.get("v", "7"))
     if version is None:
-        raise Refused(422, "v: the version of the package ai is expected, 5, 6 or 7")
+        raise RequestRefused(422, "v: the version of the package ai is expected, 5, 6 or 7")
     return version
 
 
@@ -182,19 +183,19 @@ def _make_run_id(asked: Asked, *parts: object) -> str:
     return f"run-{sha256(named.encode()).hexdigest()[:32]}"
 
 
-def _find_verdicts(message: Message) -> list[Verdict]:
-    found: list[Verdict] = []
+def _find_verdicts(message: Message) -> list[WireDecision]:
+    found: list[WireDecision] = []
     for part in _list_objects(message.get("parts")):
         if part.get("state") == "approval-responded":
             said = _as_object(part.get("approval"))
-            found.append(Verdict(said.get("id"), approved=said.get("approved") is True, reason=said.get("reason")))
+            found.append(WireDecision(said.get("id"), approved=said.get("approved") is True, reason=said.get("reason")))
     return found
 
 
-def _read_resume(entry: Resume) -> Verdict:
+def _read_resume(entry: Resume) -> WireDecision:
     said = _as_object(entry.payload)
     approved = entry.status == "resolved" and said.get("approved") is True
-    return Verdict(entry.interruptId, approved=approved, reason=said.get("reason"))
+    return WireDecision(entry.interruptId, approved=approved, reason=said.get("reason"))
 
 
 def _list_objects(value: object) -> list[Message]:

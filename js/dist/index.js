@@ -96,12 +96,8 @@ var Fold = class {
     return this.#view = { ...this.#head, turns: this.#turns.map((turn) => ({ ...turn })), calls: this.#views, seconds: this.#seconds, seq: this.seq };
   }
   #startTurn(number, attempt, model, t) {
-    let last = this.#turns.at(-1);
-    if (last?.turn === number) {
-      last.attempt = attempt, last.model = model, last.text = last.thinking = "", last.points = {}, last.tFirst = last.tThought = last.tEnd = last.error = void 0;
-      return;
-    }
-    this.#turns.push({ turn: number, attempt, model, text: "", thinking: "", calls: [], tStart: t, points: {} });
+    let calls = [];
+    this.#turns.at(-1)?.turn === number && ({ calls, tStart: t } = this.#turns.pop()), this.#turns.push({ turn: number, attempt, model, text: "", thinking: "", calls, tStart: t, points: {} });
   }
   #open(id, name, parent, t) {
     let turn = this.#turns.at(-1), call = {
@@ -154,7 +150,7 @@ var Fold = class {
         put(call, "raw", event.fragment);
         break;
       case "call.sealed":
-        call.arguments = event.arguments, call.repaired = event.repaired, call.state === "new" && state("sealed"), this.#link(call, [...references(event.arguments)]);
+        call.arguments = event.arguments, call.repaired = event.repaired, call.state === "new" && state("sealed"), this.#link(call, references(event.arguments));
         break;
       case "call.waiting":
         state("waiting"), call.waits = [...call.waits, { for: event.waiting_for, on: event.on, start: t }], event.waiting_for === "calls" && this.#link(call, event.on);
@@ -209,11 +205,8 @@ function put(target, kind, piece, at, turn) {
   let old = target[kind], points = target.points[kind] ?? 0;
   at != null && (at += target.points[kind + turn] ??= points, at < points && (old = [...old].slice(0, at).join(""), points = at)), target.points[kind] = points + [...piece].length, target[kind] = old + piece;
 }
-function* references(value) {
-  if (!(!value || typeof value != "object"))
-    if (!Array.isArray(value) && typeof value.from_call == "string" && "path" in value && Object.keys(value).length === 2)
-      yield value.from_call;
-    else for (let inner of Object.values(value)) yield* references(inner);
+function references(value) {
+  return !value || typeof value != "object" ? [] : !Array.isArray(value) && typeof value.from_call == "string" && "path" in value && Object.keys(value).length === 2 ? [value.from_call] : Object.values(value).flatMap((inner) => references(inner));
 }
 
 // src/core/parser.ts
@@ -293,17 +286,9 @@ function pause(ms, signal) {
 import { useEffect, useLayoutEffect, useState, useSyncExternalStore } from "react";
 
 // src/hook/chat.ts
-var EMPTY = {
-  messages: [],
-  isStreaming: !1,
-  currentThinking: "",
-  functionCalls: [],
-  status: void 0,
-  run: void 0,
-  error: void 0
-}, Chat = class {
+var Chat = class {
   options = {};
-  #state = EMPTY;
+  #state = { messages: [], isStreaming: !1, currentThinking: "", functionCalls: [] };
   #listeners = /* @__PURE__ */ new Set();
   #earlier = [];
   #fold = new Fold();
@@ -380,7 +365,7 @@ var EMPTY = {
     if (this.#isPlanned) return;
     this.#isPlanned = !0;
     let paint = () => {
-      this.#isPlanned = !1, this.#set({});
+      this.#isPlanned = !1, this.#set();
     };
     document.hidden ? setTimeout(paint) : requestAnimationFrame(paint);
   }
@@ -418,9 +403,11 @@ function join(run, kind) {
 // src/hook/useStreamingAI.ts
 function useStreamingAI(options = {}) {
   let [chat] = useState(() => new Chat());
-  return useLayoutEffect(() => {
+  useLayoutEffect(() => {
     chat.options = options;
-  }), useEffect(() => chat.mount(options.run), [chat, options.run]), { ...useSyncExternalStore(chat.subscribe, chat.getState, chat.getState), sendMessage: chat.sendMessage, abort: chat.abort, decide: chat.decide, resume: chat.resume };
+  }), useEffect(() => chat.mount(options.run), [chat, options.run]);
+  let state = useSyncExternalStore(chat.subscribe, chat.getState, chat.getState), { sendMessage, abort, decide, resume } = chat;
+  return { ...state, sendMessage, abort, decide, resume };
 }
 export {
   Fold,

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 import openai
 import orjson
 
-from flowkit.assemble import Assembler, CallReady, CallSealed
+from flowkit.assemble import Assembler, CallReady, SealedCall
 from flowkit.messages import UserMessage
 from flowkit.models.anthropic import AnthropicModel
 from flowkit.models.base import ModelRequest
@@ -322,7 +322,7 @@ def bench_lead(report: Report) -> None:
                 for part in assembler.feed(delta):
                     if isinstance(part, CallReady):
                         ready[part.index] = number
-                    elif isinstance(part, CallSealed):
+                    elif isinstance(part, SealedCall):
                         sealed[part.index] = number
         lead = [sealed[index] - ready[index] for index in sorted(sealed) if index in ready]
         if len(sealed) == 1:

@@ -9,7 +9,7 @@ import re
 
 from flowkit import events
 from flowkit.agent.growing.json_text import GrowingJSON
-from flowkit.agent.growing.shapes import Shape
+from flowkit.agent.growing.shapes import GrowingShape
 from flowkit.codec import JSON
 from flowkit.events import EventLog
 
@@ -29,7 +29,7 @@ _LONGEST_TAG = len("</reasoning>")
 class FoundJSON:
     """The JSON in a text that grows: the first value that has anything to show, after all thinking in tags."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: GrowingShape) -> None:
         self.value: JSON = None
         self._shape = shape
         self._held = ""
@@ -85,7 +85,9 @@ class FoundJSON:
 class PartialAnswer:
     """The part of one attempt's answer that can be shown by now; `output.partial` reports it."""
 
-    def __init__(self, shape: Shape, log: EventLog, turn: int, *, call: str | None = None, is_wrapped: bool) -> None:
+    def __init__(
+        self, shape: GrowingShape, log: EventLog, turn: int, *, call: str | None = None, is_wrapped: bool
+    ) -> None:
         """Prepare the partial answers of one call: `call` is the call whose arguments these are."""
         self._found = FoundJSON(shape)
         self._log = log

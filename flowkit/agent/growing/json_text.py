@@ -8,7 +8,7 @@ more fields, a text more characters. Text that is no JSON, or doesn't fit, ends 
 import re
 from typing import cast
 
-from flowkit.agent.growing.shapes import Shape
+from flowkit.agent.growing.shapes import GrowingShape
 from flowkit.codec import JSON, dumps, loads
 
 MAX_DEPTH = 100
@@ -27,7 +27,9 @@ class _Open:
 
     __slots__ = ("held", "is_list", "key", "name", "shape", "shown", "start", "waits_for")
 
-    def __init__(self, shape: Shape | None, shown: "list[JSON] | dict[str, JSON] | None", *, is_list: bool) -> None:
+    def __init__(
+        self, shape: GrowingShape | None, shown: "list[JSON] | dict[str, JSON] | None", *, is_list: bool
+    ) -> None:
         self.shape = shape
         self.shown = shown
         self.is_list = is_list
@@ -47,7 +49,7 @@ class GrowingJSON:
     `changes` counts what has changed in what is shown.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: GrowingShape) -> None:
         self.is_begun = False
         self.is_done = False
         self.is_broken = False
@@ -62,12 +64,12 @@ class GrowingJSON:
         """The text that grows: what of it is decoded."""
         self._is_growing = False
         """Whether the text at hand is shown."""
-        self._next: Shape | None = shape
+        self._next: GrowingShape | None = shape
         """The shape of the value that comes next; None where it isn't shown."""
         self._kept: list[str] | None = None
         """The text of the value that is shown when it is whole, without its end in this piece."""
         self._kept_depth = 0
-        self._kept_shape: Shape | None = None
+        self._kept_shape: GrowingShape | None = None
 
     def feed(self, piece: str) -> int:
         """Read the next piece; return how much of it belongs to the value."""
@@ -201,7 +203,7 @@ class GrowingJSON:
         self.is_begun = True
         self.changes += 1
 
-    def _keep(self, shape: Shape | None) -> None:
+    def _keep(self, shape: GrowingShape | None) -> None:
         """Keep the text of this value, unless it lies in one that is kept."""
         if self._kept is None:
             self._kept = []
@@ -289,7 +291,7 @@ class GrowingJSON:
         elif holder is None:
             self.is_broken = True
 
-    def _put_checked(self, shape: Shape, text: str) -> None:
+    def _put_checked(self, shape: GrowingShape, text: str) -> None:
         try:
             value = loads(text) if shape.check is None else shape.check(text)
         except Exception:  # noqa: BLE001  # a type's validators are the user's code; the whole answer will say what is wrong

@@ -23,7 +23,7 @@ _NOT_SHOWN = ("serialization_exclude", "serialization_exclude_if", "init_only")
 _CHANGES_TEXTS = ("str_strip_whitespace", "str_to_lower", "str_to_upper")
 
 
-class Shape:
+class GrowingShape:
     """What of a value may be shown while it grows: a `text`, the `items` of a list, the `fields` of an object.
 
     `fields` has by each name in the answer the name that it is shown under. `others` is the shape of the object's other
@@ -37,11 +37,11 @@ class Shape:
         self.check = check
         self.drops = False
         self.text = False
-        self.items: Shape | None = None
-        self.fields: Mapping[str, tuple[str, Shape]] | None = None
-        self.others: Shape | None = None
+        self.items: GrowingShape | None = None
+        self.fields: Mapping[str, tuple[str, GrowingShape]] | None = None
+        self.others: GrowingShape | None = None
         self.tag = ""
-        self.branches: Mapping[str, Shape] = {}
+        self.branches: Mapping[str, GrowingShape] = {}
 
     @property
     def is_object(self) -> bool:
@@ -49,7 +49,7 @@ class Shape:
         return self.fields is not None or self.others is not None or bool(self.branches)
 
 
-def make_shape(adapter: TypeAdapter[Any]) -> Shape:
+def make_shape(adapter: TypeAdapter[Any]) -> GrowingShape:
     """Make the shape of a type.
 
     pydantic doesn't promise the form of its schemas: a value of one that can't be read is shown when it is whole.
@@ -57,20 +57,20 @@ def make_shape(adapter: TypeAdapter[Any]) -> Shape:
     try:
         return _Reader(cast("Mapping[str, Any]", adapter.core_schema)).read_root()
     except (KeyError, TypeError, AttributeError, IndexError):
-        return Shape(
+        return GrowingShape(
             lambda text: cast(JSON, adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True))
         )
 
 
-def make_free_shape() -> Shape:
+def make_free_shape() -> GrowingShape:
     """Make the shape of a value that may be any JSON."""
-    shape = Shape()
+    shape = GrowingShape()
     shape.text = True
     shape.items = shape.others = shape
     return shape
 
 
-def make_schema_shape(schema: Mapping[str, JSON]) -> Shape:
+def make_schema_shape(schema: Mapping[str, JSON]) -> GrowingShape:
     """Make the shape of JSON that a JSON schema describes, as it is written; for a tool's arguments.
 
     What isn't of the type that the schema names is left out: it is going to be repaired, or refused.
@@ -78,9 +78,9 @@ def make_schema_shape(schema: Mapping[str, JSON]) -> Shape:
     return _read_schema(schema, schema, {})
 
 
-def make_named_shape(shapes: Mapping[str, Shape]) -> Shape:
+def make_named_shape(shapes: Mapping[str, GrowingShape]) -> GrowingShape:
     """Make the shape of an object with a field for each of these."""
-    named = Shape()
+    named = GrowingShape()
     named.fields = {name: (name, shape) for name, shape in shapes.items()}
     return named
 
@@ -96,7 +96,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _read_schema(schema: Mapping[str, JSON], root: Mapping[str, JSON], made: dict[int, Shape]) -> Shape:
+def _read_schema(schema: Mapping[str, JSON], root: Mapping[str, JSON], made: dict[int, GrowingShape]) -> GrowingShape:
     while isinstance(reference := schema.get("$ref"), str):
         target = cast("Mapping[str, Mapping[str, JSON]]", root.get("$defs", {})).get(reference.rpartition("/")[2])
         if target is None:
@@ -105,7 +105,7 @@ def _read_schema(schema: Mapping[str, JSON], root: Mapping[str, JSON], made: dic
     if id(schema) in made:
         return made[id(schema)]
     kind = schema.get("type")
-    shape = made[id(schema)] = Shape()
+    shape = made[id(schema)] = GrowingShape()
     shape.drops = True
     if isinstance(kind, str) and kind in _TYPES:
         expected = _TYPES[kind]
@@ -143,20 +143,20 @@ class _Reader:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._definitions: dict[str, Mapping[str, Any]] = {}
-        self._made: dict[str, Shape] = {}
+        self._made: dict[str, GrowingShape] = {}
 
-    def read_root(self) -> Shape:
+    def read_root(self) -> GrowingShape:
         root = self._root
         if root["type"] == "definitions":
             self._definitions = {schema["ref"]: schema for schema in root["definitions"]}
             root = root["schema"]
         return self._read(root, {})
 
-    def _read(self, schema: Mapping[str, Any], config: Mapping[str, Any]) -> Shape:
+    def _read(self, schema: Mapping[str, Any], config: Mapping[str, Any]) -> GrowingShape:
         name: str | None = schema.get("schema_ref")
         if name is not None and name in self._made:
             return self._made[name]
-        shape = Shape(self._make_check(schema, config))
+        shape = GrowingShape(self._make_check(schema, config))
         if name is not None:
             self._made[name] = shape
         self._fill(shape, schema, config)
@@ -177,7 +177,7 @@ class _Reader:
 
         return check
 
-    def _fill(self, shape: Shape, schema: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    def _fill(self, shape: GrowingShape, schema: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Mark what of the value may be shown, where the schema allows it."""
         kind: str = schema["type"]
         if kind == "definition-ref":
@@ -210,7 +210,7 @@ class _Reader:
         elif kind == "tagged-union" and isinstance(schema["discriminator"], str):
             self._fill_tagged(shape, schema["discriminator"], schema["choices"], config)
 
-    def _fill_object(self, shape: Shape, schema: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    def _fill_object(self, shape: GrowingShape, schema: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         if schema.get("post_init") or schema.get("custom_init"):
             return
         inner: Mapping[str, Any] = schema if schema["type"] == "typed-dict" else schema["schema"]
@@ -221,7 +221,7 @@ class _Reader:
             return
         fields = cast("Mapping[str, Mapping[str, Any]] | list[Mapping[str, Any]]", inner["fields"])
         listed = {field["name"]: field for field in fields} if isinstance(fields, list) else fields
-        known: dict[str, tuple[str, Shape]] = {}
+        known: dict[str, tuple[str, GrowingShape]] = {}
         for name, field in listed.items():
             names = list(_list_names(name, field, config))
             if not names:
@@ -236,7 +236,7 @@ class _Reader:
             shape.others = make_free_shape()
 
     def _fill_union(
-        self, shape: Shape, choices: Sequence[Mapping[str, Any]], config: Mapping[str, Any], mode: str | None
+        self, shape: GrowingShape, choices: Sequence[Mapping[str, Any]], config: Mapping[str, Any], mode: str | None
     ) -> None:
         """Add each choice of a union: the value's first character selects one when only one may begin with it."""
         if mode == "left_to_right":
@@ -253,7 +253,7 @@ class _Reader:
             shape.tag, shape.branches = alone[0].tag, alone[0].branches
 
     def _fill_tagged(
-        self, shape: Shape, tag: str, choices: Mapping[Any, Mapping[str, Any]], config: Mapping[str, Any]
+        self, shape: GrowingShape, tag: str, choices: Mapping[Any, Mapping[str, Any]], config: Mapping[str, Any]
     ) -> None:
         branches = {value: self._read(choice, config) for value, choice in choices.items()}
         if all(isinstance(value, str) and branch.fields is not None for value, branch in branches.items()):

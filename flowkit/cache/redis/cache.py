@@ -39,15 +39,15 @@ from flowkit.cache.redis.inventory import clear_node, read_counts
 from flowkit.cache.redis.keeper import Keeper, bump
 from flowkit.cache.redis.layout import (
     Command,
-    Layout,
+    KeyLayout,
     decode,
     decode_shown,
     encode,
     list_rows,
     to_ms,
 )
-from flowkit.cache.redis.link import Link
-from flowkit.cache.redis.place import Outage, Place, Unreachable
+from flowkit.cache.redis.link import RedisLink
+from flowkit.cache.redis.place import Outage, RedisAddress, Unreachable
 from flowkit.cache.redis.tokens import Tokens
 from flowkit.cache.redis.wire import Answer, read_info
 from flowkit.clock import Clock, SystemClock
@@ -93,17 +93,17 @@ class RedisCache:
         if find_spec("redis") is None:
             raise ConfigurationError("a cache in Redis needs redis-py: pip install 'flowkit-agents[redis]'")
         self.flights = Flights()
-        self._place = Place(url, timeout_s=timeout_s)
+        self._place = RedisAddress(url, timeout_s=timeout_s)
         self._strict = strict
         self._value_limit = value_limit
         self._lease_s = min(lease_s, MAX_LEASE_S)
         self._clock = SystemClock() if clock is None else clock
         self._counters = Counters()
         self._outage = Outage(self._place, self._clock, self._counters)
-        self._layout = Layout(prefix)
+        self._layout = KeyLayout(prefix)
         self._memory = Memory(self._clock)
         self._own_bumps = 0
-        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, RedisLink] = WeakKeyDictionary()
         self._tokens = Tokens(self._layout)
         self._keeper = Keeper(
             self._make_link,
@@ -388,7 +388,7 @@ class RedisCache:
         else:
             self._keeper.let_go(key, owner)
 
-    def _link(self) -> Link:
+    def _link(self) -> RedisLink:
         """Return the link of the current loop."""
         loop = asyncio.get_running_loop()
         link = self._links.get(loop)
@@ -396,5 +396,5 @@ class RedisCache:
             link = self._links[loop] = self._make_link()
         return link
 
-    def _make_link(self) -> Link:
-        return Link(self._place, self._outage)
+    def _make_link(self) -> RedisLink:
+        return RedisLink(self._place, self._outage)

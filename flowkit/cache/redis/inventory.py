@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from flowkit.cache.memory import fits
-from flowkit.cache.redis.layout import Command, Layout, decode_label
-from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.layout import Command, KeyLayout, decode_label
+from flowkit.cache.redis.link import RedisLink
 from flowkit.cache.redis.place import Address, Unreachable
 
 SCAN_KEYS = 200
@@ -26,7 +26,7 @@ def read_counts(found: object) -> dict[str, tuple[int, int]]:
 
 
 async def clear_node(
-    link: Link, node: Address, layout: Layout, tool: str | None, resource: str | None, user: str | None
+    link: RedisLink, node: Address, layout: KeyLayout, tool: str | None, resource: str | None, user: str | None
 ) -> int:
     """Drop the results of one server that fit all that is given; returns how many. Raises `Unreachable`."""
     dropped = 0

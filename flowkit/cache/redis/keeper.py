@@ -19,13 +19,13 @@ from time import monotonic, time
 from typing import TypeVar
 
 from flowkit.cache.counters import Counters
-from flowkit.cache.redis.layout import Command, Layout, list_written_rows
-from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.layout import Command, KeyLayout, list_written_rows
+from flowkit.cache.redis.link import RedisLink
 from flowkit.cache.redis.place import Outage, Unreachable
 from flowkit.cache.unfinished import Unfinished
 from flowkit.resource_names import overlap
 from flowkit.stores.folders import make_private_folder
-from flowkit.stores.thread import Job, StoreThread
+from flowkit.stores.thread import StoreThread, WriteJob
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ EVERYTHING = "*"
 
 
 @dataclass(slots=True)
-class Kept:
+class FailedBump:
     """A bump that failed; `mark` is the file that announces it."""
 
     resources: tuple[str, ...]
@@ -52,8 +52,8 @@ class Keeper:
 
     def __init__(
         self,
-        make_link: Callable[[], Link],
-        layout: Layout,
+        make_link: Callable[[], RedisLink],
+        layout: KeyLayout,
         outage: Outage,
         counters: Counters,
         folder: Path,
@@ -68,13 +68,13 @@ class Keeper:
         self._folder = folder
         self._unfinished = Unfinished(folder)
         self._numbers = count()
-        self._kept: dict[int, Kept] = {}
+        self._kept: dict[int, FailedBump] = {}
         self._lock = Lock()
         self._owners: dict[str, str] = {}
         """The owner of each lease held here, by key."""
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
-        self._link: Link | None = None
+        self._link: RedisLink | None = None
         self._renew_at = self._count_at = 0.0
         self._is_working = False
         self._thread = StoreThread(
@@ -97,7 +97,7 @@ class Keeper:
 
     def keep(self, resources: Sequence[str]) -> None:
         """Repeat this bump until it succeeds."""
-        kept = Kept(tuple(resources))
+        kept = FailedBump(tuple(resources))
         with self._lock:
             self._kept[next(self._numbers)] = kept
         self._is_working = True
@@ -129,7 +129,7 @@ class Keeper:
             self._is_working = True
             self._thread.post(_nothing, _ignore)
 
-    def call(self, operation: Callable[[Link], Awaitable[T]]) -> T:
+    def call(self, operation: Callable[[RedisLink], Awaitable[T]]) -> T:
         """Run something in the thread's loop and wait for it; for callers that have no loop."""
         self._is_working = True
         return self._thread.call(lambda: self._run(operation))
@@ -141,7 +141,7 @@ class Keeper:
 
     # In the thread
 
-    def _handle(self, batch: Sequence[Job]) -> None:
+    def _handle(self, batch: Sequence[WriteJob]) -> None:
         self._notice_fork()
         for job in batch:
             job.run()
@@ -181,7 +181,7 @@ class Keeper:
             _LEFT_TO_PARENT.append((self._runner, self._link))
             self._runner = self._link = None
 
-    def _tell(self, kept: Kept) -> None:
+    def _tell(self, kept: FailedBump) -> None:
         """Leave a file for the other processes of this machine; where that can't be, only this one knows."""
         try:
             make_private_folder(self._folder)
@@ -246,7 +246,7 @@ class Keeper:
         except Unreachable:
             return  # counted
 
-    def _run(self, operation: Callable[[Link], Awaitable[T]]) -> T:
+    def _run(self, operation: Callable[[RedisLink], Awaitable[T]]) -> T:
         if self._runner is None:
             self._runner = asyncio.Runner()
         if self._link is None:
@@ -258,7 +258,9 @@ _LEFT_TO_PARENT: list[object] = []
 """In a forked process, what is its parent's: to close it would close the parent's."""
 
 
-async def bump(link: Link, layout: Layout, resources: Sequence[str], *, insists: bool = False) -> dict[str, bytes]:
+async def bump(
+    link: RedisLink, layout: KeyLayout, resources: Sequence[str], *, insists: bool = False
+) -> dict[str, bytes]:
     """Set new tokens for all rows that a write on these resources changes; return them, by row.
 
     Raises `Unreachable` where one of them may not have been changed.
@@ -280,7 +282,7 @@ async def bump(link: Link, layout: Layout, resources: Sequence[str], *, insists:
     return tokens
 
 
-async def _await(operation: Callable[[Link], Awaitable[T]], link: Link) -> T:
+async def _await(operation: Callable[[RedisLink], Awaitable[T]], link: RedisLink) -> T:
     return await operation(link)
 
 

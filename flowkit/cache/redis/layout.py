@@ -86,7 +86,7 @@ class Mark:
     server: bytes
 
 
-class Layout:
+class KeyLayout:
     """The commands of one cache, all of whose keys begin with `prefix`."""
 
     def __init__(self, prefix: str) -> None:

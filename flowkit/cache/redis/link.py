@@ -20,7 +20,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from flowkit.cache.redis.layout import Command, Word
-from flowkit.cache.redis.place import CONNECTIONS, Address, Outage, Place, Unreachable
+from flowkit.cache.redis.place import CONNECTIONS, Address, Outage, RedisAddress, Unreachable
 from flowkit.cache.redis.wire import Answer, Bound, pack, read_info, spread
 
 BATCH_COMMANDS = 256
@@ -44,10 +44,10 @@ class _Node:
         self.senders = 0
 
 
-class Link:
+class RedisLink:
     """Asks Redis from one event loop."""
 
-    def __init__(self, place: Place, outage: Outage) -> None:
+    def __init__(self, place: RedisAddress, outage: Outage) -> None:
         self.pid = os.getpid()
         self._place = place
         self._outage = outage

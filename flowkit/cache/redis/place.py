@@ -1,9 +1,11 @@
 """Where a Redis server is, how it is connected, and whether the cache does without it now."""
 
 import logging
+import re
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from flowkit.cache.counters import Counters
 from flowkit.clock import Clock
@@ -16,6 +18,17 @@ OUTAGE_S = 30.0
 SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 """What an address may begin with, and what redis-py calls it."""
 
+_TEXT = {"username", "password", "client_name"}
+_NUMBERS = {"db", "max_connections", "health_check_interval", "protocol"}
+_SECONDS = {"timeout", "socket_timeout", "socket_connect_timeout"}
+_SWITCHES = {"socket_keepalive", "retry_on_timeout"}
+_OF_TLS = {
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_ciphers"),
+    *("ssl_cert_reqs", "ssl_check_hostname"),
+}
+OPTIONS = _TEXT | _NUMBERS | _SECONDS | _SWITCHES | _OF_TLS
+"""What may stand behind the `?` of an address: options of redis-py, those whose place this cache takes included."""
+
 Address = tuple[str, int] | None
 """A node of a cluster; None is the server that the URL names."""
 
@@ -26,7 +39,7 @@ class Unreachable(Exception):
     """Redis didn't answer, or refused; never seen outside the cache."""
 
 
-class Place:
+class RedisAddress:
     """Where Redis is: an address of its own kind, shown without its password."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
@@ -44,6 +57,8 @@ class Place:
             raise ConfigurationError(
                 f"the address {hide_password(url)!r} ends in {database!r}, expected a database's number"
             )
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            _check_option(url, name, value, is_tls=scheme == "rediss")
         self.shown = hide_password(url)
         self.timeout_s = timeout_s
         self.name = f"{parts.hostname}:{port}{parts.path}"
@@ -78,10 +93,28 @@ class Place:
         return connections.BlockingConnectionPool(connection_class=kind, **options)
 
 
+def _check_option(url: str, name: str, value: str, *, is_tls: bool) -> None:
+    """Raise `ConfigurationError` for an option that redis-py would stumble over with the first connection."""
+    wrong = ""
+    if name not in OPTIONS:
+        near = get_close_matches(name, OPTIONS, 1)
+        wrong = f"{name!r} is no option of it" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif name in _OF_TLS and not is_tls:
+        wrong = f"{name!r} is of a connection by TLS, which begins with rediss://"
+    elif name in _NUMBERS and not value.isdecimal():
+        wrong = f"{name!r} is {value!r}, expected a number"
+    elif name in _SECONDS and not re.fullmatch(r"\d*\.?\d+", value):
+        wrong = f"{name!r} is {value!r}, expected seconds"
+    elif name == "ssl_cert_reqs" and value not in ("none", "optional", "required"):
+        wrong = f"{name!r} is {value!r}, expected none, optional or required"
+    if wrong:
+        raise ConfigurationError(f"the address {hide_password(url)!r} isn't right: {wrong}")
+
+
 class Outage:
     """Whether the cache does without Redis now; shared by all loops of a cache."""
 
-    def __init__(self, place: Place, clock: Clock, counters: Counters) -> None:
+    def __init__(self, place: RedisAddress, clock: Clock, counters: Counters) -> None:
         self._place = place
         self._clock = clock
         self._counters = counters

@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from secrets import token_hex
 
-from flowkit.cache.redis.layout import Command, Layout, Mark, combine, list_rows
-from flowkit.cache.redis.link import Link
+from flowkit.cache.redis.layout import Command, KeyLayout, Mark, combine, list_rows
+from flowkit.cache.redis.link import RedisLink
 from flowkit.cache.redis.place import Unreachable
 from flowkit.cache.redis.wire import Answer
 
@@ -16,7 +16,7 @@ MARKS = 10_000
 class Tokens:
     """Asks for the tokens of resources, and makes those that aren't there."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: KeyLayout) -> None:
         self._layout = layout
         self._known: OrderedDict[str, Mark] = OrderedDict()
 
@@ -32,7 +32,7 @@ class Tokens:
             self._known.pop(row, None)
 
     async def ask(
-        self, link: Link, resources: Sequence[str], also: Sequence[Command]
+        self, link: RedisLink, resources: Sequence[str], also: Sequence[Command]
     ) -> tuple[list[int], Sequence[Answer]]:
         """Ask for the current generations, and for the answers to other commands in the same trip.
 

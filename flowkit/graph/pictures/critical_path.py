@@ -16,7 +16,7 @@ Span = CallSpan | TurnSpan
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class PathStep:
     """A piece of the chain, in seconds since the run began; `call` is None for a turn."""
 
     label: str
@@ -29,7 +29,7 @@ class Link:
         return self.end_s - self.begin_s
 
 
-def find_critical_path(timeline: Timeline) -> list[Link]:
+def find_critical_path(timeline: Timeline) -> list[PathStep]:
     """Find the chain from the beginning to the end.
 
     Its pieces don't overlap, and pieces without duration are left out.
@@ -43,7 +43,7 @@ class _Walk:
     """Collects the links from the last to the first; `now` is how far back it has come."""
 
     def __init__(self, timeline: Timeline) -> None:
-        self.links: list[Link] = []
+        self.links: list[PathStep] = []
         self._timeline = timeline
         self._now = timeline.wall_s
         outer: list[Span] = [*timeline.turns]
@@ -108,7 +108,7 @@ class _Walk:
 
     def _take(self, label: str, call: str | None, begin_s: float) -> None:
         if begin_s < self._now:
-            self.links.append(Link(label, call, begin_s, self._now))
+            self.links.append(PathStep(label, call, begin_s, self._now))
             self._now = begin_s
 
     def _name(self, call: CallSpan) -> str:

@@ -10,7 +10,7 @@ from math import ceil
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from flowkit.graph.pictures.critical_path import Link, find_critical_path
+from flowkit.graph.pictures.critical_path import PathStep, find_critical_path
 from flowkit.graph.pictures.timeline import AnyEvent, CallSpan, Timeline, TurnSpan, fold, format_seconds
 
 LABEL = 26
@@ -68,7 +68,7 @@ def draw_timeline(events: Iterable[AnyEvent], width: int = 100, *, every_call: b
     return chart
 
 
-def _summarise(timeline: Timeline, path: Sequence[Link]) -> Iterator[str]:
+def _summarise(timeline: Timeline, path: Sequence[PathStep]) -> Iterator[str]:
     """Yield what the picture can't show: sums, the critical path, and the computed times."""
     tools_s = sum(call.duration_s for call in timeline.leaves)
     speaking = f", {format_seconds(timeline.while_speaking_s)} of it while the model was speaking"
@@ -80,7 +80,7 @@ def _summarise(timeline: Timeline, path: Sequence[Link]) -> Iterator[str]:
         yield f"turn by turn: {format_seconds(timeline.turn_by_turn_s)} (computed)"
 
 
-def _say_critical_path(path: Sequence[Link], wall_s: float) -> Iterator[str]:
+def _say_critical_path(path: Sequence[PathStep], wall_s: float) -> Iterator[str]:
     shown = sorted(sorted(path, key=lambda link: -link.duration_s)[:LINKS], key=lambda link: link.begin_s)
     pieces = [(link.label, link.duration_s) for link in shown]
     if len(path) > len(shown):

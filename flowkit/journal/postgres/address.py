@@ -5,6 +5,7 @@ import logging
 import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flowkit.errors import ConfigurationError, StoreError
 
@@ -41,6 +42,12 @@ def read_address(url: str) -> Address:
     try:
         given: dict[str, Any] = dict(conninfo_to_dict(url))
     except psycopg.Error:
+        unknown = _find_unknown(url)
+        if unknown:
+            raise StoreError(
+                f"the journal {_hide_in(url)!r}: {unknown!r} is no option of PostgreSQL's client; some that are:"
+                " sslmode, sslrootcert, connect_timeout, application_name"
+            ) from None
         # libpq's own message repeats the URL, the password included.
         raise StoreError(
             f"the journal {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
@@ -79,6 +86,15 @@ def warn_if_unchecked(address: Address) -> None:
             " server's certificate",
             address.name,
         )
+
+
+def _find_unknown(url: str) -> str | None:
+    """Return the name of the first option in the URL that libpq doesn't have."""
+    from psycopg import pq
+
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
+    query = url.partition("?")[2].partition("#")[0]
+    return next((name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known), None)
 
 
 def _is_here(host: str) -> bool:

@@ -45,7 +45,7 @@ class NoAnswer(psycopg.OperationalError):
     """The server said nothing for too long; the connection is given up."""
 
 
-class Link:
+class PostgresLink:
     """A connection of one thread at a time."""
 
     def __init__(self, address: Address) -> None:

@@ -5,7 +5,7 @@ from types import EllipsisType
 from typing import Any
 
 from flowkit.codec import JSON
-from flowkit.journal.postgres.link import Link, Rows
+from flowkit.journal.postgres.link import PostgresLink, Rows
 from flowkit.journal.postgres.texts import bind
 from flowkit.journal.postgres.times import Times
 from flowkit.journal.records import Approval, RecordedTurn, RunDetails, RunSummary
@@ -22,7 +22,7 @@ from flowkit.journal.rows import (
     to_column,
     to_optional_column,
 )
-from flowkit.journal.store import UNFINISHED, Filter, HeldRuns, Place, describe_several
+from flowkit.journal.store import UNFINISHED, Filter, HeldRuns, RunPlace, describe_several
 from flowkit.journal.unfinished_messages import recall
 
 READ_S = 40.0
@@ -30,7 +30,7 @@ BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_ti
 """What is read together was true at one moment."""
 
 
-class Reader:
+class RunReader:
     """Reads runs through a connection; `holder` is this process, and `held` what it holds."""
 
     def __init__(self, times: Times, holder: str, held: HeldRuns) -> None:
@@ -38,11 +38,11 @@ class Reader:
         self._holder = holder
         self._held = held
 
-    def read(self, link: Link, *statements: str) -> list[Rows]:
+    def read(self, link: PostgresLink, *statements: str) -> list[Rows]:
         """Run statements on one state of the journal."""
         return link.run("; ".join([BEGIN, *statements, "COMMIT"]), READ_S)
 
-    def find(self, link: Link, place: Place) -> int | None:
+    def find(self, link: PostgresLink, place: RunPlace) -> int | None:
         """Find the number of the run at this place.
 
         None when there is none. Raises `RunError` when there are several.
@@ -144,12 +144,14 @@ class Reader:
             approvals=read_approval_rows(approvals),
         )
 
-    def show(self, link: Link, run: int) -> RunDetails | None:
+    def show(self, link: PostgresLink, run: int) -> RunDetails | None:
         """Show a run in full, a claimed write that nobody drives as in doubt."""
         found = self.details(self.read(link, *self.details_of(run)))
         return None if found is None else show_doubt(found)
 
-    def conversation(self, link: Link, session: str, user: str | None, before: int | None, limit: int) -> list[JSON]:
+    def conversation(
+        self, link: PostgresLink, session: str, user: str | None, before: int | None, limit: int
+    ) -> list[JSON]:
         """Return the messages of the session's last runs, or of the last before one of them, oldest first."""
         until = "" if before is None else f" AND id < {before}"
         (rows,) = self.read(
@@ -184,7 +186,7 @@ def is_text(column: str, value: str | None) -> str:
     return bind(f"left({column}, 200) = %s AND {column} = %s", text[:200], text)
 
 
-def find_runs(place: Place, columns: str = "id, owner, session") -> str:
+def find_runs(place: RunPlace, columns: str = "id, owner, session") -> str:
     """Return the statement for the runs at this place, for `choose`."""
     conditions = [is_text("run_id", place.run_id)]
     for column, value in (("owner", place.user), ("session", place.session)):
@@ -193,7 +195,7 @@ def find_runs(place: Place, columns: str = "id, owner, session") -> str:
     return f"SELECT {columns} FROM flowkit.run WHERE {' AND '.join(conditions)}"
 
 
-def choose(place: Place, rows: Rows) -> int | None:
+def choose(place: RunPlace, rows: Rows) -> int | None:
     """Choose the only run of these rows; raises `RunError` when there are several."""
     if len(rows) > 1:
         places = [(from_optional_column(owner), from_optional_column(session)) for _, owner, session in rows]

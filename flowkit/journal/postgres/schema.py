@@ -16,7 +16,7 @@ import psycopg
 from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address, read_address
 from flowkit.journal.postgres.faults import explain_fault
-from flowkit.journal.postgres.link import Link, Rows
+from flowkit.journal.postgres.link import PostgresLink, Rows
 from flowkit.journal.store import UNFINISHED
 
 VERSION = 1
@@ -80,7 +80,7 @@ SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.n
 def migrate(url: str) -> str:
     """Make or extend the tables of the journal at this URL; returns what was done. Any number may do so at once."""
     address = read_address(url)
-    link = Link(address)
+    link = PostgresLink(address)
     try:
         done = _make_tables(link, address)
         made = add_partitions(link, address)
@@ -91,7 +91,7 @@ def migrate(url: str) -> str:
     return f"{address.name}: {done}" + (f", {made} days for events added" if made else "")
 
 
-def read_version(link: Link, address: Address) -> tuple[int, int] | None:
+def read_version(link: PostgresLink, address: Address) -> tuple[int, int] | None:
     """Read the version of the tables and the oldest that may write; None where there are none. Raises `StoreError`."""
     (exists, meta), *_ = link.run(
         "SELECT to_regnamespace('flowkit') IS NOT NULL, to_regclass('flowkit.meta') IS NOT NULL", MIGRATE_S
@@ -128,13 +128,13 @@ def check_version(found: tuple[int, int] | None, address: Address) -> None:
         )
 
 
-def list_partitions(link: Link) -> dict[date, str]:
+def list_partitions(link: PostgresLink) -> dict[date, str]:
     """List the partitions of events, by their day."""
     names = [name for name in _list_tables(link) if name.startswith("event_") and name[6:].isdigit()]
     return {datetime.strptime(name[6:], "%Y%m%d").replace(tzinfo=UTC).date(): name for name in names}
 
 
-def add_partitions(link: Link, address: Address) -> int:
+def add_partitions(link: PostgresLink, address: Address) -> int:
     """Add a partition for each of the next days, so that a day's events can be dropped at once; return how many."""
     there = list_partitions(link)
     (today,) = link.run("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date::text", MIGRATE_S)[0][0]
@@ -142,7 +142,7 @@ def add_partitions(link: Link, address: Address) -> int:
     return sum(_add_partition(link, address, day) for day in missing)
 
 
-def _add_partition(link: Link, address: Address, day: date) -> bool:
+def _add_partition(link: PostgresLink, address: Address, day: date) -> bool:
     name = f"event_{day:%Y%m%d}"
     # Attached, not made as a partition: for that every reader of events would have to be waited for.
     return patiently(
@@ -155,7 +155,7 @@ def _add_partition(link: Link, address: Address, day: date) -> bool:
     )
 
 
-def patiently(link: Link, address: Address, change: str, *, unless: str | None = None) -> bool:
+def patiently(link: PostgresLink, address: Address, change: str, *, unless: str | None = None) -> bool:
     """Change a table in a transaction that makes others wait `LOCK_S` at most, with retries for a while.
 
     Returns False where `unless` gives a row: somebody has done it.
@@ -173,7 +173,7 @@ def patiently(link: Link, address: Address, change: str, *, unless: str | None =
     )
 
 
-def _make_tables(link: Link, address: Address) -> str:
+def _make_tables(link: PostgresLink, address: Address) -> str:
     found = read_version(link, address)
     if found is None:
         if patiently(link, address, TABLES, unless=IS_MADE):
@@ -183,7 +183,7 @@ def _make_tables(link: Link, address: Address) -> str:
     return f"the tables are those of version {found[0]}"
 
 
-def _list_tables(link: Link) -> list[str]:
+def _list_tables(link: PostgresLink) -> list[str]:
     rows = link.run(
         "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('flowkit') AND relkind IN ('r', 'p')",
         MIGRATE_S,

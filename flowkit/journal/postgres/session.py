@@ -19,7 +19,7 @@ import psycopg
 from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address
 from flowkit.journal.postgres.faults import explain_fault, may_pass
-from flowkit.journal.postgres.link import Link, Rows
+from flowkit.journal.postgres.link import PostgresLink, Rows
 from flowkit.journal.store import Commits
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Session:
     def __init__(self, address: Address, *, what: str) -> None:
         self.address = address
         self._what = what
-        self._link = Link(address)
+        self._link = PostgresLink(address)
         self._down_since: float | None = None
         self._times_opened = 0
         self._pid = os.getpid()
@@ -52,7 +52,7 @@ class Session:
         self._kept_size = 0
         self.commits = Commits()
 
-    def attempt(self, operation: Callable[[Link], T]) -> T:
+    def attempt(self, operation: Callable[[PostgresLink], T]) -> T:
         """Run `operation`, with retries while the fault may pass. Raises `StoreError`."""
         pause_s = PAUSE_S
         while True:
@@ -71,7 +71,7 @@ class Session:
                 self._down_since = None
                 return result
 
-    def once(self, operation: Callable[[Link], T]) -> T:
+    def once(self, operation: Callable[[PostgresLink], T]) -> T:
         """Run `operation`; raises `psycopg.Error`."""
         self._open()
         return operation(self._link)

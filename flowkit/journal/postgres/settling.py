@@ -1,18 +1,20 @@
 """What people decide and resolve in PostgreSQL, from any process; each may be done twice, when its answer is lost."""
 
 from flowkit.errors import RunBusy, RunError
-from flowkit.journal.postgres.link import Link
-from flowkit.journal.postgres.reading import Reader, approvals_of, choose, find_runs
+from flowkit.journal.postgres.link import PostgresLink
+from flowkit.journal.postgres.reading import RunReader, approvals_of, choose, find_runs
 from flowkit.journal.postgres.session import DURABLE_S
 from flowkit.journal.postgres.texts import bind
 from flowkit.journal.postgres.times import Times
 from flowkit.journal.postgres.writing import Batch, begin, key_of
 from flowkit.journal.records import Approval, Decision, Recorded, Resolution, explain_running
 from flowkit.journal.rows import decision_values, encode_value, read_approval_rows, to_column, to_text
-from flowkit.journal.store import Changes, Place, Put
+from flowkit.journal.store import Changes, Put, RunPlace
 
 
-def ask(link: Link, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
+def ask(
+    link: PostgresLink, run: int, run_id: str, token: str, question: Approval, *, anew: bool
+) -> dict[str, Approval]:
     """Ask a person, unless exactly that was asked; return all that was asked in the run."""
     key, node, name = key_of(to_column(question.node)), to_column(question.node), to_column(question.name)
     arguments = to_text(question.arguments)
@@ -42,9 +44,9 @@ def ask(link: Link, run: int, run_id: str, token: str, question: Approval, *, an
     return read_approval_rows(rows[1])
 
 
-def decide(link: Link, run: int | Place, node: str, decision: Decision) -> bool:
+def decide(link: PostgresLink, run: int | RunPlace, node: str, decision: Decision) -> bool:
     """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
-    number = choose(run, link.run(find_runs(run), DURABLE_S)[0]) if isinstance(run, Place) else run
+    number = choose(run, link.run(find_runs(run), DURABLE_S)[0]) if isinstance(run, RunPlace) else run
     if number is None:
         return False
     where = bind("run = %s AND key = %s", number, key_of(to_column(node)))
@@ -62,14 +64,14 @@ def decide(link: Link, run: int | Place, node: str, decision: Decision) -> bool:
 class Settling:
     """Resolves one node, with one new token for the run."""
 
-    def __init__(self, place: Place, node: str, resolution: Resolution, by: str, token: str) -> None:
+    def __init__(self, place: RunPlace, node: str, resolution: Resolution, by: str, token: str) -> None:
         self._place = place
         self._node = node
         self._resolution = resolution
         self._by = by
         self._token = token
 
-    def run(self, link: Link, reader: Reader, times: Times) -> Recorded:
+    def run(self, link: PostgresLink, reader: RunReader, times: Times) -> Recorded:
         """Resolve it. Raises `psycopg.Error` when a retry may help, else the errors of `Journal.resolve`."""
         is_done = False
         try:
@@ -80,7 +82,7 @@ class Settling:
                 link.roll_back()
         return record
 
-    def _settle(self, link: Link, reader: Reader, times: Times) -> Recorded:
+    def _settle(self, link: PostgresLink, reader: RunReader, times: Times) -> Recorded:
         run_id, node = self._place.run_id, self._node
         number = choose(self._place, link.run(f"{begin(durable=True)}; {find_runs(self._place)}", DURABLE_S)[0])
         if number is None:

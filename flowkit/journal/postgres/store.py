@@ -26,15 +26,15 @@ from flowkit.journal.postgres import settling
 from flowkit.journal.postgres.address import read_address, warn_if_unchecked
 from flowkit.journal.postgres.applying import Applier
 from flowkit.journal.postgres.faults import explain_fault
-from flowkit.journal.postgres.link import Link
+from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.listening import Listener
-from flowkit.journal.postgres.reading import Reader, approvals_of, choose, find_runs, read_asked
+from flowkit.journal.postgres.reading import RunReader, approvals_of, choose, find_runs, read_asked
 from flowkit.journal.postgres.schema import check_version, read_version
 from flowkit.journal.postgres.session import Session
-from flowkit.journal.postgres.taking import Driver, Taking
+from flowkit.journal.postgres.taking import LeaseHolder, Taking
 from flowkit.journal.postgres.texts import bind
 from flowkit.journal.postgres.times import Times
-from flowkit.journal.postgres.upkeep import Upkeep
+from flowkit.journal.postgres.upkeep import PostgresUpkeep
 from flowkit.journal.postgres.waking import Bell
 from flowkit.journal.postgres.writing import begin, key_of
 from flowkit.journal.records import (
@@ -47,7 +47,7 @@ from flowkit.journal.records import (
     RunState,
     RunSummary,
 )
-from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, Place, Taken, Wanted
+from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, RunPlace, Taken, WantedRun
 
 T = TypeVar("T")
 DAYS_KNOWN = 10_000
@@ -114,7 +114,7 @@ class PostgresStore:
 
     # From the writer's thread
 
-    def take(self, wanted: Wanted) -> Taken:
+    def take(self, wanted: WantedRun) -> Taken:
         taking = Taking(wanted, token_hex(16), self._reader, self._driver)
         taken = self._write(taking.run)
         if taken.token is not None:
@@ -135,18 +135,18 @@ class PostgresStore:
         self._writing.count(durable=True)
         return asked
 
-    def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
+    def decide(self, run: int | RunPlace, node: str, decision: Decision) -> bool:
         is_decided = self._write(lambda link: settling.decide(link, run, node, decision))
         self._writing.count(durable=True)
         return is_decided
 
-    def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
+    def settle(self, place: RunPlace, node: str, resolution: Resolution, by: str) -> Recorded:
         one = settling.Settling(place, node, resolution, by, token_hex(16))
         record = self._write(lambda link: one.run(link, self._reader, self._times))
         self._writing.count(durable=True)
         return record
 
-    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+    def change_status(self, place: RunPlace, status: RunState, of: Collection[RunState]) -> bool:
         listed = ", ".join(bind("%s", state) for state in of)
         # With another token where nobody drives it: what its last driver wrote is not to be written again over this.
         change = bind(
@@ -156,7 +156,7 @@ class PostgresStore:
             token_hex(16),
         )
 
-        def write(link: Link) -> bool:
+        def write(link: PostgresLink) -> bool:
             number = self._reader.find(link, place)
             rows = link.run(f"{begin(durable=True)}; {change}{bind(' AND id = %s', number)} RETURNING id; COMMIT", 30.0)
             return bool(rows[0])
@@ -203,7 +203,7 @@ class PostgresStore:
         for run in unreleased:
             self._held.unreleased.pop(run, None)
 
-    def delete(self, place: Place) -> bool:
+    def delete(self, place: RunPlace) -> bool:
         number = self._read(lambda link: self._reader.find(link, place))
         if number is None:
             return False
@@ -234,15 +234,15 @@ class PostgresStore:
     def approvals(self, run: int) -> dict[str, Approval]:
         return self._read(lambda link: read_asked(self._reader.read(link, approvals_of(run))[0]))
 
-    def show(self, place: Place) -> RunDetails | None:
-        def read(link: Link) -> RunDetails | None:
+    def show(self, place: RunPlace) -> RunDetails | None:
+        def read(link: PostgresLink) -> RunDetails | None:
             number = self._reader.find(link, place)
             return None if number is None else self._reader.show(link, number)
 
         return self._read(read)
 
-    def find(self, place: Place) -> RunSummary | None:
-        def read(link: Link) -> RunSummary | None:
+    def find(self, place: RunPlace) -> RunSummary | None:
+        def read(link: PostgresLink) -> RunSummary | None:
             (rows,) = self._reader.read(link, find_runs(place, self._reader.summary_columns))
             number = choose(place, [(row[0], row[5], row[6]) for row in rows])
             return None if number is None else self._reader.summaries(rows)[0]
@@ -259,11 +259,11 @@ class PostgresStore:
             lambda link: self._reader.summaries(self._reader.read(link, self._reader.list_stopped(limit))[0])
         )
 
-    def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
+    def event_rows(self, place: RunPlace, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
         until = "" if before is None else f" AND e.seq < {before}"
         at_most = "" if limit is None else f" LIMIT {limit}"
 
-        def read(link: Link) -> list[tuple[int, str]]:
+        def read(link: PostgresLink) -> list[tuple[int, str]]:
             number = self._reader.find(link, place)
             if number is None:
                 return []
@@ -284,8 +284,8 @@ class PostgresStore:
 
         return self._read(read)
 
-    def last_seq(self, place: Place) -> int | None:
-        def read(link: Link) -> int | None:
+    def last_seq(self, place: RunPlace) -> int | None:
+        def read(link: PostgresLink) -> int | None:
             number = self._reader.find(link, place)
             (rows,) = self._reader.read(
                 link,
@@ -296,9 +296,9 @@ class PostgresStore:
 
         return self._read(read)
 
-    def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
-        def read(link: Link) -> list[JSON]:
-            last = self._reader.find(link, before) if isinstance(before, Place) else before
+    def conversation(self, session: str, user: str | None, before: int | RunPlace | None, limit: int) -> list[JSON]:
+        def read(link: PostgresLink) -> list[JSON]:
+            last = self._reader.find(link, before) if isinstance(before, RunPlace) else before
             if before is not None and last is None:
                 return []
             return self._reader.conversation(link, session, user, last, limit)
@@ -312,29 +312,29 @@ class PostgresStore:
         return self._read(self._upkeep.stats)
 
     @property
-    def _reader(self) -> Reader:
-        return Reader(self._times, self.holder, self._held)
+    def _reader(self) -> RunReader:
+        return RunReader(self._times, self.holder, self._held)
 
     @property
-    def _driver(self) -> Driver:
-        return Driver(self.holder, self._lease_s, self._times)
+    def _driver(self) -> LeaseHolder:
+        return LeaseHolder(self.holder, self._lease_s, self._times)
 
     @property
-    def _upkeep(self) -> Upkeep:
-        return Upkeep(self._writing, self._reader, self._times, self._address)
+    def _upkeep(self) -> PostgresUpkeep:
+        return PostgresUpkeep(self._writing, self._reader, self._times, self._address)
 
-    def _read(self, operation: Callable[[Link], T], *, is_opening: bool = False) -> T:
+    def _read(self, operation: Callable[[PostgresLink], T], *, is_opening: bool = False) -> T:
         if not is_opening:
             self.open()
         self._notice_fork()
         with self._lock:
             return self._reading.attempt(operation)
 
-    def _write(self, operation: Callable[[Link], T]) -> T:
+    def _write(self, operation: Callable[[PostgresLink], T]) -> T:
         self.open()
         return self._writing.attempt(operation)
 
-    def _check(self, link: Link) -> None:
+    def _check(self, link: PostgresLink) -> None:
         check_version(read_version(link, self._address), self._address)
         (encoding, standbys, names) = link.run(
             "SELECT current_setting('server_encoding'), (SELECT count(*) FROM pg_stat_replication),"
@@ -350,7 +350,7 @@ class PostgresStore:
                 self.name,
             )
 
-    def _remove(self, link: Link, number: int) -> bool:
+    def _remove(self, link: PostgresLink, number: int) -> bool:
         try:
             return self._upkeep.remove(link, f"id = {number}") == 1
         finally:

@@ -10,14 +10,14 @@ from hashlib import sha256
 from typing import Any, cast
 
 from flowkit.errors import CodeChanged, RunBusy, RunError
-from flowkit.journal.postgres.link import Link, Rows
-from flowkit.journal.postgres.reading import Reader, choose, find_runs
+from flowkit.journal.postgres.link import PostgresLink, Rows
+from flowkit.journal.postgres.reading import RunReader, choose, find_runs
 from flowkit.journal.postgres.session import ANSWER_S
 from flowkit.journal.postgres.texts import bind
 from flowkit.journal.postgres.times import Times
 from flowkit.journal.postgres.writing import begin
 from flowkit.journal.rows import from_text, place_text, to_column, to_optional_column, to_text
-from flowkit.journal.store import OVER, SEQ_GAP, Taken, Wanted
+from flowkit.journal.store import OVER, SEQ_GAP, Taken, WantedRun
 
 _COLUMNS = (
     "place, run_id, owner, session, parent, name, code, inputs, status, fence, token, holder, began, changed, day"
@@ -25,7 +25,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Driver:
+class LeaseHolder:
     """This process as a driver: its name, and how long it holds what it has after its last sign of life."""
 
     holder: str
@@ -57,7 +57,7 @@ class Seen:
 class Taking:
     """One attempt after another to take a run, with one new token."""
 
-    def __init__(self, wanted: Wanted, token: str, reader: Reader, driver: Driver) -> None:
+    def __init__(self, wanted: WantedRun, token: str, reader: RunReader, driver: LeaseHolder) -> None:
         self._wanted = wanted
         self._token = token
         self._reader = reader
@@ -69,7 +69,7 @@ class Taking:
         """A transaction that takes the run anew, in case the server forgets it; empty where nothing was written."""
         return self._replay
 
-    def run(self, link: Link) -> Taken:
+    def run(self, link: PostgresLink) -> Taken:
         """Take it. Raises `psycopg.Error` when a retry may help, else the errors of `Journal.open_run`."""
         is_done = False
         try:
@@ -81,7 +81,7 @@ class Taking:
                 link.roll_back()
         return taken
 
-    def _take(self, link: Link) -> Taken:
+    def _take(self, link: PostgresLink) -> Taken:
         wanted = self._wanted
         seen = self._look(link)
         if seen is None:
@@ -98,7 +98,7 @@ class Taking:
             return self._read(link, seen.number, token=self._token, is_new=False, was_held=False)
         return self._take_over(link, seen)
 
-    def _look(self, link: Link) -> Seen | None:
+    def _look(self, link: PostgresLink) -> Seen | None:
         columns = f"id, owner, session, code, inputs, status, token, holder, {self._reader.is_driven}"
         find = find_runs(self._wanted.place, columns)
         rows: Rows = link.run(f"{begin(durable=False)}; {find}" if not link.is_in_transaction else find, ANSWER_S)[0]
@@ -109,7 +109,7 @@ class Taking:
         is_held = self._reader.is_held(number, holder, is_driven=is_driven)
         return Seen(number, code, inputs, status, token, holder, is_held)
 
-    def _begin(self, link: Link) -> int | None:
+    def _begin(self, link: PostgresLink) -> int | None:
         wanted, now = self._wanted, self._driver.times.now
         place = place_text(wanted.user, wanted.session, wanted.run_id)
         values = bind(
@@ -146,7 +146,7 @@ class Taking:
         )
         return number
 
-    def _take_over(self, link: Link, seen: Seen) -> Taken:
+    def _take_over(self, link: PostgresLink, seen: Seen) -> Taken:
         wanted = self._wanted
         if seen.is_held:
             raise RunBusy(f"run {wanted.run_id!r} is driven by another process ({seen.holder})")
@@ -185,7 +185,7 @@ class Taking:
         self._replay = f"{begin(durable=False)}; {change}{again}{where}; {doubt}; {self._driver.sign_of_life}; COMMIT"
         return self._read(link, seen.number, token=self._token, is_new=False, was_held=seen.holder is not None)
 
-    def _read(self, link: Link, number: int, *, token: str | None, is_new: bool, was_held: bool) -> Taken:
+    def _read(self, link: PostgresLink, number: int, *, token: str | None, is_new: bool, was_held: bool) -> Taken:
         statements = (
             *self._reader.details_of(number),
             f"SELECT (SELECT max(e.seq) FROM flowkit.event e WHERE e.run = r.id AND e.day = r.day),"

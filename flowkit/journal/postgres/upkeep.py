@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from flowkit.journal.postgres.address import Address
-from flowkit.journal.postgres.link import Link
-from flowkit.journal.postgres.reading import Reader
+from flowkit.journal.postgres.link import PostgresLink
+from flowkit.journal.postgres.reading import RunReader
 from flowkit.journal.postgres.schema import MIGRATE_S, add_partitions, list_partitions, patiently
 from flowkit.journal.postgres.session import ANSWER_S, Session
 from flowkit.journal.postgres.times import Times
@@ -24,16 +24,16 @@ UNUSED_DRIVER_S = 86_400
 OF_A_RUN = ("node", "turn", "kept", "approval")
 
 
-class Upkeep:
+class PostgresUpkeep:
     """Counts and removes runs."""
 
-    def __init__(self, session: Session, reader: Reader, times: Times, address: Address) -> None:
+    def __init__(self, session: Session, reader: RunReader, times: Times, address: Address) -> None:
         self._session = session
         self._reader = reader
         self._times = times
         self._address = address
 
-    def stats(self, link: Link) -> JournalStats:
+    def stats(self, link: PostgresLink) -> JournalStats:
         """Return what the journal holds."""
         stopped = f"status = 'running' AND NOT {self._reader.is_driven}"
         counts, [(oldest, size, blobs)] = self._reader.read(
@@ -47,7 +47,7 @@ class Upkeep:
         )
         return JournalStats(dict(counts), oldest, size, blobs)
 
-    def remove(self, link: Link, condition: str) -> int:
+    def remove(self, link: PostgresLink, condition: str) -> int:
         """Remove the runs of this condition that nobody drives, and those that their calls made; returns how many."""
         (rows,) = link.run(
             f"{begin(durable=True)}; SELECT id FROM flowkit.run WHERE {condition} AND NOT {self._reader.is_driven}"
@@ -124,7 +124,7 @@ class Upkeep:
             )
             yield 0
 
-    def _removing(self, link: Link, condition: str) -> int:
+    def _removing(self, link: PostgresLink, condition: str) -> int:
         try:
             return self.remove(link, condition)
         finally:

@@ -170,7 +170,7 @@ class Batch:
 
     def _write_turns(self) -> Iterable[str]:
         for table, column, texts in (
-            ("turn", "message", {at: turn.message for at, turn in self._turns.items()}),
+            ("turn", "message", {at: turn.message for at, turn in self._turns.items() if turn.message is not None}),
             ("kept", "arguments", {at: turn.kept for at, turn in self._turns.items() if turn.kept is not None}),
         ):
             if texts:

@@ -40,7 +40,7 @@ from flowkit.journal.sqlite.reading import (
 from flowkit.journal.sqlite.spending import add_spent, read_spent
 from flowkit.journal.sqlite.takeover import find_run, take_run
 from flowkit.journal.sqlite.transactions import Transactions
-from flowkit.journal.sqlite.upkeep import Upkeep
+from flowkit.journal.sqlite.upkeep import SQLiteUpkeep
 from flowkit.journal.sqlite.writing import (
     Fences,
     put_blob,
@@ -50,7 +50,7 @@ from flowkit.journal.sqlite.writing import (
     write_node,
     write_question,
 )
-from flowkit.journal.store import OVER, Changes, Commits, Filter, HeldRuns, Place, Put, Taken, Wanted
+from flowkit.journal.store import OVER, Changes, Commits, Filter, HeldRuns, Put, RunPlace, Taken, WantedRun
 
 logger = logging.getLogger("flowkit.journal")
 
@@ -67,7 +67,7 @@ class SqliteStore:
         self._blobs = BlobFolder(path.with_name(f"{path.name}-blobs"))
         self._file = JournalFile(path, allow_network=allow_network)
         self._transactions = Transactions(self._file)
-        self._upkeep = Upkeep(self._transactions, self._holding, self._blobs)
+        self._upkeep = SQLiteUpkeep(self._transactions, self._holding, self._blobs)
         self._cleaner = LogCleaner()
 
     @property
@@ -94,7 +94,7 @@ class SqliteStore:
 
     # From the writer's thread
 
-    def take(self, wanted: Wanted) -> Taken:
+    def take(self, wanted: WantedRun) -> Taken:
         taken = self._transactions.write(
             lambda connection: take_run(connection, wanted, self._holding, self._blobs), is_durable=False
         )
@@ -129,15 +129,15 @@ class SqliteStore:
 
         return self._transactions.write(write, is_durable=False)
 
-    def decide(self, run: int | Place, node: str, decision: Decision) -> bool:
+    def decide(self, run: int | RunPlace, node: str, decision: Decision) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
-            number = find_run(connection, run) if isinstance(run, Place) else run
+            number = find_run(connection, run) if isinstance(run, RunPlace) else run
             return number is not None and write_decision(connection, number, node, decision)
 
         # A person's word survives a power loss; a decision of the driver's own process is as good as its next claim.
-        return self._transactions.write(write, is_durable=isinstance(run, Place))
+        return self._transactions.write(write, is_durable=isinstance(run, RunPlace))
 
-    def settle(self, place: Place, node: str, resolution: Resolution, by: str) -> Recorded:
+    def settle(self, place: RunPlace, node: str, resolution: Resolution, by: str) -> Recorded:
         def write(connection: sqlite3.Connection) -> Recorded:
             number = find_run(connection, place)
             details = None if number is None else read_details(connection, number, self._holding, self._blobs)
@@ -159,7 +159,7 @@ class SqliteStore:
 
         return self._transactions.write(write, is_durable=True)
 
-    def change_status(self, place: Place, status: RunState, of: Collection[RunState]) -> bool:
+    def change_status(self, place: RunPlace, status: RunState, of: Collection[RunState]) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
             number = find_run(connection, place)
             changed = connection.execute(
@@ -200,7 +200,7 @@ class SqliteStore:
             for run, _ in unreleased:
                 self._holding.runs.unreleased.pop(run, None)
 
-    def delete(self, place: Place) -> bool:
+    def delete(self, place: RunPlace) -> bool:
         return self._upkeep.delete(place)
 
     def prune(self, older_than_s: float, *, unfinished: bool) -> Iterator[int]:
@@ -223,7 +223,7 @@ class SqliteStore:
     def approvals(self, run: int) -> dict[str, Approval]:
         return self._transactions.read(lambda connection: read_approvals(connection, run))
 
-    def show(self, place: Place) -> RunDetails | None:
+    def show(self, place: RunPlace) -> RunDetails | None:
         def read(connection: sqlite3.Connection) -> RunDetails | None:
             number = find_run(connection, place)
             found = None if number is None else read_details(connection, number, self._holding, self._blobs)
@@ -231,7 +231,7 @@ class SqliteStore:
 
         return self._transactions.read(read)
 
-    def find(self, place: Place) -> RunSummary | None:
+    def find(self, place: RunPlace) -> RunSummary | None:
         def read(connection: sqlite3.Connection) -> RunSummary | None:
             number = find_run(connection, place)
             return None if number is None else read_summary(connection, number, self._holding)
@@ -244,7 +244,7 @@ class SqliteStore:
     def stopped(self, limit: int) -> list[RunSummary]:
         return self._transactions.read(lambda connection: read_stopped(connection, limit, self._holding))
 
-    def event_rows(self, place: Place, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
+    def event_rows(self, place: RunPlace, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
         def read(connection: sqlite3.Connection) -> list[tuple[int, str]]:
             return connection.execute(
                 "SELECT seq, body FROM event WHERE run = ?1 AND seq > ?2 AND (?3 IS NULL OR seq < ?3)"
@@ -254,16 +254,16 @@ class SqliteStore:
 
         return self._transactions.read(read)
 
-    def last_seq(self, place: Place) -> int | None:
+    def last_seq(self, place: RunPlace) -> int | None:
         def read(connection: sqlite3.Connection) -> int | None:
             number = find_run(connection, place)
             return connection.execute("SELECT MAX(seq) FROM event WHERE run = ?", (number,)).fetchone()[0]
 
         return self._transactions.read(read)
 
-    def conversation(self, session: str, user: str | None, before: int | Place | None, limit: int) -> list[JSON]:
+    def conversation(self, session: str, user: str | None, before: int | RunPlace | None, limit: int) -> list[JSON]:
         def read(connection: sqlite3.Connection) -> list[JSON]:
-            last = find_run(connection, before) if isinstance(before, Place) else before
+            last = find_run(connection, before) if isinstance(before, RunPlace) else before
             if before is not None and last is None:
                 return []
             return read_conversation(

@@ -16,10 +16,10 @@ from flowkit.journal.rows import from_optional_column, from_text, place_text, to
 from flowkit.journal.sqlite.holding import Holding
 from flowkit.journal.sqlite.keeping import put_kept
 from flowkit.journal.sqlite.reading import read_details
-from flowkit.journal.store import OVER, SEQ_GAP, Blobs, Place, Taken, Wanted, describe_several
+from flowkit.journal.store import OVER, SEQ_GAP, Blobs, RunPlace, Taken, WantedRun, describe_several
 
 
-def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, blobs: Blobs) -> Taken:
+def take_run(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding, blobs: Blobs) -> Taken:
     """Start the run or take it over; the errors are those of `Journal.open_run`."""
     run_id = wanted.run_id
     number = find_run(connection, wanted.place)
@@ -55,7 +55,7 @@ def take_run(connection: sqlite3.Connection, wanted: Wanted, holding: Holding, b
     return Taken(details, None if fence is None else str(fence), first_seq, position or 0, False, hidden)
 
 
-def find_run(connection: sqlite3.Connection, place: Place) -> int | None:
+def find_run(connection: sqlite3.Connection, place: RunPlace) -> int | None:
     """Find the number of the run at this place; None when there is none. Raises `RunError` when there are several."""
     where, values = "run_id = ?", [to_column(place.run_id)]
     for column, value in (("user", place.user), ("session", place.session)):
@@ -71,7 +71,7 @@ def find_run(connection: sqlite3.Connection, place: Place) -> int | None:
     return found[0][0] if found else None
 
 
-def _begin(connection: sqlite3.Connection, wanted: Wanted, holding: Holding) -> Taken:
+def _begin(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding) -> Taken:
     """Write the row of a new run; nothing has to be read, since there is nothing of it yet."""
     now, code, inputs = holding.clock.wall(), to_column(wanted.code), to_text(wanted.inputs)
     made = connection.execute(
@@ -113,7 +113,9 @@ def _begin(connection: sqlite3.Connection, wanted: Wanted, holding: Holding) -> 
     return Taken(details, "1", 0, 0, True, {0: wanted.kept} if wanted.kept else {})
 
 
-def _take_over(connection: sqlite3.Connection, number: int, wanted: Wanted, holding: Holding, *, is_over: bool) -> None:
+def _take_over(
+    connection: sqlite3.Connection, number: int, wanted: WantedRun, holding: Holding, *, is_over: bool
+) -> None:
     """Run it on, unless it is over; a write that was claimed may have happened."""
     if not is_over:
         # What it had said when it began to wait isn't all any more.

@@ -19,7 +19,7 @@ from flowkit.journal.sqlite.keeping import delete_kept
 from flowkit.journal.sqlite.schema import OF_A_RUN
 from flowkit.journal.sqlite.takeover import find_run
 from flowkit.journal.sqlite.transactions import Transactions
-from flowkit.journal.store import OVER, Place
+from flowkit.journal.store import OVER, RunPlace
 
 UNUSED_BLOB_S = 3600.0
 """How old a result that no run names must be to be removed."""
@@ -28,7 +28,7 @@ PAGES_AT_ONCE = 2000
 """How much one transaction removes, and gives back to the disk."""
 
 
-class Upkeep:
+class SQLiteUpkeep:
     """Counts and removes the runs of one file."""
 
     def __init__(self, transactions: Transactions, holding: Holding, blobs: BlobFolder) -> None:
@@ -61,7 +61,7 @@ class Upkeep:
                 size_bytes += self._path.with_name(self._path.name + ending).stat().st_size
         return JournalStats(dict(sorted((+counts).items())), oldest, size_bytes, self._blobs.size_bytes)
 
-    def delete(self, place: Place) -> bool:
+    def delete(self, place: RunPlace) -> bool:
         """Remove a run; False when there is none, `RunBusy` while it is driven."""
 
         def write(connection: sqlite3.Connection) -> bool:

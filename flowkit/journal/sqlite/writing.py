@@ -63,9 +63,10 @@ def write_changes(
             write_node(connection, run, before, put_blob(before, blobs), clock)
     if changes.turn is not None:
         turn = changes.turn
-        connection.execute(
-            "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (run, turn.turn, turn.message)
-        )
+        if turn.message is not None:
+            connection.execute(
+                "INSERT OR REPLACE INTO turn (run, turn, message) VALUES (?, ?, ?)", (run, turn.turn, turn.message)
+            )
         if turn.kept is not None:
             put_kept(connection, run, turn.turn, turn.kept)
     if changes.events:

@@ -43,7 +43,7 @@ _CODE = re.compile(r"\b[A-Z]{1,6}-?\d+\b|(?<!\w)\d[\d.,]*(?!\w)")
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenTool:
     """A tool for one part of a request, with the arguments that the part allows."""
 
     part: str
@@ -53,7 +53,7 @@ class Choice:
 
 def choose_calls(
     embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec], now: datetime
-) -> tuple[list[Choice], list[Choice]]:
+) -> tuple[list[ChosenTool], list[ChosenTool]]:
     """Choose a tool for each part of the request, and name those that were meant but lack something.
 
     Days and hours that a Korean request names are counted from `now`.
@@ -61,8 +61,8 @@ def choose_calls(
     if is_korean(request):
         request = normalise(request, now)
     told = [describe(spec) for spec in tools]
-    chosen: dict[tuple[str, str], Choice] = {}
-    missing: dict[str, Choice] = {}
+    chosen: dict[tuple[str, str], ChosenTool] = {}
+    missing: dict[str, ChosenTool] = {}
 
     def rank(description: str, texts: Sequence[str]) -> Sequence[str]:
         (likeness,) = _compare(embedder, description, [texts])
@@ -131,7 +131,7 @@ def leave_codes_out(text: str) -> str:
 
 def choose_tool(
     part: str, request: str, tools: Sequence[ToolSpec], likeness: Sequence[float], rank: Rank | None = None
-) -> Choice:
+) -> ChosenTool:
     """Choose the likeliest tool; one that has all it needs, and a use for what the part holds, is likelier.
 
     What a part lacks may stand elsewhere in the request: "order ORD-1002: where is it?"
@@ -148,12 +148,12 @@ def choose_tool(
     return choices[max(range(len(tools)), key=score)]
 
 
-def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> Choice:
+def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> ChosenTool:
     known = re.findall(r"\w+", f"{tool.name.replace('_', ' ')} {tool.description.partition('.')[0]}")
     grounded = ground(tool.parameters, part, rank, known)
     if grounded.missing:
         grounded = ground(tool.parameters, request, rank, known)
-    return Choice(part, tool, grounded)
+    return ChosenTool(part, tool, grounded)
 
 
 def _compare(embedder: SentenceEmbedder, text: str, groups: Sequence[Sequence[str]]) -> list[list[float]]:

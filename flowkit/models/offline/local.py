@@ -25,7 +25,7 @@ from flowkit.messages import (
     text_of,
 )
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
-from flowkit.models.offline.choosing import Choice, choose_calls, describe, is_small_talk
+from flowkit.models.offline.choosing import ChosenTool, choose_calls, describe, is_small_talk
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.korean import is_korean
 from flowkit.models.offline.llama_server import LlamaServer, require_xllamacpp
@@ -179,7 +179,7 @@ def can_read(text: str) -> bool:
     return 2 * known >= len(scripts)
 
 
-def ask_for(missing: Sequence[Choice], asked: str = "") -> str:
+def ask_for(missing: Sequence[ChosenTool], asked: str = "") -> str:
     """Ask one question for everything that was meant but not said, in the language of the request."""
     wanted = "; ".join(
         f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
@@ -198,7 +198,7 @@ def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
     )
 
 
-def _call_request(choice: Choice) -> ModelRequest:
+def _call_request(choice: ChosenTool) -> ModelRequest:
     # The whole description would take the model longer to read than the call takes to write.
     sentence = choice.tool.description.partition(".")[0]
     return ModelRequest(

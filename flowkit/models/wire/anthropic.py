@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+import orjson
+
 from flowkit.codec import JSON, loads
 from flowkit.errors import StreamError
 from flowkit.messages import FinishReason
@@ -27,7 +29,7 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.wire.anthropic_words import PAUSES, read_anthropic_error, read_anthropic_usage
-from flowkit.models.wire.reading import Reader, as_arguments, as_text
+from flowkit.models.wire.reading import WireReader, as_arguments, as_text
 
 _REASONS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -47,6 +49,9 @@ _REASONS: Mapping[str, FinishReason] = {
 
 _MARKED = frozenset(("type", "id", "name", "input"))
 """The fields of a call that `RequestedCall` holds; others, such as who called it, go back as they came."""
+
+Place = int | float | str | None
+"""Where a block stands; None where its events don't say."""
 
 
 @dataclass(slots=True)
@@ -68,40 +73,42 @@ class _Block:
         return _join(self.pieces)
 
 
-class AnthropicReader(Reader):
+class AnthropicReader(WireReader):
     """Reads the body of `POST /messages` with `stream: true`.
 
     `first_slot` and `has_thought` let it read on where an answer paused.
     """
+
+    _MARK_ENDS = False  # the answer's own end is `message_stop`; gateways put the mark behind a cut one, too
 
     def __init__(self, *, first_slot: int = 0, has_thought: bool = False) -> None:
         super().__init__()
         self.slots = first_slot
         self.has_thought = has_thought
         self._begun = False
+        self._has_reason = False
         self._id: str | None = None
         self._usage: dict[str, JSON] = {}
-        self._blocks: dict[JSON, _Block] = {}
+        self._blocks: dict[Place, _Block] = {}
         self._last: _Block | None = None
         self._untold: list[_Block] = []  # in the order in which they began
         self._waiting: list[int] = []  # calls whose block has ended, but may have been cut
         self._whole: set[str] = set()  # ids of calls that stood in the message's start
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
-        kind = event.get("type")
+        kind = event.get("type") or event_type.decode(errors="replace")
         if kind == "content_block_delta":  # nearly every event, so it is the short way
             delta = event.get("delta")
             if isinstance(delta, dict):
-                self._read_delta(event.get("index"), delta, deltas)
+                self._read_delta(_place(event), delta, deltas)
             return
-        kind = kind or event_type.decode(errors="replace")
         match kind:
             case "content_block_start":
                 block = event.get("content_block")
                 if isinstance(block, dict):
-                    self._start(event.get("index"), block, deltas)
+                    self._start(_place(event), block, deltas)
             case "content_block_stop":
-                block = self._blocks.get(event.get("index"), self._last)
+                block = self._blocks.get(_place(event), self._last)
                 if block is not None:
                     self._stop(block, deltas)
             case "message_delta":
@@ -110,7 +117,8 @@ class AnthropicReader(Reader):
                 self._begin(event.get("message"), deltas)
             case "message_stop":
                 self._tell_blocks(deltas, all_of_them=True)
-                deltas.append(EndDelta())
+                if self._has_reason or not _may_be_cut(self._last):
+                    deltas.append(EndDelta())
             case _:
                 if kind == "error" or event.get("error"):
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
@@ -145,15 +153,17 @@ class AnthropicReader(Reader):
             deltas.append(UsageDelta(read_anthropic_usage(self._usage)))
         if not isinstance(message, dict):
             return
-        for name in ("container", "stop_details"):
-            if isinstance(value := message.get(name), dict):
-                deltas.append(ProviderDelta(name, value))
         reason = as_text(message.get("stop_reason"))
         if reason is not None:
             self._tell_blocks(deltas, all_of_them=True)
+        for name in ("container", "stop_details"):
+            if isinstance(value := message.get(name), dict):
+                self._tell(name, value, deltas)
+        if reason is not None:
+            self._has_reason = True
             deltas.append(FinishDelta(_REASONS.get(reason, "unknown"), wire=reason))
 
-    def _start(self, index: JSON, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    def _start(self, index: Place, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
         # Only the last block of an answer can have been cut.
         deltas.extend(CallDone(slot, ending="completed") for slot in self._waiting)
         self._waiting.clear()
@@ -162,10 +172,8 @@ class AnthropicReader(Reader):
         match block.kind:
             case "text" | "thinking":
                 self._untold.append(block)
-                if block.kind == "thinking":
-                    block.is_strange = False
-                    if isinstance(signature := start.get("signature"), str):
-                        block.signature.append(signature)
+                if block.kind == "thinking" and isinstance(signature := start.get("signature"), str):
+                    block.signature.append(signature)
                 self._say(block, start.get(block.kind), deltas)
             case "tool_use":
                 id = as_text(start.get("id"))
@@ -189,9 +197,14 @@ class AnthropicReader(Reader):
             deltas.append(TextDelta(text))
         block.pieces.append(text)
 
-    def _read_delta(self, index: JSON, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    def _read_delta(self, index: Place, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
         block = self._blocks.get(index) or self._find_block(index, delta)
         kind = delta.get("type")
+        if block is None:
+            fault = "arguments came for a call that never began"
+            deltas.append(ErrorDelta(StreamError(fault, retryable=True)))
+            self._ended = True
+            return
         if kind == "input_json_delta":
             piece = delta.get("partial_json")
             if piece and isinstance(piece, str):
@@ -221,12 +234,15 @@ class AnthropicReader(Reader):
             case _:
                 block.is_strange = True
 
-    def _find_block(self, index: JSON, delta: Mapping[str, JSON]) -> _Block:
-        """Find the block of a delta that doesn't name it, or whose start is missing."""
-        if index is None and self._last is not None:
-            return self._last
+    def _find_block(self, index: Place, delta: Mapping[str, JSON]) -> _Block | None:
+        """Find the block of a delta that doesn't name it, or whose start is missing; None for one of no call."""
+        last, kind = self._last, delta.get("type")
+        if last is not None and (index is None or (kind == "input_json_delta" and self._blocks.get(None) is last)):
+            return last
+        if kind == "input_json_delta":
+            return None
         kinds = {"thinking_delta": "thinking", "text_delta": "text"}
-        self._start(index, {"type": kinds.get(str(delta.get("type")), "")}, [])
+        self._start(index, {"type": kinds.get(str(kind), "")}, [])
         return self._blocks[index]
 
     def _stop(self, block: _Block, deltas: list[Delta]) -> None:
@@ -247,7 +263,12 @@ class AnthropicReader(Reader):
             block = self._untold.pop(0)
             data = _write(block)
             if data is not None:
-                deltas.append(ProviderDelta(block.kind, data))
+                self._tell(block.kind, data, deltas)
+
+    def _tell(self, kind: str, data: dict[str, JSON], deltas: list[Delta]) -> None:
+        """Emit what goes back as it came; half of a character in it can't be sent."""
+        told = ProviderDelta(kind, data)
+        deltas.extend((told,) if _is_whole(data) else self._halves.mend(told))
 
 
 def _write(block: _Block) -> dict[str, JSON] | None:
@@ -269,6 +290,26 @@ def _write(block: _Block) -> dict[str, JSON] | None:
             if block.pieces and "input" in data:
                 data["input"] = _read_object(block.text) or {}
             return data
+
+
+def _place(event: Mapping[str, JSON]) -> Place:
+    index = event.get("index")
+    return index if isinstance(index, int | float | str) else None
+
+
+def _may_be_cut(block: _Block | None) -> bool:
+    """Return whether only a reason to stop could say that this block is whole: a call without readable arguments."""
+    return (
+        block is not None and block.slot is not None and not block.start.get("input") and not _read_object(block.text)
+    )
+
+
+def _is_whole(data: dict[str, JSON]) -> bool:
+    try:
+        orjson.dumps(data)
+    except TypeError:
+        return False
+    return True
 
 
 def _read_object(text: str) -> dict[str, JSON] | None:

@@ -94,4 +94,4 @@ def _read_tokens(said: Mapping[str, JSON]) -> Usage:
 
 
 def _count(value: JSON) -> int:
-    return int(value) if isinstance(value, int | float) and value == value and abs(value) < 1e18 else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e18 else 0

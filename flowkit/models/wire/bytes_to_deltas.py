@@ -13,7 +13,7 @@ from flowkit.models.wire.adapting import adapt, learn, recall
 from flowkit.models.wire.anthropic_answer import AnthropicAnswer
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.chat_request import build_chat_body
-from flowkit.models.wire.reading import Reader
+from flowkit.models.wire.reading import WireReader
 from flowkit.models.wire.responses import ResponsesReader
 from flowkit.models.wire.responses_request import build_responses_body
 from flowkit.models.wire.sent_keys import AnswerBytes, mask_errors
@@ -134,7 +134,7 @@ async def _read_on(
             chunks = await stack.enter_async_context(source.open(body, headers))
 
 
-async def _read(chunks: AsyncIterator[bytes], reader: Reader, patience: Timeout) -> AsyncGenerator[Delta, None]:
+async def _read(chunks: AsyncIterator[bytes], reader: WireReader, patience: Timeout) -> AsyncGenerator[Delta, None]:
     watch, keys = _Watch(patience), _keys_of(chunks)
     async for chunk in chunks:
         deltas = reader.feed(chunk)

@@ -19,7 +19,7 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.wire.finish_words import read_finish
-from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
 from flowkit.models.wire.reasons import says_error
 
 FUNCTION_CALL_SLOT = -1
@@ -29,19 +29,22 @@ _THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "thinking", "rea
 _THINKING_PARTS = frozenset(("thinking", "reasoning", "reasoning_text"))
 
 
-class ChatReader(Reader):
+class ChatReader(WireReader):
     """Reads the body of `POST /chat/completions` with `stream: true`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[int, str | None] = {}
-        """The choices that have spoken; where that was in whole messages, their text so far."""
+        self._said: dict[int, str] = {}
+        """Of the choices that have spoken in whole messages, the text so far."""
+        self._kinds: set[tuple[int, type[Delta]]] = set()
+        """The choices that have spoken in deltas, and in which kinds."""
+        self._latest: type[Delta] | None = None
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         choices = event.get("choices")
         usage = event.get("usage")
         if event.get("error") or event_type == b"error" or (not choices and usage is None and says_error(event)):
-            deltas.append(ErrorDelta(read_error_event(event)))
+            deltas.append(ErrorDelta(read_error(event.get("error")) if choices else read_error_event(event)))
         if isinstance(choices, list):
             for choice in choices:
                 if isinstance(choice, dict):
@@ -62,8 +65,9 @@ class ChatReader(Reader):
                 _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
             else:
                 _read_delta(delta, number, deltas)
-            if len(deltas) > count:
-                self._said[number] = None
+            if len(deltas) > count and (type(deltas[-1]) is not self._latest or number or len(deltas) > count + 1):
+                self._latest = type(deltas[-1])
+                self._kinds.update((number, type(spoken)) for spoken in deltas[count:])
         if "message" in choice and len(deltas) == count:
             self._read_message(choice["message"], number, deltas)
         if choice.get("error"):
@@ -74,9 +78,9 @@ class ChatReader(Reader):
             deltas.append(FinishDelta(read_finish(finish), number, finish))
 
     def _read_message(self, message: JSON, choice: int, deltas: list[Delta]) -> None:
-        """Read a message where a delta should be: it counts where no delta has spoken, and may hold all text so far."""
+        """Read a message where a delta should be: of it counts what no delta has said, and it may hold all text so far."""
         said = self._said.get(choice, "")
-        if not isinstance(message, dict) or said is None:
+        if not isinstance(message, dict):
             return
         text = message.get("content")
         if said and isinstance(text, str):
@@ -84,7 +88,9 @@ class ChatReader(Reader):
             if text:
                 deltas.append(TextDelta(text, choice))
         else:
-            _read_delta(message, choice, deltas)
+            found: list[Delta] = []
+            _read_delta(message, choice, found)
+            deltas += (delta for delta in found if (choice, type(delta)) not in self._kinds)
         self._said[choice] = said + text if isinstance(text, str) else said
 
 

@@ -19,7 +19,7 @@ import openai
 
 from flowkit.errors import ConfigurationError
 from flowkit.models.wire.sent_keys import says_secret
-from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
 
 
 @dataclass(slots=True)
@@ -30,11 +30,11 @@ class _Held:
     holder: AsyncGenerator[openai.AsyncOpenAI, None]
 
 
-_SENDING: ContextVar[Server | None] = ContextVar("flowkit_sending", default=None)
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server, _Held]] = WeakKeyDictionary()
+_SENDING: ContextVar[ModelServer | None] = ContextVar("flowkit_sending", default=None)
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ModelServer, _Held]] = WeakKeyDictionary()
 
 
-async def get_client(server: Server) -> openai.AsyncOpenAI:
+async def get_client(server: ModelServer) -> openai.AsyncOpenAI:
     """Return the running loop's client for this server."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     held = clients.get(server)
@@ -45,7 +45,7 @@ async def get_client(server: Server) -> openai.AsyncOpenAI:
     return held.client
 
 
-async def close_clients(server: Server | None = None) -> None:
+async def close_clients(server: ModelServer | None = None) -> None:
     """Close the running loop's client for this server, or all of them; the next request opens a new one."""
     clients = _clients.get(asyncio.get_running_loop(), {})
     for held in [held for key, held in clients.items() if server in (None, key)]:
@@ -53,7 +53,7 @@ async def close_clients(server: Server | None = None) -> None:
 
 
 async def _hold(
-    client: openai.AsyncOpenAI, clients: dict[Server, _Held], server: Server
+    client: openai.AsyncOpenAI, clients: dict[ModelServer, _Held], server: ModelServer
 ) -> AsyncGenerator[openai.AsyncOpenAI, None]:
     try:
         yield client
@@ -63,7 +63,7 @@ async def _hold(
             await client.close()
 
 
-def _make_client(server: Server) -> openai.AsyncOpenAI:
+def _make_client(server: ModelServer) -> openai.AsyncOpenAI:
     timeout = httpx2.Timeout(server.timeout.first_byte, connect=server.timeout.connect)
     headers = dict(server.headers)
     # A function gives the key with each request, so that a new one needs no new connection.
@@ -89,7 +89,7 @@ def _make_client(server: Server) -> openai.AsyncOpenAI:
     )
 
 
-def _make_http_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+def _make_http_client(server: ModelServer, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     given = server.http_client
     if given is None:
         return openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls(), event_hooks={"request": [_keep_at_home]})
@@ -102,7 +102,7 @@ def _make_http_client(server: Server, timeout: httpx2.Timeout) -> httpx2.AsyncCl
 
 
 @contextmanager
-def sending(server: Server) -> Generator[None]:
+def sending(server: ModelServer) -> Generator[None]:
     """Send requests of this server in the block: its keys stay with it, whichever client sends them."""
     token = _SENDING.set(server)
     try:

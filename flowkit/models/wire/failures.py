@@ -15,7 +15,7 @@ from flowkit.errors import ModelError, StreamError, StreamTruncated
 from flowkit.models.wire.proxies import find_proxy
 from flowkit.models.wire.reasons import NO_REASON, find_reason
 from flowkit.models.wire.sent_keys import find_keys, mask_body, mask_keys
-from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server, plain_url
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer, plain_url
 from flowkit.models.wire.vendors import host_of
 
 _SHOWN = 300
@@ -47,7 +47,7 @@ _WAYS_OUT = (
 """What servers say when they refuse a field of a request, and the setting that helps; the first that fits is told."""
 
 
-def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> ModelError:
+def explain_refusal(error: openai.OpenAIError, server: ModelServer, model: str) -> ModelError:
     """Explain why no answer began."""
     host, retries = host_of(server.base_url), server.max_retries
     if isinstance(error, openai.APITimeoutError):
@@ -67,7 +67,7 @@ def explain_refusal(error: openai.OpenAIError, server: Server, model: str) -> Mo
     return ModelError(f"{host}: {_shorten(str(error))}")
 
 
-def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: Server) -> StreamError:
+def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: ModelServer) -> StreamError:
     """Explain why an answer that had begun can't be read to its end."""
     host = host_of(server.base_url)
     if isinstance(error, httpx2.TimeoutException):
@@ -77,7 +77,7 @@ def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: S
     return StreamTruncated(f"the connection to {host} broke in the middle of the answer: {error}", retryable=True)
 
 
-def explain_silence(server: Server, *, is_first: bool = False) -> StreamError:
+def explain_silence(server: ModelServer, *, is_first: bool = False) -> StreamError:
     """Explain why waiting for a silent answer, or one that hasn't begun, was stopped."""
     host = host_of(server.base_url)
     if is_first:
@@ -87,7 +87,7 @@ def explain_silence(server: Server, *, is_first: bool = False) -> StreamError:
     )
 
 
-def explain_body(content_type: str, text: str, server: Server) -> StreamError:
+def explain_body(content_type: str, text: str, server: ModelServer) -> StreamError:
     """Explain why a body that isn't a stream of events is no answer; its text is without the keys of the request."""
     what = "a web page" if "html" in content_type else f"{content_type or 'something'}: {_shorten(text)!r}"
     url = plain_url(server.base_url)
@@ -120,7 +120,7 @@ def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> 
     return max(0.0, until - now)
 
 
-def _explain_status(error: openai.APIStatusError, server: Server, model: str) -> ModelError:
+def _explain_status(error: openai.APIStatusError, server: ModelServer, model: str) -> ModelError:
     status, headers = error.status_code, error.response.headers
     secrets = find_keys(
         [error.request, error.response.request, *(past.request for past in error.response.history)], server

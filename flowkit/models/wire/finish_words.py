@@ -1,9 +1,10 @@
 """The words with which servers end a turn, and what each of them means.
 
 Gateways pass on the words of the interface behind them: those of Anthropic, Gemini, Cohere, Bedrock, Mistral, Zhipu and
-of local servers, in whatever case.
+of local servers, in whatever case, also in that of the camel.
 """
 
+import re
 from collections.abc import Mapping
 
 from flowkit.messages import FinishReason
@@ -35,14 +36,16 @@ _WORDS: Mapping[FinishReason, tuple[str, ...]] = {
 }
 _REASONS: Mapping[str, FinishReason] = {word: reason for reason, words in _WORDS.items() for word in words}
 
+_NEXT_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
 
 def read_finish(word: str) -> FinishReason:
     """Read a server's word for why it finished; `unknown` for a word of no interface.
 
-    >>> read_finish("tool_use"), read_finish("FinishReason.MAX_TOKENS"), read_finish("bored")
+    >>> read_finish("toolUse"), read_finish("FinishReason.MAX_TOKENS"), read_finish("bored")
     ('tool_calls', 'length', 'unknown')
     """
-    short = word.strip().lower().replace("-", "_").replace(" ", "_").rpartition(".")[2]
+    short = _NEXT_WORD.sub("_", word.strip().rpartition(".")[2]).lower().replace("-", "_").replace(" ", "_")
     for prefix in ("finish_reason_", "stop_reason_"):
         short = short.removeprefix(prefix)
     return _REASONS.get(short, "unknown")

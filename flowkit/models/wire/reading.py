@@ -3,8 +3,9 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import combinations
 from math import isfinite
-from typing import cast
+from typing import ClassVar, cast
 
 import orjson
 
@@ -21,7 +22,7 @@ from flowkit.models.wire.reasons import (
     says_error,
     text_says_error,
 )
-from flowkit.models.wire.sse import EventDecoder, looks_like_events
+from flowkit.models.wire.sse import STRAY, EventDecoder, looks_like_events
 
 _SHOWN = 200
 """How many characters of something unreadable an error shows."""
@@ -35,11 +36,13 @@ _PERMANENT = (
 """Words by which errors are known to programs: of those that pass, and of those that come back with the same request."""
 
 
-class Reader(ABC):
+class WireReader(ABC):
     """Bytes in, deltas out; wherever the bytes are cut, the deltas are the same.
 
     Whatever can't be read becomes an `ErrorDelta`: a reader raises nothing. What comes behind `[DONE]` is ignored.
     """
+
+    _MARK_ENDS: ClassVar[bool] = True  # whether `[DONE]` says that the answer came to its end
 
     def __init__(self) -> None:
         self._decoder = EventDecoder()
@@ -64,7 +67,9 @@ class Reader(ABC):
             except orjson.JSONDecodeError:
                 self._read_unusual(data, event_type, deltas)
                 continue
-            if not isinstance(value, dict):
+            if event_type == STRAY:
+                self._read_unusual(data, event_type, deltas)
+            elif not isinstance(value, dict):
                 self._read_other(value, event_type, deltas)
             elif self._halves:
                 self._mend(value, event_type, deltas)
@@ -96,11 +101,18 @@ class Reader(ABC):
         stripped = data.strip()
         if stripped == b"[DONE]":
             self._ended = True
-            deltas += (*self._halves.end(), EndDelta())
-            return
-        if not stripped:
+            deltas += (*self._halves.end(), *((EndDelta(),) if self._MARK_ENDS else ()))
             return
         text = data.decode(errors="replace")
+        if event_type == STRAY:
+            error = _find_stray_error(text)
+            if error is not None:
+                deltas.append(ErrorDelta(error))
+            return
+        if not stripped or stripped.startswith(b":"):  # a comment in the wrong field
+            if event_type == b"error":
+                deltas.append(ErrorDelta(read_error(text)))
+            return
         try:
             value = cast(JSON, json.loads(text, strict=False))
         except (ValueError, RecursionError) as unreadable:
@@ -164,6 +176,21 @@ def read_error(value: JSON, status: JSON = None) -> StreamError:
     )
 
 
+def _find_stray_error(text: str) -> StreamError | None:
+    """Find the error in what stands in a stream and is no event: JSON, a page, a sentence. Anything else is ignored."""
+    try:
+        value = cast(JSON, json.loads(text, strict=False))
+    except (ValueError, RecursionError):
+        return read_error(text) if text_says_error(text) else None
+    if isinstance(value, dict) and says_error(value):
+        return read_error_event(value)
+    return read_error(value) if isinstance(value, list) and _holds_error(value) else None
+
+
+def _holds_error(items: list[JSON]) -> bool:
+    return any(isinstance(item, dict) and says_error(item) for item in items)
+
+
 def read_error_event(event: Mapping[str, JSON]) -> StreamError:
     """Read the error that an event is, or holds; a mere word in its `error` says less than the fields beside it."""
     error = event.get("error")
@@ -181,11 +208,16 @@ def read_usage(value: Mapping[str, JSON]) -> Usage:
     thinking_tokens = _count(output_details.get("reasoning_tokens") or value.get("reasoning_tokens"))
     # The server's own total tells what it counts beside the rest: xAI its thinking, Mistral the sound of a question.
     beside = _count(value.get("total_tokens")) - input_tokens - output_tokens
-    sound_tokens = _count(input_details.get("audio_tokens"))
-    if beside > 0 and beside in (thinking_tokens, thinking_tokens + sound_tokens):
-        output_tokens += thinking_tokens
-    if beside > 0 and beside in (sound_tokens, thinking_tokens + sound_tokens) and beside != thinking_tokens:
-        input_tokens += sound_tokens
+    if beside > 0:
+        given = [
+            thinking_tokens,
+            _count(output_details.get("audio_tokens")),
+            _count(output_details.get("image_tokens")),
+        ]
+        asked = [_count(input_details.get(name)) for name in ("audio_tokens", "image_tokens", "video_tokens")]
+        more = _find_summands(beside, [*given, *asked])
+        output_tokens += sum(more[: len(given)])
+        input_tokens += sum(more[len(given) :])
     cost = value.get("cost")
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
@@ -216,8 +248,17 @@ def _object(value: JSON) -> Mapping[str, JSON]:
     return value if isinstance(value, dict) else {}
 
 
+def _find_summands(total: int, parts: list[int]) -> list[int]:
+    """Return the parts that make up the total, the fewest and first of them; zero for each other one."""
+    for count in range(1, len(parts) + 1):
+        for chosen in combinations(range(len(parts)), count):
+            if sum(parts[place] for place in chosen) == total:
+                return [part if place in chosen else 0 for place, part in enumerate(parts)]
+    return [0] * len(parts)
+
+
 def _count(value: JSON) -> int:
-    return int(_number(value) or 0)
+    return max(0, int(_number(value) or 0))
 
 
 def _number(value: JSON) -> float | None:

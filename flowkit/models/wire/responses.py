@@ -23,34 +23,40 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import Reader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
 from flowkit.models.wire.reasons import says_error
 
+_CALLS = ("function_call", "custom_tool_call")
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
     "max_tokens": "length",
     "content_filter": "content_filter",
 }
 
-_ENDINGS: Mapping[JSON, Literal["completed", "arguments", "cut"]] = {
+_BAD_ENDS = ("failed", "incomplete", "cancelled")
+
+_ENDINGS: Mapping[str, Literal["completed", "arguments", "cut"]] = {
     "completed": "completed",
     # Not every server names a status, and one ends cut calls with this.
-    None: "arguments",
     "": "arguments",
     "in_progress": "arguments",
 }
 """What the status of an item that is done says of its call; any other says that it was cut off."""
 
 
-class ResponsesReader(Reader):
+class ResponsesReader(WireReader):
     """Reads the body of `POST /responses` with `stream: true`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: set[tuple[int | None, str]] = set()  # which items have spoken in deltas, and in which kind
+        self._speaking: int | None = None
+        """The item that spoke last and isn't done."""
         self._thinking_part: tuple[JSON, JSON] | None = None
         self._slots: dict[str, int] = {}  # where an item stands, by its ids
+        self._words: list[str] = []
         self._has_items = False
+        self._kept: set[tuple[int | str, str]] = set()  # items that were told whole, by place and by id
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
@@ -85,12 +91,17 @@ class ResponsesReader(Reader):
                     deltas.append(CallDone(slot, as_text(event.get("input"))))
             case "response.output_text.done":
                 self._say_if_silent(TextDelta, slot, "text", event.get("text"), deltas)
+            case "response.content_part.done":
+                part = event.get("part")
+                if isinstance(part, dict) and part.get("type") in ("output_text", "refusal"):
+                    self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
+                    self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
             case "response.refusal.done":
                 self._say_if_silent(RefusalDelta, slot, "refusal", event.get("refusal"), deltas)
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 response = event.get("response")
-                if not (self._said or self._has_items) and isinstance(response, dict):
-                    self._read_snapshot(response.get("output"), deltas)
+                if isinstance(response, dict):
+                    self._read_snapshot(response, deltas)
                 _end_response(str(kind), response, deltas)
             case "error" | "response.error":
                 deltas.append(ErrorDelta(read_error_event(event)))
@@ -110,16 +121,24 @@ class ResponsesReader(Reader):
         known = next((self._slots[id] for id in ids if isinstance(id, str) and id in self._slots), None)
         if known is not None:
             return known
+        is_done = event.get("type") == "response.output_item.done"
+        if is_done and self._speaking is not None and isinstance(item, dict) and item.get("type") == "message":
+            return self._speaking  # an id that nobody has heard of ends what speaks
         slot = -1 - len(self._slots)
         named = [id for id in ids if isinstance(id, str) and id]
         self._slots |= dict.fromkeys(named, slot)
         return slot if named else None
 
-    def _read_snapshot(self, output: JSON, deltas: list[Delta]) -> None:
+    def _read_snapshot(self, response: Mapping[str, JSON], deltas: list[Delta]) -> None:
         """Read the whole output from where only the last event says anything."""
+        if self._said or self._has_items:
+            return
+        output = response.get("output")
         for position, item in enumerate(output if isinstance(output, list) else ()):
             self._open_item(position, item, deltas)
             self._end_item(position, item, deltas)
+        if not (self._said or self._has_items):
+            self._say(TextDelta, None, "text", response.get("output_text"), deltas)
 
     def _say(
         self,
@@ -131,12 +150,14 @@ class ResponsesReader(Reader):
     ) -> None:
         if isinstance(text, str) and text:
             self._said.add((slot, kind))
+            self._words.append(text)
+            self._speaking = slot
             deltas.append(delta(text))
 
     def _open_item(self, slot: int | None, item: JSON, deltas: list[Delta]) -> None:
         if isinstance(item, dict):
             self._note(slot, *_ids(item))
-            if item.get("type") in ("function_call", "custom_tool_call"):
+            if item.get("type") in _CALLS:
                 self._has_items = True
                 deltas.append(
                     CallDelta(
@@ -156,7 +177,11 @@ class ResponsesReader(Reader):
         deltas: list[Delta],
     ) -> None:
         """Read what a server sends only when it is done, without deltas before."""
-        if (slot, kind) not in self._said:
+        is_placed = slot is not None and slot >= 0
+        if (slot, kind) in self._said or not isinstance(text, str):
+            return
+        # Whose events lead to no item, neither by index nor by id, is known by its words alone.
+        if is_placed or not "".join(self._words).endswith(text):
             self._say(delta, slot, kind, text, deltas)
 
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
@@ -176,8 +201,10 @@ class ResponsesReader(Reader):
                 if slot is not None:
                     text = item.get("arguments" if kind == "function_call" else "input")
                     name, id = as_text(item.get("name")), as_text(item.get("call_id"))
-                    deltas.append(CallDone(slot, as_arguments(text), name, id, _ENDINGS.get(item.get("status"), "cut")))
-                deltas.append(ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}))
+                    deltas.append(
+                        CallDone(slot, as_arguments(text), name, id, _ENDINGS.get(str(item.get("status") or ""), "cut"))
+                    )
+                self._keep(slot, ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}), deltas)
             case "message":
                 texts: list[str] = []
                 parts = item.get("content")
@@ -186,12 +213,20 @@ class ResponsesReader(Reader):
                         self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
                         self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
                         texts.append(as_text(part.get("text")) or "")
-                deltas.append(
-                    ProviderDelta(kind, {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)})
-                )
+                self._speaking = None
+                data = {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)}
+                self._keep(slot, ProviderDelta(kind, data), deltas)
             case _:
                 if kind == "reasoning" or item.get("encrypted_content"):
-                    deltas.append(ProviderDelta(kind, item))
+                    self._keep(slot, ProviderDelta(kind, item), deltas)
+
+    def _keep(self, slot: int | None, told: ProviderDelta, deltas: list[Delta]) -> None:
+        """Keep what goes back to the server, once: it refuses an item that it is given twice."""
+        id = told.data.get("id") if isinstance(told.data, dict) else None
+        names = {(name, told.kind) for name in (slot, id) if isinstance(name, int | str)}
+        if self._kept.isdisjoint(names):
+            deltas.append(told)
+        self._kept |= names
 
 
 def _ids(item: JSON) -> tuple[JSON, ...]:
@@ -203,7 +238,9 @@ def _end_response(kind: str, response: JSON, deltas: list[Delta]) -> None:
     usage = body.get("usage")
     if isinstance(usage, dict):
         deltas.append(UsageDelta(read_usage(usage)))
-    wire = kind.removeprefix("response.")
+    status = body.get("status")
+    # A gateway that names every end alike still says how it was.
+    wire = status if isinstance(status, str) and status in _BAD_ENDS else kind.removeprefix("response.")
     reason: FinishReason = "stop"
     if wire == "incomplete":
         details = body.get("incomplete_details")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 from flowkit.errors import ModelError
 from flowkit.masking import MASK
 from flowkit.models.base import Delta, ErrorDelta
-from flowkit.models.wire.settings import PLACEHOLDER_KEY, Server
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
 
 _SHORTEST_KEY = 8
 """What is shorter is a word like `none`, which a server's sentence may hold for other reasons."""
@@ -48,7 +48,7 @@ class AnswerBytes:
         return self.chunks.__anext__()
 
 
-def find_keys(requests: Sequence[SentRequest], server: Server) -> Sequence[str]:
+def find_keys(requests: Sequence[SentRequest], server: ModelServer) -> Sequence[str]:
     """Find the keys in these requests and in the settings, the longest first; one may have been taken off by a redirect."""
     sent = [server.api_key] if isinstance(server.api_key, str) else []
     for request in requests:

@@ -82,7 +82,7 @@ async def headers_of(headers: Headers, request: ModelRequest) -> Mapping[str, st
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ModelServer:
     """Where requests go and as whom; equal servers share a client.
 
     `max_retries` is how often a run asks again when a request was refused with 408, 409, 429 or 5xx or found no

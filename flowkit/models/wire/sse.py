@@ -2,7 +2,8 @@
 
 Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, with two exceptions. An event whose
 empty line never came is given at the end, for servers leave it out behind the one that holds their finish reason. A line
-`error: …` (llama.cpp) is an event of the type `error`.
+`error: …` (llama.cpp) is an event of the type `error`; so is the type `error` alone. Lines that belong to no field, in the
+middle of a stream, are an event of the type `STRAY`: a gateway that breaks off writes what went wrong as it is.
 """
 
 from typing import NamedTuple
@@ -21,11 +22,19 @@ _LINE_BYTES = 32
 HEAD_BYTES = 2_000
 """How much of a body is kept to say what it was, when it isn't an event stream."""
 
+STRAY = b" stray"
+"""The type of what stands in the middle of a stream and is no field of an event; no server can name one so."""
+
+_MOST_STRAY_LINES = 100
+"""How many lines of it are kept; a page of an error has fewer."""
+
+_ERROR_FIELDS = (b"error", b"exception")
 _MARK = b"\xef\xbb\xbf"
 _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
+_FIELDS_OF_NO_DATA = (b"", b"id", b"retry")
 
 
-class Event(NamedTuple):
+class ServerSentEvent(NamedTuple):
     """One event: its data, lines joined by a line feed, and its type, empty when none was named."""
 
     data: bytes
@@ -46,6 +55,7 @@ class EventDecoder:
         "_skip_line_feed",
         "_skipped",
         "_started",
+        "_stray",
         "_type",
         "head",
         "is_stream",
@@ -57,13 +67,14 @@ class EventDecoder:
         self._partial: list[bytes] = []  # pieces of a line whose end hasn't come
         self._data: list[bytes] = []  # data lines of the event that is being read
         self._type = b""
+        self._stray: list[bytes] = []  # lines of no field
         self._size = 0
         self._skipped = 0  # bytes of lines that say nothing, since the last event
         self._skip_line_feed = False  # the last chunk ended with CR: an LF that follows belongs to it
         self._started = False  # the byte-order mark is behind us
         self._idle = False  # an event has just ended, and nothing has come since
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
 
         Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`, or what says nothing than
@@ -78,20 +89,22 @@ class EventDecoder:
             and b"\r" not in chunk
         ):
             self._skipped = 0
-            return [Event(chunk[6:-2], b"")]
+            return [ServerSentEvent(chunk[6:-2], b"")]
         return self._read(chunk)
 
-    def end(self) -> Event | None:
+    def end(self) -> ServerSentEvent | None:
         """Return the last event, when the body ended without its empty line."""
-        events: list[Event] = []
+        events: list[ServerSentEvent] = []
         if self._partial:
             line = b"".join(self._partial)
             self._partial = []
             self._read_line(line.removeprefix(_MARK) if not self._started else line, events)
         self._dispatch(events)
+        if not events and self._type == b"error":
+            events.append(ServerSentEvent(b"", b"error"))
         return events[-1] if events else None
 
-    def _read(self, chunk: bytes) -> list[Event]:
+    def _read(self, chunk: bytes) -> list[ServerSentEvent]:
         if not self.is_stream and len(self.head) < HEAD_BYTES:
             self.head += chunk[:HEAD_BYTES]
         if not self._started:
@@ -122,7 +135,7 @@ class EventDecoder:
         lines = chunk.splitlines()  # of bytes: ends a line at LF, CR and CRLF, and nowhere else
         if chunk[-1] not in b"\r\n":
             self._partial.append(lines.pop())
-        events: list[Event] = []
+        events: list[ServerSentEvent] = []
         for line in lines:
             if line.startswith(b"data: "):
                 self._data.append(line[6:])
@@ -137,31 +150,40 @@ class EventDecoder:
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
         return events
 
-    def _read_line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value[1:] if value[:1] == b" " else value)
         elif field == b"event":
             self._type = value[1:] if value[:1] == b" " else value
-        elif field == b"error" and value:
+        elif value and field.lower() in _ERROR_FIELDS:
             self._dispatch(events)
             self._data, self._type = [value], b"error"
             self._dispatch(events)
         else:
             self._skipped += len(line) + _LINE_BYTES
+            if self.is_stream and field not in _FIELDS_OF_NO_DATA and len(self._stray) < _MOST_STRAY_LINES:
+                self._stray.append(line)
 
-    def _dispatch(self, events: list[Event]) -> None:
+    def _dispatch(self, events: list[ServerSentEvent]) -> None:
         """Add the event that has been read, if it holds data."""
         self._size = 0
         event_type, self._type = self._type, b""
+        if self._stray:
+            events.append(ServerSentEvent(b"\n".join(self._stray), STRAY))
+            self._stray = []
         if self._data:
-            events.append(Event(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type))
+            events.append(
+                ServerSentEvent(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type)
+            )
             self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
             self._data = []
             self.is_stream = True
             self.head = b""
         else:
             self._skipped += _LINE_BYTES
+            if event_type == b"error":
+                self._type = event_type  # what went wrong comes in the next event, or never
 
 
 def looks_like_events(head: bytes) -> bool:

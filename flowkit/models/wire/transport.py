@@ -18,7 +18,7 @@ from flowkit.errors import ModelError
 from flowkit.models.wire.clients import get_client, sending
 from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal, explain_silence
 from flowkit.models.wire.sent_keys import AnswerBytes, find_keys, mask_keys
-from flowkit.models.wire.settings import Server
+from flowkit.models.wire.settings import ModelServer
 from flowkit.models.wire.thinking import Api
 from flowkit.models.wire.unpacking import ACCEPTED, read_pieces
 
@@ -29,7 +29,7 @@ _PAGE_BYTES = 10_000
 
 @asynccontextmanager
 async def open_bytes(
-    server: Server, api: Api, model: str, body: Mapping[str, JSON], headers: Mapping[str, str] | None = None
+    server: ModelServer, api: Api, model: str, body: Mapping[str, JSON], headers: Mapping[str, str] | None = None
 ) -> AsyncGenerator[AnswerBytes, None]:
     """Open the body of the server's answer as it arrives.
 
@@ -66,7 +66,7 @@ async def open_bytes(
         await answer.aclose()
 
 
-async def connect(server: Server, model: str) -> None:
+async def connect(server: ModelServer, model: str) -> None:
     """Open a connection that the next request uses; whatever the server answers to a list of its models will do.
 
     Raises `ModelError` where it can't be reached.
@@ -83,7 +83,7 @@ async def connect(server: Server, model: str) -> None:
 
 
 async def ask_json(
-    server: Server, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
+    server: ModelServer, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> Mapping[str, JSON]:
     """Ask the server and return its JSON object; raises `ModelError` when it refuses."""
     client = await get_client(server)
@@ -100,7 +100,7 @@ async def ask_json(
     return data if isinstance(data, dict) else {}
 
 
-async def make_auth_headers(server: Server) -> dict[str, str | openai.Omit]:
+async def make_auth_headers(server: ModelServer) -> dict[str, str | openai.Omit]:
     """Make the headers that carry the key, where the client doesn't send it automatically."""
     key = server.api_key
     if isinstance(key, str):
@@ -125,7 +125,7 @@ async def make_auth_headers(server: Server) -> dict[str, str | openai.Omit]:
     )
 
 
-async def read_bytes(response: httpx2.Response, server: Server, taken_s: float) -> AsyncGenerator[bytes, None]:
+async def read_bytes(response: httpx2.Response, server: ModelServer, taken_s: float) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of an answer whose headers came after `taken_s` seconds."""
     # The package lets errors in the middle of a body through as they are.
     try:
@@ -140,7 +140,9 @@ async def read_bytes(response: httpx2.Response, server: Server, taken_s: float) 
         raise explain_break(error, server) from error
 
 
-async def _read_by_the_clock(response: httpx2.Response, server: Server, taken_s: float) -> AsyncGenerator[bytes, None]:
+async def _read_by_the_clock(
+    response: httpx2.Response, server: ModelServer, taken_s: float
+) -> AsyncGenerator[bytes, None]:
     """Yield the bytes with a separate timeout for the first; httpx has one for all of them."""
     times = server.timeout
     known: object = response.request.extensions.get("timeout")

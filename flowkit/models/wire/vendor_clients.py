@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from flowkit.codec import JSON
 from flowkit.models.wire.aws_events import CONTENT_TYPE, AwsEventDecoder
 from flowkit.models.wire.sent_keys import AnswerBytes, SentRequest, find_keys
-from flowkit.models.wire.settings import Server
+from flowkit.models.wire.settings import ModelServer
 
 
 class VendorClient(Protocol):
@@ -26,7 +26,7 @@ class VendorClient(Protocol):
 
 @asynccontextmanager
 async def open_vendor_bytes(
-    client: VendorClient, server: Server, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
+    client: VendorClient, server: ModelServer, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> AsyncGenerator[AsyncIterator[bytes], None]:
     """Open the body of the answer as it arrives, as server-sent events whatever the cloud makes of them."""
     import anthropic

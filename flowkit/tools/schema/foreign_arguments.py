@@ -15,7 +15,7 @@ from flowkit.tools.schema.arguments import Arguments, RefusedArguments, parse_ar
 from flowkit.tools.schema.arguments_schema import Schema
 from flowkit.tools.schema.foreign_checks import find_endless, make_validator, read_scalar
 from flowkit.tools.schema.problems import MAX_LINE, Problem, format_path, shorten, value_at
-from flowkit.tools.schema.repair import Wanted, mend
+from flowkit.tools.schema.repair import ExpectedValue, mend
 
 
 class SchemaReader:
@@ -34,6 +34,7 @@ class SchemaReader:
         self.secrets = secrets
         self.properties = cast(dict[str, Schema], schema.get("properties", {}))
         self.names = tuple(self.properties)
+        self.is_plain = False
         try:
             validator.check_schema(schema)
         except SchemaError as error:
@@ -173,7 +174,7 @@ def _repair(mended: dict[str, object], error: _Error) -> str | None:
     if error.keyword == "type" and (line := read_scalar(value_at(mended, outer), key, kinds)) is not None:
         return f"{format_path(error.path)}: {line}"
     is_choice = error.keyword == "enum"
-    wanted = Wanted(
+    wanted = ExpectedValue(
         has_default="default" in error.schema,
         takes_null=("null" in kinds or error.schema.get("nullable") is True) and "string" not in kinds,
         takes_container=bool(kinds & {"object", "array"}) and (is_choice or "string" not in kinds),

@@ -50,10 +50,10 @@ class Repairer:
         has_default = self._has_default(problem.path)
         if any(kind.startswith("string_") or kind in _REFUSALS for kind in kinds):
             # Text may stand here, or a check of the author's own read it: only null can be a slip.
-            wanted = Wanted(has_default)
+            wanted = ExpectedValue(has_default)
         else:
             choices = tuple(_list_choices(types)) if kinds & _CHOICES else ()
-            wanted = Wanted(has_default, type(None) in types, bool(kinds & _CONTAINERS), choices)
+            wanted = ExpectedValue(has_default, type(None) in types, bool(kinds & _CONTAINERS), choices)
         return mend(value_at(mended, outer), key, wanted)
 
     def _has_default(self, path: Sequence[str | int]) -> bool:
@@ -79,7 +79,7 @@ _REFUSALS = frozenset({"value_error", "assertion_error"})
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExpectedValue:
     """What may stand at a place, as far as the slips need it; `choices` with the name of each."""
 
     has_default: bool
@@ -88,7 +88,7 @@ class Wanted:
     choices: Sequence[tuple[str, object]] = ()
 
 
-def mend(holder: object, key: str | int, wanted: Wanted) -> str | None:
+def mend(holder: object, key: str | int, wanted: ExpectedValue) -> str | None:
     """Repair what stands under `key`, in place; what was done, None when it is none of the slips."""
     value = value_at(holder, (key,))
     if not isinstance(holder, (dict, list)):

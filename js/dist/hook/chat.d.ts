@@ -25,9 +25,9 @@ export interface ChatState {
     currentThinking: string;
     functionCalls: readonly Call[];
     /** Of the run that was watched last: "running", "done", "waiting", … */
-    status: RunStatus | undefined;
-    run: string | undefined;
-    error: Error | undefined;
+    status?: RunStatus;
+    run?: string;
+    error?: Error;
 }
 export interface DecideOptions {
     reason?: string;

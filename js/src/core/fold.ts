@@ -236,17 +236,10 @@ export class Fold {
   }
 
   #startTurn(number: number, attempt: number, model: string, t: number) {
-    const last = this.#turns.at(-1)
-    if (last?.turn === number) {
-      // Another attempt takes its text back; its calls stay, as void.
-      last.attempt = attempt
-      last.model = model
-      last.text = last.thinking = ""
-      last.points = {}
-      last.tFirst = last.tThought = last.tEnd = last.error = undefined
-      return
-    }
-    this.#turns.push({ turn: number, attempt, model, text: "", thinking: "", calls: [], tStart: t, points: {} })
+    let calls: string[] = []
+    // Another attempt takes its text back; its calls stay, as void.
+    if (this.#turns.at(-1)?.turn === number) ({ calls, tStart: t } = this.#turns.pop()!)
+    this.#turns.push({ turn: number, attempt, model, text: "", thinking: "", calls, tStart: t, points: {} })
   }
 
   #open(id: string, name: string, parent: string | null | undefined, t: number): Call & Placed {
@@ -309,7 +302,7 @@ export class Fold {
         call.arguments = event.arguments
         call.repaired = event.repaired
         if (call.state === "new") state("sealed")
-        this.#link(call, [...references(event.arguments)])
+        this.#link(call, references(event.arguments))
         break
       case "call.waiting":
         state("waiting")
@@ -400,9 +393,9 @@ function put<K extends "text" | "thinking" | "raw">(
 }
 
 /** The names of the calls that arguments refer to: `{"from_call": …, "path": …}` and nothing besides. */
-function* references(value: Json | undefined): Generator<string> {
-  if (!value || typeof value !== "object") return
+function references(value: Json | undefined): string[] {
+  if (!value || typeof value !== "object") return []
   if (!Array.isArray(value) && typeof value.from_call === "string" && "path" in value && Object.keys(value).length === 2)
-    yield value.from_call
-  else for (const inner of Object.values(value)) yield* references(inner as Json)
+    return [value.from_call]
+  return Object.values(value).flatMap(inner => references(inner as Json))
 }

@@ -31,9 +31,9 @@ export interface ChatState {
   currentThinking: string
   functionCalls: readonly Call[]
   /** Of the run that was watched last: "running", "done", "waiting", … */
-  status: RunStatus | undefined
-  run: string | undefined
-  error: Error | undefined
+  status?: RunStatus
+  run?: string
+  error?: Error
 }
 
 export interface DecideOptions {
@@ -42,13 +42,9 @@ export interface DecideOptions {
   changes?: Json
 }
 
-const EMPTY: ChatState = {
-  messages: [], isStreaming: false, currentThinking: "", functionCalls: [], status: undefined, run: undefined, error: undefined,
-}
-
 export class Chat {
   options: ChatOptions = {}
-  #state = EMPTY
+  #state: ChatState = { messages: [], isStreaming: false, currentThinking: "", functionCalls: [] }
   #listeners = new Set<() => void>()
   #earlier: ChatMessage[] = []
   #fold = new Fold()
@@ -153,13 +149,13 @@ export class Chat {
     this.#isPlanned = true
     const paint = () => {
       this.#isPlanned = false
-      this.#set({})
+      this.#set()
     }
     if (document.hidden) setTimeout(paint)
     else requestAnimationFrame(paint)
   }
 
-  #set(changes: Partial<ChatState>) {
+  #set(changes?: Partial<ChatState>) {
     const run = this.#fold.snapshot()
     this.#state = {
       ...this.#state, ...changes, run: this.#run, functionCalls: run.calls,

@@ -26,5 +26,6 @@ export function useStreamingAI(options: UseStreamingAIOptions = {}): UseStreamin
   // An effect may only attach: StrictMode runs it twice, and starting a run here would start two.
   useEffect(() => chat.mount(options.run), [chat, options.run])
   const state = useSyncExternalStore(chat.subscribe, chat.getState, chat.getState)
-  return { ...state, sendMessage: chat.sendMessage, abort: chat.abort, decide: chat.decide, resume: chat.resume }
+  const { sendMessage, abort, decide, resume } = chat
+  return { ...state, sendMessage, abort, decide, resume }
 }

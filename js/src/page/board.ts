@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks"
 import { makeRunId } from "../core/index.js"
 import type { Json, RunEvent } from "../core/index.js"
-import { getApp, getRuns, act } from "./server.js"
+import { getApp, getRuns, act, explain } from "./server.js"
 import type { AppInfo, Runnable, Summary } from "./server.js"
 import { say, sayState, setLanguage, getLanguage } from "./words.js"
 import { Watched } from "./watched.js"
@@ -64,7 +64,7 @@ class Board {
       await this.poll()
     } catch (error) {
       const status = (error as { status?: number }).status
-      this.error = status === 401 ? say("noToken") : say("noServer", { error: (error as Error).message })
+      this.error = status === 401 ? say("noToken") : explain(error)
     }
     this.changed()
     if (this.error) return
@@ -84,6 +84,11 @@ class Board {
 
   async poll() {
     const { runs, next } = await getRuns()
+    for (const watched of this.shown) {
+      // Gone on with from another tab, or after the server was away.
+      const now = runs.find(run => run.run === watched.id)?.status
+      if (now && !watched.isWatching && (now === "running" || now !== watched.newest.status)) void watched.watch()
+    }
     if (JSON.stringify(runs) === JSON.stringify(this.runs)) return
     this.runs = runs
     this.next = next

@@ -1,13 +1,12 @@
 // A card for each call, which fills in as it happens.
 
-import { useState } from "preact/hooks"
 import { memo } from "./memo.js"
 import type { Call, Run } from "../core/index.js"
 import { board, useClock } from "./board.js"
 import { stateOf } from "./graph.js"
 import { Result, State } from "./inspector.js"
 import { label } from "./layout.js"
-import { Fold, findColumns, sayArguments } from "./values.js"
+import { Fold, findColumns, sayArguments, useSome } from "./values.js"
 import type { Watched } from "./watched.js"
 import { say, showSeconds } from "./words.js"
 
@@ -49,15 +48,12 @@ export const Card = memo(({ call, inside, watched, run }: CardProps) => {
 
 /** Cards of these calls, those that they made inside them. */
 export function Cards({ calls, watched, run }: { calls: readonly Call[]; watched: Watched; run: Run }) {
-  const [isWhole, showWhole] = useState(false)
+  const [shown, more] = useSome(calls, MOST)
   const children = childrenOf(run)
-  const shown = isWhole ? calls : calls.slice(0, MOST)
-  return <div class="cards">{shown.map(call => <Card key={call.id} call={call} inside={children.get(call.id) ?? NONE} watched={watched} run={run} />)}
-    {shown.length < calls.length && <button class="link" onClick={() => showWhole(true)}>{say("more", { n: calls.length - MOST })}</button>}
-  </div>
+  return <div class="cards">{shown.map(call => <Card key={call.id} call={call} inside={children.get(call.id) ?? NONE} watched={watched} run={run} />)}{more}</div>
 }
 
-/** How many cards are drawn before somebody asks for all: 500 would hold the page for a quarter of a second. */
+/** How many cards are drawn before somebody asks for all. */
 const MOST = 100
 
 const NONE: Call[] = []

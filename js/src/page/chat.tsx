@@ -6,7 +6,7 @@ import { board, useBoard } from "./board.js"
 import { Cards, Clock } from "./card.js"
 import { canFork, Fork } from "./fork.js"
 import { State } from "./inspector.js"
-import { act } from "./server.js"
+import { act, explain } from "./server.js"
 import { Fold, Value } from "./values.js"
 import type { Watched } from "./watched.js"
 import { say, showCost, showSeconds } from "./words.js"
@@ -21,6 +21,7 @@ export function Chat() {
   const toEnd = () => box.current && (box.current.scrollTop = box.current.scrollHeight)
   useLayoutEffect(() => {
     if (isFollowing) toEnd()
+    else onScroll() // a replay may have made it short
   })
   useEffect(() => setFollowing(true), [current])
   const onScroll = () => {
@@ -87,9 +88,13 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
   const [isBusy, setBusy] = useState(false)
   const press = async (action: "resume" | "resolve", body?: object) => {
     setBusy(true)
-    await act(watched.id, action, body).catch(error => (watched.error = error.message))
+    try {
+      await act(watched.id, action, body)
+      void watched.watch()
+    } catch (error) {
+      watched.error = explain(error)
+    }
     setBusy(false)
-    void watched.watch()
   }
   const last = watched.events.at(-1)
   const isLive = !board.isFile && !watched.replay && !watched.isWatching

@@ -6,7 +6,7 @@ import { isAsked } from "./chat.js"
 import { useBoard } from "./board.js"
 import { findChanges, guessSchema, SchemaForm } from "./form.js"
 import type { Values } from "./form.js"
-import { decide } from "./server.js"
+import { decide, explain } from "./server.js"
 import type { Watched } from "./watched.js"
 import { say } from "./words.js"
 
@@ -46,7 +46,7 @@ function Question({ watched, call, isFirst }: { watched: Watched; call: Call; is
       setNote(earlier ? (earlier.by ? say("decidedBy", { name: earlier.by }) : say("decided")) : "")
     } catch (error) {
       setVerdict(undefined)
-      setNote((error as Error).message)
+      setNote(explain(error))
     }
     void watched.watch()
   }

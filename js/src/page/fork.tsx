@@ -4,6 +4,7 @@ import { useState } from "preact/hooks"
 import type { Json } from "../core/index.js"
 import { board } from "./board.js"
 import type { Watched } from "./watched.js"
+import { explain } from "./server.js"
 import { say } from "./words.js"
 
 /** Whether a new run can begin from a turn of it. */
@@ -20,11 +21,11 @@ export function Fork({ watched, at, call, value }: { watched: Watched; at: numbe
     try {
       await board.fork(watched, { at: `turn/${at}`, ...(call ? { results: { [call]: JSON.parse(text) } } : text && { message: text }) })
     } catch (error) {
-      setError((error as Error).message)
+      setError(explain(error))
     }
   }
   return (
-    <form class="fork" onSubmit={go}>
+    <form class="fork" onSubmit={go} ref={form => form?.scrollIntoView({ block: "nearest" })}>
       <textarea rows={call ? 6 : 2} aria-label={say(call ? "result" : "forkHint")} placeholder={say("forkHint")} value={text} onInput={event => setText(event.currentTarget.value)} />
       <button class="primary">↳ {say("fork")}</button>
       {error && <p class="error">{error}</p>}

@@ -59,7 +59,7 @@ function Field({ id, name, schema, root, value, isRequired, onChange }: FieldPro
   const { inner, isNullable } = read(schema, root)
   const [problem, setProblem] = useState("")
   const [draft, setDraft] = useState<string>()
-  const hint = [inner.description ?? schema.description, !isRequired && say("optional")].filter(Boolean).join(" · ")
+  const hint = [inner.description ?? schema.description, !isRequired && inner.type !== "boolean" && say("optional")].filter(Boolean).join(" · ")
   const common = { id, name, required: isRequired && !isNullable, "aria-describedby": hint ? `${id}-hint` : undefined }
   const choices = (inner.enum ?? (inner.const !== undefined ? [inner.const] : undefined)) as Json[] | undefined
   const text = value === undefined || value === null ? "" : String(value)

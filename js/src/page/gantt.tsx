@@ -7,17 +7,16 @@ import { stateOf } from "./graph.js"
 import { label, STACK_FROM } from "./layout.js"
 import type { Watched } from "./watched.js"
 import { say, sayState, showSeconds } from "./words.js"
-import { useState } from "preact/hooks"
+import { useSome } from "./values.js"
 
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600]
 
 export function Gantt({ watched, run }: { watched: Watched; run: Run }) {
-  const [isWhole, showWhole] = useState(false)
+  const [calls, more] = useSome(run.calls, STACK_FROM)
   if (!run.turns.length && !run.calls.length) return null
   const whole = Math.max(watched.replay ? watched.newest.seconds : run.seconds, 0.01)
   // Whole steps while it runs, so that the bars don't creep with each frame.
   const end = run.status === "running" && !watched.replay ? STEPS.find(step => step > whole * 1.05) ?? Math.ceil(whole / 3600 + 1) * 3600 : whole
-  const calls = isWhole ? run.calls : run.calls.slice(0, STACK_FROM)
   return (
     <section class="gantt" aria-label={say("timeline")}>
       <div class="axis">{[0, 0.25, 0.5, 0.75, 1].map(part => <span style={{ left: `${part * 100}%` }}>{showSeconds(end * part)}</span>)}</div>
@@ -27,7 +26,7 @@ export function Gantt({ watched, run }: { watched: Watched; run: Run }) {
         const Row = isLive ? LiveRow : CallRow
         return <Row key={call.id} call={call} end={end} isChosen={board.call === call.id} now={run.seconds} watched={isLive ? watched : undefined} />
       })}
-      {calls.length < run.calls.length && <button class="link" onClick={() => showWhole(true)}>{say("more", { n: run.calls.length - calls.length })}</button>}
+      {more}
     </section>
   )
 }

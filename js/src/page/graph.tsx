@@ -6,7 +6,8 @@ import { board } from "./board.js"
 import { arrange, BOX, INPUTS } from "./layout.js"
 import type { Box, Layout } from "./layout.js"
 import { say, sayState, SHAPES, showSeconds } from "./words.js"
-import { shorten } from "./values.js"
+import { memo } from "./memo.js"
+import { shorten, useSome } from "./values.js"
 
 /** What a call is shown as: a person's question stands before its state. */
 export function stateOf(call: Call): string {
@@ -47,16 +48,22 @@ export function Graph({ run }: { run: Run }) {
           ))}
         </svg>
       </div>
-      <ul class="hidden" aria-label={say("calls")}>
-        {run.calls.slice(0, 500).map(call => (
-          <li key={call.id}>
-            <button tabIndex={-1} onClick={() => board.select(call.id)}>{call.name}, {sayState(stateOf(call))}{call.deps.length ? `, ${say("needs")}: ${call.deps.join(", ")}` : ""}</button>
-          </li>
-        ))}
-      </ul>
+      <Listed calls={run.calls} />
     </section>
   )
 }
+
+/** The same calls for whoever doesn't see the picture. */
+function Listed({ calls }: { calls: readonly Call[] }) {
+  const [shown] = useSome(calls, 0, true)
+  return <ul class="hidden" aria-label={say("calls")}>{shown.map(call => <Line key={call.id} call={call} />)}</ul>
+}
+
+const Line = memo(({ call }: { call: Call }) => (
+  <li>
+    <button tabIndex={-1} onClick={() => board.select(call.id)}>{call.name}, {sayState(stateOf(call))}{call.deps.length ? `, ${say("needs")}: ${call.deps.join(", ")}` : ""}</button>
+  </li>
+), (before, after) => before.call === after.call)
 
 /** The layout, made again only when there are other calls or edges. */
 function useLayout(calls: readonly Call[], folded: ReadonlySet<string>): Layout {

@@ -5,7 +5,7 @@ import { useBoard } from "./board.js"
 import { getRuns } from "./server.js"
 import type { Summary } from "./server.js"
 import { State } from "./inspector.js"
-import { getLanguage, say, sayState, showSeconds } from "./words.js"
+import { getLanguage, say, sayState, showCost, showSeconds } from "./words.js"
 
 const STATES = ["running", "waiting", "done", "failed", "cancelled", "limit", "in_doubt", "stopped"]
 
@@ -41,7 +41,10 @@ export function Runs() {
           <li key={run.run}>
             <a href={`#/runs/${run.run}`} aria-current={board.current?.id === run.run ? "page" : undefined} onClick={() => board.show(run.run)}>
               <span class="title">{run.title || run.name}</span>
-              <span class="small"><State state={run.status} /> {run.name}{run.user && ` · ${run.user}`} · {sayWhen(run.began_at)} · {showSeconds(run.changed_at - run.began_at)}</span>
+              <span class="small facts">
+                <State state={run.status} />
+                {[run.name, run.user, sayWhen(run.began_at), showSeconds(run.changed_at - run.began_at), showCost({ usd: run.cost_usd, atLeast: run.cost_at_least })].map(fact => fact && <span>{fact}</span>)}
+              </span>
             </a>
           </li>
         ))}

@@ -2,6 +2,7 @@
 
 import { request, ServerError } from "../core/index.js"
 import type { Json, Server } from "../core/index.js"
+import { say } from "./words.js"
 
 export type Schema = { [key: string]: Json }
 
@@ -37,6 +38,8 @@ export interface Summary {
   title: string
   began_at: number
   changed_at: number
+  cost_usd: number
+  cost_at_least: boolean
 }
 
 const KEY = "flowkit-token"
@@ -92,6 +95,10 @@ export const getCall = (run: string, call: string): Promise<{ arguments?: Json; 
 export async function getDecided(run: string): Promise<string[]> {
   return (await get(`/runs/${run}`)).decided.map((decided: { call: string }) => decided.call)
 }
+
+/** What a person is told of an error: the server's own words, or that there is none. */
+export const explain = (error: unknown) =>
+  error instanceof ServerError && error.status ? error.message : say(error instanceof SyntaxError ? "notJson" : "noServer")
 
 export interface Verdict {
   call: string

@@ -1,11 +1,28 @@
 // JSON as a person reads it: a table where it is a list of objects, else a tree. Values are text, never markup.
 
-import { useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import type { Json } from "../core/index.js"
 import { say } from "./words.js"
 
 const FIRST_ROWS = 20
+/** How many cards or rows are drawn in one frame: 500 would hold the page for a tenth of a second, on a phone for one. */
+const AT_ONCE = 100
 const MOST_COLUMNS = 12
+
+/** The first of many items, and a button that shows the others too, over several frames. */
+export function useSome<T>(items: readonly T[], first: number, isAll = false): [readonly T[], any] {
+  const [isWhole, showWhole] = useState(isAll)
+  const [, draw] = useState(0)
+  const drawn = useRef(0)
+  const shown = (drawn.current = Math.min(items.length, isWhole ? drawn.current + AT_ONCE : first))
+  const rest = items.length - shown
+  useEffect(() => {
+    if (!isWhole || !rest) return
+    const handle = requestAnimationFrame(() => draw(shown))
+    return () => cancelAnimationFrame(handle)
+  })
+  return [items.slice(0, shown), !isWhole && rest > 0 && <button class="link" onClick={() => showWhole(true)}>{say("more", { n: rest })}</button>]
+}
 
 export function Value({ value }: { value: Json }) {
   const columns = findColumns(value)
@@ -24,8 +41,7 @@ export function findColumns(value: Json): string[] | undefined {
 }
 
 function Table({ rows, columns }: { rows: { [key: string]: Json }[]; columns: string[] }) {
-  const [isWhole, showWhole] = useState(false)
-  const shown = isWhole ? rows : rows.slice(0, FIRST_ROWS)
+  const [shown, more] = useSome(rows, FIRST_ROWS)
   return (
     <div class="table" tabIndex={0} role="group" aria-label={say("rows", { n: rows.length })}>
       <table>
@@ -36,9 +52,7 @@ function Table({ rows, columns }: { rows: { [key: string]: Json }[]; columns: st
           ))}
         </tbody>
       </table>
-      {shown.length < rows.length && (
-        <button class="link" onClick={() => showWhole(true)}>{say("more", { n: rows.length - shown.length })}</button>
-      )}
+      {more}
     </div>
   )
 }
@@ -48,10 +62,9 @@ function Cell({ value }: { value: Json }) {
 }
 
 function Tree({ value, depth }: { value: Json; depth: number }) {
-  const [isWhole, showWhole] = useState(false)
+  const entries = Object.entries(isPlain(value) ? {} : value!) as [string, Json][]
+  const [shown, more] = useSome(entries, FIRST_ROWS)
   if (isPlain(value)) return <Plain value={value} />
-  const entries = Object.entries(value as object) as [string, Json][]
-  const shown = isWhole ? entries : entries.slice(0, FIRST_ROWS)
   const list = (
     <dl>
       {shown.map(([key, inner]) => (
@@ -60,9 +73,7 @@ function Tree({ value, depth }: { value: Json; depth: number }) {
           <dd>{depth < 1 && findColumns(inner) ? <Value value={inner} /> : <Tree value={inner} depth={depth + 1} />}</dd>
         </div>
       ))}
-      {shown.length < entries.length && (
-        <button class="link" onClick={() => showWhole(true)}>{say("more", { n: entries.length - shown.length })}</button>
-      )}
+      {more}
     </dl>
   )
   if (!depth) return list

@@ -2,7 +2,7 @@
 
 import { follow, Fold, ServerError } from "../core/index.js"
 import type { Run, RunEvent, Start } from "../core/index.js"
-import { getDecided, server } from "./server.js"
+import { explain, getDecided, server } from "./server.js"
 
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16]
 
@@ -70,7 +70,7 @@ export class Watched {
     } catch (error) {
       if (signal.aborted) return
       if (error instanceof ServerError && error.status === 404) this.isMissing = true
-      this.error = (error as Error).message
+      this.error = explain(error)
     }
     this.cuts = 0
     this.isWatching = false
