@@ -95,6 +95,28 @@ def call(id: object, params: dict[str, Any]) -> None:
             ODD["pages"][0].append({"name": "grown", "inputSchema": {"type": "object"}})
             CONFIG.write_text(json.dumps(ODD))
             send(method="notifications/tools/list_changed")
+        case "twice":
+            send(id=id, result=text("first"))
+            send(id=id, result=text("second"))
+            send(id=id, error={"code": -32603, "message": "third"})
+            return
+        case "change":
+            config = json.loads(CONFIG.read_text())
+            config["pages"] = [[{"name": "change", "inputSchema": {"type": "object"}, "description": "Another."}]]
+            CONFIG.write_text(json.dumps(config))
+            send(method="notifications/tools/list_changed")
+        case "junk":
+            sys.stdout.buffer.write(
+                b"\x00\xff\xfe" * 1000 + b"\n\n[]\n{}\n" + b'{"jsonrpc":"2.0","id":"none","result":{}}\n'
+            )
+            sys.stdout.flush()
+        case "endless_line":
+            try:
+                while True:
+                    sys.stdout.buffer.write(b"x" * 65536)
+                    sys.stdout.flush()
+            except BrokenPipeError:
+                raise SystemExit from None
         case "deaf":
             time.sleep(600)
         case _:
@@ -125,6 +147,9 @@ def main() -> None:
         if id is None:
             note(message)
             continue
+        if method == ODD.get("hangs_at"):
+            note({"hangs": method})
+            time.sleep(600)
         match method:
             case "initialize":
                 version = ODD.get("version", params["protocolVersion"])
@@ -136,6 +161,8 @@ def main() -> None:
                 send(id=id, result=list_page(params.get("cursor")))
             case "tools/call":
                 call(id, params)
+            case "server/discover" if ODD.get("ignores_discover"):
+                note({"ignored": "server/discover"})
             case "ping":
                 send(id=id, result={})
             case _:

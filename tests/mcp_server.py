@@ -93,11 +93,27 @@ async def call_tool(context: Any, params: types.CallToolRequestParams) -> Any:
             except asyncio.CancelledError:
                 (FOLDER / "stopped").touch()
                 raise
+        case "ask":
+            return await ask(context, params)
         case "environment":
             text = " ".join(sorted(os.environ))
         case _:
             text = params.name
     return types.CallToolResult(content=[types.TextContent(text=text)])
+
+
+async def ask(context: Any, params: types.CallToolRequestParams) -> Any:
+    """Ask for a name: by a request where this era has them, else by a result that is to be answered."""
+    schema: Any = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    form = types.ElicitRequestFormParams(message="Who are you?", requested_schema=schema)
+    answer: Any
+    if context.session.can_send_request:
+        answer = await context.session.elicit_form(form.message, schema, context.request_id)
+    elif params.input_responses:
+        answer = params.input_responses["who"]
+    else:
+        return types.InputRequiredResult(input_requests={"who": types.ElicitRequest(params=form)}, request_state="who")
+    return types.CallToolResult(content=[types.TextContent(text=f"{answer.action} {answer.content}")])
 
 
 async def main() -> None:

@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from flowkit.events import CallFinished, EventLog
 from flowkit.journal import Journal, Retry, RunJournal
 from flowkit.journal.run import START_WITHIN_S
 from flowkit.journal.sqlite import file as journal_file
+from tests.small_disk import small_disk
 from tests.stores import opened_journal, pretend_another_machine
 
 pytestmark = pytest.mark.usefixtures("journal_store")
@@ -130,23 +131,6 @@ def test_a_journal_that_was_removed_is_not_made_again_by_reading_it(tmp_path: Pa
         with pytest.raises(StoreError, match="can't be read"):
             journal.runs()
         assert not (tmp_path / "j").exists()
-
-
-@contextmanager
-def small_disk(place: Path, size: str) -> Generator[Path]:
-    place.mkdir()
-    mounted = os.name == "posix" and os.geteuid() == 0 and shutil.which("mount") is not None
-    if not mounted:
-        pytest.skip("mounting a small disk needs root")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"a small disk can't be mounted here: {done.stderr.decode()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 @pytest.mark.sqlite_only

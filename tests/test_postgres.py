@@ -22,6 +22,7 @@ from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
 from flowkit.journal import Journal, Retry, RunJournal, migrate
 from flowkit.journal.postgres.schema import VERSION
 from flowkit.journal.postgres.texts import array, bind, literal
+from flowkit.web.following import follow
 from tests.command import Command
 from tests.servers.postgres import PostgresServer
 
@@ -436,6 +437,40 @@ def test_a_run_of_another_process_is_followed_without_a_gap(
             await other.finish("done")
             assert await following == [*range(pieces), other.first_seq]
             assert await follow_to_the_end(watching, run.run_id, pieces - 1) == [other.first_seq]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_closed_early", [False, True])
+def test_a_page_that_follows_is_woken_by_the_database(postgres_journal: str, is_closed_early: bool) -> None:
+    """It would ask again after an hour; its place in the database is given back."""
+
+    async def main() -> None:
+        with opened(postgres_journal) as driving, opened(postgres_journal) as watching:
+            run = await driving.open_run("r", name="n")
+            log = EventLog("r", lambda: 0.0)
+            log.listen(run.append_event)
+            log.emit(CallFinished, "a", 1)
+            await run.refresh()
+            follower = follow("r", journal=watching, poll_s=3600, keep_alive_s=3600)
+            seen: list[int] = []
+            async with asyncio.timeout(120):
+                while len(seen) < 5:
+                    batch = await follower.read()
+                    assert batch is not None
+                    seen += [int(str(event["seq"])) for event in batch.read()]
+                    log.emit(CallFinished, "a", len(seen))
+                if is_closed_early:
+                    reading = asyncio.create_task(follower.read())
+                    await asyncio.sleep(0)
+                    follower.close()
+                    await reading
+                else:
+                    await run.finish("done")
+                    while (batch := await follower.read()) is not None:
+                        seen += [int(str(event["seq"])) for event in batch.read()]
+            assert seen == list(range(len(seen)))
+            await run.close()
 
     asyncio.run(main())
 

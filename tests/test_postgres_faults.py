@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from secrets import token_hex
 from typing import Any
 
 import psycopg
@@ -19,8 +20,9 @@ from flowkit.events import CallFinished, EventLog
 from flowkit.journal import Journal, Retry, RunJournal
 from flowkit.journal.postgres import session
 from flowkit.journal.postgres.schema import migrate
-from tests.servers.postgres import PostgresServer, start_postgres
-from tests.servers.processes import find_free_port
+from tests.servers.postgres import PostgresServer, make_postgres, start_postgres
+from tests.servers.processes import find_free_port, server_folder
+from tests.small_disk import resize_disk, small_disk
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +146,86 @@ def test_a_server_that_hangs_is_given_up_in_time_and_the_run_goes_on(monkeypatch
 
     with own_server() as (server, address):
         asyncio.run(main(server, address))
+
+
+async def fill(run: RunJournal, size: int = 20_000) -> list[str]:
+    """Write until there is no room; what was acknowledged."""
+    kept: list[str] = []
+    with suppress(StoreError):
+        for number in range(5000):
+            await claim(run, f"w{number}")
+            await run.record(f"w{number}", state="finished", value=token_hex(size // 2), effect="write")
+            kept.append(f"w{number}")
+    assert 0 < len(kept) < 5000
+    return kept
+
+
+async def check_kept(journal: Journal, run_id: str, kept: Sequence[str]) -> None:
+    """The run goes on, all that was acknowledged is there, and no claim of what didn't start."""
+    run = await journal.open_run(run_id, name="n")
+    for node in kept:
+        found = run.lookup(node)
+        assert found is not None
+        assert found.state == "finished"
+    assert run.lookup("more") is None
+    assert await claim(run, "more") == 1
+    await run.finish("done")
+
+
+def test_on_a_full_disk_no_claim_is_granted_and_the_run_goes_on_when_there_is_room(
+    postgres_server: PostgresServer,
+) -> None:
+    """The tables' disk is full; the server has another for its log."""
+    with server_folder("full") as folder, small_disk(folder / "disk", "24m") as disk:
+        name = f"full_{token_hex(4)}"
+        postgres_server.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'")
+        postgres_server.execute(f"CREATE DATABASE {name} TABLESPACE {name}")
+        address = postgres_server.address(name)
+        migrate(address)
+
+        async def main() -> None:
+            with opened(address) as journal:
+                run = await journal.open_run("r", name="n")
+                kept = await fill(run)
+                with pytest.raises(StoreError, match="No space left on device"):
+                    await run.claim("more", tool="pay", code="", effect="write", arguments=token_hex(10_000_000))
+                resize_disk(disk, "200m")
+                await run.close()
+                await check_kept(journal, "r", kept)
+
+        try:
+            asyncio.run(main())
+        finally:
+            postgres_server.drop_database(name)
+            postgres_server.execute(f"DROP TABLESPACE {name}")
+
+
+def test_a_server_whose_log_has_no_room_is_an_error_in_time_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops, and can't start before there is room."""
+    monkeypatch.setattr(session, "RETRY_S", 0.5)
+    settings = {"wal_recycle": "off", "min_wal_size": "32MB", "max_wal_size": "1GB"}
+    with server_folder("full") as folder, small_disk(folder / "disk", "120m") as disk:
+        server = make_postgres(disk / "primary", settings)
+        try:
+            address = server.address(server.create_database())
+            migrate(address)
+
+            async def main() -> None:
+                with opened(address, lease_s=2) as journal:
+                    run = await journal.open_run("r", name="n")
+                    kept = await fill(run)
+                    with pytest.raises(StoreError, match=r"can't be written"):
+                        await claim(run, "more")
+                    resize_disk(disk, "1g")
+                    await asyncio.to_thread(server.restart, "immediate")
+                    with suppress(StoreError):
+                        await run.close()
+                    await until(lambda: bool(journal.stopped()))
+                    await check_kept(journal, "r", kept)
+
+            asyncio.run(main())
+        finally:
+            server.stop("immediate")
 
 
 def test_too_many_clients_are_waited_for_and_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

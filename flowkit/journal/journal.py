@@ -333,6 +333,13 @@ class Journal:
             if stop is not None:
                 stop()
 
+    def listen(self, run: RunSummary, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake`, in any thread, soon after events of this run were written; call what is returned to end that.
+
+        A journal in a file never does, one in PostgreSQL not behind every pooler: ask from time to time as well.
+        """
+        return self._store.listen(run.number, wake)
+
     def prune_events(self, older_than: float | timedelta) -> int:
         """Remove the events of runs that began that long ago; the runs, their results and messages stay.
 

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, cast
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, explain, read_failure
-from flowkit.mcp_client.transports import MCPServer
+from flowkit.mcp_client.spans import mark_span
+from flowkit.mcp_client.transports import MODERN, MCPServer
 
 Era = Literal["auto", "legacy"]
 CONNECT_S = 30.0
@@ -34,9 +35,11 @@ ROUNDS_AT_MOST = 10
 
 
 class Ask(Protocol):
-    """Answers a server that asks a person: the form's values, or None to decline."""
+    """Answers a server that asks a person: the form's values, None to decline, or `"cancel"` to leave it open."""
 
-    async def __call__(self, server: str, message: str, schema: Mapping[str, JSON]) -> Mapping[str, JSON] | None: ...
+    async def __call__(
+        self, server: str, message: str, schema: Mapping[str, JSON]
+    ) -> Mapping[str, JSON] | Literal["cancel"] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Connection:
         *,
         bounds: ConnectionBounds,
         era: Era,
+        known_era: Era | None = None,
         ask: Ask | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,7 +73,9 @@ class Connection:
         self.instructions = ""
         self._server = server
         self._bounds = bounds
-        self._era = era
+        self._asked_era: Era = era
+        self.era: Era = known_era or era
+        """How to connect next. A server of the handshake era isn't asked for the newer one again: some never answer."""
         self._ask = ask
         self._clock = clock
         self._logger = logging.getLogger(f"flowkit.mcp.{name}")
@@ -184,6 +190,7 @@ class Connection:
 
         async with self._places:
             client = await self._connected()
+            mark_span(self.name, self._server.where, tool, client.protocol_version)
             try:
                 return await client.call_tool(
                     tool,
@@ -248,27 +255,30 @@ class Connection:
 
     async def _own(self, ready: "asyncio.Future[Any]", broken: asyncio.Event) -> None:
         """Enter the client, hand it out, and leave it when it broke or nobody wants it any more."""
-        tries = CONNECT_TRIES if self.version else 1
-        for attempt in range(1, tries + 1):
+        tries_left = CONNECT_TRIES if self.version else 1
+        while not ready.done():
             try:
                 await self._serve(ready, broken)
             except BaseException as error:  # noqa: BLE001  # its end is told to whoever waits, and goes no further
                 if ready.done():
                     # The package cancels its own task when a server goes away; calls in flight have their errors.
                     self._logger.info("the connection to %s ended: %s", self.name, explain(error))
-                elif attempt == tries or broken.is_set():
+                    break
+                if self.era != self._asked_era and not broken.is_set():
+                    self.era = self._asked_era  # what was known of the server may hold no more
+                    continue
+                tries_left -= 1
+                if not tries_left or broken.is_set():
                     ready.set_exception(self._cannot_connect(error))
                     ready.exception()  # looked at, so that nobody who left is missed
-            if ready.done():
-                broken.set()
-                return
+        broken.set()
 
     async def _serve(self, ready: "asyncio.Future[Any]", broken: asyncio.Event) -> None:
         from mcp import Client
 
         client = Client(
             self._server.open(self._logger.warning, self._bounds.call_s),
-            mode=self._era,
+            mode=self.era,
             message_handler=self._hear,
             elicitation_callback=None if self._ask is None else self._elicit,
             input_required_max_rounds=ROUNDS_AT_MOST,
@@ -277,6 +287,8 @@ class Connection:
         limit = asyncio.timeout(self._bounds.connect_s)
         async with limit, client:
             limit.reschedule(None)
+            if client.protocol_version < MODERN:
+                self.era = "legacy"
             self.instructions = client.instructions or ""
             self.version += 1
             self._current = client
@@ -315,6 +327,8 @@ class Connection:
         answer = await self._ask(self.name, params.message, schema)
         if answer is None:
             return ElicitResult(action="decline")
+        if answer == "cancel":
+            return ElicitResult(action="cancel")
         return ElicitResult(action="accept", content=cast(Any, dict(answer)))
 
     def _cannot_connect(self, error: BaseException) -> ConfigurationError:

@@ -107,6 +107,7 @@ class MCPTools:
         )
         self._bounds = ConnectionBounds(connect_timeout, timeout, at_once)
         self._era: Era = mode
+        self._known_era: Era | None = None
         self._ask = ask
         self._logger = logging.getLogger(f"flowkit.mcp.{name}")
         self._shared: Connection | None = None
@@ -164,7 +165,7 @@ class MCPTools:
             raise ConfigurationError(f"the MCP server {self.name!r} is open already; open it once, around its uses")
         connection = self._connect(None)
         try:
-            await connection.open()
+            await self._open(connection)
         except BaseException:  # cancelled, too: the server's process must not stay
             await connection.close()
             raise
@@ -211,7 +212,7 @@ class MCPTools:
         async def list_once() -> list[Tool[..., Any]]:
             connection = self._connect(None)
             try:
-                await connection.open()
+                await self._open(connection)
                 return await self._make_tools(await connection.list_tools(), [])
             finally:
                 await connection.close()
@@ -225,7 +226,13 @@ class MCPTools:
 
     def _connect(self, context: Context[Any] | None) -> Connection:
         server = self._make_server(context)
-        return Connection(self.name, server, bounds=self._bounds, era=self._era, ask=self._ask)
+        return Connection(
+            self.name, server, bounds=self._bounds, era=self._era, known_era=self._known_era, ask=self._ask
+        )
+
+    async def _open(self, connection: Connection) -> None:
+        await connection.open()
+        self._known_era = connection.era
 
     @asynccontextmanager
     async def _live(self, context: Context[Any]) -> AsyncGenerator[None]:
@@ -235,7 +242,7 @@ class MCPTools:
             return
         connection = self._of_runs[context.run_id] = self._connect(context)
         try:
-            await connection.open()
+            await self._open(connection)
             yield
         finally:
             del self._of_runs[context.run_id]

@@ -6,6 +6,7 @@ last one; those before it are in the journal. A run that another process drives 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Protocol, cast
@@ -18,6 +19,8 @@ from flowkit.web.frames import KEEP_ALIVE, end_block, write_chunk, write_row
 
 POLL_S = 0.25
 """How often the journal is asked for what another process wrote."""
+POLL_TOLD_S = 1.0
+"""How often where the journal tells of it: what is told while a connection is lost is lost."""
 KEEP_ALIVE_S = 15.0
 """Proxies close a response that is silent for long; 15 s is what the WHATWG text advises."""
 
@@ -131,6 +134,10 @@ class Follower:
         self._log: EventLog | None = None
         self._is_closed = False
         self._waker: asyncio.Future[None] | None = None
+        self._stop_listening: Callable[[], None] | None = None
+        self._has_news = False
+        self._is_told = False
+        """Whether the journal tells of what others write: it has done so."""
         self._silent_s = 0.0
 
     async def read(self) -> EventBatch | None:
@@ -142,6 +149,7 @@ class Follower:
                 self._silent_s = 0.0
                 return batch
             if is_over or self._is_closed:
+                self._listen_no_more()
                 return None
             await self._wait()
             if self._silent_s >= self._keep_alive_s:
@@ -152,6 +160,7 @@ class Follower:
     def close(self) -> None:
         """Read no more; a pending `read` returns None."""
         self._is_closed = True
+        self._listen_no_more()
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
@@ -162,6 +171,7 @@ class Follower:
         log = self._log
         if log is None:
             return await self._look_elsewhere()
+        self._listen_no_more()
         if not log.events:
             return None, log.is_closed  # its place in the run's log isn't known before its first event
         position = self._after + 1 - log.first_seq
@@ -180,8 +190,12 @@ class Follower:
     async def _look_elsewhere(self) -> tuple[EventBatch | None, bool]:
         if self._journal is None:
             return None, True
+        self._has_news = False
         # The state first: what is written between the two questions is then read, or asked for again.
         found = await asyncio.to_thread(self._journal.find, self._run_id, user=self._user)
+        if found is not None and self._stop_listening is None and not self._is_closed:
+            loop = asyncio.get_running_loop()
+            self._stop_listening = self._journal.listen(found, lambda: _call_soon(loop, self._notice))
         rows = await self._read_rows(self._journal, None)
         goes_on = found is not None and (
             found.is_held
@@ -197,8 +211,13 @@ class Follower:
     async def _wait(self) -> None:
         """Wait for an event, for the time to ask the journal again, or for the time of a sign of life."""
         loop, log = asyncio.get_running_loop(), self._log
+        if log is None and self._has_news:
+            return
         waker = self._waker = loop.create_future() if log is None else log.make_waker()
-        timer = loop.call_later(self._keep_alive_s if log is not None else self._poll_s, self._wake_in_silence, waker)
+        wait_s = self._keep_alive_s
+        if log is None:
+            wait_s = max(self._poll_s, POLL_TOLD_S) if self._is_told else self._poll_s
+        timer = loop.call_later(wait_s, self._wake_in_silence, waker, wait_s)
         try:
             await waker
         finally:
@@ -207,10 +226,26 @@ class Follower:
             if log is not None:
                 log.drop_waker(waker)
 
-    def _wake_in_silence(self, waker: asyncio.Future[None]) -> None:
+    def _wake_in_silence(self, waker: asyncio.Future[None], waited_s: float) -> None:
         if not waker.done():
-            self._silent_s += self._poll_s if self._log is None else self._keep_alive_s
+            self._silent_s += waited_s
             waker.set_result(None)
+
+    def _notice(self) -> None:
+        """Ask the journal again: another process has written something of this run."""
+        self._has_news = self._is_told = True
+        if self._waker is not None and not self._waker.done() and self._log is None:
+            self._waker.set_result(None)
+
+    def _listen_no_more(self) -> None:
+        stop, self._stop_listening = self._stop_listening, None
+        if stop is not None:
+            stop()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop was closed
+        loop.call_soon_threadsafe(call)
 
 
 def _is_let_go(event: Event) -> bool:
@@ -239,6 +274,9 @@ async def read_events(
     `run` is a run, or the id of one in the `journal`, which another process may drive.
     """
     follower = follow(run, journal=journal, after=after)
-    while (batch := await follower.read()) is not None:
-        for event in batch.read():
-            yield event
+    try:
+        while (batch := await follower.read()) is not None:
+            for event in batch.read():
+                yield event
+    finally:
+        follower.close()

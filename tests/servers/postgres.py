@@ -155,17 +155,22 @@ class PostgresServer:
 @contextmanager
 def start_postgres(settings: Mapping[str, str] | None = None) -> Generator[PostgresServer]:
     """A new server; skips the test where PostgreSQL isn't installed."""
-    pytest.importorskip("psycopg", reason="psycopg isn't installed (the extra `postgres`)")
-    initdb = require_postgres("initdb")
     with server_folder("postgres") as folder:
-        command = [initdb, "-D", str(folder / "primary"), "-U", "flowkit", "-A", "trust"]
-        run_tool([*command, "--no-instructions", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"])
-        server = PostgresServer(folder / "primary", settings)
-        server.start()
+        server = make_postgres(folder / "primary", settings)
         try:
             yield server
         finally:
             server.stop("immediate")
+
+
+def make_postgres(folder: Path, settings: Mapping[str, str] | None = None) -> PostgresServer:
+    """Make a server in a folder of its user, and start it; the caller stops it."""
+    pytest.importorskip("psycopg", reason="psycopg isn't installed (the extra `postgres`)")
+    command = [require_postgres("initdb"), "-D", str(folder), "-U", "flowkit", "-A", "trust"]
+    run_tool([*command, "--no-instructions", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"])
+    server = PostgresServer(folder, settings)
+    server.start()
+    return server
 
 
 def require_postgres(name: str) -> str:
