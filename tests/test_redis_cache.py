@@ -5,6 +5,7 @@ import inspect
 import logging
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -363,6 +364,27 @@ def test_a_loop_that_is_held_doesnt_count_as_a_slow_server(place: RedisPlace) ->
             assert cache.get_stats().errors == 0
 
     asyncio.run(main())
+
+
+FIRST_READS = """
+import asyncio, sys
+from flowkit.cache import RedisCache
+
+async def read(cache, number):
+    await asyncio.sleep(number / 1000)  # while others still load redis-py
+    return (await cache.look((), lambda _: "key", tool="t")).found
+
+async def main():
+    cache = RedisCache(sys.argv[1], timeout_s=30)
+    await asyncio.gather(*(read(cache, number) for number in range(100)))
+    await cache.close()
+
+asyncio.run(main())
+"""
+
+
+def test_the_first_reads_of_a_process_may_come_while_the_client_is_loaded(place: RedisPlace) -> None:
+    subprocess.run([sys.executable, "-c", FIRST_READS, place.address], check=True, timeout=PATIENCE_S)
 
 
 def test_two_thousand_reads_at_once_are_no_trouble(place: RedisPlace) -> None:
