@@ -21,9 +21,10 @@ from flowkit.executor import Executor
 from flowkit.references import ToolCall
 from flowkit.tools import tool
 from tests.cache_places import PATIENCE_S, RedisPlace, find, opened_in, read_generations
-from tests.servers.processes import find_free_port
+from tests.servers.processes import find_free_port, server_folder
 from tests.servers.redis import RedisServer, start_redis, start_redis_cluster
 from tests.servers.tcp_proxy import TcpProxy
+from tests.small_disk import small_disk
 
 ORDER = ["order:1"]
 
@@ -215,6 +216,31 @@ def test_a_full_server_that_evicts_nothing_costs_misses_and_still_takes_bumps() 
             assert isinstance(lease, Lease), "everybody may compute"
             await lease.release()
             await cache.close()
+
+        asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_redis_costs_misses_and_no_read_is_old() -> None:
+    """It keeps a log of every command, and refuses to write when that has no room."""
+    with (
+        server_folder("full") as folder,
+        small_disk(folder / "disk", "2m") as disk,
+        start_redis("--dir", str(disk), "--appendonly", "yes", "--appendfsync", "always") as server,
+    ):
+
+        async def main() -> None:
+            one = RedisCache(server.address(), timeout_s=PATIENCE_S)
+            other = RedisCache(server.address(), timeout_s=PATIENCE_S)
+            await store(one, 1)
+            assert await read(other) == 1
+            for number in range(200):
+                await one.set(f"filler {number}", "x" * 50_000, 60, tool="t")
+            await other.bump(ORDER)
+            assert await read(one) is None
+            assert await read(other) is None
+            await one.close()
+            await other.close()
 
         asyncio.run(main())
 

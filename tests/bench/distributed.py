@@ -67,7 +67,7 @@ async def write_by_pool(address: str, name: str) -> float:
     """The same operations, each a statement of its own, durable and committed at once, on one of psycopg's own pool."""
     async with AsyncConnectionPool(
         address,
-        psycopg.AsyncConnection[Any],
+        connection_class=psycopg.AsyncConnection[Any],
         min_size=POOL,
         max_size=POOL,
         kwargs={"autocommit": True},
