@@ -66,15 +66,14 @@ def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[s
     """Find the references in a call's arguments, in order, and the names of the arguments that hold one."""
     found: list[Reference] = []
     names: list[str] = []
+    count = 0
     for name, value in arguments.items():
-        if type(value) is Reference:
-            found.append(value)
+        if type(value) in SCALARS:
+            continue
+        _collect(value, found)
+        if len(found) > count:
+            count = len(found)
             names.append(name)
-        elif type(value) not in SCALARS:
-            before = len(found)
-            _collect(value, found)
-            if len(found) > before:
-                names.append(name)
     return found, tuple(names)
 
 

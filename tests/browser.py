@@ -1,5 +1,6 @@
 """`flowkit serve tests/web_app.py` as a process, and Debian's Chromium to look at it."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,10 +10,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-for-tests-alone"
@@ -62,6 +63,31 @@ def _read_link(output: IO[str] | None) -> str:
     line = next((line for line in output if line.startswith("http")), "")
     assert line, "flowkit serve printed no link"
     return line.strip()
+
+
+@contextmanager
+def tracing(browser: Browser, page: Page) -> Generator[list[float]]:
+    """Trace what the page does meanwhile; afterwards the list has the CPU time of its longest task, in ms.
+
+    A task holds the page from its beginning to its end. Its CPU time is what a machine without other work would take.
+    """
+    longest: list[float] = []
+    browser.start_tracing(page=page, categories=["toplevel", "disabled-by-default-devtools.timeline"])
+    try:
+        yield longest
+    finally:
+        events: list[dict[str, Any]] = json.loads(browser.stop_tracing())["traceEvents"]
+    mains = {
+        _thread(each) for each in events if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [
+        each for each in events if each["name"].endswith("RunTask") and each["ph"] == "X" and _thread(each) in mains
+    ]
+    longest.append(max(task.get("tdur", task["dur"]) / 1000 for task in tasks))
+
+
+def _thread(event: dict[str, Any]) -> tuple[int, int]:
+    return event["pid"], event["tid"]
 
 
 def find_chromium() -> str:

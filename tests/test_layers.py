@@ -414,7 +414,7 @@ class High:
 
 
 EXECUTOR = (
-    ("outcomes", "resources", "slots", "threads"),
+    ("outcomes", "phases", "resources", "slots", "threads"),
     ("plan", "standalone"),
     ("worker",),
     ("entries",),

@@ -423,29 +423,6 @@ def test_built_page_names_no_host() -> None:
     assert {host for text in texts for host in re.findall(r"https?://[\w.]+", text)} <= {"http://www.w3.org"}
 
 
-def test_run_of_a_killed_server_goes_on_by_a_button(browser: Browser, tmp_path: Path) -> None:
-    context = browser.new_context(locale="en-US")
-    page = context.new_page()
-    page.set_default_timeout(WAIT_MS)
-    with serve(tmp_path) as first:
-        page.goto(first.link)
-        say(page, "Count to a hundred")
-        expect(page.locator(card("count_slowly"))).to_have_attribute("data-state", "running")
-        run = page.url.split("#")[1]
-        first.kill()
-    with serve(tmp_path) as second:
-        page.goto(second.link)
-        page.goto(f"{second.origin}/#{run}")
-        page.reload()
-        ended(page, "stopped")
-        page.get_by_role("button", name="Go on").click()
-
-        expect(page.locator(card("count_slowly"))).to_have_attribute("data-state", "running")
-        page.get_by_role("button", name="Stop").click()
-        ended(page, "cancelled")
-    context.close()
-
-
 def test_page_works_below_a_prefix_of_another_app(browser: Browser, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.mounted_app", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "recipes")])}

@@ -40,6 +40,15 @@ async def echo_often(times: int, ctx: Context[object] = CONTEXT) -> int:
     return len(said)
 
 
+@tool(effect="read")
+async def list_products(count: int) -> list[dict[str, str | int]]:
+    """List made-up products; the names try to be markup."""
+    return [
+        {"id": number, "name": f"<b onclick=alert(1)>tea {number}</b> ", "note": "배송 " * 40}
+        for number in range(count)
+    ]
+
+
 @tool(approval=True, secret=("pin",))
 async def charge(amount_won: int, pin: str, express: bool = False) -> str:
     """Charge a card."""
@@ -79,6 +88,16 @@ def answer(request: ModelRequest) -> Sequence[Piece]:
             return ["I count. ", call("count_slowly", to=100)]
         case "many", 1:
             return [call("echo_often", times=500)]
+        case "huge", 1:
+            return [call("list_products", count=12_000)]
+        case "huge", _:
+            return ["There are many."]
+        case "pieces", 1:
+            return [
+                piece
+                for number in range(20_000)
+                for piece in ([f"w{number} "] if number % 100 else [f"w{number} ", 0.005])
+            ]
         case "fail", 1:
             return [call("calculate_shipping", destination="<img src=x onerror=alert(1)>", weight_kg=1)]
         case "long", 1:
@@ -90,6 +109,6 @@ def answer(request: ModelRequest) -> Sequence[Piece]:
 agent = Agent(
     ScriptedModel(answer, name="scripted-1", price=Price(input=2.0, output=8.0)),
     name="shop",
-    tools=[shop_agent.tools, count_slowly, echo, echo_often, charge],
+    tools=[shop_agent.tools, count_slowly, echo, echo_often, list_products, charge],
     prefetch=[get_order_status.call()],
 )

@@ -49,7 +49,7 @@ from flowkit.tools import Tool
 from flowkit.tools.toolsets import Change, Toolset
 
 OutputT = TypeVar("OutputT", default=str)
-Said = str | Sequence[Content]
+Said = str | Sequence[str | Content]
 
 _CALL = re.compile(r"^turn/\d+(/attempt/\d+)?/call/\d+/?")
 """What an agent's call is named by, before the names of what is in it."""

@@ -12,6 +12,7 @@ from flowkit.events.kinds import (
     CallNew,
     CallProgress,
     CallSealed,
+    CallStarted,
     Event,
     OutputPartial,
     TextDelta,
@@ -122,7 +123,9 @@ class EventLog:
 
         A `ToolCall` among the values stands for its arguments, which are converted to JSON on first access.
         """
-        t = self._clock() - self._began
+        # A local first: Python 3.11 remembers where an attribute is, but takes `self._clock()` for a method and looks anew.
+        clock = self._clock
+        t = clock() - self._began
         if not self._is_followed:
             # In two steps: to unpack the values into one tuple makes a list of them first.
             notes = self._notes
@@ -138,13 +141,35 @@ class EventLog:
                 take(t, *values)
         return t
 
+    # What each call of a graph notes, each with its own number of values: `note` takes any number, which makes a call
+    # of it twice as slow.
+
     def note_sealed(self, node_id: str, name: str, parent: str | None, call: ToolCall) -> float:
         """Note a call that is sealed as it begins to exist, as most of a graph's are: two events at one instant."""
         if self._is_followed:
             self.note(CallNew, node_id, name, parent)
             return self.note(CallSealed, node_id, call)
-        t = self._clock() - self._began
+        clock = self._clock
+        t = clock() - self._began
         self._notes += (CallNew, t, node_id, name, parent, CallSealed, t, node_id, call)
+        return t
+
+    def note_started(self, node_id: str, attempt: int, early: bool, effect: str | None) -> float:
+        """Note `call.started`."""
+        if self._is_followed:
+            return self.note(CallStarted, node_id, attempt, early, effect)
+        clock = self._clock
+        t = clock() - self._began
+        self._notes += (CallStarted, t, node_id, attempt, early, effect)
+        return t
+
+    def note_value(self, kind: type[Event], node_id: str, value: object) -> float:
+        """Note an event of a call that has one more value, such as its result."""
+        if self._is_followed:
+            return self.note(kind, node_id, value)
+        clock = self._clock
+        t = clock() - self._began
+        self._notes += (kind, t, node_id, value)
         return t
 
     def _add(self, event: Event) -> None:

@@ -9,7 +9,8 @@ from flowkit import events
 from flowkit.codec import JSON, dump_sorted
 from flowkit.errors import ToolArgumentsError
 from flowkit.events import EventLog
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry
 from flowkit.executor.outcomes import Approve, Decision, Deny
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.settling import Settler
@@ -44,7 +45,7 @@ class ApprovalGate:
         if callable(entry.plan.approval):
             if more.asks_person is None:
                 # A rule is its author's code: it gets a task, and a failure of its own fails the call alone.
-                entry.phase = Phase.APPROVAL
+                entry.phase = phases.APPROVAL
                 self._table.apart.append(entry)
                 return False
             if not more.asks_person:
@@ -62,7 +63,7 @@ class ApprovalGate:
                 error=f"a person has to decide on it, and {caller.node.name!r}, a write that has begun, can't wait for that",
             )
             return
-        entry.phase = Phase.APPROVAL
+        entry.phase = phases.APPROVAL
         shown = dict(self._table.show_call(entry).arguments)
         self._table.pending[entry.id] = entry
         self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
@@ -181,7 +182,7 @@ def _hash_arguments(tool: AnyTool, arguments: Arguments, key: bytes) -> str:
 def _find_write_around(entry: Entry) -> Entry | None:
     """Find the write in flight that this call is a part of."""
     around = entry.parent
-    while around is not None and not (around.phase == Phase.RUNNING and _is_write(around)):
+    while around is not None and not (around.phase == phases.RUNNING and _is_write(around)):
         around = around.parent
     return around
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry
 from flowkit.executor.table import Table
 from flowkit.graph import find_own_references, get_after
 
@@ -38,16 +39,16 @@ def find_circle(table: Table, entry: Entry) -> list[str]:
 
 def _waits_on(table: Table, entry: Entry) -> Iterator[Entry]:
     entries = table.entries
-    if entry.phase == Phase.NEEDS:
+    if entry.phase == phases.NEEDS:
         names = [reference.call_id for reference in find_own_references(entry.node)]
         for name in (*names, *get_after(entry.node)):
             if not entries[name].has_ended:
                 yield entries[name]
-    elif entry.phase == Phase.RESOURCE and entry.extra is not None and entry.extra.ticket is not None:
+    elif entry.phase == phases.RESOURCE and entry.extra is not None and entry.extra.ticket is not None:
         yield from (entries[ticket.owner] for ticket in entry.extra.ticket.blockers)
-    elif entry.phase == Phase.FLIGHT and entry.key is not None:
+    elif entry.phase == phases.FLIGHT and entry.key is not None:
         leader = table.shared.get(entry.key)
         if leader is not None and leader is not entry:
             yield leader
-    elif entry.phase == Phase.RUNNING and entry.extra is not None:
+    elif entry.phase == phases.RUNNING and entry.extra is not None:
         yield from (child for child in entry.extra.children if not child.has_ended)

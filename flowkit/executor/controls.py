@@ -8,7 +8,8 @@ from typing import assert_never, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ToolError
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry
 from flowkit.executor.intake import Intake
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
@@ -81,10 +82,10 @@ class Controls:
                 self._finish_body(body, ended)
 
         for node in body.nodes:
-            if entry.phase >= Phase.ENDED:
+            if entry.phase >= phases.ENDED:
                 return
-            child = self.intake.add(node, parent=entry)
-            if child.phase >= Phase.ENDED:
+            child = self.intake.add(node, entry)
+            if child.phase >= phases.ENDED:
                 one_ended(child)
             else:
                 child.more.tell_end(one_ended)
@@ -204,7 +205,7 @@ class _Items:
         try:
             count = len(self._items)
             limit = self._node.at_once or count
-            while self._next < count and self._at_work < limit and self._entry.phase < Phase.ENDED:
+            while self._next < count and self._at_work < limit and self._entry.phase < phases.ENDED:
                 index = self._next
                 self._next += 1
                 self._at_work += 1

@@ -30,9 +30,10 @@ from flowkit.cache import Cache
 from flowkit.codec import JSON, dump_sorted
 from flowkit.errors import ConfigurationError, GraphError, ToolArgumentsError
 from flowkit.events import EventLog
+from flowkit.executor import phases
 from flowkit.executor.approvals import ApprovalGate
 from flowkit.executor.controls import Controls
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.entries import Entry
 from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
 from flowkit.executor.guarding import CallGuard, Guarded
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
@@ -236,7 +237,7 @@ class Executor:
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
         above = None if parent is None else self._table.entries[parent]
-        self._intake.add(node, parent=above, early=early, sealed=sealed)
+        self._intake.add(node, above, early, sealed)
         self._workers.drain()
 
     def provide(self, node_id: str, value: JSON) -> None:
@@ -258,9 +259,9 @@ class Executor:
         except ToolArgumentsError:
             return False
         entry = self._intake.open_again(call)
-        if entry.phase != Phase.NEW:
+        if entry.phase != phases.NEW:
             return False
-        self._intake.place(entry, call, NO_EDGES, early=True, sealed=False)
+        self._intake.place(entry, call, NO_EDGES, True, False)
         self._workers.drain()
         return True
 
@@ -269,7 +270,7 @@ class Executor:
         entry = self._intake.open_again(call)
         if entry.sealed_s is not None or entry.state == "void":
             raise GraphError(f"{call.id!r} is sealed already")
-        if entry.phase == Phase.NEW:
+        if entry.phase == phases.NEW:
             self._place_sealed(entry, call, repaired)
         elif _equal(_get_given(entry), call.arguments):
             self._settler.seal_early(entry, tuple(repaired))
@@ -287,7 +288,7 @@ class Executor:
             self._settler.tell_sealed(entry, call)
             self._settler.end(entry, "failed", error=f"not run: {unknown}")
         else:
-            self._intake.place(entry, call, edges, early=False, sealed=True)
+            self._intake.place(entry, call, edges, False, True)
 
     def void(self, call_id: str, reason: str) -> None:
         """Void a call that will never be sealed; its early run's result is kept for an equal call of this turn."""
@@ -300,7 +301,7 @@ class Executor:
         What is known of it from before stands: its tool may only be gone by now.
         """
         entry = self._intake.open_again(call)
-        if entry.phase != Phase.NEW:
+        if entry.phase != phases.NEW:
             entry = self._intake.start_anew(entry)
         entry.node = call
         self._settler.tell_sealed(entry, call)

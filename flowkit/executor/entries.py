@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from flowkit.cache import KeyOf, Look
 from flowkit.codec import JSON
 from flowkit.context import Context
+from flowkit.executor import phases
 from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.resources import Ticket
@@ -20,33 +21,6 @@ T = TypeVar("T")
 
 MODEL_SLOT = "model"
 """The named slot of steps that ask a model, where `slots=` limits it."""
-
-
-class Phase:
-    """Where a call is; it only goes forward, except that one that waited at a gate is due again.
-
-    Plain numbers: a dozen are asked for in each call, and an enum's are slow.
-    """
-
-    NEW: Final = 0
-    """Its arguments still stream."""
-    NEEDS: Final = 1
-    """It waits for other calls."""
-    DUE: Final = 2
-    """It may go on: it stands in the table's `moves`, once."""
-    GUARD: Final = 3
-    """The run's guard looks at it."""
-    APPROVAL: Final = 4
-    RESOURCE: Final = 5
-    LOOKUP: Final = 6
-    """It waits for the cache's answer."""
-    FLIGHT: Final = 7
-    """It waits for an equal call."""
-    SLOT: Final = 8
-    RUNNING: Final = 9
-    ENDED: Final = 10
-    DROPPED: Final = 11
-    """An early run with arguments that weren't the final ones; nobody asks for it any more."""
 
 
 class Failure:
@@ -192,7 +166,7 @@ class Entry:
         self.is_within = parent is not None and (parent.plan is not None or parent.is_within)
         """Whether it is a part of what a tool does, and not of the graph alone."""
         self.order = order
-        self.phase: int = Phase.NEW
+        self.phase: int = phases.NEW
         self.missing = 0
         self.dependents: list[Entry] | None = None
         self.arguments: Arguments | None = None
@@ -242,7 +216,7 @@ class Entry:
 
     @property
     def has_ended(self) -> bool:
-        return self.phase >= Phase.ENDED
+        return self.phase >= phases.ENDED
 
     @property
     def is_holder(self) -> bool:
@@ -257,7 +231,7 @@ class Entry:
     @property
     def is_told(self) -> bool:
         """Whether its outcome is reported: it was sealed, or never will be."""
-        return self.phase >= Phase.ENDED and (self.sealed_s is not None or self.state == "void")
+        return self.phase >= phases.ENDED and (self.sealed_s is not None or self.state == "void")
 
     def ask_to_stop(self, reason: str) -> None:
         """Ask its task to stop; that task then reports how it ended."""

@@ -6,10 +6,11 @@ from typing import Protocol
 from flowkit import events
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
+from flowkit.executor import phases
 from flowkit.executor.approvals import ApprovalGate, read_decision
 from flowkit.executor.circles import find_circle
 from flowkit.executor.controls import Controls
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.entries import Entry
 from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.outcomes import Approve
@@ -103,7 +104,7 @@ class ResourceGate:
         if not ticket.blockers:
             ticket.has_started = True
             return True
-        entry.phase = Phase.RESOURCE
+        entry.phase = phases.RESOURCE
         circle = find_circle(self._table, entry)
         if circle:
             self._settler.end(entry, "failed", error=f"not run: {CycleError(circle)}")
@@ -131,7 +132,7 @@ class OpenedGate:
             if node.timeout_s is not None:
                 entry.more.timeout_s = node.timeout_s
             return True
-        entry.phase = Phase.RUNNING
+        entry.phase = phases.RUNNING
         entry.attempt = 1
         entry.started_s = self._log.note(events.CallStarted, entry.id)
         self._controls.begin(entry)
@@ -196,38 +197,39 @@ class Gates:
         try:
             while moves:
                 entry = moves.popleft()
-                if entry.phase >= Phase.ENDED:
+                if entry.phase >= phases.ENDED:
                     self._settler.pass_on(entry)
                     if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
                         self.cancel_all(f"{entry.id} failed")
                     continue
                 known = of_tools if entry.bound is None else of_tools_with_references
-                plan = entry.plan
-                gates = known[plan] if plan in known else self._choose(plan, known)
+                gates = known.get(entry.plan)
+                if gates is None:
+                    gates = self._choose(entry.plan, known)
                 if gates and not self._pass(entry, gates):
                     continue
-                entry.phase = Phase.SLOT
+                entry.phase = phases.SLOT
                 if self._slots.take(entry, entry.slot):
                     self._ready.append(entry)
                 else:
-                    self._log.note(events.CallWaiting, entry.id, "slot")
+                    self._log.note_value(events.CallWaiting, entry.id, "slot")
         finally:
             self._is_draining = False
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every call that hasn't ended; a waiter for a cancelled one is skipped for that reason."""
         entries = self._table.entries.values()
-        for entry in [entry for entry in entries if entry.phase < Phase.ENDED or entry.sealed_s is None]:
+        for entry in [entry for entry in entries if entry.phase < phases.ENDED or entry.sealed_s is None]:
             self._settler.cancel(entry, reason)
             self.drain()
 
     def _pass(self, entry: Entry, gates: "tuple[Gate, ...]") -> bool:
         """Take an entry through what is left of its gates."""
-        first = 0 if entry.extra is None else entry.extra.gate
-        for place in range(first, len(gates)):
-            if not gates[place].enter(entry):
-                if place and entry.phase < Phase.ENDED:
-                    entry.more.gate = place
+        extra = entry.extra
+        for gate in gates if extra is None or not extra.gate else gates[extra.gate :]:
+            if not gate.enter(entry):
+                if gate is not gates[0] and entry.phase < phases.ENDED:
+                    entry.more.gate = gates.index(gate)
                 return False
         return True
 

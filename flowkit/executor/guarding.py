@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from flowkit.context import Context
+from flowkit.executor import phases
 from flowkit.executor.approvals import change_arguments
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.entries import Entry
 from flowkit.executor.plan import Plan
 from flowkit.executor.table import Table
 from flowkit.references import ToolCall, find_references, substitute
@@ -36,7 +37,7 @@ class Guarded:
         """Let the call pass when the guard has passed it; else give it a task in which the guard runs."""
         if entry.more.is_guarded:
             return True  # one that was refused has ended
-        entry.phase = Phase.GUARD
+        entry.phase = phases.GUARD
         self._table.apart.append(entry)
         return False
 

@@ -12,7 +12,8 @@ from flowkit import events
 from flowkit.codec import JSON
 from flowkit.errors import GraphError, ToolArgumentsError, ToolError
 from flowkit.events import EventLog
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
 from flowkit.executor.resources import Ticket
@@ -69,15 +70,15 @@ class Intake:
         """Take no more nodes."""
         self._is_closed = True
 
-    def add(self, node: Node, *, parent: Entry | None = None, early: bool = False, sealed: bool = True) -> Entry:
+    def add(self, node: Node, parent: Entry | None, early: bool = False, sealed: bool = True) -> Entry:
         """Put a node into the graph, and what its tool needs before it.
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
         edges = self.find_edges(node)
         if type(node) is ToolCall or isinstance(node, ToolCall):
-            entry = self.open(node, parent, seals=sealed)
-            self.place(entry, node, edges, early=early, sealed=sealed)
+            entry = self.open(node, parent, None, sealed)
+            self.place(entry, node, edges, early, sealed)
         else:
             entry = self.open(node, parent)
             self._place_control(entry, node, edges)
@@ -88,7 +89,7 @@ class Intake:
         call = ToolCall(self._name_call(caller, tool.name), made.name, made.arguments)
         edges = self.find_edges(call)
         entry = self.open(call, caller, Plan(tool, remembers=self._table.remembers))
-        self.place(entry, call, edges, early=False, sealed=True)
+        self.place(entry, call, edges, False, True)
         return entry
 
     def _name_call(self, caller: Entry, tool: str) -> str:
@@ -108,7 +109,7 @@ class Intake:
         if node_id in self._entries:
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
         entry = Entry(node_id, _GIVEN, None, None, 0)
-        entry.phase, entry.state, entry.value, entry.sealed_s = Phase.ENDED, "finished", value, 0.0
+        entry.phase, entry.state, entry.value, entry.sealed_s = phases.ENDED, "finished", value, 0.0
         self._entries[node_id] = entry
 
     def skip_node(self, node: Node, because: str, parent: Entry) -> None:
@@ -157,7 +158,7 @@ class Intake:
             _refuse_reference(node, node.id)
         return producers, inner, open_names
 
-    def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, *, seals: bool = False) -> Entry:
+    def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, seals: bool = False) -> Entry:
         """Make a new entry and report it; with `seals`, report that its arguments are final."""
         node_id = node.id
         if self._is_closed:
@@ -209,7 +210,7 @@ class Intake:
         self._settler.drop(entry)
         return fresh
 
-    def place(self, entry: Entry, call: ToolCall, edges: Edges, *, early: bool, sealed: bool) -> None:
+    def place(self, entry: Entry, call: ToolCall, edges: Edges, early: bool, sealed: bool) -> None:
         """Take the arguments, put in what the tool needs, and count what the call waits for."""
         entry.node = call
         entry.early = early
@@ -229,7 +230,8 @@ class Intake:
             elif open_names:
                 self._bind(entry, call, plan, edges)
             else:
-                entry.arguments = plan.validate(call.arguments)
+                read = plan.read  # a local first: an attribute that is called at once is looked up anew each time
+                entry.arguments = read(call.arguments)
         except ToolError as error:
             self._settler.end(entry, "failed", error=str(error))
             return
@@ -238,7 +240,7 @@ class Intake:
         if producers:
             self._wait_for(entry, producers)
         else:
-            entry.phase = Phase.DUE
+            entry.phase = phases.DUE
             self._moves.append(entry)
 
     def _place_control(self, entry: Entry, node: Control, edges: Edges) -> None:
@@ -281,7 +283,7 @@ class Intake:
             child = self._open_need(entry, need, plan)
             # It counts as made just before the call that needs it.
             child.order = entry.order - 1 + place / (len(needed) + 1)
-            self.place(child, need, self.find_edges(need), early=early, sealed=sealed)
+            self.place(child, need, self.find_edges(need), early, sealed)
         entry.bound = bound.arguments
         names = [reference.call_id for reference in find_references(bound.arguments)]
         return [self._entries[name] for name in (*names, *get_after(call))]
@@ -289,7 +291,7 @@ class Intake:
     def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
         """Open the entry of what a call needs; an early run with other arguments may have opened it before."""
         child = self._entries.get(need.id)
-        if child is not None and child.phase == Phase.NEW and child.parent is entry:
+        if child is not None and child.phase == phases.NEW and child.parent is entry:
             return child
         return self.open(need, entry, self._plan_need(plan, need.name))
 
@@ -339,12 +341,12 @@ class Intake:
                     return
             if unmet:
                 entry.missing = len(unmet)
-                entry.phase = Phase.NEEDS
+                entry.phase = phases.NEEDS
                 self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
                 if self._table.pending:
                     self._settler.look_for_stuck()
                 return
-        entry.phase = Phase.DUE
+        entry.phase = phases.DUE
         self._moves.append(entry)
 
     def resolve(self, entry: Entry) -> bool:
@@ -354,18 +356,17 @@ class Intake:
         assert plan is not None
         replace = self._table.value if self._look is None else partial(self._show_reference, self._look, entry)
         try:
-            values: dict[str, object] = {}
+            values = dict(bound)
             for name, value in bound.items():
-                if type(value) is Reference:
-                    values[name] = replace(value)
-                else:
-                    values[name] = value if type(value) in SCALARS else substitute(value, replace)
+                if type(value) not in SCALARS:
+                    values[name] = replace(value) if type(value) is Reference else substitute(value, replace)
             if plan.needs:
                 needed = {name: value for name, value in values.items() if name in plan.needs}
                 given = {name: value for name, value in values.items() if name not in plan.needs}
                 entry.arguments = plan.tool.validate(given, needed)
             else:
-                entry.arguments = plan.validate(values)
+                read = plan.read
+                entry.arguments = read(values)
         except ToolError as error:
             self._settler.end(entry, "failed", error=f"not run: {error}")
             return False

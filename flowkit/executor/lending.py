@@ -5,7 +5,8 @@ Who gets a slot stands in the table's `ready`; whoever calls something here lets
 
 import asyncio
 
-from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.slots import Slots, SlotWaiter
 from flowkit.executor.table import Table
 
@@ -34,7 +35,7 @@ class Lending:
                 if not item.future.done():
                     item.future.set_result(None)
                     return None
-            elif item.phase == Phase.SLOT:
+            elif item.phase == phases.SLOT:
                 return item
             # Who waited was cancelled meanwhile, and its slot goes on to the next.
             item = self.slots.release(item.slot)

@@ -29,18 +29,19 @@ class Plan:
         "is_read",
         "needs",
         "pool",
+        "read",
         "remembers",
         "runs_once",
         "slot",
         "tool",
         "touches",
-        "validate",
     )
 
     def __init__(self, tool: AnyTool, *, remembers: bool) -> None:
         self.tool = tool
         self.remembers = remembers
-        self.validate = tool.validate
+        # The reader itself where it runs no code of the author's, which may raise anything.
+        self.read = tool.reader.read if tool.reader.is_plain else tool.validate
         self.invoke = tool.invoke
         self.dump = tool.results.dump
         self.function = tool.function

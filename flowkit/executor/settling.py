@@ -6,7 +6,8 @@ from typing import cast
 
 from flowkit import events
 from flowkit.events import EventLog
-from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.outcomes import State
 from flowkit.executor.resources import Ticket
 from flowkit.executor.table import Table
@@ -38,9 +39,9 @@ class Settler:
         self._fail_fast = fail_fast
         self._is_looking = False
 
-    def end(self, entry: Entry, state: State, *, error: str | None = None, failure: Failure | None = None) -> None:
+    def end(self, entry: Entry, state: State, error: str | None = None, failure: Failure | None = None) -> None:
         """Record the one outcome of an entry, and report it if its call is sealed."""
-        entry.phase = Phase.ENDED
+        entry.phase = phases.ENDED
         entry.state = state
         entry.error = error
         if state != "finished":
@@ -65,7 +66,7 @@ class Settler:
 
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
-        if entry.phase >= Phase.ENDED:
+        if entry.phase >= phases.ENDED:
             # Voided, or dropped for other arguments: only what it held is given back.
             self.leave(entry, failure)
         elif failure is None:
@@ -75,7 +76,7 @@ class Settler:
 
     def let_go_on(self, entry: Entry) -> None:
         """Write down that nothing holds it back any more, as far as is known."""
-        entry.phase = Phase.DUE
+        entry.phase = phases.DUE
         self._moves.append(entry)
 
     def _have_passed_on(self, entry: Entry) -> None:
@@ -96,10 +97,10 @@ class Settler:
                 dependent.missing -= 1
                 # It may have been skipped or cancelled meanwhile.
                 if not is_usable and not is_met(dependent, entry):
-                    if dependent.phase == Phase.NEEDS:
+                    if dependent.phase == phases.NEEDS:
                         self.skip(dependent, entry)
-                elif not dependent.missing and dependent.phase == Phase.NEEDS:
-                    dependent.phase = Phase.DUE
+                elif not dependent.missing and dependent.phase == phases.NEEDS:
+                    dependent.phase = phases.DUE
                     self._moves.append(dependent)
         extra = entry.extra
         if extra is not None:
@@ -137,9 +138,9 @@ class Settler:
         """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
         if entry.is_told:
             return
-        if entry.has_ended or entry.phase == Phase.NEW:
+        if entry.has_ended or entry.phase == phases.NEW:
             self._become_void(entry, reason)
-        elif entry.worker is not None or (entry.phase == Phase.RUNNING and not entry.is_holder):
+        elif entry.worker is not None or (entry.phase == phases.RUNNING and not entry.is_holder):
             entry.ask_to_stop(reason or "cancelled")
         else:
             if self._table.pending.pop(entry.id, None) is not None:
@@ -154,7 +155,7 @@ class Settler:
             return
         for child in self._table.children(entry):
             self.void(child, reason)
-        if Phase.LOOKUP <= entry.phase < Phase.ENDED or entry.worker is not None:
+        if phases.LOOKUP <= entry.phase < phases.ENDED or entry.worker is not None:
             entry.ask_to_stop(reason)
         self._become_void(entry, reason)
 
@@ -163,7 +164,7 @@ class Settler:
         if not entry.has_ended:
             entry.ask_to_stop("its arguments changed")
             self.leave(entry)
-            entry.phase = Phase.DROPPED
+            entry.phase = phases.DROPPED
             _release_writes(entry)
             self._let_follow(entry)
 
@@ -171,9 +172,9 @@ class Settler:
         shared = self._table.shared
         if entry.key is not None and entry.state == "finished" and shared.get(entry.key) is entry:
             kept = Entry(entry.id, entry.node, None, None, entry.order)
-            kept.phase, kept.state, kept.value, kept.ended_s = Phase.ENDED, "finished", entry.value, entry.ended_s
+            kept.phase, kept.state, kept.value, kept.ended_s = phases.ENDED, "finished", entry.value, entry.ended_s
             shared[entry.key] = kept
-        entry.phase, entry.state, entry.error, entry.value = Phase.ENDED, "void", reason, None
+        entry.phase, entry.state, entry.error, entry.value = phases.ENDED, "void", reason, None
         entry.sealed_s = None
         self._tell(entry)
         self.leave(entry)
@@ -197,7 +198,7 @@ class Settler:
     def free(self, ticket: Ticket) -> None:
         """Wake the call of a ticket that no longer waits, if it had come to its resources."""
         entry = self._entries[ticket.owner]
-        if entry.phase == Phase.RESOURCE and entry.more.ticket is ticket:
+        if entry.phase == phases.RESOURCE and entry.more.ticket is ticket:
             self.let_go_on(entry)
 
     def _end_sharing(self, entry: Entry) -> None:
@@ -248,7 +249,7 @@ class Settler:
         match entry.state:
             case "finished" if entry.source == "run" and entry.ended_s is None:
                 # What nearly all ends are; what isn't said has its default.
-                told_s = note(events.CallFinished, node_id, entry.value)
+                told_s = self._log.note_value(events.CallFinished, node_id, entry.value)
             case "finished":
                 told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
             case "failed":
@@ -311,7 +312,12 @@ class Settler:
                 if entry.extra.ticket is not None:
                     behind += [self._entries[ticket.owner] for ticket in entry.extra.ticket.followers]
             above = entry.parent
-            if above is not None and above.phase == Phase.RUNNING and above.id not in stuck and _is_stuck(above, stuck):
+            if (
+                above is not None
+                and above.phase == phases.RUNNING
+                and above.id not in stuck
+                and _is_stuck(above, stuck)
+            ):
                 behind.append(above)
             for other in behind:
                 if other.id not in stuck and not other.has_ended:

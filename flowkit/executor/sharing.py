@@ -10,8 +10,9 @@ from flowkit import events
 from flowkit.cache import Cache, Hit, HitError, Look, NullCache
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
+from flowkit.executor import phases
 from flowkit.executor.circles import find_circle
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor.entries import Entry
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
@@ -85,7 +86,7 @@ class ShareGate:
     ) -> bool:
         """Look in a cache that doesn't answer at once; continue as with any other when it has."""
         if look is None:
-            entry.phase = Phase.LOOKUP
+            entry.phase = phases.LOOKUP
             entry.more.key_of = partial(tool.key, arguments, scope_key)
             self._table.apart.append(entry)
             return False
@@ -109,13 +110,13 @@ class ShareGate:
         if stored is None:
             return True
         # Other runs and processes may want it, too: it gets a task, since it may wait for the flight of one of them.
-        entry.phase = Phase.FLIGHT
+        entry.phase = phases.FLIGHT
         entry.more.flight = stored
         self._table.apart.append(entry)
         return False
 
     def _follow(self, entry: Entry, leader: Entry) -> None:
-        entry.phase = Phase.FLIGHT
+        entry.phase = phases.FLIGHT
         entry.key = leader.key
         circle = find_circle(self._table, entry)
         if circle:
@@ -165,7 +166,7 @@ def _may_know(entry: Entry, ended: Entry) -> bool:
     """
     made = entry
     while (caller := made.parent) is not None:
-        if caller.phase == Phase.RUNNING and caller.plan is not None:
+        if caller.phase == phases.RUNNING and caller.plan is not None:
             assert caller.started_s is not None
             assert ended.ended_s is not None
             assert made.sealed_s is not None

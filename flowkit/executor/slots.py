@@ -53,7 +53,7 @@ class Slots(Generic[T]):
         self._named_free = named
         self._named_queues: dict[str, deque[T]] = {name: deque() for name in named}
 
-    def take(self, item: T, name: str | None = None, *, first: bool = False) -> bool:
+    def take(self, item: T, name: str | None = None, first: bool = False) -> bool:
         """Return whether `item` has its slot now.
 
         If not, `release` assigns it later. `first` puts it before other waiters.

@@ -62,7 +62,8 @@ class Attempts:
         self._by_slot = workers
 
     @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in which the calls run."""
         # Looked up once: in Python 3.11 the look asks the system for the process's id.
         return asyncio.get_running_loop()
 
@@ -205,7 +206,7 @@ class Attempts:
             late = await self._wait_until_ours(entry, self._journal)
             if late is not None:
                 return late
-        entry.worker = asyncio.current_task(self._loop)
+        entry.worker = asyncio.current_task(self.loop)
         leaves = self._enter(entry)
         running: Running | None = None
         limit: asyncio.Timeout | None = None
@@ -307,7 +308,7 @@ class Attempts:
 
     async def wait_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
         """Wait until a call inside another run is sealed, before it changes anything."""
-        entry.worker = asyncio.current_task(self._loop)
+        entry.worker = asyncio.current_task(self.loop)
         try:
             await seal.wait()
         except asyncio.CancelledError:
@@ -320,9 +321,9 @@ class Attempts:
 
     async def _wait_to_be_stopped(self, entry: Entry) -> Failure:
         """Start nothing that may change something, in a run that is about to be released."""
-        entry.worker = asyncio.current_task(self._loop)
+        entry.worker = asyncio.current_task(self.loop)
         try:
-            await self._loop.create_future()
+            await self.loop.create_future()
         except asyncio.CancelledError:
             return self.explain_cancellation(entry, has_begun=False)
         finally:
@@ -335,7 +336,7 @@ class Attempts:
         A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
         without its thread when that has ended, else the one that the call ends with.
         """
-        entry.worker = asyncio.current_task(self._loop)
+        entry.worker = asyncio.current_task(self.loop)
         ended = asyncio.Event()
         running.on_free.append(ended.set)
         try:
@@ -370,7 +371,7 @@ class Attempts:
 
     def explain_cancellation(self, entry: Entry, *, has_begun: bool = True) -> Failure:
         """Explain why a call's task was cancelled; if the executor itself is stopping, raise on."""
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self.loop)
         if entry.stop is None:
             if task is not None and task.cancelling():
                 raise  # the executor's own end: called inside the handler, so it goes on

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Iterable
 
-from flowkit.executor.entries import Entry, Phase
+from flowkit.executor import phases
+from flowkit.executor.entries import Entry
 
 
 class CallsWaiter:
@@ -45,7 +46,7 @@ class AllWaiter:
         self.newest: float = 0
         """The place of the last one in the order; what is opened later stands behind it."""
         for entry in entries:
-            if entry.parent is None and (entry.phase < Phase.ENDED or not entry.is_told):
+            if entry.parent is None and (entry.phase < phases.ENDED or not entry.is_told):
                 self.left += 1
             if entry.order > self.newest:
                 self.newest = entry.order

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from flowkit import events
@@ -19,8 +19,9 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
+from flowkit.executor import phases
 from flowkit.executor.contexts import make_context
-from flowkit.executor.entries import Entry, Failure, Phase
+from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.gates import Gates
 from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
@@ -35,7 +36,7 @@ from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_r
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.observers import RUN_AROUND
-from flowkit.tools.lives import Life, Lives
+from flowkit.tools.lives import Lives
 
 CALLS_IN_A_ROW = 64
 """How many calls a task runs before it lets the loop look at everything else."""
@@ -87,11 +88,6 @@ class Workers:
         self.broken: BaseException | None = None
         """What stopped the run from below: the journal can't be written, or another driver has the run."""
 
-    @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        # Looked up once: in Python 3.11 the look asks the system for the process's id.
-        return asyncio.get_running_loop()
-
     def drain(self) -> None:
         """Start everything that may run, and make sure that a task comes for what is ready then.
 
@@ -130,9 +126,9 @@ class Workers:
         while apart:
             entry = apart.popleft()
             match entry.phase:
-                case Phase.LOOKUP:
+                case phases.LOOKUP:
                     work = self._shared_runs.look(entry)
-                case Phase.FLIGHT:
+                case phases.FLIGHT:
                     work = self._shared_runs.share(entry, partial(self._lead, entry))
                 case _:
                     work = self._judge(entry)
@@ -150,7 +146,7 @@ class Workers:
             self._keep(self._work())
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = self._loop.create_task(work, context=self._context.copy())
+        task = self._attempts.loop.create_task(work, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
@@ -175,8 +171,8 @@ class Workers:
         following: Entry | None = self._ready.popleft()
         self._send_for_help()
         self._send_for_help()
-        table, settler, gates, moves = self._table, self._settler, self._gates, self._table.moves
-        task = asyncio.current_task(self._loop)
+        table, settler, gates, log, moves = self._table, self._settler, self._gates, self._log, self._table.moves
+        task = asyncio.current_task(self._attempts.loop)
         in_a_row, was_stopped = 0, False
         before = contextvars.copy_context()
         while following is not None:
@@ -191,7 +187,7 @@ class Workers:
             in_a_row += 1
             try:
                 # It may have been cancelled between getting its slot and this task's beginning.
-                if entry.phase >= Phase.ENDED:
+                if entry.phase >= phases.ENDED:
                     failure = None
                 elif (
                     (plan := entry.plan) is not None
@@ -203,16 +199,18 @@ class Workers:
                 ):
                     # What `_run` comes to for nearly all calls. Nobody around the call has to be told that it runs, or
                     # waited for: inside an early call of another run, a write would have to wait for that call's seal.
-                    entry.phase = Phase.RUNNING
+                    entry.phase = phases.RUNNING
                     entry.attempt = 1
-                    entry.started_s = self._log.note(events.CallStarted, entry.id, 1, entry.early, plan.effect)
+                    entry.started_s = log.note_started(entry.id, 1, entry.early, plan.effect)
                     entry.worker = task
                     assert entry.arguments is not None
-                    leaves = [enter(entry.id) for enter in self._log.around] if self._log.around else ()
+                    leaves = [enter(entry.id) for enter in log.around] if log.around else None
                     try:
-                        result = await plan.function(**entry.arguments.values)
+                        # Locals first: what is called as an attribute is looked up anew each time.
+                        function, dump = plan.function, plan.dump
+                        result = await function(**entry.arguments.values)
                         try:
-                            entry.value = plan.dump(plan.tool.name, result)
+                            entry.value = dump(plan.tool.name, result)
                             failure = None
                         except ToolResultError as error:
                             failure = refuse_result(plan, error)
@@ -220,8 +218,9 @@ class Workers:
                         failure = self._attempts.explain(entry, error)
                     finally:
                         entry.worker = None
-                        for leave in leaves:
-                            leave()
+                        if leaves is not None:
+                            for leave in leaves:
+                                leave()
                 else:
                     failure = await self._run(entry)
             except (RunError, StoreError) as error:
@@ -229,10 +228,10 @@ class Workers:
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
                 failure.broken = error
             was_stopped = entry.extra is not None and entry.extra.stop is not None
-            if failure is None and entry.phase == Phase.RUNNING and (entry.extra is None or not entry.extra.is_lent):
+            if failure is None and entry.phase == phases.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
                 freed = self._slots.release(entry.slot)
-                if freed is None or (type(freed) is Entry and freed.phase == Phase.SLOT):
+                if freed is None or (type(freed) is Entry and freed.phase == phases.SLOT):
                     following = freed
                 else:
                     following = self._lending.pass_on(freed)
@@ -266,20 +265,17 @@ class Workers:
 
     def _run(self, entry: Entry) -> Coroutine[Any, Any, Failure | None]:
         """Run a call that has its slot; its value is in the entry when nothing is returned."""
-        entry.phase = Phase.RUNNING
+        entry.phase = phases.RUNNING
         if self._inside is not None and entry.plan is not None and not entry.plan.is_read:
-            return self._run_when_sealed(entry, self._inside)
+            return self._run_after(self._attempts.wait_sealed(entry, self._inside), entry)
         if self._lives is not None and entry.plan is not None and entry.plan.tool.life is not None:
-            return self._run_opened(entry, self._lives, entry.plan.tool.life)
+            # Before the claim: what can't be opened hasn't begun.
+            opened = partial(self._lives.open, entry.plan.tool.life)
+            return self._run_after(self._attempts.attempt(entry, None, None, opened), entry)
         return self._start(entry, entry.plan)
 
-    async def _run_opened(self, entry: Entry, lives: Lives, life: Life) -> Failure | None:
-        # Before the claim: what can't be opened hasn't begun.
-        failure = await self._attempts.attempt(entry, None, None, partial(lives.open, life))
-        return await self._start(entry, entry.plan) if failure is None else failure
-
-    async def _run_when_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
-        failure = await self._attempts.wait_sealed(entry, seal)
+    async def _run_after(self, before: Coroutine[Any, Any, Failure | None], entry: Entry) -> Failure | None:
+        failure = await before
         return await self._start(entry, entry.plan) if failure is None else failure
 
     def _start(self, entry: Entry, plan: Plan | None) -> Coroutine[Any, Any, Failure | None]:
@@ -341,7 +337,7 @@ class Workers:
 
     async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
         """Wait before the next attempt, with the slot given to others meanwhile."""
-        entry.worker = asyncio.current_task(self._loop)
+        entry.worker = asyncio.current_task(self._attempts.loop)
         pause = asyncio.ensure_future(asyncio.sleep(pause_s))
         try:
             await self._lend_slot(entry, pause)
@@ -386,7 +382,7 @@ class Workers:
             return
         assert entry.plan is not None
         context = self._make_context(entry)
-        if entry.phase == Phase.GUARD:
+        if entry.phase == phases.GUARD:
             failure = await self._attempts.attempt(entry, None, None, partial(self._guarded.ask, entry, context))
         else:
             rule = entry.plan.approval
@@ -427,7 +423,7 @@ class Workers:
         plans = {name: Plan(tool, remembers=self._table.remembers) for name, tool in tools.items()}
         self._table.brought[group.id] = plans
         try:
-            entry = self._intake.add(group, parent=caller)
+            entry = self._intake.add(group, caller)
             await self._wait_within(caller, entry)
         finally:
             del self._table.brought[group.id]

@@ -63,7 +63,7 @@ class Tool(Generic[P, R_co]):
         self.pool: PoolName | None = options.pool
         has_signature = isinstance(callee, FunctionCallee)
         self.place = check_place(callee, options, is_method=is_method, has_signature=has_signature)
-        self._reader = callee.reader(frozenset())
+        self.reader = callee.reader(frozenset())
         self.name = callee.name
         self.options = options
         self._callee = callee
@@ -158,7 +158,7 @@ class Tool(Generic[P, R_co]):
         """Copy this tool for another view of its function."""
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
-        made._callee, made._reader = callee, callee.reader(frozenset())
+        made._callee, made.reader = callee, callee.reader(frozenset())
         for cached in ("_made_with", "_key_head"):
             made.__dict__.pop(cached, None)
         return made
@@ -286,7 +286,7 @@ class Tool(Generic[P, R_co]):
         """
         try:
             if not needed:
-                return self._reader.read(arguments)
+                return self.reader.read(arguments)
             is_text = isinstance(arguments, (str, bytes))
             given = parse_arguments(self.name, arguments, []) if is_text else arguments
             return self._callee.reader(frozenset(needed)).read({**given, **needed})
@@ -302,7 +302,7 @@ class Tool(Generic[P, R_co]):
         """
         if open_names is None:
             _, open_names = find_open(arguments)
-        reader = self._reader
+        reader = self.reader
         if self.needs:
             reader = self._callee.reader(frozenset([n.parameter for n in self.needs if n.parameter in open_names]))
         if reader.is_plainly_right(arguments, open_names):

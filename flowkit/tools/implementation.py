@@ -21,6 +21,11 @@ class ArgumentReader(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]: ...
+    @property
+    def is_plain(self) -> bool:
+        """Whether it reads numbers, texts, lists and dicts only, and so runs no code of the tool's author."""
+        ...
+
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
     def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
         """Return whether `check` would certainly find nothing; False means unknown."""

@@ -74,7 +74,7 @@ class ArgumentsReader:
         self.adapter = adapter
         self._read_text = adapter.validator.validate_json
         self._read_python = adapter.validator.validate_python
-        self._is_plain = is_plain(adapter.core_schema)
+        self.is_plain = is_plain(adapter.core_schema)
         self._exact = _find_exact(adapter.core_schema)
 
     def renamed(self, tool: str) -> "ArgumentsReader":
@@ -86,10 +86,12 @@ class ArgumentsReader:
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
         """Read the function's values; raises `ToolArgumentsError` with a line for each wrong argument."""
         try:
-            if self._is_plain and given.__class__ is dict:
-                # The way of most calls of a graph, so without a step between: see `_read_mapping`.
+            if self.is_plain and given.__class__ is dict:
+                # The way of most calls of a graph, so without a step between: see `_read_mapping`. And a local first:
+                # Python 3.11 remembers where an attribute is, but looks anew for one that is called at once.
+                read = self._read_python
                 try:
-                    return _make(Arguments, (self._read_python(given), given, (), self.secrets))
+                    return _make(Arguments, (read(given), given, (), self.secrets))
                 except ValidationError:
                     pass
             if isinstance(given, (str, bytes)):
@@ -143,7 +145,7 @@ class ArgumentsReader:
         return RefusedArguments(self.tool, describe(problems, given, self.names, self.secrets), problems)
 
     def _read_mapping(self, given: Mapping[str, object]) -> dict[str, Any]:
-        if self._is_plain:
+        if self.is_plain:
             try:
                 return self._read_python(given)
             except ValidationError:

@@ -50,6 +50,7 @@ class FlatReader:
     """Reads flat arguments by the reader of the wrapped ones; `names` are the fields that its schema names."""
 
     def __init__(self, inner: ArgumentsReader, parameter: str, schema: Schema) -> None:
+        self.is_plain = False
         self.names = tuple(cast(Schema, schema["properties"]))
         self._is_closed = schema["additionalProperties"] is False
         self._inner = inner

@@ -34,6 +34,7 @@ class SchemaReader:
         self.secrets = secrets
         self.properties = cast(dict[str, Schema], schema.get("properties", {}))
         self.names = tuple(self.properties)
+        self.is_plain = False
         try:
             validator.check_schema(schema)
         except SchemaError as error:

@@ -84,6 +84,11 @@ class Board {
 
   async poll() {
     const { runs, next } = await getRuns()
+    for (const watched of this.shown) {
+      // Gone on with from another tab, or after the server was away.
+      const now = runs.find(run => run.run === watched.id)?.status
+      if (now && !watched.isWatching && (now === "running" || now !== watched.newest.status)) void watched.watch()
+    }
     if (JSON.stringify(runs) === JSON.stringify(this.runs)) return
     this.runs = runs
     this.next = next

@@ -88,9 +88,13 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
   const [isBusy, setBusy] = useState(false)
   const press = async (action: "resume" | "resolve", body?: object) => {
     setBusy(true)
-    await act(watched.id, action, body).catch(error => (watched.error = explain(error)))
+    try {
+      await act(watched.id, action, body)
+      void watched.watch()
+    } catch (error) {
+      watched.error = explain(error)
+    }
     setBusy(false)
-    void watched.watch()
   }
   const last = watched.events.at(-1)
   const isLive = !board.isFile && !watched.replay && !watched.isWatching

@@ -1,0 +1,27 @@
+"""Where a call is; it only goes forward, except that one that waited at a gate is due again.
+
+Plain numbers in a module: a dozen are asked for in each call. An enum's are slow, and so, in Python 3.11, are a class's,
+which the interpreter looks up anew each time; a module's it remembers.
+"""
+
+from typing import Final
+
+NEW: Final = 0
+"""Its arguments still stream."""
+NEEDS: Final = 1
+"""It waits for other calls."""
+DUE: Final = 2
+"""It may go on: it stands in the table's `moves`, once."""
+GUARD: Final = 3
+"""The run's guard looks at it."""
+APPROVAL: Final = 4
+RESOURCE: Final = 5
+LOOKUP: Final = 6
+"""It waits for the cache's answer."""
+FLIGHT: Final = 7
+"""It waits for an equal call."""
+SLOT: Final = 8
+RUNNING: Final = 9
+ENDED: Final = 10
+DROPPED: Final = 11
+"""An early run with arguments that weren't the final ones; nobody asks for it any more."""

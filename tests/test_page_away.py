@@ -1,0 +1,108 @@
+"""The page while its server is away, comes back, or is asked by two tabs at once."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import open_browser, serve
+
+pytestmark = pytest.mark.slow
+
+WAIT_MS = 60_000
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with open_browser() as browser:
+        opened = open_tab(browser)
+        yield opened
+        opened.context.close()
+
+
+def open_tab(browser: Browser) -> Page:
+    opened = browser.new_context(locale="en-US", viewport={"width": 1400, "height": 900}).new_page()
+    opened.set_default_timeout(WAIT_MS)
+    return opened
+
+
+def find_port() -> int:
+    """A port that is free now: a server that is started again has to have the same one."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def say(page: Page, message: str) -> None:
+    page.locator(".message textarea").fill(message)
+    page.keyboard.press("Enter")
+
+
+def ended(page: Page, word: str) -> None:
+    expect(page.locator(".exchange").last.locator(".ending .state")).to_contain_text(word, timeout=WAIT_MS)
+
+
+def test_run_of_a_killed_server_goes_on_by_a_button(page: Page, tmp_path: Path) -> None:
+    running = page.locator(".card[data-call='turn/1/call/0'][data-state=running]")
+    with serve(tmp_path) as first:
+        page.goto(first.link)
+        say(page, "Count to a hundred")
+        expect(running).to_be_visible(timeout=WAIT_MS)
+        run = page.url.split("#")[1]
+        first.kill()
+    with serve(tmp_path) as second:
+        page.goto(second.link)
+        page.goto(f"{second.origin}/#{run}")
+        page.reload()
+        ended(page, "stopped")
+        page.get_by_role("button", name="Go on").click()
+
+        expect(running).to_be_visible(timeout=WAIT_MS)
+        page.get_by_role("button", name="Stop").click()
+        ended(page, "cancelled")
+
+
+def test_approval_says_that_the_server_is_away_and_works_when_it_is_back(page: Page, tmp_path: Path) -> None:
+    port = find_port()
+    approve = page.locator(".question").get_by_role("button", name="Approve")
+    with serve(tmp_path, port=port) as first:
+        page.goto(first.link)
+        say(page, "Charge me")
+        expect(approve).to_be_visible(timeout=WAIT_MS)
+        first.kill()
+    approve.click()
+    expect(page.locator(".question [role=status]")).to_have_text("The server doesn't answer.", timeout=WAIT_MS)
+    with serve(tmp_path, port=port):
+        approve.dblclick()
+
+        ended(page, "done")
+        expect(page.locator(".card[data-call='turn/1/call/0']")).to_contain_text("charged 5000")
+
+
+def test_page_that_lost_its_server_follows_again_by_itself(page: Page, tmp_path: Path) -> None:
+    port = find_port()
+    with serve(tmp_path, port=port) as first:
+        page.goto(first.link)
+        say(page, "Count to a hundred")
+        expect(page.locator(".card.running")).to_be_visible(timeout=WAIT_MS)
+        first.kill()
+    with serve(tmp_path, port=port):
+        ended(page, "stopped")
+        expect(page.get_by_role("button", name="Go on")).to_be_visible(timeout=WAIT_MS)
+
+
+def test_tab_that_waits_sees_what_another_one_decides(page: Page, tmp_path: Path) -> None:
+    with serve(tmp_path) as served:
+        page.goto(served.link)
+        say(page, "Charge me")
+        expect(page.locator(".question")).to_be_visible(timeout=WAIT_MS)
+        other = page.context.new_page()
+        other.goto(page.url)  # it has no token, and asks the first tab for it
+        expect(other.locator(".question")).to_be_visible(timeout=WAIT_MS)
+        page.get_by_role("button", name="Deny").click()
+        ended(page, "done")
+
+        ended(other, "done")
+        expect(other.locator(".question")).to_have_count(0)
