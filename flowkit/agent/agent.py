@@ -246,6 +246,9 @@ class Agent(Generic[OutputT]):
         said = instructions.strip() if isinstance(instructions, str) else ""
         return said.partition("\n")[0] or f"Give {self.name} a task, and get its answer."
 
+    def __repr__(self) -> str:
+        return f"<agent {self.name}>"
+
     @property
     def tools(self) -> Toolset:
         """The tools that runs started here would have."""
