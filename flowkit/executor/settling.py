@@ -58,11 +58,11 @@ class Settler:
             entry.ended_s = self._log.now()
             note = show_note(entry.value) if state == "finished" else str(error)
             self._log.note(events.CallProgress, entry.id, 1, 1, note)
-        if entry.extra is not None:
+        extra = entry.extra
+        if extra is not None and extra.ticket is not None:
             self.leave(entry, failure)
-            self._have_passed_on(entry)
-        elif entry.dependents is not None or self._fail_fast:  # else nobody waits for it
-            self._moves.append(entry)
+        if entry.on_end or entry.dependents is not None or extra is not None or self._fail_fast:
+            self._have_passed_on(entry)  # else nobody waits for it
 
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
@@ -80,7 +80,7 @@ class Settler:
         self._moves.append(entry)
 
     def _have_passed_on(self, entry: Entry) -> None:
-        if entry.extra is not None and entry.extra.on_end:
+        if entry.on_end:
             # Before all others that may go on: a control may stop them, or a tool make its next call before them.
             self._moves.appendleft(entry)
         else:
@@ -102,14 +102,13 @@ class Settler:
                 elif not dependent.missing and dependent.phase == phases.NEEDS:
                     dependent.phase = phases.DUE
                     self._moves.append(dependent)
-        extra = entry.extra
-        if extra is not None:
-            if extra.on_end and entry.is_told:
-                told, extra.on_end = extra.on_end, ()
-                for tell in told:
-                    tell(entry)
-                if self._table.pending:
-                    self.look_for_stuck()  # only now: a tool that waited for this call has to make its next one before
+        if entry.on_end and entry.is_told:
+            told, entry.on_end = entry.on_end, ()
+            for tell in told:
+                tell(entry)
+            if self._table.pending:
+                self.look_for_stuck()  # only now: a tool that waited for this call has to make its next one before
+        if entry.extra is not None:
             self._let_follow(entry)
 
     def _hold_back(self, entry: Entry, dependents: list[Entry]) -> list[Entry]:
@@ -270,7 +269,7 @@ class Settler:
             self._record_read(entry, self._journal)
         for waiter in self._table.waiters:
             waiter.note_end(entry)
-        if self._table.pending and (entry.extra is None or not entry.extra.on_end):
+        if self._table.pending and not entry.on_end:
             self.look_for_stuck()  # perhaps only those that wait for a person are left
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
