@@ -43,9 +43,9 @@ def _thin(name: str, value: Any) -> Any:
         if all(part is _RIGHT for part in parts):
             return _RIGHT
         # At their places: an error names the place.
-        left: list[Any] = [{} if part is _RIGHT else part for part in parts]
-        return left
-    return value
+        thin: list[Any] = [{} if part is _RIGHT else part for part in parts]
+        return thin
+    return cast(Any, value)
 
 
 def _thin_schema(schema: Any) -> Any:
