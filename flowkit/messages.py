@@ -281,8 +281,8 @@ def _is_writable(message: ToolMessage) -> bool:
     return True
 
 
-def read_content(content: str | Sequence[Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:
-    """Read the user's content from a text or from parts, also from those of Chat Completions.
+def read_content(content: str | Sequence[str | Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:
+    """Read the user's content from a text or from parts; texts and parts of Chat Completions stand for parts, too.
 
     Raises `ValueError` for a part that isn't known.
     """
@@ -303,7 +303,11 @@ def _items(value: JSON) -> Sequence[Mapping[str, JSON]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else ()
 
 
-def _content_from_json(data: Mapping[str, JSON]) -> Content:
+def _content_from_json(data: str | Mapping[str, JSON]) -> Content:
+    if isinstance(data, str):
+        return Text(data)
+    if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"a part of a message is {data!r:.60}, expected a text, an image, audio or a file")
     match data.get("type"):
         case "text" | "input_text":
             return Text(str(data.get("text", "")))

@@ -37,6 +37,7 @@ from flowkit import (
     tool,
 )
 from flowkit.errors import ModelError
+from flowkit.mcp_client import spans
 from flowkit.messages import Usage
 from flowkit.models.scripted import call
 from flowkit.telemetry import instrument, names
@@ -444,6 +445,11 @@ OF_CONVENTIONS = [
     "gen_ai.client.inference.time_to_first_chunk",
     "gen_ai.client.inference.usage.input_tokens",
     "gen_ai.client.inference.usage.output_tokens",
+    "mcp.method.name",
+    "mcp.protocol.version",
+    "network.transport",
+    "server.address",
+    "server.port",
 ]
 OWN = [
     "flowkit.age_s",
@@ -455,6 +461,8 @@ OWN = [
     "flowkit.early",
     "flowkit.edge",
     "flowkit.effect",
+    "flowkit.mcp.server",
+    "flowkit.mcp.tool",
     "flowkit.node.id",
     "flowkit.repaired",
     "flowkit.result",
@@ -472,6 +480,7 @@ OWN = [
 
 def test_the_names_are_those_of_one_version_of_the_conventions() -> None:
     given = [value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)]
+    given += [value for name, value in vars(spans).items() if name.isupper() and isinstance(value, str)]
     table = {value for value in [*given, *names.WAITED.values()] if "." in value and "://" not in value}
     assert names.SCHEMA_URL == CONVENTIONS
     assert table == {*OF_CONVENTIONS, *OWN}

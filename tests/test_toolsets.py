@@ -12,6 +12,7 @@ from flowkit.agent import Agent
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
+from flowkit.mcp_client import MCPTools
 from flowkit.targets import find_violations
 from flowkit.testing import ScriptedModel, call, run_virtual
 from flowkit.tools import Tool, tool
@@ -51,6 +52,18 @@ def test_plain_function_becomes_a_tool() -> None:
     found = Toolset(greet).get("greet")
     assert found is not None
     assert found.parameters["required"] == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (Agent(ScriptedModel([]), name="helper"), "tools=[….as_tool()]"),
+        (MCPTools.stdio("server", name="shop"), "tools=[….tools]"),
+    ],
+)
+def test_what_has_tools_is_told_how_to_give_them(given: Any, written: str) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(written)):
+        Toolset(given)
 
 
 def test_two_tools_of_one_name_are_refused() -> None:

@@ -49,7 +49,7 @@ from flowkit.tools import Tool
 from flowkit.tools.toolsets import Change, Toolset
 
 OutputT = TypeVar("OutputT", default=str)
-Said = str | Sequence[Content]
+Said = str | Sequence[str | Content]
 
 _CALL = re.compile(r"^turn/\d+(/attempt/\d+)?/call/\d+/?")
 """What an agent's call is named by, before the names of what is in it."""
@@ -245,6 +245,9 @@ class Agent(Generic[OutputT]):
         instructions = self._plan.instructions
         said = instructions.strip() if isinstance(instructions, str) else ""
         return said.partition("\n")[0] or f"Give {self.name} a task, and get its answer."
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name}>"
 
     @property
     def tools(self) -> Toolset:

@@ -20,6 +20,8 @@ ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
 
 
 def _say_tools(value: object) -> str:
+    if isinstance(getattr(value, "tools", None), Toolset):  # an MCP server
+        return "tools=[….tools]"
     name = getattr(value, "name", None) or getattr(value, "__name__", "…")
     return f"tools=[{name}]" if callable(value) or isinstance(value, Toolset) else ""
 

@@ -23,7 +23,7 @@ def write_cases(runs: Sequence[RecordedRun], tools: dict[str, Tool[..., Any]] | 
 def _write_case(run: RecordedRun, tools: dict[str, Tool[..., Any]] | None) -> str:
     lines = to_yaml_text([dict(_make_case(run, tools))]).splitlines()
     answered = " ".join(str(run.output).split())
-    comment = f"# it answered: {answered[:200]}"
+    comment = f"# it answered: {answered[:200]}" if run.status == "done" else f"# it ended: {run.status}"
     return "".join(f"  {line}\n" for line in (*lines, f"  {comment}"))
 
 

@@ -7,8 +7,12 @@ from typing import cast
 from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
-from flowkit.journal import Journal, RunDetails
-from flowkit.messages import AssistantMessage, Message, UserMessage, message_from_json, text_of
+from flowkit.journal import Approval, Journal, RunDetails
+from flowkit.media import Media, fill_media, read_media, write_media
+from flowkit.messages import AssistantMessage, Message, UserMessage, message_from_json, read_content, text_of
+
+_MEDIA = "$media"
+"""Where a recorded result has an image, a sound or a file, with its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class RecordedRun:
     calls: tuple[RecordedCall, ...]
     status: str
     output: JSON
+    error: str | None = None
 
     @property
     def text(self) -> str:
@@ -60,6 +65,9 @@ class RecordedRun:
             "message": self.message.to_json(),
             "history": [message.to_json() for message in self.history],
             "calls": [call.to_json() for call in self.calls],
+            "status": self.status,
+            "turns": len(self.answers),
+            "error": self.error,
         }
 
 
@@ -69,8 +77,10 @@ def read_run(journal: Journal, run_id: str) -> RecordedRun:
     if details is None:
         raise ConfigurationError(f"no run {run_id!r} in the journal")
     given = details.inputs
-    if not isinstance(given, dict) or not {"message", "history"} <= given.keys() or not details.turns:
-        raise ConfigurationError(f"run {run_id!r} is no run of an agent that has answered; only those can be exported")
+    if not isinstance(given, dict) or not {"message", "history"} <= given.keys():
+        raise ConfigurationError(f"run {run_id!r} is of a recipe; only runs of agents can be exported")
+    if not details.turns and details.summary.status != "failed":
+        raise ConfigurationError(f"run {run_id!r} has no answer of its model yet, so there is nothing to export")
     message = None if given["message"] is None else message_from_json(cast(Mapping[str, JSON], given["message"]))
     if not isinstance(message, UserMessage):
         raise ConfigurationError(f"run {run_id!r} began without a message of a user, and can't be exported")
@@ -90,6 +100,7 @@ def read_run(journal: Journal, run_id: str) -> RecordedRun:
         calls=calls,
         status=summary.status,
         output=details.output,
+        error=summary.error,
     )
 
 
@@ -103,23 +114,55 @@ def _read_turns(details: RunDetails) -> tuple[tuple[RecordedCall, ...], tuple[As
         answers.append(message)
         for requested, node in zip(message.calls, cast(Sequence[str], fields["nodes"]), strict=True):
             record = details.nodes.get(node)
+            refusal = _read_refusal(details.approvals.get(node))
+            if record is None and refusal is not None:
+                calls.append(RecordedCall(requested.name, _read_arguments(requested.arguments), error=refusal))
+                continue
             if record is None or not record.is_ended:
                 raise ConfigurationError(
                     f"run {details.summary.run_id!r} hasn't ended: {node} has no result; resume or resolve it first"
                 )
             # The journal doesn't keep a read's arguments twice: they stand in the model's message.
-            given = _read_arguments(requested.arguments) if record.arguments is None else record.arguments
-            arguments = given if isinstance(given, dict) else {}
+            given = record.arguments
+            arguments = given if isinstance(given, dict) else _read_arguments(requested.arguments)
             error = None if record.state == "finished" else record.error or record.state
-            calls.append(RecordedCall(record.tool, arguments, record.value, error))
+            calls.append(RecordedCall(record.tool, arguments, keep_media(record.value), error))
     if details.summary.status not in ("done", "limit", "failed"):
         raise ConfigurationError(f"run {details.summary.run_id!r} hasn't ended: it is {details.summary.status}")
     return tuple(calls), tuple(answers)
 
 
-def _read_arguments(text: str) -> JSON:
-    """Read the arguments that a model wrote; None if they aren't JSON."""
+def _read_refusal(approval: Approval | None) -> str | None:
+    """Read what a person said who denied the call; None for a call that nobody denied."""
+    decision = None if approval is None else approval.decision
+    return f"denied: {decision.reason or 'no reason given'}" if decision is not None and not decision.approved else None
+
+
+def _read_arguments(text: str) -> Mapping[str, JSON]:
+    """Read the arguments that a model wrote; empty if they aren't an object."""
     try:
-        return codec.loads(text)
+        value = codec.loads(text)
     except ValueError:
-        return None
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def keep_media(value: JSON) -> JSON:
+    """Put the content of images, sounds and files into a result; the journal keeps it beside, and not for ever."""
+    media = read_media(value)
+    if media is not None:
+        return {_MEDIA: (fill_media(media) or media).to_json()}
+    if isinstance(value, dict):
+        return {name: keep_media(inner) for name, inner in value.items()}
+    return [keep_media(inner) for inner in value] if isinstance(value, list) else value
+
+
+def give_media(value: JSON) -> JSON:
+    """Take them out again, as a tool's result has them."""
+    if isinstance(value, dict):
+        kept = value.get(_MEDIA)
+        if isinstance(kept, dict):
+            (media,) = read_content([kept])
+            return write_media(media) if isinstance(media, Media) else kept
+        return {name: give_media(inner) for name, inner in value.items()}
+    return [give_media(inner) for inner in value] if isinstance(value, list) else value

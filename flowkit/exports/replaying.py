@@ -16,8 +16,8 @@ from typing import Any, cast
 from flowkit.agent import Agent, AgentResult
 from flowkit.apps import load_app
 from flowkit.codec import JSON, loads
-from flowkit.errors import ConfigurationError, ToolError
-from flowkit.exports.recorded_run import RecordedCall, RecordedRun
+from flowkit.errors import ConfigurationError, ModelError, ToolError
+from flowkit.exports.recorded_run import RecordedCall, RecordedRun, give_media
 from flowkit.history import read_history
 from flowkit.masking import MASK, show_arguments
 from flowkit.measure.rehearsing import AnyTool, answer_for
@@ -28,6 +28,7 @@ from flowkit.models.pricing import Price
 from flowkit.models.recording import Recorder, Replayer
 from flowkit.models.wire.bytes_to_deltas import stream_deltas
 from flowkit.models.wire.settings import NO_HEADERS, ModelServer, Settings
+from flowkit.runs.limits import Limits
 
 _TURN_CALL = r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)"
 
@@ -80,11 +81,22 @@ async def _run(agent: Agent[Any], model: Model, about: Mapping[str, JSON], data:
             history=cast(Sequence[Message], history),
             cache=False,
             journal=None,
+            limits=_find_limits(about),
         )
     result = await run.wait()
-    if result.status == "failed" and result.error is not None:
+    # One that failed when it was recorded has to fail in the same way.
+    if result.status == "failed" and result.error is not None and str(result.error) != about.get("error"):
         raise result.error
     return Replay(_read_calls(result), _as_json(agent, result), result.status, result)
+
+
+def _find_limits(about: Mapping[str, JSON]) -> Limits:
+    """Stop a run again that a limit stopped, after as many turns; which limit it was, the journal doesn't know.
+
+    Any other ends with its last answer, and needs no limit.
+    """
+    turns = about.get("turns")
+    return Limits(turns=turns if about.get("status") == "limit" and isinstance(turns, int) else None)
 
 
 def _as_said(message: UserMessage) -> str | Sequence[Content]:
@@ -156,7 +168,7 @@ class RecordedAnswers:
             left.remove(equal[0])
         if equal[0].error is not None:
             raise ToolError(equal[0].error)
-        return equal[0].value
+        return give_media(equal[0].value)
 
 
 def _is_of(recorded: Mapping[str, JSON], given: Mapping[str, JSON]) -> bool:
@@ -172,6 +184,7 @@ class JournalModel:
     def __init__(self, run: RecordedRun) -> None:
         self._as = OpenAIModel("recorded", base_url="http://127.0.0.1:9/v1", api_key="none")
         self._answers = list(run.answers)
+        self._fault = run.error if run.status == "failed" else None
 
     @property
     def name(self) -> str:
@@ -206,6 +219,8 @@ class JournalModel:
         self, body: Mapping[str, JSON], headers: Mapping[str, str] = NO_HEADERS
     ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
         """Open the next answer's bytes."""
+        if not self._answers and self._fault is not None:
+            raise ModelError(self._fault)
         if not self._answers:
             raise ConfigurationError(
                 "the agent asks its model once more than the recorded run did: it isn't the one that ran then"

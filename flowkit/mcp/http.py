@@ -26,6 +26,8 @@ def mcp_app(
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
     path: str = "/mcp",
+    stateless: bool = False,
+    json_response: bool = False,
 ) -> Starlette:
     """Offer agents, recipes and named `tools` to MCP hosts, as an ASGI app with its own lifespan.
 
@@ -33,7 +35,9 @@ def mcp_app(
     Enter its lifespan from yours, since Starlette starts no lifespan of a mount. `get_user` gives the user of a
     request's context (`mcp`'s `ServerRequestContext`, its HTTP request in `.request`). `allowed_hosts` are the values
     of the `Host` header that are answered (`shop.example`, `localhost:*`), those of this machine where left out;
-    `token` is a bearer token that hosts must send. A journal that is named by its path is
+    `token` is a bearer token that hosts must send. `stateless` keeps no sessions of the handshake era, so that any of
+    several processes may answer a request, and no host of that era can be asked; `json_response` answers with JSON
+    instead of a stream, so that progress isn't told. A journal that is named by its path is
     closed when the lifespan ends.
 
     Raises `ConfigurationError` for an app with nothing to serve.
@@ -46,7 +50,13 @@ def mcp_app(
     opened = Journal(journal or default_journal()) if not isinstance(journal, Journal) else journal
     server = McpServer(served, offers, opened, get_user).make()
     return make_http_app(
-        server, token=token, allowed_hosts=allowed_hosts, path=path, on_end=opened.close if owns else None
+        server,
+        token=token,
+        allowed_hosts=allowed_hosts,
+        path=path,
+        stateless=stateless,
+        json_response=json_response,
+        on_end=opened.close if owns else None,
     )
 
 
@@ -56,6 +66,8 @@ def make_http_app(
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
     path: str = "/mcp",
+    stateless: bool = False,
+    json_response: bool = False,
     on_end: Callable[[], None] | None = None,
 ) -> Starlette:
     """Make the ASGI app of a server of the `mcp` package; `on_end` is called when its lifespan ends."""
@@ -65,7 +77,11 @@ def make_http_app(
     # Given always, since the package chooses by itself what it checks; Host and Origin are the guard's.
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app: Starlette = server.streamable_http_app(
-        streamable_http_path=path, transport_security=security, max_request_body_size=BOUNDS.body_bytes
+        streamable_http_path=path,
+        transport_security=security,
+        max_request_body_size=BOUNDS.body_bytes,
+        stateless_http=stateless,
+        json_response=json_response,
     )
     if on_end is not None:
         app.router.lifespan_context = _end_with(app.router.lifespan_context, on_end)

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from flowkit import events
 from flowkit.codec import JSON, dumps
-from flowkit.errors import FlowkitError, RunError, ToolArgumentsError
+from flowkit.errors import RunError, ToolArgumentsError
 from flowkit.executor import Approve, Decision, Deny
 from flowkit.journal import Journal
 from flowkit.mcp.offers import Offer
@@ -109,7 +109,9 @@ class McpServer:
             return await self._run(context, offer, wanted, {})
         except (ToolArgumentsError, RunError) as error:
             return _say_error(str(error))
-        except FlowkitError as error:
+        except MCPError:
+            raise
+        except Exception as error:  # of the app's code, whose text is for the log and not for the host
             reference = secrets.token_hex(4)
             logger.exception("a call of %s failed (ref %s)", offer.name, reference)
             return _say_error(f"{offer.name} failed (ref {reference}): {type(error).__name__}")
@@ -124,9 +126,11 @@ class McpServer:
         """Take the answers of a host that was asked, once."""
         for run_id in [run_id for run_id, (until, _) in self._asked.items() if until < self._clock()]:
             del self._asked[run_id]
-        _, wanted = self._asked.pop(params.request_state, (0.0, None))
+        _, wanted = self._asked.get(params.request_state, (0.0, None))
         if wanted is None or wanted.target != offer.name or wanted.user != user:
+            # Who may not answer doesn't use the question up.
             return _say_error("this question was answered already, or is too old: call again")
+        del self._asked[params.request_state]
         answers = cast(Mapping[str, Any], params.input_responses or {})
         decisions: dict[str, Decision] = {call: _read_decision(answer) for call, answer in answers.items()}
         return await self._run(context, offer, wanted, decisions)
@@ -162,6 +166,7 @@ class McpServer:
         async with (
             self._served.open(wanted.user) as data,
             self._hold(self._start(offer, wanted, data, decisions)) as run,
+            _stop_when_gone(run, context.request),
         ):
             await _tell_progress(run, context.session)
             return await run.wait()
@@ -222,6 +227,26 @@ class McpServer:
         }
         text = dumps(shown).decode()
         return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type="application/json", text=text)])
+
+
+@asynccontextmanager
+async def _stop_when_gone(run: Run[Any], request: Any) -> AsyncGenerator[None]:
+    """Stop a run when its HTTP request is cut: in the handshake era the package lets such a call go on, unheard."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        run.cancel()
+
+    if request is None:
+        yield
+        return
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
 
 
 async def _tell_progress(run: Run[Any], session: Any) -> None:

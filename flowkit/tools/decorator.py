@@ -114,6 +114,10 @@ def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
     plain: Any = cast(Any, function).__func__ if is_class_method or isinstance(function, staticmethod) else function
     if not callable(plain):
         hint = f"; a name is given as @tool(name={plain!r})" if isinstance(plain, str) else ""
+        if hasattr(plain, "as_tool"):  # an agent
+            hint = "; an agent is given as tools=[….as_tool()]"
+        elif hasattr(plain, "tools"):  # an MCP server
+            hint = "; its tools are in its attribute `tools`: write tools=[….tools]"
         raise DefinitionError(f"{plain!r} can't be a tool: it can't be called{hint}")
     name = options.name if isinstance(options.name, str) and options.name else _find_name(plain)
     # Before they are used: `secret="token"` would mask every parameter that is named by one of its letters.

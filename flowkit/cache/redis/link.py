@@ -11,6 +11,7 @@ cache does without Redis for a while (`Outage`). redis-py is imported when the f
 import asyncio
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextvars import Context
@@ -25,6 +26,22 @@ from flowkit.cache.redis.wire import Answer, Bound, pack, read_info, spread
 
 BATCH_COMMANDS = 256
 """The most commands in one pipeline."""
+_NEEDED = (
+    *("redis.asyncio", "redis.asyncio.connection", "redis.asyncio.retry", "redis.backoff", "redis.crc"),
+    *("redis.exceptions", "redis.maint_notifications"),
+)
+_loading = threading.Lock()
+_loaded: list[str] = []
+"""The modules, once all of them are there: while they are loaded, `sys.modules` has some that aren't whole."""
+
+
+def _load() -> None:
+    """Load redis-py; who comes second waits for the first, since two threads would meet in its circle of imports."""
+    with _loading:
+        if not _loaded:
+            for name in _NEEDED:
+                import_module(name)
+            _loaded.extend(_NEEDED)
 
 
 @dataclass(slots=True)
@@ -110,8 +127,8 @@ class RedisLink:
             await end.aclose()
 
     async def _begin(self) -> None:
-        if "redis.asyncio" not in sys.modules:
-            await asyncio.to_thread(import_module, "redis.asyncio")
+        if not _loaded:
+            await asyncio.to_thread(_load)
         if self._end is None:
             # `asyncio.run` closes the generators of its loop before it ends, and with it the connections.
             self._end = self._close_with_loop()
