@@ -84,7 +84,6 @@ class Extra:
     """Whether the run's guard has passed it."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
-    on_end: "Sequence[Callable[[Entry], None]]" = ()
     leader: "Entry | None" = None
     """The equal call whose result it waits for."""
     optional: bool = False
@@ -105,7 +104,11 @@ class Extra:
     """How many of its calls a running tool waits for now."""
 
     def add_child(self, child: "Entry") -> None:
-        self.children = _add(self.children, child)
+        # As in `_add`, which a control would call for each of its nodes.
+        if isinstance(self.children, list):
+            self.children.append(child)
+        else:
+            self.children = [child]
 
     def add_follower(self, follower: "Entry") -> None:
         self.followers = _add(self.followers, follower)
@@ -113,10 +116,6 @@ class Extra:
     def tell_seal(self, told: "Callable[[], None]") -> None:
         """Call `told` when the entry is sealed, or when it never will be."""
         self.on_seal = _add(self.on_seal, told)
-
-    def tell_end(self, told: "Callable[[Entry], None]") -> None:
-        """Call `told` when the entry's outcome is reported."""
-        self.on_end = _add(self.on_end, told)
 
 
 def _add(items: Sequence[T], item: T) -> Sequence[T]:
@@ -143,6 +142,7 @@ class Entry:
         "key",
         "missing",
         "node",
+        "on_end",
         "order",
         "parent",
         "phase",
@@ -184,6 +184,8 @@ class Entry:
         self.worker: asyncio.Task[None] | None = None
         self.key: Hashable | None = None
         """What equal reads are known by."""
+        self.on_end: Sequence[Callable[[Entry], None]] = ()
+        """Called when its outcome is reported; here and not in `extra`, since each node of a control has one."""
         self.extra: Extra | None = None
 
     @property
@@ -192,6 +194,10 @@ class Entry:
         if self.extra is None:
             self.extra = Extra()
         return self.extra
+
+    def tell_end(self, told: "Callable[[Entry], None]") -> None:
+        """Call `told` when the outcome is reported."""
+        self.on_end = (*self.on_end, told)
 
     @property
     def stop(self) -> str | None:

@@ -247,8 +247,8 @@ class Attempts:
                 result = running.raw
             if plan.has_secrets:
                 entry.value = mask_echoes(entry.value, entry.find_secrets())
-            if entry.extra is not None and entry.extra.on_end:
-                entry.extra.raw = result
+            if entry.on_end and entry.is_within:
+                entry.more.raw = result
             return None
         except TooLate:
             failure = None

@@ -433,7 +433,7 @@ class Workers:
         """Wait until a running tool's child has finished; raises `ToolError` when it has no result."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not entry.has_ended:
-            entry.more.tell_end(lambda _: None if ended.done() else ended.set_result(None))
+            entry.tell_end(lambda _: None if ended.done() else ended.set_result(None))
         self.drain()
         if not entry.has_ended:
             try:

@@ -29,6 +29,7 @@ class JournalFile:
         if not allow_network:
             refuse_network(path)
         self.path = path
+        self._names = str(path), f"{path}-wal"
         self._is_open = False
         self._opening = threading.Lock()
         self._database: Inode | None = None
@@ -73,7 +74,7 @@ class JournalFile:
         place = (os.getpid(), is_durable)  # a forked process must not use its parent's
         if place not in self._connections:
             if self._known_in != place[0]:
-                self._database = _find_inode(self.path)  # before: it may be replaced while it is opened
+                self._database = _find_inode(self._names[0])  # before: it may be replaced while it is opened
             kind: Literal["FULL", "NORMAL"] = "FULL" if is_durable else "NORMAL"
             self._connections[place] = connect(self.path, synchronous=kind)
         return self._connections[place]
@@ -103,7 +104,7 @@ class JournalFile:
     def note(self) -> None:
         """Remember which file this is; call it when a connection has a transaction, so that its log is there, too."""
         if self._known_in != os.getpid():
-            self._wal = _find_inode(Path(f"{self.path}-wal"))
+            self._wal = _find_inode(self._names[1])
             self._known_in = os.getpid()
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ class JournalFile:
         self._known_in = None  # SQLite removes its log with the last connection
 
     def _is_same(self) -> bool:
-        return (_find_inode(self.path), _find_inode(Path(f"{self.path}-wal"))) == (self._database, self._wal)
+        return tuple(map(_find_inode, self._names)) == (self._database, self._wal)
 
     def _explain_unopened(self, error: Exception) -> StoreError:
         # A file that is no journal, or is held by another process, is mended otherwise.
@@ -128,7 +129,7 @@ class JournalFile:
         return StoreError(f"the journal {str(self.path)!r} can't be opened: {error}{way_out}")
 
 
-def _find_inode(path: Path) -> Inode | None:
+def _find_inode(path: str) -> Inode | None:
     try:
         found = os.stat(path)
     except OSError:
