@@ -88,7 +88,7 @@ class JournalFile:
     def check(self) -> None:
         """Raise `StoreError` once the file was removed or replaced; nothing can be written through it any more."""
         if self._lost is None and self._known_in == os.getpid() and not self._is_same():
-            self._lost = "it was replaced by another file" if self.path.exists() else "it was removed"
+            self._lost = self._find_loss()
         if self._lost is not None:
             raise StoreError(
                 f"the journal {str(self.path)!r} can't be written: {self._lost} while this process used it"
@@ -115,7 +115,16 @@ class JournalFile:
         self._known_in = None  # SQLite removes its log with the last connection
 
     def _is_same(self) -> bool:
-        return tuple(map(_find_inode, self._names)) == (self._database, self._wal)
+        return (_find_inode(self._names[0], holds_something=True), _find_inode(self._names[1])) == (
+            self._database,
+            self._wal,
+        )
+
+    def _find_loss(self) -> str:
+        try:
+            return "it was replaced by another file" if self.path.stat().st_size else "it was emptied"
+        except OSError:
+            return "it was removed"
 
     def _explain_unopened(self, error: Exception) -> StoreError:
         # A file that is no journal, or is held by another process, is mended otherwise.
@@ -129,9 +138,10 @@ class JournalFile:
         return StoreError(f"the journal {str(self.path)!r} can't be opened: {error}{way_out}")
 
 
-def _find_inode(path: str) -> Inode | None:
+def _find_inode(path: str, *, holds_something: bool = False) -> Inode | None:
+    """Find which file this is; None where there is none, or an empty one that should hold something."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return None if holds_something and not found.st_size else (found.st_dev, found.st_ino)
