@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from flowkit.errors import RunBusy, StoreError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.identity import RunIdentity
-from flowkit.journal import Done, Journal, Retry, RunJournal
+from flowkit.journal import Done, Journal, Recorded, Retry, RunJournal
 from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
@@ -157,19 +157,32 @@ class DyingJournal:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._run, name)
+        if name == "post_read":
+            return self._surround(found)
         if not inspect.iscoroutinefunction(found):
             return found
 
         async def between_two_points(*args: Any, **named: Any) -> Any:
-            self._world.point()
-            self._world.journal_calls += 1
-            if self._world.journal_calls == self._world.stop_at:
-                self._world.stop()
+            self._before()
             result = await found(*args, **named)
             self._world.point()
             return result
 
         return between_two_points
+
+    def _surround(self, post: Callable[[Recorded], None]) -> Callable[[Recorded], None]:
+        def between_two_points(record: Recorded) -> None:
+            self._before()
+            post(record)
+            self._world.point()
+
+        return between_two_points
+
+    def _before(self) -> None:
+        self._world.point()
+        self._world.journal_calls += 1
+        if self._world.journal_calls == self._world.stop_at:
+            self._world.stop()
 
 
 def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **options: Any) -> None:

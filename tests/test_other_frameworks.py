@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -149,6 +150,32 @@ def test_tool_of_langchain_that_wants_its_calls_id_gets_it() -> None:
     taken = Tool.from_langchain(tools.tool(note), effect="read")
     assert list(taken.parameters["properties"]) == ["text"]
     assert ask(taken, call("note", text="x"))[0].text == "x True"
+
+
+@pytest.mark.parametrize("data", [{"user": "kim"}, SimpleNamespace(user="kim")])
+def test_injected_argument_of_langchain_comes_from_the_runs_data(data: object) -> None:
+    tools = pytest.importorskip("langchain_core.tools")
+
+    def look_up(order_id: str, user: str, days: int = 3) -> list[Any]:
+        """Look up."""
+        return [order_id, user, days]
+
+    look_up.__annotations__ |= {
+        "user": Annotated[str, tools.InjectedToolArg],
+        "days": Annotated[int, tools.InjectedToolArg],
+    }
+    taken = Tool.from_langchain(tools.tool(look_up), effect="read")
+    assert list(taken.parameters["properties"]) == ["order_id"]
+    agent = Agent(ScriptedModel([[call("look_up", order_id="A1")], ["ok"]]), tools=[taken])
+    result = agent.run_sync("x", data=data)
+    assert [outcome.value for outcome in result.calls] == [["A1", "kim", 3]]
+
+    # what is injected isn't the model's to say
+    agent = Agent(ScriptedModel([[call("look_up", order_id="A1", user="mallory", days=9)], ["ok"]]), tools=[taken])
+    assert agent.run_sync("x", data=data).calls[0].value in (None, ["A1", "kim", 3])
+
+    agent = Agent(ScriptedModel([[call("look_up", order_id="A1")], ["ok"]]), tools=[taken])
+    assert agent.run_sync("x").calls[0].state == "failed"
 
 
 def test_artifact_of_langchain_is_not_for_the_model_and_return_direct_is_refused() -> None:

@@ -6,7 +6,9 @@ is made, until every call around it is sealed. A call that is never sealed is st
 """
 
 import asyncio
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 
 from flowkit.errors import ToolError
 from flowkit.executor.entries import Entry
@@ -34,8 +36,16 @@ class Seal:
             if self._entry.has_ended and self._entry.state != "finished":
                 raise ToolError("not run: the call around it was never complete")
             sealed = asyncio.Event()
-            self._entry.more.tell_seal(sealed.set)
-            await sealed.wait()
+            self._entry.more.tell_seal(partial(_wake, asyncio.get_running_loop(), sealed))
+            # The other thread may have sealed it since the look above, and told those that it knew.
+            if self._entry.sealed_s is None and not self._entry.has_ended:
+                await sealed.wait()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, sealed: asyncio.Event) -> None:
+    """Set the event in its own loop: a blocking tool's thread, which runs an agent of its own, has another one."""
+    with suppress(RuntimeError):  # that loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(sealed.set)
 
 
 INSIDE: ContextVar[Seal | None] = ContextVar("flowkit_inside_an_early_call", default=None)

@@ -5,6 +5,7 @@ from collections.abc import Container
 from typing import cast
 
 from flowkit import events
+from flowkit.errors import ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.entries import Entry, Failure
@@ -12,7 +13,7 @@ from flowkit.executor.outcomes import State
 from flowkit.executor.resources import Ticket
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
-from flowkit.journal import RunJournal
+from flowkit.journal import Recorded, RunJournal
 from flowkit.masking import NO_SECRETS, mask_text, show_note
 from flowkit.references import ToolCall
 
@@ -279,17 +280,12 @@ class Settler:
         if not is_recorded:
             return
         assert entry.state is not None
-        self._table.errands.append(
-            journal.record(
-                entry.id,
-                state=entry.state,
-                value=entry.value,
-                error=entry.error,
-                effect="read",
-                attempt=max(1, entry.attempt),
-                tool=entry.node.name,
-            )
-        )
+        name, attempt = entry.node.name, max(1, entry.attempt)
+        record = Recorded(entry.id, entry.state, entry.value, entry.error, attempt, "read", tool=name)
+        try:
+            journal.post_read(record)
+        except ToolResultError as error:
+            self._table.errands.append(_fail(error))  # it stops the run
 
     def look_for_stuck(self) -> None:
         """Schedule a check for waiters that only a person holds up: a tool or a control may soon make more calls."""
@@ -346,3 +342,7 @@ def _is_stuck(entry: Entry, stuck: Container[str]) -> bool:
     # From the last on: those that were made first have most likely ended.
     children = () if entry.extra is None else reversed(entry.extra.children)
     return all(child.has_ended or child.id in stuck for child in children)
+
+
+async def _fail(error: ToolResultError) -> None:
+    raise error

@@ -98,7 +98,7 @@ class RecipeWork(Generic[R]):
         self._context = replace(self._context, session=held.details.summary.session)
         self.log.first_seq = held.first_seq
         if not self._is_over:
-            self.log.listen(held.append_event)
+            held.follow(self.log)
 
     @property
     def name(self) -> str:

@@ -7,8 +7,7 @@ others. A viewer that is behind reads in blocks that begin at the same places fo
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
-from flowkit import codec
-from flowkit.events import Event, EventLog, merge
+from flowkit.events import Event, EventLog, encode, merge
 
 BLOCK_EVENTS = 256
 """A chunk ends where a block of so many events does."""
@@ -21,7 +20,7 @@ _chunks: WeakKeyDictionary[EventLog, "_Chunks"] = WeakKeyDictionary()
 
 def write_event(event: Event) -> bytes:
     """Write one event: its `seq` as id, its type, its JSON in one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), codec.dumps(event.to_json()))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), encode(event))
 
 
 def write_row(seq: int, body: str) -> bytes:

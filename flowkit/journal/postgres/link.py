@@ -27,7 +27,7 @@ _of_parents: list[object] = []
 """Connections of the process that this one was forked from: closing them here would close them there."""
 _READERS: dict[int, Callable[[bytes], Any]] = {
     16: lambda data: data == b"t",
-    17: lambda data: bytes.fromhex(data[2:].decode()),
+    17: lambda data: pq.Escaping().unescape_bytea(data),  # in whichever form the role's settings chose
     20: int,
     21: int,
     23: int,
