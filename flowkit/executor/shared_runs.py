@@ -135,9 +135,9 @@ class SharedRuns:
         if entry.has_ended:
             return
         if landed.age_s is not None:
-            entry.source, entry.more.age_s = "cache", landed.age_s
+            entry.more.source, entry.more.age_s = "cache", landed.age_s
         elif not is_ours:
-            entry.source = "flight"
+            entry.more.source = "flight"
         entry.value = landed.value
         self._settler.settle(entry, landed.failure)
 

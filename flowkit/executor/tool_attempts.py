@@ -170,7 +170,7 @@ class Attempts:
         await journal.resolve(entry.id, resolution)
         if isinstance(resolution, Retry):
             return await self._claim(entry, tool, journal)
-        entry.source = "journal"
+        entry.more.source = "journal"
         if isinstance(resolution, Fail):
             return Doubt(Failure("failed", resolution.error))
         entry.value = resolution.value

@@ -21,7 +21,7 @@ from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.contexts import make_context
-from flowkit.executor.entries import Entry, Failure
+from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
 from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
@@ -230,7 +230,7 @@ class Workers:
             was_stopped = entry.extra is not None and entry.extra.stop is not None
             if failure is None and entry.phase == phases.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
-                freed = self._slots.release(entry.slot)
+                freed = self._slots.release(MODEL_SLOT if entry.plan is None else entry.plan.slot)
                 if freed is None or (type(freed) is Entry and freed.phase == phases.SLOT):
                     following = freed
                 else:
