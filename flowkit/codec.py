@@ -22,8 +22,8 @@ def dumps(value: object) -> bytes:
         data = orjson.dumps(value)
     except TypeError as error:
         data = _dumps_slowly(value, error)
-    if b"null" in data:
-        _refuse_not_finite(value)
+    if b"null" in data and orjson.loads(data) != value:  # read back, NaN is None; what is equal has none
+        refuse_not_finite(value)
     return data
 
 
@@ -41,8 +41,8 @@ def dump_sorted(value: object) -> bytes:
         import json
 
         data = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    if b"null" in data:
-        _refuse_not_finite(value)
+    if b"null" in data and orjson.loads(data) != value:  # read back, NaN is None; what is equal has none
+        refuse_not_finite(value)
     return data
 
 
@@ -59,7 +59,8 @@ def _dumps_slowly(value: object, error: TypeError) -> bytes:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
-def _refuse_not_finite(value: object) -> None:
+def refuse_not_finite(value: object) -> None:
+    """Raise `ValueError` for a NaN or an infinity in a value, at any depth."""
     # orjson writes NaN as null, so only a text that holds a null needs the walk.
     stack: list[object] = [value]
     while stack:

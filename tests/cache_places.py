@@ -49,6 +49,14 @@ class DiskPlace:
         return f"DiskCache({str(self._folder)!r})"
 
 
+_PASS = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    local left = redis.call('PTTL', key)
+    if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[1]) end
+end
+"""
+
+
 class RedisPlace:
     """A database of a Redis server; time passes by taking it from what every key has left."""
 
@@ -62,9 +70,7 @@ class RedisPlace:
         return RedisCache(self.address, **options)
 
     def pass_time(self, seconds: float) -> None:
-        for name in self.server.execute("KEYS", "*", database=self._database):
-            left_ms = self.server.execute("PTTL", name, database=self._database)
-            self.server.execute("PEXPIRE", name, int(left_ms - seconds * 1000), database=self._database)
+        self.server.execute("EVAL", _PASS, 0, int(seconds * 1000), database=self._database)
 
     @property
     def program(self) -> str:

@@ -86,15 +86,58 @@ def refund_order(order: str) -> str:
 '''
 
 
+CACHED_APP = (
+    APP.partition("@tool")[0].replace("import recipe", "import CONTEXT, Context, recipe")
+    + '''
+def count(place: str, order: str) -> int:
+    path = FOLDER / "effects"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sum(line.startswith(f"{place} {order}/") for line in lines)
+
+
+@tool(effect="read", ttl=300, scope="user", resource="order:{order}")
+async def look_up(order: str, ctx: Context[None] = CONTEXT) -> str:
+    """Say how often this user's order is paid."""
+    await pass_by("look_up", order)
+    return f"{ctx.user}/{order}/{count('pay', f'{ctx.user}/{order}')}"
+
+
+@tool(effect="write", resource="order:{order}")
+async def pay(order: str, seen: str) -> str:
+    await pass_by("pay", order)
+    tell("effects", f"pay {seen}")
+    await asyncio.sleep(PACE_S)
+    return order
+
+
+@tool
+async def ship(seen: str) -> str:
+    tell("effects", f"ship {seen}")
+    return seen
+
+
+@recipe
+def serve_order(order: str) -> str:
+    found = step(look_up, order)
+    paid = step(pay, order, found)
+    checked = step.options(id="check")(look_up, paid)
+    return step(ship, checked)
+'''
+)
+"""The same with reads that are cached for each user, each of which says which state of the order it has seen."""
+
+
 class Fleet:
     """The processes of one test; all are killed at its end."""
 
-    def __init__(self, folder: Path, journal: str, *, pace_s: float = 0.02, options: Iterable[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, journal: str, *, pace_s: float = 0.02, options: Iterable[str] = (), app: str = APP
+    ) -> None:
         self.folder = folder
         self.journal = journal
         self._options = tuple(options)
         self.app = folder / "orders_app.py"
-        self.app.write_text(APP)
+        self.app.write_text(app)
         self.environment = {**os.environ, "PACE": str(pace_s), "PYTHONUNBUFFERED": "1"}
         self.workers: list[subprocess.Popen[bytes]] = []
 

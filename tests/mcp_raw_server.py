@@ -74,6 +74,8 @@ def call(id: object, params: dict[str, Any]) -> None:
     """Answer a call."""
     name, token = params["name"], params.get("_meta", {}).get("progressToken")
     note({"called": name})
+    if "traceparent" in params.get("_meta", {}):
+        note({"traceparent": params["_meta"]["traceparent"]})
     match name:
         case "progress":
             for done, total in ((1, 3), (2, None), (3, 3)):

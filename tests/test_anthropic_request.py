@@ -319,3 +319,9 @@ def test_for_every_conversation_the_body_is_one_that_the_vendor_takes(
 
 def _moved(item: ProviderData, settings: Settings) -> ProviderData:
     return replace(item, source=settings.source) if item.source == SETTINGS.source else item
+
+
+def test_blank_stop_sequences_are_left_out() -> None:
+    settings = replace(SETTINGS, extra_body={"stop_sequences": ["", " \n", "END"]})
+    body = build(UserMessage("x"), settings=settings)
+    assert body["stop_sequences"] == ["END"]

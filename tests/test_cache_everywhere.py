@@ -2,11 +2,12 @@
 
 import asyncio
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowkit.cache import Hit, HitError, Lease
+from flowkit.cache import Cache, Hit, HitError, Lease
 from flowkit.codec import JSON
 from flowkit.errors import ToolError
 from flowkit.executor import Executor
@@ -196,6 +197,62 @@ def test_generations_are_seen_by_another_cache(places: CachePlace) -> None:
             before = await read_generations(other, ["order:1"])
             await one.bump(["order:1"])
             assert await read_generations(other, ["order:1"]) == await read_generations(one, ["order:1"]) != before
+
+    asyncio.run(main())
+
+
+WRITER = """
+    for number in range(100):
+        await cache.bump(["order:1"])  # when it starts, and when it has ended
+        Path({state!r}).write_text(str(number))
+        await cache.bump(["order:1"])
+        print(number, flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_after_a_write_of_another_process_has_ended_nobody_reads_what_was_before(
+    places: CachePlace, tmp_path: Path
+) -> None:
+    """A process reads all the time, as fast as it can, while another writes a hundred times."""
+    state = tmp_path / "state"
+    state.write_text("-1")
+    program = program_of(places, WRITER.format(state=str(state)).strip())
+    program[2] = "import sys\nfrom pathlib import Path\n" + program[2]
+
+    async def read(cache: Cache) -> int:
+        look = await cache.look(["order:1"], lambda found: f"read {list(found)}", tool="t")
+        if isinstance(look.found, Hit):
+            assert isinstance(look.found.value, int)
+            return look.found.value
+        value = int(state.read_text() or "-1")
+        if look.key is not None:
+            await cache.set(look.key, value, 60, tool="t", resources=["order:1"])
+        return value
+
+    async def main() -> None:
+        writer = await asyncio.create_subprocess_exec(
+            *program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        async with opened_in(places) as cache:
+            is_over = False
+
+            async def keep_reading() -> None:
+                while not is_over:
+                    await read(cache)
+                    await asyncio.sleep(0)
+
+            reading = asyncio.create_task(keep_reading())
+            for number in range(100):
+                assert int(await writer.stdout.readline()) == number
+                assert await read(cache) == number
+                writer.stdin.write(b"\n")
+                await writer.stdin.drain()
+            is_over = True
+            await reading
+        assert await writer.wait() == 0
 
     asyncio.run(main())
 

@@ -3,15 +3,25 @@
 import asyncio
 import tempfile
 from dataclasses import dataclass
+from itertools import count
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from flowkit.cache import DiskCache, Hit, HitError
+from flowkit.cache import DiskCache, Hit, HitError, Look
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
+from tests.cache_places import CachePlace
+from tests.example_counts import examples
 
+whiches = st.integers(0, 1)
 keys = st.sampled_from(["a", "b", "c"])
 tools = st.sampled_from(["get", "list"])
 users = st.sampled_from([None, "ada", "bob"])
@@ -161,8 +171,95 @@ class CacheMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 class TestCache(CacheMachine.TestCase):
     """Collected by pytest."""
+
+
+# The same on the disk and in Redis
+
+
+class SharedMachine(RuleBasedStateMachine):
+    """Two caches in one place, of whatever kind: what one stored the other finds, unless a write or time ended it."""
+
+    numbers = count()
+
+    def __init__(self, place: CachePlace) -> None:
+        super().__init__()
+        self.place = place
+        self.runner = asyncio.Runner()
+        self.caches = [place.make(), place.make()]
+        self.mark = f"example{next(self.numbers)}"
+        """Tells this example's keys from those of others in the same place."""
+        self.stored: dict[tuple[str, str], tuple[JSON, float, str, str | None]] = {}
+        self.now = 0.0
+
+    def look(self, which: int, key: str, resource: str) -> Look:
+        """Look a read up as the executor does: its key holds the generations of its resources."""
+        names = [f"{self.mark}{resource}"]
+        return self.runner.run(
+            self.caches[which].look(names, lambda found: f"{self.mark} {key} {resource} {list(found)}", tool="get")
+        )
+
+    def expect(self, key: str, resource: str) -> tuple[JSON] | None:
+        found = self.stored.get((key, resource))
+        return None if found is None or self.now >= found[1] else (found[0],)
+
+    @rule(which=whiches, key=keys, resource=resources, value=values, ttl_s=st.sampled_from([100, 1000]), user=users)
+    def read(self, which: int, key: str, resource: str, value: JSON, ttl_s: float, user: str | None) -> None:
+        """Find it, or compute and store it; then the other finds it, too."""
+        expected, look = self.expect(key, resource), self.look(which, key, resource)
+        if look.found is not None:
+            assert isinstance(look.found, Hit)
+            assert (look.found.value,) == expected, "a value that a write or time had ended, or another's"
+            return
+        assert expected is None, f"{key!r} of {resource!r} is lost"
+        assert look.key is not None
+        names = [f"{self.mark}{resource}"]
+        self.runner.run(self.caches[which].set(look.key, value, ttl_s, tool="get", user=user, resources=names))
+        self.stored[key, resource] = value, self.now + ttl_s, "get", user
+        found = self.look(1 - which, key, resource).found
+        assert isinstance(found, Hit)
+        assert found.value == value
+
+    @rule(which=whiches, resource=resources)
+    def write_on(self, which: int, resource: str) -> None:
+        self.runner.run(self.caches[which].bump([f"{self.mark}{resource}"]))
+        self.stored = {(key, name): kept for (key, name), kept in self.stored.items() if not meets(resource, name)}
+
+    @rule(passed_s=st.sampled_from([60, 500]))
+    def wait(self, passed_s: float) -> None:
+        self.place.pass_time(passed_s)
+        self.now += passed_s
+
+    @rule(which=whiches)
+    def reopen(self, which: int) -> None:
+        self.runner.run(self.caches[which].close())
+        self.caches[which] = self.place.make()
+
+    @rule(which=whiches, user=st.none() | st.sampled_from(["ada", "bob"]), resource=resources)
+    def clear(self, which: int, user: str | None, resource: str) -> None:
+        self.runner.run(self.caches[which].clear(user=user, resource=f"{self.mark}{resource}"))
+        self.stored = {
+            (key, name): kept
+            for (key, name), kept in self.stored.items()
+            if not (meets(resource, name) and user in (None, kept[3]))
+        }
+
+    def teardown(self) -> None:
+        for cache in self.caches:
+            self.runner.run(cache.close())
+        self.runner.close()
+
+
+def test_for_every_order_of_reads_and_writes_two_caches_agree(places: CachePlace) -> None:
+    class Machine(SharedMachine):
+        def __init__(self) -> None:
+            super().__init__(places)
+
+    chosen = settings(
+        max_examples=examples(30), stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    run_state_machine_as_test(Machine, settings=chosen)

@@ -11,6 +11,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.executor import Approve, Deny, Executor
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Needs, tool
+from tests.example_counts import examples
 from tests.executing import AnyTool, execute
 
 running = [0, 0]
@@ -105,7 +106,7 @@ async def _drive(executor: Executor, random: Random) -> None:
         await executor.wait()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_every_order_ends_each_call_once_within_its_slots(seed: int, slots: int) -> None:
     running[:] = [0, 0]

@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from flowkit.errors import RunBusy, StoreError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.identity import RunIdentity
-from flowkit.journal import Done, Journal, Retry, RunJournal
+from flowkit.journal import Done, Journal, Recorded, Retry, RunJournal
 from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
@@ -157,19 +157,32 @@ class DyingJournal:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._run, name)
+        if name == "post_read":
+            return self._surround(found)
         if not inspect.iscoroutinefunction(found):
             return found
 
         async def between_two_points(*args: Any, **named: Any) -> Any:
-            self._world.point()
-            self._world.journal_calls += 1
-            if self._world.journal_calls == self._world.stop_at:
-                self._world.stop()
+            self._before()
             result = await found(*args, **named)
             self._world.point()
             return result
 
         return between_two_points
+
+    def _surround(self, post: Callable[[Recorded], None]) -> Callable[[Recorded], None]:
+        def between_two_points(record: Recorded) -> None:
+            self._before()
+            post(record)
+            self._world.point()
+
+        return between_two_points
+
+    def _before(self) -> None:
+        self._world.point()
+        self._world.journal_calls += 1
+        if self._world.journal_calls == self._world.stop_at:
+            self._world.stop()
 
 
 def drive(folder: str, count: int, die_at: int | None, names: Sequence[str], **options: Any) -> None:
@@ -407,6 +420,7 @@ def test_row_8_without_a_probe_the_run_stops_and_says_so(place: Path, forks: For
     assert in_doubt >= 3, "after the claim, before and after the effect, before the record"
 
 
+@pytest.mark.slow
 def test_twenty_steps_killed_at_a_random_moment_a_hundred_times(place: Path, forks: Forks) -> None:
     """Each write happens exactly once, or is in doubt and says so; the answer is the same in the end."""
     numbers = random.Random(11)
@@ -493,6 +507,7 @@ def test_row_6_a_driver_that_was_stopped_past_its_lease_starts_nothing_and_repea
         story.finish()
 
 
+@pytest.mark.slow
 def test_row_9_an_unfinished_step_with_other_code_is_refused(place: Path, forks: Forks) -> None:
     names = ("look", "put", "put")
     (place / "whole").mkdir()

@@ -64,6 +64,10 @@ def move_the_folder(path: Path) -> None:
     path.parent.rename(path.parent.with_name("moved"))
 
 
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
 def make_newer(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -79,6 +83,7 @@ def make_newer(path: Path) -> None:
         replace_by_a_new_one,
         put_a_copy_in_its_place,
         move_the_folder,
+        empty,
         make_newer,
     ],
 )

@@ -2,21 +2,32 @@
 
 | case | test |
 |---|---|
-| C1 to C7, C33 | `test_odd_definitions_are_taken_or_left_out_alone`, `test_a_large_schema_…` |
-| C8, C9 | `test_tools_that_come_and_go_…`, `test_names_…` |
+| C1 to C7, C33 | `test_odd_definitions_are_taken_or_left_out_alone`, `test_a_large_listing_…` |
+| C7, 80 KB | test_mcp_attacks.py, `test_schemas_of_eighty_kilobytes_…` |
+| C8, C9 | `test_tools_that_come_and_go_…`, `test_names_…`; test_mcp_tools.py, `test_two_servers_with_the_same_tools_…` |
 | C10 | `test_listings_have_an_end` |
 | C11, C14 | `test_progress_…`, `test_noise_…` |
+| C12, C29 | test_mcp_tools.py, `test_quick_calls_of_other_runs_pass_a_slow_one_…` |
 | C13 | `test_results_…`, and in test_mcp_tools.py |
 | C15, C17, C18 | `test_a_server_that_cannot_be_used_is_one_sentence` |
-| C12, C19 to C21, C23, C29, C31, C36, C40 | test_mcp_tools.py |
-| C22 | `test_a_server_that_stays_away_…` |
-| C25 to C28, C30, C32 | `test_stubborn_…`, `test_a_killed_program_…`, `test_leaving_…`, `test_a_connection_may_be_closed_…` |
-| C34, C35 | `test_a_server_that_asks_…` |
-| C37, C38 | `test_instructions_and_results_stay_data` |
+| C16 | test_mcp_attacks.py, `test_a_server_that_ignores_the_newer_era_…` |
+| C19 to C21, C23, C31, C36, C40 | test_mcp_tools.py; the trace of C40 in test_mcp_telemetry.py |
 | C21, a connection that breaks in a call, over HTTP | test_mcp_http.py |
-| S1, S2, S7, S8, S11, S12, S15, S17 | test_mcp_server.py, test_mcp_real.py |
-| S5, S10, S13 | test_mcp_http.py |
-| real servers | `test_real_…` |
+| C22 | `test_a_server_that_stays_away_…` |
+| C24 | test_mcp_attacks.py, `test_a_run_stopped_in_any_moment_…` |
+| C25 to C28, C30, C32 | `test_stubborn_…`, `test_a_killed_program_…`, `test_a_connection_may_be_closed_…`, `test_a_blocking_run_…` |
+| C34, C35 | test_mcp_asking.py, `test_a_server_that_asks_…` |
+| C37, C38 | `test_instructions_and_results_stay_data` |
+| C39 | none: there is no Windows here |
+| C41 | test_mcp_http.py, `test_a_stream_that_the_server_closes_…` |
+| killed, stopped and rude servers | test_mcp_attacks.py |
+| S1, S2, S7, S8, S12, S15, S17 | test_mcp_server.py, test_mcp_real.py |
+| S3, S4, S6, S9, S14 | test_mcp_hosts.py |
+| S5 | test_mcp_http.py, test_mcp_guard.py |
+| S10, S13 | test_mcp_http.py |
+| S11 | test_mcp_server.py, test_mcp_hosts.py |
+| S16, real servers | test_mcp_real.py |
+| T11 of MCP, T17, T18 | test_mcp_telemetry.py, test_telemetry_cases.py |
 """
 
 import asyncio

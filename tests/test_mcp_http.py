@@ -14,10 +14,13 @@ import pytest
 
 pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 
+import mcp_types as types
 import uvicorn
 from mcp import Client
+from mcp.server import Server
+from mcp.server.streamable_http import EventMessage, EventStore
 
-from flowkit import Agent, ConfigurationError, MCPTools, ScriptedModel, mcp_app, tool
+from flowkit import Agent, ConfigurationError, MCPTools, ScriptedModel, events, mcp_app, tool
 from flowkit.models.scripted import call
 from tests.test_mcp_tools import ask
 
@@ -241,5 +244,54 @@ def test_a_connection_that_breaks_in_a_call_repeats_a_read_and_leaves_a_write_in
             after = await ask(shop, call("shop_work"))
             assert after.calls[0].state == "finished"
         assert cutting.cut == 1
+
+    asyncio.run(go())
+
+
+class Kept(EventStore):
+    """Keeps what was sent, so that a stream that was cut is taken up again."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any]] = []
+
+    async def store_event(self, stream_id: str, message: Any) -> str:
+        self.sent.append((stream_id, message))
+        return str(len(self.sent))
+
+    async def replay_events_after(self, last_event_id: str, send_callback: Any) -> str | None:
+        stream, _ = self.sent[int(last_event_id) - 1]
+        for number, (of, message) in enumerate(self.sent[int(last_event_id) :], int(last_event_id) + 1):
+            if of == stream and message is not None:
+                await send_callback(EventMessage(message, str(number)))
+        return stream
+
+
+def test_a_stream_that_the_server_closes_in_a_call_is_taken_up_where_it_was_cut(tmp_path: Path) -> None:
+    """The tool runs once, and no progress is lost: what was told meanwhile is told again from the store."""
+    ran: list[str] = []
+
+    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[types.Tool(name="long", input_schema={"type": "object"})])
+
+    async def call_tool(context: Any, params: Any) -> types.CallToolResult:
+        ran.append(params.name)
+        await context.session.report_progress(1, 3, "before")
+        await context.close_sse_stream()
+        await context.session.report_progress(2, 3, "meanwhile")
+        await context.session.report_progress(3, 3, "after")
+        return types.CallToolResult(content=[types.TextContent(text="long done")])
+
+    async def go() -> None:
+        server: Server[Any] = Server("long", on_list_tools=list_tools, on_call_tool=call_tool)
+        store = Kept()
+        async with serve(server.streamable_http_app(event_store=store, retry_interval=10)) as (url, _):
+            tools = MCPTools.http(url, name="long", mode="legacy", prefix="")
+            run = Agent(ScriptedModel([[call("long")], "done"]), tools=[tools.tools], cache=False).start("go")
+            told = [event.note async for event in run if isinstance(event, events.CallProgress)]
+            result = await run.wait()
+            assert (result.calls[0].state, result.calls[0].value) == ("finished", "long done")
+            assert ran == ["long"]
+            # Pieces that nobody has read yet are merged into the newest.
+            assert told[-1] == "after"
 
     asyncio.run(go())

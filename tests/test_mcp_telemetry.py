@@ -1,6 +1,7 @@
 """What spans, metrics and logs say of MCP calls, and that no token of a header stands anywhere."""
 
 import asyncio
+import json
 import logging
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from flowkit import Agent, ConfigurationError, Journal, MCPTools, ScriptedModel
 from flowkit.mcp_client import spans
 from flowkit.models.scripted import call
 from flowkit.telemetry import instrument, names
+from tests.test_mcp_cases import serve as serve_raw
 from tests.test_mcp_http import TOKEN, make_app, serve
-from tests.test_mcp_tools import make_tools
+from tests.test_mcp_tools import ask, make_tools, read_lines
 
 SECRETS = (TOKEN, "s3cret-query", "s3cret-password", "s3cret-user")
 
@@ -47,14 +49,27 @@ def test_a_calls_span_says_which_server_and_the_packages_span_is_below_it(tmp_pa
     assert spans.METHOD not in (spans_by_name["theirs"].attributes or {})
 
 
-def test_a_span_that_is_not_flowkits_is_left_as_it_is(tmp_path: Path) -> None:
+def test_the_trace_reaches_the_server(tmp_path: Path) -> None:
+    """The package puts it into a request when a span is current, as a call's is inside its tool."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
+    stop = instrument(tracer_provider=provider)
+    try:
+        tools = serve_raw(tmp_path, {"name": "x", "inputSchema": {"type": "object"}})
+        asyncio.run(ask(tools, call("x")))
+    finally:
+        stop()
+    (told,) = [heard for heard in map(json.loads, read_lines(tmp_path, "heard")) if "traceparent" in heard]
+    (ours,) = [span for span in exporter.get_finished_spans() if span.name == "execute_tool x"]
+    assert ours.context is not None
+    assert told["traceparent"].split("-")[1] == f"{ours.context.trace_id:032x}"
+
+
+def test_a_span_that_is_not_flowkits_is_left_as_it_is() -> None:
+    provider = TracerProvider()
     with provider.get_tracer("theirs").start_as_current_span("theirs"):
-        spans.mark_span("small", "npx", "echo", "2026-07-28")
-    (theirs,) = exporter.get_finished_spans()
-    assert not theirs.attributes
+        assert spans.find_span() is None
 
 
 @pytest.mark.parametrize("content", [True, False])

@@ -179,6 +179,35 @@ def test_a_crash_ends_all_calls_in_flight_and_one_reconnect_serves_them(tmp_path
     asyncio.run(go())
 
 
+def test_quick_calls_of_other_runs_pass_a_slow_one_and_its_end_is_its_own(tmp_path: Path) -> None:
+    """Two agents and six runs on one connection; the one that is stopped takes no other along."""
+
+    async def go() -> None:
+        async with make_tools(tmp_path, effects={"*": "read"}) as tools:
+            slow = Agent(ScriptedModel([[call("small_slow")], "done"]), tools=[tools.tools], cache=False).start("go")
+            await until(lambda: "slow" in read_lines(tmp_path, "calls"))
+            quick = await asyncio.gather(*(ask(tools, call("small_echo", text=str(n))) for n in range(5)))
+            assert [result.calls[0].value for result in quick] == [str(n) for n in range(5)]
+            late = asyncio.create_task(ask(tools, call("small_echo", text="late")))
+            slow.cancel()
+            assert [outcome.state for outcome in (await slow.wait()).calls] == ["cancelled"]
+            assert (await late).calls[0].value == "late"
+            assert count_started(tmp_path) == 1
+
+    asyncio.run(go())
+
+
+def test_two_servers_with_the_same_tools_are_told_apart(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    one, two = (make_tools(folder, name=folder.name, effects={"*": "read"}) for folder in folders)
+    model = ScriptedModel([[call("one_echo", text="a"), call("two_echo", text="b")], "done"])
+    result = asyncio.run(Agent(model, tools=[one.tools, two.tools], cache=False).run("go"))
+    assert [outcome.value for outcome in result.calls] == ["a", "b"]
+    assert [read_lines(folder, "calls") for folder in folders] == [["echo"], ["echo"]]
+
+
 def test_a_server_killed_while_idle_is_started_again(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path, effects={"*": "read"}) as tools:

@@ -1,5 +1,6 @@
 """Files of cases, and what counts as right."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 import assistant
 from flowkit.codec import JSON
 from flowkit.measure.cases import AnswerCheck, Case, CasesError, ExpectedCall, load_cases
+from flowkit.measure.charts import draw_times
 from flowkit.measure.checks import find_wrong_answer
 from flowkit.measure.comparing import Tolerance, compare
+from flowkit.measure.figures import ModelFigures, Share, Spread
 from flowkit.measure.matching import find_wrong_calls, fits
 from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.router_rule import propose
@@ -226,3 +229,27 @@ def test_cases_of_the_apps_ask_for_calls_that_their_tools_take(app: str) -> None
                 tool = toolset.get(name)
                 assert tool is not None
                 assert call.arguments.keys() <= tool.parameters["properties"].keys(), case.name
+
+
+def test_times_that_are_none_fill_no_bar() -> None:
+    """What a clock's noise makes of a time of no length is no difference between models."""
+    nothing, second = Spread(0.0002, 0.0001, 0.0004), Spread(1.0, 1.0, 1.0)
+    share = Share(1, 1, 1.0, 1.0)
+    figures = ModelFigures(
+        model="a",
+        runs=1,
+        failed=0,
+        first_token=second,
+        arguments=nothing,
+        seconds=second,
+        calls_right=share,
+        answers_right=share,
+        right=share,
+        turns=None,
+        input_tokens=None,
+        output_tokens=None,
+        cost_usd=None,
+        total_cost_usd=None,
+    )
+    widths = [float(width) for width in re.findall(r'<rect class="c0"[^>]* width="([\d.]+)"', draw_times([figures]))]
+    assert widths[1] < widths[0] / 20

@@ -48,7 +48,7 @@ def test_run_of_a_killed_server_goes_on_by_a_button(page: Page, tmp_path: Path) 
     running = page.locator(".card[data-call='turn/1/call/0'][data-state=running]")
     with serve(tmp_path) as first:
         page.goto(first.link)
-        say(page, "Count to a hundred")
+        say(page, "Count to a thousand")
         expect(running).to_be_visible(timeout=WAIT_MS)
         run = page.url.split("#")[1]
         first.kill()
@@ -85,7 +85,7 @@ def test_page_that_lost_its_server_follows_again_by_itself(page: Page, tmp_path:
     port = find_port()
     with serve(tmp_path, port=port) as first:
         page.goto(first.link)
-        say(page, "Count to a hundred")
+        say(page, "Count to a thousand")
         expect(page.locator(".card.running")).to_be_visible(timeout=WAIT_MS)
         first.kill()
     with serve(tmp_path, port=port):
@@ -106,3 +106,29 @@ def test_tab_that_waits_sees_what_another_one_decides(page: Page, tmp_path: Path
 
         ended(other, "done")
         expect(other.locator(".question")).to_have_count(0)
+
+
+def test_live_run_of_another_server_is_watched_and_its_question_answered(page: Page, tmp_path: Path) -> None:
+    with serve(tmp_path) as first:
+        page.goto(first.link)
+        say(page, "Charge me")
+        expect(page.locator(".question")).to_be_visible(timeout=WAIT_MS)
+        waiting = page.url.split("#")[1]
+        page.get_by_role("button", name="New").click()
+        say(page, "Count to a thousand")
+        running = page.locator(".card[data-call='turn/1/call/0'][data-state=running]")
+        expect(running).to_be_visible(timeout=WAIT_MS)
+        live = page.url.split("#")[1]
+        with serve(tmp_path) as second:
+            other = open_tab(page.context.browser) if page.context.browser else page
+            other.goto(second.link)
+            other.goto(f"{second.origin}/#{live}")
+            expect(other.locator(".card progress")).to_be_visible(timeout=WAIT_MS)
+            other.get_by_role("button", name="Stop").click()
+            ended(other, "cancelled")
+            ended(page, "cancelled")
+
+            other.goto(f"{second.origin}/#{waiting}")
+            other.locator(".question").get_by_role("button", name="Approve").click()
+            ended(other, "done")
+            other.context.close()

@@ -7,9 +7,11 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, suppress
+from secrets import token_hex
 from typing import Any
 
 import psycopg
@@ -318,6 +320,43 @@ def test_a_large_result_is_stored_once_and_goes_with_the_last_run_that_names_it(
             assert ask(postgres_journal, "SELECT count(*) FROM flowkit.blob") == [(0,)]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "bytea_output = 'escape'",
+        "standard_conforming_strings = off",
+        "datestyle = 'German'",
+        "extra_float_digits = -5",
+        "timezone = 'Asia/Kolkata'",
+        "default_transaction_isolation = 'serializable'",
+        "search_path = 'nowhere'",
+    ],
+)
+def test_settings_of_the_role_change_nothing(postgres_journal: str, setting: str) -> None:
+    role = f"role_{token_hex(4)}"
+    ask(postgres_journal, f"CREATE ROLE {role} LOGIN")
+    ask(postgres_journal, f"ALTER ROLE {role} SET {setting}")
+    ask(postgres_journal, f"GRANT USAGE ON SCHEMA flowkit TO {role}")
+    ask(postgres_journal, f"GRANT ALL ON ALL TABLES IN SCHEMA flowkit TO {role}")
+    value: JSON = {"long": "\\x'\"" * 500_000, "sum": 0.1 + 0.2}
+
+    async def main() -> None:
+        with opened(postgres_journal.replace("flowkit@", f"{role}@")) as journal:
+            run = await journal.open_run("r", name="n", user="{\"\\'NULL}")
+            await claim(run, "w")
+            await run.record("w", state="finished", value=value, effect="write")
+            await run.finish("done")
+            details = journal.show("r")
+            assert details is not None
+            assert details.nodes["w"].value == value
+            assert details.summary.user == "{\"\\'NULL}"
+            assert abs(details.summary.changed_at - time.time()) < 3600
+
+    asyncio.run(main())
+    ask(postgres_journal, f"DROP OWNED BY {role}")
+    ask(postgres_journal, f"DROP ROLE {role}")
 
 
 def test_a_result_that_is_too_large_is_refused_alone(postgres_journal: str, monkeypatch: pytest.MonkeyPatch) -> None:

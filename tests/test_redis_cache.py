@@ -5,6 +5,7 @@ import inspect
 import logging
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -20,9 +21,10 @@ from flowkit.executor import Executor
 from flowkit.references import ToolCall
 from flowkit.tools import tool
 from tests.cache_places import PATIENCE_S, RedisPlace, find, opened_in, read_generations
-from tests.servers.processes import find_free_port
+from tests.servers.processes import find_free_port, server_folder
 from tests.servers.redis import RedisServer, start_redis, start_redis_cluster
 from tests.servers.tcp_proxy import TcpProxy
+from tests.small_disk import small_disk
 
 ORDER = ["order:1"]
 
@@ -218,6 +220,31 @@ def test_a_full_server_that_evicts_nothing_costs_misses_and_still_takes_bumps() 
         asyncio.run(main())
 
 
+@pytest.mark.slow
+def test_a_full_disk_under_redis_costs_misses_and_no_read_is_old() -> None:
+    """It keeps a log of every command, and refuses to write when that has no room."""
+    with (
+        server_folder("full") as folder,
+        small_disk(folder / "disk", "2m") as disk,
+        start_redis("--dir", str(disk), "--appendonly", "yes", "--appendfsync", "always") as server,
+    ):
+
+        async def main() -> None:
+            one = RedisCache(server.address(), timeout_s=PATIENCE_S)
+            other = RedisCache(server.address(), timeout_s=PATIENCE_S)
+            await store(one, 1)
+            assert await read(other) == 1
+            for number in range(200):
+                await one.set(f"filler {number}", "x" * 50_000, 60, tool="t")
+            await other.bump(ORDER)
+            assert await read(one) is None
+            assert await read(other) is None
+            await one.close()
+            await other.close()
+
+        asyncio.run(main())
+
+
 def test_a_restart_finds_nothing_old_even_where_the_disk_has_it() -> None:
     with start_redis("--appendonly", "yes", "--appendfsync", "always") as server:
 
@@ -363,6 +390,27 @@ def test_a_loop_that_is_held_doesnt_count_as_a_slow_server(place: RedisPlace) ->
             assert cache.get_stats().errors == 0
 
     asyncio.run(main())
+
+
+FIRST_READS = """
+import asyncio, sys
+from flowkit.cache import RedisCache
+
+async def read(cache, number):
+    await asyncio.sleep(number / 1000)  # while others still load redis-py
+    return (await cache.look((), lambda _: "key", tool="t")).found
+
+async def main():
+    cache = RedisCache(sys.argv[1], timeout_s=30)
+    await asyncio.gather(*(read(cache, number) for number in range(100)))
+    await cache.close()
+
+asyncio.run(main())
+"""
+
+
+def test_the_first_reads_of_a_process_may_come_while_the_client_is_loaded(place: RedisPlace) -> None:
+    subprocess.run([sys.executable, "-c", FIRST_READS, place.address], check=True, timeout=PATIENCE_S)
 
 
 def test_two_thousand_reads_at_once_are_no_trouble(place: RedisPlace) -> None:

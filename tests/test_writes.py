@@ -23,10 +23,12 @@ from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry, RunJournal
 from flowkit.journal.run import START_WITHIN_S
 from flowkit.references import ToolCall
+from flowkit.runs.run import Run
 from flowkit.testing import call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
+from tests.example_counts import examples
 from tests.executing import Ran, execute
 from tests.stores import fast_folder, opened_journal, pretend_another_machine
 
@@ -108,7 +110,7 @@ class Nest:
 KINDS = ("ctx.call", "agent", "own run", "recipe")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
     effect=st.sampled_from(["pay", "put"]),
@@ -176,6 +178,56 @@ def test_a_read_that_makes_a_write_starts_early_and_waits_before_the_write() -> 
     (turn_end,) = [event.seq for event in log if isinstance(event, TurnFinished)][:1]
     assert started["turn/1/call/0"].early
     assert started["turn/1/call/0"].seq < turn_end < started["turn/1/call/0/pay"].seq
+
+
+@pytest.mark.parametrize("kind", ["agent", "recipe", "agent in a thread of its own"])
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_write_that_a_blocking_read_makes_in_a_run_of_its_own_waits_for_the_turn(kind: str, breaks: bool) -> None:
+    """The inner run has a loop of its own, in the thread of the tool."""
+    ended: list[bool] = []
+    runs: list[Run[Any]] = []
+
+    @tool(effect="write")
+    def pay(n: int) -> str:
+        """Pay."""
+        ended.append(any(isinstance(event, TurnFinished) and event.error is None for event in runs[0].log.events))
+        return f"paid {n}"
+
+    def answer(request: Any) -> Any:
+        return "ok" if request.turn == 2 else [call("pay", n=7)]
+
+    agent = Agent(ScriptedModel(answer), tools=[pay], cache=False)
+
+    @recipe
+    def payment(n: int) -> str:
+        return step(pay, n)
+
+    @tool(effect="read")
+    def outer(n: int) -> str:
+        """Do it in a run of its own."""
+        return payment.run_sync(n).output if kind == "recipe" else agent.run_sync("Do it.").text
+
+    @tool(effect="read")
+    async def outer_thread(n: int) -> str:
+        """Do it in a thread of its own."""
+        return await asyncio.to_thread(lambda: agent.run_sync("Do it.").text)
+
+    used: AnyTool = outer_thread if "thread" in kind else outer
+    gone = ModelError("the stream broke", retryable=True)
+    turns = [[call(used.name, n=1), 0.05, call("elsewhere"), gone]] * breaks
+    turn = [call(used.name, n=1), 0.05, call("elsewhere"), 0.05]
+
+    @tool(effect="read")
+    async def elsewhere() -> str:
+        """Look elsewhere."""
+        return "seen"
+
+    async def go() -> None:
+        runs.append(Agent(ScriptedModel([*turns, turn, "done"]), tools=[used, elsewhere], cache=False).start("Go."))
+        assert (await runs[0].wait()).status == "done"
+
+    asyncio.run(go())
+    assert ended == [True]
 
 
 # What a tool may say of itself
@@ -342,7 +394,7 @@ class SteppedJournal:
         return between
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     stop_at=st.integers(1, 14),
     wakes_after_s=st.sampled_from([1.0, START_WITHIN_S + 1, 16.0, 40.0, 1000.0]),

@@ -85,7 +85,7 @@ def answer(request: ModelRequest) -> Sequence[Piece]:
         case "two", 1:
             return [call("charge", amount_won=1, pin="1111"), call("charge", amount_won=2, pin="2222")]
         case "count", 1:
-            return ["I count. ", call("count_slowly", to=100)]
+            return ["I count. ", call("count_slowly", to=1000 if "thousand" in asked else 100)]
         case "many", 1:
             return [call("echo_often", times=500)]
         case "huge", 1:

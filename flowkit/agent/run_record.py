@@ -44,7 +44,7 @@ class RunRecord:
         if journal is not None:
             log.first_seq = journal.first_seq
             if not journal.is_inner:  # the run around it tells them, too
-                log.listen(journal.append_event)
+                journal.follow(log)
 
     def prefix(self, turn: int, attempt: int) -> str:
         """Return an id prefix for an attempt's calls that no other call in the journal and no other attempt has.
@@ -62,7 +62,7 @@ class RunRecord:
             free += 1
 
     async def write_turn(self, turn: PastTurn) -> None:
-        """Write a turn down; its calls may start after this."""
+        """Write a turn down, soon; its calls may start after this, since a claim of theirs takes it along."""
         self.turns.append(turn)
         await self._write(turn)
 
@@ -83,7 +83,8 @@ class RunRecord:
                 "cost_usd": turn.cost_usd,
                 "costs": [cost.to_json() for cost in turn.costs],
             }
-            await self.journal.record_turn(turn.turn, data, kept=kept)
+            await self.journal.wait_turn()  # a run is never more than one turn ahead of its journal
+            self.journal.post_turn(turn.turn, data, kept=kept)
 
     async def finish(self, status: RunStatus, output: JSON, error: str | None, messages: Sequence[Message]) -> None:
         """Record how the run finished and release it."""

@@ -5,6 +5,8 @@ last `seq` it stands for. Nothing in the run ever waits for a watcher: each read
 thinking, arguments and progress that have piled up by then are merged into one event.
 """
 
+from flowkit.events.backlog import Backlog
+from flowkit.events.event_json import encode
 from flowkit.events.kinds import (
     NOTICES,
     ApprovalAsked,
@@ -39,12 +41,14 @@ from flowkit.events.kinds import (
     UsageReported,
     WaitingFor,
 )
-from flowkit.events.log import Enter, EventLog, merge
+from flowkit.events.log import Enter, EventLog
+from flowkit.events.merging import merge
 
 __all__ = [
     "NOTICES",
     "ApprovalAsked",
     "ApprovalDecided",
+    "Backlog",
     "BudgetChecked",
     "CallArguments",
     "CallCancelled",
@@ -76,5 +80,6 @@ __all__ = [
     "TurnStarted",
     "UsageReported",
     "WaitingFor",
+    "encode",
     "merge",
 ]

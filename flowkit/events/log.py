@@ -2,24 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
-from flowkit.events.kinds import (
-    CallArguments,
-    CallNew,
-    CallProgress,
-    CallSealed,
-    CallStarted,
-    Event,
-    OutputPartial,
-    TextDelta,
-    ThinkingDelta,
-    list_values,
-)
-from flowkit.masking import show_arguments
+from flowkit.events.backlog import Backlog, finish
+from flowkit.events.kinds import CallNew, CallSealed, CallStarted, Event, list_values
+from flowkit.events.merging import merge
 from flowkit.references import ToolCall
 
 E = TypeVar("E", bound=Event)
@@ -77,6 +66,9 @@ class EventLog:
         """Called when no more events come."""
         self._is_followed = False
         """Whether somebody has to be told at once: a listener, or a watcher that has read everything."""
+        self._taken = self._taken_to = 0
+        """How many events `take_backlog` has given, and up to which place of the notes."""
+        self._tell_next: Callable[[], None] | None = None
 
     @property
     def began(self) -> float:
@@ -91,11 +83,11 @@ class EventLog:
             starts = [place for place, value in enumerate(self._notes) if type(value) is type]
             for start, end in zip_longest(starts, starts[1:]):
                 kind, t, *values = self._notes[start:end]
-                made = values[0] if kind is Event else kind(self.run_id, seq, t, *map(_finish, values))
+                made = values[0] if kind is Event else kind(self.run_id, seq, t, *map(finish, values))
                 self._built.append(made)
                 seq += 1
             self._notes.clear()
-            self._counted = self._counted_to = 0
+            self._counted = self._counted_to = self._taken_to = 0
         return self._built
 
     def now(self) -> float:
@@ -108,7 +100,7 @@ class EventLog:
             event = kind(self.run_id, self.first_seq + len(self.events), self.now(), *values, **named)
             self._add(event)
         else:
-            self._counted += sum(type(value) is type for value in islice(self._notes, self._counted_to, None))
+            self._count()
             event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
             self._notes += (Event, event.t, event)
             self._counted += 1
@@ -116,6 +108,8 @@ class EventLog:
         for takers in self._note_takers:
             if (take := takers.get(kind)) is not None:
                 take(event.t, *list_values(event))
+        if self._tell_next is not None:
+            self._end_quiet(self._tell_next)
         return event
 
     def note(self, kind: type[Event], *values: Any) -> float:
@@ -133,12 +127,14 @@ class EventLog:
             notes += values
             return t
         if self._listeners or self._wakers:
-            self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(_finish, values)))
+            self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(finish, values)))
         else:
             self._notes += (kind, t, *values)
         for takers in self._note_takers:
             if (take := takers.get(kind)) is not None:
                 take(t, *values)
+        if self._tell_next is not None:
+            self._end_quiet(self._tell_next)
         return t
 
     # What each call of a graph notes, each with its own number of values: `note` takes any number, which makes a call
@@ -209,8 +205,32 @@ class EventLog:
 
         return stop
 
+    def tell_next(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once, after the next event; it must be quick and must not raise.
+
+        With `take_backlog` it serves a reader that takes many events at a time, and costs the rest of them nothing.
+        """
+        self._tell_next = tell
+        self._is_followed = True
+
+    def take_backlog(self) -> Backlog:
+        """Take the events since the last time, as they are kept; at first, since the run began."""
+        self._count()
+        first, self._taken = self._taken, len(self._built) + self._counted
+        notes, self._taken_to = self._notes[self._taken_to :], len(self._notes)
+        return Backlog(self.run_id, self.first_seq + first, self._built[first:], notes)
+
+    def _count(self) -> None:
+        self._counted += list(map(type, islice(self._notes, self._counted_to, None))).count(type)
+        self._counted_to = len(self._notes)
+
+    def _end_quiet(self, tell: Callable[[], None]) -> None:
+        self._tell_next = None
+        self._look_who_follows()
+        tell()
+
     def _look_who_follows(self) -> None:
-        self._is_followed = bool(self._listeners or self._note_takers or self._wakers)
+        self._is_followed = bool(self._listeners or self._note_takers or self._wakers or self._tell_next)
 
     def surround(self, enter: "Enter") -> None:
         """Call `enter` with a call's id before each attempt, and the function it returns after it, in the same task."""
@@ -267,49 +287,3 @@ class EventLog:
                 waker.set_result(None)
         self._wakers.clear()
         self._look_who_follows()
-
-
-def merge(events: list[Event]) -> Iterator[Event]:
-    """Merge neighbouring pieces of one text, one call's arguments or one call's progress.
-
-    Of several partial answers the last one stays: each holds all of those before it.
-    """
-    held: Event | None = None
-    kind: type[Event] | None = None
-    last = next((place for place in reversed(range(len(events))) if type(events[place]) is OutputPartial), -1)
-    for place, event in enumerate(events):
-        if place < last and type(event) is OutputPartial:
-            continue
-        if held is not None:
-            # Most neighbours are of different kinds, so that nothing else is asked about them.
-            joined = _join(held, event) if type(event) is kind and kind in _JOINED else None
-            if joined is not None:
-                held = joined
-                continue
-            yield held
-        held, kind = event, type(event)
-    if held is not None:
-        yield held
-
-
-_JOINED = (TextDelta, ThinkingDelta, CallArguments, CallProgress)
-
-
-def _join(first: Event, second: Event) -> Event | None:
-    match first, second:
-        case (TextDelta(), TextDelta()) | (ThinkingDelta(), ThinkingDelta()):
-            if (first.turn, first.call) == (second.turn, second.call):
-                return replace(second, text=first.text + second.text, at=first.at)
-        case CallArguments(), CallArguments():
-            if first.call == second.call:
-                return replace(second, fragment=first.fragment + second.fragment)
-        case CallProgress(), CallProgress():
-            if first.call == second.call:
-                return second
-        case _:
-            pass
-    return None
-
-
-def _finish(value: Any) -> Any:
-    return show_arguments(value.arguments) if isinstance(value, ToolCall) else value

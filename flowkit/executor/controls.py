@@ -1,9 +1,10 @@
-"""What controls do once what they refer to is there: they put their bodies' nodes into the graph, and wait for them.
+"""The start of a control: when its references are available, it adds its body's nodes to the graph and waits for them.
 
-A control holds no slot and has no task; each node of a body notifies it when it has finished.
+A control occupies no slot and has no task; each node of a body notifies it on completion.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import assert_never, cast
 
 from flowkit.codec import JSON
@@ -15,20 +16,24 @@ from flowkit.executor.settling import Settler
 from flowkit.executor.table import Table
 from flowkit.graph import (
     Body,
+    BodyCopies,
     Each,
     Fallback,
     Group,
     ModelStep,
+    Node,
     When,
     find_all_references,
     index_id,
     item_id,
-    rewrite_body,
 )
 from flowkit.references import Reference, ToolCall, escape_key, find_references, lookup, substitute
 
 Ended = Callable[[JSON, str | None], None]
 """Told a body's value, or what went wrong."""
+
+NodesEnded = Callable[[str | None], None]
+"""Told what went wrong with one of the nodes; None when each has a value."""
 
 
 class Controls:
@@ -37,15 +42,15 @@ class Controls:
     def __init__(self, table: Table, intake: Intake, settler: Settler) -> None:
         self.settler = settler
         self.intake = intake
-        self._entries = table.entries
-        self._value = table.value
+        self.value = table.value
+        self.entries = table.entries
 
     def begin(self, entry: Entry) -> None:
         """Open the body of a control; the control ends with it."""
         node = entry.node
         match node:
             case Group():
-                self.run_body(entry, node.body, lambda value, failure: self.finish(entry, value, failure))
+                self.run_body(entry, node.body, partial(self.finish, entry))
             case When():
                 self._choose(entry, node)
             case Fallback():
@@ -66,39 +71,38 @@ class Controls:
 
     def resolve(self, value: object) -> object:
         """Resolve the references in a control's value."""
-        return substitute(value, self._value)
+        return substitute(value, self.value)
 
     def run_body(self, entry: Entry, body: Body, ended: Ended) -> None:
         """Add the nodes of a body; when all have finished, make its value of theirs."""
-        left = len(body.nodes)
-        if not left:
-            self._finish_body(body, ended)
+
+        def nodes_ended(failure: str | None) -> None:
+            if failure is None:
+                self.make_value(body, self.value, ended)
+            else:
+                ended(None, failure)
+
+        self.run_nodes(entry, body.nodes, nodes_ended)
+
+    def run_nodes(self, entry: Entry, nodes: Sequence[Node], ended: NodesEnded) -> None:
+        """Add nodes, and tell when all have ended."""
+        if not nodes:
+            ended(None)
             return
-
-        def one_ended(_: Entry) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                self._finish_body(body, ended)
-
-        for node in body.nodes:
+        told = (_OpenNodes(self.entries, nodes, ended).note_end,)
+        for node in nodes:
             if entry.phase >= phases.ENDED:
                 return
             child = self.intake.add(node, entry)
             if child.phase >= phases.ENDED:
-                one_ended(child)
+                told[0](child)
             else:
-                child.more.tell_end(one_ended)
+                child.on_end = told
 
-    def _finish_body(self, body: Body, ended: Ended) -> None:
-        for node in body.nodes:
-            child = self._entries[node.id]
-            if child.state != "finished" and not child.is_usable:
-                because = self._entries[child.extra.because] if child.extra and child.extra.because else child
-                ended(None, f"{because.node.name!r} ({because.id}): {because.error or because.state}")
-                return
+    def make_value(self, body: Body, value_of: Callable[[Reference], JSON], ended: Ended) -> None:
+        """Make a body's value of those of its nodes."""
         try:
-            value = substitute(body.value, self._value)
+            value = substitute(body.value, value_of)
             ended(cast(JSON, value if body.finish is None else body.finish(value)), None)
         except ToolError as error:
             ended(None, str(error))
@@ -117,7 +121,7 @@ class Controls:
         if taken is None:
             self.finish(entry, None)
         else:
-            self.run_body(entry, taken, lambda value, failure: self.finish(entry, value, failure))
+            self.run_body(entry, taken, partial(self.finish, entry))
 
     def _try_next(self, entry: Entry, node: Fallback, number: int) -> None:
         def ended(value: JSON, failure: str | None) -> None:
@@ -134,6 +138,33 @@ class Controls:
         self.run_body(entry, node.tries[number], ended)
 
 
+class _OpenNodes:
+    """Counts the ends of a body's nodes, and tells when none is left."""
+
+    __slots__ = ("_ended", "_entries", "_left", "_nodes")
+
+    def __init__(self, entries: Mapping[str, Entry], nodes: Sequence[Node], ended: NodesEnded) -> None:
+        self._entries = entries
+        self._nodes = nodes
+        self._ended = ended
+        self._left = len(nodes)
+
+    def note_end(self, child: Entry) -> None:
+        """Take note of one more end."""
+        self._left -= 1
+        if not self._left:
+            ended = self._ended  # a local first: what is called as an attribute is looked up anew each time
+            ended(None if child.state == "finished" and len(self._nodes) == 1 else self._find_failure())
+
+    def _find_failure(self) -> str | None:
+        for node in self._nodes:
+            child = self._entries[node.id]
+            if child.state != "finished" and not child.is_usable:
+                because = self._entries[child.extra.because] if child.extra and child.extra.because else child
+                return f"{because.node.name!r} ({because.id}): {because.error or because.state}"
+        return None
+
+
 class _Items:
     """One `Each` in progress: the next item, and the results so far."""
 
@@ -148,6 +179,13 @@ class _Items:
         self._next = 0
         self._at_work = 0
         self._is_starting = False
+        old, value = f"{node.id}/", node.body.value
+        self._copies = BodyCopies(node.body, old)
+        self._result_of: str | None = None
+        """The node whose result is the body's value, as it is most often: it needs no walk."""
+        if type(value) is Reference and not value.path and node.body.finish is None:
+            found = next((inner.id for inner in node.body.nodes if inner.id == value.call_id), None)
+            self._result_of = None if found is None else found.removeprefix(old)
         # Most bodies don't ask for the place, and an entry costs as much as half a node.
         named = {reference.call_id for inner in node.body.nodes for reference in find_all_references(inner)}
         named.update(reference.call_id for reference in find_references(node.body.value))
@@ -217,23 +255,25 @@ class _Items:
 
     def _start(self, index: int) -> None:
         node = self._node
-        old, new = f"{node.id}/", f"{node.id}/{self._names[index]}/"
-        cut = len(old)
-
-        def rename(name: str) -> str:
-            return new + name[cut:] if name.startswith(old) else name
-
-        def refer(reference: Reference) -> Reference:
-            return Reference(rename(reference.call_id), reference.path)
-
+        new = f"{node.id}/{self._names[index]}/"
         if self._names_item:
             self._controls.intake.provide(f"{new}item", self._items[index])
         if self._names_index:
             self._controls.intake.provide(f"{new}index", index)
-        body = rewrite_body(node.body, rename, refer)
-        self._controls.run_body(self._entry, body, lambda value, failure: self._ended(index, body, value, failure))
+        self._controls.run_nodes(self._entry, self._copies.copy_nodes(new), partial(self._make_value, index, new))
 
-    def _ended(self, index: int, body: Body, value: JSON, failure: str | None) -> None:
+    def _make_value(self, index: int, new: str, failure: str | None) -> None:
+        """Make an item's value of those of its nodes, whose ids begin with `new`."""
+        if failure is not None:
+            self._ended(index, None, failure)
+            return
+        if self._result_of is not None:
+            self._ended(index, self._controls.entries[new + self._result_of].value, None)
+            return
+        value_of = partial(self._copies.look_up, self._controls.value, new)
+        self._controls.make_value(self._node.body, value_of, partial(self._ended, index))
+
+    def _ended(self, index: int, value: JSON, failure: str | None) -> None:
         self._at_work -= 1
         if failure is None:
             self._results[index] = value

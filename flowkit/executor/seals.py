@@ -1,12 +1,14 @@
-"""Seals: a write waits for the end of the turn of the call that makes it.
+"""Seals: a write waits for the end of the turn that its outermost call belongs to.
 
-A read may run before its model has ended the turn. What it makes in turn, by `ctx.call` or in a run of its own, may be
-a write; and the turn may still break off, or the call's arguments turn out otherwise. So a write waits, wherever it
-is made, until every call around it is sealed. A call that is never sealed is stopped, and the wait with it.
+A read may run before its model has completed the turn. The read may make a write, by `ctx.call` or in a nested run,
+while the turn may still break off or the call's arguments may still change. So a write waits, wherever it is made,
+until every enclosing call is sealed. A call that is never sealed is stopped, and the wait ends with it.
 """
 
 import asyncio
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 
 from flowkit.errors import ToolError
 from flowkit.executor.entries import Entry
@@ -34,8 +36,16 @@ class Seal:
             if self._entry.has_ended and self._entry.state != "finished":
                 raise ToolError("not run: the call around it was never complete")
             sealed = asyncio.Event()
-            self._entry.more.tell_seal(sealed.set)
-            await sealed.wait()
+            self._entry.more.tell_seal(partial(_wake, asyncio.get_running_loop(), sealed))
+            # The other thread may have sealed it since the look above, and told those that it knew.
+            if self._entry.sealed_s is None and not self._entry.has_ended:
+                await sealed.wait()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, sealed: asyncio.Event) -> None:
+    """Set the event in its own loop: a blocking tool's thread, which runs an agent of its own, has another one."""
+    with suppress(RuntimeError):  # that loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(sealed.set)
 
 
 INSIDE: ContextVar[Seal | None] = ContextVar("flowkit_inside_an_early_call", default=None)

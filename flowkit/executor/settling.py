@@ -5,6 +5,7 @@ from collections.abc import Container
 from typing import cast
 
 from flowkit import events
+from flowkit.errors import ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.entries import Entry, Failure
@@ -12,7 +13,7 @@ from flowkit.executor.outcomes import State
 from flowkit.executor.resources import Ticket
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
-from flowkit.journal import RunJournal
+from flowkit.journal import Recorded, RunJournal
 from flowkit.masking import NO_SECRETS, mask_text, show_note
 from flowkit.references import ToolCall
 
@@ -43,7 +44,8 @@ class Settler:
         """Record the one outcome of an entry, and report it if its call is sealed."""
         entry.phase = phases.ENDED
         entry.state = state
-        entry.error = error
+        if error is not None:
+            entry.more.error = error
         if state != "finished":
             entry.value = None
             if failure is not None and failure.exception is not None:
@@ -58,11 +60,11 @@ class Settler:
             entry.ended_s = self._log.now()
             note = show_note(entry.value) if state == "finished" else str(error)
             self._log.note(events.CallProgress, entry.id, 1, 1, note)
-        if entry.extra is not None:
+        extra = entry.extra
+        if extra is not None and extra.ticket is not None:
             self.leave(entry, failure)
-            self._have_passed_on(entry)
-        elif entry.dependents is not None or self._fail_fast:  # else nobody waits for it
-            self._moves.append(entry)
+        if entry.on_end or entry.dependents is not None or extra is not None or self._fail_fast:
+            self._have_passed_on(entry)  # else nobody waits for it
 
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
@@ -80,7 +82,7 @@ class Settler:
         self._moves.append(entry)
 
     def _have_passed_on(self, entry: Entry) -> None:
-        if entry.extra is not None and entry.extra.on_end:
+        if entry.on_end:
             # Before all others that may go on: a control may stop them, or a tool make its next call before them.
             self._moves.appendleft(entry)
         else:
@@ -102,14 +104,13 @@ class Settler:
                 elif not dependent.missing and dependent.phase == phases.NEEDS:
                     dependent.phase = phases.DUE
                     self._moves.append(dependent)
-        extra = entry.extra
-        if extra is not None:
-            if extra.on_end and entry.is_told:
-                told, extra.on_end = extra.on_end, ()
-                for tell in told:
-                    tell(entry)
-                if self._table.pending:
-                    self.look_for_stuck()  # only now: a tool that waited for this call has to make its next one before
+        if entry.on_end and entry.is_told:
+            told, entry.on_end = entry.on_end, ()
+            for tell in told:
+                tell(entry)
+            if self._table.pending:
+                self.look_for_stuck()  # only now: a tool that waited for this call has to make its next one before
+        if entry.extra is not None:
             self._let_follow(entry)
 
     def _hold_back(self, entry: Entry, dependents: list[Entry]) -> list[Entry]:
@@ -174,7 +175,7 @@ class Settler:
             kept = Entry(entry.id, entry.node, None, None, entry.order)
             kept.phase, kept.state, kept.value, kept.ended_s = phases.ENDED, "finished", entry.value, entry.ended_s
             shared[entry.key] = kept
-        entry.phase, entry.state, entry.error, entry.value = phases.ENDED, "void", reason, None
+        entry.phase, entry.state, entry.more.error, entry.value = phases.ENDED, "void", reason, None
         entry.sealed_s = None
         self._tell(entry)
         self.leave(entry)
@@ -245,9 +246,9 @@ class Settler:
     def _tell(self, entry: Entry) -> None:
         """Report the outcome to the log, to the journal and to all waiters."""
         note, node_id = self._log.note, entry.id
-        error = entry.error or ""
+        error = "" if entry.extra is None else entry.extra.error or ""
         match entry.state:
-            case "finished" if entry.source == "run" and entry.ended_s is None:
+            case "finished" if entry.ended_s is None and (entry.extra is None or entry.extra.source == "run"):
                 # What nearly all ends are; what isn't said has its default.
                 told_s = self._log.note_value(events.CallFinished, node_id, entry.value)
             case "finished":
@@ -270,7 +271,7 @@ class Settler:
             self._record_read(entry, self._journal)
         for waiter in self._table.waiters:
             waiter.note_end(entry)
-        if self._table.pending and (entry.extra is None or not entry.extra.on_end):
+        if self._table.pending and not entry.on_end:
             self.look_for_stuck()  # perhaps only those that wait for a person are left
 
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
@@ -279,17 +280,12 @@ class Settler:
         if not is_recorded:
             return
         assert entry.state is not None
-        self._table.errands.append(
-            journal.record(
-                entry.id,
-                state=entry.state,
-                value=entry.value,
-                error=entry.error,
-                effect="read",
-                attempt=max(1, entry.attempt),
-                tool=entry.node.name,
-            )
-        )
+        name, attempt = entry.node.name, max(1, entry.attempt)
+        record = Recorded(entry.id, entry.state, entry.value, entry.error, attempt, "read", tool=name)
+        try:
+            journal.post_read(record)
+        except ToolResultError as error:
+            self._table.errands.append(_fail(error))  # it stops the run
 
     def look_for_stuck(self) -> None:
         """Schedule a check for waiters that only a person holds up: a tool or a control may soon make more calls."""
@@ -346,3 +342,7 @@ def _is_stuck(entry: Entry, stuck: Container[str]) -> bool:
     # From the last on: those that were made first have most likely ended.
     children = () if entry.extra is None else reversed(entry.extra.children)
     return all(child.has_ended or child.id in stuck for child in children)
+
+
+async def _fail(error: ToolResultError) -> None:
+    raise error

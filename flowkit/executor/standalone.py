@@ -1,4 +1,4 @@
-"""The executor alone, under its user's own loop: its tools, its cache, and its run from the first event to the last."""
+"""The executor alone, under the user's own loop: its tools, its cache, and its run from the first event to the last."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,7 +110,7 @@ class OwnRun:
                 only_read=(),
             )
             log.first_seq = self._held.first_seq
-            log.listen(self._held.append_event)
+            self._held.follow(log)
         tell_observers(log)
         report_start(log, "graph")
         log.emit(events.RunStarted, "graph", None, identity.user, identity.session, dict(inputs))

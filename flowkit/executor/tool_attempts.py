@@ -1,4 +1,4 @@
-"""One call, once it has its slot: claimed, run, tried again, recorded; this is where a tool is called."""
+"""Run one call that has its slot: claim it, call the tool, retry it, and record the result."""
 
 import asyncio
 import inspect
@@ -170,7 +170,7 @@ class Attempts:
         await journal.resolve(entry.id, resolution)
         if isinstance(resolution, Retry):
             return await self._claim(entry, tool, journal)
-        entry.source = "journal"
+        entry.more.source = "journal"
         if isinstance(resolution, Fail):
             return Doubt(Failure("failed", resolution.error))
         entry.value = resolution.value
@@ -247,8 +247,8 @@ class Attempts:
                 result = running.raw
             if plan.has_secrets:
                 entry.value = mask_echoes(entry.value, entry.find_secrets())
-            if entry.extra is not None and entry.extra.on_end:
-                entry.extra.raw = result
+            if entry.on_end and entry.is_within:
+                entry.more.raw = result
             return None
         except TooLate:
             failure = None

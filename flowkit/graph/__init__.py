@@ -1,6 +1,6 @@
 """The graph: nodes, the edges between them, and what can be seen of it before and after a run."""
 
-from flowkit.graph.copying import nest, rewrite_body
+from flowkit.graph.copying import BodyCopies, nest
 from flowkit.graph.core import Graph
 from flowkit.graph.nodes import (
     AT_MOST,
@@ -29,6 +29,7 @@ __all__ = [
     "AT_MOST",
     "INPUTS",
     "Body",
+    "BodyCopies",
     "Control",
     "Each",
     "Fallback",
@@ -47,6 +48,5 @@ __all__ = [
     "index_id",
     "item_id",
     "nest",
-    "rewrite_body",
     "sort_nodes",
 ]

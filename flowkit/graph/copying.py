@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never, cast
 
+from flowkit.codec import JSON
 from flowkit.errors import GraphError
 from flowkit.graph.nodes import INPUTS, Body, Each, Fallback, Group, ModelStep, Node, Step, When
 from flowkit.references import Reference, ToolCall, format_pointer, substitute
@@ -49,6 +50,36 @@ def rewrite_body(body: Body, rename: Callable[[str], str], refer: Callable[[Refe
     nodes = tuple([rewrite(node, rename, refer) for node in body.nodes])
     # Not by `replace`, which looks at the class each time: a body is copied for every item of an `each`.
     return Body(nodes, substitute(body.value, refer), body.finish)
+
+
+class BodyCopies:
+    """Copies of one body, one for each item of an `each`: the ids that begin with `old` begin otherwise in each.
+
+    What all copies share is made once. Only nodes are copied: a body's value is made by looking up what it refers to.
+    """
+
+    def __init__(self, body: Body, old: str) -> None:
+        self._nodes = body.nodes
+        self._old = old
+        self._cut = len(old)
+        self._new = ""
+
+    def copy_nodes(self, new: str) -> tuple[Node, ...]:
+        """Copy the nodes, with ids that begin with `new`."""
+        self._new = new
+        return tuple([rewrite(node, self._rename, self._refer) for node in self._nodes])
+
+    def look_up(self, look: Callable[[Reference], JSON], new: str, reference: Reference) -> JSON:
+        """Look up what a reference of the body leads to in the copy whose ids begin with `new`."""
+        self._new = new
+        return look(self._refer(reference))
+
+    def _rename(self, name: str) -> str:
+        return self._new + name[self._cut :] if name.startswith(self._old) else name
+
+    def _refer(self, reference: Reference) -> Reference:
+        name = reference.call_id
+        return Reference(self._new + name[self._cut :], reference.path) if name.startswith(self._old) else reference
 
 
 def nest(body: Body, prefix: str, inputs: Mapping[str, object] | None = None) -> Body:

@@ -1,8 +1,8 @@
-"""The journal's one writer: a thread that gives a store what came together, and renews the leases of the runs held here.
+"""The journal's only writer: a thread that writes collected changes to a store and renews this process's leases.
 
-Everything that waits is written together, so that many runs share a commit. A write of a tool costs two durable
-commits, one before it starts and one when it has ended; a durable commit takes along all that was written before it,
-and everything else waits for no disk.
+All waiting changes are written together, so many runs share a commit. A tool's write costs two durable commits, one
+before it starts and one after it has ended. A durable commit includes everything written before it; nothing else waits
+for the disk.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from flowkit.events import CallArguments, CallProgress, Event, TextDelta, Thinki
 from flowkit.identity import RunIdentity
 from flowkit.journal.records import RunSummary
 from flowkit.journal.store import Changes, HeldRuns, JournalStore
-from flowkit.stores.thread import StoreThread, WriteJob
+from flowkit.stores.thread import StoreThread, Tell, WriteJob
 
 T = TypeVar("T")
 
@@ -79,19 +79,21 @@ class JournalLog:
 
     def lets_go(self, run: RunSummary) -> bool:
         """Return whether this run is released when it is cancelled here."""
-        return self.is_leaving or RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
+        if self.is_leaving or not self.let_go_of:
+            return self.is_leaving
+        return RunIdentity(run.user, run.session, run.run_id) in self.let_go_of
 
-    def keeps(self, event: Event) -> bool:
-        """Return whether this event is recorded."""
-        return self._events == "all" or (self._events == "calls" and not isinstance(event, _PIECES))
+    def keeps(self, kind: type[Event]) -> bool:
+        """Return whether events of this kind are recorded."""
+        return self._events == "all" or (self._events == "calls" and kind not in _PIECES)
 
     async def write(self, changes: Changes | Callable[[], Changes | None], *, is_durable: bool = False) -> None:
         """Write it and wait until it is committed; cancelling the wait undoes nothing."""
         await self._thread.submit(_as_write(changes), is_durable=is_durable)
 
-    def post(self, changes: Changes | Callable[[], Changes | None]) -> None:
-        """Write it soon; nobody waits. What can't be written is logged and counted."""
-        self._thread.post(_as_write(changes), self._count_lost)
+    def post(self, changes: Changes | Callable[[], Changes | None], tell: Tell | None = None) -> None:
+        """Write it soon; nobody waits. What can't be written is logged and counted, unless somebody is told."""
+        self._thread.post(_as_write(changes), tell or self.count_lost)
 
     async def run(self, operation: Callable[[], T]) -> T:
         """Run an operation of the store in the writer's thread, after all that was given before, and wait for it."""
@@ -139,7 +141,8 @@ class JournalLog:
         self._held.notice_fork()
         self.store.renew()
 
-    def _count_lost(self, _: object, error: BaseException | None) -> None:
+    def count_lost(self, _: object, error: BaseException | None) -> None:
+        """Count something that could not be written, and log the first."""
         if error is not None:
             self.lost += 1
             if self.lost == 1:

@@ -1,20 +1,18 @@
 """One run in the journal, held by one driver.
 
-What was recorded is in memory from the moment the run is opened, so `lookup` costs nothing. Everything written says
-which driver wrote it: each opening gives the run a token of its own, and a driver that was thought dead and comes back
-finds that its token is no longer the run's and can change nothing.
+All records are in memory from the moment the run is opened, so `lookup` is cheap. Every change names the driver that
+wrote it: each opening gives the run a new token, and a driver that was presumed dead and returns finds that its token
+is outdated and can't change anything.
 
-A node's way: a `read` is recorded when it has ended, soon and without waiting. A `write` or `idempotent` node is
-claimed before it starts and recorded when it has ended, each durably. A claimed `write` that was never recorded is in
-doubt.
+A `read` is recorded shortly after it has ended, without waiting. A `write` or `idempotent` node is claimed before it
+starts and recorded after it has ended, both durably. A claimed `write` without a record is in doubt.
 
-A claim says by when its call has to start, and until when it may still be running: `START_WITHIN_S` and the tool's
-time-out after it. So a driver that was stopped in between, and wakes when another has the run, starts nothing; and
-nobody settles the call, or makes it again, while it may still be running.
+A claim states a deadline for the start of its call (`START_WITHIN_S`) and for its end (the tool's timeout later). So a
+driver that was suspended in between, and wakes when another one has the run, starts nothing; and no other process
+settles or repeats the call while it may still be running.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +20,7 @@ from secrets import token_hex
 
 from flowkit.codec import JSON
 from flowkit.errors import CodeChanged, InDoubt, RunBusy, RunError, StoreError
-from flowkit.events import Event, OutputPartial, RunFinished, merge
+from flowkit.events import Event, EventLog
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import (
@@ -37,7 +35,8 @@ from flowkit.journal.records import (
     explain_running,
 )
 from flowkit.journal.rows import encode_value, to_text
-from flowkit.journal.store import Changes, Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
+from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
+from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
 
 START_WITHIN_S = 5.0
 """How long after its claim a call may start; later it is claimed again."""
@@ -72,14 +71,13 @@ class RunJournal:
         self._log = log
         self._number = details.summary.number
         self._token = taken.token or ""
+        self._writing = RunWriting(log, details.summary, self._token)
         self._allow_changed = allow_changed
         self._nodes = dict(details.nodes)
         self._turns = {turn.turn: turn for turn in details.turns}
         self._approvals = dict(details.approvals)
         self.kept = taken.kept
         """By turn and call, the arguments with secrets that the messages of an earlier process hide."""
-        self._events: deque[Event] = deque()
-        self._is_writing_events = False
         self._is_held = not self.is_over
         self._position = taken.position
         """That of the node that changed last."""
@@ -159,7 +157,7 @@ class RunJournal:
             record = await self._write_claim(record, timeout_s)
         except (asyncio.CancelledError, MaybeWritten):
             # It never starts, so it must not be in doubt; the claim is written before this takes it back.
-            self._log.post(self._take_back(record, before))
+            self._writing.post_alone(take_back=self._take_back(record, before))
             raise
         self._nodes[node] = record
         return attempt
@@ -185,7 +183,7 @@ class RunJournal:
         start_by = self._now() + START_WITHIN_S
         lease = RunLease(self._log.store.holder, *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
         record = replace(record, lease=lease)
-        await self._log.write(self._change(nodes=(self._put(record, b"null"),)), is_durable=True)
+        await self._writing.write(self._put(record, b"null"), is_durable=True)
         self._start_by[record.node] = start_by
         return record
 
@@ -214,41 +212,75 @@ class RunJournal:
         thread that nobody waits for any more. Raises `ToolResultError` for a value that isn't JSON,
         `RunBusy` when another driver took over, `StoreError` when it can't be written.
         """
+        record = Recorded(node, state, value, error, attempt, effect, arguments, tool, code)
+        if effect == "read":
+            self.post_read(record)
+            return
         data = encode_value(value, node)
-        before = self._nodes.get(node)
         if self.is_over:
             return
-        resources, lease = (), NO_LEASE
-        if before is not None:
-            arguments = before.arguments if arguments is None else arguments
-            tool, code, resources = tool or before.tool, code or before.code, before.resources
-            lease = before.lease if is_running else NO_LEASE
-        record = Recorded(
-            node, state, value, error, attempt, effect, arguments, tool, code, resources=resources, lease=lease
-        )
-        if effect == "read":
-            self._log.post(self._change(nodes=(self._put(record, data),)))
-        else:
-            await self._log.write(self._change(nodes=(self._put(record, data),)), is_durable=True)
+        record = self._add_claimed(record, is_running=is_running)
+        await self._writing.write(self._put(record, data), is_durable=True)
         self._nodes[node] = record
+
+    def post_read(self, record: Recorded) -> None:
+        """Record a read that has ended, soon and without waiting; raises `ToolResultError` if its value isn't JSON."""
+        data = encode_value(record.value, record.node)
+        if self.is_over:
+            return
+        record = self._add_claimed(record)
+        put = self._put(record, data)
+        if len(data) > OWN_WRITE_BYTES:
+            self._writing.post_alone(nodes=(put,))
+        else:
+            self._writing.post(put)
+        self._nodes[record.node] = record
+
+    def _add_claimed(self, record: Recorded, *, is_running: bool = False) -> Recorded:
+        """Add what its claim said and isn't given anew."""
+        before = self._nodes.get(record.node)
+        if before is None:
+            return record
+        return replace(
+            record,
+            arguments=before.arguments if record.arguments is None else record.arguments,
+            tool=record.tool or before.tool,
+            code=record.code or before.code,
+            resources=before.resources,
+            lease=before.lease if is_running else NO_LEASE,
+        )
 
     async def record_turn(
         self, turn: int, message: JSON, reads: Sequence[Recorded] = (), *, kept: Mapping[str, str] | None = None
     ) -> None:
-        """Record a model's message and the reads that finished during it, in one transaction.
+        """Record a model's message and the reads that finished during it, in one transaction, and wait for it.
 
-        Its other calls start after this: their claims are durable, and take this along. `kept` are the arguments, by
-        call, that the message hides; they go when the run is over.
+        `kept` are the arguments, by call, that the message hides; they go when the run is over.
+        """
+        await self.wait_turn()
+        self.post_turn(turn, message, reads, kept=kept)
+        await self.wait_turn()
+
+    def post_turn(
+        self, turn: int, message: JSON, reads: Sequence[Recorded] = (), *, kept: Mapping[str, str] | None = None
+    ) -> None:
+        """Record a turn as `record_turn` does, soon and without waiting.
+
+        Its calls may start: their claims wait for the disk, and take this along. An error is raised by whatever is
+        written next, or by `wait_turn`.
         """
         if self.is_over:
             return
-        hidden = to_text(dict(kept)) if kept else None
-        text = TurnText(turn, to_text(message), hidden)
+        text = TurnText(turn, to_text(message), to_text(dict(kept)) if kept else None)
         encoded = [(read, encode_value(read.value, read.node)) for read in reads]
         nodes = tuple(self._put(read, data) for read, data in encoded)
-        await self._log.write(self._change(nodes=nodes, turn=text))
+        self._writing.post_turn(text, nodes)
         self._turns[turn] = RecordedTurn(turn, message)
         self._nodes.update((read.node, read) for read in reads)
+
+    async def wait_turn(self) -> None:
+        """Wait until the last turn is written; raises its error, once."""
+        await self._writing.wait_turn()
 
     async def ask(
         self,
@@ -277,7 +309,7 @@ class RunJournal:
             # After the question: a decision without this counts no more, one beside that of before would.
             asked = {**self.kept.get(ASKED, {}), node: hashed}
             self.kept = {**self.kept, ASKED: asked}
-            await self._log.write(self._change(turn=TurnText(ASKED, None, to_text(dict(asked)))))
+            await self._writing.write(turn=TurnText(ASKED, None, to_text(dict(asked))))
         return self._approvals[node].decision
 
     async def decide(
@@ -303,20 +335,19 @@ class RunJournal:
         self._refuse_running(before)
         record = before.settle(resolution, by)
         data = encode_value(record.value, node)
-        await self._log.write(self._change(nodes=(self._put(record, data),)), is_durable=True)
+        await self._writing.write(self._put(record, data), is_durable=True)
         self._nodes[node] = record
         return record
 
+    def follow(self, log: EventLog) -> None:
+        """Write the events of this log soon, those that it has and those that come; pieces of one text are joined."""
+        if not self.is_over:
+            self._writing.follow(log)
+
     def append_event(self, event: Event) -> None:
         """Write an event soon; neighbouring pieces of text are joined. From the loop's thread, never waits."""
-        if self.is_over or isinstance(event, OutputPartial) or not self._log.keeps(event):
-            return  # of an output that is made piece by piece, the end has the whole
-        if isinstance(event, RunFinished) and event.status == "cancelled" and self.is_leaving:
-            return  # it hasn't finished: see `finish`
-        self._events.append(event)
-        if not self._is_writing_events:
-            self._is_writing_events = True
-            self._log.post(self._drain_events)
+        if not self.is_over:
+            self._writing.append_event(event)
 
     async def conversation(self) -> list[JSON]:
         """Return the session's messages from before this run, oldest first."""
@@ -376,11 +407,12 @@ class RunJournal:
     async def _write_last(self, ending: Ending) -> None:
         """Release the run even where that can't be written: once the disk has room, it can be resumed."""
         try:
-            await self._log.write(lambda: self._change(events=self._take_events(), ending=ending))
+            await self._writing.write(ending=ending)
         except StoreError:
             self._log.held.let_go(self._number, self._token, is_written=False)
             raise
         finally:
+            self._writing.unfollow()
             self._log.held.let_go(self._number, self._token)
 
     def _check_again(self, before: Recorded, code: str) -> None:
@@ -394,34 +426,10 @@ class RunJournal:
         if before.lease.may_run(self._log.clock):
             raise InDoubt(f"run {self.run_id!r}: {explain_running(before)}")
 
-    def _change(
-        self,
-        *,
-        nodes: tuple[Put, ...] = (),
-        turn: TurnText | None = None,
-        events: tuple[tuple[int, str], ...] = (),
-        take_back: TakeBack | None = None,
-        ending: Ending | None = None,
-    ) -> Changes:
-        return Changes(self._number, self.run_id, self._token, nodes, turn, events, take_back, ending)
-
     def _put(self, record: Recorded, data: bytes) -> Put:
         self._position += 1
         return Put(record, data, self._position)
 
-    def _take_back(self, claimed: Recorded, before: Recorded | None) -> Changes:
+    def _take_back(self, claimed: Recorded, before: Recorded | None) -> TakeBack:
         put = None if before is None else self._put(before, encode_value(before.value, before.node))
-        return self._change(take_back=TakeBack(claimed.node, claimed.attempt, put))
-
-    def _drain_events(self) -> Changes | None:
-        events = self._take_events()
-        return self._change(events=events) if events else None
-
-    def _take_events(self) -> tuple[tuple[int, str], ...]:
-        """Take the events since the last time, in the writer's thread."""
-        # Before the first `popleft`: an event that comes during it is written now or asks for another job.
-        self._is_writing_events = False
-        events: list[Event] = []
-        while self._events:
-            events.append(self._events.popleft())
-        return tuple((event.seq, to_text(event.to_json())) for event in merge(events))
+        return TakeBack(claimed.node, claimed.attempt, put)

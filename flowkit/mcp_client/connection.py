@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, cast
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, explain, read_failure
-from flowkit.mcp_client.spans import mark_span
+from flowkit.mcp_client.spans import find_span, mark_span
 from flowkit.mcp_client.transports import MODERN, MCPServer
 
 Era = Literal["auto", "legacy"]
@@ -190,7 +190,9 @@ class Connection:
 
         async with self._places:
             client = await self._connected()
-            mark_span(self.name, self._server.where, tool, client.protocol_version)
+            span = find_span()
+            if span is not None:
+                mark_span(span, self.name, self._server.where, tool, client.protocol_version)
             try:
                 return await client.call_tool(
                     tool,

@@ -1,5 +1,6 @@
 """What the span of a call says of MCP, where flowkit's telemetry records it; the `mcp` package makes its own below."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 METHOD = "mcp.method.name"
@@ -13,16 +14,21 @@ SERVER_TOOL = "flowkit.mcp.tool"
 OURS = "flowkit"
 
 
-def mark_span(server: str, where: str, tool: str, protocol_version: str) -> None:
-    """Mark the current span as a call of this server's tool; do nothing where it isn't a span of flowkit's.
-
-    `where` is a command or an address without secrets. A session's id isn't shown: who has it may use the session.
-    """
+def find_span() -> Any:
+    """Find the current span; None where nothing is recorded, and where it isn't flowkit's: the app's stay as they are."""
     from opentelemetry.trace import get_current_span
 
     span = get_current_span()
     if not span.is_recording() or getattr(getattr(span, "instrumentation_scope", None), "name", None) != OURS:
-        return
+        return None
+    return span
+
+
+def mark_span(span: Any, server: str, where: str, tool: str, protocol_version: str) -> None:
+    """Mark a span as a call of this server's tool.
+
+    `where` is a command or an address without secrets. A session's id isn't shown: who has it may use the session.
+    """
     span.set_attribute(METHOD, "tools/call")
     span.set_attribute(PROTOCOL_VERSION, protocol_version)
     span.set_attribute(SERVER_NAME, server)

@@ -11,6 +11,9 @@ from flowkit.measure.figures import ModelFigures, Spread
 from flowkit.measure.records import Measured
 from flowkit.measure.words import say_cost, say_seconds, shorten
 
+SHORTEST_S = 0.01
+"""The time that fills the picture where all are shorter."""
+
 COLOURS = 8
 """The page has so many; further models take them again from the first."""
 
@@ -68,7 +71,8 @@ def draw_times(figures: Sequence[ModelFigures]) -> str:
     out = [_open(_WIDTH, height, "how long each model takes")]
     y = 4.0
     for title, spreads in rows:
-        most = max((spread.high for spread in spreads if spread is not None), default=0.0) or 1.0
+        # Times of no length are no difference: a bar that fills the picture would say that they are.
+        most = max(SHORTEST_S, *(spread.high for spread in spreads if spread is not None))
         y += 18
         out.append(_text(0, y - 2, title, "head"))
         for index, (name, spread) in enumerate(zip(names, spreads, strict=True)):

@@ -83,7 +83,8 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
 
     It is called as a chain calls it, by `ainvoke`: its callbacks are called, its arguments parsed by its own model, and
     what it does about errors it still does. `ToolException` becomes `ToolError`. An artifact beside the content is left
-    out, since only the content is for the model.
+    out, since only the content is for the model. An injected argument is the item, or the attribute, of that name of
+    the run's data.
     """
     shown = _take(tool, "tool_call_schema", "a tool of langchain_core")
     name = str(tool.name)
@@ -93,13 +94,18 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
         )
     schema: Mapping[str, Any] = cast(Any, shown) if isinstance(shown, Mapping) else shown.model_json_schema()
     known: Mapping[str, Any] = {} if isinstance(shown, Mapping) else tool.get_input_schema().model_fields
-    hidden = set(known) - set(cast(Mapping[str, Any], schema.get("properties") or {}))
+    hidden = {field: known[field] for field in known if field not in (schema.get("properties") or {})}
+    with_id = {field for field, info in hidden.items() if any(map(_is_call_id, info.metadata))}
 
     async def run(arguments: dict[str, Any], context: Context[Any]):
+        if hidden:  # what is injected isn't the model's to say
+            arguments = {key: value for key, value in arguments.items() if key not in hidden}
+        for injected in hidden.keys() - with_id:
+            arguments |= _inject(name, injected, hidden[injected], context.data)
         call: dict[str, Any] = {"type": "tool_call", "id": context.call_id, "name": name, "args": arguments}
         try:
             # As a call, where it wants to know its id; else as a function, whose result keeps its type.
-            result = await tool.ainvoke(call if hidden else arguments)
+            result = await tool.ainvoke(call if with_id else arguments)
         except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "langchain_core.tools", ("ToolException",)) from error
         if _is_a(result, "langchain_core.messages", "ToolMessage"):
@@ -148,6 +154,26 @@ def read_openai_agents(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
         return await invoke(ctx, text)
 
     return ForeignTool(name, str(tool.description or ""), tool.params_json_schema, run, options)
+
+
+def _is_call_id(mark: object) -> bool:
+    kind = mark if isinstance(mark, type) else type(mark)
+    return any(base.__name__ == "InjectedToolCallId" for base in kind.__mro__)
+
+
+def _inject(name: str, field: str, info: Any, data: object) -> dict[str, Any]:
+    """Find what the caller gives and the model doesn't see; empty where it may be left out."""
+    missing = object()
+    given = (
+        cast(Mapping[str, Any], data).get(field, missing)
+        if isinstance(data, Mapping)
+        else getattr(data, field, missing)
+    )
+    if given is not missing:
+        return {field: given}
+    if info.is_required():
+        raise TypeError(f"{name} has {field!r} injected: give the run data= with an item or an attribute of that name")
+    return {}
 
 
 def _take(tool: object, name: str, expected: str) -> Any:

@@ -1,14 +1,13 @@
-"""Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), made once for all who read them.
+"""Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), encoded once for all readers.
 
-Viewers of a live run mostly stand at the same place, so what one of them was sent is kept for a moment for the
-others. A viewer that is behind reads in blocks that begin at the same places for everybody.
+Viewers of a live run are mostly at the same position, so encoded events are cached briefly for the others. A viewer
+that is behind reads in blocks with fixed boundaries, which are the same for all viewers.
 """
 
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
-from flowkit import codec
-from flowkit.events import Event, EventLog, merge
+from flowkit.events import Event, EventLog, encode, merge
 
 BLOCK_EVENTS = 256
 """A chunk ends where a block of so many events does."""
@@ -21,7 +20,7 @@ _chunks: WeakKeyDictionary[EventLog, "_Chunks"] = WeakKeyDictionary()
 
 def write_event(event: Event) -> bytes:
     """Write one event: its `seq` as id, its type, its JSON in one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), codec.dumps(event.to_json()))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), encode(event))
 
 
 def write_row(seq: int, body: str) -> bytes:

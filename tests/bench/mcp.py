@@ -10,24 +10,29 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from flowkit import Agent, Context, Executor, Limits, MCPTools, ScriptedModel, ToolCall
+from flowkit import Agent, Context, Executor, Limits, MCPTools, ScriptedModel, Tool, ToolCall
 from flowkit.models.scripted import call
 from flowkit.tools.toolsets import Toolset
 from tests.bench.report import Report, wants_json
 
-CALLS = 100
+CALLS = 96
+WIDTH = 8
+"""Calls at once."""
+WAIT_S = 0.0005
+PEERS = ("pydantic_ai", "openai_agents")
 ROUNDS = 7
 SERVERS = 5
 STARTS_AFTER_S = 1.0
 SERVER = Path(__file__).parent.parent / "mcp_raw_server.py"
-TOOL = {
+TOOL: dict[str, Any] = {
     "name": "echo",
     "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
 }
@@ -50,12 +55,11 @@ async def measure_calls(report: Report, folder: Path) -> None:
 
         async def bare_one() -> None:
             for number in range(CALLS):
-                await client.call_tool("echo", {"text": str(number)})
+                await call_bare(client, number)
 
         async def bare_eight() -> None:
-            for first in range(0, CALLS, 8):
-                calls = (client.call_tool("echo", {"text": str(n)}) for n in range(first, first + 8))
-                await asyncio.gather(*calls)
+            for first in range(0, CALLS, WIDTH):
+                await asyncio.gather(*(call_bare(client, number) for number in range(first, first + WIDTH)))
 
         async def run(width: int) -> None:
             async with Executor(listed, cache=False) as graph:
@@ -67,41 +71,72 @@ async def measure_calls(report: Report, folder: Path) -> None:
 
         for case, bare, ours in (
             ("calls one after another, by a run / by the bare client", bare_one, lambda: run(1)),
-            ("calls eight at once, by a run / by the bare client", bare_eight, lambda: run(8)),
+            ("calls eight at once, by a run / by the bare client", bare_eight, lambda: run(WIDTH)),
         ):
             theirs_s, ours_s = await compare(bare, ours)
             each = {"ms_bare": round(theirs_s / CALLS * 1e3, 3), "ms_run": round(ours_s / CALLS * 1e3, 3)}
             report.row(case, ours_s / theirs_s, 1.15, **each)
-        await measure_agent(report, client, tools)
+        await measure_agent(report, client, tools, arguments)
         await measure_quiet_turn(report, tools.tools)
 
 
-async def measure_agent(report: Report, client: Client, tools: MCPTools) -> None:
-    """An agent's run whose scripted model makes calls, eight a turn, and the bare client with the same, by turns.
+async def measure_agent(report: Report, client: Client, tools: MCPTools, arguments: Sequence[str]) -> None:
+    """Runs of an agent whose scripted model makes eight calls a turn, and the bare client's same calls.
 
+    The agent's turns themselves are taken out by the same turns with a function of this process that waits, instead of the server.
     Processor time of this process, so that a busy machine and the server's own time don't count.
     """
-    turns = [[call("raw_echo", text=str(n)) for n in range(first, first + 8)] for first in range(0, CALLS, 8)]
+    turns = [[call("raw_echo", text=str(n)) for n in range(first, first + WIDTH)] for first in range(0, CALLS, WIDTH)]
+    count = sum(map(len, turns))
+
+    async def give(arguments: dict[str, Any]) -> str:
+        await asyncio.sleep(WAIT_S)  # as what answers from elsewhere: each call ends for itself
+        return arguments["text"]
+
+    local = Tool.from_schema("raw_echo", "Say it back.", TOOL["inputSchema"], give, effect="read", timeout=None)
 
     async def bare() -> None:
         for turn in turns:
-            await asyncio.gather(*(client.call_tool("echo", {"text": str(number)}) for number in range(len(turn))))
+            await asyncio.gather(*(call_bare(client, number) for number in range(len(turn))))
 
-    async def run() -> None:
-        agent = Agent(
-            ScriptedModel([*turns, "done"]),
-            tools=[tools.tools],
-            cache=False,
-            limits=Limits(turns=len(turns) + 1, calls=CALLS * 2),
-        )
+    async def run(used: Tool[..., Any] | Toolset) -> None:
+        limits = Limits(turns=len(turns) + 1, calls=count)
+        agent = Agent(ScriptedModel([*turns, "done"]), tools=[used], cache=False, limits=limits)
         assert (await agent.run("go")).status == "done"
 
-    theirs_s, ours_s = await compare(bare, run, clock=time.process_time)
-    count = sum(map(len, turns))
-    each = {"ms_bare": round(theirs_s / count * 1e3, 3), "ms_agent": round(ours_s / count * 1e3, 3)}
-    report.row(
-        "processor time of calls eight a turn, by an agent / by the bare client", ours_s / theirs_s, 1.15, **each
+    bare_s, local_s, ours_s = await compare(
+        bare, lambda: run(local), lambda: run(tools.tools), rounds=ROUNDS * 2, clock=time.process_time
     )
+    each = {"ms_bare": round(bare_s / count * 1e3, 3), "ms_more": round((ours_s - local_s) / count * 1e3, 3)}
+    report.row(
+        "processor time of an agent's calls, less that of a local tool's that waits / the bare client's",
+        (ours_s - local_s) / bare_s,
+        1.15,
+        **each,
+    )
+    each = {"ms_agent": round(ours_s / count * 1e3, 3), "ms_local": round(local_s / count * 1e3, 3)}
+    report.row("processor time of an agent's calls and turns / the bare client's calls", ours_s / bare_s, None, **each)
+    for name in PEERS:
+        try:
+            peer = import_module(f"tests.bench.peers.mcp_with_{name}")
+        except ImportError as error:
+            report.note(f"{name} is left out: {error}")
+            continue
+        async with peer.open_mcp_agent(sys.executable, arguments) as ask:
+            theirs_s, ours_s = await compare(
+                lambda ask=ask: ask(len(turns), WIDTH), lambda: run(tools.tools), clock=time.process_time
+            )
+        each = {"ms_peer": round(theirs_s / count * 1e3, 3), "ms_agent": round(ours_s / count * 1e3, 3)}
+        report.row(f"processor time of an agent's calls and turns / {name}'s", ours_s / theirs_s, 1.0, **each)
+
+
+async def call_bare(client: Client, number: int) -> None:
+    """Call the tool as flowkit does: with a time-out, and with somebody who hears of progress."""
+    await client.call_tool("echo", {"text": str(number)}, read_timeout_seconds=60, progress_callback=hear)
+
+
+async def hear(progress: float, total: float | None, message: str | None) -> None:
+    """Take progress."""
 
 
 async def measure_quiet_turn(report: Report, tools: Toolset) -> None:

@@ -1,16 +1,17 @@
-"""The way of one event loop to a Redis server or cluster: few connections, many questions, a bound on every wait.
+"""The connection of one event loop to a Redis server or cluster: few connections, many requests, a limit on every wait.
 
-A question is put into a queue, and a task sends what waits there as one pipeline and passes each caller its answer. So
-two thousand reads at once need no more connections than two, and one that is cancelled leaves nothing unread in a
-connection: its answer is read all the same, and nobody gets another's.
+Requests are queued; a task sends the queued ones as one pipeline and gives each caller its answer. So two thousand
+parallel reads need no more connections than two. A cancelled request leaves no unread answer in a connection: its
+answer is read anyway, and no caller gets another one's.
 
-redis-py would wait for seconds and try ten times, which stalls a tool. Here nothing is tried twice: after a failure the
-cache does without Redis for a while (`Outage`). redis-py is imported when the first question is asked, in a thread.
+redis-py would wait for seconds and retry ten times, which stalls a tool. Here nothing is retried: after a failure the
+cache doesn't use Redis for a while (`Outage`). redis-py is imported with the first request, in a thread.
 """
 
 import asyncio
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextvars import Context
@@ -25,6 +26,22 @@ from flowkit.cache.redis.wire import Answer, Bound, pack, read_info, spread
 
 BATCH_COMMANDS = 256
 """The most commands in one pipeline."""
+_NEEDED = (
+    *("redis.asyncio", "redis.asyncio.connection", "redis.asyncio.retry", "redis.backoff", "redis.crc"),
+    *("redis.exceptions", "redis.maint_notifications"),
+)
+_loading = threading.Lock()
+_loaded: list[str] = []
+"""The modules, once all of them are there: while they are loaded, `sys.modules` has some that aren't whole."""
+
+
+def _load() -> None:
+    """Load redis-py; who comes second waits for the first, since two threads would meet in its circle of imports."""
+    with _loading:
+        if not _loaded:
+            for name in _NEEDED:
+                import_module(name)
+            _loaded.extend(_NEEDED)
 
 
 @dataclass(slots=True)
@@ -110,8 +127,8 @@ class RedisLink:
             await end.aclose()
 
     async def _begin(self) -> None:
-        if "redis.asyncio" not in sys.modules:
-            await asyncio.to_thread(import_module, "redis.asyncio")
+        if not _loaded:
+            await asyncio.to_thread(_load)
         if self._end is None:
             # `asyncio.run` closes the generators of its loop before it ends, and with it the connections.
             self._end = self._close_with_loop()

@@ -1,7 +1,7 @@
-r"""Values as the text of a statement.
+"""Values as literals in the text of a statement.
 
-A batch goes to the server as one text of several statements: one round trip, whatever is in it, and nothing that
-stays behind in a session, so that a pooler may give each transaction another one.
+A batch is sent to the server as one text of several statements. That takes one round trip for any number of them, and
+leaves no state in a session, so a pooler may use another connection for each transaction.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def literal(value: Value) -> str:
     r"""Write a value as SQL.
 
     >>> literal("it's"), literal("a\\b"), literal(None), literal(True), literal(b"\x00\xff")
-    ("'it''s'", "E'a\\\\b'", 'NULL', 'TRUE', "'\\x00ff'::bytea")
+    ("'it''s'", "E'a\\\\b'", 'NULL', 'TRUE', "E'\\\\x00ff'::bytea")
     """
     match value:
         case None:
@@ -25,8 +25,8 @@ def literal(value: Value) -> str:
         case float():
             return f"{value!r}::float8"
         case bytes():
-            # Without E, so that the backslash stands for itself, as standard_conforming_strings has it since 9.1.
-            return f"'\\x{value.hex()}'::bytea"
+            # With E, a backslash is the same whatever standard_conforming_strings is.
+            return f"E'\\\\x{value.hex()}'::bytea"
         case str():
             return _quote(value)
 

@@ -1,8 +1,8 @@
-"""The journal's file, opened without waiting where that is possible, and watched: it may be taken away.
+"""The journal's file, opened without blocking where possible, and watched in case it is removed.
 
-SQLite writes on into a file that was removed, and says nothing. So whoever commits looks whether the file still has
-its name, and whether a newer flowkit has changed its tables meanwhile; if not, nothing more is written through this
-journal, since nobody would find it.
+SQLite keeps writing to a deleted file without an error. So before each commit the writer checks whether the file still
+has its name, and whether a newer flowkit has changed its tables. If so, this journal writes nothing more, because
+nobody would find it.
 """
 
 import os
@@ -29,6 +29,7 @@ class JournalFile:
         if not allow_network:
             refuse_network(path)
         self.path = path
+        self._names = str(path), f"{path}-wal"
         self._is_open = False
         self._opening = threading.Lock()
         self._database: Inode | None = None
@@ -73,7 +74,7 @@ class JournalFile:
         place = (os.getpid(), is_durable)  # a forked process must not use its parent's
         if place not in self._connections:
             if self._known_in != place[0]:
-                self._database = _find_inode(self.path)  # before: it may be replaced while it is opened
+                self._database = _find_inode(self._names[0])  # before: it may be replaced while it is opened
             kind: Literal["FULL", "NORMAL"] = "FULL" if is_durable else "NORMAL"
             self._connections[place] = connect(self.path, synchronous=kind)
         return self._connections[place]
@@ -87,7 +88,7 @@ class JournalFile:
     def check(self) -> None:
         """Raise `StoreError` once the file was removed or replaced; nothing can be written through it any more."""
         if self._lost is None and self._known_in == os.getpid() and not self._is_same():
-            self._lost = "it was replaced by another file" if self.path.exists() else "it was removed"
+            self._lost = self._find_loss()
         if self._lost is not None:
             raise StoreError(
                 f"the journal {str(self.path)!r} can't be written: {self._lost} while this process used it"
@@ -103,7 +104,7 @@ class JournalFile:
     def note(self) -> None:
         """Remember which file this is; call it when a connection has a transaction, so that its log is there, too."""
         if self._known_in != os.getpid():
-            self._wal = _find_inode(Path(f"{self.path}-wal"))
+            self._wal = _find_inode(self._names[1])
             self._known_in = os.getpid()
 
     def close(self) -> None:
@@ -114,7 +115,16 @@ class JournalFile:
         self._known_in = None  # SQLite removes its log with the last connection
 
     def _is_same(self) -> bool:
-        return (_find_inode(self.path), _find_inode(Path(f"{self.path}-wal"))) == (self._database, self._wal)
+        return (_find_inode(self._names[0], holds_something=True), _find_inode(self._names[1])) == (
+            self._database,
+            self._wal,
+        )
+
+    def _find_loss(self) -> str:
+        try:
+            return "it was replaced by another file" if self.path.stat().st_size else "it was emptied"
+        except OSError:
+            return "it was removed"
 
     def _explain_unopened(self, error: Exception) -> StoreError:
         # A file that is no journal, or is held by another process, is mended otherwise.
@@ -128,9 +138,10 @@ class JournalFile:
         return StoreError(f"the journal {str(self.path)!r} can't be opened: {error}{way_out}")
 
 
-def _find_inode(path: Path) -> Inode | None:
+def _find_inode(path: str, *, holds_something: bool = False) -> Inode | None:
+    """Find which file this is; None where there is none, or an empty one that should hold something."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return None if holds_something and not found.st_size else (found.st_dev, found.st_ino)

@@ -1,7 +1,7 @@
-"""Arguments with secrets, which a run keeps apart while it may go on, and which leave nothing behind when it is over.
+"""Arguments with secrets, which a run keeps separately while it may be resumed, and which are erased when it is over.
 
-SQLite overwrites what is removed where it is asked to. Its log has older copies of the same pages until the log is
-emptied, which it can't be while somebody reads what stands in it: then it is tried again.
+SQLite overwrites deleted data if it is configured to. Its write-ahead log has older copies of the same pages until it
+is truncated, which is impossible while another process reads it; then the truncation is retried.
 """
 
 import sqlite3
@@ -29,11 +29,13 @@ class LogCleaner:
     def __init__(self) -> None:
         self.is_due = False
 
-    def ask_for(self, runs: Sequence[int], connection: sqlite3.Connection) -> None:
-        """Empty the log after this transaction if these runs, which are about to end, kept anything."""
+    def remove_kept(self, runs: Sequence[int], connection: sqlite3.Connection) -> None:
+        """Remove what these runs kept, which end in this transaction; if it was anything, empty the log after it."""
         marks = ", ".join("?" * len(runs))
         found = connection.execute(f"SELECT 1 FROM kept WHERE run IN ({marks}) LIMIT 1", list(runs)).fetchone()
-        self.is_due = self.is_due or found is not None
+        if found is not None:
+            self.is_due = True
+            delete_kept(connection, runs)
 
     def clean(self, connection: sqlite3.Connection) -> None:
         """Empty the log if that is due, without waiting for readers; outside of any transaction."""

@@ -1,8 +1,8 @@
 """`JournalStore` over one file; the writer's thread makes group commits.
 
-Everything that waits is written in one transaction. If any of it must survive a power loss the transaction goes
-through the connection with `synchronous = FULL`, and takes the rest along; else through the NORMAL one. So a write of
-a tool costs two durable commits, one before it starts and one when it has ended, and everything else costs none.
+All waiting changes are written in one transaction. If any of them must survive a power loss, the transaction uses the
+connection with `synchronous = FULL`, and otherwise the one with NORMAL. So a tool's write costs two durable commits,
+one before it starts and one after it has ended, and everything else costs none.
 """
 
 import logging
@@ -42,7 +42,7 @@ from flowkit.journal.sqlite.takeover import find_run, take_run
 from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.sqlite.upkeep import SQLiteUpkeep
 from flowkit.journal.sqlite.writing import (
-    check_token,
+    Fences,
     put_blob,
     release,
     write_changes,
@@ -103,12 +103,17 @@ class SqliteStore:
         return taken
 
     def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
-        over = [changes.run for changes in batch if changes.ending is not None and changes.ending.status in OVER]
-
         def write(connection: sqlite3.Connection) -> list[FlowkitError | None]:
-            if over:
-                self._cleaner.ask_for(over, connection)
-            return [write_changes(connection, changes, self._blobs, self._clock) for changes in batch]
+            fences = Fences(connection)
+            errors = [write_changes(connection, changes, fences, self._blobs, self._clock) for changes in batch]
+            ended = [
+                changes.run
+                for changes, error in zip(batch, errors, strict=True)
+                if error is None and changes.ending is not None and changes.ending.status in OVER
+            ]
+            if ended:
+                self._cleaner.remove_kept(ended, connection)
+            return errors
 
         try:
             written = self._transactions.write(write, is_durable=durable)
@@ -119,7 +124,7 @@ class SqliteStore:
 
     def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
         def write(connection: sqlite3.Connection) -> dict[str, Approval]:
-            check_token(connection, run, run_id, token)
+            Fences(connection).check(run, run_id, token)
             return write_question(connection, run, question, anew=anew)
 
         return self._transactions.write(write, is_durable=False)

@@ -1,7 +1,7 @@
-"""Taking hold of a run: the first driver writes its row, a later one takes over what an earlier one left.
+"""Take over a run: the first driver inserts its row, a later one continues from what an earlier one left.
 
-Each driver has a fence of its own, higher than those before it, and what it writes says so. A run's number is never
-used twice, so a driver whose run was deleted meanwhile, and began anew, can change nothing in the new one.
+Each driver gets a fence, higher than all earlier ones, and everything that it writes carries it. A run's number is
+never reused, so a driver whose run was deleted and started again can't change anything in the new one.
 """
 
 import sqlite3
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from flowkit.errors import CodeChanged, RunBusy, RunError
 from flowkit.journal.driver_lease import RunLease
+from flowkit.journal.records import RunDetails, RunSummary
 from flowkit.journal.rows import from_optional_column, from_text, place_text, to_column, to_optional_column, to_text
 from flowkit.journal.sqlite.holding import Holding
 from flowkit.journal.sqlite.keeping import put_kept
@@ -22,31 +23,24 @@ def take_run(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding
     """Start the run or take it over; the errors are those of `Journal.open_run`."""
     run_id = wanted.run_id
     number = find_run(connection, wanted.place)
-    fence: int | None = 1
-    was_held = False
-    is_new = number is None
     if number is None:
         if wanted.must_exist:
             raise RunError(f"there is no run {run_id!r} to resume; pass a message to start one")
-        number = _begin(connection, wanted, holding)
-        if wanted.kept:
-            put_kept(connection, number, 0, to_text(dict(wanted.kept)))
-    else:
-        code, inputs, status, fence_before, *lease_columns = connection.execute(
-            "SELECT code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE id = ?", (number,)
-        ).fetchone()
-        lease = RunLease(*lease_columns)
-        if holding.is_held(number, lease):
-            raise RunBusy(f"run {run_id!r} is driven by another process ({lease.holder})")
-        if code != to_column(wanted.code) and status not in OVER and not wanted.allow_changed:
-            raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to resume it")
-        if not wanted.ignores_inputs and wanted.inputs is not None and from_text(inputs) != wanted.inputs:
-            raise RunError(f"run {run_id!r} began with other inputs")
-        fence = None if status in wanted.only_read else fence_before + 1
-        was_held = lease.holder is not None
-        if fence is not None:
-            _take_over(connection, number, wanted, holding, is_over=status in OVER)
+        return _begin(connection, wanted, holding)
+    code, inputs, status, fence_before, *lease_columns = connection.execute(
+        "SELECT code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE id = ?", (number,)
+    ).fetchone()
+    lease = RunLease(*lease_columns)
+    if holding.is_held(number, lease):
+        raise RunBusy(f"run {run_id!r} is driven by another process ({lease.holder})")
+    if code != to_column(wanted.code) and status not in OVER and not wanted.allow_changed:
+        raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to resume it")
+    if not wanted.ignores_inputs and wanted.inputs is not None and from_text(inputs) != wanted.inputs:
+        raise RunError(f"run {run_id!r} began with other inputs")
+    fence: int | None = None if status in wanted.only_read else fence_before + 1
+    was_held = lease.holder is not None
     if fence is not None:
+        _take_over(connection, number, wanted, holding, is_over=status in OVER)
         connection.execute(
             "UPDATE run SET fence = ?, holder = ?, boot = ?, until = ?, until_wall = ? WHERE id = ?",
             (fence, holding.holder, *holding.lease(), number),
@@ -58,7 +52,7 @@ def take_run(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding
     assert details is not None, "its row was found or written above"
     kept = connection.execute("SELECT turn, arguments FROM kept WHERE run = ?", (number,)).fetchall()
     hidden = {turn: cast("Mapping[str, str]", from_text(arguments)) for turn, arguments in kept}
-    return Taken(details, None if fence is None else str(fence), first_seq, position or 0, is_new, hidden)
+    return Taken(details, None if fence is None else str(fence), first_seq, position or 0, False, hidden)
 
 
 def find_run(connection: sqlite3.Connection, place: RunPlace) -> int | None:
@@ -77,11 +71,12 @@ def find_run(connection: sqlite3.Connection, place: RunPlace) -> int | None:
     return found[0][0] if found else None
 
 
-def _begin(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding) -> int:
-    now = holding.clock.wall()
+def _begin(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding) -> Taken:
+    """Write the row of a new run; nothing has to be read, since there is nothing of it yet."""
+    now, code, inputs = holding.clock.wall(), to_column(wanted.code), to_text(wanted.inputs)
     made = connection.execute(
-        "INSERT INTO run (place, run_id, user, session, parent, name, code, inputs, status, began, changed, fence)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, 1)",
+        "INSERT INTO run (place, run_id, user, session, parent, name, code, inputs, status, began, changed, fence,"
+        " holder, boot, until, until_wall) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'running', ?, ?, 1, ?, ?, ?, ?)",
         (
             place_text(wanted.user, wanted.session, wanted.run_id),
             to_column(wanted.run_id),
@@ -89,14 +84,33 @@ def _begin(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding) 
             to_optional_column(wanted.session),
             wanted.parent,
             to_column(wanted.name),
-            to_column(wanted.code),
-            to_text(wanted.inputs),
+            code,
+            inputs,
             now,
             now,
+            holding.holder,
+            *holding.lease(),
         ),
     )
-    assert made.lastrowid is not None
-    return made.lastrowid
+    number = made.lastrowid
+    assert number is not None
+    if wanted.kept:
+        put_kept(connection, number, 0, to_text(dict(wanted.kept)))
+    summary = RunSummary(
+        wanted.run_id,
+        wanted.name,
+        "running",
+        wanted.user,
+        wanted.session,
+        began_at=now,
+        changed_at=now,
+        is_held=True,
+        number=number,
+        parent=wanted.parent,
+    )
+    # As JSON gives them back: what the driver gave may be changed later.
+    details = RunDetails(summary, wanted.code, from_text(inputs), None)
+    return Taken(details, "1", 0, 0, True, {0: wanted.kept} if wanted.kept else {})
 
 
 def _take_over(

@@ -14,9 +14,9 @@ from flowkit.journal.rows import (
     to_optional_column,
     to_text,
 )
-from flowkit.journal.sqlite.keeping import delete_kept, put_kept
+from flowkit.journal.sqlite.keeping import put_kept
 from flowkit.journal.sqlite.reading import read_approvals
-from flowkit.journal.store import OVER, Blobs, Changes, Ending, Put
+from flowkit.journal.store import Blobs, Changes, Ending, Put
 
 BLOB_BYTES = 2**16
 """Larger results go to the blob folder."""
@@ -24,11 +24,29 @@ _NODE_COLUMNS = f"run, changed, position, holder, boot, until, until_wall, {RECO
 _PUT_NODE = f"INSERT OR REPLACE INTO node ({_NODE_COLUMNS}) VALUES (?{', ?' * _NODE_COLUMNS.count(',')})"
 
 
-def write_changes(connection: sqlite3.Connection, changes: Changes, blobs: Blobs, clock: Clock) -> FlowkitError | None:
+class Fences:
+    """The fences of runs within one transaction, in which nobody else can change them: each is read once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._tokens: dict[int, str | None] = {}
+
+    def check(self, run: int, run_id: str, token: str) -> None:
+        """Raise `RunBusy` unless the run's fence is still that of this opening."""
+        if run not in self._tokens:
+            row = self._connection.execute("SELECT fence FROM run WHERE id = ?", (run,)).fetchone()
+            self._tokens[run] = None if row is None else str(row[0])
+        if self._tokens[run] != token:
+            raise RunBusy(f"run {run_id!r}: another process took over; nothing more is recorded from here")
+
+
+def write_changes(
+    connection: sqlite3.Connection, changes: Changes, fences: Fences, blobs: Blobs, clock: Clock
+) -> FlowkitError | None:
     """Write what a driver has done; its error, where nothing of it was written."""
     run = changes.run
     try:
-        check_token(connection, run, changes.run_id, changes.token)
+        fences.check(run, changes.run_id, changes.token)
         # Before the first row: a result that can't be stored leaves nothing of the rest.
         puts = [(put, put_blob(put, blobs)) for put in changes.nodes]
     except (RunBusy, StoreError) as error:
@@ -51,10 +69,11 @@ def write_changes(connection: sqlite3.Connection, changes: Changes, blobs: Blobs
             )
         if turn.kept is not None:
             put_kept(connection, run, turn.turn, turn.kept)
-    connection.executemany(
-        "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
-        [(run, seq, body) for seq, body in changes.events],
-    )
+    if changes.events:
+        connection.executemany(
+            "INSERT OR REPLACE INTO event (run, seq, body) VALUES (?, ?, ?)",
+            [(run, seq, body) for seq, body in changes.events],
+        )
     if changes.ending is not None:
         _write_ending(connection, run, changes.ending, clock)
     return None
@@ -97,13 +116,6 @@ def write_decision(connection: sqlite3.Connection, run: int, node: str, decision
     return found.rowcount == 1
 
 
-def check_token(connection: sqlite3.Connection, run: int, run_id: str, token: str) -> None:
-    """Raise `RunBusy` unless the run's fence is still that of this opening."""
-    row = connection.execute("SELECT fence FROM run WHERE id = ?", (run,)).fetchone()
-    if row is None or str(row[0]) != token:
-        raise RunBusy(f"run {run_id!r}: another process took over; nothing more is recorded from here")
-
-
 def release(connection: sqlite3.Connection, tokens: Sequence[tuple[int, str]]) -> None:
     """Release runs whose driver couldn't write that it did."""
     # Not NULL: who goes on with it knows by this that some of its events may be lost.
@@ -121,8 +133,6 @@ def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, cloc
         "UPDATE run SET status = ?, output = ?, error = ?, messages = ?, changed = ?, holder = NULL WHERE id = ?",
         (ending.status, ending.output, to_optional_column(ending.error), ending.messages, clock.wall(), run),
     )
-    if ending.status in OVER:
-        delete_kept(connection, [run])
 
 
 def put_blob(put: Put, blobs: Blobs) -> str | None:

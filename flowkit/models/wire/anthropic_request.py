@@ -69,6 +69,8 @@ def build_anthropic_body(
         body["output_config"] = {**(config if isinstance(config, dict) else {}), "format": form}
     body |= settings.extra_body
     body = {name: value for name, value in body.items() if value is not None}
+    if isinstance(stops := body.get("stop_sequences"), list):
+        body["stop_sequences"] = [stop for stop in stops if isinstance(stop, str) and stop.strip()]
     _fit_thinking(body, settings, request)
     choice = _choose_tool(request, settings, body)
     if choice is not None and "tool_choice" not in settings.extra_body:

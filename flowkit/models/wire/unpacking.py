@@ -27,7 +27,8 @@ def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip", "deflate"):
         return unpack(response.aiter_raw(), is_raw=encoding == "deflate")
-    return response.aiter_bytes()
+    # The package's own reader asks a decoder for each chunk, also where nothing was packed.
+    return response.aiter_raw() if encoding in ("", "identity") else response.aiter_bytes()
 
 
 async def unpack(chunks: AsyncIterator[bytes], *, is_raw: bool = False) -> AsyncGenerator[bytes, None]:

@@ -14,6 +14,7 @@ from flowkit.suggestions import suggest
 from flowkit.tools.schema.arguments import Arguments, RefusedArguments, parse_arguments
 from flowkit.tools.schema.arguments_schema import Schema
 from flowkit.tools.schema.foreign_checks import find_endless, make_validator, read_scalar
+from flowkit.tools.schema.plain_parts import leave_out_plain
 from flowkit.tools.schema.problems import MAX_LINE, Problem, format_path, shorten, value_at
 from flowkit.tools.schema.repair import ExpectedValue, mend
 
@@ -36,7 +37,7 @@ class SchemaReader:
         self.names = tuple(self.properties)
         self.is_plain = False
         try:
-            validator.check_schema(schema)
+            validator.check_schema(leave_out_plain(schema))
         except SchemaError as error:
             where = format_path(list(error.absolute_path)) or "the schema"
             raise DefinitionError.about(tool, f"{where}: {error.message}") from error

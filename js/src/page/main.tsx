@@ -28,28 +28,30 @@ function App() {
   }, [])
   // All in one place: a language has no part of the page that keeps the other one.
   return (
-    <div class={`page on-${pane}${isFile ? " file" : ""}`} key={getLanguage()}>
-      <header class="top">
-        <h1>{current?.newest.name ?? "flowkit"}</h1>
-        {!isFile && <button onClick={() => (board.clear(), (board.pane = "chat"))}>+ {say("newChat")}</button>}
-        <button lang={getLanguage() === "ko" ? "en" : "ko"} onClick={() => board.switchLanguage()}>{say("language")}</button>
-      </header>
-      <nav class="panes" aria-label={say("title")}>
-        {PANES.filter(each => !isFile || each !== "runs").map(each => (
-          <button aria-pressed={pane === each} onClick={() => ((board.pane = each), board.changed())}>{say(each)}</button>
-        ))}
-      </nav>
-      {!isFile && <Runs />}
-      <main>
-        {error && <p class="error" role="alert">{error}</p>}
-        <Chat />
-        <Dock />
-        <Composer />
+    <>
+      <main class={`page on-${pane}${isFile ? " file" : ""}`} key={getLanguage()}>
+        <header class="top">
+          <h1>{current?.newest.name ?? "flowkit"}</h1>
+          {!isFile && <button onClick={() => (board.clear(), (board.pane = "chat"))}>+ {say("newChat")}</button>}
+          <button lang={getLanguage() === "ko" ? "en" : "ko"} onClick={() => board.switchLanguage()}>{say("language")}</button>
+        </header>
+        <nav class="panes" aria-label="flowkit">
+          {PANES.filter(each => !isFile || each !== "runs").map(each => (
+            <button aria-pressed={pane === each} onClick={() => ((board.pane = each), board.changed())}>{say(each)}</button>
+          ))}
+        </nav>
+        {!isFile && <Runs />}
+        <div class="talk">
+          {error && <p class="error" role="alert">{error}</p>}
+          <Chat />
+          <Dock />
+          <Composer />
+        </div>
+        <Details />
       </main>
-      <Details />
       <p class="hidden" role="status" aria-live="polite">{polite}</p>
       <p class="hidden" role="alert">{urgent}</p>
-    </div>
+    </>
   )
 }
 

@@ -43,7 +43,7 @@ export function Runs() {
               <span class="title">{run.title || run.name}</span>
               <span class="small facts">
                 <State state={run.status} />
-                {[run.name, run.user, sayWhen(run.began_at), showSeconds(run.changed_at - run.began_at), showCost({ usd: run.cost_usd, atLeast: run.cost_at_least })].map(fact => fact && <span>{fact}</span>)}
+                {[run.name, run.user, sayWhen(run.began_at), run.status !== "running" && showSeconds(run.changed_at - run.began_at), showCost({ usd: run.cost_usd, atLeast: run.cost_at_least })].map(fact => fact && <span>{fact}</span>)}
               </span>
             </a>
           </li>

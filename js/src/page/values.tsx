@@ -1,6 +1,6 @@
 // JSON as a person reads it: a table where it is a list of objects, else a tree. Values are text, never markup.
 
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useState } from "preact/hooks"
 import type { Json } from "../core/index.js"
 import { say } from "./words.js"
 
@@ -12,16 +12,15 @@ const MOST_COLUMNS = 12
 /** The first of many items, and a button that shows the others too, over several frames. */
 export function useSome<T>(items: readonly T[], first: number, isAll = false): [readonly T[], any] {
   const [isWhole, showWhole] = useState(isAll)
-  const [, draw] = useState(0)
-  const drawn = useRef(0)
-  const shown = (drawn.current = Math.min(items.length, isWhole ? drawn.current + AT_ONCE : first))
-  const rest = items.length - shown
+  const [most, setMost] = useState(first)
   useEffect(() => {
-    if (!isWhole || !rest) return
-    const handle = requestAnimationFrame(() => draw(shown))
-    return () => cancelAnimationFrame(handle)
-  })
-  return [items.slice(0, shown), !isWhole && rest > 0 && <button class="link" onClick={() => showWhole(true)}>{say("more", { n: rest })}</button>]
+    const next = isWhole ? Math.min(most + AT_ONCE, Math.max(first, items.length)) : first
+    if (next === most) return
+    const handle = setTimeout(setMost, 0, next)
+    return () => clearTimeout(handle)
+  }, [isWhole, most, items.length])
+  const rest = items.length - most
+  return [items.slice(0, most), !isWhole && rest > 0 && <button class="link" onClick={() => showWhole(true)}>{say("more", { n: rest })}</button>]
 }
 
 export function Value({ value }: { value: Json }) {
@@ -65,6 +64,7 @@ function Tree({ value, depth }: { value: Json; depth: number }) {
   const entries = Object.entries(isPlain(value) ? {} : value!) as [string, Json][]
   const [shown, more] = useSome(entries, FIRST_ROWS)
   if (isPlain(value)) return <Plain value={value} />
+  if (isReference(value)) return <Plain value={sayReference(value)} />
   const list = (
     <dl>
       {shown.map(([key, inner]) => (
@@ -104,10 +104,14 @@ export const shorten = (text: string, length: number) => (text.length > length ?
 /** Arguments in one line: `order_id: ORD-1, reason: broken`. */
 export function sayArguments(value: Json, length = 120): string {
   if (!value || typeof value !== "object" || Array.isArray(value)) return shorten(JSON.stringify(value), length)
-  const told = Object.entries(value).map(([key, inner]) => `${key}: ${isReference(inner) ? `→ ${inner.from_call}${inner.path}` : typeof inner === "string" ? inner : JSON.stringify(inner)}`)
+  const told = Object.entries(value).map(([key, inner]) => `${key}: ${isReference(inner) ? sayReference(inner) : typeof inner === "string" ? inner : JSON.stringify(inner)}`)
   return shorten(told.join(", "), length)
 }
 
-function isReference(value: Json): value is { from_call: string; path: string } {
-  return !!value && typeof value === "object" && !Array.isArray(value) && typeof value.from_call === "string" && typeof value.path === "string"
+const sayReference = (value: Reference) => `→ ${value.from_call}${value.path}`
+
+type Reference = { from_call: string; path: string }
+
+function isReference(value: any): value is Reference {
+  return typeof value?.from_call === "string" && typeof value.path === "string"
 }

@@ -1,7 +1,6 @@
 // What the page says, in English and Korean.
 
 const WORDS = {
-  title: ["flowkit", "flowkit"],
   runs: ["Runs", "실행 목록"],
   chat: ["Chat", "대화"],
   graph: ["Graph", "그래프"],

@@ -1,0 +1,187 @@
+"""What one run's driver has done, on its way to the journal's writer.
+
+What nobody waits for, reads that ended and events, is taken along by what somebody waits for: a claim, a write's
+result, the end. Where nothing of that kind comes, it is written a moment later. So the writer wakes a few times in a
+run, not for each of its events, and what stands in one transaction was true at one moment: events before a claim are
+there when the claim is.
+"""
+
+import asyncio
+from collections import deque
+
+from flowkit.events import Backlog, Event, EventLog, OutputPartial, RunFinished, encode, merge
+from flowkit.journal.log import JournalLog
+from flowkit.journal.records import RunSummary
+from flowkit.journal.store import Changes, Ending, Put, TakeBack, TurnText
+
+EVENTS_WITHIN_S = 0.05
+"""How long an event may wait for others, unless something else of its run is written before."""
+OWN_WRITE_BYTES = 2**16
+"""A result of this size is written alone: where it can't be stored, nothing else is lost with it."""
+
+
+class RunWriting:
+    """The changes of one opening of a run; `_drain` runs in the writer's thread, all else in the loop's."""
+
+    def __init__(self, log: JournalLog, run: RunSummary, token: str) -> None:
+        self._log = log
+        self._run = run
+        self._token = token
+        self._waiting: deque[Event | Backlog | Put] = deque()
+        """What nobody waits for; the writer's thread takes it."""
+        self._is_asked = False
+        """Whether the writer's thread was asked to take it."""
+        self._followed: EventLog | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """Set while events of the followed log may wait."""
+        self._drops_end = False
+        self._is_turn_written = True
+        self._lost_turn: BaseException | None = None
+        """Why the last turn couldn't be written, until somebody is told."""
+
+    def follow(self, log: EventLog) -> None:
+        """Write the events of this log, those that it has and those that come."""
+        self._followed = log
+        log.tell_next(self._note_event)
+
+    def unfollow(self) -> None:
+        """Write no more events of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._followed = self._timer = None
+
+    def append_event(self, event: Event) -> None:
+        """Write one event soon."""
+        if self._keeps(type(event)) and not (self._is_leaving and _is_cancelled(event)):
+            self._waiting.append(event)
+            self._ask()
+
+    async def write(
+        self,
+        put: Put | None = None,
+        *,
+        turn: TurnText | None = None,
+        ending: Ending | None = None,
+        is_durable: bool = False,
+    ) -> None:
+        """Write this, behind all that waits, and wait until it is committed; also raises the error of a lost turn."""
+        self._take_backlog()
+        nodes = () if put is None else (put,)
+
+        def make() -> Changes | None:
+            self._raise_lost_turn()
+            return self._drain(nodes, turn=turn, ending=ending)
+
+        await self._log.write(make, is_durable=is_durable)
+
+    def post(self, put: Put) -> None:
+        """Write this soon, with all that waits."""
+        self._waiting.append(put)
+        self._ask()
+
+    def post_alone(self, nodes: tuple[Put, ...] = (), *, take_back: TakeBack | None = None) -> None:
+        """Write this soon, apart from all else."""
+        self._log.post(self._change(nodes, take_back=take_back))
+
+    def post_turn(self, turn: TurnText, nodes: tuple[Put, ...]) -> None:
+        """Write a turn soon, with all that waits; its error is raised by what is written next."""
+        self._is_turn_written = False
+        self._take_backlog()
+        self._log.post(lambda: self._drain(nodes, turn=turn), self._note_turn)
+
+    async def wait_turn(self) -> None:
+        """Wait until the last turn is written; raises its error, once."""
+        if not self._is_turn_written:
+            await self._log.run(lambda: None)  # the writer comes to this behind it
+        self._raise_lost_turn()
+
+    @property
+    def _is_leaving(self) -> bool:
+        return self._log.lets_go(self._run)
+
+    def _note_event(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(EVENTS_WITHIN_S, self._end_wait)
+
+    def _end_wait(self) -> None:
+        """Write what has waited, and wait for the next event; it may have been written with something else by now."""
+        self._take_backlog()
+        self._timer = None
+        if self._waiting:
+            self._ask()
+        if self._followed is not None:
+            self._followed.tell_next(self._note_event)
+
+    def _ask(self) -> None:
+        """Let the writer's thread take what waits."""
+        self._take_backlog()
+        if not self._is_asked:
+            self._is_asked = True
+            self._log.post(self._drain)
+
+    def _take_backlog(self) -> None:
+        if self._timer is None or self._followed is None:
+            return  # nothing has come since the last time
+        backlog = self._followed.take_backlog()
+        if backlog.built or backlog.notes:
+            self._drops_end = self._is_leaving
+            self._waiting.append(backlog)
+
+    def _note_turn(self, _: object, error: BaseException | None) -> None:
+        self._lost_turn = error
+        self._is_turn_written = True
+
+    def _raise_lost_turn(self) -> None:
+        error, self._lost_turn = self._lost_turn, None
+        if error is not None:
+            raise error
+
+    def _drain(
+        self, nodes: tuple[Put, ...] = (), *, turn: TurnText | None = None, ending: Ending | None = None
+    ) -> Changes | None:
+        """Add to a change all that waits; None where that makes nothing."""
+        # Before the first `popleft`: what comes during it is taken now or asks anew.
+        self._is_asked = False
+        puts: list[Put] = []
+        events: list[Event] = []
+        while self._waiting:
+            match self._waiting.popleft():
+                case Put() as put:
+                    puts.append(put)
+                case Backlog() as backlog:
+                    events += backlog.build(self._keeps)
+                case event:
+                    events.append(event)
+        if not (puts or events or nodes or turn or ending):
+            return None
+        return self._change((*puts, *nodes), turn=turn, events=self._encode(events), ending=ending)
+
+    def _change(
+        self,
+        nodes: tuple[Put, ...],
+        *,
+        turn: TurnText | None = None,
+        events: tuple[tuple[int, str], ...] = (),
+        take_back: TakeBack | None = None,
+        ending: Ending | None = None,
+    ) -> Changes:
+        return Changes(self._run.number, self._run.run_id, self._token, nodes, turn, events, take_back, ending)
+
+    def _encode(self, events: list[Event]) -> tuple[tuple[int, str], ...]:
+        rows: list[tuple[int, str]] = []
+        for event in merge(events):
+            if self._drops_end and _is_cancelled(event):
+                continue
+            try:
+                rows.append((event.seq, encode(event).decode()))
+            except ValueError as error:  # the rest must not be lost with it
+                self._log.count_lost(None, error)
+        return tuple(rows)
+
+    def _keeps(self, kind: type[Event]) -> bool:
+        # Of an output that is made piece by piece, the end has the whole.
+        return kind is not OutputPartial and self._log.keeps(kind)
+
+
+def _is_cancelled(event: Event) -> bool:
+    """Return whether this says that the run was cancelled: where its process leaves, it goes on elsewhere."""
+    return isinstance(event, RunFinished) and event.status == "cancelled"

@@ -1,0 +1,178 @@
+"""Three workers over one PostgreSQL with a standby and one Redis, while all of them fail: no write twice, no stale read."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from flowkit import Journal, submit
+from flowkit.cache import RedisCache
+from flowkit.journal import Done, Retry, migrate
+from tests.fleet import CACHED_APP, Fleet, start_fleet
+from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.redis import RedisServer, start_redis
+
+pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
+"""How often something fails."""
+
+
+class Machines:
+    """What the workers share, and what can happen to it."""
+
+    def __init__(self, primary: PostgresServer, standby: PostgresServer, redis: RedisServer, fleet: Fleet) -> None:
+        self.primary = primary
+        self._standby = standby
+        self._redis = redis
+        self.fleet = fleet
+        self.running = [fleet.start() for _ in range(3)]
+        self._is_promoted = False
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait, and start workers in place of those that ended, as whoever supervises them does.
+
+        One that starts while the database does ends with an error that says so.
+        """
+
+        def check() -> bool:
+            self.running = [worker if worker.poll() is None else self.fleet.start() for worker in self.running]
+            return condition()
+
+        self.fleet.wait_until(check)
+
+    def kill_worker(self, chance: random.Random) -> None:
+        victim = self.running.pop(0)
+        victim.kill()
+        victim.wait()
+        self.running.append(self.fleet.start())
+
+    def stop_worker(self, chance: random.Random) -> None:
+        victim = self.running.pop(0)
+        victim.send_signal(signal.SIGSTOP)
+        threading.Event().wait(chance.uniform(0, 0.5))
+        victim.send_signal(signal.SIGCONT)
+        self.running.append(victim)
+
+    def crash_database(self, chance: random.Random) -> None:
+        (self._standby if self._is_promoted else self.primary).restart("immediate")
+
+    def fail_over(self, chance: random.Random) -> None:
+        """The primary is gone for good, and its synchronous standby takes its place."""
+        if not self._is_promoted:
+            self._is_promoted = True
+            self.primary.stop("immediate")
+            self._standby.promote()
+
+    def flush_cache(self, chance: random.Random) -> None:
+        self._redis.execute("FLUSHALL")
+
+    def evict_cache(self, chance: random.Random) -> None:
+        self._redis.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+        self._redis.execute("CONFIG", "SET", "maxmemory", "1")
+        with suppress(Exception):  # it refuses what it has no room for
+            self._redis.execute("SET", "filler", "x")
+        self._redis.execute("CONFIG", "SET", "maxmemory", "0")
+
+    def kill_cache(self, chance: random.Random) -> None:
+        self._redis.restart()
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Generator[Machines]:
+    with start_postgres() as primary, start_redis() as redis:
+        database = primary.create_database()
+        migrate(primary.address(database))
+        with primary.standby() as standby:
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+            primary.execute("SELECT pg_reload_conf()")
+            hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            with start_fleet(tmp_path, f"postgresql://flowkit@{hosts}/{database}", app=CACHED_APP) as fleet:
+                fleet.environment |= {"FLOWKIT_CACHE": redis.address(), "FLOWKIT_CACHE_DIR": str(tmp_path / "marks")}
+                yield Machines(primary, standby, redis, fleet)
+
+
+def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_nobody_reads_what_is_past(
+    machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet, chance, began = machines.fleet, random.Random(KILLS), time.monotonic()
+    app = fleet.load().app
+    assert app is not None
+    faults: list[Callable[[random.Random], None]] = [
+        machines.kill_worker,
+        machines.flush_cache,
+        machines.stop_worker,
+        machines.crash_database,
+        machines.evict_cache,
+        machines.kill_worker,
+        machines.kill_cache,
+    ]
+    with closing(Journal(fleet.journal)) as journal:
+
+        async def submit_all(names: list[str]) -> None:
+            for name in names:
+                for user in ("ann", "bob"):
+                    await submit(app, inputs={"order": name}, journal=journal, user=user, run_id=name)
+
+        orders: list[str] = []
+        for number in range(KILLS):
+            more = [f"o{number}-{index}" for index in range(2)]
+            asyncio.run(submit_all(more))
+            orders += more
+            seen = len(fleet.read("seen"))
+            machines.wait_until(lambda seen=seen: len(fleet.read("seen")) > seen)
+            threading.Event().wait(chance.uniform(0, 0.15))
+            if number == KILLS // 2:
+                machines.fail_over(chance)
+            else:
+                faults[number % len(faults)](chance)
+        doubts = settle_all(machines, journal)
+        done = {(run.user, run.run_id) for run in journal.runs(status="done", limit=10_000)}
+    users = ("ann", "bob")
+    assert done == {(user, order) for user in users for order in orders}
+    # A read of before the payment, or of the other user's order, would have left another line.
+    expected = [("pay", f"{user}/{order}/0") for user in users for order in orders]
+    expected += [("ship", f"{user}/{order}/1") for user in users for order in orders]
+    assert fleet.count_effects() == dict.fromkeys(expected, 1)
+    with capsys.disabled():
+        print(
+            f"\n{KILLS} faults in {time.monotonic() - began:.0f} s: {len(done)} runs done, each write once;"
+            f" {doubts} were in doubt"
+        )
+
+
+def settle_all(machines: Machines, journal: Journal) -> int:
+    """Let every run end; a person looks at the log outside for each write in doubt. How many there were."""
+    fleet, doubts = machines.fleet, 0
+
+    def is_settled() -> bool:
+        return all(run.status in ("done", "in_doubt") for run in journal.runs(limit=10_000))
+
+    machines.wait_until(is_settled)
+    while found := journal.runs(status="in_doubt", limit=1000):
+        for run in found:
+            details = journal.show(run.run_id, user=run.user)
+            assert details is not None
+            for node in [node for node in details.nodes.values() if node.state == "in_doubt"]:
+                doubts += 1
+                paid = fleet.count_effects().get((node.node, f"{run.user}/{run.run_id}/{int(node.node == 'ship')}"), 0)
+                assert paid in (0, 1)
+                value = run.run_id if node.node == "pay" else f"{run.user}/{run.run_id}/1"
+                said = Done(value) if paid else Retry()
+                settled = journal.resolve(run.run_id, node.node, said, by="kim", user=run.user)
+                asyncio.run(end_reads(fleet.environment["FLOWKIT_CACHE"], settled.resources))
+            journal.requeue(run.run_id, user=run.user)
+        machines.wait_until(is_settled)
+    return doubts
+
+
+async def end_reads(address: str, resources: tuple[str, ...]) -> None:
+    cache = RedisCache(address, timeout_s=30)
+    await cache.bump(resources)
+    await cache.close()
