@@ -201,7 +201,8 @@ class Intake:
         self._entries[entry.id] = fresh
         fresh.dependents, entry.dependents = entry.dependents, None
         for child in self._table.children(entry):
-            if child.sealed_s is not None:
+            # One that is void has been told as ended: what needs it opens it, and tells of it, again.
+            if child.sealed_s is not None or child.state == "void":
                 continue
             self._settler.drop(child)
             again = Entry(child.id, child.node, child.plan, fresh, child.order)
