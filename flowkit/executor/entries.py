@@ -1,4 +1,4 @@
-"""What the executor keeps of one call or control while it lives."""
+"""The executor's state for one call or control while it lives."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -66,6 +66,7 @@ class Extra:
     """How many calls of each tool it has made while it ran."""
     decision: Decision | None = None
     """What a person said about it."""
+    error: str | None = None
     error_type: str | None = None
     """The class of what its function raised."""
     flight: str | None = None
@@ -94,6 +95,7 @@ class Extra:
     """What the function returned, for a caller in the same process."""
     repaired: tuple[str, ...] = ()
     retries: int | None = None
+    source: Source = "run"
     stop: str | None = None
     """Why it was told to stop while it ran, or waited in a task."""
     ticket: Ticket | None = None
@@ -135,7 +137,6 @@ class Entry:
         "dependents",
         "early",
         "ended_s",
-        "error",
         "extra",
         "id",
         "is_within",
@@ -148,8 +149,6 @@ class Entry:
         "phase",
         "plan",
         "sealed_s",
-        "slot",
-        "source",
         "started_s",
         "state",
         "value",
@@ -160,8 +159,6 @@ class Entry:
         self.id = node_id
         self.node = node
         self.plan = plan
-        self.slot = MODEL_SLOT if plan is None else plan.slot
-        """The named slot it needs besides a general one."""
         self.parent = parent
         self.is_within = parent is not None and (parent.plan is not None or parent.is_within)
         """Whether it is a part of what a tool does, and not of the graph alone."""
@@ -174,8 +171,6 @@ class Entry:
         """The arguments with references, own and needed, that are still to be resolved."""
         self.value: JSON = None
         self.state: State | None = None
-        self.error: str | None = None
-        self.source: Source = "run"
         self.attempt = 0
         self.early = False
         self.sealed_s: float | None = None
@@ -198,6 +193,21 @@ class Entry:
     def tell_end(self, told: "Callable[[Entry], None]") -> None:
         """Call `told` when the outcome is reported."""
         self.on_end = (*self.on_end, told)
+
+    @property
+    def slot(self) -> str | None:
+        """The named slot it needs besides a general one."""
+        return MODEL_SLOT if self.plan is None else self.plan.slot
+
+    @property
+    def error(self) -> str | None:
+        """Why it has no result."""
+        return None if self.extra is None else self.extra.error
+
+    @property
+    def source(self) -> Source:
+        """Where its result came from; its own run for nearly all."""
+        return "run" if self.extra is None else self.extra.source
 
     @property
     def stop(self) -> str | None:

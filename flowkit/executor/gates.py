@@ -1,4 +1,4 @@
-"""The gates of a call, in the order in which it takes them, and the one loop that lets calls through."""
+"""The gates of a call, in their order, and the one loop that passes calls through them."""
 
 from collections import deque
 from typing import Protocol
@@ -10,7 +10,7 @@ from flowkit.executor import phases
 from flowkit.executor.approvals import ApprovalGate, read_decision
 from flowkit.executor.circles import find_circle
 from flowkit.executor.controls import Controls
-from flowkit.executor.entries import Entry
+from flowkit.executor.entries import MODEL_SLOT, Entry
 from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.outcomes import Approve
@@ -63,7 +63,7 @@ class RememberedGate:
                 decision = read_decision(approval.decision)
         if ended is None or ended.state not in ("finished", "failed"):
             return True
-        entry.source, entry.attempt, entry.value = "journal", ended.attempt, ended.value
+        entry.more.source, entry.attempt, entry.value = "journal", ended.attempt, ended.value
         if decision is not None:
             entry.more.decision = decision
             if isinstance(decision, Approve) and decision.arguments is not None:
@@ -203,13 +203,14 @@ class Gates:
                         self.cancel_all(f"{entry.id} failed")
                     continue
                 known = of_tools if entry.bound is None else of_tools_with_references
-                gates = known.get(entry.plan)
+                plan = entry.plan
+                gates = known.get(plan)
                 if gates is None:
-                    gates = self._choose(entry.plan, known)
+                    gates = self._choose(plan, known)
                 if gates and not self._pass(entry, gates):
                     continue
                 entry.phase = phases.SLOT
-                if self._slots.take(entry, entry.slot):
+                if self._slots.take(entry, MODEL_SLOT if plan is None else plan.slot):
                     self._ready.append(entry)
                 else:
                     self._log.note_value(events.CallWaiting, entry.id, "slot")

@@ -44,7 +44,8 @@ class Settler:
         """Record the one outcome of an entry, and report it if its call is sealed."""
         entry.phase = phases.ENDED
         entry.state = state
-        entry.error = error
+        if error is not None:
+            entry.more.error = error
         if state != "finished":
             entry.value = None
             if failure is not None and failure.exception is not None:
@@ -174,7 +175,7 @@ class Settler:
             kept = Entry(entry.id, entry.node, None, None, entry.order)
             kept.phase, kept.state, kept.value, kept.ended_s = phases.ENDED, "finished", entry.value, entry.ended_s
             shared[entry.key] = kept
-        entry.phase, entry.state, entry.error, entry.value = phases.ENDED, "void", reason, None
+        entry.phase, entry.state, entry.more.error, entry.value = phases.ENDED, "void", reason, None
         entry.sealed_s = None
         self._tell(entry)
         self.leave(entry)
@@ -245,9 +246,9 @@ class Settler:
     def _tell(self, entry: Entry) -> None:
         """Report the outcome to the log, to the journal and to all waiters."""
         note, node_id = self._log.note, entry.id
-        error = entry.error or ""
+        error = "" if entry.extra is None else entry.extra.error or ""
         match entry.state:
-            case "finished" if entry.source == "run" and entry.ended_s is None:
+            case "finished" if entry.ended_s is None and (entry.extra is None or entry.extra.source == "run"):
                 # What nearly all ends are; what isn't said has its default.
                 told_s = self._log.note_value(events.CallFinished, node_id, entry.value)
             case "finished":

@@ -1,4 +1,4 @@
-"""A read that other runs and processes may share: one of them leads the flight of its key, and the others wait for it."""
+"""A read that other runs and processes may share: one of them leads the flight of its key, the others wait."""
 
 import asyncio
 import logging
@@ -135,9 +135,9 @@ class SharedRuns:
         if entry.has_ended:
             return
         if landed.age_s is not None:
-            entry.source, entry.more.age_s = "cache", landed.age_s
+            entry.more.source, entry.more.age_s = "cache", landed.age_s
         elif not is_ours:
-            entry.source = "flight"
+            entry.more.source = "flight"
         entry.value = landed.value
         self._settler.settle(entry, landed.failure)
 

@@ -1,4 +1,4 @@
-"""The gate at which a read takes an existing result: a cached one, an equal call's, or one in flight."""
+"""The gate at which a read takes an existing result: from the cache, from an identical call, or from one in flight."""
 
 import logging
 from collections.abc import Hashable
@@ -99,7 +99,7 @@ class ShareGate:
         """Let it lead the calls of its key, unless another does."""
         leader = self._table.shared.get(key)
         if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
-            entry.value, entry.source = leader.value, "flight"
+            entry.value, entry.more.source = leader.value, "flight"
             self._settler.end(entry, "finished")
             return False
         if leader is not None and not leader.has_ended:
@@ -131,7 +131,7 @@ class ShareGate:
         entry.more.leader = None
         if leader.state not in ("finished", "failed"):
             return False
-        entry.value, entry.source = leader.value, "flight"
+        entry.value, entry.more.source = leader.value, "flight"
         self._settler.end(entry, leader.state, error=leader.error)
         return True
 
@@ -139,7 +139,7 @@ class ShareGate:
         """Finish it with the cached result."""
         if hit is None:
             return False
-        entry.source, entry.more.age_s = "cache", hit.age_s
+        entry.more.source, entry.more.age_s = "cache", hit.age_s
         if isinstance(hit, HitError):
             self._settler.end(entry, "failed", error=hit.error)
         else:

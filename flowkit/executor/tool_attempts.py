@@ -1,4 +1,4 @@
-"""One call, once it has its slot: claimed, run, tried again, recorded; this is where a tool is called."""
+"""Run one call that has its slot: claim it, call the tool, retry it, and record the result."""
 
 import asyncio
 import inspect
@@ -170,7 +170,7 @@ class Attempts:
         await journal.resolve(entry.id, resolution)
         if isinstance(resolution, Retry):
             return await self._claim(entry, tool, journal)
-        entry.source = "journal"
+        entry.more.source = "journal"
         if isinstance(resolution, Fail):
             return Doubt(Failure("failed", resolution.error))
         entry.value = resolution.value

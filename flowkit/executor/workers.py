@@ -1,10 +1,10 @@
-"""The tasks that run calls: as many as run at once, each one call after another.
+"""The tasks that run calls: as many as calls run in parallel, each taking one call after another.
 
-A call that has its slot is ready. A task that has run a call settles it, lets go on who waited for it, and takes the
-next that is ready; it ends when there is none. While calls are ready, a task is on its way to take one, and when it
-begins it sends for two more: so a hundred calls that wait are all begun within a few rounds of the loop, and a hundred
-that don't cost few tasks. A read that can be shared with other runs has a task of its own, since it may wait for
-another's flight.
+A call with a slot is ready. A task that has run a call settles it, releases the calls that waited for it, and takes
+the next ready one; it ends when there is none. While calls are ready, a task is scheduled to take one, and when it
+starts it schedules two more. So a hundred waiting calls all start within a few rounds of the loop, and a hundred calls
+that don't wait need few tasks. A read that can be shared with other runs has its own task, since it may wait for
+another flight.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.contexts import make_context
-from flowkit.executor.entries import Entry, Failure
+from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
 from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
@@ -230,7 +230,7 @@ class Workers:
             was_stopped = entry.extra is not None and entry.extra.stop is not None
             if failure is None and entry.phase == phases.RUNNING and (entry.extra is None or not entry.extra.is_lent):
                 # What `_finish` comes to for nearly all calls.
-                freed = self._slots.release(entry.slot)
+                freed = self._slots.release(MODEL_SLOT if entry.plan is None else entry.plan.slot)
                 if freed is None or (type(freed) is Entry and freed.phase == phases.SLOT):
                     following = freed
                 else:
