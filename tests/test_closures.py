@@ -387,6 +387,7 @@ print([key_of(make("a")) for make in DURABLE])
 """
 
 
+@pytest.mark.slow
 def test_durable_keys_are_the_same_in_every_process() -> None:
     found = {
         subprocess.run(

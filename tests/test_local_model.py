@@ -189,6 +189,7 @@ for _ in range(5):
 
 
 @pytest.mark.usefixtures("embedded")
+@pytest.mark.slow
 def test_a_server_that_is_closed_at_once_ends() -> None:
     # In a process of its own: nothing else can end a hang in the server's destructor.
     subprocess.run([sys.executable, "-c", CLOSED_AT_ONCE], check=True, timeout=60)

@@ -1,6 +1,6 @@
-"""What controls do once what they refer to is there: they put their bodies' nodes into the graph, and wait for them.
+"""The start of a control: when its references are available, it adds its body's nodes to the graph and waits for them.
 
-A control holds no slot and has no task; each node of a body notifies it when it has finished.
+A control occupies no slot and has no task; each node of a body notifies it on completion.
 """
 
 from collections.abc import Callable, Mapping, Sequence

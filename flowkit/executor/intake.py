@@ -1,7 +1,7 @@
-"""From a node that is put in to where nothing is left to wait for: its edges, its entry, and the values of its references.
+"""The way of a new node until it waits for nothing: its edges, its entry, and the values of its references.
 
-A node comes in by `add` (or, announced first, by what `Executor` offers): its edges are found, then its entry is
-opened, then it is placed. It is due when its count of what it waits for is zero; then it stands in the table's `moves`.
+A node is added by `add`, or announced first through `Executor`: its edges are found, its entry is opened, and then it
+is placed. It is due when its counter of dependencies is zero; then it is in the table's `moves`.
 """
 
 from collections.abc import Callable, Sequence
@@ -201,7 +201,8 @@ class Intake:
         self._entries[entry.id] = fresh
         fresh.dependents, entry.dependents = entry.dependents, None
         for child in self._table.children(entry):
-            if child.sealed_s is not None:
+            # One that is void has been told as ended: what needs it opens it, and tells of it, again.
+            if child.sealed_s is not None or child.state == "void":
                 continue
             self._settler.drop(child)
             again = Entry(child.id, child.node, child.plan, fresh, child.order)

@@ -1,4 +1,4 @@
-"""What of a tool decides how its calls run."""
+"""The properties of a tool that decide how its calls run."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who waits for calls to end: for some of them, or for all that are there."""
+"""Waiters for the end of calls: of given ones, or of all."""
 
 import asyncio
 from collections.abc import Iterable

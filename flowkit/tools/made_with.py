@@ -1,10 +1,9 @@
-"""What tells one function from another: its code, and what it was made with, as deep as that goes.
+"""The identity of a function: its code, and the values it was created with, at any depth.
 
-Two tools of one name can differ in nothing but the object that their methods are bound to, or in what their closures
-hold; their results must not be mixed up in a cache. What can't change stands for itself in every process: plain
-values, classes that can be imported, functions, tools and frozen objects made of such. Anything else, an object with
-a state above all, stands for itself in this process only: a `token` names it, and a key that holds one is no use on
-a disk.
+Two tools of one name may differ only in the object that their methods are bound to, or in their closures; a cache must
+not mix up their results. Immutable values have an identity that is valid in every process: plain values, importable
+classes, functions, tools, and frozen objects of these. Anything else, above all an object with state, is identified
+only within this process: by a `token`, and a key that contains one is never stored on disk.
 """
 
 import functools

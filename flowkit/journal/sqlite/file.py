@@ -1,8 +1,8 @@
-"""The journal's file, opened without waiting where that is possible, and watched: it may be taken away.
+"""The journal's file, opened without blocking where possible, and watched in case it is removed.
 
-SQLite writes on into a file that was removed, and says nothing. So whoever commits looks whether the file still has
-its name, and whether a newer flowkit has changed its tables meanwhile; if not, nothing more is written through this
-journal, since nobody would find it.
+SQLite keeps writing to a deleted file without an error. So before each commit the writer checks whether the file still
+has its name, and whether a newer flowkit has changed its tables. If so, this journal writes nothing more, because
+nobody would find it.
 """
 
 import os
