@@ -18,7 +18,7 @@ def test_there_are_a_hundred_requests_half_of_them_held_out_and_none_twice() -> 
     assert parts["first"] == parts["held"]
     assert parts["first"] + parts["held"] >= 100
     assert set(parts) == set(PARTS)
-    assert len({case.request for case in CASES}) == len(CASES)
+    assert len({(case.app, case.request) for case in CASES}) == len(CASES)
 
 
 def test_expected_calls_are_calls_of_the_app() -> None:
