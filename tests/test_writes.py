@@ -28,6 +28,7 @@ from flowkit.testing import call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
+from tests.example_counts import examples
 from tests.executing import Ran, execute
 from tests.stores import fast_folder, opened_journal, pretend_another_machine
 
@@ -109,7 +110,7 @@ class Nest:
 KINDS = ("ctx.call", "agent", "own run", "recipe")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
     effect=st.sampled_from(["pay", "put"]),
@@ -393,7 +394,7 @@ class SteppedJournal:
         return between
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     stop_at=st.integers(1, 14),
     wakes_after_s=st.sampled_from([1.0, START_WITHIN_S + 1, 16.0, 40.0, 1000.0]),

@@ -1,4 +1,4 @@
-"""What the executor keeps of one call or control while it lives."""
+"""The executor's state for one call or control while it lives."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""Seals: a write waits for the end of the turn of the call that makes it.
+"""Seals: a write waits for the end of the turn that its outermost call belongs to.
 
-A read may run before its model has ended the turn. What it makes in turn, by `ctx.call` or in a run of its own, may be
-a write; and the turn may still break off, or the call's arguments turn out otherwise. So a write waits, wherever it
-is made, until every call around it is sealed. A call that is never sealed is stopped, and the wait with it.
+A read may run before its model has completed the turn. The read may make a write, by `ctx.call` or in a nested run,
+while the turn may still break off or the call's arguments may still change. So a write waits, wherever it is made,
+until every enclosing call is sealed. A call that is never sealed is stopped, and the wait ends with it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One call, once it has its slot: claimed, run, tried again, recorded; this is where a tool is called."""
+"""Run one call that has its slot: claim it, call the tool, retry it, and record the result."""
 
 import asyncio
 import inspect

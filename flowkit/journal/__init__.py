@@ -1,7 +1,7 @@
 """Runs that survive the process that drives them.
 
-A node is recorded under its run's id and its own: names, not positions, since nodes of a graph end in another order
-each time. See `journal.journal` for the file, `journal.run` for one run.
+A node is recorded under its run's id and its own id. Ids are names, not positions, because nodes finish in another
+order each time. See `journal.journal` for the journal and `journal.run` for one run.
 """
 
 from flowkit.journal.journal import Journal, check_address, default_journal, default_journal_path, is_url, migrate

@@ -1,9 +1,9 @@
-"""The log of runs: what a killed process left behind, so that another can resume.
+"""The log of runs, from which another process can resume a run after a crash.
 
-A journal is one SQLite file, with a folder of large results beside it. Runs, conversations and approvals are views of
-it. `open_run` starts or resumes a run; the other methods are for people and other processes: they block, and may be
-used while somebody drives a run. A run is known by its user, its session and its id together; where only an id is given
-and several have it, the error says so.
+A journal is one SQLite file with a folder of large results, or a PostgreSQL database. Runs, conversations and
+approvals are views of it. `open_run` starts or resumes a run; the other methods are for people and other processes:
+they block, and may be used while a process drives a run. A run is identified by its user, its session and its id
+together. If a caller passes only an id and several runs have it, the error says so.
 """
 
 import asyncio

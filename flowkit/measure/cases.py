@@ -1,7 +1,7 @@
-"""Cases in a YAML file: requests, and what is right for each.
+"""Cases in a YAML file: requests with the expected results.
 
-A file is read as plain data and checked against `cases.schema.json`, which editors use too. All that is wrong with it
-is told at once, each with its line.
+A file is read as plain data and validated against `cases.schema.json`, which editors use, too. All errors are reported
+together, each with its line.
 """
 
 import importlib
