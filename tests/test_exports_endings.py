@@ -143,7 +143,7 @@ def test_a_run_that_fails_otherwise_than_recorded_isn_t_the_same(flowkit: Comman
         replay_run(path, tmp_path / "desk.py")
 
 
-def test_a_run_that_waits_and_one_of_a_recipe_are_refused_with_a_reason(flowkit: Command, tmp_path: Path) -> None:
+def test_a_run_that_waits_and_a_case_of_a_recipe_are_refused_with_a_reason(flowkit: Command, tmp_path: Path) -> None:
     app = load_app(str(tmp_path / "desk.py"))
     with closing(Journal(tmp_path / "journal.sqlite3")) as journal:
 
@@ -153,6 +153,6 @@ def test_a_run_that_waits_and_one_of_a_recipe_are_refused_with_a_reason(flowkit:
             await app.recipes["check"].start({"order_id": "A1"}, journal=journal, run_id="recipe").wait()
 
         asyncio.run(run())
-    for run_id, told in (("waits", "hasn't ended"), ("recipe", "is of a recipe")):
-        ended = flowkit("runs", "export", run_id, "--test", "--app", "desk.py")
+    for run_id, form, told in (("waits", "--test", "hasn't ended"), ("recipe", "--case", "is of a recipe")):
+        ended = flowkit("runs", "export", run_id, form, "--app", "desk.py")
         assert (ended.code, told in ended.err) == (2, True), ended.err

@@ -171,6 +171,10 @@ class _Walk:
         if wrapped is not None:
             # The innermost has the signature, and so defaults that are filled in.
             parts.append(self.identify_top(wrapped, with_code=with_code, with_defaults=with_defaults))
+        held = {name: part for name, part in vars(function).items() if name != "__wrapped__"}
+        held |= _find_own_globals(function)
+        if held:
+            parts.append([[name, self.identify(part)] for name, part in sorted(held.items())])
         return parts
 
     def _partial_values(self, partial: "functools.partial[Any]") -> JSON:
@@ -216,6 +220,20 @@ class _Walk:
     def _object(self, value: object) -> JSON:
         self.is_durable = False
         return ["object", _token(value)]
+
+
+def _find_own_globals(function: types.FunctionType) -> dict[str, object]:
+    """Find the globals that a function names, if they are no module's, as those of `exec`: it closes over them."""
+    held = function.__globals__
+    module = sys.modules.get(function.__module__ or "")
+    if module is not None and vars(module) is held:
+        return {}
+    return {name: held[name] for name in _find_names(function.__code__) if name in held}
+
+
+def _find_names(code: types.CodeType) -> set[str]:
+    inner = [_find_names(part) for part in code.co_consts if isinstance(part, types.CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def _code_form(code: types.CodeType) -> JSON:
