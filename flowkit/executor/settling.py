@@ -63,8 +63,11 @@ class Settler:
         extra = entry.extra
         if extra is not None and extra.ticket is not None:
             self.leave(entry, failure)
-        if entry.on_end or entry.dependents is not None or extra is not None or self._fail_fast:
-            self._have_passed_on(entry)  # else nobody waits for it
+        # As in `_have_passed_on`, without a call; when none of these holds, nobody waits for it.
+        if entry.on_end:
+            self._moves.appendleft(entry)
+        elif entry.dependents is not None or extra is not None or self._fail_fast:
+            self._moves.append(entry)
 
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
@@ -104,7 +107,7 @@ class Settler:
                 elif not dependent.missing and dependent.phase == phases.NEEDS:
                     dependent.phase = phases.DUE
                     self._moves.append(dependent)
-        if entry.on_end and entry.is_told:
+        if entry.on_end and (entry.sealed_s is not None or entry.is_told):
             told, entry.on_end = entry.on_end, ()
             for tell in told:
                 tell(entry)
