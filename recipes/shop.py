@@ -141,7 +141,7 @@ def search_products(
     max_price: Annotated[int | None, Field(gt=0, description="In won.")] = None,
     ctx: Context[Shop] = CONTEXT,
 ) -> list[Product]:
-    """Find products by name and category, the best match first; at most five.
+    """Find the products whose name and category match the most words; at most five.
 
     As in "Do you have green tea?" or "Find headphones under a price".
     """
@@ -151,8 +151,9 @@ def search_products(
             "SELECT * FROM products WHERE (? IS NULL OR category = ?) AND (? IS NULL OR price_won <= ?) ORDER BY id",
             (category, category, max_price, max_price),
         ).fetchall()
-    ranked = sorted(rows, key=lambda row: -_count_matches(words, row))
-    return [_read_product(row) for row in ranked if _count_matches(words, row)][:5]
+    # One word of several isn't enough where another product has them all: a gift set is no tea set.
+    most = max((_count_matches(words, row) for row in rows), default=0)
+    return [_read_product(row) for row in rows if most and _count_matches(words, row) == most][:5]
 
 
 @tool(ttl=3600, scope="all")

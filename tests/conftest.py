@@ -1,9 +1,8 @@
-"""What every test has: Hypothesis without deadlines, the same examples on the build machine, nothing left behind."""
+"""What every test has: Hypothesis without deadlines, all its examples on the build machine, nothing left behind."""
 
 import asyncio
 import asyncio.runners
 import logging
-import os
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -14,14 +13,15 @@ from hypothesis import settings
 
 from tests.cache_places import CachePlace, DiskPlace, RedisPlace
 from tests.command import Command, make_command
+from tests.example_counts import IS_THOROUGH, examples
 from tests.servers.pgbouncer import PgBouncer, start_pgbouncer
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 from tests.stores import databases_for_paths
 
-settings.register_profile("default", deadline=None)
+settings.register_profile("default", deadline=None, max_examples=examples(100))
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.load_profile("ci" if IS_THOROUGH else "default")
 
 GRACE_S = 2.0
 """How long a thread that was told to end may take to do so on a busy machine."""

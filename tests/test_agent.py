@@ -319,6 +319,7 @@ def effects(folder: Path) -> list[str]:
     return (folder / "effects").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_turns_goes_on_and_repeats_no_write(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, "turn 2", "first")[0] == 9
     code, line = in_a_process(tmp_path, "nowhere")
@@ -330,6 +331,7 @@ def test_a_run_killed_between_turns_goes_on_and_repeats_no_write(tmp_path: Path)
     assert effects(tmp_path).count("order tea") == 1
 
 
+@pytest.mark.slow
 def test_a_run_killed_inside_a_write_is_in_doubt_until_a_person_decides(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, "order", "first")[0] == 9
     assert in_a_process(tmp_path, "nowhere")[1].startswith("in_doubt|None|")
@@ -340,6 +342,7 @@ def test_a_run_killed_inside_a_write_is_in_doubt_until_a_person_decides(tmp_path
     assert effects(tmp_path).count("order tea") == 1
 
 
+@pytest.mark.slow
 def test_an_approval_can_be_decided_in_another_process(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, "approval", "first")[1].startswith("waiting|None|")
     journal = Journal(tmp_path / "runs.db")
@@ -366,6 +369,7 @@ def test_a_conversation_goes_on_in_its_session(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dies_in", "order_says"), [("turn 2", "ordered tea"), ("order", "it may have happened; don't repeat it")]
 )
+@pytest.mark.slow
 def test_what_was_said_in_a_run_that_was_killed_is_not_lost(tmp_path: Path, dies_in: str, order_says: str) -> None:
     assert in_a_process(tmp_path, dies_in, "first")[0] == 9
 

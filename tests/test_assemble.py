@@ -33,6 +33,7 @@ from flowkit.models.base import (
     TextDelta,
 )
 from tests.bodies import call, calls, chunk, event, read_chat, shown
+from tests.example_counts import examples
 
 
 def assemble(*deltas: Delta, known: tuple[str, ...] = (), taken: tuple[str, ...] = ()) -> tuple[list[Part], Turn]:
@@ -609,7 +610,7 @@ dones = st.builds(CallDone, slot=st.sampled_from([0, 1]), arguments=st.sampled_f
 deltas = st.lists(fragments | fragments | dones | ends | st.builds(TextDelta, st.just("a")), max_size=14)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(deltas, st.sampled_from([(), ("f", "g")]))
 def test_each_opened_call_is_closed_once_and_never_changes(deltas: list[Delta], known: tuple[str, ...]) -> None:
     parts, turn = assemble(*deltas, known=known)
@@ -628,7 +629,7 @@ def test_each_opened_call_is_closed_once_and_never_changes(deltas: list[Delta], 
     assert len({made.id for made in turn.calls}) == len(turn.calls)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(deltas)
 def test_nothing_is_sealed_in_an_answer_that_breaks_off_without_a_hard_signal(deltas: list[Delta]) -> None:
     soft = [delta for delta in deltas if isinstance(delta, CallDelta | TextDelta)]

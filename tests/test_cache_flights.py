@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flowkit.cache import Flights
 from flowkit.testing.loop import run_virtual
+from tests.example_counts import examples
 
 
 def test_equal_keys_run_once_and_others_run_themselves() -> None:
@@ -110,7 +111,7 @@ def test_a_cancelled_follower_changes_nothing() -> None:
     run_virtual(main())
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab"), st.none() | st.integers(0, 8)), max_size=8),
     st.integers(1, 5),

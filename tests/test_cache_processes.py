@@ -120,6 +120,7 @@ def write_for_ever(folder: str, seed: int) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_fifty_kills_during_writes_leave_no_wrong_value_and_nothing_behind(tmp_path: Path, forks: Forks) -> None:
     folder = tmp_path / "c"
     numbers = random.Random(7)

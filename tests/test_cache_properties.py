@@ -19,6 +19,7 @@ from flowkit.cache import DiskCache, Hit, HitError, Look
 from flowkit.clock import ManualClock
 from flowkit.codec import JSON
 from tests.cache_places import CachePlace
+from tests.example_counts import examples
 
 whiches = st.integers(0, 1)
 keys = st.sampled_from(["a", "b", "c"])
@@ -170,7 +171,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 class TestCache(CacheMachine.TestCase):
@@ -259,6 +260,6 @@ def test_for_every_order_of_reads_and_writes_two_caches_agree(places: CachePlace
             super().__init__(places)
 
     chosen = settings(
-        max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=examples(30), stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     run_state_machine_as_test(Machine, settings=chosen)

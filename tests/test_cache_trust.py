@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from flowkit.cache import DiskCache
 from flowkit.cache.unfinished import Unfinished
 from flowkit.tools import tool
+from tests.example_counts import examples
 from tests.stores import opened
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
@@ -248,7 +249,7 @@ def test_where_no_mark_can_be_written_the_database_goes(tmp_path: Path, forks: F
         asyncio.run(main())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(steps=st.lists(st.sampled_from(["add", "list", "remove", "rmdir"]), max_size=12))
 def test_for_every_order_of_steps_a_mark_stays_until_it_was_seen_before_a_bump(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]

@@ -287,6 +287,7 @@ def test_nightly_report_has_more_than_two_hundred_steps(flowkit: Command, shop_d
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+@pytest.mark.slow
 def test_stopped_nightly_report_goes_on_and_repeats_nothing(
     flowkit: Command, tmp_path: Path, stop: signal.Signals
 ) -> None:

@@ -227,11 +227,45 @@ def a_class_of_a_parameter(db: str) -> Tool[..., Any]:
     return look
 
 
+def an_attribute_of_a_function(db: str) -> Tool[..., Any]:
+    def place() -> str:
+        return vars(place)["db"]
+
+    vars(place)["db"] = db
+
+    @tool(ttl=300)
+    def fetch() -> str:
+        """Fetch."""
+        return place()
+
+    return fetch
+
+
+def a_global_of_code_made_as_text(db: str) -> Tool[..., Any]:
+    names: dict[str, Any] = {"tool": tool, "db": db}
+    exec("@tool(ttl=300)\ndef fetch() -> str:\n    'Fetch.'\n    return [db for _ in '1'][0]", names)
+    return names["fetch"]
+
+
+def a_function_with_globals_of_its_own(db: str) -> Tool[..., Any]:
+    names: dict[str, Any] = {"db": db, "__name__": "made_as_text"}
+    exec("def place(): return db\ndef look(): return place()", names)
+    look: Callable[[], str] = names["look"]
+
+    @tool(ttl=300)
+    def fetch() -> str:
+        """Fetch."""
+        return look()
+
+    return fetch
+
+
 MAKERS: list[Make] = [
     a_function, a_function_of_a_function, a_default, a_keyword_default, a_partial, a_keyword_of_a_partial, a_tool,
     a_class, a_class_method, a_bound_method, a_method_of_a_list, a_member_of_an_enum, a_private_attribute,
     a_subclass_of_a_plain_type, a_number_with_more_to_it, a_function_in_a_record, an_attribute_beside_the_fields,
     a_tuple, a_wrapper, a_handler, a_partial_handler, a_default_of_a_handler, a_class_of_a_parameter,
+    an_attribute_of_a_function, a_global_of_code_made_as_text, a_function_with_globals_of_its_own,
 ]  # fmt: skip
 
 
@@ -245,6 +279,7 @@ def test_for_every_thing_that_a_closure_holds_another_one_is_another_key(make: M
 DURABLE: list[Make] = [
     a_function, a_function_of_a_function, a_default, a_keyword_default, a_partial, a_keyword_of_a_partial, a_tool,
     a_function_in_a_record, a_tuple, a_wrapper, a_handler, a_partial_handler, a_default_of_a_handler,
+    an_attribute_of_a_function, a_global_of_code_made_as_text, a_function_with_globals_of_its_own,
 ]  # fmt: skip
 
 
@@ -387,6 +422,7 @@ print([key_of(make("a")) for make in DURABLE])
 """
 
 
+@pytest.mark.slow
 def test_durable_keys_are_the_same_in_every_process() -> None:
     found = {
         subprocess.run(

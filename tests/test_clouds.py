@@ -17,6 +17,7 @@ from flowkit.messages import UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.models.wire.aws_events import CONTENT_TYPE, AwsEventDecoder
 from tests.bodies import anthropic
+from tests.extra_packages import NEEDS_ALL
 from tests.server import Reply, ScriptedServer, replay
 
 SAYS = anthropic({"type": "text_delta", "text": "Hello"}, {"type": "text_delta", "text": " there"})
@@ -64,7 +65,7 @@ def test_a_fault_in_the_binary_stream_is_an_error_event() -> None:
 
 
 def ask_bedrock(server: ScriptedServer, name: str) -> AgentResult[str]:
-    package = pytest.importorskip("anthropic", reason="needs the extra `bedrock`")
+    package = pytest.importorskip("anthropic", reason=NEEDS_ALL)
 
     async def run() -> AgentResult[str]:
         address = server.base_url.removesuffix("/v1")
@@ -79,6 +80,7 @@ def ask_bedrock(server: ScriptedServer, name: str) -> AgentResult[str]:
     return asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_bedrock_answers_through_the_vendors_client() -> None:
     stream = Reply((pack_body(SAYS),), headers={"content-type": CONTENT_TYPE})
     with ScriptedServer([stream]) as server:
@@ -95,6 +97,7 @@ def test_bedrock_answers_through_the_vendors_client() -> None:
 @pytest.mark.parametrize(
     ("status", "words"), [(400, r"refused the request \(400\): No such"), (429, r"too many requests \(429\): No such")]
 )
+@pytest.mark.slow
 def test_what_a_cloud_refuses_is_told_as_elsewhere(status: int, words: str) -> None:
     refusal = Reply((b'{"message": "No such"}',), status, {"content-type": "application/json"})
     with ScriptedServer([refusal]) as server, pytest.raises(ModelError, match=words) as caught:
@@ -102,6 +105,7 @@ def test_what_a_cloud_refuses_is_told_as_elsewhere(status: int, words: str) -> N
     assert caught.value.status == status
 
 
+@pytest.mark.slow
 def test_bedrocks_newer_address_takes_a_bearer_key() -> None:
     with ScriptedServer([replay(SAYS)]) as server:
         model = AnthropicModel("anthropic.claude-sonnet-5", base_url=server.base_url, api_key="k", auth="bearer")

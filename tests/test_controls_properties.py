@@ -14,6 +14,7 @@ from flowkit.graph import Body, Each, Fallback, Graph, Group, Node, When, item_i
 from flowkit.graph.conditions import Compare
 from flowkit.references import Reference, ToolCall, find_references, substitute
 from flowkit.tools import tool
+from tests.example_counts import examples
 from tests.executing import execute
 
 DEEPEST = 2
@@ -157,7 +158,7 @@ class Evaluation:
 
 
 @given(bodies("n", [], 0), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_controls_give_what_evaluating_in_order_gives(body: Body, slots: int) -> None:
     evaluation = Evaluation({})
     for node in body.nodes:

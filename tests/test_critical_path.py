@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from flowkit import events
 from flowkit.graph.pictures.critical_path import find_critical_path
 from flowkit.graph.pictures.timeline import fold
+from tests.example_counts import examples
 from tests.runs import Script, two_turns
 from tests.test_executor_properties import Made, graphs, run
 
@@ -125,7 +126,7 @@ def test_trace_of_calls_that_never_ended_has_a_path() -> None:
 
 
 @given(graphs(calm=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_path_of_every_run_reaches_from_its_beginning_to_its_end_without_a_gap(made: Made) -> None:
     ran = run(made, grow=False)
     path = find_critical_path(fold(ran.log.events))

@@ -14,6 +14,7 @@ import pytest
 
 from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
 from flowkit.pools.opened_pools import close_pools, open_cluster
+from tests.extra_packages import NEEDS_ALL
 from tests.pooled_tools import (
     add_far,
     die_once_far,
@@ -29,7 +30,7 @@ from tests.pooled_tools import (
 )
 from tests.servers.dask import ROOT, DaskCluster
 
-pytest.importorskip("distributed", reason="the extra 'dask' isn't installed")
+pytest.importorskip("distributed", reason=NEEDS_ALL)
 pytestmark = pytest.mark.slow
 
 

@@ -26,6 +26,7 @@ from flowkit.cli import main
 from flowkit.errors import ConfigurationError
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.pools.opened_pools import close_pools
+from tests.extra_packages import NEEDS_ALL
 from tests.server import ScriptedServer, chat
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,23 @@ def blocks_of(language: str) -> list[Block]:
     return [block for block in find_blocks() if block.language == language]
 
 
+SLOW = re.compile(
+    # packages of the extra `test-all`
+    r"^\s*(?:from|import) (?:opentelemetry\.exporter|pydantic_ai|langchain_core|agents|distributed|anthropic)\b"
+    # every page is embedded; processes of a pool are started
+    r"|recipes/knowledge\.py|\bpool=\"|^\$ flowkit run primes\.py",
+    re.MULTILINE,
+)
+
+
+def runs_of(language: str) -> list[Any]:
+    """The blocks as parameters; what takes its time, or needs more than the extra `test`, is marked."""
+    return [
+        pytest.param(block, id=str(block), marks=[pytest.mark.slow] if SLOW.search(block.text) else [])
+        for block in blocks_of(language)
+    ]
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[ScriptedServer]:
     """A server that says the same to everybody."""
@@ -87,10 +105,8 @@ def surroundings(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path
 
 
-@pytest.mark.parametrize("block", blocks_of("python"), ids=str)
+@pytest.mark.parametrize("block", runs_of("python"))
 def test_python_block_runs(block: Block, surroundings: Path) -> None:
-    if "opentelemetry.exporter.prometheus" in block.text:
-        pytest.importorskip("opentelemetry.exporter.prometheus")
     # A tool that runs in another process is found there in its file.
     (surroundings / "page.py").write_text(block.text, encoding="utf-8")
     code = compile(block.text, str(surroundings / "page.py"), "exec")
@@ -105,7 +121,7 @@ def test_python_block_runs(block: Block, surroundings: Path) -> None:
         assert [line.rstrip() for line in out.getvalue().splitlines()] == expected
 
 
-@pytest.mark.parametrize("block", blocks_of("console"), ids=str)
+@pytest.mark.parametrize("block", runs_of("console"))
 def test_console_block_runs(block: Block, surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "recipes/knowledge.py" in block.text:
         skip_without_embeddings()
@@ -146,7 +162,9 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
             assert anchor in find_anchors(linked), f"{page.name} links to {target}"
 
 
+@pytest.mark.slow
 def test_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason=NEEDS_ALL)
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

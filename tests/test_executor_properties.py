@@ -12,6 +12,7 @@ from flowkit.errors import ToolError
 from flowkit.executor import Executor
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
+from tests.example_counts import examples
 from tests.executing import Ran, execute
 
 running: set[str] = set()
@@ -112,7 +113,7 @@ def evaluate(calls: list[ToolCall]) -> dict[str, list[Any] | None]:
 
 
 @given(graphs())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_every_graph_ends_within_its_limits(made: Made) -> None:
     ran = run(made, grow=True)
     assert most[0] <= made.slots
@@ -129,7 +130,7 @@ def test_every_graph_ends_within_its_limits(made: Made) -> None:
 
 
 @given(graphs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_agrees_with_evaluating_in_order(made: Made) -> None:
     ran = run(Made(made.calls, made.slots, [], made.pauses), grow=False)
     for name, value in evaluate(made.calls).items():
@@ -138,7 +139,7 @@ def test_agrees_with_evaluating_in_order(made: Made) -> None:
 
 
 @given(graphs())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_growing_graph_equals_the_finished_one(made: Made) -> None:
     made = Made(made.calls, made.slots, [], made.pauses)
     grown, whole = run(made, grow=True), run(made, grow=False)
@@ -149,7 +150,7 @@ def test_growing_graph_equals_the_finished_one(made: Made) -> None:
 
 
 @given(graphs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_writes_on_one_resource_never_overlap_and_keep_their_order(made: Made) -> None:
     ran = run(made, grow=True)
     spans = [
@@ -165,7 +166,7 @@ def test_writes_on_one_resource_never_overlap_and_keep_their_order(made: Made) -
 
 
 @given(graphs(calm=True))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_without_limits_the_makespan_is_the_critical_path(made: Made) -> None:
     calls = [call for call in made.calls if call.name != "writer"]
     kept = {call.id for call in calls}
@@ -189,7 +190,7 @@ def _before(call: ToolCall) -> list[Reference]:
 
 
 @given(graphs(), st.floats(0, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_leaving_at_any_moment_leaves_nothing_behind(made: Made, seconds: float) -> None:
     async def drive(executor: Executor) -> None:
         for call in made.calls:

@@ -420,6 +420,7 @@ def test_row_8_without_a_probe_the_run_stops_and_says_so(place: Path, forks: For
     assert in_doubt >= 3, "after the claim, before and after the effect, before the record"
 
 
+@pytest.mark.slow
 def test_twenty_steps_killed_at_a_random_moment_a_hundred_times(place: Path, forks: Forks) -> None:
     """Each write happens exactly once, or is in doubt and says so; the answer is the same in the end."""
     numbers = random.Random(11)
@@ -506,6 +507,7 @@ def test_row_6_a_driver_that_was_stopped_past_its_lease_starts_nothing_and_repea
         story.finish()
 
 
+@pytest.mark.slow
 def test_row_9_an_unfinished_step_with_other_code_is_refused(place: Path, forks: Forks) -> None:
     names = ("look", "put", "put")
     (place / "whole").mkdir()

@@ -90,6 +90,7 @@ def forks() -> Generator[Forks]:
         yield forks
 
 
+@pytest.mark.slow
 def test_row_17_no_write_of_a_broken_turn_was_started_and_no_event_number_is_used_twice(
     place: Path, forks: Forks
 ) -> None:

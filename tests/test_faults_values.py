@@ -99,6 +99,7 @@ def test_row_14_what_is_cancelled_in_the_middle_is_in_doubt_and_nothing_after_it
     assert starts == [1]
 
 
+@pytest.mark.slow
 def test_row_15_a_result_of_a_hundred_megabytes_goes_to_a_blob(tmp_path: Path) -> None:
     runs: list[int] = []
 

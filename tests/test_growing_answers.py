@@ -17,6 +17,7 @@ from flowkit.agent.growing.json_text import GrowingJSON
 from flowkit.agent.growing.shapes import GrowingShape, make_schema_shape, make_shape
 from flowkit.agent.outputs import make_output
 from flowkit.codec import JSON
+from tests.example_counts import examples
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
@@ -119,7 +120,7 @@ def _is_beginning(part: JSON, whole: JSON) -> bool:
     return type(part) is type(whole) and part == whole
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(_answers(), st.lists(st.integers(0, 10_000), max_size=60), _AROUND)
 def test_for_every_type_value_and_cut_each_partial_is_a_beginning_of_the_whole(
     answer: tuple[Case, Any, str], places: list[int], around: tuple[str, str]
@@ -141,7 +142,7 @@ def test_for_every_type_value_and_cut_each_partial_is_a_beginning_of_the_whole(
     assert all(_is_beginning(first, second) for first, second in itertools.pairwise(begun))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_answers(), st.lists(st.integers(0, 10_000), max_size=60))
 def test_for_every_cut_the_last_partial_is_the_same(answer: tuple[Case, Any, str], places: list[int]) -> None:
     case, _, text = answer
@@ -156,7 +157,7 @@ def test_for_every_cut_the_last_partial_is_the_same(answer: tuple[Case, Any, str
     assert once.is_done
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.text(st.sampled_from('{}[]",:ab1\\u-. \n'), max_size=40), st.lists(st.integers(0, 50), max_size=20))
 def test_any_text_is_taken_without_an_error(text: str, places: list[int]) -> None:
     found = FoundJSON(make_shape(TypeAdapter(dict[str, Any])))

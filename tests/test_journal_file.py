@@ -68,6 +68,20 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
+def overwrite(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(b"\xa5" * size)
+
+
+def overwrite_log(path: Path) -> None:
+    overwrite(path.with_name(f"{path.name}-wal"))
+
+
+def overwrite_with_another_text(path: Path) -> None:
+    path.write_text("Not a journal any more.", encoding="utf-8")
+
+
 def make_newer(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -84,6 +98,9 @@ def make_newer(path: Path) -> None:
         put_a_copy_in_its_place,
         move_the_folder,
         empty,
+        overwrite,
+        overwrite_log,
+        overwrite_with_another_text,
         make_newer,
     ],
 )

@@ -15,6 +15,7 @@ from flowkit.errors import InDoubt, RunBusy, RunError
 from flowkit.journal import Done, Fail, Journal, Recorded, Resolution, Retry, RunJournal
 from flowkit.journal.records import NodeEffect, NodeState
 from flowkit.journal.run import START_WITHIN_S
+from tests.example_counts import examples
 from tests.stores import fast_folder, journal_at, pretend_another_machine
 
 LEASE_S = 1000.0
@@ -217,7 +218,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.open_things.close()
 
 
-JournalMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=examples(50), stateful_step_count=25, deadline=None)
 
 
 class TestJournal(JournalMachine.TestCase):
@@ -230,7 +231,7 @@ class PostgresMachine(JournalMachine):
     set_the_wall_clock = None  # pyright: ignore[reportAssignmentType]  # no rule here
 
 
-PostgresMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+PostgresMachine.TestCase.settings = settings(max_examples=examples(15), stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.slow

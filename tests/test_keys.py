@@ -186,6 +186,7 @@ print(f.key(f.validate(arguments), "c-17", (1, 2)))
 """
 
 
+@pytest.mark.slow
 def test_key_is_the_same_in_every_process() -> None:
     found = {
         subprocess.run(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit.graph.pictures.placement import Edge, Layout, Size, arrange
+from tests.example_counts import examples
 
 Area = tuple[float, float, float, float]
 """Left, top, right and bottom."""
@@ -43,7 +44,7 @@ def find_areas(layout: Layout, sizes: dict[str, Size], labels: dict[Edge, Size])
 
 @pytest.mark.parametrize("sideways", [False, True])
 @given(drawings())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_nothing_overlaps_and_everything_is_inside(
     sideways: bool, made: tuple[dict[str, Size], list[Edge], dict[Edge, Size]]
 ) -> None:
@@ -60,7 +61,7 @@ def test_nothing_overlaps_and_everything_is_inside(
 
 @pytest.mark.parametrize("sideways", [False, True])
 @given(drawings())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_line_runs_through_a_box_or_through_the_label_of_another(
     sideways: bool, made: tuple[dict[str, Size], list[Edge], dict[Edge, Size]]
 ) -> None:

@@ -64,6 +64,22 @@ def test_what_the_likeliest_tool_lacks_is_asked_for() -> None:
     assert local.ask_for([choice]) == "Please tell me: weight (for a)?"
 
 
+@pytest.mark.parametrize(
+    ("asked", "elsewhere", "beyond"),
+    [("send it", 0.1, False), ("send it", 0.5, True), ("send 2", 0.5, False)],
+    ids=["like the tool", "more like other requests", "with a value for the tool"],
+)
+def test_a_request_more_like_others_than_like_the_tool_is_beyond_it(asked: str, elsewhere: float, beyond: bool) -> None:
+    choice = choosing.choose_tool(asked, asked, [spec("a", "weight")], [0.3])
+    assert choosing.is_beyond(choice, elsewhere) is beyond
+
+
+def test_a_request_like_no_tool_is_beyond_the_tools() -> None:
+    assert choosing.is_beyond(choosing.choose_tool("play jazz", "play jazz", [spec("a")], [0.1]), 0.0)
+    assert local.refuse(["play jazz"], "play jazz") == 'No tool here can do this: "play jazz".'
+    assert local.refuse(["음악 틀어 줘"], "음악 틀어 줘") == '이 앱의 도구로는 할 수 없는 요청입니다: "음악 틀어 줘".'
+
+
 def test_an_answer_to_its_question_is_read_with_the_request() -> None:
     messages = (UserMessage("send it"), AssistantMessage("Please tell me: weight?"), UserMessage("2 kg"))
     assert local.last_request(messages) == "send it\n2 kg"
@@ -189,6 +205,7 @@ for _ in range(5):
 
 
 @pytest.mark.usefixtures("embedded")
+@pytest.mark.slow
 def test_a_server_that_is_closed_at_once_ends() -> None:
     # In a process of its own: nothing else can end a hang in the server's destructor.
     subprocess.run([sys.executable, "-c", CLOSED_AT_ONCE], check=True, timeout=60)
@@ -208,3 +225,23 @@ def test_two_parts_become_two_calls_with_values_from_the_request(embedded: Local
     calls = asyncio.run(go())
     assert [name for name, _ in calls] == ["get_order_status", "calculate_shipping"]
     assert calls[1][1] == {"destination": "Busan", "weight_kg": 2.0}
+
+
+def test_what_no_tool_does_is_said_and_the_rest_is_called(embedded: LocalModel) -> None:
+    async def go() -> tuple[str, list[str], str]:
+        agent = Agent(embedded, tools=[get_order_status, calculate_shipping], cache=False)
+        refused = await agent.run("내일 서울 날씨 어때?")
+        assert not refused.calls
+        both = await agent.run("Where is my order ORD-1002, and tell me a joke")
+        await embedded.aclose()
+        calls = [outcome.call.name for outcome in both.calls if outcome.state == "finished"]
+        return (
+            refused.text,
+            calls,
+            "".join(message.text for message in both.messages if isinstance(message, AssistantMessage)),
+        )
+
+    refused, calls, said = asyncio.run(go())
+    assert refused.startswith("이 앱의 도구로는 할 수 없는 요청입니다")
+    assert calls == ["get_order_status"]
+    assert 'No tool here can do this: "tell me a joke"' in said

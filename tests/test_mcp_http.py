@@ -295,3 +295,28 @@ def test_a_stream_that_the_server_closes_in_a_call_is_taken_up_where_it_was_cut(
             assert told[-1] == "after"
 
     asyncio.run(go())
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_hear_the_farewell_holds_no_run(tmp_path: Path) -> None:
+    async def go() -> None:
+        app = make_app(tmp_path)
+        left = asyncio.Event()
+        heard: list[str] = []
+
+        async def without_farewell(scope: Any, receive: Any, send: Any) -> None:
+            heard.append(scope.get("method", ""))
+            if heard[-1] == "DELETE":
+                await left.wait()
+            await app(scope, receive, send)
+
+        async with serve(without_farewell) as (url, _):
+            async with asyncio.timeout(60):
+                result = await ask(
+                    MCPTools.http(url, name="shop", mode="legacy"), call("shop_get_price", product="tea")
+                )
+            left.set()
+        assert result.calls[0].value == {"result": 3}
+        assert heard[-1] == "DELETE"
+
+    asyncio.run(go())

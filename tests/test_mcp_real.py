@@ -14,6 +14,7 @@ pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 from flowkit import Agent, MCPTools, ScriptedModel
 from flowkit.media import read_media
 from flowkit.models.scripted import call
+from tests.extra_packages import NEEDS_ALL
 from tests.node import WIRES, find_node, run_client
 from tests.test_mcp_tools import ask
 
@@ -169,7 +170,7 @@ def test_five_servers_are_connected_at_once_and_all_are_gone_afterwards(tmp_path
 
 
 def test_fastmcps_client_is_a_host(tmp_path: Path) -> None:
-    pytest.importorskip("fastmcp", reason="fastmcp isn't installed")
+    pytest.importorskip("fastmcp", reason=NEEDS_ALL)
     from fastmcp import Client
     from fastmcp.client.transports import StdioTransport
 

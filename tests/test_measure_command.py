@@ -10,6 +10,7 @@ from shutil import which
 import pytest
 
 from tests.command import ROOT, Command, make_command
+from tests.extra_packages import NEEDS_ALL
 from tests.test_measure import APP, CASES, script
 from tests.timed_server import Answer, Said, TimedServer
 
@@ -103,6 +104,7 @@ def test_page_is_drawn_in_a_browser(flowkit: Command, server: TimedServer, tmp_p
     """Nothing hangs out of the page on a phone, and it is dark where the reader wants it dark."""
     if which("chromium") is None:
         pytest.skip("chromium isn't installed")
+    pytest.importorskip("playwright", reason=NEEDS_ALL)
     from playwright.sync_api import sync_playwright
 
     models = ",".join(f"{name}@{server.base_url}" for name in ("cheap", "middle", "strong"))

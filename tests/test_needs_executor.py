@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowkit import Needs, Tool, ToolCall, tool
+from tests.example_counts import examples
 from tests.executing import execute
 
 
@@ -41,7 +42,7 @@ def define(name: str, index: int, needed: list[Tool[..., Any]], body: Any) -> To
 shapes = st.lists(st.lists(st.integers(0, 5), max_size=3, unique=True).map(tuple), min_size=1, max_size=5)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow])
 @given(shapes, st.data())
 def test_run_agrees_with_the_executor(shape: list[tuple[int, ...]], data: st.DataObject) -> None:
     ran: list[str] = []

@@ -12,6 +12,7 @@ from flowkit import Agent, RecipeResult, ScriptedModel, each, recipe, step, tool
 from flowkit.errors import DefinitionError
 from flowkit.runs.live_view import LiveView, show_live
 from flowkit.testing import call, run_virtual
+from tests.extra_packages import NEEDS_ALL
 
 TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial.md"
 
@@ -150,9 +151,9 @@ print(result.output)
 
 @pytest.mark.slow
 def test_live_picture_is_shown_in_a_kernel() -> None:
-    nbclient = pytest.importorskip("nbclient")
-    nbformat = pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason=NEEDS_ALL)
+    nbformat = pytest.importorskip("nbformat", reason=NEEDS_ALL)
+    pytest.importorskip("ipykernel", reason=NEEDS_ALL)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in LIVE_CELLS])
     nbclient.NotebookClient(notebook, timeout=120).execute()
 
@@ -162,8 +163,9 @@ def test_live_picture_is_shown_in_a_kernel() -> None:
     assert "All good." in picture["data"]["text/html"]
 
 
+@pytest.mark.slow
 def test_table_as_a_result_is_refused_when_it_is_defined() -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason=NEEDS_ALL)
 
     async def load() -> object:
         """Load sales."""
@@ -178,9 +180,9 @@ def test_table_as_a_result_is_refused_when_it_is_defined() -> None:
 @pytest.mark.slow
 def test_tutorial_runs_in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every program of the page, its own event loop left out as the page says, in one notebook after another."""
-    nbclient = pytest.importorskip("nbclient")
-    nbformat = pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason=NEEDS_ALL)
+    nbformat = pytest.importorskip("nbformat", reason=NEEDS_ALL)
+    pytest.importorskip("ipykernel", reason=NEEDS_ALL)
     monkeypatch.setenv("FLOWKIT_JOURNAL", str(tmp_path / "journal.sqlite3"))
     blocks = re.findall(r"^```python[^\n]*\n(.*?)^```$", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
     cells = [nbformat.v4.new_code_cell(_for_a_cell(block)) for block in blocks]

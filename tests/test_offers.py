@@ -14,6 +14,7 @@ from flowkit.targets.offers import describe_result, offer_references, outline_re
 from flowkit.testing.strategies import instances
 from flowkit.tools import tool
 from flowkit.tools.schema.results import ResultType
+from tests.example_counts import examples
 from tests.signatures import Generated, functions
 
 REFERENCE: dict[str, JSON] = {"from_call": "get_order", "path": "/address/city"}
@@ -101,7 +102,7 @@ def test_schema_that_would_become_too_large_stays_with_a_note() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(made=functions(), data=st.data())
 def test_offer_takes_a_reference_beside_every_value_that_was_taken(
     target: Target, made: Generated, data: st.DataObject

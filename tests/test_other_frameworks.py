@@ -14,7 +14,10 @@ import pytest
 from flowkit import Agent, Approve, DefinitionError, Needs, ScriptedModel, Tool, tool
 from flowkit.messages import ToolMessage
 from flowkit.testing import call
+from tests.extra_packages import NEEDS_ALL
 from tests.server import ScriptedServer, ToolCall, chat
+
+pytestmark = pytest.mark.slow  # the packages belong to the extra `test-all`
 
 
 @dataclass
@@ -35,7 +38,7 @@ def ask(one: Tool[..., Any], *calls: Any, **options: Any) -> list[ToolMessage]:
 
 
 def make_pydantic_ai(**options: Any) -> Any:
-    pydantic_ai = pytest.importorskip("pydantic_ai")
+    pydantic_ai = pytest.importorskip("pydantic_ai", reason=NEEDS_ALL)
 
     async def find_order(ctx: Any, order_id: str, limit: int = 3) -> dict[str, object]:
         """Find an order.
@@ -63,7 +66,7 @@ def test_tool_of_pydantic_ai_sees_the_runs_data_and_tells_its_model_what_to_do_b
 
 
 def test_tool_of_pydantic_ai_gets_typed_values_and_refuses_wrong_ones() -> None:
-    pydantic_ai = pytest.importorskip("pydantic_ai")
+    pydantic_ai = pytest.importorskip("pydantic_ai", reason=NEEDS_ALL)
     from datetime import date
 
     from pydantic import AfterValidator
@@ -115,7 +118,7 @@ def test_tool_of_pydantic_ai_can_be_needed_by_another() -> None:
 
 
 def test_tool_of_langchain_keeps_its_result_its_callbacks_and_its_errors() -> None:
-    tools = pytest.importorskip("langchain_core.tools")
+    tools = pytest.importorskip("langchain_core.tools", reason=NEEDS_ALL)
     from langchain_core.callbacks import BaseCallbackHandler
 
     heard: list[str] = []
@@ -140,7 +143,7 @@ def test_tool_of_langchain_keeps_its_result_its_callbacks_and_its_errors() -> No
 
 
 def test_tool_of_langchain_that_wants_its_calls_id_gets_it() -> None:
-    tools = pytest.importorskip("langchain_core.tools")
+    tools = pytest.importorskip("langchain_core.tools", reason=NEEDS_ALL)
 
     def note(text: str, call_id: str) -> str:
         """Take a note."""
@@ -179,7 +182,7 @@ def test_injected_argument_of_langchain_comes_from_the_runs_data(data: object) -
 
 
 def test_artifact_of_langchain_is_not_for_the_model_and_return_direct_is_refused() -> None:
-    tools = pytest.importorskip("langchain_core.tools")
+    tools = pytest.importorskip("langchain_core.tools", reason=NEEDS_ALL)
 
     def draw(size: int) -> tuple[str, bytes]:
         """Draw."""
@@ -196,7 +199,7 @@ def test_artifact_of_langchain_is_not_for_the_model_and_return_direct_is_refused
 
 
 def test_tool_of_the_agents_sdk_sees_the_runs_data() -> None:
-    agents = pytest.importorskip("agents")
+    agents = pytest.importorskip("agents", reason=NEEDS_ALL)
 
     async def get_owner(ctx: Any, order_id: str) -> dict[str, str]:
         """Get an order's owner."""
@@ -209,7 +212,7 @@ def test_tool_of_the_agents_sdk_sees_the_runs_data() -> None:
 
 
 def test_failure_of_the_agents_sdk_is_a_text_unless_it_is_told_not_to() -> None:
-    agents = pytest.importorskip("agents")
+    agents = pytest.importorskip("agents", reason=NEEDS_ALL)
 
     def broken(number: int) -> str:
         """Break."""
@@ -226,7 +229,7 @@ def test_failure_of_the_agents_sdk_is_a_text_unless_it_is_told_not_to() -> None:
 
 
 def test_guards_of_the_agents_sdk_are_not_dropped_in_silence() -> None:
-    agents = pytest.importorskip("agents")
+    agents = pytest.importorskip("agents", reason=NEEDS_ALL)
 
     def plain(number: int) -> int:
         """Give it back."""
@@ -326,7 +329,6 @@ def run_siblings(name: str) -> tuple[list[str], list[str]]:
     return log, told
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "package", "log", "told"),
     [
@@ -340,17 +342,16 @@ def run_siblings(name: str) -> tuple[list[str], list[str]]:
 def test_what_becomes_of_the_siblings_of_a_tool_that_fails(
     name: str, package: str, log: list[str], told: list[str]
 ) -> None:
-    pytest.importorskip(package)
+    pytest.importorskip(package, reason=NEEDS_ALL)
     found, results = run_siblings(name)
     assert found == log
     assert [text.startswith(begin) for text, begin in zip(results, told, strict=True)] == [True] * len(told)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "package"), [("pydantic_ai", "pydantic_ai"), ("langchain", "langchain_openai")])
 @pytest.mark.filterwarnings("default")  # theirs are not ours
 def test_a_blocking_tool_outlives_the_run_that_its_sibling_has_ended(name: str, package: str) -> None:
-    pytest.importorskip(package)
+    pytest.importorskip(package, reason=NEEDS_ALL)
     began, let_go, ended = threading.Event(), threading.Event(), threading.Event()
 
     async def quick_fail(number: int) -> str:

@@ -11,6 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser import ROOT, Open, Served, card, ended, open_browser, opening_pages, say, serve

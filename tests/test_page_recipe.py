@@ -4,6 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import expect
 
 from tests.browser import ROOT, card, ended, open_browser, opening_pages, serve

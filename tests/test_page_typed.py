@@ -1,6 +1,11 @@
 """A typed answer that fills in the page of `flowkit serve`, and a guard's reason, in a real browser."""
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import expect
 
 from tests.browser import ROOT, open_browser, serve

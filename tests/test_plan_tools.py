@@ -18,6 +18,7 @@ from flowkit.testing import arguments
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
 from tests.data_folder import plans
+from tests.example_counts import examples
 
 SPECS = {
     "complexfuncbench_spec.json": 40,
@@ -94,7 +95,7 @@ def test_names_of_the_plans_travel_and_come_back(name: str) -> None:
         assert found is unique[found.name]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_tools_of_the_plans_take_their_arguments_also_from_a_strict_target(data: st.DataObject) -> None:
     made = data.draw(st.sampled_from(all_tools()))

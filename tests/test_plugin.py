@@ -17,6 +17,7 @@ pytest_plugins = ["pytester"]
 REAL, LOCAL = "https://api.openai.com/v1", "http://localhost:8080/v1"
 
 
+@pytest.mark.slow
 def test_every_test_has_a_cache_folder_of_its_own(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -85,6 +86,7 @@ def test_marked_test_may_ask_a_real_model() -> None:
     check_server_allowed(REAL, "gpt-4.1")
 
 
+@pytest.mark.slow
 def test_option_lets_every_test_ask_real_models(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         f"""
@@ -126,6 +128,7 @@ def test_request_of_a_real_model_is_refused_before_it_leaves() -> None:
         OpenAIModel("gpt-4.1", base_url=REAL, api_key="none").open({})
 
 
+@pytest.mark.slow
 def test_examples_of_the_testing_page_pass_as_tests(pytester: pytest.Pytester) -> None:
     page = Path(__file__).parent.parent / "docs" / "how-to" / "testing.md"
     blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

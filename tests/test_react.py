@@ -8,6 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import ROOT, TOKEN, Served, open_browser, serve

@@ -26,6 +26,7 @@ from flowkit.recipes.files import read_recipe
 from flowkit.recipes.format import read_format
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
+from tests.example_counts import examples
 
 ran: list[str] = []
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -169,7 +170,7 @@ def run(made: Recipe[..., Any]) -> tuple[str, object, list[str]]:
     return result.status, result.output, sorted(f"{call.call.id} {call.state}" for call in result.calls)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_file_gives_the_same_graph_and_result(data: st.DataObject) -> None:
     made = grow(data)
@@ -182,7 +183,7 @@ def test_file_gives_the_same_graph_and_result(data: st.DataObject) -> None:
     assert run(again) == run(made)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_file_keeps_to_the_format(data: st.DataObject) -> None:
     text = grow(data).to_yaml()
@@ -249,7 +250,7 @@ def read_any(data: bytes) -> Recipe[..., Any] | RecipeFileError:
         assert ran == []
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=SLOW)
 @given(edits())
 def test_edited_file_gives_a_recipe_or_an_error_with_its_place(text: str) -> None:
     found = read_any(text.encode("utf-8", "surrogatepass"))
@@ -260,7 +261,7 @@ def test_edited_file_gives_a_recipe_or_an_error_with_its_place(text: str) -> Non
         assert read_any(found.to_yaml().encode()) is not None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_give_an_error(data: bytes) -> None:
     assert isinstance(read_any(data), RecipeFileError)

@@ -17,6 +17,7 @@ from flowkit.models.wire.responses import ResponsesReader
 from flowkit.testing.streams import read_turn
 from tests.bodies import read_deltas
 from tests.data_folder import RecordedBody, handmade_bodies, recorded_bodies
+from tests.example_counts import examples
 
 MUST = recorded_bodies("gold", "reviewed")
 SHOULD = recorded_bodies("silver")
@@ -134,7 +135,7 @@ def test_small_body_reads_the_same_cut_in_two_at_each_place(body: RecordedBody) 
 
 
 @pytest.mark.skipif(not ALL, reason="no test data: set FLOWKIT_TEST_DATA to a folder with streams/")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_body_reads_the_same_cut_at_random(data: st.DataObject) -> None:
     body = data.draw(st.sampled_from(ALL))

@@ -18,6 +18,7 @@ from flowkit.models.scripted import ScriptedModel, call
 from flowkit.resource_names import find_family, list_edges, overlap
 from flowkit.tools import Scope, Tool, tool
 from flowkit.tools.options import fill
+from tests.example_counts import examples
 
 TEMPLATES = st.sampled_from(
     [
@@ -52,7 +53,7 @@ def test_for_every_two_names_overlapping_is_mutual_and_a_thing_lies_in_its_famil
         assert family in list_edges(other)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(150))
 @given(NAMES, NAMES)
 def test_for_every_two_names_a_write_ends_a_read_exactly_where_the_executor_orders_them(
     marks: Marks, written: str, read: str

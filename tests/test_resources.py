@@ -11,6 +11,7 @@ from flowkit.executor import Approve, Executor
 from flowkit.executor.resources import Resources, Ticket
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import Needs, tool
+from tests.example_counts import examples
 from tests.executing import AnyTool, execute
 
 
@@ -192,7 +193,7 @@ def conflict(first: list[tuple[str, bool]], second: list[tuple[str, bool]]) -> b
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_tickets_agree_with_comparing_each_with_all_before_it(data: st.DataObject) -> None:
     resources = Resources()
     live: list[tuple[Ticket, list[tuple[str, bool]]]] = []

@@ -15,6 +15,7 @@ from flowkit.identity import Scope
 from flowkit.models.scripted import ScriptedModel, call
 from flowkit.recipes import recipe, step
 from flowkit.tools import Needs, Tool, tool
+from tests.example_counts import examples
 
 AnyTool = Tool[..., Any]
 SCOPES: list[Scope | None] = ["all", "user", "session", "run", None]
@@ -99,7 +100,7 @@ async def ask_both(outer: AnyTool, folder: Path, *, at_once: bool) -> None:
     await cache.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(60))
 @given(
     st.sampled_from(SCOPES),
     st.sampled_from([None, 300]),

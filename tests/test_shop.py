@@ -75,6 +75,11 @@ def test_products_are_found_by_korean_and_english_words(
     assert shop.search_products(query, category, max_price, ctx=ctx)[0].id == first
 
 
+def test_a_product_that_has_all_words_leaves_out_those_that_have_some(ctx: Context[shop.Shop]) -> None:
+    assert [product.id for product in shop.search_products("찻잔 세트", ctx=ctx)] == ["P011"]
+    assert {product.id for product in shop.search_products("세트", ctx=ctx)} >= {"P011", "P017"}
+
+
 def test_nothing_is_found_for_words_that_no_product_has(ctx: Context[shop.Shop]) -> None:
     assert shop.search_products("helicopter", ctx=ctx) == []
 

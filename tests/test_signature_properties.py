@@ -13,6 +13,7 @@ from flowkit import Tool, tool
 from flowkit.codec import JSON
 from flowkit.testing import arguments
 from flowkit.tools.schema.results import ResultType
+from tests.example_counts import examples
 from tests.signatures import Generated, Kind, functions, is_of, kinds, spell
 
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
@@ -25,7 +26,7 @@ def one_parameter(kind: Kind) -> Tool[..., Any]:
     return tool(f)
 
 
-@settings(max_examples=60, suppress_health_check=SLOW)
+@settings(max_examples=examples(60), suppress_health_check=SLOW)
 @given(functions(), st.data())
 def test_every_instance_of_the_schema_reaches_the_function_in_its_types(made: Generated, data: st.DataObject) -> None:
     built = tool(name="f")(made.function)
@@ -40,7 +41,7 @@ def test_every_instance_of_the_schema_reaches_the_function_in_its_types(made: Ge
             assert is_of(received[name], kind.annotation), (name, received[name], kind.annotation)
 
 
-@settings(max_examples=150, suppress_health_check=SLOW)
+@settings(max_examples=examples(150), suppress_health_check=SLOW)
 @given(kinds(), st.data())
 def test_every_value_dumped_is_valid_under_the_schema_and_comes_back(kind: Kind, data: st.DataObject) -> None:
     value = data.draw(kind.values)
@@ -53,7 +54,7 @@ def test_every_value_dumped_is_valid_under_the_schema_and_comes_back(kind: Kind,
     assert is_of(built.validate({"x": dumped}).values["x"], kind.annotation)
 
 
-@settings(max_examples=50, suppress_health_check=SLOW)
+@settings(max_examples=examples(50), suppress_health_check=SLOW)
 @given(kinds())
 def test_every_type_with_a_canonical_form_may_have_a_ttl(kind: Kind) -> None:
     def f(x: Any) -> None: ...
@@ -62,7 +63,7 @@ def test_every_type_with_a_canonical_form_may_have_a_ttl(kind: Kind) -> None:
     assert tool(ttl=5)(f).ttl_s == 5
 
 
-@settings(max_examples=150, suppress_health_check=SLOW)
+@settings(max_examples=examples(150), suppress_health_check=SLOW)
 @given(kinds(), st.data())
 def test_keys_are_equal_exactly_when_values_are(kind: Kind, data: st.DataObject) -> None:
     first, second = data.draw(kind.values), data.draw(kind.values)
@@ -78,7 +79,7 @@ def test_keys_are_equal_exactly_when_values_are(kind: Kind, data: st.DataObject)
     assert (keys[0] == keys[1]) == (spell(values[0]) == spell(values[1]))
 
 
-@settings(max_examples=60, suppress_health_check=SLOW)
+@settings(max_examples=examples(60), suppress_health_check=SLOW)
 @given(functions(), st.data())
 def test_key_does_not_depend_on_spelling_order_or_written_defaults(made: Generated, data: st.DataObject) -> None:
     built = tool(name="f")(made.function)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flowkit.errors import StreamError
 from flowkit.models.wire import sse
 from flowkit.models.wire.sse import STRAY, EventDecoder, ServerSentEvent, looks_like_events
+from tests.example_counts import examples
 
 
 def decode(body: bytes, *cuts: int) -> list[ServerSentEvent]:
@@ -119,7 +120,7 @@ lines = st.sampled_from(
 ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_cutting_elsewhere_gives_the_same_events(data: st.DataObject) -> None:
     body = b"".join(line + end for line, end in data.draw(st.lists(st.tuples(lines, ends), max_size=12)))

@@ -16,6 +16,7 @@ from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.reading import WireReader
 from flowkit.models.wire.responses import ResponsesReader
 from tests.bodies import call, calls, chat, chunk, event, responses
+from tests.example_counts import examples
 
 CHAT = chat(
     {"role": "assistant", "content": "Hi 🎉", "reasoning_content": "hm"},
@@ -135,7 +136,7 @@ def replace_value(value: Any, place: int, other: Any) -> tuple[Any, int]:
 
 
 @pytest.mark.parametrize("api", list(BODIES))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(data=st.data())
 def test_any_value_in_any_field_is_read(api: str, data: st.DataObject) -> None:
     events = [event for event in BODIES[api].split(b"\n\n") if event.startswith(b"data: {")]
@@ -148,7 +149,7 @@ def test_any_value_in_any_field_is_read(api: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("api", list(BODIES))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_any_bytes_anywhere_are_read(api: str, data: st.DataObject) -> None:
     body = BODIES[api]

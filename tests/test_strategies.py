@@ -13,6 +13,7 @@ from flowkit.codec import JSON
 from flowkit.testing import arguments, check
 from flowkit.testing.strategies import any_json, instances
 from flowkit.tools import Tool, tool
+from tests.example_counts import examples
 
 SCHEMAS: Mapping[str, Any] = {
     "any": {},
@@ -78,7 +79,7 @@ SCHEMAS: Mapping[str, Any] = {
     },
     "itself": {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False},
 }
-SLOW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+SLOW = settings(max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -94,7 +95,7 @@ def test_every_instance_fits_the_schema(name: str) -> None:
 
 
 @given(any_json())
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_json_values_are_json(value: JSON) -> None:
     assert isinstance(value, (dict, list, str, int, float, bool, type(None)))
 

@@ -14,6 +14,7 @@ from flowkit.testing import arguments
 from flowkit.testing.strategies import instances
 from flowkit.tools import Tool, tool
 from flowkit.tools.schema.arguments import Arguments
+from tests.example_counts import examples
 from tests.signatures import Generated, functions
 
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
@@ -95,7 +96,7 @@ def assert_same(made: Tool[..., Any], first: Arguments, second: Arguments) -> No
     assert made.key(first, "scope") == made.key(second, "scope"), (first.values, second.values)
 
 
-@settings(max_examples=150, suppress_health_check=SLOW)
+@settings(max_examples=examples(150), suppress_health_check=SLOW)
 @given(functions(), st.data())
 def test_lowering_and_coming_back_changes_no_accepted_value(made: Generated, data: st.DataObject) -> None:
     built = tool(name="f")(made.function)
@@ -113,7 +114,7 @@ def test_lowering_and_coming_back_changes_no_accepted_value(made: Generated, dat
         assert_same(built, built.validate(before), built.validate(raised))
 
 
-@settings(max_examples=150, suppress_health_check=SLOW)
+@settings(max_examples=examples(150), suppress_health_check=SLOW)
 @given(functions(), st.data())
 def test_what_a_strict_target_lets_a_model_write_is_taken(made: Generated, data: st.DataObject) -> None:
     built = tool(name="f")(made.function)
@@ -209,7 +210,7 @@ def roots(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@settings(max_examples=300, suppress_health_check=SLOW)
+@settings(max_examples=examples(300), suppress_health_check=SLOW)
 @given(roots(), st.data())
 def test_any_schema_is_lowered_without_loss_or_stays_as_it_is(schema: dict[str, Any], data: st.DataObject) -> None:
     lowered = lower(schema)

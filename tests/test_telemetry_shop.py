@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flowkit.telemetry import instrument
+from tests.extra_packages import NEEDS_ALL
 from tests.servers.processes import find_free_port
 from tests.traced_shop import draw_tree, run_shop
 
@@ -67,7 +68,7 @@ def ask(address: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_viewer_shows_the_tree_and_what_each_span_is(phoenix: str, tmp_path: Path) -> None:
-    otlp = pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    otlp = pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter", reason=NEEDS_ALL)
     provider = TracerProvider(resource=Resource({"openinference.project.name": "shop"}))
     provider.add_span_processor(BatchSpanProcessor(otlp.OTLPSpanExporter(f"{phoenix}/v1/traces")))
     stop = instrument(tracer_provider=provider, content=True)

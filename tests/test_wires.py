@@ -16,6 +16,7 @@ from flowkit.web.wires import encode
 from flowkit.web.wires.ag_ui import AGUIEncoder
 from flowkit.web.wires.ai_sdk import AISDKEncoder, Version
 from flowkit.web.wires.calls import Encoder
+from tests.example_counts import examples
 from tests.node import run_client
 from tests.web_runs import SCENARIOS
 
@@ -107,7 +108,7 @@ def test_frames_after_any_event_are_the_end_of_all_frames(name: str, logs: Mappi
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-@settings(max_examples=20, deadline=None, database=None)  # each name has another log
+@settings(max_examples=examples(20), deadline=None, database=None)  # each name has another log
 @given(data=st.data())
 def test_pieces_of_text_may_be_cut_anywhere(name: str, logs: Mapping[str, Log], data: st.DataObject) -> None:
     log = logs[name]

@@ -1,7 +1,7 @@
-"""Results that needn't be computed again: the cache's interface, and which cache a program gets.
+"""Results that needn't be computed again: the cache's interface, and the choice of a program's cache.
 
-Only tools that `read` and have a TTL are cached, under the key that `Tool.key` makes. A cache also holds the flights
-of its process, so that equal reads in flight run once.
+Only tools with the effect `read` and a TTL are cached, under the key that `Tool.key` computes. A cache also holds the
+flights of its process, so that identical reads in flight run once.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The way to the cache's database: opened when it is first needed, and begun anew when it can't be read any more.
+"""Access to the cache's database: opened on first use, and replaced when it can't be read any more.
 
-No error of the store gets past here: it is counted, said once, and what was asked for is a miss. Opening may wait for
-another process, for some seconds at most, so an event loop leaves it to the writer's thread.
+Store errors don't leave this module: each is counted, logged once, and treated as a miss. Opening may wait for another
+process for some seconds, so on an event loop the writer's thread does it.
 """
 
 import logging

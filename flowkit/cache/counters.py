@@ -1,4 +1,4 @@
-"""What this process saw of its cache: counted in memory, added to the database now and then."""
+"""This process's cache statistics: counted in memory, added to the database from time to time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

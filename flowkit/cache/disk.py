@@ -1,11 +1,11 @@
-"""The cache on the disk: diskcache for the results, our own rules for everything else.
+"""The cache on disk: diskcache stores the results, flowkit's own rules do everything else.
 
-Reads run on the event loop and never wait for a lock: a locked, broken or missing store is a miss, and is counted.
-Everything that writes runs in one thread: results, leases, generations, expiry, culling. diskcache is imported when
-the first `DiskCache` opens its folder.
+Reads run on the event loop and never wait for a lock: a locked, broken or missing store is a miss, and is counted. One
+thread does all writing: results, leases, generations, expiry, culling. diskcache is imported when the first
+`DiskCache` opens its folder.
 
-Always true: no tool ever sees an exception of the store; what can't be trusted (a malformed database, settings that
-aren't ours, a link in place of the file) is renamed aside and begun anew.
+Invariants: no tool ever sees an exception of the store; a database that can't be trusted (malformed, with foreign
+settings, or a symbolic link) is renamed and replaced by a new one.
 """
 
 import asyncio

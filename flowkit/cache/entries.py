@@ -1,9 +1,9 @@
 """The values of a cache: hits, leases, counters, and the bytes of one entry.
 
-An entry is a header and a JSON body. The header holds when it was stored by two clocks: within one boot the boot
-clock decides how old it is, so that setting the wall clock makes nothing live longer. After a reboot, and where there
-is no boot clock, the wall clock decides, and an entry from the future is a miss; so is one that by the wall clock was
-stored after the machine started, though another boot stored it: the clock was set back.
+An entry is a header and a JSON body. The header has the time of storing by two clocks. Within one boot the boot clock
+decides the age, so setting the wall clock extends no result. After a reboot, and without a boot clock, the wall clock
+decides, and an entry from the future is a miss. So is an entry from another boot that, by the wall clock, was stored
+after this boot began: the clock was set back.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""Equal work in flight runs once: the first caller leads, the others wait for its result.
+"""Identical work in flight runs once: the first caller leads, the others wait for its result.
 
-The leader's work stays in the leader's own task, with its context, its time-out and its run's data. So when the
-leader is cancelled the work ends with it, and the first of those who waited leads with work of its own: nobody is
-taken along, and no work outlives the run that it belongs to.
+The work stays in the leader's own task, with its context, its timeout and its run's data. So if the leader is
+cancelled, its work ends, and the first waiter leads with its own work. No waiter is cancelled with the leader, and no
+work outlives its run.
 """
 
 import asyncio

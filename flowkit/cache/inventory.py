@@ -1,6 +1,6 @@
-"""What lies in the cache, for people: totals by tool, one entry in full, the keys to clear.
+"""The cache's contents, for people: totals by tool, one entry in full, the keys to clear.
 
-Reads the table of diskcache as it is in the file, over a connection that can't write; values stay on the disk.
+This reads diskcache's table directly, over a read-only connection; values stay on disk.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""Results under keys that mean something in this process only: kept in memory, in the same bytes, and never stored."""
+"""Results under keys that are valid only in this process: kept in memory, in the same bytes, and never stored."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Opening the cache's database: what can't be trusted or read is renamed aside, and a new one begins.
+"""Open the cache's database; one that can't be trusted or read is renamed and replaced by a new one.
 
 diskcache is imported here, when the first database is opened.
 """

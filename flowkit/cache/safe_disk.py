@@ -1,9 +1,9 @@
-"""diskcache held so that it never unpickles, and never opens or deletes a file that a row names.
+"""A diskcache `Disk` that never unpickles, and never opens or deletes a file that a row names.
 
-diskcache decides by the row's own `mode`, `raw` and `filename` columns how to read it, so whoever can write the
-database can make the stock `Disk` and `JSONDisk` run code or delete files (CVE-2025-69872). `SafeDisk` reads text
-keys and inline bytes, and refuses the rest as a miss. diskcache prefers the settings that lie in the database to its
-own defaults, so every one of them is given.
+diskcache reads a row as its own `mode`, `raw` and `filename` columns say, so anyone who can write the database can
+make the stock `Disk` and `JSONDisk` run code or delete files (CVE-2025-69872). `SafeDisk` reads text keys and inline
+bytes, and treats the rest as a miss. diskcache prefers the settings in the database to its own defaults, so all of
+them are passed explicitly.
 """
 
 import sqlite3

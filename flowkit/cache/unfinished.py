@@ -1,9 +1,10 @@
-"""Writes whose bump failed, as files in the cache's folder that every process looks for.
+"""Writes with a failed bump, as files in the cache's folder that every process checks.
 
-While the folder `unfinished` is there, no read on any resource is taken from the cache, since it is unknown which ones
-a write has invalidated. Whoever sees it ends the reads of all resources, and then takes away what it had seen before.
-The look is one `stat`, so a read can afford it. A folder, not a file: `rmdir` refuses one that another process has just
-put a name into, so that no process ever takes away what it hasn't made good.
+While the folder `unfinished` exists, no read on any resource is taken from the cache, since it is unknown which ones a
+write has invalidated. A process that sees the folder invalidates the reads of all resources, and then removes the
+names that it had seen. The check is one `stat`, so it is cheap enough for each read. It is a folder, not a file,
+because `rmdir` refuses a folder into which another process has just put a name, so no process removes a name that it
+hasn't handled.
 """
 
 import os

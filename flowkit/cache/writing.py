@@ -1,6 +1,6 @@
-"""All that is written into the cache, in one thread: results, the leases held here, counters, tidying up.
+"""All writing to the cache, in one thread: results, the leases held here, counters, cleaning up.
 
-Results that wait together go into one transaction, which also releases the leases of their keys.
+Results that wait together are written in one transaction, which also releases the leases of their keys.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """`flowkit runs export`: a run of the journal as a test that replays it, or as a case to measure models by."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,14 +10,16 @@ import typer
 from flowkit.agent import Agent
 from flowkit.apps import App, load_app
 from flowkit.cli.journals import open_journal
-from flowkit.cli.options import Data, JournalAddress, read_pairs
+from flowkit.cli.options import Data, JournalAddress, ToolsFile, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.exports.case_file import write_cases
 from flowkit.exports.pytest_file import find_hidden, name_test, write_test
+from flowkit.exports.recorded_recipe import RecordedRecipe, read_recipe_run, write_recipe_run
 from flowkit.exports.recorded_run import RecordedRun, read_run
-from flowkit.exports.replaying import Replay, record_run, replay_recording
+from flowkit.exports.replaying import Replay, record_run, replay_recipe_recording, replay_recording
 from flowkit.journal import Journal
+from flowkit.recipes import Recipe
 from flowkit.tools import Tool
 
 
@@ -25,6 +28,7 @@ def export(
     app: Annotated[
         str | None, typer.Option("--app", metavar="APP", help="The app that the run belongs to; needed for --test.")
     ] = None,
+    tools: ToolsFile = None,
     test: Annotated[bool, typer.Option("--test", help="Write a pytest file and a recording that it replays.")] = False,
     case: Annotated[bool, typer.Option("--case", help="Write cases for `flowkit measure`.")] = False,
     out: Annotated[
@@ -42,15 +46,29 @@ def export(
         raise ConfigurationError("give one of --test, --case")
     if test and len(run_ids) > 1:
         raise ConfigurationError("a test is of one run; give one RUN")
-    loaded = None if app is None else load_app(app)
+    loaded = None if app is None else load_app(app, tools=tools)
     with open_journal(journal, must_exist=True) as opened:
-        runs = [read_run(opened, _find_id(opened, run_id)) for run_id in run_ids]
+        found = [_find_id(opened, run_id) for run_id in run_ids]
+        recipe = _find_recipe(opened, found[0], loaded) if test and loaded is not None else None
+        runs: list[RecordedRun] = [] if recipe else [read_run(opened, run_id) for run_id in found]
     if case:
         _export_cases(runs, loaded, out, hide or [])
+        return
+    if loaded is None:
+        raise ConfigurationError("--test needs the app that the run belongs to: --app path.py")
+    if recipe is not None:
+        _export_recipe_test(*recipe, loaded, out, hide or [])
     else:
-        if loaded is None:
-            raise ConfigurationError("--test needs the app that the run belongs to: --app path.py")
         _export_test(runs[0], loaded, out, hide or [], read_pairs(data, "--data"))
+
+
+def _find_recipe(journal: Journal, run_id: str, app: App) -> tuple[RecordedRecipe, Recipe[..., Any]] | None:
+    """Find the recipe of this run in the app, with what its journal knows; None for a run of an agent."""
+    details = journal.show(run_id)
+    if details is None or any(agent.name == details.summary.name for agent in app.agents.values()):
+        return None
+    recipe = next((recipe for recipe in app.recipes.values() if recipe.name == details.summary.name), None)
+    return None if recipe is None else (read_recipe_run(details), recipe)
 
 
 def _find_id(journal: Journal, run_id: str) -> str:
@@ -83,19 +101,45 @@ def _export_test(run: RecordedRun, app: App, out: Path | None, hide: list[str], 
     agent = next((agent for agent in app.agents.values() if agent.name == run.agent), None)
     if agent is None:
         raise ConfigurationError(f"{app.path} has no agent {run.agent!r}, to which run {run.run_id!r} belongs")
-    test = out or Path(f"test_{name_test(run)}.py")
+    test, recording = _name_files(run, out, hide)
+    # Recorded, then replayed: what the test asserts is what a replay gives, with what is hidden hidden.
+    _write(run, app, test, recording, hide, lambda: _record_and_replay(run, agent, app, recording, hide, data))
+
+
+def _export_recipe_test(
+    run: RecordedRecipe, recipe: Recipe[..., Any], app: App, out: Path | None, hide: list[str]
+) -> None:
+    test, recording = _name_files(run, out, hide)
+    write_recipe_run(run, recording, hide)
+    _write(run, app, test, recording, hide, lambda: replay_recipe_recording(recording, recipe))
+
+
+def _name_files(run: RecordedRun | RecordedRecipe, out: Path | None, hide: list[str]) -> tuple[Path, Path]:
+    """Name the test and its recording, neither of which may exist."""
+    test = out or Path(f"test_{name_test(run, hide)}.py")
     if test.suffix != ".py" or not test.name.startswith("test_"):
         raise ConfigurationError(f"--out {str(test)!r}: pytest looks for files named test_….py")
     recording = test.with_suffix(".jsonl")
     for path in (test, recording):
         _refuse_existing(path)
+    return test, recording
+
+
+def _write(
+    run: RecordedRun | RecordedRecipe,
+    app: App,
+    test: Path,
+    recording: Path,
+    hide: list[str],
+    replay_once: Callable[[], Coroutine[Any, Any, Replay]],
+) -> None:
+    """Write the test of what a replay gives; leave no file behind where that fails."""
     try:
-        # Recorded, then replayed: what the test asserts is what a replay gives, with what is hidden hidden.
-        replay = asyncio.run(_record_and_replay(run, agent, app, recording, hide, data))
+        replay = asyncio.run(replay_once())
     except FlowkitError as error:
         recording.unlink(missing_ok=True)
         raise ConfigurationError(f"run {run.run_id!r} can't be replayed with {app.path}: {error}") from error
-    text = write_test(run, replay, app.path, test, recording)
+    text = write_test(run, replay, app.path, test, recording, app.tools_file, hide)
     if (left := find_hidden([text, recording.read_text(encoding="utf-8")], hide)) is not None:
         recording.unlink()
         raise ConfigurationError(f"{left!r} is still in the files: the run's id or the app's name holds it")

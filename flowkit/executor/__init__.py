@@ -1,4 +1,4 @@
-"""The executor: runs a graph that may still grow."""
+"""The executor: it runs a graph that may still grow."""
 
 from flowkit.executor.core import Executor
 from flowkit.executor.graph_runs import run_graph

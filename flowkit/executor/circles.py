@@ -1,4 +1,4 @@
-"""Circles of waiting that only a running graph can have: a call that waits for its own maker."""
+"""Cycles of waiting that only a running graph can have: a call that waits for the call that made it."""
 
 from collections.abc import Iterator
 

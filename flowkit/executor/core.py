@@ -1,21 +1,22 @@
-"""Runs a graph of calls that may still grow: each call starts the moment that nothing holds it back.
+"""Run a graph of calls that may still grow: each call starts as soon as nothing holds it back.
 
-A call is counted, not watched: it has a number of things that it still waits for, and whoever ends lowers the number
-of those behind it; the one that gets to zero goes on. So a waiting call is an entry in a few dicts, with no task, and
-nothing is ever looked for in turns. Tasks exist only for what runs; one that has ended takes the next call that is
-ready, so a thousand calls in a row are a few tasks.
+A waiting call has a counter of unfinished dependencies. Each completion decrements the counters of the dependents, and
+a call whose counter reaches zero may start. So a waiting call is an entry in a few dicts, without a task, and nothing is
+polled. Only running calls have tasks; a task that has finished a call takes the next ready one, so a thousand calls in
+sequence need few tasks.
 
-Nobody calls up. Who ends a call writes down who may go on, in the table's `moves`, and one loop takes them:
+No object calls one above it. The object that ends a call writes the calls that may start to the table's `moves`, and
+one loop takes them:
 
-    Executor.add, .seal    finds the edges, opens the entry and places it (`Intake`); it is due when it waits for none
-    Gates.drain            takes what is due, and what has ended, until there is nothing of both
-    Gates._pass            through its gates, in the one order that is written there, and to a slot
-    Workers._work          a task takes it when it has its slot
+    Executor.add, .seal    find the edges, open the entry and place it (`Intake`); it is due when it waits for nothing
+    Gates.drain            takes due and ended calls until there are none
+    Gates._pass            passes a call through its gates, in the one order that is written there, to a slot
+    Workers._work          a task takes the call when it has its slot
     Attempts.attempt       calls the tool's function, here or by a `Worker`
-    Settler.end            the one outcome, told once; who has ended stands in `moves`: back to `Gates.drain`
+    Settler.end            records the one outcome and reports it once; the entry goes to `moves`: back to `Gates.drain`
 
-True at every moment: an entry has at most one outcome; the end of an early run is told when its call is sealed; a tool
-that waits for its own calls holds no slot.
+Invariants: an entry has at most one outcome; the end of an early run is reported when its call is sealed; a tool that
+waits for its own calls occupies no slot.
 """
 
 import asyncio
@@ -265,18 +266,34 @@ class Executor:
         self._workers.drain()
         return True
 
-    def seal(self, call: ToolCall, repaired: Sequence[str] = ()) -> None:
-        """Take the final arguments. An early run with equal ones stands; another is stopped and forgotten."""
+    def seal(self, call: ToolCall, repaired: Sequence[str] = (), *, is_provisional: bool = False) -> None:
+        """Take the final arguments. An early run with equal ones stands; another is stopped and forgotten.
+
+        With `is_provisional` the turn may still come to nothing: what a read makes doesn't write before `confirm`, and
+        never after `disown`.
+        """
         entry = self._intake.open_again(call)
         if entry.sealed_s is not None or entry.state == "void":
             raise GraphError(f"{call.id!r} is sealed already")
-        if entry.phase == phases.NEW:
-            self._place_sealed(entry, call, repaired)
-        elif _equal(_get_given(entry), call.arguments):
+        has_begun = entry.phase != phases.NEW
+        stands = has_begun and _equal(_get_given(entry), call.arguments)
+        if has_begun and not stands:
+            entry = self._intake.start_anew(entry)
+        if is_provisional:
+            entry.more.is_provisional = True
+        if stands:
             self._settler.seal_early(entry, tuple(repaired))
         else:
-            self._place_sealed(self._intake.start_anew(entry), call, repaired)
+            self._place_sealed(entry, call, repaired)
         self._workers.drain()
+
+    def confirm(self, call_id: str) -> None:
+        """Let what this call makes write: the turn that asks for it stands."""
+        self._settler.confirm(self._table.entries[call_id])
+
+    def disown(self, call_id: str) -> None:
+        """Let nothing that this call makes write: its turn came to nothing."""
+        self._settler.disown(self._table.entries[call_id])
 
     def _place_sealed(self, entry: Entry, call: ToolCall, repaired: Sequence[str]) -> None:
         if repaired:

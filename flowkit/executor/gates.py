@@ -1,4 +1,4 @@
-"""The gates of a call, in the order in which it takes them, and the one loop that lets calls through."""
+"""The gates of a call, in their order, and the one loop that passes calls through them."""
 
 from collections import deque
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""A whole graph at once."""
+"""Run a complete graph."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta

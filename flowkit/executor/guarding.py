@@ -1,4 +1,4 @@
-"""The gate at which the run's guard looks at a call, before anybody is asked and anything runs."""
+"""The gate at which the run's guard checks a call, before a person is asked and anything runs."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, cast

@@ -1,6 +1,7 @@
-"""Slots change hands: a finished call releases its own, and one that only waits lends it.
+"""The transfer of slots: a finished call releases its slot, and a call that only waits lends it.
 
-Who gets a slot stands in the table's `ready`; whoever calls something here lets a task come for it (`Workers.drain`).
+The table's `ready` lists the calls that get a slot; the caller of a function here starts a task for them
+(`Workers.drain`).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A call's outcome, and a person's decision on one that waits."""
+"""A call's outcome, and a person's decision on a waiting call."""
 
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Where a call is; it only goes forward, except that one that waited at a gate is due again.
+"""The phase of a call; it only moves forward, except that a call which waited at a gate becomes due again.
 
-Plain numbers in a module: a dozen are asked for in each call. An enum's are slow, and so, in Python 3.11, are a class's,
-which the interpreter looks up anew each time; a module's it remembers.
+These are plain numbers of a module, since each call reads a dozen of them. Enum members are slow, and so are class
+attributes in Python 3.11, which the interpreter looks up each time; module attributes are cached.
 """
 
 from typing import Final

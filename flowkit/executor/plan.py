@@ -1,4 +1,4 @@
-"""What of a tool decides how its calls run."""
+"""The properties of a tool that decide how its calls run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +26,7 @@ class Plan:
         "invoke",
         "is_async",
         "is_plain",
+        "is_plainly_right",
         "is_read",
         "needs",
         "pool",
@@ -42,6 +43,7 @@ class Plan:
         self.remembers = remembers
         # The reader itself where it runs no code of the author's, which may raise anything.
         self.read = tool.reader.read if tool.reader.is_plain else tool.validate
+        self.is_plainly_right = tool.reader.is_plainly_right
         self.invoke = tool.invoke
         self.dump = tool.results.dump
         self.function = tool.function

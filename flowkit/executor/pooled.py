@@ -1,8 +1,8 @@
-"""Calls of tools with `pool="process"` or `pool="dask"`: one attempt, from the pool's door to its end.
+"""Calls of tools with `pool="process"` or `pool="dask"`: one attempt, from the pool's queue to its end.
 
-The time-out counts from the moment that the function starts, as it does for a call in place: neither the wait for a
-free process nor the import of a module there is a part of it. A call that is stopped is waited for until nothing of it
-runs any more, so that a second attempt never meets the first.
+The timeout starts when the function starts, as for a call in this process: waiting for a free process and importing a
+module there don't count. A stopped call is awaited until no part of it runs any more, so that a second attempt never
+overlaps the first.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""The reads of a running call narrow the scope of its result.
+"""Reads inside a running call narrow the scope of its result.
 
-A result for everybody may be made of another tool's, by `ctx.call`, in a recipe, or in the run of an agent inside. So
-while a call runs whose result others may share, every call that is made on its way is noted here, however deep and in
-whatever run. If one of them has a narrower scope, or is another user's, the result is nobody's but the run's.
+A shared result may be computed from another tool's result: by `ctx.call`, in a recipe, or in the run of a nested
+agent. So while a call with a shareable result runs, every call inside it is recorded here, at any depth and in any
+run. If one of them has a narrower scope, or belongs to another user, the result is visible only to this run.
 """
 
 from contextvars import ContextVar

@@ -1,12 +1,13 @@
-"""Order on resources: writes in the order of their calls, a read after the writes before it, reads together.
+"""Ordering on resources: writes run in the order of their calls, a read waits for the writes before it, reads run in
+parallel.
 
-A call that names a resource gets a ticket. It waits for the tickets before it that conflict: both touch the same
-resource (`flowkit.resource_names`), and one of the two writes. The place of a
-ticket is that of its call; one that a running call makes stands just before the next call of its caller's rank, so it
-can get ahead of tickets that wait, never of those that have started.
+A call that names a resource gets a ticket. It waits for earlier tickets that conflict: both touch the same resource
+(`flowkit.resource_names`), and one of them writes. A ticket is ordered by its call. The ticket of a call made by a
+running call comes just before the next call of its caller's rank, so it can overtake waiting tickets, but not started
+ones.
 
-To keep this cheap, a ticket waits for the nearest write before it, and a write also for the reads since: what is
-before those is waited for by them. So when a ticket leaves that never ran, those behind it are counted anew.
+To keep this cheap, a ticket waits only for the nearest earlier write, and a write also for the reads since then; these
+wait for anything earlier. So when a ticket leaves without having run, those behind it are counted again.
 """
 
 from bisect import bisect_left, bisect_right, insort

@@ -1,4 +1,4 @@
-"""Whether a call that failed is tried again, and after what pause."""
+"""Decide whether a failed call is retried, and after which delay."""
 
 from collections.abc import Callable
 

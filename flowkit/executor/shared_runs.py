@@ -1,4 +1,4 @@
-"""A read that other runs and processes may share: one of them leads the flight of its key, and the others wait for it."""
+"""A read that other runs and processes may share: one of them leads the flight of its key, the others wait."""
 
 import asyncio
 import logging

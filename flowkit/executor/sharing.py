@@ -1,4 +1,4 @@
-"""The gate at which a read takes an existing result: a cached one, an equal call's, or one in flight."""
+"""The gate at which a read takes an existing result: from the cache, from an identical call, or from one in flight."""
 
 import logging
 from collections.abc import Hashable

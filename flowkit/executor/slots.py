@@ -1,8 +1,8 @@
-"""Who may run now: a limit on all calls, and limits on named resources such as a database.
+"""Limits on running calls: one for all calls, and others for named resources such as a database.
 
-A call takes its named slot first and keeps it while it waits for one of the general ones, so a queue of calls for the
-database never stands in the way of others. Items are handed out in the order in which they asked. What runs outside
-this process takes its named slot alone.
+A call takes its named slot first and keeps it while it waits for a general one, so calls that queue for the database
+never block others. Slots are granted in order of request. A call that runs outside this process takes only its named
+slot.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The executor alone, under its user's own loop: its tools, its cache, and its run from the first event to the last."""
+"""The executor alone, under the user's own loop: its tools, its cache, and its run from the first event to the last."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence

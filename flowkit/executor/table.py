@@ -1,4 +1,4 @@
-"""The state of one run's graph: what each object of the executor reads, and what they write down for one another."""
+"""The state of one run's graph, which all objects of the executor read, and through which they notify one another."""
 
 from collections import deque
 from collections.abc import Coroutine, Hashable, Iterator, Mapping

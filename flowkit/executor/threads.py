@@ -1,8 +1,8 @@
 """Daemon threads for blocking tools.
 
-The standard library's pool joins its threads when the interpreter ends, so one stuck tool would hang the program;
-these don't. A thread can't be stopped: who waits for it may give up, and the thread goes on until its function
-returns. A thread that is free is used again; `close` ends the free ones.
+The standard library's pool joins its threads at interpreter exit, so one stuck tool would hang the program; these
+threads don't. A thread can't be stopped: the waiter may give up, and the thread continues until its function returns.
+Idle threads are reused; `close` ends them.
 """
 
 import asyncio

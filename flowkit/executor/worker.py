@@ -1,8 +1,8 @@
-"""Where a tool's function runs: the seam between the executor and its workers. Provisional: names may still change.
+"""The interface between the executor and the workers that run a tool's function. Provisional: names may still change.
 
-The executor decides what runs, and when; it claims, retries, records and tells. A worker only runs a function on
-arguments and returns its result as JSON. A call of an async tool has no worker: it is awaited where it stands, in the
-loop, and nothing is made for it. A `Job` is made for each call that leaves the loop.
+The executor decides what runs, and when; it claims, retries, records and reports. A worker only runs a function on
+arguments and returns its result as JSON. A call of an async tool has no worker and needs no extra object: it is
+awaited in the loop. A `Job` is created for each call that leaves the loop.
 """
 
 import asyncio

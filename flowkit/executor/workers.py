@@ -1,10 +1,10 @@
-"""The tasks that run calls: as many as run at once, each one call after another.
+"""The tasks that run calls: as many as calls run in parallel, each taking one call after another.
 
-A call that has its slot is ready. A task that has run a call settles it, lets go on who waited for it, and takes the
-next that is ready; it ends when there is none. While calls are ready, a task is on its way to take one, and when it
-begins it sends for two more: so a hundred calls that wait are all begun within a few rounds of the loop, and a hundred
-that don't cost few tasks. A read that can be shared with other runs has a task of its own, since it may wait for
-another's flight.
+A call with a slot is ready. A task that has run a call settles it, releases the calls that waited for it, and takes
+the next ready one; it ends when there is none. While calls are ready, a task is scheduled to take one, and when it
+starts it schedules two more. So a hundred waiting calls all start within a few rounds of the loop, and a hundred calls
+that don't wait need few tasks. A read that can be shared with other runs has its own task, since it may wait for
+another flight.
 """
 
 import asyncio
@@ -193,7 +193,7 @@ class Workers:
                     (plan := entry.plan) is not None
                     and plan.is_plain
                     and not entry.is_within
-                    and (entry.extra is None or not entry.is_bounded)
+                    and (entry.extra is None or not (entry.is_bounded or entry.extra.is_provisional))
                     and entry.sealed_s is not None
                     and self._inside is None
                 ):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from pprint import pformat
 
+from flowkit.exports.recorded_recipe import RecordedRecipe
 from flowkit.exports.recorded_run import RecordedRun
 from flowkit.exports.replaying import Replay
 
-_TEMPLATE = '''"""Replays a run of {agent} without a network: the same answers of its model lead to the same calls and output.
+_TEMPLATE = '''"""Replays a run of {name_of_it} without a network: {claim}
 
-Written by `flowkit runs export {run} --test`. The recording beside this file has what the model and the tools said;
-no tool runs. What is compared is the conversation, so that instructions and descriptions may change.
+Written by `flowkit runs export {run} --test`. The recording beside this file has {recorded}
 """
 
 from pathlib import Path
@@ -24,31 +24,56 @@ HERE = Path(__file__).parent
 
 
 def test_{name}() -> None:
-    replay = replay_run(HERE / {recording!r}, HERE / {app!r})
+    replay = replay_run(HERE / {recording!r}, HERE / {app!r}{tools})
 
     assert replay.calls == {calls}
     assert replay.status == {status!r}
     assert replay.output == {output}
 '''
 
+_OF_AGENT = (
+    "the same answers of its model lead to the same calls and output.",
+    "what the model and the tools said;\nno tool runs. What is compared is the conversation, so that instructions and "
+    "descriptions may change.",
+)
+_OF_RECIPE = (
+    "the same results of its steps lead to the same calls and output.",
+    "what each step gave;\nno tool runs and no model is asked.",
+)
 
-def name_test(run: RecordedRun) -> str:
-    """Name the test of a run, after the user's message.
+
+def name_test(run: RecordedRun | RecordedRecipe, hide: Sequence[str] = ()) -> str:
+    """Name the test of a run, after the user's message or a recipe's name and inputs, without what is hidden.
 
     >>> _slug("Where is my order, ORD-1002?")
     'where_is_my_order_ord_1002'
     """
-    return _slug(run.text) or _slug(run.run_id) or "run"
+    text = run.text
+    for secret in hide:
+        text = text.replace(secret, " ")
+    return _slug(text) or _slug(run.run_id) or "run"
 
 
-def write_test(run: RecordedRun, replay: Replay, app: Path, test: Path, recording: Path) -> str:
-    """Write the file `test`, for an app and a recording at these places."""
+def write_test(
+    run: RecordedRun | RecordedRecipe,
+    replay: Replay,
+    app: Path,
+    test: Path,
+    recording: Path,
+    tools: Path | None = None,
+    hide: Sequence[str] = (),
+) -> str:
+    """Write the file `test`, for an app, its tools and a recording at these places."""
+    claim, recorded = _OF_AGENT if isinstance(run, RecordedRun) else _OF_RECIPE
     return _TEMPLATE.format(
-        agent=run.agent,
+        name_of_it=run.agent if isinstance(run, RecordedRun) else run.recipe,
+        claim=claim,
+        recorded=recorded,
         run=run.run_id,
-        name=name_test(run),
+        name=name_test(run, hide),
         recording=recording.name,
-        app=Path(os.path.relpath(app.resolve(), test.resolve().parent)).as_posix(),
+        app=_write_place(app, test),
+        tools="" if tools is None else f", tools=HERE / {_write_place(tools, test)!r}",
         calls=_write_value(replay.calls),
         status=replay.status,
         output=_write_value(replay.output),
@@ -60,6 +85,11 @@ def find_hidden(texts: Sequence[str], hidden: Sequence[str]) -> str | None:
     return next(
         (secret for secret in hidden for text in texts if secret in text or json.dumps(secret)[1:-1] in text), None
     )
+
+
+def _write_place(path: Path, test: Path) -> str:
+    """Write a path as it is seen from the test's folder."""
+    return Path(os.path.relpath(path.resolve(), test.resolve().parent)).as_posix()
 
 
 def _write_value(value: object) -> str:

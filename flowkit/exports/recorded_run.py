@@ -78,7 +78,7 @@ def read_run(journal: Journal, run_id: str) -> RecordedRun:
         raise ConfigurationError(f"no run {run_id!r} in the journal")
     given = details.inputs
     if not isinstance(given, dict) or not {"message", "history"} <= given.keys():
-        raise ConfigurationError(f"run {run_id!r} is of a recipe; only runs of agents can be exported")
+        raise ConfigurationError(f"run {run_id!r} is of a recipe; a case is made of an agent's run")
     if not details.turns and details.summary.status != "failed":
         raise ConfigurationError(f"run {run_id!r} has no answer of its model yet, so there is nothing to export")
     message = None if given["message"] is None else message_from_json(cast(Mapping[str, JSON], given["message"]))

@@ -1,4 +1,4 @@
-"""Rerun an agent from a recording: the model's answers and the tools' results are those of the recording.
+"""Rerun an agent, or a recipe, from a recording: the model's answers and the tools' results are those of the recording.
 
 Nothing leaves the process and no tool runs. What is new is the agent itself: its code, its instructions and its tools'
 schemas of today, with which the same answers have to lead to the same calls and the same output.
@@ -17,6 +17,7 @@ from flowkit.agent import Agent, AgentResult
 from flowkit.apps import load_app
 from flowkit.codec import JSON, loads
 from flowkit.errors import ConfigurationError, ModelError, ToolError
+from flowkit.exports.recipe_replaying import AnyRecipe, replay_recipe_run
 from flowkit.exports.recorded_run import RecordedCall, RecordedRun, give_media
 from flowkit.history import read_history
 from flowkit.masking import MASK, show_arguments
@@ -28,7 +29,9 @@ from flowkit.models.pricing import Price
 from flowkit.models.recording import Recorder, Replayer
 from flowkit.models.wire.bytes_to_deltas import stream_deltas
 from flowkit.models.wire.settings import NO_HEADERS, ModelServer, Settings
+from flowkit.recipes import Recipe, RecipeResult
 from flowkit.runs.limits import Limits
+from flowkit.runs.results import RunResult
 
 _TURN_CALL = r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)"
 
@@ -40,23 +43,44 @@ class Replay:
     calls: list[tuple[str, dict[str, Any]]]
     output: Any
     status: str
-    result: AgentResult[Any]
+    result: AgentResult[Any] | RecipeResult[Any]
 
 
-def replay_run(recording: str | Path, app: str | Path | Agent[Any], *, data: object = None) -> Replay:
-    """Replay a run of this app's agent from a recording that `flowkit runs export --test` wrote.
+def replay_run(
+    recording: str | Path,
+    app: str | Path | Agent[Any] | AnyRecipe,
+    *,
+    data: object = None,
+    tools: str | Path | None = None,
+) -> Replay:
+    """Replay a run of this app's agent or recipe from a recording that `flowkit runs export --test` wrote.
 
-    `data` is what instructions, and functions that name tools, look at; no tool sees it, since none runs. Raises
+    `data` is what instructions, and functions that name tools, look at; no tool sees it, since none runs. `tools` is
+    the Python file with the tools of a recipe in YAML. Raises
     `ModelError` with the difference where the conversation isn't the recorded one.
     """
     path = Path(recording)
-    agent = app if isinstance(app, Agent) else _find_agent(str(app), str(_read_header(path)["agent"]))
+    header = _read_header(path)
+    if "recipe" in header:
+        if isinstance(app, Agent):
+            raise ConfigurationError(f"{path} is the recording of recipe {header['recipe']!r}, not of an agent")
+        recipe = app if isinstance(app, Recipe) else _find_recipe(app, str(header["recipe"]), tools)
+        return asyncio.run(replay_recipe_recording(path, recipe))
+    if isinstance(app, Recipe):
+        raise ConfigurationError(f"{path} is the recording of agent {header['agent']!r}, not of a recipe")
+    agent = app if isinstance(app, Agent) else _find_agent(str(app), str(header["agent"]))
     return asyncio.run(replay_recording(path, agent, data=data))
 
 
 async def replay_recording(path: Path, agent: Agent[Any], *, data: object = None) -> Replay:
     """Replay as `replay_run`, for a program with an event loop."""
     return await _run(agent, Replayer(path, compare="conversation"), _read_header(path), data)
+
+
+async def replay_recipe_recording(path: Path, recipe: AnyRecipe) -> Replay:
+    """Replay a recipe's run as `replay_run`, for a program with an event loop."""
+    result, calls = await replay_recipe_run(path, recipe)
+    return Replay(calls, _as_json(result), result.status, result)
 
 
 async def record_run(
@@ -87,7 +111,7 @@ async def _run(agent: Agent[Any], model: Model, about: Mapping[str, JSON], data:
     # One that failed when it was recorded has to fail in the same way.
     if result.status == "failed" and result.error is not None and str(result.error) != about.get("error"):
         raise result.error
-    return Replay(_read_calls(result), _as_json(agent, result), result.status, result)
+    return Replay(_read_calls(result), _as_json(result), result.status, result)
 
 
 def _find_limits(about: Mapping[str, JSON]) -> Limits:
@@ -103,7 +127,7 @@ def _as_said(message: UserMessage) -> str | Sequence[Content]:
     return message.content
 
 
-def _as_json(agent: Agent[Any], result: AgentResult[Any]) -> JSON:
+def _as_json(result: RunResult[Any]) -> JSON:
     """Return the output as `run.finished` reports it."""
     from pydantic_core import to_jsonable_python
 
@@ -129,6 +153,14 @@ def _find_agent(target: str, name: str) -> Agent[Any]:
     return found
 
 
+def _find_recipe(target: str | Path, name: str, tools: str | Path | None) -> AnyRecipe:
+    app = load_app(str(target), tools=None if tools is None else Path(tools))
+    found = next((recipe for recipe in app.recipes.values() if recipe.name == name), None)
+    if found is None:
+        raise ConfigurationError(f"{target} has no recipe {name!r}, to which the recorded run belongs")
+    return found
+
+
 def _read_header(path: Path) -> dict[str, JSON]:
     try:
         with path.open("rb") as file:
@@ -138,7 +170,7 @@ def _read_header(path: Path) -> dict[str, JSON]:
     except ValueError as error:
         raise ConfigurationError(f"{path}: not a recording of flowkit") from error
     about = header.get("about") if isinstance(header, dict) else None
-    if not isinstance(about, dict) or "message" not in about:
+    if not isinstance(about, dict) or not {"message", "inputs"} & about.keys():
         raise ConfigurationError(f"{path}: not the recording of a run; `flowkit runs export --test` writes one")
     return about
 

@@ -1,8 +1,8 @@
-"""Who drives a run, and whether that process still lives.
+"""The lease of the process that drives a run, and whether that process is still alive.
 
-A lease is held by a process and renewed while it lives. On the same machine the system knows whether the process is
-there: after a kill nobody need wait for the lease to run out, and one that was only stopped keeps its run. Where it
-can't be asked (another machine, another container, before the last boot) the lease's time decides.
+A process holds a lease and renews it while it lives. On the same machine the operating system knows whether the
+process exists: after a kill the lease needn't expire first, and a process that was only suspended keeps its run. Where
+the process can't be checked (another machine, another container, before the last boot), the lease's expiry decides.
 """
 
 import os

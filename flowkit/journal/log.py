@@ -1,8 +1,8 @@
-"""The journal's one writer: a thread that gives a store what came together, and renews the leases of the runs held here.
+"""The journal's only writer: a thread that writes collected changes to a store and renews this process's leases.
 
-Everything that waits is written together, so that many runs share a commit. A write of a tool costs two durable
-commits, one before it starts and one when it has ended; a durable commit takes along all that was written before it,
-and everything else waits for no disk.
+All waiting changes are written together, so many runs share a commit. A tool's write costs two durable commits, one
+before it starts and one after it has ended. A durable commit includes everything written before it; nothing else waits
+for the disk.
 """
 
 import asyncio

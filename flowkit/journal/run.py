@@ -1,16 +1,15 @@
 """One run in the journal, held by one driver.
 
-What was recorded is in memory from the moment the run is opened, so `lookup` costs nothing. Everything written says
-which driver wrote it: each opening gives the run a token of its own, and a driver that was thought dead and comes back
-finds that its token is no longer the run's and can change nothing.
+All records are in memory from the moment the run is opened, so `lookup` is cheap. Every change names the driver that
+wrote it: each opening gives the run a new token, and a driver that was presumed dead and returns finds that its token
+is outdated and can't change anything.
 
-A node's way: a `read` is recorded when it has ended, soon and without waiting. A `write` or `idempotent` node is
-claimed before it starts and recorded when it has ended, each durably. A claimed `write` that was never recorded is in
-doubt.
+A `read` is recorded shortly after it has ended, without waiting. A `write` or `idempotent` node is claimed before it
+starts and recorded after it has ended, both durably. A claimed `write` without a record is in doubt.
 
-A claim says by when its call has to start, and until when it may still be running: `START_WITHIN_S` and the tool's
-time-out after it. So a driver that was stopped in between, and wakes when another has the run, starts nothing; and
-nobody settles the call, or makes it again, while it may still be running.
+A claim states a deadline for the start of its call (`START_WITHIN_S`) and for its end (the tool's timeout later). So a
+driver that was suspended in between, and wakes when another one has the run, starts nothing; and no other process
+settles or repeats the call while it may still be running.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
-"""What a database has to do for a journal, and what it is given: operations as data.
+"""The operations that a journal needs from a database, with their arguments as data.
 
-A driver's writes are `Changes`, applied many runs at a time. Each says by its `token` which opening of the run it comes
-from; where the run has another token by now, another driver took over, and nothing of it is written. The other
-operations are transactions of their own.
+A driver's writes are `Changes`, applied for many runs at a time. Each `token` names the opening of the run that the
+change belongs to. If the run has another token by then, another driver took over and the change isn't written. Every
+other operation is its own transaction.
 
-A `JournalStore` writes in the thread of `journal.log` alone, and reads in whatever thread asks. It raises `StoreError`
-for what it can't do, after a bounded time.
+A `JournalStore` writes only in the thread of `journal.log`, and reads in any thread. It raises `StoreError` for what
+it can't do, after a bounded time.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""What was said in a run that was stopped before it could write its messages down: put together from its rows.
+"""The messages of a run that stopped before it could record them, rebuilt from its rows.
 
-A run that ends writes its messages with its end. One that was killed, or still goes on elsewhere, has left its first
-message among its inputs, the model's messages among its turns, and the results among its nodes; that is enough for
-the next thing said in its session to come after it.
+A run records its messages when it ends. A run that was killed, or is still in progress elsewhere, has its first
+message among its inputs, the model's messages among its turns, and the results among its nodes. From these the next
+message in the session can follow.
 """
 
 from collections.abc import Iterator

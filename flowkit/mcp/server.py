@@ -1,8 +1,8 @@
-"""flowkit as an MCP server: hosts call agents, recipes and tools, each call a run.
+"""flowkit as an MCP server: hosts call agents, recipes and tools, and each call is a run.
 
-A run that waits for a person ends as `waiting`; the host's user is asked by elicitation, for all calls at once, and
-the run goes on with the decisions. Where a host can't ask, nothing runs that needs approval. A host that cancels, or
-goes away, stops its run.
+A run that waits for a person ends as `waiting`; the host's user is asked by elicitation, for all calls together, and
+the run resumes with the decisions. If a host doesn't support elicitation, calls that need approval don't run. If a
+host cancels or disconnects, its run stops.
 """
 
 import asyncio

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
+from flowkit.mcp_client.call_clocks import CallClocks
 from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, explain, read_failure
 from flowkit.mcp_client.spans import find_span, mark_span
 from flowkit.mcp_client.transports import MODERN, MCPServer
@@ -77,6 +78,7 @@ class Connection:
         self.era: Era = known_era or era
         """How to connect next. A server of the handshake era isn't asked for the newer one again: some never answer."""
         self._ask = ask
+        self._call_clocks = CallClocks()
         self._clock = clock
         self._logger = logging.getLogger(f"flowkit.mcp.{name}")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,7 +122,7 @@ class Connection:
         for _ in range(PAGES_AT_MOST):
             client = await self._connected()
             try:
-                async with asyncio.timeout(self._bounds.call_s):
+                async with self._call_clocks.limit(self._bounds.call_s):
                     page = await client.list_tools(cursor=cursor, cache_mode="bypass")
             except TimeoutError as error:
                 raise ToolError(f"{self.name} did not list its tools within {self._bounds.call_s:g} s") from error
@@ -171,7 +173,7 @@ class Connection:
         """Read a resource; return `mcp_types.ReadResourceResult`."""
         client = await self._connected()
         try:
-            async with asyncio.timeout(self._bounds.call_s):
+            async with self._call_clocks.limit(self._bounds.call_s):
                 return await client.read_resource(uri)
         except Exception as error:  # as in `list_tools`
             if isinstance(read_failure(error), Broken | NotTaken):
@@ -193,14 +195,17 @@ class Connection:
             span = find_span()
             if span is not None:
                 mark_span(span, self.name, self._server.where, tool, client.protocol_version)
+            # The package's own bound stands still for a login, not for a server's question.
+            ours = self._ask is not None
             try:
-                return await client.call_tool(
-                    tool,
-                    dict(arguments),
-                    read_timeout_seconds=self._bounds.call_s,
-                    progress_callback=tell,
-                    meta=cast(Any, dict(meta)) or None,
-                )
+                async with self._call_clocks.limit(self._bounds.call_s) if ours else nullcontext():
+                    return await client.call_tool(
+                        tool,
+                        dict(arguments),
+                        read_timeout_seconds=None if ours else self._bounds.call_s,
+                        progress_callback=tell,
+                        meta=cast(Any, dict(meta)) or None,
+                    )
             except Exception as error:  # of the `mcp` package, the transport or the server: read into three kinds
                 failure = read_failure(error)
                 if isinstance(failure, Broken | NotTaken):
@@ -326,7 +331,12 @@ class Connection:
 
         assert self._ask is not None
         schema = getattr(params, "requested_schema", None) or {"url": str(getattr(params, "url", ""))}
-        answer = await self._ask(self.name, params.message, schema)
+        try:
+            with self._call_clocks.stand_still():
+                answer = await self._ask(self.name, params.message, schema)
+        except Exception:  # the app's own function: its fault mustn't break the connection
+            self._logger.exception("ask= failed; %s is told that its question stays open", self.name)
+            answer = "cancel"
         if answer is None:
             return ElicitResult(action="decline")
         if answer == "cancel":

@@ -29,7 +29,7 @@ def read_failure(error: BaseException) -> FlowkitError | None:
 
     error = unwrap(error)
     if isinstance(error, TimeoutError):
-        return Unanswered(explain(error))
+        return Unanswered(str(error) or "it did not answer in time")
     if isinstance(error, MCPError):
         text = error.message.casefold()
         if "timed out" in text:

@@ -20,6 +20,8 @@ from flowkit.mcp_client.server_processes import MESSAGE_BYTES_AT_MOST, NOISE, Re
 
 MODERN = "2026-07-28"
 """The version where no handshake says another."""
+FAREWELL_S = 2.0
+"""How long a server may take to hear that its session ends."""
 AT_A_TIME = 20
 """After so many tools of a listing others have their turn: a long one takes seconds."""
 
@@ -107,8 +109,15 @@ class HttpServer:
         from httpx2 import AsyncClient, Timeout
         from mcp.client.streamable_http import streamable_http_client
 
+        _hide_address(self)
+        # A stream is silent while a person is asked, and while nothing changes: calls have a bound of their own.
         # The package follows redirects itself, and never to another origin, so the headers go nowhere else.
-        client = AsyncClient(headers=dict(self.headers), auth=self.auth, timeout=Timeout(30.0, read=300.0))
+        client = AsyncClient(
+            headers=dict(self.headers),
+            auth=self.auth,
+            timeout=Timeout(30.0, read=None),
+            event_hooks={"request": [_bound_farewell]},
+        )
         # The package's own bound is a tenth of ours.
         transport = streamable_http_client(self.url, http_client=client, max_sse_event_size=MESSAGE_BYTES_AT_MOST)
         async with client, transport as (read, write):
@@ -141,6 +150,37 @@ class _StandardError:
             for line in self._reading:
                 self._logger.info("%s", line.rstrip())
                 self.last = " ".join(line.split())[:300] or self.last
+
+
+async def _bound_farewell(request: Any) -> None:
+    """Bound the request that ends a session: a run's end waits for it, and some servers never answer."""
+    if request.method == "DELETE":
+        request.extensions["timeout"] = dict(request.extensions.get("timeout", {})) | {"read": FAREWELL_S}
+
+
+class _WithoutKeys(logging.Filter):
+    """Takes what may be a key out of the addresses that `httpx2` logs, of servers that were opened here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: dict[str, str] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and any(str(one) in self.shown for one in record.args):
+            record.args = tuple(self.shown.get(str(one), one) for one in record.args)
+        return True
+
+
+_without_keys = _WithoutKeys()
+
+
+def _hide_address(server: HttpServer) -> None:
+    """Log a server's address as it is shown elsewhere: it may hold a key."""
+    from httpx2 import URL
+
+    if server.where != server.url:
+        _without_keys.shown[str(URL(server.url))] = server.where
+        logging.getLogger("httpx2").addFilter(_without_keys)  # adding it again does nothing
 
 
 class _OneLine(logging.Filter):

@@ -1,12 +1,12 @@
-"""A rule for a `Router`, made from a measurement: which requests need the strong model.
+"""A rule for a `Router`, derived from a measurement: which requests need the strong model.
 
-The strong model is the one that gets the most cases right; each cheaper one is tried beside it. A rule sees what a
-router sees, the request: its length, and the words in it. Words are taken from the cases that the cheap model gets
-wrong and the strong one right, and only those that no other case has. Of the rules made so, the one is proposed that
-sends the fewest cases wrong, and of those the cheapest.
+The strong model is the one with the most correct cases; each cheaper one is tried with it. Like a router, a rule sees
+only the request: its length and its words. The words are taken from cases that the cheap model gets wrong and the
+strong one right, and only if they occur in no other case. Of the candidate rules, the one with the fewest wrong cases
+is proposed, and among those the cheapest.
 
-A rule that is made and tried on the same cases flatters itself. So each case is also judged by a rule made without it:
-these figures stand beside the others, and are the ones to believe.
+A rule that is evaluated on the cases it was derived from looks too good. So each case is also judged by a rule derived
+without it (leave-one-out): these figures are shown beside the others, and are the reliable ones.
 """
 
 import re

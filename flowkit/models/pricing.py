@@ -1,8 +1,8 @@
-"""What a request cost, in US dollars.
+"""The cost of a request, in US dollars.
 
-A model's own `price` comes first, then what the server itself said, then the table of the `genai-prices` package, which
-is asked by the model's name and its server's address. A price that nobody knows is None, never zero; so is that of a
-known model behind an unknown gateway, whose prices are its own.
+A model's own `price` comes first, then the cost that the server reported, then the table of the `genai-prices`
+package, by the model's name and its server's address. An unknown price is None, never zero; so is the price of a known
+model behind an unknown gateway, which has its own prices.
 """
 
 from dataclasses import dataclass

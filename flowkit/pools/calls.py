@@ -1,6 +1,6 @@
-"""A call and its outcome as bytes: a line of JSON that tells what it is, then the arguments or the result as JSON.
+"""A call and its outcome as bytes: a line of JSON with its kind, then the arguments or the result as JSON.
 
-The body stands apart, so that a result of 50 MB is written and read once.
+The body is separate, so that a result of 50 MB is written and read once.
 """
 
 import traceback

@@ -1,7 +1,7 @@
-"""The pool on a Dask cluster: one client in a thread and loop of its own, used by every run of this process.
+"""The pool on a Dask cluster: one client in its own thread and loop, used by every run of this process.
 
-What goes to Dask is bytes and the name of one function of flowkit; what comes back is bytes. Only reads and idempotent
-calls run there: a worker that is lost may have done its call, and Dask may run it again.
+Dask receives bytes and the name of one function of flowkit, and returns bytes. Only reads and idempotent calls run
+there: a lost worker may have completed its call, and Dask may run it again.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Runs that are driven elsewhere than where they are asked for: by workers, and by whatever queue hands them out.
+"""Runs that another process drives than the one that submits them: a worker, or the handler of any queue.
 
-A queue may lose a run, deliver it twice, or late: the journal decides who drives it, and `stopped` finds what nobody
-does. So a queue needs nothing but a call of `drive`.
+A queue may lose a run, or deliver it twice or late: the journal decides who drives it, and `stopped` lists the runs
+without a driver. So a queue only has to call `drive`.
 """
 
 from flowkit.queues.driver import Driver, DriveStatus, drive, submit

@@ -1,7 +1,7 @@
-"""`drive`: what a queue calls with a run's id, late, twice or never; and `submit`, which writes a run down for it.
+"""`drive` runs a run by its id, even if a queue calls it late, twice or never; `submit` records a run for it.
 
-A driver claims the run in the journal, and drives it until it has ended or waits for a person. Who comes second finds
-that somebody drives it, which is a success: there is nothing to repeat.
+A driver claims the run in the journal, and drives it until it ends or waits for a person. A second driver finds that
+the run has one, which counts as success, since nothing has to be repeated.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Runs handed out by procrastinate, a queue in PostgreSQL; its tables may be in the journal's database.
+"""A queue of runs by procrastinate in PostgreSQL; its tables may be in the journal's database.
 
-A job names a run and nothing else, and ends when a worker has taken the run: what happens to the run then is in the
-journal. No two jobs for one run wait at the same time (`queueing_lock`). A job has no `lock`: a worker that is killed
-keeps it, and no other job of that run would ever start.
+A job contains only the run's identity, and ends when a worker has taken the run; the journal knows what happens to the
+run then. No two jobs of one run wait in parallel (`queueing_lock`). A job has no `lock`: a killed worker would keep
+it, and no other job of that run would ever start.
 """
 
 import asyncio
@@ -114,7 +114,9 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
         raise ConfigurationError(f"the queue can't be reached: {' '.join(str(cause).split())}") from error
     try:
         if not has_tables:
-            raise ConfigurationError("that database has no queue: make its tables once, with --make-tables")
+            raise ConfigurationError(
+                "that database has no queue: make its tables once, with `flowkit worker … --make-tables`"
+            )
         yield ProcrastinateQueue(app)
     finally:
         await app.close_async()

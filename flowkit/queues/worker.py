@@ -1,9 +1,9 @@
-"""A worker: it asks the journal what nobody drives, and drives it.
+"""A worker: it polls the journal for runs without a driver, and drives them.
 
-So several processes on one machine share the work of one SQLite file, and several machines that of one PostgreSQL.
-Runs that were submitted, let go of, or left by a process that died are all the same to it. Workers may want the same
-run: the journal gives it to one of them. A queue makes them quicker, and they need ask the journal less often: what
-the queue lost, they find.
+So several processes on one machine share the work in one SQLite file, and several machines the work in one PostgreSQL
+database. It treats submitted runs, released runs and runs of dead processes alike. If several workers want the same
+run, the journal gives it to one of them. With a queue, workers start runs sooner and poll the journal less often; they
+find the runs that the queue lost.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Agents as steps: each runs as a tool call, so that what its tools may do counts.
+"""Agents as steps: each runs as a tool call, with an effect derived from its tools.
 
-An agent whose tools only read is asked like a model. One that may change something is as strong as the strongest of
-its tools: in a run with a journal its step is claimed before it starts, and never runs again by itself.
+An agent whose tools only read runs like a model step. An agent that may change something has the strongest effect of
+its tools: in a run with a journal its step is claimed before it starts, and is never retried automatically.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping

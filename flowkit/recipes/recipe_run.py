@@ -1,8 +1,8 @@
-"""What a run of a recipe does: its nodes on an executor, and its result.
+"""A run of a recipe: its nodes on an executor, and its result.
 
-A step that failed, was skipped or denied fails the recipe, unless it was optional. With a journal, a run that was
-killed, stopped or waited for a person goes on under its `run_id`; without one, a run that waited goes on from its
-result. Steps that ended don't run again.
+A step that failed, was skipped or was denied fails the recipe, unless it was optional. With a journal, a run that was
+killed, stopped or waited for a person resumes under its `run_id`; without one, a run that waited resumes from its
+result. Finished steps aren't repeated.
 """
 
 from collections.abc import Mapping

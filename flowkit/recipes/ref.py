@@ -1,12 +1,13 @@
-"""A value that will be known when the recipe runs, while the recipe is being traced.
+"""A value that is known only when the recipe runs, while the recipe is being traced.
 
-A recipe's function is called once, with a `Ref` in place of each input, and each step gives another. What a `Ref` can
-do is what a graph can say: be passed on, be looked into (`order.address`, `order.items[0]`), and be compared. All the
-rest (its truth, its length, its text, a sum) needs the value, so it raises at once, with the line and what to write
-instead. `is`, `not`, `and`, `or`, `match` and `{ref!r}` never ask the object; `check_source` finds those.
+A recipe's function is called once, with a `Ref` in place of each input, and each step returns another. A `Ref` can do
+what a graph can express: it can be passed on, accessed (`order.address`, `order.items[0]`), and compared. Everything
+else (its truth, its length, its text, a sum) needs the value, so it raises immediately, with the line and what to
+write instead. Python doesn't ask the object for `is`, `not`, `and`, `or`, `match` and `{ref!r}`; `check_source` finds
+those.
 
-Every attribute is a path, so that no name of `Ref` hides a field: there are no methods, and what flowkit itself
-needs to know is read by `symbol_of`.
+Every attribute is a path, so that no name of `Ref` hides a field: there are no methods, and flowkit itself reads a
+`Ref` with `symbol_of`.
 """
 
 import sys

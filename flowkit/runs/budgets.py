@@ -1,8 +1,7 @@
 """Budgets that hold across runs and processes.
 
-What is spent stands in a store under a key for who spends it and for the time it counts in. A run looks at it before
-each turn and adds what the turn has cost: so runs that spend one budget at the same moment, in whatever process, go
-beyond it by at most the turn that each has under way.
+The spent amount is in a store, under a key for its owner and its period. A run checks it before each turn and adds the
+turn's cost after it. So parallel runs, in any process, exceed a shared budget by at most one turn each.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Decisions that were carried out where no journal keeps them: sent twice, by an impatient click, one acts once.
+"""Carried-out decisions of runs without a journal, so that a decision that is sent twice takes effect once.
 
-A run that waits for a person and has no journal goes on from what it left. Whoever sends the same decision on the same
-thing again gets the run that the first one started, and what came of it.
+A run that waits for a person and has no journal resumes from its result. A second request with the same decision on
+the same call gets the run that the first one started, and its result.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
-"""A run that goes on, as a notebook shows it: one picture that is replaced as the run proceeds.
+"""A run in progress in a notebook: one picture that is updated in place.
 
-The picture stays small, however many steps there are: how many are done, what runs, what failed, what waits for a
-person, and the last that finished.
+The picture stays small for any number of steps: it shows how many are done, which ones run, failed or wait for a
+person, and the last ones that finished.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""What other processes ask of the runs that are driven here, and how such runs are let go of.
+"""Requests of other processes to the runs that are driven here, and the release of such runs.
 
-Whoever has the journal can ask: a request to cancel is the run's status, a decision stands with its question. One task
-for all runs looks for both, twice a second. A run that is let go of stays as it is in the journal, and whoever takes
-it next goes on with it; a write that runs at that moment is given time to end, since cut off it would be in doubt.
+Any process with the journal can send them: a cancellation is the run's status, a decision is stored with its question.
+One task polls for both, for all runs, twice a second. A released run stays unchanged in the journal, and the next
+driver resumes it. A running write gets time to finish, because it would be in doubt if it were cut off.
 """
 
 import asyncio

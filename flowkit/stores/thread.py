@@ -1,8 +1,8 @@
 """One thread that does a store's writing, so that the event loop never waits for a disk or a lock.
 
-Jobs run in the order in which they came, several at a time as one batch: that is what makes a group commit possible.
-A batch ends when nothing more is waiting; jobs that nobody waits for linger a moment for company. The thread starts
-with the first job, and again in a process that was forked.
+Jobs run in order of arrival, several at a time as one batch, which makes a group commit possible. A batch ends when no
+more jobs wait; jobs without a waiter linger briefly so that others can join. The thread starts with the first job, and
+again in a forked process.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""What a model is told so that it can hand one call's result to another: where a reference may stand, what it can name.
+"""The text that explains to a model how to pass one call's result to another: where a reference is allowed, and what it
+can name.
 
 A reference is the whole value of a top-level argument, `{"from_call": "get_order", "path": "/address/city"}`. The
-schema offers it beside the argument's own type, and the tools' descriptions tell the fields of their results.
+schema offers it as an alternative to the argument's own type, and the tools' descriptions list the fields of their
+results.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""What stands behind a `Tool`: what it takes, how its arguments are read, how it is called, what it gives.
+"""The implementation of a `Tool`: its parameters, the parsing of its arguments, its call, and its result.
 
-There are two: a function with a signature (`functions`), and a handler with a JSON Schema (`foreign`).
+There are two kinds: a function with a signature (`functions`), and a handler with a JSON Schema (`foreign`).
 """
 
 from collections.abc import Callable, Collection, Mapping

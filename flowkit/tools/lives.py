@@ -1,7 +1,7 @@
-"""What tools hold while a run has them, such as a connection: entered at its start, left at its end.
+"""Resources that tools hold during a run, such as a connection: entered at its start, left at its end.
 
-Each is entered and left in one task of its own, for task groups and cancel scopes demand that. So several are opened
-at once, which takes as long as the slowest, and closed at once.
+Each is entered and left in its own task, as task groups and cancel scopes require. So several are opened in parallel,
+which takes as long as the slowest, and closed in parallel.
 """
 
 import asyncio

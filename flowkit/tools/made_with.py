@@ -1,10 +1,9 @@
-"""What tells one function from another: its code, and what it was made with, as deep as that goes.
+"""The identity of a function: its code, and the values it was created with, at any depth.
 
-Two tools of one name can differ in nothing but the object that their methods are bound to, or in what their closures
-hold; their results must not be mixed up in a cache. What can't change stands for itself in every process: plain
-values, classes that can be imported, functions, tools and frozen objects made of such. Anything else, an object with
-a state above all, stands for itself in this process only: a `token` names it, and a key that holds one is no use on
-a disk.
+Two tools of one name may differ only in the object that their methods are bound to, or in their closures; a cache must
+not mix up their results. Immutable values have an identity that is valid in every process: plain values, importable
+classes, functions, tools, and frozen objects of these. Anything else, above all an object with state, is identified
+only within this process: by a `token`, and a key that contains one is never stored on disk.
 """
 
 import functools
@@ -172,6 +171,10 @@ class _Walk:
         if wrapped is not None:
             # The innermost has the signature, and so defaults that are filled in.
             parts.append(self.identify_top(wrapped, with_code=with_code, with_defaults=with_defaults))
+        held = {name: part for name, part in vars(function).items() if name != "__wrapped__"}
+        held |= _find_own_globals(function)
+        if held:
+            parts.append([[name, self.identify(part)] for name, part in sorted(held.items())])
         return parts
 
     def _partial_values(self, partial: "functools.partial[Any]") -> JSON:
@@ -217,6 +220,20 @@ class _Walk:
     def _object(self, value: object) -> JSON:
         self.is_durable = False
         return ["object", _token(value)]
+
+
+def _find_own_globals(function: types.FunctionType) -> dict[str, object]:
+    """Find the globals that a function names, if they are no module's, as those of `exec`: it closes over them."""
+    held = function.__globals__
+    module = sys.modules.get(function.__module__ or "")
+    if module is not None and vars(module) is held:
+        return {}
+    return {name: held[name] for name in _find_names(function.__code__) if name in held}
+
+
+def _find_names(code: types.CodeType) -> set[str]:
+    inner = [_find_names(part) for part in code.co_consts if isinstance(part, types.CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def _code_form(code: types.CodeType) -> JSON:

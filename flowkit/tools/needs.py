@@ -1,7 +1,7 @@
-"""Parameters that another tool fills: whose parameters stand in their place, and which calls a call stands for.
+"""Parameters that another tool fills: the parameters that replace them, and the calls that a call depends on.
 
-`order: Order = Needs(get_order)` hides `order` and shows what `get_order` takes. Tools that need the same tool with
-the same arguments share one call of it.
+`order: Order = Needs(get_order)` hides `order` and exposes the parameters of `get_order`. Tools that need the same
+tool with the same arguments share one call of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

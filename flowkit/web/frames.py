@@ -1,7 +1,7 @@
-"""Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), made once for all who read them.
+"""Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), encoded once for all readers.
 
-Viewers of a live run mostly stand at the same place, so what one of them was sent is kept for a moment for the
-others. A viewer that is behind reads in blocks that begin at the same places for everybody.
+Viewers of a live run are mostly at the same position, so encoded events are cached briefly for the others. A viewer
+that is behind reads in blocks with fixed boundaries, which are the same for all viewers.
 """
 
 from collections import OrderedDict

@@ -1,8 +1,8 @@
-"""Who may ask what: every request passes here before a route sees it.
+"""Access control: every request is checked here before a route sees it.
 
-The order is Host, origin, route and method, user, type, body: what is checked first costs least and tells least. A page
-of another site, or of another port of this machine, can make a browser send requests here; what tells them apart are
-`Origin` and the `Sec-Fetch-` headers, which no page can forge (W3C, Fetch Metadata). That an `Origin` is missing
+The order is host, origin, route and method, user, type, body: the first checks are the cheapest and reveal the least.
+A page of another site, or on another port of this machine, can make a browser send requests here. `Origin` and the
+`Sec-Fetch-` headers identify such requests, and no page can forge them (W3C, Fetch Metadata). A missing `Origin`
 proves nothing: a browser sends none with a GET to its own site.
 """
 

@@ -1,7 +1,7 @@
-"""The list of a user's runs: how each began, how it stands, what it cost.
+"""The list of a user's runs: the first message, status and cost of each.
 
-A page asks for it every few seconds, and what a run began with and cost takes a look at its journal. So the answer is
-kept for each run until the run changes.
+A page polls it every few seconds, and the message and the cost require a journal query. So each run's entry is cached
+until the run changes.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """The routes of other front ends: `/api/chat` for the AI SDK's `useChat`, `/api/agui` for AG-UI.
 
-A browser's history is its own word: of what it sends only the new message is read, and of an approval the id and the
-verdict. What was said before, what is asked, and with which arguments, is in the journal.
+A browser's history can't be trusted: only the new message is read from a request, and only the id and the verdict of
+an approval. The journal has the earlier messages, the pending questions and their arguments.
 """
 
 import asyncio

@@ -25,8 +25,10 @@ SAID = {
     "held": "held out",
     "korean": "Korean, written against",
     "korean_held": "Korean, held out",
+    "beyond": "beyond the tools, written against",
+    "beyond_held": "beyond the tools, held out",
 }
-GOALS = {"held": (0.15, 0.3), "korean_held": (0.1, 0.25)}
+GOALS = {"held": (0.15, 0.3), "korean_held": (0.1, 0.25), "beyond_held": (0.15, 0.15)}
 """Wrong tools and wrong calls, at most."""
 
 

@@ -1,8 +1,9 @@
 """Requests to the apps in plain language, and the calls that they ask for, to judge the embedded model by.
 
-Each file has four parts: `first` and `korean`, which the model's words and rules were written against; `held` and
-`korean_held`, which nobody looked at while writing them. Days without a date are counted from `NOW`. An expected text is exact but for case, or one of `any`, or holds each of `has`.
-A request with no calls lacks something that has to be asked for.
+Each file has six parts. The model's words and rules were written against `first`, `korean` and `beyond`; nobody looked
+at `held`, `korean_held` and `beyond_held` while writing them. The requests of `beyond` and `beyond_held` ask for what no
+tool of the app does, in both languages. Days without a date are counted from `NOW`. An expected text is exact but for
+case, or one of `any`, or holds each of `has`. Any other request with no calls lacks something that has to be asked for.
 """
 
 import json
@@ -19,8 +20,8 @@ from flowkit.codec import JSON
 from flowkit.messages import ToolSpec
 from flowkit.tools.toolsets import Toolset
 
-Part = Literal["first", "held", "korean", "korean_held"]
-PARTS: tuple[Part, ...] = ("first", "held", "korean", "korean_held")
+Part = Literal["first", "held", "korean", "korean_held", "beyond", "beyond_held"]
+PARTS: tuple[Part, ...] = ("first", "held", "korean", "korean_held", "beyond", "beyond_held")
 TOOLS: Mapping[str, Toolset] = {
     "shop": Toolset(
         shop.get_order_status,

@@ -1,9 +1,9 @@
-"""What of a type's JSON may be shown before it is whole.
+"""The parts of a type's JSON that may be shown before they are complete.
 
-A text may be shown while it grows, a list and an object with what they have so far; everything else is shown when it is
-whole and fits. The schema that pydantic made of the type says which is which. Where a type looks at a value as a whole,
-with a validator, a serializer or a choice between objects that nothing tells apart, nobody can know what will become
-of its beginning: such a value is shown when it is whole.
+A text may be shown while it grows, and a list or an object with its items so far; everything else is shown when it is
+complete and valid. The schema that pydantic generates for the type decides which is which. If a type processes a value
+as a whole, with a validator, a serializer or an undiscriminated choice between objects, its beginning says nothing
+about the result: such a value is shown when it is complete.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

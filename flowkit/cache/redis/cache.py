@@ -1,11 +1,12 @@
-"""The cache in Redis or Valkey, for several machines; the rules are those of the cache on the disk.
+"""The cache in Redis or Valkey, for several machines, with the rules of the cache on disk.
 
-A look is one round trip where nothing was written since the last: the tokens of the read's resources, and the result
-under the key that last time's tokens make. Where they have changed, a second asks under the key of the new ones.
+If nothing was written since the last lookup, a lookup takes one round trip: it requests the tokens of the read's
+resources and the result under the key of the last known tokens. If they have changed, a second request uses the new
+key.
 
-Always true: no tool ever sees an exception of the store, or waits longer than `timeout_s` for a server that doesn't
-answer; after that the cache does without it for half a minute. A write whose cached reads can't be invalidated is kept,
-and the invalidation is repeated until it succeeds.
+Invariants: no tool ever sees an exception of the store, or waits longer than `timeout_s` for a server that doesn't
+answer; after that the cache doesn't use the server for half a minute. If a write's cached reads can't be invalidated,
+the invalidation is kept and retried until it succeeds.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What lies in Redis, for people: hits and misses by tool, and the results to clear."""
+"""The contents of Redis, for people: hits and misses by tool, and the results to clear."""
 
 from collections.abc import Sequence
 from typing import cast

@@ -1,10 +1,10 @@
-"""What a Redis cache has to do beside its calls, in one thread: renew leases, repeat failed bumps, add up counters.
+"""The background work of a Redis cache, in one thread: renew leases, retry failed bumps, sum up counters.
 
-A thread with a loop of its own, so that it continues whatever the caller's loop does, and after that has ended.
+The thread has its own loop, so it continues whatever the caller's loop does, and after that has closed.
 
-A write whose bump failed leaves results behind that must not be read. So it is kept here and repeated until it has
-succeeded, and reads on its resources aren't looked up meanwhile. Other processes of this machine are told by a file,
-since Redis can't tell them (`Unfinished`); one whose process has died is made good by another.
+A write with a failed bump leaves results that must not be read. So the bump is kept here and retried until it
+succeeds, and until then reads on its resources aren't looked up. Other processes of this machine see a file, since
+Redis can't notify them (`Unfinished`); another process finishes the bumps of a dead one.
 """
 
 import asyncio

@@ -1,13 +1,12 @@
-"""How results, leases and generations lie in Redis: names, bytes, and the scripts that change several at once.
+"""The layout of results, leases and generations in Redis: keys, bytes, and the scripts that change several at once.
 
-Every name is a hash, since results are keyed by what users asked, and every key has a time to live. What a script
-touches shares a hash tag, so that it lies in one slot of a cluster. A value holds the key that it was stored for, so
-that one which was put elsewhere is no result there; it is JSON behind a header, and nothing in it can run.
+Every key is a hash, since results are keyed by users' input, and every key has a TTL. All keys of a script share a
+hash tag, so that they are in one slot of a cluster. A value contains the key that it was stored for, so a value that
+was moved to another key isn't a result there; it is JSON behind a header, and is never executed.
 
-The generation of a resource is a random token for each of its rows (see `flowkit.cache.marks`), not a counter: one that
-was evicted or flushed begins as a new one, where a counter would come back to numbers that were used before. The
-server's own id counts as a part of each token: after a fail-over to a replica that missed a write's token, nothing
-stored before is found.
+A resource's generation is a random token for each of its rows (see `flowkit.cache.marks`), not a counter: after an
+eviction or a flush it starts with a new token, whereas a counter would repeat earlier numbers. Each token includes the
+server's own id: after a failover to a replica that missed a write's token, no older result is found.
 """
 
 from collections.abc import Iterable

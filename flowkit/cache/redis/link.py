@@ -1,11 +1,11 @@
-"""The way of one event loop to a Redis server or cluster: few connections, many questions, a bound on every wait.
+"""The connection of one event loop to a Redis server or cluster: few connections, many requests, a limit on every wait.
 
-A question is put into a queue, and a task sends what waits there as one pipeline and passes each caller its answer. So
-two thousand reads at once need no more connections than two, and one that is cancelled leaves nothing unread in a
-connection: its answer is read all the same, and nobody gets another's.
+Requests are queued; a task sends the queued ones as one pipeline and gives each caller its answer. So two thousand
+parallel reads need no more connections than two. A cancelled request leaves no unread answer in a connection: its
+answer is read anyway, and no caller gets another one's.
 
-redis-py would wait for seconds and try ten times, which stalls a tool. Here nothing is tried twice: after a failure the
-cache does without Redis for a while (`Outage`). redis-py is imported when the first question is asked, in a thread.
+redis-py would wait for seconds and retry ten times, which stalls a tool. Here nothing is retried: after a failure the
+cache doesn't use Redis for a while (`Outage`). redis-py is imported with the first request, in a thread.
 """
 
 import asyncio

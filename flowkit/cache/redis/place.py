@@ -1,4 +1,4 @@
-"""Where a Redis server is, how it is connected, and whether the cache does without it now."""
+"""The address of a Redis server, the way to connect, and whether the cache currently avoids it."""
 
 import logging
 import re

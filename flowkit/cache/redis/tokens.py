@@ -1,4 +1,4 @@
-"""The tokens that make up generations, as they were when last asked for: a guess that saves a round trip."""
+"""The last known tokens of generations: a guess that saves a round trip."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""One exchange with a Redis server: bytes to send, answers to sort, and a bound on how long it may take."""
+"""One exchange with a Redis server: bytes to send, answers to assign, and a limit on its duration."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""What a run's length is made of: a chain of turns and calls, each of which the next one had to wait for.
+"""The critical path of a run: a chain of turns and calls, each of which the next one waited for.
 
-The chain is followed from the end back along what the events tell: the calls that a call waited for, the turn or the
-call that made it, the calls whose results a turn's request carried. Who held the slot or the resource that a call
-waited for isn't told; there it is the call that ended last before it began.
+The chain is followed from the end backwards through the events: the calls that a call waited for, the turn or the call
+that made it, and the calls whose results a turn's request contained. Events don't record which call held the slot or
+the resource that a call waited for; there the last call that ended before its start is taken.
 """
 
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""Where a PostgreSQL journal is, and how people may read that: no password is in any error, log or `repr`."""
+"""The address of a PostgreSQL journal, with a readable form: no error, log line or `repr` contains the password."""
 
 import ipaddress
 import logging

@@ -1,7 +1,7 @@
-"""Changes of many runs, written together where that is possible.
+"""Changes of many runs, written together where possible.
 
-What one of them is refused for must not be the others' error, so a transaction that is refused for its data is done
-again with each change alone; so is one that waits for a run that somebody is taking over.
+An invalid change must not become an error of other runs. So a transaction that the server rejects for its data is
+repeated with each change separately, and so is one that waits for a run during a takeover.
 """
 
 from collections.abc import Sequence

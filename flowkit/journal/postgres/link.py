@@ -1,11 +1,11 @@
-"""One connection to PostgreSQL: made when it is first used, made again when it was lost, and never waited for without end.
+"""One connection to PostgreSQL: opened on first use, reopened after a loss, and never waited for without a limit.
 
-Statements go out as one text and come back as rows of Python values. Three things end a wait: the server's answer, the
-loss of the connection, and `timeout_s`. After that the statement is cancelled; if that doesn't help either, the
-connection is given up.
+A batch of statements is sent as one text, and rows of Python values come back. Three events end a wait: the server's
+answer, the loss of the connection, and `timeout_s`. After the timeout the statement is cancelled; if that has no
+effect, the connection is closed.
 
-A durable commit that waits for a synchronous standby can only be cancelled in this way: no time-out of the server
-reaches that wait, and the server calls the cancelled commit a success, with a warning. That warning is an error here.
+Only a cancellation ends a durable commit that waits for a synchronous standby: no server timeout applies to that wait.
+The server reports the cancelled commit as a success with a warning, which is treated as an error here.
 """
 
 import os

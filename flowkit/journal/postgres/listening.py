@@ -1,7 +1,7 @@
-"""Waking those who follow runs when a driver, in any process, has written events of them.
+"""Notify followers of runs when a driver, in any process, has written events of them.
 
-One connection and one thread for a process, while anybody follows. What is sent while nobody listens is lost, and a
-pooler in transaction mode lets nothing through; so who follows a run asks again each second as well.
+A process uses one connection and one thread while it has followers. A notification that is sent while nobody listens
+is lost, and a pooler in transaction mode forwards none, so a follower also polls once a second.
 """
 
 import logging

@@ -1,11 +1,10 @@
-"""The tables of a journal in PostgreSQL, and `flowkit journal migrate`, which makes them.
+"""The tables of a journal in PostgreSQL, and `flowkit journal migrate`, which creates them.
 
-They are made by a command, never when a journal is opened: a service's role needs no right to make tables, and
-processes that start together don't race. Two versions of flowkit may use one database at the same time, so a migration
-only adds columns, with defaults, and statements name the columns that they use.
+A command creates them, not the opening of a journal: so a service's role needs no right to create tables, and
+processes that start in parallel don't race. Two versions of flowkit may use one database, so a migration only adds
+columns with defaults, and statements name the columns that they use.
 
-Text may be long, and an index takes no more than 2,700 bytes; so what is looked up stands under its first 200
-characters, or under its hash.
+A text may be long, but an index entry is limited to 2,700 bytes. So lookups use the first 200 characters, or a hash.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,10 @@
-"""What a store does with its connection when something goes wrong: again for a while, and then an error that says it.
+"""Error handling for a store's connection: retry for a limited time, then raise an error that names the cause.
 
-Whatever is given here may be done twice: the answer to a commit can be lost after the commit.
+Any work passed here may run twice: the answer to a commit can be lost after the commit.
 
-What wasn't durable may be lost when the server crashes, though it was committed. So it is kept for a while, until a
-durable commit took it along; on a new connection it is written again before anything else. Each of its statements says
-which opening of the run it is from, so it changes nothing where another driver took over.
+A commit that wasn't durable may be lost when the server crashes. So its changes are kept until a durable commit has
+included them, and are written again first on a new connection. Each statement names the opening of the run that it
+belongs to, so it changes nothing after another driver has taken over.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What people decide and resolve in PostgreSQL, from any process; each may be done twice, when its answer is lost."""
+"""Decisions and resolutions by people in PostgreSQL, from any process; each may run twice if its answer is lost."""
 
 from flowkit.errors import RunBusy, RunError
 from flowkit.journal.postgres.link import PostgresLink

@@ -1,12 +1,12 @@
 """`JournalStore` over a PostgreSQL database.
 
-A process has two connections: the writer's, and one for readers. Who drives a run is decided by the server's clock and
-by tokens: each process gives one sign of life for all of its runs, and each opening of a run gives it a random token
-that all of its writes must show. A number would do while one server knows it all; but after a fail-over to a standby
-that lags two drivers could have the same one.
+A process has two connections: one for the writer, one for readers. The server's clock and tokens decide who drives a
+run: each process sends one heartbeat for all of its runs, and each opening of a run gives it a random token, which all
+of its writes must present. A counter would suffice for a single server, but after a failover to a lagging standby two
+drivers could get the same number.
 
-A write of a tool waits for two durable commits; a crash of the server may forget other things that it committed, so
-those are written again when it is back.
+A tool's write waits for two durable commits. A crash of the server may lose other commits, so those are written again
+when it is back.
 """
 
 import logging

@@ -1,8 +1,8 @@
-"""Taking hold of a run in PostgreSQL, as one transaction.
+"""Take over a run in PostgreSQL, in one transaction.
 
-What decides is the run's token: the statement that gives it a new one says which it had when it was looked at, so of
-any number that take the same run one succeeds. It waits until a batch of the run's driver is committed, since that has
-locked the row; what the driver wrote is read after that, in a statement of its own, which sees it.
+The run's token decides: the statement that sets a new token names the old one, so exactly one of several competing
+takeovers succeeds. It waits until a batch of the run's driver has committed, because that batch has locked the row. A
+separate statement then reads what the driver wrote, so that it sees the committed rows.
 """
 
 from dataclasses import dataclass

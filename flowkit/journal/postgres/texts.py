@@ -1,7 +1,7 @@
-r"""Values as the text of a statement.
+"""Values as literals in the text of a statement.
 
-A batch goes to the server as one text of several statements: one round trip, whatever is in it, and nothing that
-stays behind in a session, so that a pooler may give each transaction another one.
+A batch is sent to the server as one text of several statements. That takes one round trip for any number of them, and
+leaves no state in a session, so a pooler may use another connection for each transaction.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""The server's clock in statements; a test's clock in its place where one is given.
+"""The server's clock in statements, or a test's clock instead.
 
-No client's clock decides anything: two machines whose clocks differ then see the same leases. `clock_timestamp()` is the
-time at which it is evaluated, so a lease that is granted after a wait is whole; `now()` is when the transaction began.
+No client's clock is used, so two machines whose clocks differ see the same leases. `clock_timestamp()` is the time of
+evaluation, so a lease that is granted after a wait has its full length; `now()` is the start of the transaction.
 """
 
 from dataclasses import dataclass

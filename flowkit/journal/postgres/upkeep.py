@@ -1,7 +1,7 @@
-"""Keeping a journal in PostgreSQL small, in transactions of a bounded size.
+"""Keep a journal in PostgreSQL small, in transactions of bounded size.
 
-Events are four fifths of the rows. Those of a day have a partition of their own, by the day on which their run began,
-and go at once by dropping it; deleting them would take ten times as long, and give nothing back.
+Four fifths of the rows are events. Each day has a partition for the events of the runs that started on it. Dropping a
+partition is immediate; deleting the rows would take ten times as long and wouldn't free the space.
 """
 
 from collections.abc import Iterator

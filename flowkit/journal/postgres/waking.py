@@ -1,7 +1,7 @@
-"""Telling those who follow runs, in any process, that there is something new; at most every `NOTIFY_S`.
+"""Notify followers of runs, in any process, of new events; at most once per `NOTIFY_S`.
 
-Never in the transaction that writes: the server holds one lock for all who tell, from here to the end of the commit, and
-a durable commit's end is a wait for the disk.
+Never notify inside the transaction that writes: from the notification to the end of the commit the server holds a lock
+that all notifying transactions share, and a durable commit waits for the disk.
 """
 
 import logging

@@ -1,11 +1,11 @@
-"""Changes of many runs as one transaction: a text that goes to the server in one round trip.
+"""Changes of many runs as one transaction, sent to the server as one text in one round trip.
 
-It begins with a lock of each run's row: `FOR SHARE` makes whoever takes a run over wait until this transaction is
-committed, and it waits for one that is taking over. What it reads after that wait is the token as it is now, which only
-READ COMMITTED gives; in REPEATABLE READ both would go on, and run the same write. So the isolation is named, whatever
-the server's default is. All that follows is written for the runs that still have the token alone.
+It starts by locking each run's row. `FOR SHARE` makes a takeover wait until this transaction has committed, and this
+transaction waits for a takeover in progress. After the wait it reads the current token, which requires READ COMMITTED:
+in REPEATABLE READ both would continue and run the same write. So the isolation level is set explicitly. The rest is
+written only for runs that still have the expected token.
 
-The runs are locked in the order of their numbers, as everybody does, so that no two can wait for each other.
+All transactions lock the runs in the order of their numbers, so no two can deadlock.
 """
 
 from collections.abc import Iterable
@@ -35,9 +35,10 @@ _SET = ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS.split(", ")[
 
 def begin(*, durable: bool) -> str:
     """Return the beginning of every writing transaction."""
+    # Where a role turned array_nulls off, a NULL in an array would be read as the text "NULL".
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-        f" SET LOCAL synchronous_commit = {'on' if durable else 'off'};"
+        f" SET LOCAL synchronous_commit = {'on' if durable else 'off'}; SET LOCAL array_nulls = on;"
         f" SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s'"
     )
 
@@ -213,8 +214,10 @@ class Batch:
                 yield f"DELETE FROM flowkit.kept WHERE run = {run} AND EXISTS ({is_ours})"
             values = ""
             if ending.status is not None:
+                # A run that stops to wait may have been asked to be cancelled in that moment: it still is to be.
+                status = "%s" if ending.status in OVER else "CASE status WHEN 'cancelling' THEN status ELSE %s END"
                 values = bind(
-                    ", status = %s, output = %s, error = %s, messages = %s",
+                    f", status = {status}, output = %s, error = %s, messages = %s",
                     ending.status,
                     ending.output,
                     to_optional_column(ending.error),

@@ -1,16 +1,17 @@
-"""The journal's file, opened without waiting where that is possible, and watched: it may be taken away.
+"""The journal's file, opened without blocking where possible, and watched in case it is removed.
 
-SQLite writes on into a file that was removed, and says nothing. So whoever commits looks whether the file still has
-its name, and whether a newer flowkit has changed its tables meanwhile; if not, nothing more is written through this
-journal, since nobody would find it.
+SQLite keeps writing to a deleted file without an error. So before each commit the writer checks whether the file still
+has its name, and whether a newer flowkit has changed its tables. If so, this journal writes nothing more, because
+nobody would find it.
 """
 
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from flowkit.errors import StoreError
 from flowkit.journal.sqlite.schema import VERSION, check_not_newer, connect, create_tables, read_version
@@ -20,6 +21,8 @@ OPEN_TIMEOUT_S = 10.0
 """How long opening waits for another process that opens or changes the file."""
 Inode = tuple[int, int]
 """A file's device and number."""
+_LOG_MARKS = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""How SQLite's write-ahead log begins; it is empty after a checkpoint that truncates it."""
 
 
 class JournalFile:
@@ -34,6 +37,8 @@ class JournalFile:
         self._opening = threading.Lock()
         self._database: Inode | None = None
         self._wal: Inode | None = None
+        self._changed_ns: int | None = None
+        """When the database had last been changed as its beginning was looked at."""
         self._known_in: int | None = None
         """The process that knows them; a forked one looks anew, since its parent may have been the last to hold the log."""
         self._connections: dict[tuple[int, bool], sqlite3.Connection] = {}
@@ -94,6 +99,13 @@ class JournalFile:
                 f"the journal {str(self.path)!r} can't be written: {self._lost} while this process used it"
             )
 
+    def check_content(self) -> None:
+        """Raise `StoreError` once the file or its log was overwritten: SQLite finds that only when it reads them again."""
+        with suppress(OSError):  # removed: `check` says so
+            if self._lost is None and not self._begins_well():
+                self._lost = "it was overwritten"
+        self.check()
+
     def check_version(self, connection: sqlite3.Connection) -> None:
         """Raise `StoreError` when a newer flowkit has changed the tables; ask inside the transaction that writes."""
         version = read_version(connection)
@@ -120,6 +132,19 @@ class JournalFile:
             self._wal,
         )
 
+    def _begins_well(self) -> bool:
+        changed_ns = os.stat(self._names[0]).st_mtime_ns  # before its content is read: it may be changed meanwhile
+        if changed_ns != self._changed_ns:  # by a checkpoint, once in a thousand pages, or by something else
+            if not _is_database(self.path):
+                return False
+            self._changed_ns = changed_ns
+        log = os.open(self._names[1], os.O_RDONLY)
+        try:
+            head = os.read(log, len(_LOG_MARKS[0]))
+        finally:
+            os.close(log)
+        return not head or head in _LOG_MARKS
+
     def _find_loss(self) -> str:
         try:
             return "it was replaced by another file" if self.path.stat().st_size else "it was emptied"
@@ -145,3 +170,18 @@ def _find_inode(path: str, *, holds_something: bool = False) -> Inode | None:
     except OSError:
         return None
     return None if holds_something and not found.st_size else (found.st_dev, found.st_ino)
+
+
+def _is_database(path: Path) -> bool:
+    """Return whether the file itself begins as a database, whatever is in its log.
+
+    SQLite opens it: a process that closes the file on its own loses the locks of all its connections.
+    """
+    address = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, isolation_level=None, uri=True)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        # Any other error may come of a checkpoint that is just being written.
+        return error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB
+    return True

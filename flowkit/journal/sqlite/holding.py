@@ -1,4 +1,4 @@
-"""Which runs this process holds in a file, and which others may hold: on one machine the system knows who lives."""
+"""The runs that this process holds in a file, and those that other processes may hold."""
 
 from flowkit.clock import Clock
 from flowkit.journal.driver_lease import RunLease, lease_until, this_process

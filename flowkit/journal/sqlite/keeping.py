@@ -1,7 +1,7 @@
-"""Arguments with secrets, which a run keeps apart while it may go on, and which leave nothing behind when it is over.
+"""Arguments with secrets, which a run keeps separately while it may be resumed, and which are erased when it is over.
 
-SQLite overwrites what is removed where it is asked to. Its log has older copies of the same pages until the log is
-emptied, which it can't be while somebody reads what stands in it: then it is tried again.
+SQLite overwrites deleted data if it is configured to. Its write-ahead log has older copies of the same pages until it
+is truncated, which is impossible while another process reads it; then the truncation is retried.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""A journal's file as its readers see it: one run in full, lists of runs, and what was said in a session."""
+"""Read a journal's file: one run in full, lists of runs, and the messages of a session."""
 
 import sqlite3
 from collections.abc import Iterable

@@ -1,12 +1,12 @@
 """The tables of the journal, and a connection to them.
 
-A run's place is its user, its session and its run id together. Its row has a number of its own, by which all other
-tables name it: it is never used twice, also after a run was deleted, and a later run has a larger one, whatever the
-clock says.
+A run is identified by its user, its session and its run id together. Its row has a number, which the other tables
+refer to. A number is never reused, even after a run was deleted, and a later run has a larger one, whatever the clock
+says.
 
-`PRAGMA synchronous` belongs to a connection: FULL makes a commit survive a power loss (it waits for the disk, some
-milliseconds), NORMAL survives the process only (some microseconds). Commits go into one log in order, so a FULL one
-takes every NORMAL one before it along.
+`PRAGMA synchronous` is set per connection: with FULL a commit survives a power loss (it waits for the disk, some
+milliseconds), with NORMAL only a crash of the process (some microseconds). Commits go into one log in order, so a FULL
+commit also makes every NORMAL one before it durable.
 """
 
 import sqlite3

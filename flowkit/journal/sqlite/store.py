@@ -1,8 +1,8 @@
 """`JournalStore` over one file; the writer's thread makes group commits.
 
-Everything that waits is written in one transaction. If any of it must survive a power loss the transaction goes
-through the connection with `synchronous = FULL`, and takes the rest along; else through the NORMAL one. So a write of
-a tool costs two durable commits, one before it starts and one when it has ended, and everything else costs none.
+All waiting changes are written in one transaction. If any of them must survive a power loss, the transaction uses the
+connection with `synchronous = FULL`, and otherwise the one with NORMAL. So a tool's write costs two durable commits,
+one before it starts and one after it has ended, and everything else costs none.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""Taking hold of a run: the first driver writes its row, a later one takes over what an earlier one left.
+"""Take over a run: the first driver inserts its row, a later one continues from what an earlier one left.
 
-Each driver has a fence of its own, higher than those before it, and what it writes says so. A run's number is never
-used twice, so a driver whose run was deleted meanwhile, and began anew, can change nothing in the new one.
+Each driver gets a fence, higher than all earlier ones, and everything that it writes carries it. A run's number is
+never reused, so a driver whose run was deleted and started again can't change anything in the new one.
 """
 
 import sqlite3

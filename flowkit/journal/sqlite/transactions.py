@@ -55,6 +55,9 @@ class Transactions:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        # It may have been taken away while this was written: then nobody will ever read it.
-        self.file.check()
+        # It may have been taken away or overwritten while this was written: then nobody will ever read it.
+        if is_durable:
+            self.file.check_content()
+        else:
+            self.file.check()
         return result

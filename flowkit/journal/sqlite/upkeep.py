@@ -1,7 +1,6 @@
-"""Keeping a journal small: how much it holds, and runs that nobody needs any more.
+"""Keep a journal small: measure its size, and remove runs that are no longer needed.
 
-Removing goes in steps of a bounded size, each a transaction of its own, so that who drives a run meanwhile waits for
-none of them long.
+Runs are removed in steps of bounded size, each in its own transaction, so that no driver waits long.
 """
 
 import sqlite3

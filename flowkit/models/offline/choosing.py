@@ -2,12 +2,13 @@
 
 A request is split into the parts that each ask for something. For each part sentence embeddings compare what the tools
 say they do, and the requests that their descriptions quote; a tool that lacks something the request doesn't say is
-less likely, one that has a use for its numbers and codes is likelier.
+less likely, one that has a use for its numbers and codes is likelier. A part that is like no tool, or much more like
+something that assistants in general are asked for, is beyond the tools.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from flowkit.messages import ToolSpec
@@ -22,6 +23,37 @@ VALUE = 0.08
 """How much a tool gains that has a use for a number, a code or a date of the request, for each up to two."""
 CALLED_FOR = 0.12
 """How much a tool gains for each word of its name that a Korean request calls for, up to three."""
+LEAST_SCORE = 0.22
+"""What the best tool must reach; a part whose best tool stays below is beyond the tools."""
+LEAST_SCORE_WITH_VALUES = 0.15
+"""What suffices for a tool that has a use for a number, a code or a date of the part."""
+SURE_SCORE = 0.35
+"""From here on a tool is meant, whatever else the part is like."""
+BEYOND_MARGIN = 0.15
+"""How much more a part must be like a request of `_ELSEWHERE` than like its best tool to be beyond the tools."""
+_ELSEWHERE = (
+    "How is the weather?",
+    "Play some music",
+    "Set an alarm",
+    "Translate this sentence",
+    "Tell me a joke",
+    "Book a flight or a hotel",
+    "Order some food",
+    "Call somebody",
+    "What is the capital of a country?",
+    "Turn off the lights",
+    "What time is it?",
+    "What is in the news?",
+    "Where is my order?",
+    "How much is this product?",
+    "Write a poem",
+    "Call a taxi",
+    "Who was that person?",
+    "What is the exchange rate or the share price?",
+    "Recommend a restaurant",
+    "Make an appointment",
+)
+"""What assistants are asked for in general; a tool that does one of these is as like the request as the line is."""
 _SPLIT = re.compile(
     r"\s*(?:[,;.?!]\s+|\s)(?:and then|and also|and|then|also)\s+|\s*[;.?!,]+(?:\s+|\Z)|\n+", re.IGNORECASE
 )
@@ -49,12 +81,21 @@ class ChosenTool:
     part: str
     tool: ToolSpec
     grounded: Grounded
+    score: float = 1.0
+    """How likely the tool is: its likeness to the part, with what its values and words add."""
 
 
-def choose_calls(
-    embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec], now: datetime
-) -> tuple[list[ChosenTool], list[ChosenTool]]:
-    """Choose a tool for each part of the request, and name those that were meant but lack something.
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a request comes to: calls, tools that lack an argument, and parts that no tool serves."""
+
+    calls: list[ChosenTool]
+    missing: list[ChosenTool]
+    beyond: list[str]
+
+
+def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec], now: datetime) -> Choices:
+    """Choose a tool for each part of the request, or say that it lacks an argument or that no tool serves it.
 
     Days and hours that a Korean request names are counted from `now`.
     """
@@ -63,20 +104,30 @@ def choose_calls(
     told = [describe(spec) for spec in tools]
     chosen: dict[tuple[str, str], ChosenTool] = {}
     missing: dict[str, ChosenTool] = {}
+    beyond: list[str] = []
 
     def rank(description: str, texts: Sequence[str]) -> Sequence[str]:
         (likeness,) = _compare(embedder, description, [texts])
         return [text for _, text in sorted(zip(likeness, texts, strict=True), key=lambda pair: -pair[0])]
 
     for part in split(request):
-        likeness = [max(row) for row in _compare(embedder, leave_codes_out(part), told)]
+        *likeness, elsewhere = (max(row) for row in _compare(embedder, leave_codes_out(part), [*told, _ELSEWHERE]))
         choice = choose_tool(part, request, tools, likeness, rank)
-        if choice.grounded.missing:
+        if is_beyond(choice, elsewhere):
+            beyond.append(part)
+        elif choice.grounded.missing:
             missing.setdefault(choice.tool.name, choice)
         else:
             chosen.setdefault((choice.tool.name, str(choice.grounded.schema)), choice)
     names = {name for name, _ in chosen}
-    return list(chosen.values()), [choice for name, choice in missing.items() if name not in names]
+    return Choices(list(chosen.values()), [choice for name, choice in missing.items() if name not in names], beyond)
+
+
+def is_beyond(choice: ChosenTool, elsewhere: float) -> bool:
+    """Return whether not even the best tool serves its part; `elsewhere` is the part's likeness to other requests."""
+    if choice.grounded.values:
+        return choice.score < LEAST_SCORE_WITH_VALUES
+    return choice.score < LEAST_SCORE or choice.score < min(SURE_SCORE, elsewhere - BEYOND_MARGIN)
 
 
 def split(request: str) -> list[str]:
@@ -137,15 +188,15 @@ def choose_tool(
     What a part lacks may stand elsewhere in the request: "order ORD-1002: where is it?"
     """
     choices = [_grounded(part, request, tool, rank) for tool in tools]
-
-    called_for = [count_called_for(part, tool.name) if is_korean(part) else 0 for tool in tools]
+    korean = is_korean(part)
 
     def score(place: int) -> float:
-        grounded = choices[place].grounded
-        told = likeness[place] + CALLED_FOR * min(called_for[place], 3)
-        return told + VALUE * min(grounded.values, 2) - LACKING * bool(grounded.missing)
+        called_for = count_called_for(part, tools[place].name) if korean else 0
+        return likeness[place] + CALLED_FOR * min(called_for, 3) + VALUE * min(choices[place].grounded.values, 2)
 
-    return choices[max(range(len(tools)), key=score)]
+    scores = [score(place) for place in range(len(tools))]
+    best = max(range(len(tools)), key=lambda place: scores[place] - LACKING * bool(choices[place].grounded.missing))
+    return replace(choices[best], score=scores[best])
 
 
 def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> ChosenTool:

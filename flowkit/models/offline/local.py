@@ -3,8 +3,8 @@
 A model of 135 million parameters can fill in a form, but neither choose between tools nor tell what a result says. So
 the work is divided: a request is split into its parts, sentence embeddings choose each part's tool, llama.cpp writes
 the call under a grammar that only lets it copy from the request, and results are shown by a template. About three of
-four simple English or Korean requests come out right; it never answers from data, and calls something whatever is
-asked, but for a greeting and for other languages.
+four simple English or Korean requests come out right. It never answers from data, and says so when a request is
+small talk, in another language, or about something that none of its tools does.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from flowkit.messages import (
     text_of,
 )
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
-from flowkit.models.offline.choosing import ChosenTool, choose_calls, describe, is_small_talk
+from flowkit.models.offline.choosing import Choices, ChosenTool, choose_calls, describe, is_small_talk
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.korean import is_korean
 from flowkit.models.offline.llama_server import LlamaServer, require_xllamacpp
@@ -100,20 +100,21 @@ class LocalModel:
                 yield delta
             return
         # In a thread, so that prefetched calls and Ctrl-C don't wait for it.
-        choices, missing = await asyncio.to_thread(choose_calls, self._embedder, asked, request.tools, self._now())
-        if not choices:
-            for delta in _say(ask_for(missing, asked)):
+        choices = await asyncio.to_thread(choose_calls, self._embedder, asked, request.tools, self._now())
+        rest = _say_what_is_left(choices, asked, request.tools)
+        if not choices.calls:
+            for delta in _say(rest):
                 yield delta
             return
-        for slot, choice in enumerate(choices):
+        for slot, choice in enumerate(choices.calls):
             async with self._model.stream(_call_request(choice)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, CallDelta):
                         if delta.slot:
                             break  # the grammar lets the model repeat the call to its limit of tokens: one is wanted
                         yield replace(delta, slot=slot)
-        if missing:
-            yield TextDelta(ask_for(missing, asked))
+        if rest:
+            yield TextDelta(rest)
         yield FinishDelta("tool_calls")
         yield EndDelta()
 
@@ -189,6 +190,16 @@ def ask_for(missing: Sequence[ChosenTool], asked: str = "") -> str:
     return f"다음을 알려 주시겠어요? {wanted}?" if is_korean(asked) else f"Please tell me: {wanted}?"
 
 
+def refuse(beyond: Sequence[str], asked: str = "") -> str:
+    """Say that no tool serves these parts of the request, in the language of the request."""
+    parts = ", ".join(f'"{part}"' for part in beyond)
+    return (
+        f"이 앱의 도구로는 할 수 없는 요청입니다: {parts}."
+        if is_korean(asked)
+        else f"No tool here can do this: {parts}."
+    )
+
+
 def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
     """Say what the model is, with a request for each tool, as the tool's description quotes it."""
     # What a tool is compared by ends with the requests that it quotes; one that quotes none has only its sentence.
@@ -196,6 +207,16 @@ def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
     return "I am the offline demo model: I only call tools. You can ask, for example:\n" + "".join(
         f"- {request}\n" for request in requests
     )
+
+
+def _say_what_is_left(choices: Choices, asked: str, tools: Sequence[ToolSpec]) -> str:
+    """Say what can't be called: parts beyond the tools, then a question for what is missing, which must come last."""
+    said = [refuse(choices.beyond, asked)] if choices.beyond else []
+    if choices.missing:
+        said.append(ask_for(choices.missing, asked))
+    elif said and not choices.calls:
+        said.append(tell_what_to_ask(tools))
+    return "\n".join(said)
 
 
 def _call_request(choice: ChosenTool) -> ModelRequest:

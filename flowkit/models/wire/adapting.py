@@ -1,8 +1,8 @@
-"""Ask a server differently when it says that it can't take a request of this form.
+"""Rewrite a request when the server refuses its form.
 
-Some refusals name a form that every request of the same kind will have: messages of one role in a row, tools beside a
-schema for the answer. Such a request is made anew in a form that the server takes, once for each form, and what was
-learned of a model holds for as long as the process does.
+Some refusals concern a form that every such request will have: consecutive messages of one role, or tools together
+with a schema for the answer. The request is rewritten in a form that the server accepts, once for each form. What was
+learned about a model is kept for the life of the process.
 """
 
 import logging

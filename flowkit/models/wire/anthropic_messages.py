@@ -1,8 +1,8 @@
-"""A conversation as the Messages API takes it: two roles that take turns, each with a row of blocks.
+"""A conversation in the form of the Messages API: two alternating roles, each with a list of blocks.
 
-The server refuses what doesn't fit, and goes on refusing, since the conversation stays: so results stand in one
-message right behind their calls, nothing is blank, neighbours of one role are joined, and thinking goes back only with
-its signature and only to the model that it came from.
+The server refuses a conversation with any other form, and would refuse it again, since the conversation stays. So
+results are in one message directly after their calls, no text is blank, neighbours of one role are joined, and
+thinking is sent back only with its signature and only to the model that it came from.
 """
 
 import base64

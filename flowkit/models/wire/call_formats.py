@@ -1,7 +1,7 @@
-"""The ways in which well-known models write calls: a text in, its calls out.
+"""The text formats in which well-known models write calls: text in, calls out.
 
-Every model has been taught a form of its own: JSON behind a mark, tags around names and values, or a name and JSON. They
-are told apart by what stands there and not by the model's name, which servers give as they like.
+Each model family was trained on its own format: JSON after a marker, tags around names and values, or a name and JSON.
+A format is recognised by the text and not by the model's name, which servers choose freely.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Find the reason in the body of an error, whatever shape a server gave it.
+"""Find the reason in the body of an error, whatever its shape.
 
-Every framework for servers words its refusals in fields of its own (`error`, `detail`, `errors`, `Message`), gateways
-wrap what another server said (`metadata.raw`, an object or JSON text where a message should stand), and some answer
-with a list or in plain text. Here each is read down to the sentence that a person wrote.
+Every server framework has its own fields for a refusal (`error`, `detail`, `errors`, `Message`), gateways wrap another
+server's answer (`metadata.raw`, an object or JSON text in place of a message), and some answer with a list or plain
+text. Each is searched here for the sentence that a person wrote.
 """
 
 import json

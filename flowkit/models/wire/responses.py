@@ -177,7 +177,7 @@ class ResponsesReader(WireReader):
         deltas: list[Delta],
     ) -> None:
         """Read what a server sends only when it is done, without deltas before."""
-        is_placed = slot is not None and slot >= 0
+        is_placed = slot is not None and (slot >= 0 or (None, kind) not in self._said)
         if (slot, kind) in self._said or not isinstance(text, str):
             return
         # Whose events lead to no item, neither by index nor by id, is known by its words alone.

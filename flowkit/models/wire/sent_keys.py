@@ -1,6 +1,6 @@
-"""The keys that went out with a request: a server may repeat them in what it says, and then they are masked.
+"""The keys that were sent with a request: a server may repeat them in its answer, where they are then masked.
 
-They stand in the settings, in headers of a user's own HTTP client, in what that signs, or in the address.
+They come from the settings, the headers of a user's own HTTP client, its authentication, or the address.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""A tool whose one parameter is an object, told to models without that parameter around it.
+"""A tool whose one parameter is an object, offered to models without the enclosing parameter.
 
-The function, the key and the checks go on seeing `{parameter: ...}`: what comes is wrapped, always, never by a guess.
+The function, the key and the checks still see `{parameter: ...}`: arguments are always wrapped, without guessing.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,8 +1,8 @@
-"""Small slips of a model put right, after plain validation has failed, and told.
+"""Repair small slips of a model after plain validation has failed, and report them.
 
-None of them a guess: JSON text, or Python's, where an object or a list belongs; `null` where a default stands; "null",
-"None" or nothing where null may stand and text may not; a choice by its name or in another spelling. A text that belongs
-to a `str` parameter is never touched.
+No repair is a guess: JSON or Python text for an object or a list; `null` for a parameter with a default; "null",
+"None" or an empty text where null is allowed and text isn't; a choice by its name or in another spelling. A text for a
+`str` parameter is never changed.
 """
 
 import ast

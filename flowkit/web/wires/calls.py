@@ -1,7 +1,7 @@
-"""What both foreign wires have to know of a run's calls: which are the agent's own, and how far each was told.
+"""A run's calls for both foreign protocols: which calls are the agent's own, and which of their states were sent.
 
-A log tells a call again when its run goes on, with the states that it had; a client has seen those. So an encoder reads
-the whole log and tells of each state once.
+A resumed run's log repeats a call with its earlier states, which a client has already seen. So an encoder reads the
+whole log and sends each state once.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,72 @@
+"""Bounds on calls that a server may interrupt to ask a person: while it does, their clocks stand still.
+
+A bound on a call measures the server. A person who takes an hour to answer would use it up, and a write whose answer
+came after all would be in doubt.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+
+
+class CallClocks:
+    """The clocks of the calls that one connection has in flight."""
+
+    def __init__(self) -> None:
+        self._running: set[_CallClock] = set()
+
+    @asynccontextmanager
+    async def limit(self, seconds: float) -> AsyncGenerator[None]:
+        """Bound a call; raises `TimeoutError` once its clock ran for so many seconds."""
+        async with asyncio.timeout(seconds) as timeout:
+            clock = _CallClock(timeout)
+            self._running.add(clock)
+            token = _own.set(clock)
+            try:
+                yield
+            finally:
+                _own.reset(token)
+                self._running.discard(clock)
+
+    @contextmanager
+    def stand_still(self) -> Generator[None]:
+        """Stop the clock of the call for which a person is asked, until the answer.
+
+        The question of a process doesn't say which call it belongs to: all that are in flight then stand still.
+        """
+        own = _own.get()
+        clocks = [own] if own in self._running else [*self._running]
+        for clock in clocks:
+            clock.pause()
+        try:
+            yield
+        finally:
+            for clock in clocks:
+                clock.resume()
+
+
+class _CallClock:
+    def __init__(self, timeout: asyncio.Timeout) -> None:
+        self._timeout = timeout
+        self._questions = 0
+        self._left_s = 0.0
+
+    def pause(self) -> None:
+        self._questions += 1
+        when = self._timeout.when()
+        if self._questions == 1 and when is not None:
+            self._left_s = when - asyncio.get_running_loop().time()
+            self._move(None)
+
+    def resume(self) -> None:
+        self._questions -= 1
+        if not self._questions:
+            self._move(asyncio.get_running_loop().time() + self._left_s)
+
+    def _move(self, when: float | None) -> None:
+        with suppress(RuntimeError):  # the call is over: stopped by its caller, or answered with a question still open
+            self._timeout.reschedule(when)
+
+
+_own: ContextVar[_CallClock | None] = ContextVar("clock of the call that this code serves", default=None)
