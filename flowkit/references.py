@@ -66,14 +66,15 @@ def find_open(arguments: Mapping[str, object]) -> tuple[list[Reference], tuple[s
     """Find the references in a call's arguments, in order, and the names of the arguments that hold one."""
     found: list[Reference] = []
     names: list[str] = []
-    count = 0
     for name, value in arguments.items():
-        if type(value) in SCALARS:
-            continue
-        _collect(value, found)
-        if len(found) > count:
-            count = len(found)
+        if type(value) is Reference:
+            found.append(value)
             names.append(name)
+        elif type(value) not in SCALARS:
+            count = len(found)
+            _collect(value, found)
+            if len(found) > count:
+                names.append(name)
     return found, tuple(names)
 
 
@@ -106,7 +107,10 @@ def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
         return replace(value)
     if issubclass(kind, list):
         items: list[object] = value
-        return [replace(item) if type(item) is Reference else substitute(item, replace) for item in items]
+        return [
+            replace(item) if type(item) is Reference else item if type(item) in SCALARS else substitute(item, replace)
+            for item in items
+        ]
     if issubclass(kind, dict):
         pairs: dict[object, object] = value
         return {key: item if type(item) in SCALARS else substitute(item, replace) for key, item in pairs.items()}

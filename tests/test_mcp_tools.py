@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,18 @@ import pytest
 
 pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 
-from flowkit import Agent, ConfigurationError, MCPTools, Needs, ScriptedModel, tool
+from flowkit import (
+    Agent,
+    ConfigurationError,
+    DefinitionError,
+    MCPTools,
+    Needs,
+    ScriptedModel,
+    Toolset,
+    recipe,
+    step,
+    tool,
+)
 from flowkit.media import read_media
 from flowkit.models.scripted import call
 from flowkit.tools import Tool
@@ -360,3 +372,70 @@ async def until(is_true: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not is_true():  # noqa: ASYNC110  # another process sets no event here
             await asyncio.sleep(0.02)
+
+
+MISTAKES: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Agent(ScriptedModel(["x"]), tools=[cast(Any, MCPTools.stdio("x", name="x"))]), "write tools=[….tools]"),
+    (lambda: cast(Any, MCPTools)("npx", name="x"), "write MCPTools.stdio(…) for a command"),
+    (lambda: MCPTools.stdio("npx -y a-package", name="x"), "MCPTools.stdio('npx', '-y', 'a-package', name='x')"),
+    (lambda: MCPTools.stdio(cast(Any, ["npx", "-y"]), name="x"), "each word on its own"),
+    (lambda: MCPTools.stdio("npx", cast(Any, ["-y"]), name="x"), "each word on its own"),
+    (lambda: cast(Any, MCPTools.stdio)("npx", args=["-y"], name="x"), "write the arguments after the command"),
+    (lambda: cast(Any, MCPTools.stdio)("npx", timout=3, name="x"), "did you mean 'timeout'?"),
+    (lambda: cast(Any, MCPTools.stdio)("npx", headers={}, name="x"), "its keys go into env="),
+    (lambda: cast(Any, MCPTools.http)("http://x", env={}, name="x"), "its keys go into headers="),
+    (lambda: MCPTools.stdio("http://127.0.0.1/mcp", name="x"), "write MCPTools.http(…)"),
+    (lambda: MCPTools.http("127.0.0.1/mcp", name="x"), "must begin with http:// or https://"),
+    (lambda: MCPTools.stdio("x", name=""), "needs a name"),
+    (lambda: MCPTools.stdio("x", name="x", effects=cast(Any, "read")), "effects={'*': 'read'}"),
+    (lambda: MCPTools.stdio("x", name="x", effects={"*": cast(Any, "readonly")}), "expected read, idempotent or write"),
+    (lambda: MCPTools.stdio("x", name="x", approval=cast(Any, "always")), "expected True, False or 'destructive'"),
+    (lambda: MCPTools.stdio("x", name="x", mode=cast(Any, "modern")), "expected 'auto' or 'legacy'"),
+    (lambda: MCPTools.stdio("x", name="x", timeout=0), "timeout is 0, expected a number above 0"),
+    (lambda: MCPTools.stdio("x", name="x", env=cast(Any, {"KEY": 1})), "env has 'KEY' with a value of int"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), MISTAKES, ids=[said for _, said in MISTAKES])
+def test_a_mistake_is_told_where_it_stands_with_what_to_write(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises((ConfigurationError, DefinitionError, TypeError)) as raised:
+        make()
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [(None, "was it found"), (MCPTools.stdio("x", name="x"), ".load().get("), (Toolset(), ".get(")]
+)
+def test_a_step_of_a_server_says_how_to_take_one_of_its_tools(target: Any, said: str) -> None:
+    with pytest.raises(DefinitionError) as raised:
+
+        @recipe
+        def wrong() -> str:
+            return step(target)
+
+    assert said in str(raised.value)
+
+
+WITHOUT = """
+import sys
+sys.modules["mcp"] = sys.modules["opentelemetry"] = None
+from flowkit import Agent, ConfigurationError, MCPTools, ScriptedModel, mcp_app
+for use in (
+    lambda: MCPTools.stdio("x", name="x"),
+    lambda: mcp_app([Agent(ScriptedModel(["x"]), name="a")], get_user=lambda _: "ann"),
+    lambda: __import__("flowkit.telemetry"),
+):
+    try:
+        use()
+    except ConfigurationError as error:
+        print(error)
+"""
+
+
+def test_without_an_extra_the_error_names_it() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120, check=True)
+    assert [line.partition("pip install ")[2] for line in done.stdout.splitlines()] == [
+        "'flowkit-agents[mcp]'",
+        "'flowkit-agents[mcp]'",
+        "'flowkit-agents[otel]'",
+    ]

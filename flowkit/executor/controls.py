@@ -32,8 +32,8 @@ from flowkit.references import Reference, ToolCall, escape_key, find_references,
 Ended = Callable[[JSON, str | None], None]
 """Told a body's value, or what went wrong."""
 
-NodesEnded = Callable[[str | None], None]
-"""Told what went wrong with one of the nodes; None when each has a value."""
+NodesEnded = Callable[[int, Sequence[Node], str | None], None]
+"""Told the number that the nodes have, the nodes, and what went wrong with one of them; None when each has a value."""
 
 
 class Controls:
@@ -76,7 +76,7 @@ class Controls:
     def run_body(self, entry: Entry, body: Body, ended: Ended) -> None:
         """Add the nodes of a body; when all have finished, make its value of theirs."""
 
-        def nodes_ended(failure: str | None) -> None:
+        def nodes_ended(_number: int, _nodes: Sequence[Node], failure: str | None) -> None:
             if failure is None:
                 self.make_value(body, self.value, ended)
             else:
@@ -84,12 +84,12 @@ class Controls:
 
         self.run_nodes(entry, body.nodes, nodes_ended)
 
-    def run_nodes(self, entry: Entry, nodes: Sequence[Node], ended: NodesEnded) -> None:
+    def run_nodes(self, entry: Entry, nodes: Sequence[Node], ended: NodesEnded, number: int = 0) -> None:
         """Add nodes, and tell when all have ended."""
         if not nodes:
-            ended(None)
+            ended(number, nodes, None)
             return
-        told = (_OpenNodes(self.entries, nodes, ended).note_end,)
+        told = (_OpenNodes(self.entries, nodes, ended, number).note_end,)
         for node in nodes:
             if entry.phase >= phases.ENDED:
                 return
@@ -141,20 +141,22 @@ class Controls:
 class _OpenNodes:
     """Counts the ends of a body's nodes, and tells when none is left."""
 
-    __slots__ = ("_ended", "_entries", "_left", "_nodes")
+    __slots__ = ("_ended", "_entries", "_left", "_nodes", "_number")
 
-    def __init__(self, entries: Mapping[str, Entry], nodes: Sequence[Node], ended: NodesEnded) -> None:
+    def __init__(self, entries: Mapping[str, Entry], nodes: Sequence[Node], ended: NodesEnded, number: int) -> None:
         self._entries = entries
         self._nodes = nodes
         self._ended = ended
         self._left = len(nodes)
+        self._number = number
 
     def note_end(self, child: Entry) -> None:
         """Take note of one more end."""
         self._left -= 1
         if not self._left:
-            ended = self._ended  # a local first: what is called as an attribute is looked up anew each time
-            ended(None if child.state == "finished" and len(self._nodes) == 1 else self._find_failure())
+            ended, nodes = self._ended, self._nodes  # locals first: what is called as an attribute is looked up anew
+            failure = None if child.state == "finished" and len(nodes) == 1 else self._find_failure()
+            ended(self._number, nodes, failure)
 
     def _find_failure(self) -> str | None:
         for node in self._nodes:
@@ -181,11 +183,11 @@ class _Items:
         self._is_starting = False
         old, value = f"{node.id}/", node.body.value
         self._copies = BodyCopies(node.body, old)
-        self._result_of: str | None = None
-        """The node whose result is the body's value, as it is most often: it needs no walk."""
+        self._result_of: int | None = None
+        """The place of the node whose result is the body's value, as it is most often: it needs no walk."""
         if type(value) is Reference and not value.path and node.body.finish is None:
-            found = next((inner.id for inner in node.body.nodes if inner.id == value.call_id), None)
-            self._result_of = None if found is None else found.removeprefix(old)
+            places = enumerate(node.body.nodes)
+            self._result_of = next((place for place, inner in places if inner.id == value.call_id), None)
         # Most bodies don't ask for the place, and an entry costs as much as half a node.
         named = {reference.call_id for inner in node.body.nodes for reference in find_all_references(inner)}
         named.update(reference.call_id for reference in find_references(node.body.value))
@@ -260,17 +262,17 @@ class _Items:
             self._controls.intake.provide(f"{new}item", self._items[index])
         if self._names_index:
             self._controls.intake.provide(f"{new}index", index)
-        self._controls.run_nodes(self._entry, self._copies.copy_nodes(new), partial(self._make_value, index, new))
+        self._controls.run_nodes(self._entry, self._copies.copy_nodes(new), self._make_value, index)
 
-    def _make_value(self, index: int, new: str, failure: str | None) -> None:
-        """Make an item's value of those of its nodes, whose ids begin with `new`."""
+    def _make_value(self, index: int, nodes: Sequence[Node], failure: str | None) -> None:
+        """Make an item's value of those of its nodes."""
         if failure is not None:
             self._ended(index, None, failure)
             return
         if self._result_of is not None:
-            self._ended(index, self._controls.entries[new + self._result_of].value, None)
+            self._ended(index, self._controls.entries[nodes[self._result_of].id].value, None)
             return
-        value_of = partial(self._copies.look_up, self._controls.value, new)
+        value_of = partial(self._copies.look_up, self._controls.value, f"{self._node.id}/{self._names[index]}/")
         self._controls.make_value(self._node.body, value_of, partial(self._ended, index))
 
     def _ended(self, index: int, value: JSON, failure: str | None) -> None:
@@ -284,7 +286,8 @@ class _Items:
                 for child in list(self._entry.more.children):
                     self._controls.settler.cancel(child, f"item {self._names[index]} failed")
                 return
-        self._start_more()
+        if not self._at_work or self._next < len(self._items):
+            self._start_more()
 
     def _describe(self, index: int) -> str:
         more = f" (and {len(self._failures) - 1} more)" if len(self._failures) > 1 else ""

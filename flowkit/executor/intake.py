@@ -177,10 +177,16 @@ class Intake:
             reading = find_read_scope(parent)
             if reading is not None:
                 reading.note(plan.tool.name, plan.tool.scope, self._identity)
+        above = None
         if parent is not None:
-            parent.more.add_child(entry)
+            above = parent.id
+            # Most have brothers already: to find the list by `more` and `add_child` would be two calls for each item.
+            extra = parent.extra
+            if extra is not None and isinstance(extra.children, list):
+                extra.children.append(entry)
+            else:
+                parent.more.add_child(entry)
         self._entries[node_id] = entry
-        above = None if parent is None else parent.id
         if seals and call is not None and plan is not None and not plan.has_secrets:
             entry.sealed_s = self._log.note_sealed(node_id, name, above, call)
         else:
@@ -268,14 +274,19 @@ class Intake:
     def _bind(self, entry: Entry, call: ToolCall, plan: Plan, edges: Edges) -> None:
         """Check what can be checked before the values of the references are there."""
         _, inner, open_names = edges
-        plan.tool.check(call.arguments, open_names)
-        entry.bound = call.arguments
+        arguments = call.arguments
+        is_plainly_right = plan.is_plainly_right
+        if plan.needs or not is_plainly_right(arguments, open_names):
+            plan.tool.check(arguments, open_names)
+        entry.bound = arguments
         for reference, producer in inner:
             _check_path(reference, producer)
         for name in open_names:
-            value = call.arguments[name]
+            value = arguments[name]
             if type(value) is Reference:
-                self._check_type(plan, name, value)
+                producer = self._entries[value.call_id].plan
+                if producer is not None:
+                    self._check_type(producer, value.path, plan, name)
 
     def _place_needs(self, entry: Entry, call: ToolCall, plan: Plan, *, early: bool, sealed: bool) -> list[Entry]:
         """Put in what the tool needs; all the entries that the call waits for then."""
@@ -303,25 +314,18 @@ class Intake:
             return known
         return Plan(tool, remembers=self._table.remembers)
 
-    def _check_type(self, plan: Plan, parameter: str, reference: Reference) -> None:
-        """Check by both tools' schemas that what a reference points to can be this parameter."""
-        producer = self._entries[reference.call_id].plan
-        if producer is None:
-            return
+    def _check_type(self, producer: Plan, path: Path, plan: Plan, parameter: str) -> None:
+        """Check by both tools' schemas that what stands there in the producer's result can be this parameter."""
         # Asked once for each pair of places: a thousand equal steps have equal schemas.
-        key = (producer.tool, reference.path, plan.tool, parameter)
+        key = (producer.tool, path, plan.tool, parameter)
         if key not in self._mismatches:
             result = producer.tool.result_schema
             self._mismatches[key] = (
-                None if result is None else find_mismatch(result, reference.path, plan.tool.parameters, parameter)
+                None if result is None else find_mismatch(result, path, plan.tool.parameters, parameter)
             )
         mismatch = self._mismatches[key]
         if mismatch is not None:
-            what = (
-                f"{producer.tool.name!r} at {format_pointer(reference.path)}"
-                if reference.path
-                else repr(producer.tool.name)
-            )
+            what = f"{producer.tool.name!r} at {format_pointer(path)}" if path else repr(producer.tool.name)
             raise ToolArgumentsError(plan.tool.name, [f"{parameter!r}: {what} {mismatch}"])
 
     def _wait_for(self, entry: Entry, producers: Sequence[Entry]) -> None:

@@ -26,6 +26,7 @@ class Plan:
         "invoke",
         "is_async",
         "is_plain",
+        "is_plainly_right",
         "is_read",
         "needs",
         "pool",
@@ -42,6 +43,7 @@ class Plan:
         self.remembers = remembers
         # The reader itself where it runs no code of the author's, which may raise anything.
         self.read = tool.reader.read if tool.reader.is_plain else tool.validate
+        self.is_plainly_right = tool.reader.is_plainly_right
         self.invoke = tool.invoke
         self.dump = tool.results.dump
         self.function = tool.function

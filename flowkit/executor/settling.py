@@ -63,8 +63,11 @@ class Settler:
         extra = entry.extra
         if extra is not None and extra.ticket is not None:
             self.leave(entry, failure)
-        if entry.on_end or entry.dependents is not None or extra is not None or self._fail_fast:
-            self._have_passed_on(entry)  # else nobody waits for it
+        # As in `_have_passed_on`, without a call; when none of these holds, nobody waits for it.
+        if entry.on_end:
+            self._moves.appendleft(entry)
+        elif entry.dependents is not None or extra is not None or self._fail_fast:
+            self._moves.append(entry)
 
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
@@ -104,7 +107,7 @@ class Settler:
                 elif not dependent.missing and dependent.phase == phases.NEEDS:
                     dependent.phase = phases.DUE
                     self._moves.append(dependent)
-        if entry.on_end and entry.is_told:
+        if entry.on_end and (entry.sealed_s is not None or entry.is_told):
             told, entry.on_end = entry.on_end, ()
             for tell in told:
                 tell(entry)
@@ -159,6 +162,17 @@ class Settler:
         if phases.LOOKUP <= entry.phase < phases.ENDED or entry.worker is not None:
             entry.ask_to_stop(reason)
         self._become_void(entry, reason)
+
+    def confirm(self, entry: Entry) -> None:
+        """Let what a sealed call makes write: its turn stands."""
+        if entry.extra is not None:
+            entry.extra.is_provisional = False
+            _release_writes(entry)
+
+    def disown(self, entry: Entry) -> None:
+        """Let nothing that a sealed call makes write: its turn came to nothing."""
+        entry.more.is_disowned = True
+        _release_writes(entry)
 
     def drop(self, entry: Entry) -> None:
         """Stop an early run whose arguments weren't the final ones, and forget it."""

@@ -46,7 +46,8 @@ class AllWaiter:
         self.newest: float = 0
         """The place of the last one in the order; what is opened later stands behind it."""
         for entry in entries:
-            if entry.parent is None and (entry.phase < phases.ENDED or not entry.is_told):
+            # Values from outside have the order 0: there is one for each item of an `each`.
+            if entry.parent is None and entry.order and (entry.phase < phases.ENDED or not entry.is_told):
                 self.left += 1
             if entry.order > self.newest:
                 self.newest = entry.order

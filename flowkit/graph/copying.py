@@ -7,7 +7,7 @@ from typing import assert_never, cast
 from flowkit.codec import JSON
 from flowkit.errors import GraphError
 from flowkit.graph.nodes import INPUTS, Body, Each, Fallback, Group, ModelStep, Node, Step, When
-from flowkit.references import Reference, ToolCall, format_pointer, substitute
+from flowkit.references import SCALARS, Reference, ToolCall, format_pointer, substitute
 
 
 def rewrite(node: Node, rename: Callable[[str], str], refer: Callable[[Reference], object]) -> Node:
@@ -52,6 +52,34 @@ def rewrite_body(body: Body, rename: Callable[[str], str], refer: Callable[[Refe
     return Body(nodes, substitute(body.value, refer), body.finish)
 
 
+class _CallParts:
+    """A call of plain values and whole references, cut into what its copies share and the ends of what they don't.
+
+    `rewrite` would ask anew of each copy what each argument is.
+    """
+
+    __slots__ = ("arguments", "name", "references", "tail")
+
+    def __init__(self, call: ToolCall, old: str) -> None:
+        cut = len(old)
+        self.tail = call.id[cut:]
+        self.name = call.name
+        self.arguments = dict(call.arguments)
+        self.references = [
+            (key, value.call_id[cut:], value.path)
+            for key, value in call.arguments.items()
+            if type(value) is Reference and value.call_id.startswith(old)
+        ]
+
+    @classmethod
+    def cut(cls, node: Node, old: str) -> "_CallParts | None":
+        """Cut a node; None for any other kind."""
+        if type(node) is not ToolCall or not node.id.startswith(old):
+            return None
+        kinds = {type(value) for value in node.arguments.values()}
+        return cls(node, old) if kinds <= SCALARS | {Reference} else None
+
+
 class BodyCopies:
     """Copies of one body, one for each item of an `each`: the ids that begin with `old` begin otherwise in each.
 
@@ -59,15 +87,24 @@ class BodyCopies:
     """
 
     def __init__(self, body: Body, old: str) -> None:
-        self._nodes = body.nodes
         self._old = old
         self._cut = len(old)
         self._new = ""
+        self._originals: list[Node | _CallParts] = [_CallParts.cut(node, old) or node for node in body.nodes]
 
     def copy_nodes(self, new: str) -> tuple[Node, ...]:
         """Copy the nodes, with ids that begin with `new`."""
         self._new = new
-        return tuple([rewrite(node, self._rename, self._refer) for node in self._nodes])
+        copies: list[Node] = []
+        for node in self._originals:
+            if isinstance(node, _CallParts):
+                arguments = node.arguments.copy()
+                for key, tail, path in node.references:
+                    arguments[key] = Reference(new + tail, path)
+                copies.append(ToolCall(new + node.tail, node.name, arguments))
+            else:
+                copies.append(rewrite(node, self._rename, self._refer))
+        return tuple(copies)
 
     def look_up(self, look: Callable[[Reference], JSON], new: str, reference: Reference) -> JSON:
         """Look up what a reference of the body leads to in the copy whose ids begin with `new`."""

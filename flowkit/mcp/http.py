@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,12 @@ def mcp_app(
 
     Raises `ConfigurationError` for an app with nothing to serve.
     """
+    if find_spec("mcp") is None:
+        raise ConfigurationError("mcp_app needs one more package: pip install 'flowkit-agents[mcp]'")
     if not callable(get_user):
         raise ConfigurationError("mcp_app(…, get_user=…) takes a function that returns a request's user")
+    if not path.startswith("/"):
+        raise ConfigurationError(f"mcp_app(…, path={path!r}): a path begins with a slash, such as '/mcp'")
     served = make_served(app, data)
     offers = make_offers(served, tools)
     owns = not isinstance(journal, Journal)

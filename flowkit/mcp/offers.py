@@ -7,6 +7,7 @@ from typing import Any
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolArgumentsError
 from flowkit.recipes import Recipe
+from flowkit.suggestions import suggest
 from flowkit.tools import Tool
 from flowkit.tools.options import Effect, strongest
 from flowkit.web.served import Served, StartRequest
@@ -105,7 +106,7 @@ def make_offers(served: Served, tools: Iterable[str]) -> dict[str, Offer]:
     for name in tools:
         tool = known.get(name)
         if tool is None:
-            raise ConfigurationError(f"there is no tool {name!r}; there is {', '.join(map(repr, sorted(known)))}")
+            raise ConfigurationError(f"there is no tool {name!r}; {suggest(name, sorted(known))}")
         if name in offers:
             raise ConfigurationError(f"tool {name!r} has the name of an agent or a recipe")
         offers[name] = Offer(name, tool.description, _mark_secrets(tool), tool.result_schema, tool.effect, tool=tool)

@@ -8,28 +8,39 @@ until `effects=` says otherwise, and hints can only make that stricter, unless `
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, Unpack, cast
 
-from flowkit.codec import JSON, dump_sorted, dumps
+from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
 from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Connection, ConnectionBounds, Era
 from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult
+from flowkit.mcp_client.mcp_options import (
+    Approve,
+    Headers,
+    MCPOptions,
+    check_address,
+    check_bounds,
+    check_command,
+    check_names,
+    check_package,
+    check_rules,
+    check_texts,
+)
 from flowkit.mcp_client.results import read_contents, read_result, read_text
+from flowkit.mcp_client.tool_refusals import find_refusal
 from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, MCPServer, StdioServer
 from flowkit.tools import Tool, tool
 from flowkit.tools.options import Effect, Scope
 from flowkit.tools.toolsets import Toolset
 
-Headers = Mapping[str, str] | Callable[[Context[Any]], Mapping[str, str]]
-Approve = bool | Literal["destructive"]
-SCHEMA_BYTES_AT_MOST = 50_000
 MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
@@ -80,9 +91,11 @@ class MCPTools:
         max_result_chars: int | None = None,
         per_user: bool = False,
     ) -> None:
-        wrong = [effect for effect in (effects or {}).values() if effect not in ("read", "idempotent", "write")]
-        if wrong:
-            raise ConfigurationError(f"MCP server {name!r}: effect is {wrong[0]!r}, expected read, idempotent or write")
+        if not callable(make_server):
+            raise ConfigurationError("write MCPTools.stdio(…) for a command, or MCPTools.http(…) for an address")
+        check_package()
+        check_rules(name, {} if effects is None else effects, approval, mode)
+        check_bounds(name, connect_timeout=connect_timeout, timeout=timeout, at_once=at_once)
         if ttl and scope is None:
             raise ConfigurationError(
                 f"MCP server {name!r}: a ttl needs a scope, since the connection's login decides what is seen"
@@ -126,14 +139,17 @@ class MCPTools:
         name: str,
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
-        **options: Any,
+        **options: Unpack[MCPOptions],
     ) -> Self:
         """Use a server that is a command, such as `npx`; further options are those of the class.
 
         The process gets HOME, PATH and the like, and `env`; keys of this program stay here.
         """
+        check_names(options, "MCPTools.stdio()")
+        check_command(name, (command, *arguments))
+        check_texts(name, "env", env or {})
         server = StdioServer(
-            command,
+            os.fspath(command),
             arguments,
             logging.getLogger(f"flowkit.mcp.{name}"),
             dict(env or {}),
@@ -142,13 +158,18 @@ class MCPTools:
         return cls(lambda _: server, name=name, **options)
 
     @classmethod
-    def http(cls, url: str, *, name: str, headers: Headers | None = None, auth: Any = None, **options: Any) -> Self:
+    def http(
+        cls, url: str, *, name: str, headers: Headers | None = None, auth: Any = None, **options: Unpack[MCPOptions]
+    ) -> Self:
         """Use a server at an address, over streamable HTTP; further options are those of the class.
 
         `headers` may be a function of the run's context: each run then has a connection of its own. `auth` is an
         `httpx2` authentication, such as the OAuth provider of the `mcp` package.
         """
+        check_names(options, "MCPTools.http()")
+        check_address(name, url)
         if not callable(headers):
+            check_texts(name, "headers", headers or {})
             server = HttpServer(url, dict(headers or {}), auth)
             return cls(lambda _: server, name=name, **options)
 
@@ -288,7 +309,7 @@ class MCPTools:
         for position, definition in enumerate(listed):
             if position % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
-            problem = self._refuse(definition)
+            problem = find_refusal(definition)
             name = self._rules.prefix + definition.name
             if problem is None and name in made:
                 problem = "its name stands in the list twice"
@@ -305,17 +326,6 @@ class MCPTools:
         # The order of before, new ones at the end: a stable prefix is what a provider's prompt cache keeps.
         kept = [made.pop(tool.name) for tool in before if tool.name in made]
         return [*kept, *made.values()]
-
-    @staticmethod
-    def _refuse(definition: Any) -> str | None:
-        execution = definition.execution
-        if execution is not None and getattr(execution, "task_support", None) == "required":
-            return "it needs a task, which flowkit doesn't start"
-        size = len(dumps(definition.input_schema))
-        if size > SCHEMA_BYTES_AT_MOST:
-            return f"its schema has {size:,} bytes, at most {SCHEMA_BYTES_AT_MOST:,}"
-        remote = _find_remote_reference(definition.input_schema)
-        return None if remote is None else f"its schema refers to {remote!r}, which isn't fetched"
 
     def _make_tool(self, name: str, definition: Any) -> Tool[..., Any]:
         said = [definition.name, definition.description, definition.input_schema, definition.output_schema]
@@ -419,20 +429,3 @@ class _Listing:
 
     version: int
     tools: list[Tool[..., Any]]
-
-
-def _find_remote_reference(schema: object) -> str | None:
-    """Find a `$ref` that leads out of the schema."""
-    if isinstance(schema, Mapping):
-        for name, value in cast(Mapping[str, object], schema).items():
-            if name == "$ref" and isinstance(value, str) and not value.startswith("#"):
-                return value
-            found = _find_remote_reference(value)
-            if found is not None:
-                return found
-    elif isinstance(schema, list):
-        for item in cast(list[object], schema):
-            found = _find_remote_reference(item)
-            if found is not None:
-                return found
-    return None

@@ -92,9 +92,7 @@ class _StepMaker:
         if isinstance(target, Tool):
             return self._make_call(scope, cast(AnyTool, target), values, named)
         if not hasattr(target, "plan") or not hasattr(target, "name_inputs"):
-            raise DefinitionError(
-                f"{here()}: step() takes a tool or a recipe; {target!r} is neither: write @tool above it"
-            )
+            raise DefinitionError(f"{here()}: step() takes a tool or a recipe; {target!r} is neither{_hint_at(target)}")
         recipe = cast(Nestable[..., Any], target)
         if options.retries is not None or options.timeout is not None:
             raise DefinitionError(f"{here()}: retries and timeout belong to the steps of {recipe!r}, not to it")
@@ -355,3 +353,14 @@ def _check_items(check: Check | None) -> Check | None:
 
 def _name_of(output_type: object) -> str:
     return getattr(output_type, "__name__", repr(output_type))
+
+
+def _hint_at(target: object) -> str:
+    """Say, as the end of a sentence, what to write instead of something that is no tool."""
+    if target is None:
+        return ": was it found, by the name that it has in its set?"
+    if hasattr(target, "load"):  # an MCP server
+        return ": take one of its tools, by ….load().get('NAME')"
+    if hasattr(target, "names"):  # a set of tools
+        return ": take one tool of the set, by ….get('NAME'); an MCP server's come from its load()"
+    return ": write @tool above it"
