@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from flowkit.errors import ConfigurationError
 from flowkit.messages import (
     AssistantMessage,
+    Content,
     File,
     Message,
     ProviderData,
     RequestedCall,
     SystemMessage,
+    Text,
     ToolMessage,
     ToolSpec,
     UserMessage,
@@ -319,6 +321,17 @@ def test_for_every_conversation_the_body_is_one_that_the_vendor_takes(
 
 def _moved(item: ProviderData, settings: Settings) -> ProviderData:
     return replace(item, source=settings.source) if item.source == SETTINGS.source else item
+
+
+@pytest.mark.parametrize("blank", ["", " \n", (), (Text("  "),)])
+@pytest.mark.parametrize("before", [(), (UserMessage("Hi"), AssistantMessage("Hello"))])
+@pytest.mark.parametrize("model", ["claude-sonnet-5", "claude-haiku-4-5"])
+def test_a_blank_message_is_refused_before_the_request(
+    blank: str | tuple[Content, ...], before: tuple[Message, ...], model: str
+) -> None:
+    request = ModelRequest((*before, UserMessage(blank)))
+    with pytest.raises(ConfigurationError, match="the user's message is blank"):
+        build_anthropic_body(request, Settings(model=model, api="anthropic"))
 
 
 def test_blank_stop_sequences_are_left_out() -> None:

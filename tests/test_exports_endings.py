@@ -15,6 +15,7 @@ from flowkit.apps import load_app
 from flowkit.errors import ModelError
 from flowkit.exports import replay_run
 from flowkit.journal import Journal
+from flowkit.measure.cases import load_cases
 from flowkit.testing import ScriptedModel, call
 from tests.command import Command, make_command
 from tests.test_exports import run_pytest
@@ -156,3 +157,12 @@ def test_a_run_that_waits_and_a_case_of_a_recipe_are_refused_with_a_reason(flowk
     for run_id, form, told in (("waits", "--test", "hasn't ended"), ("recipe", "--case", "is of a recipe")):
         ended = flowkit("runs", "export", run_id, form, "--app", "desk.py")
         assert (ended.code, told in ended.err) == (2, True), ended.err
+
+
+def test_a_case_keeps_the_images_of_the_message(flowkit: Command, tmp_path: Path) -> None:
+    run_it(tmp_path, "media")
+    ended = flowkit("runs", "export", "media", "--case", "--app", "desk.py", "--out", "cases.yaml")
+    assert ended.code == 0, ended.err
+    [case] = load_cases(tmp_path / "cases.yaml").cases
+    assert [part for part in case.parts if isinstance(part, Image)] == [PICTURE]
+    assert case.message == "What is it?"

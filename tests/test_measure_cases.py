@@ -19,6 +19,7 @@ from flowkit.measure.figures import ModelFigures, Share, Spread
 from flowkit.measure.matching import find_wrong_calls, fits
 from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.router_rule import propose
+from flowkit.messages import Image, Text
 from flowkit.tools.toolsets import Toolset
 from tests.command import ROOT
 
@@ -28,6 +29,26 @@ DEFAULTS: Mapping[str, Mapping[str, JSON]] = {"find": {"limit": 5, "city": None}
 def wrong(expected: list[ExpectedCall], *made: MadeCall, more: bool = False) -> str | None:
     case = Case(name="x", message="x", calls=tuple(expected), more_calls=more)
     return find_wrong_calls(case, made, DEFAULTS)
+
+
+def test_a_message_may_hold_media_beside_the_cases(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG")
+    path = tmp_path / "cases.yaml"
+    path.write_text('cases:\n  - message: ["What is this?", {image: cat.png}]\n')
+    [case] = load_cases(path).cases
+    assert case.message == case.name == "What is this?"
+    assert case.content == (Text("What is this?"), Image.of(b"\x89PNG", "image/png"))
+
+    path.write_text(
+        "cases:\n  - message: [What, {image: dog.png}, {picture: cat.png}]\n  - message: [{image: cat.png}]\n"
+    )
+    with pytest.raises(CasesError) as caught:
+        load_cases(path)
+    missing, unknown, nameless = caught.value.problems
+    assert "cases.yaml:2" in missing
+    assert "dog.png: No such file" in missing
+    assert "no part of a message" in unknown
+    assert "a case without a text needs a name" in nameless
 
 
 def test_all_that_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path) -> None:
@@ -45,7 +66,7 @@ def test_all_that_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path) -> 
     assert error.value.problems == (
         f"{path}:2: cases.0: the key 'message' is missing",
         f"{path}:2: cases.0: unknown key 'mesage'; did you mean 'message'?",
-        f"{path}:3: cases.1.message: expected text, found 5",
+        f"{path}:3: cases.1.message: expected text or a list, found 5",
         f"{path}:4: cases.1.calls.0: unknown key 'argumnts'; did you mean 'arguments'?",
         f"{path}:6: cases.2.answer: is empty",
     )

@@ -16,7 +16,7 @@ import pytest
 
 from flowkit import Journal, submit
 from flowkit.identity import RunIdentity
-from flowkit.journal import Done, Retry
+from flowkit.journal import Done, Retry, migrate
 from tests.fleet import APP, FLOWKIT, LIMIT_S, Fleet, start_fleet, wait_a_moment
 from tests.servers.postgres import PostgresServer
 from tests.stores import journal_at
@@ -333,7 +333,7 @@ def test_queue_that_crashes_is_used_again_when_it_is_back(
 def test_queue_that_is_not_there_is_said_in_one_line(command: str, url: str, said: str, tmp_path: Path) -> None:
     app = tmp_path / "orders_app.py"
     app.write_text(APP)
-    words = (*FLOWKIT, command, str(app), "--queue", url, "--journal", str(tmp_path / "j.sqlite3"))
+    words = (*FLOWKIT, command, str(app), "--queue", url, "--journal", str(tmp_path / "j.sqlite3"), "--wait", "0")
     done = subprocess.run(words, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2
     assert said in done.stderr
@@ -349,3 +349,46 @@ def count_jobs(url: str) -> int:
         row = connection.execute("SELECT count(*) FROM procrastinate_jobs").fetchone()
         assert row is not None
         return int(row[0])
+
+
+# A database that isn't up yet
+
+
+def test_worker_waits_for_a_database_that_starts_and_says_so(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    from psycopg import pq
+
+    class Recovering(PostgresServer):
+        """A standby that takes no connections, as a server that is starting up."""
+
+        def _is_ready(self) -> bool:
+            return pq.PGconn.ping(self.address().encode()) == pq.Ping.REJECT
+
+    database = postgres_server.create_database()
+    migrate(postgres_server.address(database))
+    with postgres_server.standby("starting") as standby:
+        standby.stop()
+        server = Recovering(standby.folder, {"hot_standby": "off"})
+        with start_fleet(tmp_path, server.address(database), options=["--wait", str(LIMIT_S)]) as fleet:
+            fleet.start()
+            fleet.wait_until(lambda: "doesn't answer; waiting for up to" in fleet.read_log())
+            server.start()
+            try:
+                fleet.start()
+                fleet.wait_until(lambda: "is starting up, or ending; waiting for up to" in fleet.read_log())
+                assert fleet.count_ready() == 0
+                server.promote()
+                fleet.wait_until(lambda: fleet.count_ready() == 2)
+            finally:
+                server.stop("immediate")
+
+
+def test_worker_whose_database_does_not_come_ends_with_the_cause(tmp_path: Path) -> None:
+    app = tmp_path / "orders_app.py"
+    app.write_text(APP)
+    words = (*FLOWKIT, "worker", str(app), "--journal", "postgresql://app:secret@127.0.0.1:1/x", "--wait", "0.5")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert "doesn't answer; waiting for up to 0.5 s" in done.stderr
+    assert "can't be read" in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr

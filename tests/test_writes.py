@@ -12,7 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit import Agent, Approve, Context, InDoubt, ModelError, ScriptedModel, ToolError, recipe, step, tool
+from flowkit import (
+    Agent,
+    Approve,
+    Budget,
+    Context,
+    InDoubt,
+    ModelError,
+    Price,
+    ScriptedModel,
+    ToolError,
+    Usage,
+    recipe,
+    step,
+    tool,
+)
 from flowkit import events as told
 from flowkit.clock import ManualClock
 from flowkit.context import CONTEXT
@@ -22,6 +36,7 @@ from flowkit.executor import Executor
 from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Retry, RunJournal
 from flowkit.journal.run import START_WITHIN_S
+from flowkit.models.base import FinishDelta
 from flowkit.references import ToolCall
 from flowkit.runs.run import Run
 from flowkit.testing import call
@@ -114,7 +129,7 @@ KINDS = ("ctx.call", "agent", "own run", "recipe")
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
     effect=st.sampled_from(["pay", "put"]),
-    ending=st.sampled_from(["well", "broken", "broken twice", "other arguments"]),
+    ending=st.sampled_from(["well", "broken", "broken twice", "other arguments", "words behind the calls"]),
 )
 def test_a_write_anywhere_in_a_nest_starts_at_most_once_and_never_before_its_turn_ended_well(
     kinds: list[str], effect: str, ending: str
@@ -134,6 +149,8 @@ def test_a_write_anywhere_in_a_nest_starts_at_most_once_and_never_before_its_tur
             turns = [[call(name, n=1), 5.0, call("other"), 5.0, gone]] * 2 + turns
         case "other arguments":
             turns.insert(0, [call(name, n=2), 5.0, call("other"), 5.0, gone])
+        case "words behind the calls":
+            turns = [[call(name, n=1), 5.0, call("other"), FinishDelta("tool_calls"), 5.0, Usage(1, 1), 5.0]]
         case _:
             pass
 
@@ -154,6 +171,45 @@ def test_a_write_anywhere_in_a_nest_starts_at_most_once_and_never_before_its_tur
     ended_well = run_virtual(go())
     assert len(nest.effects) == 1, "once for the turn that ended well, never for those that broke off"
     assert nest.effects[0] >= ended_well
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_read_of_a_refused_answer_writes_nothing(kind: str) -> None:
+    """A filter's word comes behind calls that are whole by then, and what follows it takes its time."""
+    nest = Nest()
+    outermost = nest.wrap(kind, nest.pay)
+
+    async def go() -> Any:
+        turn = [call(outermost.name, n=1), 5.0, FinishDelta("content_filter"), 5.0]
+        agent = Agent(ScriptedModel([turn, "done"]), tools=[outermost], cache=False)
+        return await agent.start("Go.").wait()
+
+    assert run_virtual(go()).status == "failed"
+    assert nest.effects == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_read_writes_nothing_when_its_turn_cant_be_paid_for(kind: str) -> None:
+    """The store of a budget is asked for each answer; until it has the cost, and when it fails, nothing is written."""
+    nest = Nest()
+    outermost = nest.wrap(kind, nest.pay)
+
+    class Store:
+        async def read_spent(self, key: str) -> float:
+            return 0.0
+
+        async def add_spent(self, key: str, usd: float) -> float:
+            await asyncio.sleep(5)
+            raise StoreError("the disk is full")
+
+    async def go() -> Any:
+        turn = [Usage(10, 10), call(outermost.name, n=1), 5.0]
+        model = ScriptedModel([turn, "done"], price=Price(input=1, output=1))
+        agent = Agent(model, tools=[outermost], cache=False, budget=Budget(usd=1, per="all", store=Store()))
+        return await agent.start("Go.").wait()
+
+    assert run_virtual(go()).status == "failed"
+    assert nest.effects == []
 
 
 def test_a_read_that_makes_a_write_starts_early_and_waits_before_the_write() -> None:

@@ -182,7 +182,9 @@ class Attempt:
         )
 
     def release(self) -> None:
-        """Start what was held, in the order of the calls."""
+        """Start what was held, in the order of the calls; what the others make may write from now on."""
+        for call in self._calls.values():
+            self._executor.confirm(call.node)
         for _, call in sorted(self._calls.items()):
             if call.held is not None:
                 self._executor.seal(call.held)
@@ -193,6 +195,7 @@ class Attempt:
         going = [call.node for call in self._calls.values() if self._executor.outcome(call.node) is None]
         for node in going:
             self._executor.void(node, reason)
+            self._executor.disown(node)
         return [node for node in going if self._executor.outcome(node) is None]
 
     def withdraw(self, reason: str) -> list[str]:
@@ -283,7 +286,7 @@ class Attempt:
                 self._executor.fail(made, str(error))
                 return
         if self._early and tool.effect == "read" and not tool.approval and not self._must_hold(call):
-            self._executor.seal(made)
+            self._executor.seal(made, is_provisional=True)
         else:
             call.held = made
 

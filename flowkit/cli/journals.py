@@ -1,15 +1,16 @@
 """The journal that a command uses, and `flowkit journal`."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import typer
 
 from flowkit.cli.options import JournalAddress
-from flowkit.cli.output import say
-from flowkit.errors import ConfigurationError
-from flowkit.journal import Journal, RunDetails, default_journal, is_url
+from flowkit.cli.output import note, say
+from flowkit.errors import ConfigurationError, StoreError
+from flowkit.journal import Journal, RunDetails, check_address, default_journal, is_url
 from flowkit.journal import migrate as migrate_journal
 
 app = typer.Typer(help="Set up the journal in a database.", no_args_is_help=True)
@@ -32,16 +33,33 @@ def migrate(journal: JournalAddress = None) -> None:
 
 
 @contextmanager
-def open_journal(address: str | None, *, must_exist: bool = False) -> Generator[Journal]:
-    """Open this journal, or the default one; raises `ConfigurationError` if its file must exist and doesn't."""
+def open_journal(address: str | None, *, must_exist: bool = False, wait_s: float = 0.0) -> Generator[Journal]:
+    """Open this journal, or the default one; raises `ConfigurationError` if its file must exist and doesn't.
+
+    A database that takes no connections yet is waited for, at most `wait_s`.
+    """
     found = address or default_journal()
+    check_address(found)
     if not is_url(found):
         _check_file(Path(found), must_exist=must_exist)
+    elif wait_s > 0:
+        await_database(str(found), wait_s)
     journal = Journal(found)
     try:
         yield journal
     finally:
         journal.close()
+
+
+def await_database(url: str, wait_s: float) -> None:
+    """Wait until this database takes connections, at most `wait_s`, and say so; what is wrong else, who opens it says."""
+    if find_spec("psycopg") is None or not url.startswith(("postgresql://", "postgres://")):
+        return
+    from flowkit.journal.postgres.address import read_address
+    from flowkit.journal.postgres.waiting import wait_until_up
+
+    with suppress(StoreError):
+        wait_until_up(read_address(url), wait_s, note)
 
 
 @contextmanager

@@ -75,6 +75,13 @@ CacheAddress = Annotated[
         callback=_use_cache,
     ),
 ]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", min=0, help="How long to wait for a database that takes no connections yet."
+    ),
+]
+WAIT_S = 30.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -18,6 +18,7 @@ from flowkit.cli.ending import leave
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
 from flowkit.cli.options import (
+    WAIT_S,
     AppTarget,
     BaseUrl,
     CacheAddress,
@@ -26,6 +27,7 @@ from flowkit.cli.options import (
     Model,
     ToolsFile,
     User,
+    Wait,
     read_pairs,
 )
 from flowkit.cli.output import note
@@ -68,6 +70,7 @@ def serve(
             help="Leave runs to workers: postgresql://…, the queue that notifies them, or 'journal', which they poll.",
         ),
     ] = None,
+    wait: Wait = WAIT_S,
     user: User = None,
     tools: ToolsFile = None,
     model: Model = None,
@@ -90,7 +93,7 @@ def serve(
     served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))
     chosen_token = token or secrets.token_urlsafe(24)
     is_named = model is not None or base_url is not None
-    with open_journal(journal) as opened, choose_model(served.models, model, base_url) as chosen:
+    with open_journal(journal, wait_s=wait) as opened, choose_model(served.models, model, base_url) as chosen:
         served = replace(served, model=chosen, replaces_all=is_named)
         try:
             listening = bind(host, port)
@@ -108,7 +111,7 @@ def serve(
 
         async def run() -> None:
             async with AsyncExitStack() as stack:
-                queued = None if queue is None else await stack.enter_async_context(open_queue(queue))
+                queued = None if queue is None else await stack.enter_async_context(open_queue(queue, wait_s=wait))
                 web = WebApp(served, opened, access, hosts=hosts, origins=origins, queue=queued)
                 note(f"serving {', '.join(served.targets)}; press Ctrl-C to stop")
                 print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)

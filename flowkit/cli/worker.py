@@ -11,7 +11,18 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.ending import leave, stop_by_signals
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
-from flowkit.cli.options import AppTarget, BaseUrl, CacheAddress, Data, JournalAddress, Model, ToolsFile, read_pairs
+from flowkit.cli.options import (
+    WAIT_S,
+    AppTarget,
+    BaseUrl,
+    CacheAddress,
+    Data,
+    JournalAddress,
+    Model,
+    ToolsFile,
+    Wait,
+    read_pairs,
+)
 from flowkit.cli.output import note
 from flowkit.cli.queues import IN_JOURNAL, open_queue
 from flowkit.queues import Driver, QueueWorker
@@ -31,6 +42,7 @@ def worker(
     make_tables: Annotated[
         bool, typer.Option("--make-tables", help="Make the queue's tables first if they don't exist.")
     ] = False,
+    wait: Wait = WAIT_S,
     tools: ToolsFile = None,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -43,13 +55,13 @@ def worker(
 
     served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))
     is_named = model is not None or base_url is not None
-    with open_journal(journal) as opened, choose_model(served.models, model, base_url) as chosen:
+    with open_journal(journal, wait_s=wait) as opened, choose_model(served.models, model, base_url) as chosen:
         served = replace(served, model=chosen, replaces_all=is_named)
 
         async def run() -> None:
             stop = asyncio.Event()
             stop_by_signals(stop)
-            async with open_queue(queue, makes_tables=make_tables) as tells:
+            async with open_queue(queue, makes_tables=make_tables, wait_s=wait) as tells:
                 note(f"working on {', '.join(served.targets)}; press Ctrl-C to stop")
                 await QueueWorker(Driver(served, opened), queue=tells, at_once=concurrency).work(stop, grace)
             await close_models(*served.models, *([] if chosen is None else [chosen]))

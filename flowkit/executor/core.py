@@ -266,18 +266,34 @@ class Executor:
         self._workers.drain()
         return True
 
-    def seal(self, call: ToolCall, repaired: Sequence[str] = ()) -> None:
-        """Take the final arguments. An early run with equal ones stands; another is stopped and forgotten."""
+    def seal(self, call: ToolCall, repaired: Sequence[str] = (), *, is_provisional: bool = False) -> None:
+        """Take the final arguments. An early run with equal ones stands; another is stopped and forgotten.
+
+        With `is_provisional` the turn may still come to nothing: what a read makes doesn't write before `confirm`, and
+        never after `disown`.
+        """
         entry = self._intake.open_again(call)
         if entry.sealed_s is not None or entry.state == "void":
             raise GraphError(f"{call.id!r} is sealed already")
-        if entry.phase == phases.NEW:
-            self._place_sealed(entry, call, repaired)
-        elif _equal(_get_given(entry), call.arguments):
+        has_begun = entry.phase != phases.NEW
+        stands = has_begun and _equal(_get_given(entry), call.arguments)
+        if has_begun and not stands:
+            entry = self._intake.start_anew(entry)
+        if is_provisional:
+            entry.more.is_provisional = True
+        if stands:
             self._settler.seal_early(entry, tuple(repaired))
         else:
-            self._place_sealed(self._intake.start_anew(entry), call, repaired)
+            self._place_sealed(entry, call, repaired)
         self._workers.drain()
+
+    def confirm(self, call_id: str) -> None:
+        """Let what this call makes write: the turn that asks for it stands."""
+        self._settler.confirm(self._table.entries[call_id])
+
+    def disown(self, call_id: str) -> None:
+        """Let nothing that this call makes write: its turn came to nothing."""
+        self._settler.disown(self._table.entries[call_id])
 
     def _place_sealed(self, entry: Entry, call: ToolCall, repaired: Sequence[str]) -> None:
         if repaired:

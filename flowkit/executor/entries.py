@@ -83,6 +83,10 @@ class Extra:
     """The arguments of an early call before the run's guard changed them."""
     is_guarded: bool = False
     """Whether the run's guard has passed it."""
+    is_provisional: bool = False
+    """Whether the turn that asks for it may still come to nothing: what it makes must not write yet."""
+    is_disowned: bool = False
+    """Whether that turn came to nothing: what it makes never writes."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
     leader: "Entry | None" = None
@@ -116,7 +120,7 @@ class Extra:
         self.followers = _add(self.followers, follower)
 
     def tell_seal(self, told: "Callable[[], None]") -> None:
-        """Call `told` when the entry is sealed, or when it never will be."""
+        """Call `told` when the entry is sealed or its turn stands, or when that will never be."""
         self.on_seal = _add(self.on_seal, told)
 
 
@@ -229,6 +233,11 @@ class Entry:
     def is_bounded(self) -> bool:
         """Whether its own node limits its time or its attempts."""
         return self.extra is not None and (self.extra.timeout_s is not None or self.extra.retries is not None)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether what it makes may write: its arguments are final, and its turn stands."""
+        return self.sealed_s is not None and (self.extra is None or not self.extra.is_provisional)
 
     @property
     def has_ended(self) -> bool:

@@ -2,7 +2,8 @@
 
 A read may run before its model has completed the turn. The read may make a write, by `ctx.call` or in a nested run,
 while the turn may still break off or the call's arguments may still change. So a write waits, wherever it is made,
-until every enclosing call is sealed. A call that is never sealed is stopped, and the wait ends with it.
+until every enclosing call is sealed and its turn stands: a server may report an error behind the calls, a filter may
+refuse them, and the journal must have the turn first. A call that is never sealed is stopped, and the wait ends with it.
 """
 
 import asyncio
@@ -25,20 +26,27 @@ class Seal:
 
     @property
     def is_open(self) -> bool:
-        """Whether one of the calls around isn't sealed yet."""
-        return self._entry.sealed_s is None or (self._around is not None and self._around.is_open)
+        """Whether one of the calls around may not write yet."""
+        return not self._entry.may_write or (self._around is not None and self._around.is_open)
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether it will never be sealed, or its turn came to nothing."""
+        entry = self._entry
+        is_disowned = entry.extra is not None and entry.extra.is_disowned
+        return is_disowned or (entry.has_ended and entry.state != "finished")
 
     async def wait(self) -> None:
-        """Wait until all are sealed; raises `ToolError` when one never will be."""
+        """Wait until all are sealed and their turns stand; raises `ToolError` when that will never be."""
         if self._around is not None:
             await self._around.wait()
-        while self._entry.sealed_s is None:
-            if self._entry.has_ended and self._entry.state != "finished":
+        while not self._entry.may_write:
+            if self._is_broken:
                 raise ToolError("not run: the call around it was never complete")
             sealed = asyncio.Event()
             self._entry.more.tell_seal(partial(_wake, asyncio.get_running_loop(), sealed))
             # The other thread may have sealed it since the look above, and told those that it knew.
-            if self._entry.sealed_s is None and not self._entry.has_ended:
+            if not (self._entry.may_write or self._is_broken):
                 await sealed.wait()
 
 
@@ -53,11 +61,11 @@ INSIDE: ContextVar[Seal | None] = ContextVar("flowkit_inside_an_early_call", def
 
 
 def find_unsealed(entry: Entry) -> Entry | None:
-    """Return the outermost call around this one, or itself, that isn't sealed yet."""
+    """Return the outermost call around this one, or itself, that may not write yet."""
     found: Entry | None = None
     above: Entry | None = entry
     while above is not None:
-        if above.sealed_s is None:
+        if not above.may_write:
             found = above
         above = above.parent
     return found

@@ -163,6 +163,17 @@ class Settler:
             entry.ask_to_stop(reason)
         self._become_void(entry, reason)
 
+    def confirm(self, entry: Entry) -> None:
+        """Let what a sealed call makes write: its turn stands."""
+        if entry.extra is not None:
+            entry.extra.is_provisional = False
+            _release_writes(entry)
+
+    def disown(self, entry: Entry) -> None:
+        """Let nothing that a sealed call makes write: its turn came to nothing."""
+        entry.more.is_disowned = True
+        _release_writes(entry)
+
     def drop(self, entry: Entry) -> None:
         """Stop an early run whose arguments weren't the final ones, and forget it."""
         if not entry.has_ended:

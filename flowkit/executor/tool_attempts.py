@@ -273,7 +273,7 @@ class Attempts:
     def _enter(self, entry: Entry) -> list[Callable[[], object]]:
         """Let what runs in this task know which call it is a part of; return what undoes that."""
         leaves: list[Callable[[], object]] = []
-        if entry.is_within or entry.sealed_s is None:
+        if entry.is_within or not entry.may_write:
             unsealed = find_unsealed(entry)
             if unsealed is not None:
                 leaves.append(partial(INSIDE.reset, INSIDE.set(Seal(unsealed, INSIDE.get()))))

@@ -193,7 +193,7 @@ class Workers:
                     (plan := entry.plan) is not None
                     and plan.is_plain
                     and not entry.is_within
-                    and (entry.extra is None or not entry.is_bounded)
+                    and (entry.extra is None or not (entry.is_bounded or entry.extra.is_provisional))
                     and entry.sealed_s is not None
                     and self._inside is None
                 ):

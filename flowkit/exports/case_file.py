@@ -28,7 +28,11 @@ def _write_case(run: RecordedRun, tools: dict[str, Tool[..., Any]] | None) -> st
 
 
 def _make_case(run: RecordedRun, tools: dict[str, Tool[..., Any]] | None) -> Iterator[tuple[str, JSON]]:
-    yield "message", run.text
+    content = run.message.content
+    if not run.text:
+        yield "name", run.run_id
+    # Images, sounds and files stand in the case with their content.
+    yield "message", content if isinstance(content, str) else [part.to_json() for part in content]
     if run.user is not None:
         yield "user", run.user
     if run.history:

@@ -4,7 +4,7 @@ A node is recorded under its run's id and its own id. Ids are names, not positio
 order each time. See `journal.journal` for the journal and `journal.run` for one run.
 """
 
-from flowkit.journal.journal import Journal, default_journal, default_journal_path, is_url, migrate
+from flowkit.journal.journal import Journal, check_address, default_journal, default_journal_path, is_url, migrate
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -36,6 +36,7 @@ __all__ = [
     "RunJournal",
     "RunState",
     "RunSummary",
+    "check_address",
     "default_journal",
     "default_journal_path",
     "is_url",

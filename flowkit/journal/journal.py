@@ -392,6 +392,15 @@ def is_url(path: str | Path) -> bool:
     return isinstance(path, str) and "://" in path
 
 
+def check_address(path: str | Path) -> None:
+    """Raise `ConfigurationError` for a URL that lost a slash, which would else be the path of a file."""
+    text = str(path)
+    if text.startswith(("postgresql:", "postgres:")) and not text.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(
+            "the journal's URL has lost a slash: expected postgresql://user@host:5432/database, as text and not as a Path"
+        )
+
+
 def default_journal() -> str | Path:
     """`FLOWKIT_JOURNAL`, a file or a URL; else a file in the user's folder for states."""
     named = os.environ.get("FLOWKIT_JOURNAL")
@@ -422,8 +431,7 @@ def _open_store(path: str | Path, clock: Clock, held: HeldRuns, *, lease_s: floa
     """Open the store of a file, or of the database that a URL names."""
     text = str(path)
     if not is_url(path):
-        if isinstance(path, Path) and text.startswith(("postgresql:/", "postgres:/")):
-            raise ConfigurationError("a journal's URL is given as text: a Path has lost one of its slashes")
+        check_address(path)
         return SqliteStore(
             Path(path).expanduser().absolute(), clock, held, lease_s=lease_s, allow_network=allow_network
         )

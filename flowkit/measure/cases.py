@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, DefinitionError
 from flowkit.history import read_history
-from flowkit.messages import Message
+from flowkit.messages import Audio, Content, File, Image, Message, read_content, text_of
 from flowkit.recipes.yaml_source import Path as Place
 from flowkit.recipes.yaml_source import YamlSource, read_yaml
 from flowkit.suggestions import suggest
@@ -31,6 +31,9 @@ Check = Callable[[str], object]
 
 STUB = "done (a rehearsal: nothing was changed)"
 """What a write gives whose result nobody names."""
+
+
+_MEDIA: Mapping[str, type[Image | Audio | File]] = {"image": Image, "audio": Audio, "file": File}
 
 
 class CasesError(DefinitionError):
@@ -67,7 +70,7 @@ class AnswerCheck:
 class Case:
     """A request and what is right; `calls` and `answer` are None where they aren't judged.
 
-    `results` has what tools give in place of running, by their names.
+    `parts` are the whole message where it has images, sounds or files. `results` has what tools give in place of running, by their names.
     """
 
     name: str
@@ -79,6 +82,12 @@ class Case:
     more_calls: bool = False
     answer: AnswerCheck | None = None
     results: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    parts: tuple[Content, ...] = ()
+
+    @property
+    def content(self) -> str | tuple[Content, ...]:
+        """What the user says."""
+        return self.parts or self.message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +183,11 @@ class _Reader:
         return CasesFile(cases=cases, stub=file.get("stub", STUB), judge=file.get("judge"))
 
     def _read_case(self, case: dict[str, Any], path: Place, file: dict[str, Any]) -> Case:
-        name = str(case.get("name", case["message"]))
+        content = self._read_message(case["message"], (*path, "message"))
+        message = text_of(content)
+        name = str(case.get("name", message))
+        if not name:
+            self._fail(path, "a case without a text needs a name")
         line = self._source.places[path].line
         if (first := self._names.setdefault(name, line)) != line:
             self._fail(path, f"a case named {name!r} is there already, in line {first}; give it a name of its own")
@@ -187,7 +200,8 @@ class _Reader:
             self._fail((*path, "history"), str(error))
         return Case(
             name=name,
-            message=case["message"],
+            message=message,
+            parts=() if isinstance(content, str) else content,
             user=case.get("user", file.get("user")),
             data={key: _as_text(value) for key, value in {**file.get("data", {}), **case.get("data", {})}.items()},
             history=history,
@@ -196,6 +210,25 @@ class _Reader:
             answer=None if answer is None else self._read_answer(answer, (*path, "answer")),
             results={**file.get("results", {}), **self._check_results(case, path)},
         )
+
+    def _read_message(self, given: str | list[Any], path: Place) -> str | tuple[Content, ...]:
+        """Read a text, or parts; `{image: cat.png}` is a file beside the cases."""
+        if isinstance(given, str):
+            return given
+        parts: list[Content] = []
+        for index, part in enumerate(given):
+            named = cast(dict[str, Any], part) if isinstance(part, dict) else {}
+            word = next(iter(named), "")
+            try:
+                if word in _MEDIA and len(named) == 1:
+                    parts.append(_MEDIA[word].load(self._folder / named[word]))
+                else:
+                    parts.extend(cast(tuple[Content, ...], read_content(cast(list[Any], [part]))))
+            except OSError as error:
+                self._fail((*path, index), f"{error.filename}: {error.strerror}")
+            except (ValueError, KeyError, TypeError) as error:
+                self._fail((*path, index), f"this is no part of a message: {error}")
+        return tuple(parts)
 
     def _read_calls(self, calls: Sequence[dict[str, Any]], path: Place) -> Iterator[ExpectedCall]:
         for index, call in enumerate(calls):

@@ -142,7 +142,7 @@ class _Course:
             try:
                 with rehearsal.at_work(), self.agent.override(model=timed, tools=rehearsal.replace):
                     run = self.agent.start(
-                        case.message,
+                        case.content,
                         data=data,
                         user=user,
                         session=f"measure-{uuid4().hex}",  # of its own, so that nothing is shared between runs

@@ -114,7 +114,9 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
         raise ConfigurationError(f"the queue can't be reached: {' '.join(str(cause).split())}") from error
     try:
         if not has_tables:
-            raise ConfigurationError("that database has no queue: make its tables once, with --make-tables")
+            raise ConfigurationError(
+                "that database has no queue: make its tables once, with `flowkit worker … --make-tables`"
+            )
         yield ProcrastinateQueue(app)
     finally:
         await app.close_async()

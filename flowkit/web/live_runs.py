@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowkit.errors import FlowkitError
+from flowkit.errors import FlowkitError, RunBusy
 from flowkit.events import EventLog
 from flowkit.executor import Decision
 from flowkit.identity import RunIdentity
@@ -83,16 +83,25 @@ class LiveRuns:
 
     async def start(self, wanted: StartRequest) -> Live:
         """Start or join the run and wait until it has begun; raises what kept it from that."""
-        key = (wanted.user, wanted.run_id)
-        live = self._runs.get(key)
+        live = self._runs.get((wanted.user, wanted.run_id))
         if live is None:
             self._check_room(wanted.user)
-            live = self._runs[key] = Live(asyncio.get_running_loop().create_future())
-            # Nobody may be left who asks for the reason.
-            live.started.add_done_callback(lambda started: started.cancelled() or started.exception())
-            live.task = asyncio.create_task(self._drive(wanted, live), name=f"serve {wanted.run_id}")
-            live.task.add_done_callback(lambda _: self._runs.pop(key, None))
+            live = self._begin(wanted)
         await asyncio.shield(live.started)
+        return live
+
+    def _begin(self, wanted: StartRequest) -> Live:
+        key = (wanted.user, wanted.run_id)
+        live = self._runs[key] = Live(asyncio.get_running_loop().create_future())
+        # Nobody may be left who asks for the reason.
+        live.started.add_done_callback(lambda started: started.cancelled() or started.exception())
+        live.task = asyncio.create_task(self._drive(wanted, live), name=f"serve {wanted.run_id}")
+
+        def forget(_: asyncio.Task[None]) -> None:
+            if self._runs.get(key) is live:  # else it went on as another
+                del self._runs[key]
+
+        live.task.add_done_callback(forget)
         return live
 
     async def leave(self, grace_s: float) -> None:
@@ -138,8 +147,10 @@ class LiveRuns:
                     result = await handle.wait()
                 if result.status == "cancelled" and not self.is_leaving:
                     await end_if_asked(self._journal, identity)
-                if result.status == "failed":
+                if result.status == "failed" and not isinstance(result.error, RunBusy):
                     logger.error("run %s failed: %s", wanted.run_id, result.error, extra={"run_id": wanted.run_id})
+            if result.status in ("waiting", "in_doubt") and not self.is_leaving:
+                await self._look_again(identity)
         except (Exception, asyncio.CancelledError) as error:  # an app's own functions can raise anything
             if not live.started.done():
                 live.started.set_exception(
@@ -150,6 +161,20 @@ class LiveRuns:
                 logger.warning("run %s: %s", wanted.run_id, error, extra={"run_id": wanted.run_id})
             elif isinstance(error, Exception):
                 logger.exception("run %s failed in the app's own code", wanted.run_id, extra={"run_id": wanted.run_id})
+
+    async def _look_again(self, run: RunIdentity) -> None:
+        """Carry out what was asked of a run in the moment in which it stopped to wait.
+
+        Whoever asks for something later sees that nobody drives the run, and sees to it.
+        """
+        session = run.session or ...  # without one, the run went on in the session in which it began
+        details = await asyncio.to_thread(self._journal.show, run.run_id, user=run.user, session=session)
+        if details is None or not details.can_go_on or self.is_leaving:
+            return
+        if details.summary.status == "cancelling":
+            await end_if_asked(self._journal, identify(details.summary))
+        else:
+            self._begin(go_on_with(details))
 
 
 def _cancel_unwatched(live: Live) -> None:

@@ -35,9 +35,10 @@ _SET = ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS.split(", ")[
 
 def begin(*, durable: bool) -> str:
     """Return the beginning of every writing transaction."""
+    # Where a role turned array_nulls off, a NULL in an array would be read as the text "NULL".
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-        f" SET LOCAL synchronous_commit = {'on' if durable else 'off'};"
+        f" SET LOCAL synchronous_commit = {'on' if durable else 'off'}; SET LOCAL array_nulls = on;"
         f" SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s'"
     )
 
@@ -213,8 +214,10 @@ class Batch:
                 yield f"DELETE FROM flowkit.kept WHERE run = {run} AND EXISTS ({is_ours})"
             values = ""
             if ending.status is not None:
+                # A run that stops to wait may have been asked to be cancelled in that moment: it still is to be.
+                status = "%s" if ending.status in OVER else "CASE status WHEN 'cancelling' THEN status ELSE %s END"
                 values = bind(
-                    ", status = %s, output = %s, error = %s, messages = %s",
+                    f", status = {status}, output = %s, error = %s, messages = %s",
                     ending.status,
                     ending.output,
                     to_optional_column(ending.error),

@@ -16,7 +16,7 @@ from flowkit.journal.rows import (
 )
 from flowkit.journal.sqlite.keeping import put_kept
 from flowkit.journal.sqlite.reading import read_approvals
-from flowkit.journal.store import Blobs, Changes, Ending, Put
+from flowkit.journal.store import OVER, Blobs, Changes, Ending, Put
 
 BLOB_BYTES = 2**16
 """Larger results go to the blob folder."""
@@ -129,8 +129,11 @@ def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, cloc
     if ending.status is None:
         connection.execute("UPDATE run SET holder = NULL, changed = ? WHERE id = ?", (clock.wall(), run))
         return
+    # A run that stops to wait may have been asked to be cancelled in that moment: it still is to be.
+    status = "?" if ending.status in OVER else "CASE status WHEN 'cancelling' THEN status ELSE ? END"
     connection.execute(
-        "UPDATE run SET status = ?, output = ?, error = ?, messages = ?, changed = ?, holder = NULL WHERE id = ?",
+        f"UPDATE run SET status = {status}, output = ?, error = ?, messages = ?, changed = ?, holder = NULL"
+        " WHERE id = ?",
         (ending.status, ending.output, to_optional_column(ending.error), ending.messages, clock.wall(), run),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from flowkit.codec import JSON, dumps
 from flowkit.errors import ConfigurationError
-from flowkit.messages import SystemMessage, ToolSpec
+from flowkit.messages import SystemMessage, ToolSpec, UserMessage
 from flowkit.models.base import ModelRequest, NamedTool
 from flowkit.models.wire.anthropic_cache import place_breakpoints
 from flowkit.models.wire.anthropic_messages import begins_without_thinking, find_container, write_messages
@@ -36,7 +36,10 @@ def build_anthropic_body(
     """
     rules = claude_rules(settings.model)
     messages = write_messages(request.messages, settings, keeps_thinking=keeps_thinking, goes_on=goes_on)
-    if not goes_on and not rules.prefill and messages and messages[-1]["role"] == "assistant":
+    if not messages or (messages[-1]["role"] == "assistant" and isinstance(request.messages[-1], UserMessage)):
+        # Left out, it would make the request empty, or the words before it ones to continue.
+        raise ConfigurationError("the user's message is blank: the Messages API takes none without text or media")
+    if not goes_on and not rules.prefill and messages[-1]["role"] == "assistant":
         raise ConfigurationError(
             f"the conversation ends with the assistant's words, which {settings.model!r} doesn't continue: "
             "end it with the user's"
