@@ -70,9 +70,10 @@ def test_all_is_done_by_the_keyboard(browser: Browser, server: Served) -> None:
     tab_to(page, ".message textarea")
     page.keyboard.type("Count to a thousand")
     page.keyboard.press("Enter")
-    expect(page.locator(".card.running")).to_be_visible()
+    expect(page.locator(".card[data-call='turn/1/call/0'][data-state=running]")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator(".ending .state").last).to_contain_text("cancelled")
+    expect(page.locator(".runs a")).to_have_count(2)  # the list comes by itself, but not at once
     tab_to(page, ".runs a")
     page.context.close()
 

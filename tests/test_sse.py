@@ -104,6 +104,17 @@ def test_an_event_has_a_longest_length(monkeypatch: pytest.MonkeyPatch) -> None:
         decoder.feed(b"a" * 80)
 
 
+def test_an_event_has_a_most_number_of_values() -> None:
+    """It is parsed at one go: an image of 20 MB takes less time than a list of 2 MB."""
+    image = b"data: " + b"a" * (20 << 20) + b"\n\n"
+    decoder = EventDecoder()
+    pieces = [image[start : start + (1 << 20)] for start in range(0, len(image), 1 << 20)]
+    assert sum(len(decoder.feed(piece)) for piece in pieces) == 1
+    assert datas(b"data: [%s]\n\n" % (b"1," * sse.MAX_EVENT_COMMAS))
+    with pytest.raises(StreamError, match="more than 250000 values"):
+        EventDecoder().feed(b"data: [%s1]\n\n" % (b"1," * (sse.MAX_EVENT_COMMAS + 1)))
+
+
 @pytest.mark.parametrize("head", [b"", b"data", b"da", b": hi", b"\xef\xbb\xbfevent: x", b"\n\nid: 4", b"retry:"])
 def test_the_beginning_of_events_is_known(head: bytes) -> None:
     assert looks_like_events(head)

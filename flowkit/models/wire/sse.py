@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 from flowkit.errors import StreamError
 
-MAX_EVENT_BYTES = 64 * 1024 * 1024
+MAX_EVENT_BYTES = 24 * 1024 * 1024
 """The longest event that is read; a generated image in base64 takes some megabytes."""
+
+MAX_EVENT_COMMAS = 250_000
+"""The most commas in an event, which is parsed at one go: an image has hardly any, a text of a million words fewer."""
 
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024
 """The most comments and empty lines between two events; a gateway that sends one a second needs days for as many."""
@@ -77,8 +80,8 @@ class EventDecoder:
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
 
-        Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES`, or what says nothing than
-        `MAX_SKIPPED_BYTES`.
+        Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES` or has more values than `MAX_EVENT_COMMAS`
+        allows, or when what says nothing is longer than `MAX_SKIPPED_BYTES`.
         """
         # One write, one event: what nearly every server does, so it is the short way.
         if (
@@ -87,6 +90,7 @@ class EventDecoder:
             and chunk.endswith(b"\n\n")
             and chunk.find(b"\n") == len(chunk) - 2
             and b"\r" not in chunk
+            and len(chunk) <= MAX_EVENT_COMMAS
         ):
             self._skipped = 0
             return [ServerSentEvent(chunk[6:-2], b"")]
@@ -173,9 +177,10 @@ class EventDecoder:
             events.append(ServerSentEvent(b"\n".join(self._stray), STRAY))
             self._stray = []
         if self._data:
-            events.append(
-                ServerSentEvent(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), event_type)
-            )
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            if len(data) > MAX_EVENT_COMMAS and data.count(b",") > MAX_EVENT_COMMAS:
+                raise StreamError(f"an event holds more than {MAX_EVENT_COMMAS} values")
+            events.append(ServerSentEvent(data, event_type))
             self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
             self._data = []
             self.is_stream = True

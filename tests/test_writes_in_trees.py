@@ -1,0 +1,188 @@
+"""For every tree of tools, needs, calls, agents and recipes: each write in it at most once, never before its seal.
+
+A write is a leaf anywhere in the tree. The model asks for the tree while its stream goes on, and the stream ends in any
+way at any place: well, broken once or twice, broken for good, cancelled, or at a limit of time.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowkit import Agent, Context, Limits, ModelError, ScriptedModel, recipe, step, tool
+from flowkit.context import CONTEXT
+from flowkit.errors import FlowkitError
+from flowkit.events import TurnFinished
+from flowkit.testing import call
+from flowkit.testing.loop import run_virtual
+from flowkit.tools import Needs, Tool
+from tests.example_counts import examples
+
+AnyTool = Tool[..., Any]
+Effect = Literal["read", "idempotent", "write"]
+Kind = Literal["calls", "tasks", "agent", "agent as tool", "broken agent", "recipe", "needs"]
+KINDS: tuple[Kind, ...] = ("calls", "tasks", "agent", "agent as tool", "broken agent", "recipe", "needs")
+Ending = Literal["well", "broken", "broken twice", "broken for good", "cancelled", "limit"]
+ENDINGS: tuple[Ending, ...] = ("well", "broken", "broken twice", "broken for good", "cancelled", "limit")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tool that acts, after some time."""
+
+    effect: Effect
+    takes_s: float
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A tool that makes its result of others', and says that it reads where it may say so."""
+
+    kind: Kind
+    parts: "tuple[Tree, ...]"
+
+
+Tree = Leaf | Inner
+EFFECTS: list[Effect] = ["read", "idempotent", "write", "write"]
+TIMES = [0.0, 0.5, 3.0]
+TREES: st.SearchStrategy[Tree] = st.recursive(
+    st.builds(Leaf, st.sampled_from(EFFECTS), st.sampled_from(TIMES)),
+    lambda parts: st.builds(Inner, st.sampled_from(KINDS), st.lists(parts, min_size=1, max_size=3).map(tuple)),
+    max_leaves=6,
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How the model's first turn goes: when it asks for the trees, and how and when it ends."""
+
+    ending: Ending
+    before_s: float
+    after_s: float
+
+
+STREAMS = st.builds(
+    Stream, st.sampled_from(ENDINGS), st.sampled_from([0.0, 1.0, 4.0]), st.sampled_from([0.0, 1.0, 9.0])
+)
+
+
+class Grove:
+    """Makes the tools of trees, and writes down each effect: which leaf, and when."""
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        self.effects: list[tuple[str, float]] = []
+        self.kinds: dict[str, Effect] = {}
+
+    def build(self, tree: Tree) -> AnyTool:
+        """Make the tool of a tree, with a name of its own."""
+        number = next(self._numbers)
+        if isinstance(tree, Leaf):
+            return self._leaf(tree, f"{tree.effect}_{number}")
+        parts = [self.build(part) for part in tree.parts]
+        name = f"{tree.kind.replace(' ', '_')}_{number}"
+        if tree.kind == "needs":
+            return _make_needing(name, parts)
+        return tool(name=name, effect="read")(_make_function(tree.kind, number, parts))
+
+    def _leaf(self, leaf: Leaf, name: str) -> AnyTool:
+        self.kinds[name] = leaf.effect
+
+        async def act() -> str:
+            """Act."""
+            self.effects.append((name, asyncio.get_running_loop().time()))
+            await asyncio.sleep(leaf.takes_s)
+            return name
+
+        return tool(name=name, effect=leaf.effect)(act)
+
+
+def _make_needing(name: str, parts: Sequence[AnyTool]) -> AnyTool:
+    """Make a tool that needs them; its effect is the strongest of theirs."""
+    needed = [*parts, *[parts[0]] * 2][:3]
+
+    async def act(first: Any = Needs(needed[0]), second: Any = Needs(needed[1]), third: Any = Needs(needed[2])) -> str:
+        """Make a result of what it needs."""
+        return f"{first} {second} {third}"
+
+    return tool(name=name)(act)
+
+
+def _make_function(kind: Kind, number: int, parts: Sequence[AnyTool]) -> Any:
+    calls: list[Any] = [piece for part in parts for piece in (call(part.name), 0.3)]
+    gone = ModelError("the inner stream broke", retryable=True)
+    turns: list[Any] = [[*calls, gone]] * (kind == "broken agent") + [calls, "Done."]
+
+    def make_agent() -> Agent[Any]:
+        return Agent(ScriptedModel(turns), tools=parts, cache=False, name=f"asked_{number}")
+
+    @recipe(name=f"steps_{number}")
+    def steps() -> list[str]:
+        return [step(part) for part in parts]
+
+    async def act(ctx: Context[Any] = CONTEXT) -> str:
+        """Make a result of the others'."""
+        match kind:
+            case "tasks":
+                return str(await asyncio.gather(*(ctx.call(part) for part in parts)))
+            case "agent" | "broken agent":
+                return (await make_agent().run("Go.")).text
+            case "agent as tool":
+                return str(await ctx.call(make_agent().as_tool(), "Go."))
+            case "recipe":
+                return str(await ctx.call(steps.as_tool()))
+            case _:
+                return " ".join([str(await ctx.call(part)) for part in parts])
+
+    return act
+
+
+async def _run(trees: Sequence[Tree], stream: Stream) -> None:
+    grove = Grove()
+    tools = [grove.build(tree) for tree in trees]
+    asked: list[Any] = [piece for made in tools for piece in (call(made.name), stream.before_s)]
+    good: list[Any] = [*asked, stream.after_s]
+    gone = ModelError("the stream broke", retryable=stream.ending != "broken for good")
+    broken = {"broken": 1, "broken twice": 2, "broken for good": 1}.get(stream.ending, 0)
+    model = ScriptedModel([*[[*good, gone]] * broken, good, "Done."])
+    limits = Limits(seconds=stream.before_s + 2) if stream.ending == "limit" else None
+    run = Agent(model, tools=tools, cache=False, limits=limits).start("Go.")
+    began_s = asyncio.get_running_loop().time()
+    if stream.ending == "cancelled":
+        await asyncio.sleep(stream.before_s + 2)
+        run.cancel()
+    with suppress(FlowkitError):
+        await run.wait()
+    ends = [event.t for event in run.log.events if isinstance(event, TurnFinished) and event.error is None]
+    for name, times in Counter(name for name, _ in grove.effects).items():
+        assert times == 1 or grove.kinds[name] == "read", f"{name} acted {times} times"
+    for name, at_s in grove.effects:
+        if grove.kinds[name] != "read":
+            assert ends, f"{name} acted in a turn that never ended well"
+            assert at_s >= began_s + ends[0], f"{name} acted before its turn had ended"
+    if stream.ending in ("well", "broken", "broken twice"):
+        assert {name for name, _ in grove.effects} == set(grove.kinds), "what was asked for well has been done"
+
+
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trees=st.lists(TREES, min_size=1, max_size=3), stream=STREAMS)
+def test_for_every_tree_and_end_of_the_stream_a_write_starts_at_most_once_and_never_before_its_seal(
+    trees: list[Tree], stream: Stream
+) -> None:
+    run_virtual(_run(trees, stream))
+
+
+@pytest.mark.slow
+@settings(max_examples=examples(2000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trees=st.lists(TREES, min_size=1, max_size=3), stream=STREAMS)
+def test_for_many_more_trees_a_write_starts_at_most_once_and_never_before_its_seal(
+    trees: list[Tree], stream: Stream
+) -> None:
+    run_virtual(_run(trees, stream))
