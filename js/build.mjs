@@ -33,7 +33,7 @@ const { outputFiles } = await build({
   inject: ["src/page/h.ts"],
   // Long names that stand in no JSON of the server.
   mangleProps:
-    /^(isWatching|wasRead|isMissing|lastAt|isPlaying|openLog|switchLanguage|isHolding|isChosen|isFolded|onFold|watched|newest|tStart|tEnd|tNew|tFirst|tThought|isLast|isFile|isBusy|runnable|runnables|subscribe)$/,
+    /^(isWatching|wasRead|isMissing|lastAt|isPlaying|openLog|switchLanguage|isHolding|isChosen|isFolded|onFold|watched|newest|tStart|tEnd|tNew|tFirst|tThought|isLast|isFile|isBusy|runnable|runnables|subscribe|changed|snapshot|seconds|polite|urgent)$/,
 })
 // Terser's names and order compress better than esbuild's, by 600 bytes.
 const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 3 } })

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,13 @@ from tests.extra_packages import NEEDS_ALL
 
 pytest.importorskip("playwright", reason=NEEDS_ALL)
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "a-token-for-tests-alone"
+WAIT_MS = 60_000
+"""How long a page may take for anything on a machine that has other work."""
+Open = Callable[..., Page]
 
 
 @dataclass
@@ -114,3 +117,41 @@ def open_browser() -> Generator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def opening_pages(browser: Browser, served: str) -> Generator[Open]:
+    """Open pages in contexts of their own; the test fails for any error that one of them logs."""
+    expect.set_options(timeout=WAIT_MS)
+    errors: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def open_one(link: str = served, **options: Any) -> Page:
+        chosen: dict[str, Any] = {"locale": "en-US", "viewport": {"width": 1400, "height": 900}, **options}
+        context = browser.new_context(**chosen)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(link)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    # A second decision is answered with 409, which a browser logs as an error.
+    assert [error for error in errors if "409" not in error] == []
+
+
+def say(page: Page, message: str) -> None:
+    page.locator(".message textarea").fill(message)
+    page.keyboard.press("Enter")
+
+
+def card(name: str) -> str:
+    return f".card:has(> header .title:text-is('{name}'))"
+
+
+def ended(page: Page, word: str = "done") -> None:
+    expect(page.locator(".exchange").last.locator(".ending .state")).to_contain_text(word)

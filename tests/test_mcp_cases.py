@@ -16,7 +16,7 @@
 | C22 | `test_a_server_that_stays_away_…` |
 | C24 | test_mcp_attacks.py, `test_a_run_stopped_in_any_moment_…` |
 | C25 to C28, C30, C32 | `test_stubborn_…`, `test_a_killed_program_…`, `test_a_connection_may_be_closed_…`, `test_a_blocking_run_…` |
-| C34, C35 | test_mcp_asking.py, `test_a_server_that_asks_…` |
+| C34, C35 | test_mcp_asking.py, `test_a_server_that_asks_…`; the time it takes in test_mcp_patience.py |
 | C37, C38 | `test_instructions_and_results_stay_data` |
 | C39 | none: there is no Windows here |
 | C41 | test_mcp_http.py, `test_a_stream_that_the_server_closes_…` |

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,16 +16,12 @@ from tests.extra_packages import NEEDS_ALL
 
 pytest.importorskip("playwright", reason=NEEDS_ALL)
 
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
-from tests.browser import ROOT, Served, open_browser, serve
+from tests.browser import ROOT, Open, Served, card, ended, open_browser, opening_pages, say, serve
 from tests.node import JS, need_packages
 
 pytestmark = pytest.mark.slow
-
-WAIT_MS = 30_000
-expect.set_options(timeout=WAIT_MS)
-Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
@@ -42,39 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def open_page(browser: Browser, server: Served) -> Iterator[Open]:
-    """Opens the page in a context of its own; the test fails for any error that the page logs."""
-    errors: list[str] = []
-    contexts: list[BrowserContext] = []
-
-    def open_one(link: str = server.link, **options: Any) -> Page:
-        chosen: dict[str, Any] = {"locale": "en-US", "viewport": {"width": 1400, "height": 900}, **options}
-        context = browser.new_context(**chosen)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.goto(link)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    # A second decision is answered with 409, which a browser logs as an error.
-    assert [error for error in errors if "409" not in error] == []
-
-
-def say(page: Page, message: str) -> None:
-    page.locator(".message textarea").fill(message)
-    page.keyboard.press("Enter")
-
-
-def card(name: str) -> str:
-    return f".card:has(> header .title:text-is('{name}'))"
-
-
-def ended(page: Page, word: str = "done") -> None:
-    expect(page.locator(".exchange").last.locator(".ending .state")).to_contain_text(word)
+    with opening_pages(browser, server.link) as open_one:
+        yield open_one
 
 
 def test_message_is_answered_with_a_card_for_each_call(open_page: Open) -> None:
@@ -184,102 +149,6 @@ def test_whoever_decides_second_learns_who_was_first(open_page: Open) -> None:
     expect(second.locator(".question [role=status]")).to_have_text("Decided by c-1")
 
 
-def test_inputs_of_a_recipe_are_a_form_and_edges_pass_no_box(open_page: Open) -> None:
-    page = open_page()
-    page.locator(".composer > select").select_option(label="order_support")
-    page.locator("[name=order_id]").fill("nothing")
-    page.get_by_role("button", name="Run").click()
-    assert page.locator(".exchange").count() == 0  # the pattern of its schema isn't met
-    page.locator("[name=order_id]").fill("ORD-1034")
-    page.get_by_role("button", name="Run").click()
-    ended(page)
-
-    edges = {(edge.get_attribute("data-from"), edge.get_attribute("data-to")) for edge in page.locator(".edge").all()}
-    assert ("inputs", "get_order_status") in edges
-    assert ("refund", "refund/then/refund_order") in edges
-    assert page.evaluate(CROSSINGS) == []
-
-
-CROSSINGS = """() => {
-  const boxes = [...document.querySelectorAll(".node")].map(node => {
-    const [x, y] = node.getAttribute("transform").match(/[-.0-9]+/g).map(Number)
-    return { id: node.dataset.call ?? "inputs", x, y, w: 186, h: 46 }
-  })
-  return [...document.querySelectorAll(".edge")].flatMap(edge => {
-    const length = edge.getTotalLength()
-    return boxes.filter(box => box.id !== edge.dataset.from && box.id !== edge.dataset.to).filter(box => {
-      for (let at = 0; at <= length; at += 2) {
-        const { x, y } = edge.getPointAtLength(at)
-        if (x > box.x && x < box.x + box.w && y > box.y && y < box.y + box.h) return true
-      }
-    }).map(box => `${edge.dataset.from} > ${edge.dataset.to} through ${box.id}`)
-  })
-}"""
-
-
-def test_graph_keeps_still_while_calls_come(open_page: Open) -> None:
-    page = open_page()
-    page.evaluate(
-        """() => {
-          window.moves = []
-          const places = new Map()
-          const look = () => {
-            for (const node of document.querySelectorAll(".node")) {
-              const at = node.getAttribute("transform"), id = node.dataset.call
-              // A call moves once, when it is told what it needs.
-              if (places.has(id) && places.get(id) !== at && !/recommend|track/.test(node.textContent)) window.moves.push(id)
-              places.set(id, at)
-            }
-            requestAnimationFrame(look)
-          }
-          look()
-        }"""
-    )
-    say(page, "Where is my order?")
-    ended(page)
-
-    assert page.evaluate("window.moves") == []
-
-
-def test_replay_shows_the_run_as_it_was(open_page: Open) -> None:
-    page = open_page()
-    say(page, "Where is my order?")
-    ended(page)
-    slider = page.get_by_role("slider", name="Position")
-    slider.fill("0.3")
-    expect(page.locator(".card")).to_have_count(1)
-    assert page.locator(".answer").count() == 0
-    page.get_by_role("combobox", name="Speed").select_option("16")
-    page.get_by_role("button", name="Play").click()
-
-    expect(page.locator(".answer").last).to_contain_text("Green tea would go well with it.")
-    page.get_by_role("button", name="Back to now").click()
-    ended(page)
-
-
-def test_exported_page_opens_without_a_server(open_page: Open, tmp_path: Path) -> None:
-    page = open_page()
-    say(page, "Where is my order?")
-    ended(page)
-    page.locator(".export summary").click()
-    with page.expect_download() as log:
-        page.get_by_role("button", name="Log (.jsonl)").click()
-    with page.expect_download() as exported:
-        page.get_by_role("button", name="Page (.html)").click()
-    log.value.save_as(tmp_path / "log.jsonl")
-    exported.value.save_as(tmp_path / "page.html")
-
-    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [event["type"] for event in (events[0], events[-1])] == ["run.started", "run.finished"]
-    asked: list[str] = []
-    context = page.context
-    context.on("request", lambda request: asked.append(request.url))
-    alone = open_page((tmp_path / "page.html").as_uri(), offline=True)
-    ended(alone)
-    assert alone.locator(".card").all_inner_texts() == page.locator(".card").all_inner_texts()
-    assert alone.locator(".composer").count() == 0
-
-
 def compose(page: Page, text: str, *, commit: bool) -> None:
     """Write with an input method, and press Enter while the last syllable is being composed."""
     session: Any = page.context.new_cdp_session(page)
@@ -346,53 +215,6 @@ def test_texts_of_tools_are_no_markup(open_page: Open) -> None:
 
     assert "<img src=x onerror=alert(1)>" in page.locator(card("calculate_shipping")).inner_text()
     assert page.locator("img").count() == 0
-
-
-def test_five_hundred_calls_are_a_few_boxes(open_page: Open) -> None:
-    page = open_page()
-    say(page, "Many calls")
-    ended(page)
-
-    page.get_by_text("500 inside").click()
-    expect(page.locator(".cards .cards .card")).to_have_count(100)
-    page.locator(".cards .link", has_text="400 more").click()
-    expect(page.locator(".cards .cards .card")).to_have_count(500)
-    assert page.locator(".node").count() < 10
-    assert "500 / 500" in (page.locator(".graph svg").text_content() or "")
-
-
-def test_a_turn_is_forked_with_another_message(open_page: Open) -> None:
-    page = open_page()
-    say(page, "Where is my order?")
-    ended(page)
-    first = page.url
-    page.get_by_role("button", name="Fork here").last.click()
-    page.get_by_label("Another message (optional)").fill("Say something else")
-    page.locator("form.fork .primary").click()
-
-    expect(page).not_to_have_url(first)
-    expect(page.locator(".answer").last).to_contain_text("You said: Say something else. That is all.")
-    ended(page)
-    assert page.locator(card("track_parcel")).count() == 0
-
-
-def test_a_result_is_replaced_by_a_fork(open_page: Open) -> None:
-    page = open_page()
-    say(page, "Where is my order?")
-    ended(page)
-    first = page.url
-    page.locator(card("search_products") + " .title").click()
-    page.locator(".inspector").get_by_role("button", name="Fork here").click()
-    form = page.locator(".inspector form.fork")
-    form.locator("textarea").fill("[not JSON")
-    form.locator(".primary").click()
-    expect(form.locator(".error")).to_be_visible()
-    form.locator("textarea").fill("[]")
-    form.locator(".primary").click()
-
-    expect(page).not_to_have_url(first)
-    expect(page.locator(".answer").last).to_contain_text("on its way")
-    ended(page)
 
 
 def test_reader_above_is_left_there(open_page: Open) -> None:

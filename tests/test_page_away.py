@@ -86,7 +86,7 @@ def test_page_that_lost_its_server_follows_again_by_itself(page: Page, tmp_path:
     with serve(tmp_path, port=port) as first:
         page.goto(first.link)
         say(page, "Count to a thousand")
-        expect(page.locator(".card.running")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator(".card[data-call='turn/1/call/0'][data-state=running]")).to_be_visible(timeout=WAIT_MS)
         first.kill()
     with serve(tmp_path, port=port):
         ended(page, "stopped")

@@ -68,6 +68,7 @@ ORIGINS = [
         "https://127.0.0.1:{port}",
         "http://127.0.0.1:{next}",
         "http://localhost:{port}",
+        "http://localhost:5173",
     )
 ] + [
     Probe("cross-site", (403,), {"sec-fetch-site": "cross-site"}),
@@ -80,6 +81,7 @@ ALLOWED = [
 ] + [
     Probe("own origin", (), {"origin": OWN, "sec-fetch-site": "same-origin"}),
     Probe("upper case", (), {"host": "LOCALHOST:{port}"}),
+    Probe("behind a named proxy", (), {"host": "localhost:5173", "origin": "http://localhost:5173"}),
 ]
 TOKENS = [
     Probe("no token", (401,), {"authorization": None}),
@@ -102,7 +104,7 @@ def make_web(folder: Path, port: int, **bounds: float) -> WebApp:
     agent = Agent(ScriptedModel([["Hello."]] * 100), name="helper", cache=False)
     journal = Journal(folder / "journal.sqlite3")
     served = make_served(agent)
-    hosts = list_hosts("127.0.0.1", port, ())
+    hosts = list_hosts("127.0.0.1", port, ["localhost:5173"])
     return WebApp(
         served, journal, Token(TOKEN, "ann"), hosts=hosts, bounds=replace(Bounds(), **bounds), owns_journal=True
     )

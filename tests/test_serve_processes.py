@@ -121,11 +121,14 @@ def test_sigterm_ends_the_streams_and_the_process_and_the_run_goes_on_elsewhere(
 
 def test_killed_server_leaves_a_run_that_another_goes_on_with_by_a_button(tmp_path: Path) -> None:
     async def go() -> None:
-        with serve(tmp_path, "wait") as first:
-            seen = await first.client.ask("POST", "/api/runs", {"message": "Hi", "run": RUN}, until=b"call.started")
-            first.process.kill()
-        (tmp_path / "flag").touch()
         with serve(tmp_path, "two") as again:
+            with serve(tmp_path, "wait") as first:
+                said = {"message": "Hi", "run": RUN}
+                seen = await first.client.ask("POST", "/api/runs", said, until=b"call.started")
+                # What another process has read is in the journal, and stays there.
+                await again.client.ask("GET", f"/api/runs/{RUN}/events", until=b"call.started")
+                first.process.kill()
+            (tmp_path / "flag").touch()
             before = await again.client.ask("GET", f"/api/runs/{RUN}/events")
             assert before.headers["flowkit-run-status"] == "stopped"
             assert (await again.client.ask("POST", f"/api/runs/{RUN}/resume", {})).status == 202

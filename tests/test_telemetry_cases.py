@@ -1,4 +1,23 @@
-"""Spans where a run isn't plain: whose parent they have, waits, crashes, models that fail, exporters that do."""
+"""Spans where a run isn't plain: whose parent they have, waits, crashes, models that fail, exporters that do.
+
+| case | test |
+|---|---|
+| N1, N2, N5 | test_observers.py |
+| T1, T16 | test_telemetry.py, `test_the_tree_of_a_run`; test_telemetry_shop.py, the golden tree and the viewer |
+| T2 | `test_a_run_hangs_below_…`, `test_a_run_of_a_task_…`; test_telemetry.py, `test_the_parent_is_…` |
+| T3 | `test_a_watcher_that_leaves_…`, `test_a_limit_…`, `test_what_a_journal_…`; test_telemetry.py, `…is_cancelled_…` |
+| T4 to T6 | test_telemetry.py, `test_many_runs_…`, `test_what_a_tool_starts_…`, `test_the_tree_of_a_run` |
+| T7 | `test_an_hour_of_waiting_…`, `test_a_run_that_waits_…` |
+| T8 | `test_what_a_journal_gives_…` |
+| T9, T10 | `test_a_fallback_…`; test_telemetry.py, `test_a_broken_answer_…` |
+| T11, T17 | test_telemetry.py, `test_secrets_…`; `test_the_key_of_a_model_…`; test_mcp_telemetry.py, `test_a_token_…` |
+| T12 | `test_messages_of_every_kind_…`; test_telemetry.py, `test_content_…` |
+| T13 | `test_only_what_failed_…`, `test_a_call_that_the_answer_broke_off_…` |
+| T14 | `test_in_virtual_time_…`; test_telemetry.py, `test_spans_lie_…` |
+| T15 | `test_a_run_is_as_it_was_…`, `test_without_an_sdk_…`; test_telemetry.py, `test_nobody_listens_…` |
+| T18 | `test_the_names_…`, `test_spans_and_metrics_say_…` |
+| logging | test_logging.py |
+"""
 
 import asyncio
 import logging

@@ -156,6 +156,24 @@ def test_stop_of_a_chat_cancels_the_run_that_nobody_watches(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("version", [5, 6, 7])
+def test_button_that_cancels_the_run_ends_every_part_of_a_chat(version: int, tmp_path: Path) -> None:
+    async def check(client: Client, web: WebApp) -> None:
+        seen = await chat(client, version, [["cancel", "dynamic-tool"], ["send", "And?"]])
+        assert (seen["errors"], seen["status"]) == ([], "ready")
+        assert [run.status for run in web.journal.runs()] == ["done", "cancelled"]
+        ended, after = [message for message in seen["messages"] if message["role"] == "assistant"]
+        calls = [part for part in ended["parts"] if part["type"] == "dynamic-tool"]
+        assert [call["state"] for call in calls] == ["output-error", "output-error"]
+        assert all(call["errorText"].startswith("cancelled") for call in calls)
+        assert {part["state"] for part in ended["parts"] if part["type"] in {"text", "reasoning"}} == {"done"}
+        assert [part["text"] for part in after["parts"] if part["type"] == "text"] == ["Here I am."]
+
+    waits = [thinking("Hm."), "I wait. ", call("wait_for_ever"), call("wait_for_ever")]
+    walk(tmp_path, [waits, "Here I am."], check)
+
+
+@pytest.mark.slow
 def test_run_that_is_kept_goes_on_without_a_viewer(tmp_path: Path) -> None:
     async def check(client: Client, web: WebApp) -> None:
         said = {"id": "chat-1", "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Go"}]}]}

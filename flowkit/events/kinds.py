@@ -247,7 +247,10 @@ class CallDenied(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled(Event):
-    """Stopped, or dropped before it ran; `waits` when it waits for a person, so that the run may resume with it."""
+    """Stopped, or dropped before it ran.
+
+    `waits` when it, or a call made for it, waits for a person, so that the run may resume with it.
+    """
 
     call: str
     reason: str = ""

@@ -147,7 +147,7 @@ class Settler:
         elif entry.worker is not None or (entry.phase == phases.RUNNING and not entry.is_holder):
             entry.ask_to_stop(reason or "cancelled")
         else:
-            if self._table.pending.pop(entry.id, None) is not None:
+            if self._table.pending.pop(entry.id, None) is not None or self._holds_asked(entry):
                 entry.more.was_asked = True
             self.end(entry, "cancelled", error=reason)
         for child in self._table.children(entry):
@@ -242,6 +242,16 @@ class Settler:
             shown = secrets.mask(call.arguments)
             repaired = tuple(mask_text(line, secrets.find(call.arguments)) for line in repaired)
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
+
+    def _holds_asked(self, entry: Entry) -> bool:
+        """Return whether a call that was made for this one waits for a person, and so this one too."""
+        for asked in self._table.pending.values():
+            above = asked.parent
+            while above is not None and above is not entry:
+                above = above.parent
+            if above is entry:
+                return True
+        return False
 
     def seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
         """Seal an early run: it, and what it needed, count as sealed from the start."""

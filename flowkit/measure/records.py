@@ -95,7 +95,9 @@ def read_measured(path: Path) -> Measured:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(f"{str(path)!r} isn't a measurement: {where}: {first['msg']}") from error
+        raise ConfigurationError(
+            f"{str(path)!r} isn't a measurement: {where}{': ' if where else ''}{first['msg']}"
+        ) from error
     if read.flowkit_measure != VERSION:
         raise ConfigurationError(
             f"{str(path)!r} is a measurement of version {read.flowkit_measure}, expected {VERSION}"

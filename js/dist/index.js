@@ -180,8 +180,8 @@ var Fold = class {
         break;
       }
       case "call.cancelled":
-        if (call.asked !== void 0 && !call.decision) {
-          state("waiting"), call.tEnd = void 0;
+        if (event.waits) {
+          call.attempts = close(call.attempts, t), state("waiting");
           break;
         }
       // falls through: the other ends are told alike

@@ -1,5 +1,5 @@
 // The client of the package ai, as useChat has it, driven by steps; writes what it ends with as JSON.
-//   node ai.mjs VERSION '{"url"|"file", "headers", "steps": [["send", "Hi"], ["answer", true], ["resume"], ["stop", ms]]}'
+//   node ai.mjs VERSION '{"url"|"file", "headers", "steps": [["send", "Hi"], ["answer", true], ["resume"], ["stop", PART], ["cancel", PART]]}'
 import { readFile } from "node:fs/promises"
 
 const [version, job] = [process.argv[2], JSON.parse(process.argv[3])]
@@ -48,13 +48,22 @@ async function settle() {
   }
 }
 
+/** What a button does that ends the run itself; the stream goes on and tells how each part ended. */
+async function cancel(run) {
+  const headers = { "content-type": "application/json", ...job.headers }
+  const answer = await fetch(`${job.url.replace(/chat$/, "runs")}/${run}/cancel`, { method: "POST", headers, body: "{}" })
+  if (!answer.ok) throw new Error(`cancel was answered with ${answer.status}`)
+}
+
 for (const [step, argument] of job.steps) {
   if (step === "send") await chat.sendMessage({ text: argument })
   if (step === "resume") await chat.resumeStream()
-  if (step === "stop") {
+  if (step === "stop" || step === "cancel") {
     chat.sendMessage({ text: "Go" })
-    while (!chat.lastMessage?.parts.some(part => part.type === argument)) await new Promise(resolve => setTimeout(resolve, 10))
-    await chat.stop()
+    while (!chat.lastMessage?.parts.some(part => part.type === argument && part.state !== "input-streaming"))
+      await new Promise(resolve => setTimeout(resolve, 10))
+    if (step === "stop") await chat.stop()
+    else await cancel(chat.lastMessage.metadata.run)
   }
   if (step === "answer") {
     const asked = chat.lastMessage.parts.filter(part => part.state === "approval-requested")

@@ -276,7 +276,9 @@ export interface CallDenied {
 }
 
 /**
- * Stopped, or dropped before it ran; waits when it waits for a person, so that the run may resume with it.
+ * Stopped, or dropped before it ran.
+ *
+ * waits when it, or a call made for it, waits for a person, so that the run may resume with it.
  */
 export interface CallCancelled {
   type: "call.cancelled"

@@ -347,10 +347,10 @@ export class Fold {
         break
       }
       case "call.cancelled":
-        // Of a call that a person has still to decide on, only this run of it is over.
-        if (call.asked !== undefined && !call.decision) {
+        // Of a call that waits for a person, itself or with one made for it, only this run of it is over.
+        if (event.waits) {
+          call.attempts = close(call.attempts, t)
           state("waiting")
-          call.tEnd = undefined
           break
         }
       // falls through: the other ends are told alike

@@ -1,6 +1,6 @@
 // The state of the whole page, outside its components; one paint a frame.
 
-import { useEffect, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useState } from "preact/hooks"
 import { makeRunId } from "../core/index.js"
 import type { Json, RunEvent } from "../core/index.js"
 import { getApp, getRuns, act, explain } from "./server.js"
@@ -191,6 +191,7 @@ class Board {
   }
 
   #tell(event: RunEvent) {
+    if (event.type === "run.started" || event.type === "run.finished") void this.poll().catch(() => {})
     if (event.type === "approval.asked") this.urgent = say("waitsForYou", { name: event.name })
     if (event.type === "approval.decided") this.urgent = ""
     if (event.type === "run.finished" && event.status !== "waiting")
@@ -203,7 +204,8 @@ export const board = new Board()
 /** Draw the component again at each paint of the page. */
 export function useBoard(): Board {
   const [, draw] = useState(0)
-  useEffect(() => board.subscribe(() => draw(count => count + 1)), [])
+  // Before the next frame: a paint that comes before somebody listens is lost.
+  useLayoutEffect(() => board.subscribe(() => draw(count => count + 1)), [])
   return board
 }
 

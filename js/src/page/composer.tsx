@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks"
 import { useBoard } from "./board.js"
+import type { Json } from "../core/index.js"
 import { SchemaForm } from "./form.js"
 import type { Values } from "./form.js"
 import { say } from "./words.js"
@@ -77,11 +78,10 @@ function Inputs() {
   const board = useBoard()
   const schema = board.runnable!.parameters ?? {}
   const properties = (schema.properties ?? {}) as Record<string, Values>
-  const [values, setValues] = useState<Values>(() =>
-    Object.fromEntries(Object.entries(properties).flatMap(([name, inner]) => (inner.default != null ? [[name, inner.default]] : []))),
-  )
+  // Every name from the start, in the order of the schema: the list of runs shows the first ones.
+  const [values, setValues] = useState<Values>(() => Object.fromEntries(Object.entries(properties).map(([name, inner]) => [name, inner.default ?? undefined])))
   return (
-    <form class="inputs" onSubmit={event => (event.preventDefault(), void board.start({ inputs: values }))}>
+    <form class="inputs" onSubmit={event => (event.preventDefault(), void board.start({ inputs: values as Json }))}>
       {board.runnable!.description && <p class="small">{board.runnable!.description}</p>}
       <SchemaForm schema={schema} values={values} onChange={setValues} />
       {board.isBusy ? <button type="button" class="stop" onClick={board.stop}>■ {say("stop")}</button> : <button class="primary">▶ {say("run")}</button>}

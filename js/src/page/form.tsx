@@ -5,7 +5,7 @@ import type { Json } from "../core/index.js"
 import type { Schema } from "./server.js"
 import { say } from "./words.js"
 
-export type Values = { [key: string]: Json }
+export type Values = { [key: string]: Json | undefined }
 
 export const MASK = "**********"
 
@@ -21,7 +21,7 @@ interface FieldProps {
   onChange(value: Json | undefined): void
 }
 
-/** The fields of an object's schema; `onChange` gets the whole object, fields that were emptied left out. */
+/** The fields of an object's schema; `onChange` gets the whole object, undefined for fields that were emptied. */
 export function SchemaForm({ schema, values, onChange, prefix = "" }: { schema: Schema; values: Values; onChange(values: Values): void; prefix?: string }) {
   const properties = (schema.properties ?? {}) as Record<string, Schema>
   const required = (schema.required ?? []) as string[]
@@ -30,10 +30,7 @@ export function SchemaForm({ schema, values, onChange, prefix = "" }: { schema: 
       {Object.entries(properties).map(([name, inner]) => (
         <Field
           key={name} id={`field-${prefix}${name}`} name={name} schema={inner} root={schema} value={values[name]} isRequired={required.includes(name)}
-          onChange={value => {
-            const { [name]: _, ...rest } = values
-            onChange(value === undefined ? rest : { ...rest, [name]: value })
-          }}
+          onChange={value => onChange({ ...values, [name]: value })}
         />
       ))}
     </>
@@ -48,11 +45,9 @@ export function guessSchema(values: Values): Schema {
 }
 
 /** What was changed, field by field, and nothing else: the rest stays as the run has it. */
-export function findChanges(before: Values, after: Values): Values | undefined {
-  const changed = Object.entries(after).filter(([name, value]) => JSON.stringify(before[name]) !== JSON.stringify(value))
-  const emptied = Object.keys(before).filter(name => !(name in after)).map(name => [name, null] as const)
-  const all = [...changed, ...emptied]
-  return all.length ? Object.fromEntries(all) : undefined
+export function findChanges(before: Values, after: Values): Json | undefined {
+  const changed = Object.entries(after).flatMap(([name, value]) => (JSON.stringify(before[name]) === JSON.stringify(value) ? [] : [[name, value ?? null]]))
+  return changed.length ? Object.fromEntries(changed) : undefined
 }
 
 function Field({ id, name, schema, root, value, isRequired, onChange }: FieldProps) {
@@ -60,7 +55,7 @@ function Field({ id, name, schema, root, value, isRequired, onChange }: FieldPro
   const [problem, setProblem] = useState("")
   const [draft, setDraft] = useState<string>()
   const hint = [inner.description ?? schema.description, !isRequired && inner.type !== "boolean" && say("optional")].filter(Boolean).join(" · ")
-  const common = { id, name, required: isRequired && !isNullable, "aria-describedby": hint ? `${id}-hint` : undefined }
+  const common = { id, name, placeholder: inner.default == null ? undefined : String(inner.default), required: isRequired && !isNullable, "aria-describedby": hint ? `${id}-hint` : undefined }
   const choices = (inner.enum ?? (inner.const !== undefined ? [inner.const] : undefined)) as Json[] | undefined
   const text = value === undefined || value === null ? "" : String(value)
   let input
@@ -69,12 +64,12 @@ function Field({ id, name, schema, root, value, isRequired, onChange }: FieldPro
   } else if (choices) {
     input = (
       <select {...common} value={text} onChange={event => onChange(choices.find(choice => String(choice) === event.currentTarget.value))}>
-        <option value="">{common.required ? say("choose") : say("none")}</option>
+        <option value="">{common.required ? say("choose") : common.placeholder ?? say("none")}</option>
         {choices.map(choice => <option value={String(choice)}>{String(choice)}</option>)}
       </select>
     )
   } else if (inner.type === "boolean") {
-    input = <input {...common} required={false} type="checkbox" checked={value === true} onChange={event => onChange(event.currentTarget.checked)} />
+    input = <input {...common} required={false} type="checkbox" checked={(value ?? inner.default) === true} onChange={event => onChange(event.currentTarget.checked)} />
   } else if (inner.type === "integer" || inner.type === "number") {
     const over = inner.exclusiveMinimum as number | undefined
     input = (

@@ -66,7 +66,7 @@ const CallRow = memo(({ call, end, isChosen, now }: RowProps) => {
       <span class="track">
         <i class="bar made" style={bar(call.tNew, first, end)} />
         {call.waits.map(wait => <i class="bar waits" style={bar(wait.start, wait.end ?? now, end)} />)}
-        {call.attempts.map(attempt => <i class={`bar ${attempt.error ? "failed" : state}`} style={bar(attempt.start, attempt.end ?? now, end)} />)}
+        {call.attempts.map((attempt, index) => <i class={`bar ${attempt.error && call.attempts[index + 1] ? "failed" : state}`} style={bar(attempt.start, attempt.end ?? now, end)} />)}
         {!call.attempts.length && call.tEnd !== undefined && <i class={`bar point ${state}`} style={bar(call.tEnd, call.tEnd, end)} />}
       </span>
     </button>

@@ -77,13 +77,14 @@ function Details() {
   )
 }
 
-async function open() {
+function open(log: HTMLElement | null) {
   setLanguage(getLanguage())
-  const log = document.getElementById("log")
   if (log) board.openLog(JSON.parse(log.textContent!))
-  else await findToken()
+  else {
+    findToken()
+    void board.open()
+  }
   render(<App />, document.getElementById("app")!)
-  if (!log) await board.open()
 }
 
-void open()
+open(document.getElementById("log"))

@@ -51,8 +51,8 @@ export const server: Server = {
   headers: (): Record<string, string> => (token ? { authorization: `Bearer ${token}` } : {}),
 }
 
-/** Take the token out of the address bar, or ask another tab for it. */
-export async function findToken(): Promise<void> {
+/** Take the token out of the address bar, and give it to other tabs that ask. */
+export function findToken() {
   const found = /^#token=(.+)$/.exec(location.hash)
   if (found) {
     sessionStorage.setItem(KEY, decodeURIComponent(found[1]!))
@@ -62,13 +62,19 @@ export async function findToken(): Promise<void> {
   channel?.addEventListener("message", ({ data }) => {
     if (data === "token?" && token) channel.postMessage({ token })
   })
-  if (token || !channel) return
-  channel.postMessage("token?")
-  token = await new Promise(resolve => {
-    setTimeout(resolve, 300, null)
-    channel.addEventListener("message", ({ data }) => data.token && resolve(data.token))
+}
+
+/** Ask the other tabs for the token; it stays as it was where none of them answers. */
+function askTabs(): Promise<void> {
+  return new Promise(resolve => {
+    setTimeout(resolve, 2000)
+    channel?.addEventListener("message", ({ data }) => {
+      if (!data.token) return
+      sessionStorage.setItem(KEY, (token = data.token))
+      resolve()
+    })
+    channel?.postMessage("token?")
   })
-  if (token) sessionStorage.setItem(KEY, token)
 }
 
 async function get(path: string): Promise<any> {
@@ -76,7 +82,12 @@ async function get(path: string): Promise<any> {
 }
 
 export async function getApp(): Promise<AppInfo> {
-  const told = await get("/app")
+  // Only then: where an app has logins of its own, there is no token to wait for.
+  const told = await get("/app").catch(async error => {
+    if (error.status !== 401) throw error
+    await askTabs()
+    return get("/app")
+  })
   const list = (kind: Runnable["kind"], items: Runnable[]) => items.map(item => ({ ...item, kind }))
   const runnables = [...list("agent", told.agents), ...list("recipe", told.recipes)]
   // What the app names first is chosen first.
