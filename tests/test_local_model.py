@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,12 +71,20 @@ def test_what_the_likeliest_tool_lacks_is_asked_for() -> None:
     ids=["like the tool", "more like other requests", "with a value for the tool"],
 )
 def test_a_request_more_like_others_than_like_the_tool_is_beyond_it(asked: str, elsewhere: float, beyond: bool) -> None:
-    choice = choosing.choose_tool(asked, asked, [spec("a", "weight")], [0.3])
+    tool = replace(spec("a", "weight"), description='Send a thing. As in "Send 2 kg".')
+    choice = choosing.choose_tool(asked, asked, [tool], [0.3])
     assert choosing.is_beyond(choice, elsewhere) is beyond
 
 
+def test_a_tool_that_quotes_no_request_is_given_up_only_for_what_is_surely_elsewhere() -> None:
+    choice = choosing.choose_tool("is tea in stock", "is tea in stock", [spec("a")], [0.1])
+    assert not choosing.is_beyond(choice, 0.4)
+    assert choosing.is_beyond(choice, 0.6)
+
+
 def test_a_request_like_no_tool_is_beyond_the_tools() -> None:
-    assert choosing.is_beyond(choosing.choose_tool("play jazz", "play jazz", [spec("a")], [0.1]), 0.0)
+    quoting = replace(spec("a"), description='Find a thing. As in "Where is it?".')
+    assert choosing.is_beyond(choosing.choose_tool("play jazz", "play jazz", [quoting], [0.1]), 0.0)
     assert local.refuse(["play jazz"], "play jazz") == 'No tool here can do this: "play jazz".'
     assert local.refuse(["음악 틀어 줘"], "음악 틀어 줘") == '이 앱의 도구로는 할 수 없는 요청입니다: "음악 틀어 줘".'
 

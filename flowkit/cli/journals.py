@@ -83,7 +83,10 @@ def find_run(journal: Journal, run_id: str) -> RunDetails:
 def _check_file(path: Path, *, must_exist: bool) -> None:
     """Make the file's folder; raises `ConfigurationError` where that fails, or where the file must exist and doesn't."""
     if must_exist and not path.exists():
-        raise ConfigurationError(f"no journal at {str(path)!r}")
+        raise ConfigurationError(
+            f"no journal at {str(path)!r}: no run was recorded there yet; "
+            "start one with `flowkit run APP`, or name another journal with --journal or FLOWKIT_JOURNAL"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

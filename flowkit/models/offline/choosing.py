@@ -31,6 +31,8 @@ SURE_SCORE = 0.35
 """From here on a tool is meant, whatever else the part is like."""
 BEYOND_MARGIN = 0.15
 """How much more a part must be like a request of `_ELSEWHERE` than like its best tool to be beyond the tools."""
+SURELY_ELSEWHERE = 0.5
+"""How much a part must be like a request of `_ELSEWHERE` for a tool to be given up that quotes no requests."""
 _ELSEWHERE = (
     "How is the weather?",
     "Play some music",
@@ -125,6 +127,9 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
 
 def is_beyond(choice: ChosenTool, elsewhere: float) -> bool:
     """Return whether not even the best tool serves its part; `elsewhere` is the part's likeness to other requests."""
+    if len(describe(choice.tool)) == 1:
+        # A request is little like a bare description, also of the tool that it means: README's get_stock has 0.20.
+        return choice.score < LEAST_SCORE and elsewhere > SURELY_ELSEWHERE
     if choice.grounded.values:
         return choice.score < LEAST_SCORE_WITH_VALUES
     return choice.score < LEAST_SCORE or choice.score < min(SURE_SCORE, elsewhere - BEYOND_MARGIN)
