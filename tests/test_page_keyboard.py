@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import Served, open_browser, serve
+from tests.browser import Served, card, open_browser, serve
 from tests.node import JS, need_packages
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_all_is_done_by_the_keyboard(browser: Browser, server: Served) -> None:
     tab_to(page, ".message textarea")
     page.keyboard.type("Count to a thousand")
     page.keyboard.press("Enter")
-    expect(page.locator(".card[data-call='turn/1/call/0'][data-state=running]")).to_be_visible()
+    expect(page.locator(card("count_slowly"))).to_have_attribute("data-state", "running")
     page.keyboard.press("Escape")
     expect(page.locator(".ending .state").last).to_contain_text("cancelled")
     expect(page.locator(".runs a")).to_have_count(2)  # the list comes by itself, but not at once
