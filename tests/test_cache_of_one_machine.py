@@ -13,6 +13,7 @@ from flowkit.references import ToolCall
 from flowkit.tools import tool
 from tests.cache_places import RedisPlace
 from tests.command import Command
+from tests.servers.processes import find_free_port
 from tests.servers.redis import RedisServer
 from tests.stores import opened
 
@@ -101,3 +102,12 @@ def test_the_command_takes_the_address_of_a_cache(flowkit: Command, redis_server
     assert flowkit("cache", "path", "--cache", "off").err == "flowkit: the cache is turned off by FLOWKIT_CACHE\n"
     assert flowkit("cache", "path", "--cache", "http://host").code != 0
     assert address not in flowkit("cache", "path").out, "the next command has its own"
+
+
+def test_statistics_of_a_server_that_is_away_are_an_error(flowkit: Command) -> None:
+    address = f"redis://127.0.0.1:{find_free_port()}/0"
+
+    ended = flowkit("cache", "stats", "--cache", address)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.endswith(f"flowkit: the cache at {address} can't be read\n")

@@ -13,7 +13,7 @@ from flowkit.cache import CacheStats, DiskCache, RedisCache, ShownEntry, open_de
 from flowkit.cli.options import AsJson, CacheAddress
 from flowkit.cli.output import make_console, print_json, say, say_bytes
 from flowkit.display.words import say_count
-from flowkit.errors import ConfigurationError
+from flowkit.errors import ConfigurationError, StoreError
 from flowkit.graph.pictures.timeline import format_seconds
 
 app = typer.Typer(help="Inspect or clear cached results.", no_args_is_help=True)
@@ -24,6 +24,8 @@ def stats(as_json: AsJson = False, cache: CacheAddress = None) -> None:
     """Show hits, misses, age and size for each tool."""
     with _open() as opened:
         found = opened.get_stats()
+        if isinstance(opened, RedisCache) and found.errors:
+            raise StoreError(f"the cache at {opened.url} can't be read")
         if as_json:
             print_json(_stats_to_json(found))
             return

@@ -72,7 +72,7 @@ def draw_times(figures: Sequence[ModelFigures]) -> str:
     y = 4.0
     for title, spreads in rows:
         # Times of no length are no difference: a bar that fills the picture would say that they are.
-        most = max(SHORTEST_S, *(spread.high for spread in spreads if spread is not None))
+        most = max([SHORTEST_S, *(spread.high for spread in spreads if spread is not None)])
         y += 18
         out.append(_text(0, y - 2, title, "head"))
         for index, (name, spread) in enumerate(zip(names, spreads, strict=True)):
