@@ -93,7 +93,7 @@ class Grove:
     def _leaf(self, leaf: Leaf, name: str) -> AnyTool:
         self.kinds[name] = leaf.effect
 
-        async def act() -> str:
+        async def act(n: int = 0) -> str:
             """Act."""
             self.effects.append((name, asyncio.get_running_loop().time()))
             await asyncio.sleep(leaf.takes_s)
@@ -106,7 +106,9 @@ def _make_needing(name: str, parts: Sequence[AnyTool]) -> AnyTool:
     """Make a tool that needs them; its effect is the strongest of theirs."""
     needed = [*parts, *[parts[0]] * 2][:3]
 
-    async def act(first: Any = Needs(needed[0]), second: Any = Needs(needed[1]), third: Any = Needs(needed[2])) -> str:
+    async def act(
+        first: Any = Needs(needed[0]), second: Any = Needs(needed[1]), third: Any = Needs(needed[2]), n: int = 0
+    ) -> str:
         """Make a result of what it needs."""
         return f"{first} {second} {third}"
 
@@ -114,7 +116,7 @@ def _make_needing(name: str, parts: Sequence[AnyTool]) -> AnyTool:
 
 
 def _make_function(kind: Kind, number: int, parts: Sequence[AnyTool]) -> Any:
-    calls: list[Any] = [piece for part in parts for piece in (call(part.name), 0.3)]
+    calls: list[Any] = [piece for part in parts for piece in (call(part.name, n=1), 0.3)]
     gone = ModelError("the inner stream broke", retryable=True)
     turns: list[Any] = [[*calls, gone]] * (kind == "broken agent") + [calls, "Done."]
 
@@ -125,7 +127,7 @@ def _make_function(kind: Kind, number: int, parts: Sequence[AnyTool]) -> Any:
     def steps() -> list[str]:
         return [step(part) for part in parts]
 
-    async def act(ctx: Context[Any] = CONTEXT) -> str:
+    async def act(n: int = 0, ctx: Context[Any] = CONTEXT) -> str:
         """Make a result of the others'."""
         match kind:
             case "tasks":
@@ -144,9 +146,9 @@ def _make_function(kind: Kind, number: int, parts: Sequence[AnyTool]) -> Any:
 
 async def _run(trees: Sequence[Tree], stream: Stream) -> None:
     grove = Grove()
-    # A call is complete when the next one begins, so only with another one behind it does the last tree start early.
+    # A call with arguments is complete when the next one begins: with another behind it, the last tree starts early.
     tools = [grove.build(tree) for tree in (*trees, Leaf("read", 0.0))]
-    asked: list[Any] = [piece for made in tools for piece in (call(made.name), stream.before_s)]
+    asked: list[Any] = [piece for made in tools for piece in (call(made.name, n=1), stream.before_s)]
     good: list[Any] = [*asked, stream.after_s]
     gone = ModelError("the stream broke", retryable=stream.ending != "broken for good")
     broken = {"broken": 1, "broken twice": 2, "broken for good": 1}.get(stream.ending, 0)
