@@ -68,9 +68,7 @@ class Stream:
     after_s: float
 
 
-STREAMS = st.builds(
-    Stream, st.sampled_from(ENDINGS), st.sampled_from([0.0, 1.0, 4.0]), st.sampled_from([0.0, 1.0, 9.0])
-)
+STREAMS = st.builds(Stream, st.sampled_from(ENDINGS), st.sampled_from([1.0, 4.0]), st.sampled_from([0.0, 9.0]))
 
 
 class Grove:
@@ -146,7 +144,8 @@ def _make_function(kind: Kind, number: int, parts: Sequence[AnyTool]) -> Any:
 
 async def _run(trees: Sequence[Tree], stream: Stream) -> None:
     grove = Grove()
-    tools = [grove.build(tree) for tree in trees]
+    # A call is complete when the next one begins, so only with another one behind it does the last tree start early.
+    tools = [grove.build(tree) for tree in (*trees, Leaf("read", 0.0))]
     asked: list[Any] = [piece for made in tools for piece in (call(made.name), stream.before_s)]
     good: list[Any] = [*asked, stream.after_s]
     gone = ModelError("the stream broke", retryable=stream.ending != "broken for good")
