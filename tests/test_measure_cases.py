@@ -274,4 +274,4 @@ def test_times_that_are_none_fill_no_bar() -> None:
     )
     widths = [float(width) for width in re.findall(r'<rect class="c0"[^>]* width="([\d.]+)"', draw_times([figures]))]
     assert widths[1] < widths[0] / 20
-    assert "a call's arguments" in draw_times([replace(figures, arguments=None)])  # no model made a call
+    assert "the whole run" in draw_times([replace(figures, arguments=None)])  # no model made a call
