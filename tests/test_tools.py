@@ -15,7 +15,8 @@ import pytest
 from pydantic import BaseModel
 
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
-from flowkit.errors import ToolResultError
+from flowkit.codec import JSON
+from flowkit.errors import DefinitionError, ToolResultError
 from flowkit.tools import make_tool
 from flowkit.tools.options import Options
 
@@ -255,6 +256,22 @@ def test_result_that_holds_itself_is_an_error() -> None:
     endless.append(endless)
     with pytest.raises(ToolResultError, match="of type list"):
         add.dump(endless)
+
+
+def test_a_result_of_an_alias_without_end_is_taken_without_a_schema() -> None:
+    def read() -> dict[str, JSON]:
+        """Read."""
+        return {"a": [1]}
+
+    assert tool(read).result_schema is None
+
+
+def test_an_alias_that_refers_to_itself_is_refused_with_how_to_write_it() -> None:
+    def write(value: dict[str, JSON]) -> None:
+        """Write."""
+
+    with pytest.raises(DefinitionError, match=r"parameter 'value': .* an alias that refers to itself is written"):
+        _ = tool(write).parameters
 
 
 def test_result_schema_is_of_what_an_async_function_gives() -> None:

@@ -24,7 +24,16 @@ from flowkit.tools.schema.signatures import OMIT, Factory, Parameter
 
 Schema = dict[str, JSON]
 
-_BUILD_ERRORS = (PydanticUserError, PydanticSchemaGenerationError, SchemaError, TypeError, NameError, ImportError)
+_BUILD_ERRORS = (
+    PydanticUserError,
+    PydanticSchemaGenerationError,
+    SchemaError,
+    TypeError,
+    NameError,
+    ImportError,
+    RecursionError,
+)
+_ALIAS = "an alias that refers to itself is written `type Tree = …`, or with TypeAliasType of typing_extensions"
 
 
 class SchemaGenerator(GenerateJsonSchema):
@@ -247,8 +256,11 @@ def _explain(error: Exception) -> str:
         return (
             f"{text} has no JSON form; take plain types, a dataclass or a model, and what isn't data from the Context"
         )
+    if isinstance(error, RecursionError):
+        return f"it has no end; {_ALIAS}"
     if isinstance(error, NameError):
-        return f"{text}; a class that stands in a function can't be named in another class's text, so move it out"
+        moved = "a class that stands in a function can't be named in another class's text, so move it out"
+        return f"{text}; {moved}; {_ALIAS}"
     return text
 
 

@@ -103,7 +103,7 @@ class ResultType:
             adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
             self._schema = generate(adapter, "serialization")
             self._adapter = adapter
-        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError):
+        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError, RecursionError):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
 
