@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.codec import JSON
-from flowkit.errors import DefinitionError, ToolResultError
+from flowkit.errors import ToolResultError
 from flowkit.tools import make_tool
 from flowkit.tools.options import Options
 
