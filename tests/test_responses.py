@@ -325,6 +325,40 @@ def test_an_item_that_was_told_is_not_told_again_by_the_snapshot() -> None:
     assert len(turn.provider) == 1
 
 
+@pytest.mark.parametrize("pieces", [["On", "e."], []])
+def test_text_is_said_once_where_no_event_has_an_index_and_each_another_id(pieces: list[str]) -> None:
+    part = {"type": "output_text", "text": "One."}
+    turn = read(
+        ("output_item.added", {"item": {"type": "message", "id": "a"}}),
+        *(("output_text.delta", {"item_id": f"b{n}", "delta": piece}) for n, piece in enumerate(pieces)),
+        ("output_text.done", {"item_id": "c", "text": "One."}),
+        ("content_part.done", {"item_id": "d", "part": part}),
+        ("output_item.done", {"item": {"type": "message", "id": "e", "content": [part]}}),
+    )
+    assert turn.text == "One."
+
+
+@pytest.mark.parametrize("text", ["Two.", "One."])
+def test_items_without_an_index_that_follow_each_other_both_speak(text: str) -> None:
+    message = {"type": "message", "content": [{"type": "output_text", "text": "One."}]}
+    turn = read(
+        ("output_text.delta", {"item_id": "a", "delta": "One."}),
+        ("output_item.done", {"item": {**message, "id": "a"}}),
+        ("output_text.done", {"item_id": "b", "text": text}),
+    )
+    assert turn.text == f"One.{text}"
+
+
+def test_item_without_an_index_that_says_something_else_at_its_end_is_read() -> None:
+    assert (
+        read(
+            ("output_text.delta", {"item_id": "a", "delta": "One."}),
+            ("output_text.done", {"item_id": "b", "text": "Two."}),
+        ).text
+        == "One.Two."
+    )
+
+
 def test_text_whose_events_name_no_item_is_said_once() -> None:
     turn = read(
         ("output_text.delta", {"delta": "H"}),

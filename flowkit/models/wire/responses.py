@@ -27,6 +27,7 @@ from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_
 from flowkit.models.wire.reasons import says_error
 
 _CALLS = ("function_call", "custom_tool_call")
+_TEXT_ENDS = ("response.output_text.done", "response.refusal.done", "response.content_part.done")
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
     "max_tokens": "length",
@@ -61,7 +62,7 @@ class ResponsesReader(WireReader):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
         index = event.get("output_index")
-        slot = index if isinstance(index, int) else self._find_slot(event)
+        slot = index if isinstance(index, int) else self._find_slot(str(kind), event)
         match kind:
             case "response.output_text.delta":
                 if (slot, "text") not in self._said:
@@ -114,20 +115,32 @@ class ResponsesReader(WireReader):
         if slot is not None:
             self._slots |= {id: slot for id in ids if isinstance(id, str) and id}
 
-    def _find_slot(self, event: Mapping[str, JSON]) -> int | None:
+    def _find_slot(self, kind: str, event: Mapping[str, JSON]) -> int | None:
         """Find the slot of an event without an index by the ids of its item; a new item gets a slot of its own."""
         item = event.get("item")
         ids = (event.get("item_id"), *_ids(item))
         known = next((self._slots[id] for id in ids if isinstance(id, str) and id in self._slots), None)
         if known is not None:
             return known
-        is_done = event.get("type") == "response.output_item.done"
-        if is_done and self._speaking is not None and isinstance(item, dict) and item.get("type") == "message":
-            return self._speaking  # an id that nobody has heard of ends what speaks
+        if self._speaking is not None and self._ends_what_speaks(kind, event):
+            return self._speaking
         slot = -1 - len(self._slots)
         named = [id for id in ids if isinstance(id, str) and id]
         self._slots |= dict.fromkeys(named, slot)
         return slot if named else None
+
+    def _ends_what_speaks(self, kind: str, event: Mapping[str, JSON]) -> bool:
+        """Tell whether an event whose ids nobody has heard of ends the item that speaks."""
+        if kind == "response.output_item.done":
+            item = event.get("item")
+            return isinstance(item, dict) and item.get("type") == "message"
+        if kind not in _TEXT_ENDS:
+            return False
+        # Another item may end here without deltas, so the words have to be those that were said.
+        part = event.get("part")
+        told = part if isinstance(part, dict) else event
+        text = as_text(told.get("text")) or as_text(told.get("refusal"))
+        return bool(text) and "".join(self._words).endswith(text)
 
     def _read_snapshot(self, response: Mapping[str, JSON], deltas: list[Delta]) -> None:
         """Read the whole output from where only the last event says anything."""
