@@ -244,7 +244,7 @@ def test_commands_that_are_suggested_can_be_pasted(flowkit: Command, tmp_path: P
 
     assert "flowkit run 'my shop/shop.py' order_id=ORD-1002" in made
     assert "resume with: flowkit run 'my shop/shop.py' --resume refund" in waiting
-    assert "the run waits for a person" in waiting
+    assert "waiting for approval: refund/then/refund_order" in waiting
 
 
 def test_model_for_a_recipe_that_asks_none_is_refused(flowkit: Command, writer: str) -> None:

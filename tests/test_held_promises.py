@@ -18,7 +18,7 @@ PROMISES = (
     "docs/how-to/web-client.md",
 )
 """Pages that promise something in each of their sections."""
-WITHOUT = ("What isn't guaranteed", "What somebody with the folder can still do")
+WITHOUT = ("What isn't guaranteed", "What someone with access to the folder can still do")
 """Sections that say what isn't promised."""
 
 

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import open_browser, serve

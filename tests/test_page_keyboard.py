@@ -6,6 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import Served, card, open_browser, serve

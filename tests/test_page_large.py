@@ -6,6 +6,11 @@ What is measured is the CPU time of its longest task, so that other work of the 
 from collections.abc import Iterator
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import Served, open_browser, serve, tracing

@@ -482,6 +482,7 @@ def test_a_run_of_another_process_is_followed_without_a_gap(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_closed_early", [False, True])
 def test_a_page_that_follows_is_woken_by_the_database(postgres_journal: str, is_closed_early: bool) -> None:
     """It would ask again after an hour; its place in the database is given back."""

@@ -184,7 +184,8 @@ class Attempt:
     def release(self) -> None:
         """Start what was held, in the order of the calls; what the others make may write from now on."""
         for call in self._calls.values():
-            self._executor.confirm(call.node)
+            if call.sealed is not None:
+                self._executor.confirm(call.node)
         for _, call in sorted(self._calls.items()):
             if call.held is not None:
                 self._executor.seal(call.held)
