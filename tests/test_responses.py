@@ -372,3 +372,8 @@ def test_text_whose_events_name_no_item_is_said_once() -> None:
 @pytest.mark.parametrize("status", [{}, [], {"a": 1}, 3])
 def test_a_status_that_is_no_word_does_no_harm(status: Any) -> None:
     assert read(call_added(0), ended(0, type="function_call", arguments='{"x":1}', status=status)).calls
+
+
+def test_all_parts_of_a_message_are_read_where_none_of_them_came_in_pieces() -> None:
+    parts = [{"type": "output_text", "text": "One. "}, {"type": "output_text", "text": "Two."}]
+    assert read(added(0, type="message"), ended(0, type="message", content=parts)).text == "One. Two."

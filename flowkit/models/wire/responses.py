@@ -219,15 +219,15 @@ class ResponsesReader(WireReader):
                     )
                 self._keep(slot, ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}), deltas)
             case "message":
-                texts: list[str] = []
-                parts = item.get("content")
-                for part in parts if isinstance(parts, list) else ():
-                    if isinstance(part, dict):
-                        self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
-                        self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
-                        texts.append(as_text(part.get("text")) or "")
+                found = item.get("content")
+                parts = [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
+                text, refusal = (
+                    "".join(as_text(part.get(name)) or "" for part in parts) for name in ("text", "refusal")
+                )
+                self._say_if_silent(TextDelta, slot, "text", text, deltas)
+                self._say_if_silent(RefusalDelta, slot, "refusal", refusal, deltas)
                 self._speaking = None
-                data = {"id": item.get("id"), "phase": item.get("phase"), "text": "".join(texts)}
+                data = {"id": item.get("id"), "phase": item.get("phase"), "text": text}
                 self._keep(slot, ProviderDelta(kind, data), deltas)
             case _:
                 if kind == "reasoning" or item.get("encrypted_content"):
