@@ -25,7 +25,7 @@ def test_a_typed_answer_fills_in_and_a_refusal_is_told(tmp_path_factory: pytest.
         output = page.locator("section.output")
         expect(output).to_contain_text("A good tea set", timeout=WAIT_MS)
         assert "stars" not in output.inner_text(), "what hasn't come is missing"
-        expect(output).to_contain_text("2 items", timeout=WAIT_MS)
+        expect(output).to_contain_text("items: 2", timeout=WAIT_MS)
         expect(output).to_contain_text("4", timeout=WAIT_MS)
         page.locator(".message textarea").fill("You idiot.")
         page.keyboard.press("Enter")

@@ -318,7 +318,7 @@ def test_queue_that_crashes_is_used_again_when_it_is_back(
         fleet.start()
         fleet.wait_until(lambda: fleet.count_ready() == 1)
         postgres_server.restart("immediate")
-        fleet.wait_until(lambda: "the queue is lost for a moment" in fleet.read_log())
+        # Whether the worker notices it depends on the moment: a connection that nobody uses is replaced in silence.
         submit_orders(fleet, journal, "o1")
         asyncio.run(put("o1"))
         fleet.wait_until(lambda: count_jobs(postgres) == 0)
