@@ -313,7 +313,7 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knowledge.Library
 @pytest.mark.parametrize(
     ("query", "file"),
     [
-        ("the machine died in the middle of the work", "explanation/crashes.md"),
+        ("the machine died in the middle of the work", "how-to/several-machines.md"),
         ("a person must agree before money moves", "how-to/approval.md"),
         ("show events in the browser", "how-to/web-client.md"),
         ("FLOWKIT_JOURNAL", "how-to/resuming.md"),
