@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from flowkit import Tool, tool
 from flowkit.identity import HERE
 from flowkit.tools.keys import canonicalize, make_key
+from flowkit.tools.made_with import identify
 
 Make = Callable[[str], Tool[..., Any]]
 
@@ -346,6 +347,32 @@ def test_two_wrappers_of_one_function_are_two() -> None:
 
     tools = [tool(ttl=300, name="f")(made) for made in (fetch, loud(fetch), twice(fetch))]
     assert all(key_of(one) != key_of(other) for one, other in combinations(tools, 2))
+
+
+def test_a_decorator_of_another_module_is_no_reason_to_keep_a_result_out_of_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it wraps gives the wrapper its own module's name; the decorator's module has a lock and a logger."""
+    decorators = ModuleType("decorators")
+    text = """
+import functools, logging, threading
+logger, lock = logging.getLogger("decorators"), threading.Lock()
+
+def traced(function):
+    @functools.wraps(function)
+    def wrapper():
+        with lock:
+            logger.debug("called")
+        return function()
+    return wrapper
+"""
+    exec(text, vars(decorators))
+    monkeypatch.setitem(sys.modules, "decorators", decorators)
+
+    def fetch() -> str:
+        return "a"
+
+    assert identify(vars(decorators)["traced"](fetch)).is_durable
 
 
 def test_functions_that_call_themselves_and_each_other_have_keys() -> None:

@@ -377,3 +377,23 @@ def test_a_status_that_is_no_word_does_no_harm(status: Any) -> None:
 def test_all_parts_of_a_message_are_read_where_none_of_them_came_in_pieces() -> None:
     parts = [{"type": "output_text", "text": "One. "}, {"type": "output_text", "text": "Two."}]
     assert read(added(0, type="message"), ended(0, type="message", content=parts)).text == "One. Two."
+
+
+def test_a_part_without_deltas_is_read_beside_one_that_had_them() -> None:
+    turn = read(
+        added(0, type="message"),
+        ("output_text.delta", {"output_index": 0, "content_index": 0, "delta": "One. "}),
+        ("output_text.done", {"output_index": 0, "content_index": 0, "text": "One. "}),
+        ("output_text.done", {"output_index": 0, "content_index": 1, "text": "Two."}),
+        ("content_part.done", {"output_index": 0, "content_index": 1, "part": {"type": "output_text", "text": "Two."}}),
+    )
+    assert turn.text == "One. Two."
+
+
+def test_a_text_whose_end_names_another_place_than_its_deltas_is_said_once() -> None:
+    turn = read(
+        added(0, type="message"),
+        ("output_text.delta", {"output_index": 0, "content_index": 0, "delta": "One."}),
+        ("output_text.done", {"output_index": 0, "content_index": 1, "text": "One."}),
+    )
+    assert turn.text == "One."

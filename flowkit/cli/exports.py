@@ -19,6 +19,7 @@ from flowkit.exports.recorded_recipe import RecordedRecipe, read_recipe_run, wri
 from flowkit.exports.recorded_run import RecordedRun, read_run
 from flowkit.exports.replaying import Replay, record_run, replay_recipe_recording, replay_recording
 from flowkit.journal import Journal
+from flowkit.models.recording import HIDDEN
 from flowkit.recipes import Recipe
 from flowkit.tools import Tool
 
@@ -88,7 +89,7 @@ def _export_cases(runs: list[RecordedRun], app: App | None, out: Path | None, hi
         tools = {tool.name: tool for tool in known}
     text = write_cases(runs, tools)
     for secret in hide:
-        text = text.replace(secret, "[hidden]")
+        text = text.replace(secret, HIDDEN)
     if out is None:
         say(text.rstrip("\n"))
         return

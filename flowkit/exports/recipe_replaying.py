@@ -16,11 +16,11 @@ from flowkit.executor import Deny, Outcome
 from flowkit.exports.recorded_recipe import RecordedRecipe, RecordedStep, load_recipe_run
 from flowkit.exports.recorded_run import give_media
 from flowkit.masking import show_arguments
+from flowkit.measure.rehearsing import imitate
 from flowkit.recipes import Recipe, RecipeResult
 from flowkit.recipes.agent_steps import lower_agents
 from flowkit.recipes.model_steps import AskRequest
 from flowkit.recipes.plan import AnyTool
-from flowkit.tools import Tool
 
 AnyRecipe = Recipe[..., Any]
 
@@ -76,17 +76,7 @@ class _RecordedSteps:
         def asks(arguments: Mapping[str, Any], context: Context[Any]) -> bool:
             return (step := self.steps.get(context.call_id)) is not None and step.is_denied
 
-        return Tool.from_schema(
-            tool.name,
-            tool.description,
-            tool.parameters,
-            give,
-            result_schema=tool.result_schema,
-            effect=tool.effect,
-            secret=tuple(tool.secrets),
-            accepts_references=tool.accepts_references,
-            approval=asks if tool.approval else False,
-        )
+        return imitate(tool, give, approval=asks if tool.approval else None)
 
     async def ask(self, request: AskRequest, values: Mapping[str, JSON], context: Context[Any]) -> JSON:
         """Return what the model or the agent of this step answered."""

@@ -9,9 +9,7 @@ from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ConfigurationError
 from flowkit.exports.recorded_run import keep_media
 from flowkit.journal import RunDetails
-
-HIDDEN = "[hidden]"
-"""What stands where a text was left out."""
+from flowkit.models.recording import HIDDEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from flowkit.codec import JSON
-from flowkit.context import CALLED_INSTEAD
+from flowkit.context import CALLED_INSTEAD, Context
 from flowkit.tools import Tool
 from flowkit.tools.decorator import make_tool
 
@@ -75,6 +75,19 @@ def answer_for(tool: AnyTool, answer: Answer) -> AnyTool:
     def give(arguments: dict[str, Any]) -> JSON:
         return answer(arguments)
 
+    return imitate(tool, give)
+
+
+def imitate(
+    tool: AnyTool,
+    give: Callable[..., JSON],
+    *,
+    approval: Callable[[Mapping[str, Any], Context[Any]], bool] | None = None,
+) -> AnyTool:
+    """Make a tool that is called as this one, and calls `give`, with the arguments and perhaps the context, in its place.
+
+    It asks for no approval but by the rule given.
+    """
     return Tool.from_schema(
         tool.name,
         tool.description,
@@ -86,4 +99,5 @@ def answer_for(tool: AnyTool, answer: Answer) -> AnyTool:
         strict=tool.strict,
         max_result_chars=tool.max_result_chars,
         accepts_references=tool.accepts_references,
+        approval=approval or False,
     )

@@ -225,7 +225,8 @@ class _Walk:
 def _find_own_globals(function: types.FunctionType) -> dict[str, object]:
     """Find the globals that a function names, if they are no module's, as those of `exec`: it closes over them."""
     held = function.__globals__
-    module = sys.modules.get(function.__module__ or "")
+    # By the name that they have themselves: `functools.wraps` gives a wrapper the name of another's module.
+    module = sys.modules.get(str(held.get("__name__")))
     if module is not None and vars(module) is held:
         return {}
     return {name: held[name] for name in _find_names(function.__code__) if name in held}

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
 from flowkit.messages import ToolSpec
 from flowkit.models.offline.embeddings import SentenceEmbedder
@@ -214,7 +216,11 @@ def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> Cho
 
 def _compare(embedder: SentenceEmbedder, text: str, groups: Sequence[Sequence[str]]) -> list[list[float]]:
     """Compare the text with each text of each group, from -1 to 1."""
-    vectors = embedder.embed([text, *(other for group in groups for other in group)])
-    likeness: list[float] = (vectors[1:] @ vectors[0]).tolist()
-    rows = iter(likeness)
-    return [[next(rows) for _ in group] for group in groups]
+    (vector,) = embedder.embed([text])
+    return [(_embed_lines(embedder, tuple(group)) @ vector).tolist() for group in groups]
+
+
+@lru_cache(maxsize=256)
+def _embed_lines(embedder: SentenceEmbedder, lines: tuple[str, ...]) -> Any:
+    """Turn lines that come with each request, such as descriptions of tools, into vectors once."""
+    return embedder.embed(lines)

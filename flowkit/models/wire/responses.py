@@ -50,7 +50,8 @@ class ResponsesReader(WireReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[tuple[int | None, str]] = set()  # which items have spoken in deltas, and in which kind
+        self._said: dict[tuple[int | None, str], set[int | None]] = {}
+        """Which parts of which items have spoken, by item and kind; None stands for a part that wasn't named."""
         self._speaking: int | None = None
         """The item that spoke last and isn't done."""
         self._thinking_part: tuple[JSON, JSON] | None = None
@@ -67,10 +68,10 @@ class ResponsesReader(WireReader):
             case "response.output_text.delta":
                 if (slot, "text") not in self._said:
                     self._note(slot, event.get("item_id"))
-                self._say(TextDelta, slot, "text", event.get("delta"), deltas)
+                self._say(TextDelta, slot, "text", event.get("delta"), deltas, event.get("content_index"))
             case "response.refusal.delta":
                 self._note(slot, event.get("item_id"))
-                self._say(RefusalDelta, slot, "refusal", event.get("delta"), deltas)
+                self._say(RefusalDelta, slot, "refusal", event.get("delta"), deltas, event.get("content_index"))
             case "response.function_call_arguments.delta":
                 deltas.append(CallDelta(slot=slot, arguments=as_text(event.get("delta"))))
             case "response.reasoning_summary_text.delta":
@@ -91,14 +92,16 @@ class ResponsesReader(WireReader):
                 if slot is not None:
                     deltas.append(CallDone(slot, as_text(event.get("input"))))
             case "response.output_text.done":
-                self._say_if_silent(TextDelta, slot, "text", event.get("text"), deltas)
+                self._say_if_silent(TextDelta, slot, "text", event.get("text"), deltas, event.get("content_index"))
             case "response.content_part.done":
-                part = event.get("part")
+                part, place = event.get("part"), event.get("content_index")
                 if isinstance(part, dict) and part.get("type") in ("output_text", "refusal"):
-                    self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas)
-                    self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas)
+                    self._say_if_silent(TextDelta, slot, "text", part.get("text"), deltas, place)
+                    self._say_if_silent(RefusalDelta, slot, "refusal", part.get("refusal"), deltas, place)
             case "response.refusal.done":
-                self._say_if_silent(RefusalDelta, slot, "refusal", event.get("refusal"), deltas)
+                self._say_if_silent(
+                    RefusalDelta, slot, "refusal", event.get("refusal"), deltas, event.get("content_index")
+                )
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 response = event.get("response")
                 if isinstance(response, dict):
@@ -160,9 +163,10 @@ class ResponsesReader(WireReader):
         kind: str,
         text: JSON,
         deltas: list[Delta],
+        part: JSON = None,
     ) -> None:
         if isinstance(text, str) and text:
-            self._said.add((slot, kind))
+            self._said.setdefault((slot, kind), set()).add(part if isinstance(part, int) else None)
             self._words.append(text)
             self._speaking = slot
             deltas.append(delta(text))
@@ -188,14 +192,19 @@ class ResponsesReader(WireReader):
         kind: str,
         text: JSON,
         deltas: list[Delta],
+        part: JSON = None,
     ) -> None:
-        """Read what a server sends only when it is done, without deltas before."""
-        is_placed = slot is not None and (slot >= 0 or (None, kind) not in self._said)
-        if (slot, kind) in self._said or not isinstance(text, str):
+        """Read what a server sends only when it is done, without deltas before: an item, or one part of it."""
+        if not isinstance(text, str):
             return
-        # Whose events lead to no item, neither by index nor by id, is known by its words alone.
+        said = self._said.get((slot, kind))
+        if said is not None and (not isinstance(part, int) or part in said or None in said):
+            return
+        # Whose events lead to no item, neither by index nor by id, is known by its words alone; so is a part whose
+        # deltas named another place.
+        is_placed = said is None and slot is not None and (slot >= 0 or (None, kind) not in self._said)
         if is_placed or not "".join(self._words).endswith(text):
-            self._say(delta, slot, kind, text, deltas)
+            self._say(delta, slot, kind, text, deltas, part)
 
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
         """Read thinking, which comes in parts; an empty line separates them."""
