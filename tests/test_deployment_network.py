@@ -1,4 +1,4 @@
-"""Models behind an authority of one's own, a client certificate or a proxy: real TLS and sockets, on every interface."""
+"""Models behind a private certificate authority, a client certificate or a proxy: real TLS and sockets, every interface."""
 
 import asyncio
 import ssl

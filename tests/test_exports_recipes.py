@@ -1,6 +1,7 @@
 """Runs of recipes as tests: the same recipe, with what its steps gave, makes the same calls and output."""
 
 import asyncio
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ OUTPUT = {"said": "one was late", "done": ["refunded A1", "fine"], "tried": None
 
 @pytest.fixture
 def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs of recipes in a journal; then nothing of the app may run any more."""
+    """Runs of recipes in a journal; from then on a tool of the app that runs ends the process."""
     (tmp_path / "app.py").write_text(APP)
     app = load_app(str(tmp_path / "app.py"))
 
@@ -94,7 +95,7 @@ def flowkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 
     with closing(Journal(tmp_path / "journal.sqlite3")) as journal:
         asyncio.run(run(journal))
-    (tmp_path / "app.py").write_text(APP.replace(" return {", " raise SystemExit; return {", 1))
+    (tmp_path / "app.py").write_text(re.sub(r"(@tool.*\ndef .*:\n)", r"\1    raise SystemExit\n", APP))
     return make_command(tmp_path, monkeypatch)
 
 
@@ -179,8 +180,11 @@ def test_a_recipe_in_yaml_names_its_tools_file(flowkit: Command, tmp_path: Path)
         "recipe: listing\ninputs:\n  user:\n    type: string\nsteps:\n  all:\n    tool: orders\n    with:\n"
         "      user: ${{ inputs.user }}\noutput: ${{ steps.all }}\n"
     )
+    ending = (tmp_path / "app.py").read_text()
+    (tmp_path / "app.py").write_text(APP)
     ran = flowkit("run", "list.yaml", "user=u7", "--tools", "app.py")
     assert ran.code == 0, ran.err
+    (tmp_path / "app.py").write_text(ending)
     ended = flowkit("runs", "export", "last", "--test", "--app", "list.yaml", "--tools", "app.py")
     assert ended.code == 0, ended.err
     assert "HERE / 'list.yaml', tools=HERE / 'app.py')" in (tmp_path / "test_listing_u7.py").read_text()

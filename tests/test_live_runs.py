@@ -1,4 +1,4 @@
-"""Runs that a server drives itself: what another process asks in the moment in which one stops to wait isn't missed."""
+"""Runs that a server drives itself: what another process asks just as one stops to wait isn't missed."""
 
 import asyncio
 from functools import partial
@@ -19,7 +19,7 @@ SESSIONS = pytest.mark.parametrize("session", [None, "s"])
 
 @pytest.fixture(autouse=True)
 def never_polled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a run goes on, what others ask of it isn't seen: as if all of it came right before it stops."""
+    """Never look at what others ask of a run while it goes on, as if all of it came just before it stops."""
     monkeypatch.setattr("flowkit.web.live_runs.Requests", partial(Requests, poll_s=1e6))
 
 
@@ -36,7 +36,7 @@ async def start(till: Till, journal: Journal, session: str | None) -> LiveRuns:
 
 
 async def wait_for_end(runs: LiveRuns) -> None:
-    """Wait until the run isn't driven here any more, nor was begun again."""
+    """Wait until the run is no longer driven here, and hasn't been begun again."""
     while (live := runs.find("ann", "r1")) is not None:
         assert live.task is not None
         await asyncio.wait([live.task])
@@ -52,7 +52,7 @@ def test_decision_of_another_process_as_the_run_stops_is_carried_out(tmp_path: P
             another.decide("r1", "turn/1/call/0", approved=True, by="boss")
             summary = another.find("r1")
             assert summary is not None
-            assert summary.is_held  # so who decided has nothing further to do
+            assert summary.is_held  # so whoever decided has nothing further to do
         till.door.set()
         await wait_for_end(runs)
         assert status_of(journal, "r1") == "done"

@@ -146,7 +146,7 @@ def test_what_goes_wrong_inside_is_a_reference_and_no_more(
 
 
 class Desk:
-    """A server in this process, whose hosts are of the user that `user` names, restarted at will."""
+    """A server in this process that can be started again; its hosts act for the user in `user`."""
 
     def __init__(self, folder: Path) -> None:
         self.user = "ann"
@@ -187,7 +187,7 @@ async def question(client: Client, amount: int) -> tuple[str, Any]:
 
 
 async def answer(client: Client, tool_name: str, amount: int, state: str, answers: Any) -> str:
-    """Answer a question; return what came, a result or a refusal."""
+    """Answer a question; return the text of the result or of the refusal."""
     try:
         result = await client.session.call_tool(
             tool_name, {"amount": amount}, input_responses=answers, request_state=state
@@ -269,4 +269,5 @@ def test_the_form_shows_final_arguments_and_no_secret(tmp_path: Path) -> None:
 
     asyncio.run(go())
     assert len(shown) == 2
-    assert all("pay" in message and "amount" in message and "s3cret" not in message for message in shown)
+    assert all("pay run" in message and "s3cret" not in message for message in shown)
+    assert [f'"amount":{amount}' in message for amount, message in zip((5, 6), shown, strict=True)] == [True, True]

@@ -249,7 +249,7 @@ def test_a_connection_that_breaks_in_a_call_repeats_a_read_and_leaves_a_write_in
 
 
 class Kept(EventStore):
-    """Keeps what was sent, so that a stream that was cut is taken up again."""
+    """Keeps what was sent, so that a stream that was cut can be resumed."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, Any]] = []
@@ -266,8 +266,8 @@ class Kept(EventStore):
         return stream
 
 
-def test_a_stream_that_the_server_closes_in_a_call_is_taken_up_where_it_was_cut(tmp_path: Path) -> None:
-    """The tool runs once, and no progress is lost: what was told meanwhile is told again from the store."""
+def test_a_stream_that_the_server_closes_in_a_call_is_resumed_where_it_was_cut(tmp_path: Path) -> None:
+    """The tool runs once, and progress that it reports after the cut comes from the store."""
     ran: list[str] = []
 
     async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
@@ -291,7 +291,7 @@ def test_a_stream_that_the_server_closes_in_a_call_is_taken_up_where_it_was_cut(
             result = await run.wait()
             assert (result.calls[0].state, result.calls[0].value) == ("finished", "long done")
             assert ran == ["long"]
-            # Pieces that nobody has read yet are merged into the newest.
+            # Progress that nobody has read yet is replaced by the newest.
             assert told[-1] == "after"
 
     asyncio.run(go())

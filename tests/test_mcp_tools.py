@@ -192,7 +192,7 @@ def test_a_crash_ends_all_calls_in_flight_and_one_reconnect_serves_them(tmp_path
 
 
 def test_quick_calls_of_other_runs_pass_a_slow_one_and_its_end_is_its_own(tmp_path: Path) -> None:
-    """Two agents and six runs on one connection; the one that is stopped takes no other along."""
+    """Seven runs share a connection; the one that is stopped takes no other along."""
 
     async def go() -> None:
         async with make_tools(tmp_path, effects={"*": "read"}) as tools:

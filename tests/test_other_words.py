@@ -320,9 +320,9 @@ def test_message_behind_other_kinds_of_deltas_says_what_they_did_not() -> None:
 )
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_error_that_is_no_event_of_the_stream_is_an_error_with_its_reason(line: bytes, end: bytes, api: str) -> None:
-    turn = read(HALF[api] + line + end, api)
     if line.startswith(b"event") and end.startswith(b"\ndata"):
-        return  # two data lines are one event, which no reader can tell apart
+        pytest.skip("two data lines in a row are one event, which no reader can tell apart")
+    turn = read(HALF[api] + line + end, api)
     assert "out of juice" in str(turn.error)
     assert not turn.complete
 

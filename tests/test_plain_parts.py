@@ -1,4 +1,4 @@
-"""A schema without what is right at a glance is right exactly if the whole is."""
+"""A schema whose plain parts are left out is valid exactly if the whole is."""
 
 from typing import Any
 

@@ -27,14 +27,14 @@ from flowkit.tools import Needs, Tool
 from tests.stores import fast_folder
 
 AnyTool = Tool[..., Any]
-LABEL = re.compile(r"(user|session|run)=([\w/]+)")
+LABEL = re.compile(r"(all|user|session|run)=([\w/]*)")
 Kind = Literal["call", "task", "thread", "agent", "agent as tool", "recipe", "need"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tool that says whose it is; without a TTL it is shared by nobody."""
+    """A tool that says whose value it gives; without a TTL its result isn't shared."""
 
     scope: Scope
     has_ttl: bool
@@ -42,7 +42,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Inner:
-    """A tool that makes its result of others'; without a scope it says nothing, and keeps nothing."""
+    """A tool that makes its result of others'; without a scope it keeps nothing."""
 
     kind: Kind
     scope: Scope | None
@@ -65,8 +65,8 @@ class Person:
         return f"{self.user}/{self.session}/{self.run}"
 
     def may_see(self, text: str) -> bool:
-        """Whether all in this text is of this person, session and run."""
-        own = {"user": self.user, "session": f"{self.user}/{self.session}", "run": self.key}
+        """Return whether all in this text is of this person, session and run."""
+        own = {"all": "", "user": self.user, "session": f"{self.user}/{self.session}", "run": self.key}
         return all(own[scope] == whose for scope, whose in LABEL.findall(text))
 
 
@@ -115,7 +115,7 @@ class Builder:
             """Look at whose run it is, as far as the scope goes."""
             user, session, _ = ctx.data.split("/")
             whose = {"all": "", "user": user, "session": f"{user}/{session}", "run": ctx.data}[scope]
-            return f"{scope}={whose}" if whose else "everybody's"
+            return f"{scope}={whose}"
 
         return tool(name=f"leaf_{next(self._numbers)}", **options)(look)
 
@@ -180,11 +180,11 @@ async def ask_all(outer: AnyTool, people: Sequence[Person], *, at_once: bool) ->
             for outcome in result.calls:
                 assert outcome.state == "finished", outcome.error
                 said = str(outcome.value)
-                assert LABEL.search(said) or "everybody's" in said, "each way hands on what the leaves said"
+                assert LABEL.search(said), "each way hands on what the leaves said"
                 assert person.may_see(said), (person, outcome.call.name, said)
 
         if at_once:
-            # Of one run that is joined there is one.
+            # A run is driven once at a time.
             await asyncio.gather(*(ask(person) for person in dict.fromkeys(people)))
         else:
             for person in people:

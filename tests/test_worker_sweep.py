@@ -98,7 +98,7 @@ def machines(tmp_path: Path) -> Generator[Machines]:
                 yield Machines(primary, standby, redis, fleet)
 
 
-def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_nobody_reads_what_is_past(
+def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_no_read_is_stale(
     machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fleet, chance, began = machines.fleet, random.Random(KILLS), time.monotonic()
@@ -148,7 +148,7 @@ def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_nobody_reads_wha
 
 
 def settle_all(machines: Machines, journal: Journal) -> int:
-    """Let every run end; a person looks at the log outside for each write in doubt. How many there were."""
+    """Let every run end, and settle each write in doubt as a person who reads the log outside; return how many there were."""
     fleet, doubts = machines.fleet, 0
 
     def is_settled() -> bool:
