@@ -110,7 +110,8 @@ def find_chromium() -> str:
 
 @contextmanager
 def open_browser() -> Generator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium; what is expected of its pages may take `WAIT_MS`."""
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         try:
@@ -122,7 +123,6 @@ def open_browser() -> Generator[Browser]:
 @contextmanager
 def opening_pages(browser: Browser, served: str) -> Generator[Open]:
     """Open pages in contexts of their own; the test fails for any error that one of them logs."""
-    expect.set_options(timeout=WAIT_MS)
     errors: list[str] = []
     contexts: list[BrowserContext] = []
 

@@ -1,7 +1,7 @@
-"""What says nothing changes nothing: each recorded body, written in another way, reads as it did.
+"""A recorded body that is written in another way, and says the same, reads the same.
 
-The other ways are those of gateways and vendors: line ends, comments, order and number of fields, nulls, indexes and ids
-that are missing, events that come twice, pieces of another size.
+The other ways are those of gateways and vendors: line ends, comments, fields in another order, unknown or missing fields,
+nulls, events that come twice, pieces of another size.
 """
 
 import json
@@ -26,7 +26,7 @@ UNKNOWN = {"x_new": {"a": [1, None, {"type": "text_delta", "text": "no"}]}, "obf
 
 
 def read_events(body: bytes) -> list[Event] | None:
-    """Read the events by the plainest way there is; None where one of them is something else than an object."""
+    """Read the events in the plainest way; None if one of them isn't an object."""
     text = body.decode(errors="surrogateescape").removeprefix("\ufeff")
     found: list[Event] = []
     name, data = "", list[str]()
@@ -237,17 +237,21 @@ def is_text(body: bytes) -> bool:
 def test_every_body_reads_the_same_when_it_is_written_with(api: str, change: str) -> None:
     rewrite = {**EVERYWHERE, **{"anthropic": ANTHROPIC, "chat": CHAT, "responses": RESPONSES}[api]}[change]
     wrong: dict[str, Any] = {}
+    rewritten = 0
     for body, events in bodies_of(api):
         changed = rewrite(events)
         if changed is not None:
+            rewritten += 1
             before, after = describe(read_turn(body.body, api=api)), describe(read_turn(changed, api=api))
             wrong |= {body.name: {name: (before[name], after[name]) for name in before if before[name] != after[name]}}
     assert {name: fields for name, fields in wrong.items() if fields} == {}
+    assert rewritten, "no body can be written in this way"
 
 
 def test_blocks_of_the_messages_api_may_come_side_by_side() -> None:
     """Their events stay in order for each block, and are shuffled otherwise; the calls are those that they were."""
     chance = random.Random(3)
+    shuffled = 0
     for body, events in bodies_of("anthropic"):
         blocks: dict[int, list[Event]] = {}
         for event in events:
@@ -263,6 +267,7 @@ def test_blocks_of_the_messages_api_may_come_side_by_side() -> None:
         starts = [found[0] for _, found in sorted(blocks.items())]
         first = next(place for place, (_, value) in enumerate(events) if value.get("index") is not None)
         others = [event for event in events[first:] if event[1].get("index") is None]
+        shuffled += 1
         mixed = [*events[:first], *starts, *(next(rest[index]) for index in order), *others]
         turn = read_turn(write(mixed), api="anthropic")
         assert [(call.name, call.arguments, call.state) for call in turn.calls] == [
@@ -272,3 +277,4 @@ def test_blocks_of_the_messages_api_may_come_side_by_side() -> None:
         assert {delta.kind: delta.data for delta in turn.provider} == {
             delta.kind: delta.data for delta in whole.provider
         }, body.name
+    assert shuffled, "no body has several blocks"

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,28 +17,11 @@ pytest.importorskip("playwright", reason=NEEDS_ALL)
 
 from playwright.sync_api import Browser, Page, Request, expect
 
-from tests.browser import ROOT, Open, Served, card, ended, open_browser, opening_pages, say, serve
+from tests.browser import ROOT, Open, Served, card, ended, say
 from tests.node import JS, need_packages
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as served:
-        yield served
-
-
-@pytest.fixture
-def open_page(browser: Browser, server: Served) -> Iterator[Open]:
-    with opening_pages(browser, server.link) as open_one:
-        yield open_one
+pytest_plugins = ["tests.browser_fixtures"]
 
 
 def test_message_is_answered_with_a_card_for_each_call(open_page: Open) -> None:

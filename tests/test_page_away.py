@@ -12,22 +12,21 @@ pytest.importorskip("playwright", reason=NEEDS_ALL)
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import open_browser, serve
+from tests.browser import WAIT_MS, ended, say, serve
 
 pytestmark = pytest.mark.slow
-
-WAIT_MS = 60_000
+pytest_plugins = ["tests.browser_fixtures"]
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    with open_browser() as browser:
-        opened = open_tab(browser)
-        yield opened
-        opened.context.close()
+def page(browser: Browser) -> Iterator[Page]:
+    opened = open_alone(browser)
+    yield opened
+    opened.context.close()
 
 
-def open_tab(browser: Browser) -> Page:
+def open_alone(browser: Browser) -> Page:
+    """Open a page in a context of its own; it may log errors, as its server is away."""
     opened = browser.new_context(locale="en-US", viewport={"width": 1400, "height": 900}).new_page()
     opened.set_default_timeout(WAIT_MS)
     return opened
@@ -38,15 +37,6 @@ def find_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-def say(page: Page, message: str) -> None:
-    page.locator(".message textarea").fill(message)
-    page.keyboard.press("Enter")
-
-
-def ended(page: Page, word: str) -> None:
-    expect(page.locator(".exchange").last.locator(".ending .state")).to_contain_text(word, timeout=WAIT_MS)
 
 
 def test_run_of_a_killed_server_goes_on_by_a_button(page: Page, tmp_path: Path) -> None:
@@ -78,7 +68,7 @@ def test_approval_says_that_the_server_is_away_and_works_when_it_is_back(page: P
         expect(approve).to_be_visible(timeout=WAIT_MS)
         first.kill()
     approve.click()
-    expect(page.locator(".question [role=status]")).to_have_text("The server doesn't answer.", timeout=WAIT_MS)
+    expect(page.locator(".question [role=status]")).to_have_text("The server doesn't answer.")
     with serve(tmp_path, port=port):
         approve.dblclick()
 
@@ -113,7 +103,9 @@ def test_tab_that_waits_sees_what_another_one_decides(page: Page, tmp_path: Path
         expect(other.locator(".question")).to_have_count(0)
 
 
-def test_live_run_of_another_server_is_watched_and_its_question_answered(page: Page, tmp_path: Path) -> None:
+def test_live_run_of_another_server_is_watched_and_its_question_answered(
+    browser: Browser, page: Page, tmp_path: Path
+) -> None:
     with serve(tmp_path) as first:
         page.goto(first.link)
         say(page, "Charge me")
@@ -125,7 +117,7 @@ def test_live_run_of_another_server_is_watched_and_its_question_answered(page: P
         expect(running).to_be_visible(timeout=WAIT_MS)
         live = page.url.split("#")[1]
         with serve(tmp_path) as second:
-            other = open_tab(page.context.browser) if page.context.browser else page
+            other = open_alone(browser)
             other.goto(second.link)
             other.goto(f"{second.origin}/#{live}")
             expect(other.locator(".card progress")).to_be_visible(timeout=WAIT_MS)

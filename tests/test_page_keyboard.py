@@ -11,35 +11,13 @@ from tests.extra_packages import NEEDS_ALL
 
 pytest.importorskip("playwright", reason=NEEDS_ALL)
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser import Served, card, open_browser, serve
+from tests.browser import Open, Served, card, say
 from tests.node import JS, need_packages
 
 pytestmark = pytest.mark.slow
-
-WAIT_MS = 60_000
-expect.set_options(timeout=WAIT_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as served:
-        yield served
-
-
-def open_page(browser: Browser, link: str, **options: Any) -> Page:
-    chosen: dict[str, Any] = {"locale": "en-US", "viewport": {"width": 1400, "height": 900}, **options}
-    page = browser.new_context(**chosen).new_page()
-    page.set_default_timeout(WAIT_MS)
-    page.goto(link)
-    return page
+pytest_plugins = ["tests.browser_fixtures"]
 
 
 def tab_to(page: Page, selector: str) -> None:
@@ -51,8 +29,8 @@ def tab_to(page: Page, selector: str) -> None:
     raise AssertionError(f"Tab never comes to {selector}")
 
 
-def test_all_is_done_by_the_keyboard(browser: Browser, server: Served) -> None:
-    page = open_page(browser, server.link)
+def test_all_is_done_by_the_keyboard(open_page: Open) -> None:
+    page = open_page()
     expect(page.locator(".message textarea")).to_be_focused()
     page.keyboard.type("Charge me")
     page.keyboard.press("Enter")
@@ -80,32 +58,27 @@ def test_all_is_done_by_the_keyboard(browser: Browser, server: Served) -> None:
     expect(page.locator(".ending .state").last).to_contain_text("cancelled")
     expect(page.locator(".runs a")).to_have_count(2)  # the list comes by itself, but not at once
     tab_to(page, ".runs a")
-    page.context.close()
 
 
 @pytest.mark.parametrize(("motion", "animations"), [("reduce", 0), ("no-preference", 1)])
-def test_nothing_moves_for_who_wants_no_motion(browser: Browser, server: Served, motion: str, animations: int) -> None:
-    page = open_page(browser, server.link, reduced_motion=motion)
+def test_nothing_moves_for_who_wants_no_motion(open_page: Open, motion: str, animations: int) -> None:
+    page = open_page(reduced_motion=motion)
     page.locator(".chat").evaluate("chat => chat.insertAdjacentHTML('beforeend', '<p class=dots>●</p>')")
 
     assert page.evaluate("document.getAnimations().length") == animations
-    page.context.close()
 
 
 @pytest.mark.parametrize("pane", [0, 1, 2])
-def test_phone_in_korean_has_no_findings_of_axe(browser: Browser, server: Served, pane: int) -> None:
+def test_phone_in_korean_has_no_findings_of_axe(open_page: Open, pane: int) -> None:
     need_packages()
     page = open_page(
-        browser,
-        server.link,
         locale="ko-KR",
         viewport={"width": 360, "height": 700},
         is_mobile=True,
         has_touch=True,
         bypass_csp=True,
     )
-    page.locator(".message textarea").fill("Two charges")
-    page.keyboard.press("Enter")
+    say(page, "Two charges")
     expect(page.locator(".question")).to_have_count(2)
     page.locator(".panes button").nth(pane).click()
     page.add_script_tag(content=(JS / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
@@ -115,7 +88,6 @@ def test_phone_in_korean_has_no_findings_of_axe(browser: Browser, server: Served
 
     assert found == []
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    page.context.close()
 
 
 FOREIGN = """<!doctype html><iframe src="TARGET/"></iframe><script type="module">
@@ -149,10 +121,8 @@ def foreign(server: Served) -> Iterator[str]:
         listening.shutdown()
 
 
-def test_pages_of_another_port_start_nothing_read_nothing_and_frame_nothing(
-    browser: Browser, server: Served, foreign: str
-) -> None:
-    own = open_page(browser, server.link)
+def test_pages_of_another_port_start_nothing_read_nothing_and_frame_nothing(open_page: Open, foreign: str) -> None:
+    own = open_page()
     page = own.context.new_page()
     page.goto(foreign)
     expect(page.locator("body")).to_contain_text("tried")
@@ -162,4 +132,3 @@ def test_pages_of_another_port_start_nothing_read_nothing_and_frame_nothing(
     own.reload()
     own.get_by_role("searchbox").fill("elsewhere")
     expect(own.locator(".runs .empty")).to_be_visible()
-    own.context.close()

@@ -3,8 +3,6 @@
 What is measured is the CPU time of its longest task, so that other work of the machine doesn't count.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.extra_packages import NEEDS_ALL
@@ -13,57 +11,36 @@ pytest.importorskip("playwright", reason=NEEDS_ALL)
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import Served, open_browser, serve, tracing
+from tests.browser import Open, ended, say, tracing
 
 pytestmark = pytest.mark.slow
+pytest_plugins = ["tests.browser_fixtures"]
 
 MOST_MS = 200
-WAIT_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as served:
-        yield served
 
 
 @pytest.fixture
-def page(browser: Browser, server: Served) -> Iterator[Page]:
-    opened = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 900})
-    opened.set_default_timeout(WAIT_MS)
-    opened.goto(server.link)
-    yield opened
-    opened.close()
-
-
-def say(page: Page, message: str) -> None:
-    page.locator(".message textarea").fill(message)
-    page.keyboard.press("Enter")
-    expect(page.locator(".ending .state")).to_contain_text("done", timeout=WAIT_MS)
+def page(open_page: Open) -> Page:
+    return open_page()
 
 
 def test_five_hundred_calls_never_hold_the_page(browser: Browser, page: Page) -> None:
     with tracing(browser, page) as running:
         say(page, "Many calls")
+        ended(page)
     with tracing(browser, page) as opening:
         page.get_by_text("500 inside").click()
         page.locator(".cards .link", has_text="400 more").click()
-        expect(page.locator(".cards .cards .card")).to_have_count(500, timeout=WAIT_MS)
+        expect(page.locator(".cards .cards .card")).to_have_count(500)
         page.locator(".gantt .link", has_text="more").click()
-        expect(page.locator(".gantt button.row")).to_have_count(502, timeout=WAIT_MS)
+        expect(page.locator(".gantt button.row")).to_have_count(502)
     with tracing(browser, page) as replaying:
         page.get_by_role("slider", name="Position").fill("0.001")
         page.get_by_role("button", name="Back to now").click()
-        expect(page.locator(".gantt button.row")).to_have_count(502, timeout=WAIT_MS)
+        expect(page.locator(".gantt button.row")).to_have_count(502)
     with tracing(browser, page) as reloading:
         page.reload()
-        expect(page.locator(".ending .state")).to_contain_text("done", timeout=WAIT_MS)
+        ended(page)
 
     longest = dict(
         zip(("running", "opening", "replaying", "reloading"), running + opening + replaying + reloading, strict=True)
@@ -74,6 +51,7 @@ def test_five_hundred_calls_never_hold_the_page(browser: Browser, page: Page) ->
 def test_twenty_thousand_pieces_never_hold_the_page(browser: Browser, page: Page) -> None:
     with tracing(browser, page) as running:
         say(page, "Pieces please")
+        ended(page)
 
     text = page.locator(".answer").inner_text()
     assert text.split() == [f"w{number}" for number in range(20_000)]
@@ -83,11 +61,12 @@ def test_twenty_thousand_pieces_never_hold_the_page(browser: Browser, page: Page
 def test_result_of_megabytes_is_cut_and_shown_whole_when_asked(browser: Browser, page: Page) -> None:
     with tracing(browser, page) as running:
         say(page, "Huge result")
+        ended(page)
     card = page.locator(".card[data-call^='turn/1']")
     card.locator("summary").click()
     with tracing(browser, page) as showing:
         card.get_by_role("button", name="Show all").click()
-        expect(card.locator(".table")).to_have_attribute("aria-label", "12000 rows", timeout=WAIT_MS)
+        expect(card.locator(".table")).to_have_attribute("aria-label", "12000 rows")
 
     assert card.locator("tbody tr").count() == 20
     assert card.locator("b").count() == 0

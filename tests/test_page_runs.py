@@ -1,7 +1,6 @@
 """What the page shows of a run: its graph, its replay, an export, forks, a recipe with its form."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,29 +9,12 @@ from tests.extra_packages import NEEDS_ALL
 
 pytest.importorskip("playwright", reason=NEEDS_ALL)
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.browser import Open, Served, card, ended, open_browser, opening_pages, say, serve
+from tests.browser import Open, card, ended, say
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as served:
-        yield served
-
-
-@pytest.fixture
-def open_page(browser: Browser, server: Served) -> Iterator[Open]:
-    with opening_pages(browser, server.link) as open_one:
-        yield open_one
+pytest_plugins = ["tests.browser_fixtures"]
 
 
 def test_inputs_of_a_recipe_are_a_form_and_edges_pass_no_box(open_page: Open) -> None:
@@ -122,9 +104,6 @@ def test_exported_page_opens_without_a_server(open_page: Open, tmp_path: Path) -
 
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [event["type"] for event in (events[0], events[-1])] == ["run.started", "run.finished"]
-    asked: list[str] = []
-    context = page.context
-    context.on("request", lambda request: asked.append(request.url))
     alone = open_page((tmp_path / "page.html").as_uri(), offline=True)
     ended(alone)
     assert alone.locator(".card").all_inner_texts() == page.locator(".card").all_inner_texts()

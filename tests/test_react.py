@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,26 +15,11 @@ pytest.importorskip("playwright", reason=NEEDS_ALL)
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import ROOT, TOKEN, Served, open_browser, serve
+from tests.browser import ROOT, TOKEN, WAIT_MS, Open, Served
 from tests.node import JS, need_packages, run_node
 
 pytestmark = pytest.mark.slow
-
-WAIT_MS = 60_000
-expect.set_options(timeout=WAIT_MS)
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as served:
-        yield served
+pytest_plugins = ["tests.browser_fixtures"]
 
 
 @pytest.fixture(scope="module")

@@ -6,29 +6,19 @@ a bank would.
 """
 
 import asyncio
-import inspect
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowkit import Context, tool
 from flowkit.clock import ManualClock
-from flowkit.context import CONTEXT
-from flowkit.errors import RunBusy, RunError, StoreError
-from flowkit.events import EventLog
-from flowkit.executor import Executor
-from flowkit.identity import RunIdentity
-from flowkit.journal import Done, Journal, Retry, RunJournal
+from flowkit.journal import Journal
 from flowkit.journal.run import START_WITHIN_S
-from flowkit.references import ToolCall
-from flowkit.tools import Tool
-from flowkit.tools.toolsets import Toolset
 from tests.stores import fast_folder, opened_journal, pretend_another_machine
+from tests.two_drivers import NAMES, World, drive
 
 DRIVERS = 2
 TURNS_OF_THE_LOOP = 40
@@ -60,13 +50,12 @@ SCHEDULES = st.lists(
     min_size=2,
     max_size=25,
 )
-NAMES = st.lists(st.sampled_from(["pay", "pay_slowly", "put", "look"]), min_size=1, max_size=3)
 
 
 class Driver:
     """One process that drives the run, and waits before and after each call of its journal until it is let go on."""
 
-    def __init__(self, world: "World", journal: Journal) -> None:
+    def __init__(self, world: World, journal: Journal) -> None:
         self._world = world
         self._journal = journal
         self._waiting: list[asyncio.Future[None]] = []
@@ -77,7 +66,7 @@ class Driver:
     async def go(self, steps: int) -> None:
         """Take so many steps, one after the other."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drive())
+            self._task = asyncio.create_task(drive(self._world, self._journal, self.call))
             await self._come_to_rest()
         for _ in range(steps):
             if self._waiting:
@@ -116,89 +105,6 @@ class Driver:
             await asyncio.sleep(0.0005 if self._in_flight else 0)
             quiet = 0 if self._in_flight or len(self._waiting) != before else quiet + 1
 
-    async def _drive(self) -> None:
-        world = self._world
-        try:
-            run = await self.call(self._journal.open_run, "r", name="n", user="ann")
-        except RunBusy:
-            return
-        stepped: Any = SteppedJournal(run, self)
-        log = EventLog("r", lambda: 0.0)
-        log.first_seq = run.first_seq
-        try:
-            identity = RunIdentity("ann", None, "r")
-            async with Executor(world.tools, log, identity=identity, journal=stepped, slots=1) as executor:
-                for one in world.calls:
-                    executor.add(one)
-                await executor.wait()
-            states = {outcome.state for outcome in executor.outcomes.values()}
-            await stepped.finish("in_doubt" if "in_doubt" in states else "done")
-        except (RunError, StoreError):
-            await run.close()
-
-
-class SteppedJournal:
-    """A run's journal, each of whose calls is two steps of its driver."""
-
-    def __init__(self, run: RunJournal, driver: Driver) -> None:
-        self._run = run
-        self._driver = driver
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._run, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-
-        async def stepped(*args: Any, **named: Any) -> Any:
-            return await self._driver.call(found, *args, **named)
-
-        return stepped
-
-
-class World:
-    """The tools, what they have done outside, and whether their service can say so."""
-
-    def __init__(self, names: Sequence[str], *, tells: bool) -> None:
-        self.effects: list[tuple[str, str]] = []
-        self._tells = tells
-        self.tools = Toolset(
-            self._make("pay", "write"),
-            self._make("pay_slowly", "write", timeout=30),
-            self._make("put", "idempotent"),
-            self._make("look", "read"),
-        )
-        self.calls = [ToolCall(f"c{number}", name) for number, name in enumerate(names)]
-
-    def settle(self, journal: Journal) -> None:
-        """Look at what is in doubt, as a person who asks the bank."""
-        shown = journal.show("r")
-        for node, found in shown.nodes.items() if shown is not None else ():
-            if found.state == "in_doubt":
-                happened = any(call == node for _, call in self.effects)
-                try:
-                    journal.resolve("r", node, Done("paid") if happened else Retry(), by="kim")
-                except RunError:
-                    continue  # it may still be running, or somebody settled it
-
-    def check(self) -> None:
-        """No write happened twice."""
-        counts = Counter(call for name, call in self.effects if name.startswith("pay"))
-        assert all(count == 1 for count in counts.values()), counts
-
-    def _make(self, name: str, effect: Literal["read", "idempotent", "write"], **options: Any) -> Tool[..., Any]:
-        async def act(ctx: Context[Any] = CONTEXT) -> str:
-            self.effects.append((name, ctx.call_id))
-            return name
-
-        def probe(ctx: Context[Any] = CONTEXT) -> object:
-            if not self._tells:
-                return None
-            return Done("paid") if (name, ctx.call_id) in self.effects else Retry()
-
-        if effect == "write":
-            options["probe"] = probe
-        return tool(name=name, effect=effect, **options)(act)
-
 
 async def play(path: Path, world: World, schedule: Sequence[Act], *, can_be_asked: bool) -> None:
     """Let the drivers take their steps, and at last all that are left; then one that finishes what it finds."""
@@ -230,7 +136,7 @@ def run_schedule(schedule: Sequence[Act], names: Sequence[str], *, can_be_asked:
     world = World(names, tells=tells)
     with fast_folder() as folder:
         asyncio.run(play(folder / "j", world, schedule, can_be_asked=can_be_asked))
-    world.check()
+    world.check(at_end=True)
 
 
 @settings(max_examples=25, deadline=None)

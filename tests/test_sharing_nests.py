@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,14 +19,17 @@ from flowkit import Agent, Context, DiskCache, ScriptedModel, recipe, step, tool
 from flowkit.context import CONTEXT
 from flowkit.errors import DefinitionError
 from flowkit.identity import Scope
+from flowkit.messages import ToolMessage
+from flowkit.models.base import ModelRequest
+from flowkit.models.scripted import Script
 from flowkit.testing import call
 from flowkit.tools import Needs, Tool
 from tests.stores import fast_folder
 
 AnyTool = Tool[..., Any]
 LABEL = re.compile(r"(user|session|run)=([\w/]+)")
-KINDS = ("call", "task", "thread", "agent", "agent as tool", "recipe", "need")
 Kind = Literal["call", "task", "thread", "agent", "agent as tool", "recipe", "need"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,13 @@ class Builder:
 
     def _function(self, kind: Kind, parts: Sequence[AnyTool]) -> Any:
         number = next(self._numbers)
-        model = ScriptedModel(lambda request: "Done." if request.turn > 1 else [call(part.name) for part in parts])
-        agent = Agent(model, tools=parts, cache=False, name=f"asked_{number}")
+
+        def answer(request: ModelRequest) -> Script:
+            """Ask for all parts, and answer with what they gave."""
+            given = [message.text for message in request.messages if isinstance(message, ToolMessage)]
+            return " ".join(given) if request.turn > 1 else [call(part.name) for part in parts]
+
+        agent = Agent(ScriptedModel(answer), tools=parts, cache=False, name=f"asked_{number}")
 
         @recipe(name=f"steps_{number}")
         def steps() -> list[str]:
@@ -171,7 +179,9 @@ async def ask_all(outer: AnyTool, people: Sequence[Person], *, at_once: bool) ->
             )
             for outcome in result.calls:
                 assert outcome.state == "finished", outcome.error
-                assert person.may_see(str(outcome.value)), (person, outcome.call.name, outcome.value)
+                said = str(outcome.value)
+                assert LABEL.search(said) or "everybody's" in said, "each way hands on what the leaves said"
+                assert person.may_see(said), (person, outcome.call.name, said)
 
         if at_once:
             # Of one run that is joined there is one.

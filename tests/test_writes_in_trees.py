@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,9 +28,9 @@ from tests.example_counts import examples
 AnyTool = Tool[..., Any]
 Effect = Literal["read", "idempotent", "write"]
 Kind = Literal["calls", "tasks", "agent", "agent as tool", "broken agent", "recipe", "needs"]
-KINDS: tuple[Kind, ...] = ("calls", "tasks", "agent", "agent as tool", "broken agent", "recipe", "needs")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Ending = Literal["well", "broken", "broken twice", "broken for good", "cancelled", "limit"]
-ENDINGS: tuple[Ending, ...] = ("well", "broken", "broken twice", "broken for good", "cancelled", "limit")
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Inner:
-    """A tool that makes its result of others', and says that it reads where it may say so."""
+    """A tool that makes its result of others'; it says that it only reads, as far as it may say so."""
 
     kind: Kind
     parts: "tuple[Tree, ...]"
