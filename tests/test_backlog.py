@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowkit import codec, events
 from flowkit.codec import JSON
-from flowkit.events import Event, EventLog, TextDelta, encode, merge
+from flowkit.events import Event, EventLog, TextDelta, dump_event, merge
 from flowkit.journal import Journal, RunJournal
 from flowkit.journal.run_writing import EVENTS_WITHIN_S
 from flowkit.messages import Usage
@@ -90,7 +90,7 @@ def test_reader_is_told_of_the_next_event_once() -> None:
     ids=lambda event: event.type,
 )
 def test_event_is_written_in_one_pass_as_its_json_says(event: Event) -> None:
-    assert encode(event) == codec.dumps(event.to_json())
+    assert dump_event(event) == codec.dumps(event.to_json())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_event_is_written_in_one_pass_as_its_json_says(event: Event) -> None:
 )
 def test_event_that_is_no_json_is_refused(event: Event) -> None:
     with pytest.raises(ValueError, match="not JSON"):
-        encode(event)
+        dump_event(event)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ thinking, arguments and progress that have piled up by then are merged into one 
 """
 
 from flowkit.events.backlog import Backlog
-from flowkit.events.event_json import encode
+from flowkit.events.event_json import dump_event
 from flowkit.events.kinds import (
     NOTICES,
     ApprovalAsked,
@@ -80,6 +80,6 @@ __all__ = [
     "TurnStarted",
     "UsageReported",
     "WaitingFor",
-    "encode",
+    "dump_event",
     "merge",
 ]

@@ -12,7 +12,7 @@ from flowkit.long_values import TOLD_BYTES
 _FINITE = (str, int, bool, str | None, int | None, tuple[str, ...])
 
 
-def encode(event: Event) -> bytes:
+def dump_event(event: Event) -> bytes:
     """Write an event as its `to_json` says, to the byte; raises `ValueError` for what isn't JSON."""
     if isinstance(event, UsageReported):  # its usage has a form of its own
         return codec.dumps(event.to_json())

@@ -9,7 +9,7 @@ there when the claim is.
 import asyncio
 from collections import deque
 
-from flowkit.events import Backlog, Event, EventLog, OutputPartial, RunFinished, encode, merge
+from flowkit.events import Backlog, Event, EventLog, OutputPartial, RunFinished, dump_event, merge
 from flowkit.journal.log import JournalLog
 from flowkit.journal.records import RunSummary
 from flowkit.journal.store import Changes, Ending, Put, TakeBack, TurnText
@@ -172,7 +172,7 @@ class RunWriting:
             if self._drops_end and _is_cancelled(event):
                 continue
             try:
-                rows.append((event.seq, encode(event).decode()))
+                rows.append((event.seq, dump_event(event).decode()))
             except ValueError as error:  # the rest must not be lost with it
                 self._log.count_lost(None, error)
         return tuple(rows)

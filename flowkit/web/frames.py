@@ -7,7 +7,7 @@ that is behind reads in blocks with fixed boundaries, which are the same for all
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
-from flowkit.events import Event, EventLog, encode, merge
+from flowkit.events import Event, EventLog, dump_event, merge
 
 BLOCK_EVENTS = 256
 """A chunk ends where a block of so many events does."""
@@ -20,7 +20,7 @@ _chunks: WeakKeyDictionary[EventLog, "_Chunks"] = WeakKeyDictionary()
 
 def write_event(event: Event) -> bytes:
     """Write one event: its `seq` as id, its type, its JSON in one line."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), encode(event))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), dump_event(event))
 
 
 def write_row(seq: int, body: str) -> bytes:

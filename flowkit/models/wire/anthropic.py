@@ -50,7 +50,7 @@ _REASONS: Mapping[str, FinishReason] = {
 _MARKED = frozenset(("type", "id", "name", "input"))
 """The fields of a call that `RequestedCall` holds; others, such as who called it, go back as they came."""
 
-Place = int | float | str | None
+BlockIndex = int | float | str | None
 """Where a block stands; None where its events don't say."""
 
 
@@ -89,7 +89,7 @@ class AnthropicReader(WireReader):
         self._has_reason = False
         self._id: str | None = None
         self._usage: dict[str, JSON] = {}
-        self._blocks: dict[Place, _Block] = {}
+        self._blocks: dict[BlockIndex, _Block] = {}
         self._last: _Block | None = None
         self._untold: list[_Block] = []  # in the order in which they began
         self._waiting: list[int] = []  # calls whose block has ended, but may have been cut
@@ -163,7 +163,7 @@ class AnthropicReader(WireReader):
             self._has_reason = True
             deltas.append(FinishDelta(_REASONS.get(reason, "unknown"), wire=reason))
 
-    def _start(self, index: Place, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    def _start(self, index: BlockIndex, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
         # Only the last block of an answer can have been cut.
         deltas.extend(CallDone(slot, ending="completed") for slot in self._waiting)
         self._waiting.clear()
@@ -197,7 +197,7 @@ class AnthropicReader(WireReader):
             deltas.append(TextDelta(text))
         block.pieces.append(text)
 
-    def _read_delta(self, index: Place, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    def _read_delta(self, index: BlockIndex, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
         block = self._blocks.get(index) or self._find_block(index, delta)
         kind = delta.get("type")
         if block is None:
@@ -234,7 +234,7 @@ class AnthropicReader(WireReader):
             case _:
                 block.is_strange = True
 
-    def _find_block(self, index: Place, delta: Mapping[str, JSON]) -> _Block | None:
+    def _find_block(self, index: BlockIndex, delta: Mapping[str, JSON]) -> _Block | None:
         """Find the block of a delta that doesn't name it, or whose start is missing; None for one of no call."""
         last, kind = self._last, delta.get("type")
         if last is not None and (index is None or (kind == "input_json_delta" and self._blocks.get(None) is last)):
@@ -292,7 +292,7 @@ def _write(block: _Block) -> dict[str, JSON] | None:
             return data
 
 
-def _place(event: Mapping[str, JSON]) -> Place:
+def _place(event: Mapping[str, JSON]) -> BlockIndex:
     index = event.get("index")
     return index if isinstance(index, int | float | str) else None
 
