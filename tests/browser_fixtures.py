@@ -6,6 +6,11 @@ They stand apart from `tests.browser`, which a test imports before pytest loads 
 from collections.abc import Iterator
 
 import pytest
+
+from tests.extra_packages import NEEDS_ALL
+
+pytest.importorskip("playwright", reason=NEEDS_ALL)
+
 from playwright.sync_api import Browser
 
 from tests.browser import Open, Served, open_browser, opening_pages, serve
