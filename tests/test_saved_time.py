@@ -53,7 +53,8 @@ def time_run(turns: Sequence[Script], *tools: Any, **options: Any) -> tuple[floa
 
     async def go() -> tuple[float, AgentResult[str], ScriptedModel]:
         loop = asyncio.get_running_loop()
-        result = await Agent(model, tools=tools, **{"cache": False, **options}).run("go")
+        options.setdefault("cache", False)
+        result = await Agent(model, tools=tools, **options).run("go")
         assert result.status == "done"
         return loop.time(), result, model
 
