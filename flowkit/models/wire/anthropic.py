@@ -233,8 +233,7 @@ class AnthropicReader(WireReader):
             return
         if kind == "input_json_delta":
             piece = delta.get("partial_json")
-            if piece and not isinstance(piece, str):
-                piece = as_arguments(piece)
+            piece = piece if isinstance(piece, str) else as_arguments(piece)
             if piece:
                 block.pieces.append(piece)
                 if block.slot is not None:
