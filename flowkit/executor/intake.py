@@ -347,7 +347,7 @@ class Intake:
             if unmet:
                 entry.missing = len(unmet)
                 entry.phase = phases.NEEDS
-                self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
+                self._log.note_waiting(entry.id, tuple(unmet))
                 if self._table.pending:
                     self._settler.look_for_stuck()
                 return
