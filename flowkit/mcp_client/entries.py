@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
+from flowkit.mcp_client.addresses import may_be_key
 from flowkit.mcp_client.tools import MCPTools
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -63,7 +64,8 @@ def _find_site(url: str) -> str:
     ['shop', 'localhost_8000', 'crm']
     """
     parts = urlsplit(url)
-    words = [word for word in parts.path.split("/") if word and not re.fullmatch(r"mcp|sse|api|v?\d[\d.]*", word)]
+    steps = [step for step in parts.path.split("/") if step and not may_be_key(step)]
+    words = [step for step in steps if not re.fullmatch(r"mcp|sse|api|v?\d[\d.]*", step)]
     if words:
         return words[0]
     host = parts.hostname or "server"
