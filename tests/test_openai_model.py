@@ -352,6 +352,26 @@ def test_headers_reach_the_server() -> None:
     assert request.headers["x-title"] == "shop"
 
 
+def test_a_header_of_the_user_takes_the_place_of_the_packages_in_whatever_case() -> None:
+    given = {"USER-AGENT": "shop/1", "authorization": "Basic c2hvcA=="}
+    with ScriptedServer([chat("Hi")]) as server:
+        asyncio.run(ask(model_at(server, headers=given)))
+        [request] = server.requests
+    assert (request.headers["user-agent"], request.headers["authorization"]) == ("shop/1", "Basic c2hvcA==")
+
+
+def test_half_a_character_in_a_message_does_not_break_the_request() -> None:
+    async def ask_half(model: OpenAIModel) -> None:
+        async with model.stream(ModelRequest((UserMessage("cut \ud83d"),))) as deltas:
+            async for _ in deltas:
+                pass
+
+    with ScriptedServer([chat("Hi")]) as server:
+        asyncio.run(ask_half(model_at(server)))
+        [request] = server.requests
+    assert request.body["messages"] == [{"role": "user", "content": "cut \ufffd"}]
+
+
 def test_azures_older_addresses_name_the_deployment() -> None:
     with ScriptedServer([chat("Hi")]) as server:
         model = OpenAIModel(

@@ -56,7 +56,7 @@ def await_database(url: str, wait_s: float) -> None:
     if find_spec("psycopg") is None or not url.startswith(("postgresql://", "postgres://")):
         return
     from flowkit.journal.postgres.address import read_address
-    from flowkit.journal.postgres.waiting import wait_until_up
+    from flowkit.journal.postgres.link import wait_until_up
 
     with suppress(StoreError):
         wait_until_up(read_address(url), wait_s, note)
