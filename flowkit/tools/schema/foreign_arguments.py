@@ -109,7 +109,7 @@ class SchemaReader:
 _SAYS_NOTHING = frozenset(("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"))
 """The keywords that allow any value."""
 _OF_PLAIN_OBJECTS = frozenset(("type", "properties", "required", "additionalProperties", "$schema", "$defs"))
-_TYPES: Mapping[str, tuple[type, ...]] = {
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
@@ -134,9 +134,9 @@ def _find_plain_fields(schema: Schema) -> dict[str, frozenset[type] | None] | No
         if held is not True and (not isinstance(held, dict) or held.keys() - {"type"} - _SAYS_NOTHING):
             return None
         kinds = types_of(held) if isinstance(held, dict) else ()
-        if not _TYPES.keys() >= set(kinds):
+        if not _PYTHON_TYPES.keys() >= set(kinds):
             return None  # an old draft has types of its own
-        fields[name] = frozenset(kind for said in kinds for kind in _TYPES[said]) if kinds else None
+        fields[name] = frozenset(kind for said in kinds for kind in _PYTHON_TYPES[said]) if kinds else None
     return fields
 
 
