@@ -255,6 +255,15 @@ class Executor:
         self._intake.add(node, above, early, sealed)
         self._workers.drain()
 
+    def guess(self, call: ToolCall) -> None:
+        """Put in a read that nobody has asked for yet.
+
+        What it makes doesn't write before an equal call, whose turn stands, waits for its result.
+        """
+        guessed = self._intake.add(call, None).more
+        guessed.is_guess = guessed.is_provisional = True
+        self._workers.drain()
+
     def provide(self, node_id: str, value: JSON) -> None:
         """Let nodes refer to a value from outside, such as a recipe's inputs."""
         self._intake.provide(node_id, value)
