@@ -1,6 +1,7 @@
 """What a watcher sees, driven by events made by hand."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,6 +117,7 @@ def test_summary_counts_what_ran_at_the_same_time() -> None:
         "2 turns · 1 call · tokens 30 in, 11 out · $0.7500",
         "tip: mark it as read",
     ]
+    assert "saved" not in str(say_summary(replace(summary, saved_s=0.009)))
 
 
 def test_summary_counts_a_call_inside_a_call_once() -> None:

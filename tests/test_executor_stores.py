@@ -167,6 +167,32 @@ def test_recorded_calls_never_run_again(tmp_path: Path) -> None:
     assert runs == first
 
 
+def test_a_retry_renews_its_claim_and_keeps_its_key(tmp_path: Path) -> None:
+    claims: list[float] = []
+    keys: set[str] = set()
+
+    async def go(journal: RunJournal) -> None:
+        @tool(effect="idempotent", retries=2)
+        async def put(ctx: Context[Any] = CONTEXT) -> str:
+            """Put it there, at the third attempt."""
+            claimed = journal.nodes["p"]
+            assert claimed.state == "claimed"
+            assert claimed.lease.until_wall is not None
+            claims.append(claimed.lease.until_wall)
+            keys.add(ctx.idempotency_key)
+            if len(claims) < 3:
+                raise OSError("the line is busy")
+            return "put"
+
+        ran = await run([ToolCall("p", "put")], [put], journal=journal, identity=RunIdentity(run_id="r"))
+        assert ran["p"].state == "finished"
+
+    with_journal(tmp_path, go)
+    assert len(claims) == 3
+    assert claims[0] < claims[1] < claims[2], "each attempt may take until a later time"
+    assert len(keys) == 1
+
+
 def test_write_whose_result_cannot_be_shown_reads_as_done(tmp_path: Path) -> None:
     @tool
     async def pay(won: int) -> object:

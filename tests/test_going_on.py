@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit import Agent, Limits, ModelError, OpenAIModel, ScriptedModel, tool
-from flowkit.agent.found_json import MAX_TRIES, drop_thinking, find_json
-from flowkit.agent.outputs import OutputInvalid, make_output
+from flowkit.agent.outputs import MAX_TRIES, OutputInvalid, drop_thinking, find_json, make_output
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.history import LEFT_OUT, mend, read_history, shorten_results

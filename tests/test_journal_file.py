@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -261,6 +262,43 @@ def test_a_transaction_of_another_process_does_not_hold_the_loop(tmp_path: Path)
             assert await claiming == 1
 
     asyncio.run(main())
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("holds", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+print("over", flush=True)
+"""
+
+
+@pytest.mark.slow
+@posix_only
+@pytest.mark.sqlite_only
+def test_a_writer_that_is_suspended_in_a_commit_holds_others_for_a_bounded_time_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    with opened_journal(tmp_path / "j") as journal:
+        run = asyncio.run(journal.open_run("r", name="n"))
+        command = [sys.executable, "-c", HOLDER, str(tmp_path / "j")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "holds\n"
+            holder.send_signal(signal.SIGSTOP)
+            with pytest.raises(StoreError, match="locked"):
+                asyncio.run(claim(run, "meanwhile"))
+            holder.send_signal(signal.SIGCONT)
+            holder.stdin.write("go on\n")
+            holder.stdin.flush()
+            assert holder.stdout.readline() == "over\n"
+        assert asyncio.run(claim(run, "after")) == 1
+        shown = journal.show("r")
+        assert shown is not None
+        assert list(shown.nodes) == ["after"]
 
 
 # Two versions share a file

@@ -13,11 +13,11 @@ from threading import Thread
 import pytest
 
 from flowkit.agent import Agent
+from flowkit.cli.model_choice import LocalServer, find_local_servers
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
 from flowkit.models.offline import choosing, local
 from flowkit.models.offline.local import LocalModel, start_local_model
-from flowkit.models.offline.local_servers import LocalServer, find_local_servers
 from flowkit.models.offline.result_template import show_results
 from flowkit.models.offline.weights import SMOLLM2, Weights
 from flowkit.tools import tool

@@ -13,8 +13,7 @@ from pydantic import AfterValidator, SecretStr
 from typer.testing import CliRunner
 
 from flowkit import Agent, Executor, FallbackModel, ScriptedModel, ToolCall, recipe, step, tool
-from flowkit.cli.commands import app
-from flowkit.cli.log_output import read_levels
+from flowkit.cli.commands import app, read_levels
 from flowkit.errors import ConfigurationError, ModelError
 from flowkit.models.scripted import call
 from tests.traced_shop import run_shop

@@ -13,7 +13,7 @@ pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 from flowkit import Agent, ConfigurationError, ScriptedModel, mcp_app
 from flowkit.cli.serve import list_hosts
 from flowkit.mcp import http
-from flowkit.mcp.http_guard import BOUNDS
+from flowkit.mcp.http import BOUNDS
 from flowkit.web import server
 from flowkit.web.server import bind
 from tests.test_serve_guard import ALLOWED, HOSTS, ORIGINS, TOKENS, TYPES, Probe

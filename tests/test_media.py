@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -287,6 +288,15 @@ def test_blobs_have_a_bound_each_and_together(tmp_path: Path) -> None:
     assert not any(place.exists() for place in places)
     with pytest.raises(ValueError, match="at most"):
         write_blob(b"x" * (BLOB_BYTES_AT_MOST + 1), "image/png")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")
+def test_blobs_are_readable_for_their_owner_only() -> None:
+    address = write_blob(PNG, "image/png")
+    folder = find_folder()
+    rights = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*"))}
+    assert rights == {path: 0o700 if path.is_dir() else 0o600 for path in rights}
+    assert folder / address[5:7] / address[5:69] in rights
 
 
 def test_a_blob_that_was_changed_on_the_disk_is_not_given() -> None:

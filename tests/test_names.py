@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowkit.assemble.spelled_names import clean_name, is_wrapper, unwrap
+from flowkit.assemble.sealing import clean_name, is_wrapper, unwrap
 
 KNOWN = {"get_weather", "functions.own", "Search", "search_all", "calendar_read"}
 

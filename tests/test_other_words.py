@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flowkit.assemble import Turn
 from flowkit.codec import JSON
 from flowkit.messages import FinishReason
-from flowkit.models.wire.finish_words import read_finish
+from flowkit.models.wire.chat import read_finish
 from flowkit.models.wire.reading import read_usage
 from flowkit.models.wire.reasons import NO_REASON, find_reason, find_status
 from flowkit.testing.streams import read_turn

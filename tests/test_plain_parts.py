@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft4Validator, Draft7Validator, Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from flowkit.tools.schema.plain_parts import leave_out_plain
+from flowkit.tools.schema.foreign_arguments import leave_out_plain
 
 VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, 3, -1, 2.5, "", "string", "object", "text", [], ["string"], ["string", "string"], {}, {"type": 7}]

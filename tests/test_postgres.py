@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flowkit.clock import ManualClock
+from flowkit.clock import ManualClock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, FlowkitError, InDoubt, RunBusy, RunError, StoreError
 from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
@@ -189,6 +189,32 @@ def test_a_live_run_is_kept_whatever_the_machine_that_asks_is_called(
                     await other.open_run("r", name="n")
                 assert other.stopped() == []
             await claim(run, "w")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("off_s", [-3600.0, 3600.0])
+def test_machines_whose_clocks_differ_agree_on_a_lease(
+    postgres_journal: str, monkeypatch: pytest.MonkeyPatch, off_s: float
+) -> None:
+    """The server grants a lease by its clock, and checks by it whether the lease is over."""
+
+    class Off(SystemClock):
+        def wall(self) -> float:
+            return super().wall() + off_s
+
+    async def main() -> None:
+        with opened(postgres_journal, lease_s=600) as one:
+            late = await one.open_run("r", name="n")
+            monkeypatch.setattr("flowkit.journal.driver_lease._place", lambda: ("elsewhere", "another boot", ""))
+            with opened(postgres_journal, lease_s=600, clock=Off()) as other:
+                with pytest.raises(RunBusy):
+                    await other.open_run("r", name="n")
+                assert other.stopped() == []
+                ask(postgres_journal, "UPDATE flowkit.driver SET until = clock_timestamp()")
+                await claim(await other.open_run("r", name="n"), "w")
+                with pytest.raises(RunBusy):
+                    await claim(late, "w")
 
     asyncio.run(main())
 

@@ -117,6 +117,24 @@ def test_step_of_the_other_branch_is_skipped() -> None:
     assert "refund P-1" not in ran
 
 
+def test_equal_reads_of_a_recipe_run_once_unless_a_write_has_ended_between_them() -> None:
+    @recipe
+    def twice() -> list[Order]:
+        return [step(get_order, "1"), step(get_order, "1")]
+
+    @recipe
+    def around() -> list[Any]:
+        first = step(get_order, "1")
+        paid_back = step.options(after=[first])(refund, "1")
+        return [first, paid_back, step.options(after=[paid_back])(get_order, "1")]
+
+    run_virtual(twice.run())
+    assert ran == ["get_order 1"]
+    ran.clear()
+    run_virtual(around.run())
+    assert ran == ["get_order 1", "refund 1", "get_order 1"]
+
+
 def test_function_runs_once_at_decoration() -> None:
     traced: list[object] = []
 

@@ -120,6 +120,21 @@ def test_a_cache_of_the_environment_that_is_neither_is_refused(named: str, monke
         open_default_cache()
 
 
+def test_the_environment_names_a_cache_for_several_machines(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWKIT_CACHE", redis_server.address())
+
+    async def main() -> None:
+        cache = open_default_cache()
+        assert isinstance(cache, RedisCache)
+        await cache.set("key", 1, 60, tool="t", user=None, resources=())
+        assert isinstance(await find(cache, "key"), Hit)
+        await cache.close()
+
+    asyncio.run(main())
+
+
 def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         cache = RedisCache(f"redis://app:s3cret@127.0.0.1:{find_free_port()}/0?password=s3cret")

@@ -129,6 +129,19 @@ def test_a_long_result_is_read_on_after_the_run_goes_on(tmp_path: Path) -> None:
     assert told[3].startswith("word word")
 
 
+def test_a_run_that_goes_on_asks_the_model_for_no_turn_again(tmp_path: Path) -> None:
+    said: Script = [call("look", name="a"), call("pay", won=5)]
+    later = ScriptedModel(["Done."])
+
+    async def go(journal: Journal) -> AgentResult[str]:
+        waits = await agent_of([said], look, pay, journal=journal).run("go", run_id="r")
+        agent = Agent(later, tools=[look, pay], cache=False, journal=journal)
+        return await agent.run(run_id="r", decisions={waits.pending[0].id: Approve()})
+
+    assert texts(in_journal(tmp_path, go).messages) == ["seen a", "paid 5"]
+    assert [request.turn for request in later.requests] == [2]
+
+
 def test_results_of_tools_that_are_gone_by_now_stand(tmp_path: Path) -> None:
     def source(context: Context[dict[str, list[Any]]]) -> list[Any]:
         return context.data["tools"]

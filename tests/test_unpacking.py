@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowkit import Agent, Limits, ModelError, OpenAIModel
 from flowkit.errors import StreamError
 from flowkit.models.wire.sse import MAX_SKIPPED_BYTES, EventDecoder
-from flowkit.models.wire.unpacking import PIECE_BYTES, unpack
+from flowkit.models.wire.transport import PIECE_BYTES, unpack
 from tests.server import Reply, ScriptedServer, chat
 
 PACKED = {"content-type": "text/event-stream", "content-encoding": "gzip"}

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import threading
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +235,7 @@ def test_a_read_that_makes_a_write_starts_early_and_waits_before_the_write() -> 
     assert started["turn/1/call/0"].seq < turn_end < started["turn/1/call/0/pay"].seq
 
 
-@pytest.mark.parametrize("kind", ["agent", "recipe", "agent in a thread of its own"])
+@pytest.mark.parametrize("kind", ["agent", "recipe", "agent in a thread of its own", "agent in a thread of the loop"])
 @pytest.mark.parametrize("breaks", [False, True])
 def test_a_write_that_a_blocking_read_makes_in_a_run_of_its_own_waits_for_the_turn(kind: str, breaks: bool) -> None:
     """The inner run has a loop of its own, in the thread of the tool."""
@@ -263,7 +265,10 @@ def test_a_write_that_a_blocking_read_makes_in_a_run_of_its_own_waits_for_the_tu
     @tool(effect="read")
     async def outer_thread(n: int) -> str:
         """Do it in a thread of its own."""
-        return await asyncio.to_thread(lambda: agent.run_sync("Do it.").text)
+        if "loop" not in kind:
+            return await asyncio.to_thread(lambda: agent.run_sync("Do it.").text)
+        with_context = partial(copy_context().run, lambda: agent.run_sync("Do it.").text)
+        return await asyncio.get_running_loop().run_in_executor(None, with_context)
 
     used: AnyTool = outer_thread if "thread" in kind else outer
     gone = ModelError("the stream broke", retryable=True)

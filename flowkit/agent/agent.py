@@ -21,9 +21,8 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from flowkit.agent.agent_run import AgentResult, AgentWork
 from flowkit.agent.as_tool import make_agent_tool
 from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, Watch, list_guards
-from flowkit.agent.instructions_told import tell_dropped
 from flowkit.agent.outputs import Output, make_output, make_tool_output
-from flowkit.agent.plan import AgentPlan, ForkPoint, Given, Instructions, Prefetch
+from flowkit.agent.plan import AgentPlan, ForkPoint, Given, Instructions, Prefetch, tell_dropped
 from flowkit.agent.prefetching import check_prefetch
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question

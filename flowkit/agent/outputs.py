@@ -1,6 +1,8 @@
 """The last answer, read as the type that the agent promises."""
 
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, Union, cast
 
@@ -8,7 +10,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict, TypeForm
 
-from flowkit.agent.found_json import drop_thinking, find_json
 from flowkit.agent.growing.shapes import GrowingShape, make_named_shape, make_schema_shape, make_shape
 from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import DefinitionError
@@ -182,3 +183,41 @@ def _unwrap(text: str) -> str | bytes:
 def make_tool_output(tool: Tool[..., Any]) -> Output[Any]:
     """Take this tool's result for the answer."""
     return Output(tool=tool, shapes=None if tool.secrets else Shapes(lambda: make_schema_shape(tool.parameters)))
+
+
+MAX_TRIES = 64
+"""At how many brackets of one text JSON is looked for; each try may read to the text's end."""
+
+_OPENING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
+_CLOSING = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
+_BEGINNING = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder()
+
+
+def drop_thinking(text: str) -> str:
+    """Return the text after tagged thinking; some chat templates write the opening tag, so only the closing one comes.
+
+    >>> drop_thinking('<think>one or two?</think>{"count": 1}')
+    '{"count": 1}'
+    """
+    pieces = _CLOSING.split(text)
+    if len(pieces) > 1:
+        return pieces[-1]
+    return "" if _OPENING.match(text) else text
+
+
+def find_json(text: str) -> Iterator[str]:
+    """Find the JSON objects and lists in a text: the outermost ones, and what stands alone in a code fence."""
+    place, tries = 0, 0
+    while tries < MAX_TRIES and (found := _BEGINNING.search(text, place)):
+        tries += 1
+        try:
+            _, end = cast("tuple[JSON, int]", _DECODER.raw_decode(text, found.start()))
+        except (ValueError, RecursionError):
+            place = found.end()
+            continue
+        yield text[found.start() : end]
+        place = end
+    for fenced in _FENCE.finditer(text):
+        yield fenced[1]

@@ -1,5 +1,6 @@
 """What an agent is made of, and what one run of it begins with."""
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
@@ -11,7 +12,7 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.executor import Decision
 from flowkit.journal import Journal
-from flowkit.messages import Content, Message, UserMessage, message_from_json
+from flowkit.messages import Content, Message, SystemMessage, UserMessage, message_from_json
 from flowkit.models.base import Model, ToolChoice
 from flowkit.references import ToolCall
 from flowkit.runs.budgets import Budget
@@ -94,3 +95,17 @@ class Given:
     def read_messages(data: Sequence[JSON]) -> tuple[Message, ...]:
         """Read messages from their JSON."""
         return tuple(message_from_json(cast(Mapping[str, JSON], message)) for message in data)
+
+
+logger = logging.getLogger("flowkit.agent")
+
+
+def tell_dropped(agent: str, history: Sequence[Message], told: set[str]) -> None:
+    """Warn once about a system message in this history that will be dropped; `told` records that it was done."""
+    if "system" not in told and any(isinstance(message, SystemMessage) and message.text for message in history):
+        told.add("system")
+        logger.warning(
+            "agent %r: the system message in history= is left out, and the agent has no instructions: give it "
+            "instructions=",
+            agent,
+        )

@@ -11,7 +11,7 @@ from inspect import isawaitable, iscoroutine
 from typing import Any
 
 from flowkit.agent.plan import Prefetch
-from flowkit.agent.turn_tools import TurnTools
+from flowkit.agent.requesting import TurnTools
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.executor import Executor, Outcome

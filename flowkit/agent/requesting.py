@@ -1,4 +1,4 @@
-"""The request for one attempt at a turn, from the conversation so far."""
+"""The request for one attempt at a turn, from the conversation so far and the tools of that turn."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,32 @@ from flowkit.executor.threads import run_apart
 from flowkit.history import NOT_RUN, mend, rename_calls
 from flowkit.messages import Message, SystemMessage, ToolMessage, make_writable
 from flowkit.models.base import ModelRequest, ToolChoice
+from flowkit.tools import Tool, tool
+from flowkit.tools.long_results import LongResults
 from flowkit.tools.schema.docstrings import is_reader_missing, load_reader
 from flowkit.tools.toolsets import Toolset
+
+
+class TurnTools:
+    """A run's tools, which may come and go between turns: asked for anew before each one.
+
+    Once a result was cut, the tool that reads on is among them.
+    """
+
+    def __init__(self, tools: Toolset, context: Context[Any]) -> None:
+        self.now = tools
+        self.long = LongResults()
+        self._tools = tools
+        self._context = context
+
+    async def refresh(self) -> None:
+        """Take those of the next turn."""
+        tools = await self._tools.current(self._context)
+        self.now = tools if self.long.is_empty else Toolset(tools, tool(effect="read")(self.long.reader()))
+
+    def get(self, name: str) -> Tool[..., Any] | None:
+        """Find the tool of this name, including tools that only others need."""
+        return self.now.find(name)
 
 
 async def make_request(

@@ -20,11 +20,10 @@ from flowkit.agent.open_calls import OpenCalls
 from flowkit.agent.outputs import OutputInvalid
 from flowkit.agent.plan import AgentPlan, Given
 from flowkit.agent.prefetching import Prefetching
-from flowkit.agent.requesting import make_request
+from flowkit.agent.requesting import TurnTools, make_request
 from flowkit.agent.run_record import PastTurn, RunRecord
 from flowkit.agent.tool_messages import explain_stop
 from flowkit.agent.turn_attempt import Attempt, FinishedAttempt
-from flowkit.agent.turn_tools import TurnTools
 from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.errors import GuardFailed, GuardRefused, ModelError
@@ -35,7 +34,7 @@ from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
-from flowkit.runs.budget_checks import check_budgets, pay_budgets
+from flowkit.runs.budgets import check_budgets, pay_budgets
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import LimitReached, Meter
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from flowkit.agent.requesting import TurnTools
 from flowkit.agent.secret_calls import hide_secrets, restore_secrets
-from flowkit.agent.turn_tools import TurnTools
 from flowkit.codec import JSON
 from flowkit.events import EventLog, RunStatus
 from flowkit.journal import RecordedTurn, RunJournal

@@ -1,10 +1,12 @@
-"""All commands under one name.
+"""All commands under one name, and what each of them logs to stderr.
 
 A command's module is imported when the command is called, or shown by `--help`: together they import for a second.
 """
 
+import logging
 import os
-from collections.abc import Iterator, MutableMapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -13,8 +15,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from flowkit import __version__
-from flowkit.cli.log_output import start_logging
 from flowkit.cli.starting import show_start
+from flowkit.errors import ConfigurationError
+from flowkit.suggestions import suggest
 
 COMMANDS = {
     "chat": "chat:chat",
@@ -27,7 +30,7 @@ COMMANDS = {
     "explain": "graphs:explain",
     "validate": "graphs:validate",
     "schema": "schema:show",
-    "trace": "traces:show",
+    "trace": "graphs:show_trace",
     "new": "new:create",
     "measure": "measure:measure_models",
     "cache": "caches:app",
@@ -110,3 +113,56 @@ def common(
 ) -> None:
     """Read the options that every command has."""
     context.call_on_close(start_logging(verbose, os.environ.get("FLOWKIT_LOG")))
+
+
+LEVELS: Mapping[str, int] = {
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+BY_COUNT = ("warning", "info", "debug")
+"""The level of no, one and two `-v`."""
+
+
+def start_logging(verbose: int, wanted: str | None) -> Callable[[], None]:
+    """Log what flowkit says to stderr; return what ends that.
+
+    `wanted` has levels with commas between: one alone is for all of flowkit, `flowkit.cache=debug` for a part. `-v`
+    goes before the one for all. Raises `ConfigurationError` for what is no level.
+    """
+    levels = {"flowkit": LEVELS["warning"], **read_levels(wanted or "")}
+    if verbose:
+        levels["flowkit"] = LEVELS[BY_COUNT[min(verbose, len(BY_COUNT) - 1)]]
+    handler = logging.StreamHandler(sys.stderr)
+    if verbose or wanted:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = {name: logging.getLogger(name) for name in levels}
+    before = {name: logger.level for name, logger in loggers.items()}
+    for name, logger in loggers.items():
+        logger.setLevel(levels[name])
+    loggers["flowkit"].addHandler(handler)
+
+    def stop() -> None:
+        loggers["flowkit"].removeHandler(handler)
+        for name, logger in loggers.items():
+            logger.setLevel(before[name])
+
+    return stop
+
+
+def read_levels(text: str) -> dict[str, int]:
+    """Read levels by logger.
+
+    >>> read_levels("info,flowkit.cache=debug")
+    {'flowkit': 20, 'flowkit.cache': 10}
+    """
+    levels: dict[str, int] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, is_named, level = part.rpartition("=")
+        if level.lower() not in LEVELS:
+            raise ConfigurationError(f"FLOWKIT_LOG: {level!r} is no level: {suggest(level.lower(), LEVELS)}")
+        if is_named and name != "flowkit" and not name.startswith("flowkit."):
+            raise ConfigurationError(f"FLOWKIT_LOG: {name!r} is none of flowkit's loggers: flowkit.cache, for example")
+        levels[name or "flowkit"] = LEVELS[level.lower()]
+    return levels

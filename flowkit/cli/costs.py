@@ -14,8 +14,7 @@ from flowkit.cli.output import make_console, print_json
 from flowkit.codec import JSON
 from flowkit.display.words import clean
 from flowkit.journal import Journal, RunSummary
-from flowkit.runs.costs import Cost, add_costs, sum_costs
-from flowkit.runs.recorded_costs import read_costs
+from flowkit.runs.costs import Cost, add_costs, read_costs, sum_costs
 
 PAGE = 100
 

@@ -1,4 +1,4 @@
-"""`flowkit graph`, `explain` and `validate`: look at a recipe without running it."""
+"""`flowkit graph`, `explain`, `validate` and `trace`: look at a recipe without running it, and at a run afterwards."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +9,9 @@ import typer
 from flowkit.apps import load_app
 from flowkit.cli.exit_codes import MISUSED
 from flowkit.cli.options import AppTarget, ToolsFile
-from flowkit.cli.output import note_error, say
-from flowkit.cli.traces import open_trace
+from flowkit.cli.output import make_console, note_error, say
 from flowkit.codec import JSON
-from flowkit.errors import FlowkitError
+from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.recipes import Recipe
 
 Format = Literal["mermaid", "dot", "svg"]
@@ -69,4 +68,29 @@ def _load(app: str, tools: Path | None) -> Recipe[..., Any]:
 
 
 def _read(trace: Path | None) -> list[Mapping[str, JSON]] | None:
-    return None if trace is None else open_trace(trace)
+    return None if trace is None else _open_trace(trace)
+
+
+def show_trace(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that --trace wrote.")],
+    every_call: Annotated[
+        bool, typer.Option("--every-call", help="Draw one row per call, however many there are.")
+    ] = False,
+) -> None:
+    """Draw a recorded run as a timeline: turns above, calls below."""
+    from flowkit.graph.pictures.gantt import draw_timeline
+
+    console = make_console()
+    chart = draw_timeline(_open_trace(file), width=console.width, every_call=every_call)
+    console.print(chart)
+
+
+def _open_trace(file: Path) -> list[Mapping[str, JSON]]:
+    """Read the events in a trace file; raises `ConfigurationError` if it can't be read."""
+    from flowkit.graph.pictures.timeline import read_trace
+
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigurationError(f"the trace {str(file)!r} can't be read: {error.strerror}") from error
+    return read_trace(lines)

@@ -61,7 +61,7 @@ def await_database(url: str, wait_s: float, *, what: str = "journal") -> None:
     if wait_s <= 0 or find_spec("psycopg") is None or not url.startswith(("postgresql://", "postgres://")):
         return
     from flowkit.journal.postgres.address import read_address
-    from flowkit.journal.postgres.waiting import wait_until_up
+    from flowkit.journal.postgres.link import wait_until_up
 
     wait_until_up(read_address(url, what=what), wait_s, note)
 

@@ -1,9 +1,11 @@
 """The choice of the model that a command calls: the named one, the app's own, or the offline demo model."""
 
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import Protocol, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from flowkit.cli.output import note, say_bytes
 from flowkit.cli.starting import show_start
+from flowkit.codec import JSON, loads
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel, has_server, make_model
 from flowkit.models.pricing import Priced
@@ -69,7 +72,6 @@ def find_server(model: Model) -> str | None:
 
 def offer_local_servers() -> None:
     """Suggest model servers on this machine that would answer better."""
-    from flowkit.models.offline.local_servers import find_local_servers
 
     for server in find_local_servers():
         note(
@@ -136,3 +138,45 @@ def _show_progress() -> Generator[_Bar]:
         yield shown
     finally:
         shown.close()
+
+
+TIMEOUT_S = 0.2
+"""A server on loopback answers at once, or there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A server and the models that it has."""
+
+    name: str
+    base_url: str
+    models: tuple[str, ...]
+
+
+KNOWN = (("Ollama", "127.0.0.1", 11434), ("LM Studio", "127.0.0.1", 1234))
+
+
+def find_local_servers(known: Sequence[tuple[str, str, int]] = KNOWN) -> list[LocalServer]:
+    """Find the servers among `known` (name, host, port) that answer and have a model."""
+    found = (_ask(name, host, port) for name, host, port in known)
+    return [server for server in found if server is not None]
+
+
+def _ask(name: str, host: str, port: int) -> LocalServer | None:
+    connection = HTTPConnection(host, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/v1/models")
+        answer = connection.getresponse()
+        data = loads(answer.read()) if answer.status == 200 else None
+    except (OSError, HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    models = _read_models(data)
+    return LocalServer(name, f"http://{host}:{port}/v1", models) if models else None
+
+
+def _read_models(data: JSON) -> tuple[str, ...]:
+    entries = data.get("data") if isinstance(data, dict) else None
+    items = cast(list[JSON], entries) if isinstance(entries, list) else []
+    return tuple(str(item["id"]) for item in items if isinstance(item, dict) and "id" in item)

@@ -5,7 +5,7 @@ last `seq` it stands for. Nothing in the run ever waits for a watcher: each read
 thinking, arguments and progress that have piled up by then are merged into one event.
 """
 
-from flowkit.events.backlog import Backlog
+from flowkit.events.backlog import Backlog, merge
 from flowkit.events.event_json import dump_event
 from flowkit.events.kinds import (
     NOTICES,
@@ -42,7 +42,6 @@ from flowkit.events.kinds import (
     WaitingFor,
 )
 from flowkit.events.log import Enter, EventLog
-from flowkit.events.merging import merge
 
 __all__ = [
     "NOTICES",

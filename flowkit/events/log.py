@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
-from flowkit.events.backlog import Backlog, finish
+from flowkit.events.backlog import Backlog, finish, merge
 from flowkit.events.kinds import CallNew, CallSealed, CallStarted, Event, list_values
-from flowkit.events.merging import merge
 from flowkit.references import ToolCall
 
 E = TypeVar("E", bound=Event)

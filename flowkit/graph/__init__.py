@@ -1,7 +1,7 @@
 """The graph: nodes, the edges between them, and what can be seen of it before and after a run."""
 
 from flowkit.graph.copying import BodyCopies, nest
-from flowkit.graph.core import Graph
+from flowkit.graph.core import Graph, sort_nodes
 from flowkit.graph.nodes import (
     AT_MOST,
     INPUTS,
@@ -22,7 +22,6 @@ from flowkit.graph.nodes import (
     index_id,
     item_id,
 )
-from flowkit.graph.order import sort_nodes
 from flowkit.references import ToolCall
 
 __all__ = [

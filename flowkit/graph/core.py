@@ -3,10 +3,10 @@
 So it can't hold a circle, and what is checked when a node is put in stays true.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flowkit.errors import GraphError
+from flowkit.errors import CycleError, GraphError
 from flowkit.graph.nodes import (
     INPUTS,
     Each,
@@ -117,15 +117,15 @@ class Graph(Mapping[str, Node]):
 
         With a run's events it shows each node's outcome and time, and the critical path.
         """
-        from flowkit.graph.pictures.mermaid import write_mermaid
         from flowkit.graph.pictures.picture import make_picture
+        from flowkit.graph.pictures.picture_languages import write_mermaid
 
         return write_mermaid(make_picture(self.values(), _fold(events)))
 
     def to_dot(self, events: Iterable[AnyEvent] | None = None) -> str:
         """Draw a Graphviz digraph; with a run's events as in `to_mermaid`."""
-        from flowkit.graph.pictures.dot import write_dot
         from flowkit.graph.pictures.picture import make_picture
+        from flowkit.graph.pictures.picture_languages import write_dot
 
         return write_dot(make_picture(self.values(), _fold(events)))
 
@@ -183,3 +183,47 @@ def _check_bodies(node: Node, known: set[str]) -> None:
 
 def _describe_unknown(node_id: str, name: str, known: Collection[str]) -> str:
     return f"{node_id!r} refers to {name!r}, which isn't there before it; {suggest(name, known)}"
+
+
+def order_names(edges: Mapping[str, Iterable[str]]) -> list[str]:
+    """Order the names so that each comes after those it waits for, otherwise as given.
+
+    `edges` gives for every name what it waits for; names that aren't keys are ignored. Raises `CycleError` that names
+    the members of one circle.
+    """
+    ordered: list[str] = []
+    done: set[str] = set()
+    for root in edges:
+        # Depth first by hand: a chain may be deeper than Python's stack.
+        path: dict[str, Iterator[str]] = {root: iter(edges[root])} if root not in done else {}
+        while path:
+            name, waits_for = next(reversed(path.items()))
+            for other in waits_for:
+                if other in path:
+                    members = list(path)
+                    # Each member of the path waits for the next; a circle reads in that order.
+                    raise CycleError(members[members.index(other) :])
+                if other in edges and other not in done:
+                    path[other] = iter(edges[other])
+                    break
+            else:
+                del path[name]
+                done.add(name)
+                ordered.append(name)
+    return ordered
+
+
+def sort_nodes(nodes: Sequence[Node]) -> list[Node]:
+    """Sort nodes that may refer forward into an order that a `Graph` takes.
+
+    Raises `CycleError` naming the members of a circle, and `GraphError` for an id that stands twice.
+    """
+    by_id: dict[str, Node] = {}
+    for node in nodes:
+        if node.id in by_id:
+            raise GraphError(f"{node.id!r} is taken: every node needs an id of its own")
+        by_id[node.id] = node
+    edges = {
+        node.id: [*(reference.call_id for reference in find_all_references(node)), *get_after(node)] for node in nodes
+    }
+    return [by_id[name] for name in order_names(edges)]

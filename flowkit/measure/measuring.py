@@ -20,8 +20,7 @@ from flowkit.apps import App
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.masking import show_arguments
 from flowkit.measure.cases import Case, CasesFile
-from flowkit.measure.checks import find_wrong_answer
-from flowkit.measure.judging import Judge
+from flowkit.measure.checks import Judge, find_wrong_answer
 from flowkit.measure.matching import Defaults, find_wrong_calls, read_defaults
 from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.rehearsing import AnyTool, Rehearsal

@@ -14,9 +14,8 @@ from flowkit.recipes.model_steps import AskRequest
 from flowkit.tools import Tool
 from flowkit.tools.options import Effect, Scope, narrowest, strongest
 from flowkit.tools.schema.arguments_schema import Schema
-from flowkit.tools.schema.results import ResultType
+from flowkit.tools.schema.results import ResultType, find_table
 from flowkit.tools.schema.signatures import MISSING
-from flowkit.tools.schema.tables import find_table
 
 AnyTool = Tool[..., Any]
 R_co = TypeVar("R_co", covariant=True)

@@ -17,8 +17,7 @@ from flowkit.codec import JSON
 from flowkit.schema_paths import Schema
 from flowkit.targets.conversions import SAME
 from flowkit.targets.definitions import NotStrict
-from flowkit.targets.lowered import Lowered, Note, NoteKind
-from flowkit.targets.lowering import Lowering
+from flowkit.targets.lowering import Lowered, Lowering, Note, NoteKind
 from flowkit.targets.strict import find_violations
 
 Target = Literal["openai", "openai-strict", "openai-responses", "openai-responses-strict"]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.schema_paths import Schema, alternatives, resolve, subschemas, types_of
-from flowkit.targets.lowered import Lowered, Note
+from flowkit.targets.lowering import Lowered, Note
 from flowkit.targets.strict import find_violations
 
 NAME = "Reference"

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from copy import copy
 from typing import Any, cast, get_args, get_origin
 
@@ -16,12 +16,10 @@ from flowkit.tools.schema.arguments import Arguments, ArgumentsReader
 from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_parameters_schema
 from flowkit.tools.schema.docstrings import Documentation, read_docstring
 from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
-from flowkit.tools.schema.python_checks import find_own_checks
 from flowkit.tools.schema.repair import Repairer
-from flowkit.tools.schema.results import ResultType
+from flowkit.tools.schema.results import ResultType, find_table
 from flowkit.tools.schema.secret_types import holds_secret, may_hold_secret
 from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap
-from flowkit.tools.schema.tables import find_table
 
 
 class FunctionCallee:
@@ -231,3 +229,37 @@ def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, An
         arguments = get_args(annotation)
         return True, arguments[-1] if arguments else MISSING
     return inspect.iscoroutinefunction(unwrap(function)), annotation
+
+
+_ELSEWHERE = frozenset({"pydantic", "pydantic_core", "flowkit"})
+"""Whose functions do what the schema says already, by a format or a pattern."""
+
+
+def find_own_checks(core: Any) -> dict[str, tuple[str, ...]]:
+    """Find what checks each parameter beyond its schema, by function names, from pydantic's schema of them all."""
+    definitions = {held["ref"]: held for held in core.get("definitions", ())}
+    fields = cast(Mapping[str, Any], (core["schema"] if definitions else core).get("fields", {}))
+    found = {name: tuple(dict.fromkeys(_find(field, definitions, set()))) for name, field in fields.items()}
+    return {name: names for name, names in found.items() if names}
+
+
+def _find(core: Any, definitions: Mapping[str, Any], seen: set[str]) -> Iterator[str]:
+    if isinstance(core, (list, tuple)):
+        for item in cast(list[Any], core):
+            yield from _find(item, definitions, seen)
+    if not isinstance(core, dict):
+        return
+    held = cast(dict[str, Any], core)
+    kind = str(held.get("type"))
+    if kind == "definition-ref" and held["schema_ref"] not in seen:
+        seen.add(held["schema_ref"])
+        yield from _find(definitions[held["schema_ref"]], definitions, seen)
+    if kind.startswith("function-"):
+        function = held["function"]["function"]
+        if inspect.isroutine(function) and str(function.__module__).partition(".")[0] not in _ELSEWHERE:
+            yield function.__qualname__.rpartition("<locals>.")[2]
+    if kind == "dataclass" and held.get("post_init"):
+        yield f"{held['cls'].__name__}.__post_init__"
+    for key, item in held.items():
+        if key not in ("metadata", "serialization", "default"):
+            yield from _find(item, definitions, seen)

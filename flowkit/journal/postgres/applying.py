@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import psycopg
 
 from flowkit.errors import FlowkitError, StoreError
-from flowkit.journal.postgres.faults import may_pass
 from flowkit.journal.postgres.link import Rows
-from flowkit.journal.postgres.session import Session
+from flowkit.journal.postgres.session import Session, may_pass
 from flowkit.journal.postgres.settling import explain_refused
-from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.texts import Times
 from flowkit.journal.postgres.writing import Batch, begin
 from flowkit.journal.store import Changes
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from flowkit.codec import JSON
 from flowkit.journal.postgres.link import PostgresLink, Rows
-from flowkit.journal.postgres.texts import bind
-from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.texts import Times, bind
 from flowkit.journal.records import Approval, RecordedTurn, RunDetails, RunSummary
 from flowkit.journal.rows import (
     APPROVAL_COLUMNS,

@@ -14,8 +14,8 @@ import psycopg
 
 from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address, read_address
-from flowkit.journal.postgres.faults import explain_fault
 from flowkit.journal.postgres.link import PostgresLink, Rows
+from flowkit.journal.postgres.session import explain_fault
 from flowkit.journal.store import UNFINISHED
 
 VERSION = 1

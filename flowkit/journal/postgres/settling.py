@@ -4,8 +4,7 @@ from flowkit.errors import RunBusy, RunError
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.reading import RunReader, approvals_of, choose, find_runs
 from flowkit.journal.postgres.session import DURABLE_S
-from flowkit.journal.postgres.texts import bind
-from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.texts import Times, bind
 from flowkit.journal.postgres.writing import Batch, begin, key_of
 from flowkit.journal.records import Approval, Decision, Recorded, Resolution, explain_running
 from flowkit.journal.rows import decision_values, encode_value, read_approval_rows, to_column, to_text

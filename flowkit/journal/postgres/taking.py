@@ -13,8 +13,7 @@ from flowkit.errors import CodeChanged, RunBusy, RunError
 from flowkit.journal.postgres.link import PostgresLink, Rows
 from flowkit.journal.postgres.reading import RunReader, choose, find_runs
 from flowkit.journal.postgres.session import ANSWER_S
-from flowkit.journal.postgres.texts import bind
-from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.texts import Times, bind
 from flowkit.journal.postgres.writing import begin
 from flowkit.journal.rows import from_text, place_text, to_column, to_optional_column, to_text
 from flowkit.journal.store import OVER, SEQ_GAP, Taken, WantedRun

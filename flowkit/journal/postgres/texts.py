@@ -1,10 +1,14 @@
-"""Values as literals in the text of a statement.
+"""Values, and the server's clock, in the text of a statement.
 
 A batch is sent to the server as one text of several statements. That takes one round trip for any number of them, and
 leaves no state in a session, so a pooler may use another connection for each transaction.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flowkit.clock import Clock, SystemClock
+from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 
 Value = str | int | float | bool | bytes | None
 
@@ -62,3 +66,33 @@ def _to_element(value: str | int | float | bool | None) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return "NULL" if value is None else repr(value)
+
+
+ELSEWHERE = "elsewhere"
+"""The holder of a claim that was read: who it is doesn't matter, since only time and the token decide here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Moments as SQL, by the server's clock, or by a test's.
+
+    No client's clock is used, so two machines whose clocks differ see the same leases. `clock_timestamp()` is the time
+    of evaluation, so a lease that is granted after a wait has its full length; `now()` is the start of the transaction.
+    """
+
+    clock: Clock
+
+    @property
+    def now(self) -> str:
+        """Now."""
+        if isinstance(self.clock, SystemClock):
+            return "clock_timestamp()"
+        return f"to_timestamp({self.clock.wall()!r}::float8)"
+
+    def after(self, seconds: str) -> str:
+        """Return the time that many seconds from now."""
+        return f"{self.now} + {seconds} * interval '1 second'"
+
+    def read_lease(self, remaining_s: float | None) -> RunLease:
+        """Read a claim that expires that many seconds from now, by this machine's clock."""
+        return NO_LEASE if remaining_s is None else RunLease(ELSEWHERE, *lease_until(self.clock, remaining_s))

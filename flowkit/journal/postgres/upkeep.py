@@ -12,7 +12,7 @@ from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.reading import RunReader
 from flowkit.journal.postgres.schema import MIGRATE_S, add_partitions, list_partitions, patiently
 from flowkit.journal.postgres.session import ANSWER_S, Session
-from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.texts import Times
 from flowkit.journal.postgres.writing import begin
 from flowkit.journal.records import JournalStats
 from flowkit.journal.store import OVER

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from flowkit.errors import StoreError
-from flowkit.journal.postgres.texts import array, bind
-from flowkit.journal.postgres.times import Times
+from flowkit.journal.postgres.texts import Times, array, bind
 from flowkit.journal.rows import RECORD_COLUMNS, record_values, to_column, to_optional_column
 from flowkit.journal.store import OVER, Changes, Ending, Put, TakeBack, TurnText
 

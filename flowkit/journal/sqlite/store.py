@@ -26,9 +26,8 @@ from flowkit.journal.records import (
 )
 from flowkit.journal.rows import encode_value, show_doubt
 from flowkit.journal.sqlite.blobs import BlobFolder
-from flowkit.journal.sqlite.file import JournalFile
+from flowkit.journal.sqlite.file import JournalFile, Transactions
 from flowkit.journal.sqlite.holding import Holding
-from flowkit.journal.sqlite.keeping import LogCleaner
 from flowkit.journal.sqlite.reading import (
     read_approvals,
     read_conversation,
@@ -37,13 +36,14 @@ from flowkit.journal.sqlite.reading import (
     read_stopped,
     read_summary,
 )
-from flowkit.journal.sqlite.spending import add_spent, read_spent
 from flowkit.journal.sqlite.takeover import find_run, take_run
-from flowkit.journal.sqlite.transactions import Transactions
 from flowkit.journal.sqlite.upkeep import SQLiteUpkeep
 from flowkit.journal.sqlite.writing import (
     Fences,
+    LogCleaner,
+    add_spent,
     put_blob,
+    read_spent,
     release,
     write_changes,
     write_decision,

@@ -14,8 +14,8 @@ from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import RunDetails, RunSummary
 from flowkit.journal.rows import from_optional_column, from_text, place_text, to_column, to_optional_column, to_text
 from flowkit.journal.sqlite.holding import Holding
-from flowkit.journal.sqlite.keeping import put_kept
 from flowkit.journal.sqlite.reading import read_details
+from flowkit.journal.sqlite.writing import put_kept
 from flowkit.journal.store import OVER, SEQ_GAP, Blobs, RunPlace, Taken, WantedRun, describe_several
 
 

@@ -13,11 +13,11 @@ from flowkit.errors import RunBusy
 from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import JournalStats
 from flowkit.journal.sqlite.blobs import BlobFolder
+from flowkit.journal.sqlite.file import Transactions
 from flowkit.journal.sqlite.holding import Holding
-from flowkit.journal.sqlite.keeping import delete_kept
 from flowkit.journal.sqlite.schema import OF_A_RUN
 from flowkit.journal.sqlite.takeover import find_run
-from flowkit.journal.sqlite.transactions import Transactions
+from flowkit.journal.sqlite.writing import delete_kept
 from flowkit.journal.store import OVER, RunPlace
 
 UNUSED_BLOB_S = 3600.0

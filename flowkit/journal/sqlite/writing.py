@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 
 from flowkit.clock import Clock
 from flowkit.errors import FlowkitError, RunBusy, StoreError
@@ -14,7 +15,6 @@ from flowkit.journal.rows import (
     to_optional_column,
     to_text,
 )
-from flowkit.journal.sqlite.keeping import put_kept
 from flowkit.journal.sqlite.reading import read_approvals
 from flowkit.journal.store import OVER, Blobs, Changes, Ending, Put
 
@@ -146,3 +146,72 @@ def put_blob(put: Put, blobs: Blobs) -> str | None:
         return blobs.put(put.data)
     except OSError as error:
         raise StoreError(f"the result of {put.record.node!r} can't be stored beside the journal: {error}") from error
+
+
+_SPENT_TABLE = (
+    "CREATE TABLE IF NOT EXISTS spent (key TEXT PRIMARY KEY, usd REAL NOT NULL, changed REAL NOT NULL) WITHOUT ROWID"
+)
+
+
+def add_spent(connection: sqlite3.Connection, key: str, usd: float, wall: float) -> float:
+    """Add to what was spent under a key; return the sum."""
+    connection.execute(_SPENT_TABLE)
+    return connection.execute(
+        "INSERT INTO spent (key, usd, changed) VALUES (?, ?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET usd = usd + excluded.usd, changed = excluded.changed RETURNING usd",
+        (key, usd, wall),
+    ).fetchone()[0]
+
+
+def read_spent(connection: sqlite3.Connection, key: str) -> float:
+    """Read what was spent under a key; 0 where there is no entry."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spent'").fetchone() is None:
+        return 0.0
+    row = connection.execute("SELECT usd FROM spent WHERE key = ?", (key,)).fetchone()
+    return 0.0 if row is None else row[0]
+
+
+def put_kept(connection: sqlite3.Connection, run: int, turn: int, arguments: str) -> None:
+    """Keep the arguments of one turn, which have secrets and are erased when the run is over, in place of earlier ones."""
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("INSERT OR REPLACE INTO kept (run, turn, arguments) VALUES (?, ?, ?)", (run, turn, arguments))
+    connection.execute("PRAGMA secure_delete = OFF")
+
+
+def delete_kept(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
+    """Remove and overwrite what these runs kept; empty the log with a `LogCleaner` when this is committed."""
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute(f"DELETE FROM kept WHERE run IN ({', '.join('?' * len(runs))})", list(runs))
+    connection.execute("PRAGMA secure_delete = OFF")
+
+
+class LogCleaner:
+    """Empties the log of a journal once secrets were removed; used by the writer's thread alone.
+
+    SQLite overwrites deleted data if it is configured to. Its write-ahead log has older copies of the same pages until
+    it is truncated, which is impossible while another process reads it; then the truncation is retried.
+    """
+
+    def __init__(self) -> None:
+        self.is_due = False
+
+    def remove_kept(self, runs: Sequence[int], connection: sqlite3.Connection) -> None:
+        """Remove what these runs kept, which end in this transaction; if it was anything, empty the log after it."""
+        marks = ", ".join("?" * len(runs))
+        found = connection.execute(f"SELECT 1 FROM kept WHERE run IN ({marks}) LIMIT 1", list(runs)).fetchone()
+        if found is not None:
+            self.is_due = True
+            delete_kept(connection, runs)
+
+    def clean(self, connection: sqlite3.Connection) -> None:
+        """Empty the log if that is due, without waiting for readers; outside of any transaction."""
+        if not self.is_due:
+            return
+        (busy_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            with suppress(sqlite3.Error):  # another connection is writing, or the disk is full
+                is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self.is_due = bool(is_busy)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {busy_ms}")

@@ -1,18 +1,20 @@
 """What went wrong with a request, as one sentence that a user understands and a `ModelError` that a run can act on."""
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import openai
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, StreamTruncated
-from flowkit.models.wire.proxies import find_proxy
 from flowkit.models.wire.reasons import NO_REASON, find_reason
 from flowkit.models.wire.sent_keys import find_keys, mask_body, mask_keys
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer, plain_url
@@ -191,3 +193,16 @@ def _whole_body(error: openai.APIStatusError) -> JSON:
 def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+
+
+def find_proxy(url: str) -> str | None:
+    """Name the proxy that requests to this URL take, and the variable it comes from; None without one."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    kind = parts.scheme if parts.scheme in proxies else "all"
+    if kind not in proxies or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    name = f"{kind}_proxy"
+    variable = next((one for one in (name, name.upper()) if os.environ.get(one)), None)
+    where = "the system's settings" if variable is None else variable
+    return f"the proxy {plain_url(proxies[kind])} of {where}"
