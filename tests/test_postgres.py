@@ -771,7 +771,7 @@ def test_a_database_that_is_named_without_postgresql_is_no_path(
     address: str, said: str, flowkit: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FLOWKIT_JOURNAL", address)
-    for words in (("runs", "list"), ("run", SHOP, "order_id=1"), ("journal", "migrate")):
+    for words in (("runs", "list"), ("run", SHOP, "order_id=ORD-1001"), ("journal", "migrate")):
         ended = flowkit(*words)
         assert ended.code == 2
         assert said in ended.err

@@ -38,8 +38,13 @@ def check_address(path: str | Path) -> None:
 
 
 def default_journal() -> str | Path:
-    """`FLOWKIT_JOURNAL`, a file or a URL; else a file in the user's folder for states."""
+    """`FLOWKIT_JOURNAL`, a file or a URL; else a file in the user's folder for states.
+
+    Raises `ConfigurationError` for a database's address that isn't a URL.
+    """
     named = os.environ.get("FLOWKIT_JOURNAL")
+    if named:
+        check_address(named)
     return named if named and is_url(named) else default_journal_path()
 
 
