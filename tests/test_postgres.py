@@ -787,6 +787,73 @@ def test_a_folder_may_be_named_like_a_host(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "me@home" / "runs").is_file()
 
 
+def test_a_day_that_nobody_added_in_time_keeps_no_other_from_being_added(postgres_journal: str) -> None:
+    """As after a month without `flowkit journal migrate` or a prune: the events of today stand with the rest."""
+    days = ask(postgres_journal, "SELECT to_char(current_date + n, 'YYYYMMDD') FROM generate_series(0, 3) AS n")
+    for (day,) in days:
+        ask(postgres_journal, f"DROP TABLE flowkit.event_{day}")
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal:
+            run = await journal.open_run("r", name="n")
+            log = EventLog("r", lambda: 0.0)
+            log.listen(run.append_event)
+            log.emit(CallFinished, "a", 7)
+            await run.finish("done")
+            assert "3 days for events added" in migrate(postgres_journal)
+            assert journal.prune_events(7 * 86_400) == 0
+            assert len(journal.events("r")) == 1
+            assert journal.prune_events(-86_400) == 1
+            assert "1 days for events added" not in migrate(postgres_journal)
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_what_is_old_is_removed_while_runs_are_driven(postgres_journal: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs that ended, days of events under runs that write to them, and the partitions that come after."""
+    steps = 15
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal, opened(postgres_journal) as keeper:
+
+            async def drive(run_id: str) -> None:
+                run = await journal.open_run(run_id, name="n")
+                log = EventLog(run_id, lambda: 0.0)
+                log.listen(run.append_event)
+                for step in range(steps):
+                    assert await claim(run, f"w{step}") == 1
+                    await run.record(f"w{step}", state="finished", value=step, effect="write")
+                    log.emit(CallFinished, f"w{step}", step)
+                found = await asyncio.to_thread(journal.show, run_id)
+                assert found is not None
+                assert {node: kept.value for node, kept in found.nodes.items()} == {f"w{n}": n for n in range(steps)}
+                await run.finish("done")
+
+            def remove() -> tuple[int, int]:
+                return keeper.prune(-60), keeper.prune_events(-3 * 86_400)
+
+            async def drive_all() -> None:
+                for turn in range(3):
+                    await asyncio.gather(*(drive(f"{turn}-{number}") for number in range(8)))
+
+            driving = asyncio.create_task(drive_all())
+            runs = events = 0
+            while not driving.done():
+                removed = await asyncio.to_thread(remove)
+                runs, events = runs + removed[0], events + removed[1]
+            await driving
+            runs += (await asyncio.to_thread(remove))[0]
+            assert runs == 24
+            assert events > 0
+            assert journal.runs() == []
+            await drive("last")
+            assert len(journal.events("last")) == steps
+
+    asyncio.run(main())
+    assert not caplog.records, "a record that nobody waited for was lost"
+
+
 # Processes
 
 
