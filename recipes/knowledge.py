@@ -22,6 +22,7 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, ToolError, ask, build, recipe, step, tool
+from knowledge_encoder import AnswerEncoder
 from knowledge_index import Index, Passage, Update
 
 CANDIDATES = 10
@@ -78,19 +79,22 @@ class Answer:
 
 
 @contextmanager
-def open_data(documents: Path | None = None, index: Path | None = None) -> Generator[Library]:
-    """Open the index of a folder, brought up to date; the project's own documentation unless another is named."""
+def open_data(documents: Path | None = None, index: Path | None = None, thorough: bool = False) -> Generator[Library]:
+    """Open the index of a folder, brought up to date; the project's own documentation unless another is named.
+
+    `thorough` adds a second encoder, of the extra `search`: it finds more, and indexing takes longer.
+    """
     documents = documents or Path(__file__).parent.parent / "docs"
-    database = index or Path(__file__).with_name("knowledge.sqlite3")
+    database = index or Path(__file__).with_name("knowledge-thorough.sqlite3" if thorough else "knowledge.sqlite3")
     if not documents.is_dir():
         raise ConfigurationError(f"there is no folder {str(documents)!r}; name one with --data documents=FOLDER")
-    opened, update = update_index(documents, database)
+    opened, update = update_index(documents, database, thorough=thorough)
     for name, reason in update.unreadable.items():
         _logger.warning("%s can't be read: %s", name, reason)
     yield Library(opened)
 
 
-def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
+def update_index(documents: Path, database: Path, *, thorough: bool = False) -> tuple[Index, Update]:
     """Bring the index in this file up to date, making it if needed.
 
     Raises `ConfigurationError` where it can't be opened, or sentence embeddings aren't installed.
@@ -98,7 +102,7 @@ def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
     from flowkit.models.offline.embeddings import SentenceEmbedder
 
     try:
-        index = Index(database, SentenceEmbedder())
+        index = Index(database, SentenceEmbedder(), AnswerEncoder() if thorough else None)
         return index, index.update(documents)
     except sqlite3.Error as error:
         raise ConfigurationError(f"the index {str(database)!r} can't be opened: {error}") from error

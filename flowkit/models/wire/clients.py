@@ -7,10 +7,10 @@ generators of its loop before the loop itself. `close_clients` closes them soone
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from weakref import WeakKeyDictionary
 
@@ -23,24 +23,43 @@ from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
 
 
 @dataclass(slots=True)
+class ServerClient:
+    """An open client of the package for one server, the HTTP client below it, and what each of its requests has."""
+
+    package: openai.AsyncOpenAI
+    http: httpx2.AsyncClient
+    headers: httpx2.Headers
+    """The package's own, the user's, and the key where it is fixed."""
+    _urls: dict[str, httpx2.URL] = field(default_factory=dict[str, httpx2.URL])
+
+    def url_of(self, path: str) -> httpx2.URL:
+        """Return the address of a path below the base URL; parsed once, since that costs as much as sending a header."""
+        url = self._urls.get(path)
+        if url is None:
+            base = self.package.base_url
+            url = self._urls[path] = base.copy_with(raw_path=base.raw_path + path.removeprefix("/").encode())
+        return url
+
+
+@dataclass(slots=True)
 class _Held:
     """An open client and the generator that closes it."""
 
-    client: openai.AsyncOpenAI
-    holder: AsyncGenerator[openai.AsyncOpenAI, None]
+    client: ServerClient
+    holder: AsyncGenerator[None, None]
 
 
 _SENDING: ContextVar[ModelServer | None] = ContextVar("flowkit_sending", default=None)
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ModelServer, _Held]] = WeakKeyDictionary()
 
 
-async def get_client(server: ModelServer) -> openai.AsyncOpenAI:
+async def get_client(server: ModelServer) -> ServerClient:
     """Return the running loop's client for this server."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     held = clients.get(server)
     if held is None:
         client = _make_client(server)
-        held = clients[server] = _Held(client, _hold(client, clients, server))
+        held = clients[server] = _Held(client, _hold(client.package, clients, server))
         await anext(held.holder)  # from its first step on the loop knows the generator
     return held.client
 
@@ -54,27 +73,45 @@ async def close_clients(server: ModelServer | None = None) -> None:
 
 async def _hold(
     client: openai.AsyncOpenAI, clients: dict[ModelServer, _Held], server: ModelServer
-) -> AsyncGenerator[openai.AsyncOpenAI, None]:
+) -> AsyncGenerator[None, None]:
     try:
-        yield client
+        yield
     finally:
         clients.pop(server, None)
         if not isinstance(server.http_client, httpx2.AsyncClient):  # else it is its owner's to close
             await client.close()
 
 
-def _make_client(server: ModelServer) -> openai.AsyncOpenAI:
+def _make_client(server: ModelServer) -> ServerClient:
     timeout = httpx2.Timeout(server.timeout.first_byte, connect=server.timeout.connect)
-    headers = dict(server.headers)
+    http_client = _make_http_client(server, timeout)
+    package = _make_package_client(server, timeout, http_client)
+    headers = httpx2.Headers()
+    update_headers(headers, package.auth_headers)
+    update_headers(headers, package.default_headers)
+    return ServerClient(package, http_client, headers)
+
+
+def update_headers(headers: httpx2.Headers, more: Mapping[str, str | openai.Omit]) -> None:
+    """Set these headers, whatever the case of their names; one that is `Omit` is removed."""
+    for name, value in more.items():
+        if isinstance(value, openai.Omit):
+            headers.pop(name, None)
+        else:
+            headers[name] = value
+
+
+def _make_package_client(
+    server: ModelServer, timeout: httpx2.Timeout, http_client: httpx2.AsyncClient
+) -> openai.AsyncOpenAI:
     # A function gives the key with each request, so that a new one needs no new connection.
     api_key = server.api_key if isinstance(server.api_key, str) else PLACEHOLDER_KEY
-    http_client = _make_http_client(server, timeout)
     if server.api_version is not None:
         return openai.AsyncAzureOpenAI(
             azure_endpoint=server.base_url,
             api_version=server.api_version,
             api_key=api_key,
-            default_headers=headers,
+            default_headers=dict(server.headers),
             timeout=timeout,
             max_retries=0,  # repeats are the run's: it tells of each wait
             http_client=http_client,
@@ -82,7 +119,7 @@ def _make_client(server: ModelServer) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         base_url=server.base_url,
         api_key=api_key,
-        default_headers=headers,
+        default_headers=dict(server.headers),
         timeout=timeout,
         max_retries=0,  # repeats are the run's: it tells of each wait
         http_client=http_client,

@@ -1,22 +1,26 @@
-"""One request through the `openai` package, and the bytes of its answer.
+"""One request to a server, and the bytes of its answer.
 
-The package's own stream objects are left aside: iterating them costs ten times as much as the bytes, and they stumble
-over what many servers send.
+The `openai` package knows who asks and how: keys, headers, Azure's addresses, its errors. Its own requests and stream
+objects are left aside. Those of a turn cost as much CPU as all that is read of the answer, iterating the others costs ten
+times as much as the bytes, and they stumble over what many servers send.
 """
 
 import asyncio
+import json
+import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from inspect import isawaitable
 from typing import Any, cast
 
+import anyio
 import httpx2
 import openai
 
-from flowkit.codec import JSON, loads
+from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ModelError
-from flowkit.models.wire.clients import get_client, sending
+from flowkit.models.wire.clients import ServerClient, get_client, sending, update_headers
 from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal, explain_silence
 from flowkit.models.wire.sent_keys import AnswerBytes, find_keys, mask_keys
 from flowkit.models.wire.settings import ModelServer
@@ -40,19 +44,9 @@ async def open_bytes(
     clock = asyncio.get_running_loop().time
     began_s = clock()
     try:
-        # Not by the typed methods: those walk and convert a body that is ready, and their modules take 12 ms to import.
         with sending(server):
-            answer = cast(
-                httpx2.Response,
-                await client.post(
-                    _PATHS[api],
-                    body=body,
-                    cast_to=httpx2.Response,
-                    stream=True,
-                    stream_cls=openai.AsyncStream[Any],
-                    options={"headers": sent},
-                ),
-            )
+            post = _post if server.api_version is None else _post_to_azure
+            answer = await post(client, _PATHS[api], body, sent)
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:
@@ -66,6 +60,53 @@ async def open_bytes(
         await answer.aclose()
 
 
+async def _post(
+    client: ServerClient, path: str, body: Mapping[str, JSON], sent: Mapping[str, str | openai.Omit]
+) -> httpx2.Response:
+    """Post a body, and return the answer when its headers have come; raises the package's errors."""
+    headers = client.headers.copy()
+    update_headers(headers, sent)
+    request = client.http.build_request(
+        "POST", client.url_of(path), content=dumps(body), headers=headers, timeout=client.package.timeout
+    )
+    try:
+        answer = await client.http.send(request, stream=True)
+        if not answer.is_success:
+            await answer.aread()
+    except httpx2.TimeoutException as error:
+        raise openai.APITimeoutError(request=request) from error
+    except (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream) as error:  # httpx lets two of its layers' through
+        raise openai.APIConnectionError(request=request) from error
+    if not answer.is_success:
+        raise _refused(answer)
+    return answer
+
+
+def _refused(answer: httpx2.Response) -> openai.APIStatusError:
+    try:
+        body: object = json.loads(answer.text)
+    except ValueError:
+        body = answer.text.strip()
+    inner = cast(dict[str, object], body).get("error", cast(object, body)) if isinstance(body, dict) else body
+    return openai.APIStatusError(f"Error code: {answer.status_code}", response=answer, body=inner)
+
+
+async def _post_to_azure(
+    client: ServerClient, path: str, body: Mapping[str, JSON], sent: Mapping[str, str | openai.Omit]
+) -> httpx2.Response:
+    """Post a body as `_post` does, by the package, which knows the address of a deployment."""
+    # Not by the typed methods: those walk and convert a body that is ready, and their modules take 12 ms to import.
+    answer = await client.package.post(
+        path,
+        body=body,
+        cast_to=httpx2.Response,
+        stream=True,
+        stream_cls=openai.AsyncStream[Any],
+        options={"headers": sent},
+    )
+    return cast(httpx2.Response, answer)
+
+
 async def connect(server: ModelServer, model: str) -> None:
     """Open a connection that the next request uses; whatever the server answers to a list of its models will do.
 
@@ -75,7 +116,7 @@ async def connect(server: ModelServer, model: str) -> None:
     headers = await make_auth_headers(server)
     try:
         with sending(server):
-            await client.get("/models", cast_to=httpx2.Response, options={"headers": headers})
+            await client.package.get("/models", cast_to=httpx2.Response, options={"headers": headers})
     except openai.APIStatusError:
         return  # refused, but reached
     except openai.OpenAIError as error:
@@ -90,7 +131,7 @@ async def ask_json(
     sent = {**await make_auth_headers(server), **headers}
     try:
         with sending(server):
-            answer = await client.post(path, body=body, cast_to=httpx2.Response, options={"headers": sent})
+            answer = await client.package.post(path, body=body, cast_to=httpx2.Response, options={"headers": sent})
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:
