@@ -2,16 +2,16 @@
 
 import mimetypes
 import sys
-from typing import Any, cast
+from typing import Any
 
 from flowkit.media import Audio, File, Image
 
 
 def read_result(value: Any) -> Any:
     """Return the result with the framework's media as flowkit's, which reach the model as such and not as text."""
-    kind = type(value)
+    kind: type = type(value)
     if kind in (list, tuple):
-        items = cast("list[Any]", list(value))
+        items: list[Any] = list(value)
         read = [read_result(item) for item in items]
         # The same object where nothing changed: a result keeps its type.
         return value if all(new is old for new, old in zip(read, items, strict=True)) else read
