@@ -9,8 +9,8 @@ from flowkit.media import Audio, File, Image
 
 def read_result(value: Any) -> Any:
     """Return the result with the framework's media as flowkit's, which reach the model as such and not as text."""
-    kind: type = type(value)
-    if kind in (list, tuple):
+    kind: type[Any] = type(value)
+    if kind is list or kind is tuple:
         items: list[Any] = list(value)
         read = [read_result(item) for item in items]
         # The same object where nothing changed: a result keeps its type.
