@@ -9,13 +9,12 @@ from flowkit.media import Audio, File, Image
 
 def read_result(value: Any) -> Any:
     """Return the result with the framework's media as flowkit's, which reach the model as such and not as text."""
-    kind: type[Any] = type(value)
-    if kind is list or kind is tuple:
+    if value.__class__ in (list, tuple):
         items: list[Any] = list(value)
         read = [read_result(item) for item in items]
         # The same object where nothing changed: a result keeps its type.
         return value if all(new is old for new, old in zip(read, items, strict=True)) else read
-    match kind.__module__.partition(".")[0]:
+    match str(value.__class__.__module__).partition(".")[0]:
         case "pydantic_ai":
             return _read_pydantic_ai(value)
         case "agents":
