@@ -48,8 +48,25 @@ CONVERSATION_RUNS = 1000
 
 async def open_run(log: JournalLog, wanted: WantedRun) -> "RunJournal":
     """Take hold of a run; the errors are those of `Journal.open_run`."""
-    taken = await log.run(lambda: log.store.take(wanted))
-    return RunJournal(log, taken, allow_changed=wanted.allow_changed)
+    taken: list[Taken] = []
+    try:
+        await log.run(lambda: taken.append(log.store.take(wanted)))
+    except asyncio.CancelledError:
+        # The writer takes hold of the run all the same, and nobody would let go of it.
+        releasing = asyncio.ensure_future(_release(log, taken))
+        while not releasing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([releasing])
+        releasing.result()
+        raise
+    return RunJournal(log, taken[0], allow_changed=wanted.allow_changed)
+
+
+async def _release(log: JournalLog, taken: list[Taken]) -> None:
+    """Let go of a run that nobody waits for any more; `taken` holds it once the writer comes to what is asked here."""
+    await log.run(lambda: None)
+    for run in taken:
+        await RunJournal(log, run, allow_changed=False).close()
 
 
 class RunJournal:
