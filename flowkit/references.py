@@ -85,7 +85,7 @@ def _collect(value: Any, found: list[Reference]) -> None:
         return
     # Asked of the type, since a value that `isinstance` has narrowed needs a cast: a call, in a walk made for each call.
     items: Iterable[object]
-    if issubclass(kind, (list, tuple)):
+    if kind is list or issubclass(kind, (list, tuple)):
         items = value
     elif issubclass(kind, dict):
         items = value.values()
@@ -105,7 +105,7 @@ def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
         return value
     if kind is Reference:
         return replace(value)
-    if issubclass(kind, list):
+    if kind is list or issubclass(kind, list):
         items: list[object] = value
         return [
             replace(item) if type(item) is Reference else item if type(item) in SCALARS else substitute(item, replace)

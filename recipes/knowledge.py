@@ -22,6 +22,7 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, ToolError, ask, build, recipe, step, tool
+from knowledge_encoder import AnswerEncoder
 from knowledge_index import Index, Passage, Update
 
 CANDIDATES = 10
@@ -78,19 +79,22 @@ class Answer:
 
 
 @contextmanager
-def open_data(documents: Path | None = None, index: Path | None = None) -> Generator[Library]:
-    """Open the index of a folder, brought up to date; the project's own documentation unless another is named."""
+def open_data(documents: Path | None = None, index: Path | None = None, thorough: bool = False) -> Generator[Library]:
+    """Open the index of a folder, brought up to date; the project's own documentation unless another is named.
+
+    `thorough` adds a second encoder, of the extra `search`: it finds more, and indexing takes longer.
+    """
     documents = documents or Path(__file__).parent.parent / "docs"
-    database = index or Path(__file__).with_name("knowledge.sqlite3")
+    database = index or Path(__file__).with_name("knowledge-thorough.sqlite3" if thorough else "knowledge.sqlite3")
     if not documents.is_dir():
         raise ConfigurationError(f"there is no folder {str(documents)!r}; name one with --data documents=FOLDER")
-    opened, update = update_index(documents, database)
+    opened, update = update_index(documents, database, thorough=thorough)
     for name, reason in update.unreadable.items():
         _logger.warning("%s can't be read: %s", name, reason)
     yield Library(opened)
 
 
-def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
+def update_index(documents: Path, database: Path, *, thorough: bool = False) -> tuple[Index, Update]:
     """Bring the index in this file up to date, making it if needed.
 
     Raises `ConfigurationError` where it can't be opened, or sentence embeddings aren't installed.
@@ -98,7 +102,7 @@ def update_index(documents: Path, database: Path) -> tuple[Index, Update]:
     from flowkit.models.offline.embeddings import SentenceEmbedder
 
     try:
-        index = Index(database, SentenceEmbedder())
+        index = Index(database, SentenceEmbedder(), AnswerEncoder() if thorough else None)
         return index, index.update(documents)
     except sqlite3.Error as error:
         raise ConfigurationError(f"the index {str(database)!r} can't be opened: {error}") from error
@@ -116,7 +120,7 @@ def search_by_meaning(
     """Answer a question: how, why, what happens; finds the passages about it, in whatever words they say it.
 
     As in "How do I resume a run?", "What does the handbook say about holidays?", "Why is this slow?", "Can I change
-    it?", "What happens when something fails?" or "Explain how this works".
+    it?", "What happens when something fails?", "Explain how this works" or "실행을 어떻게 재개하나요?".
     """
     return ctx.data.index.search_meaning(query, limit)
 
@@ -129,7 +133,8 @@ def search_by_words(
 ) -> list[Passage]:
     """Find passages that mention an exact word, phrase, name, code or error message.
 
-    As in "Find the word journal", "Which pages mention call.sealed?" or "Where does ToolError occur?".
+    As in "Find the word journal", "Which pages mention call.sealed?", "Where does ToolError occur?" or
+    "journal이라는 단어를 찾아 줘".
     """
     return ctx.data.index.search_words(query, limit)
 
@@ -138,7 +143,7 @@ def search_by_words(
 def list_documents(ctx: Context[Library] = CONTEXT) -> list[Document]:
     """List all documents there are.
 
-    As in "Which documents do you have?" or "List all files".
+    As in "Which documents do you have?", "List all files" or "어떤 문서를 가지고 있나요?".
     """
     return [Document(file, passages) for file, passages in ctx.data.index.list_files().items()]
 
@@ -150,7 +155,7 @@ def read_document(
 ) -> list[Passage]:
     """Read one whole document by its file name.
 
-    As in "Open the file index.md" or "Read tutorial.md".
+    As in "Open the file index.md", "Read tutorial.md" or "index.md 파일을 열어 줘".
     """
     passages = ctx.data.index.read(file)
     if not passages:

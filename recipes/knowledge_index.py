@@ -3,7 +3,8 @@
 Each passage has an embedding of the whole and one of each of its sentences, and its words stand in a full-text table:
 Korean ones as pairs of syllables, since particles are joined to them ("연차는" holds "연차"). An update reads only files whose time
 or size changed, and embeds only those whose content did; a file that is gone goes from the index too. The vectors are
-read into memory once: a search by meaning is one product of a matrix with a vector.
+read into memory once: a search by meaning is one product of a matrix with a vector. A second encoder, where there is
+one, has a vector of each whole passage beside them.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import math
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,18 @@ from typing import Any, Protocol
 from flowkit.models.offline.korean import find_nouns, is_korean
 from knowledge_passages import SUFFIXES, Section, Unreadable, read_sections
 
-VERSION = 2
+VERSION = 3
 """Of the tables, and of how documents are cut; an index of another version is made anew."""
 DIMENSIONS = 512
+ANSWER_DIMENSIONS = 384
+ANSWER_WEIGHT = 4.0
+"""The cosines of the second encoder differ by a quarter as much as those of the first."""
+ANSWER_MIDDLE = 0.8
+"""About the cosine of the second encoder for a question and a passage that have nothing to do with each other."""
 
 _TABLES = """
 CREATE TABLE files (path TEXT PRIMARY KEY, modified_ns INTEGER, size INTEGER, digest TEXT);
-CREATE TABLE passages (id INTEGER PRIMARY KEY, path TEXT, heading TEXT, text TEXT, vector BLOB);
+CREATE TABLE passages (id INTEGER PRIMARY KEY, path TEXT, heading TEXT, text TEXT, vector BLOB, answer BLOB);
 CREATE INDEX passages_by_path ON passages (path);
 CREATE TABLE sentences (passage INTEGER, vector BLOB);
 CREATE INDEX sentences_by_passage ON sentences (passage);
@@ -40,6 +46,13 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str], /) -> Any:
         """Return a float32 array with a row for each text."""
         ...
+
+
+class AnswerEmbedder(Protocol):
+    """Turns questions, and passages that may answer them, into unit vectors."""
+
+    def embed_questions(self, questions: Sequence[str], /) -> Any: ...
+    def embed_passages(self, passages: Sequence[str], /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -67,15 +80,18 @@ class Update:
 class Index:
     """The passages of a folder; searches may run in several threads at once."""
 
-    def __init__(self, database: Path, embedder: Embedder) -> None:
+    def __init__(self, database: Path, embedder: Embedder, answers: AnswerEmbedder | None = None) -> None:
         self._database = database
         self._embedder = embedder
+        self._answers = answers
+        # An index without the second encoder's vectors can't be compared by them.
+        version = VERSION * 2 + (answers is not None)
         with self._open() as db:
-            if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            if db.execute("PRAGMA user_version").fetchone()[0] != version:
                 for table in ("files", "passages", "sentences", "words"):
                     db.execute(f"DROP TABLE IF EXISTS {table}")
                 db.executescript(_TABLES)
-                db.execute(f"PRAGMA user_version = {VERSION}")
+                db.execute(f"PRAGMA user_version = {version}")
         self._load_vectors()
 
     def __len__(self) -> int:
@@ -109,7 +125,10 @@ class Index:
             return _read_passages(db, {row["id"]: 0.0 for row in ids})
 
     def search_meaning(self, query: str, limit: int) -> list[Passage]:
-        """Find the passages most like the query; the score is a mean of two cosines, from -1 to 1."""
+        """Find the passages most like the query; the score is a mean of two cosines, from -1 to 1.
+
+        A second encoder's opinion is added to it.
+        """
         likeness = self._compare(query)
         best: list[int] = likeness.argsort()[::-1][:limit].tolist()
         with self._open() as db:
@@ -153,13 +172,20 @@ class Index:
         return {identifier: weight / total if total else 0.0 for identifier, weight in covered.items()}
 
     def _compare(self, query: str) -> Any:
-        """Return, for all passages, the mean of the likeness as a whole and that of the likeliest sentence."""
+        """Return each passage's likeness: the mean of that as a whole and that of the likeliest sentence.
+
+        That of the second encoder, if there is one, is added.
+        """
         import numpy
 
         (vector,) = self._embedder.embed([query])
         best = numpy.full(len(self._ids), -1.0, dtype="float32")
         numpy.maximum.at(best, self._sentence_places, self._sentences @ vector)
-        return (self._vectors @ vector + best) / 2
+        likeness = (self._vectors @ vector + best) / 2
+        if self._answers is not None:
+            (question,) = self._answers.embed_questions([query])
+            likeness += ANSWER_WEIGHT * (self._answer_vectors @ question - ANSWER_MIDDLE)
+        return likeness
 
     def _update_file(
         self, db: sqlite3.Connection, name: str, path: Path, known: sqlite3.Row | None, update: Update
@@ -179,7 +205,9 @@ class Index:
         except Unreadable as error:
             update.unreadable[name] = str(error)
             return
-        vectors = self._embedder.embed([f"{section.heading}\n{section.text}" for section in sections])
+        whole = [f"{section.heading}\n{section.text}" for section in sections]
+        vectors = self._embedder.embed(whole)
+        answers = [None] * len(whole) if self._answers is None else self._answers.embed_passages(whole)
         said = [
             [
                 f"{section.heading.rpartition(' › ')[-1]}: {one}".removeprefix(": ")
@@ -188,8 +216,8 @@ class Index:
             for section in sections
         ]
         sentences = iter(self._embedder.embed([one for group in said for one in group]))
-        for section, vector, group in zip(sections, vectors, said, strict=True):
-            _add(db, name, section, vector, [next(sentences) for _ in group])
+        for section, vector, answer, group in zip(sections, vectors, answers, said, strict=True):
+            _add(db, name, section, (vector, answer), [next(sentences) for _ in group])
         db.execute("INSERT INTO files VALUES (?, ?, ?, ?)", (name, status.st_mtime_ns, status.st_size, digest))
         (update.added if known is None else update.changed).append(name)
 
@@ -197,12 +225,14 @@ class Index:
         import numpy
 
         with self._open() as db:
-            rows = db.execute("SELECT id, vector FROM passages ORDER BY id").fetchall()
+            rows = db.execute("SELECT id, vector, answer FROM passages ORDER BY id").fetchall()
             parts = db.execute("SELECT passage, vector FROM sentences ORDER BY passage").fetchall()
         self._ids: list[int] = [row["id"] for row in rows]
         self._places = {identifier: place for place, identifier in enumerate(self._ids)}
-        self._vectors: Any = _join_vectors(rows)
-        self._sentences: Any = _join_vectors(parts)
+        self._vectors: Any = _join_vectors(row["vector"] for row in rows).reshape(-1, DIMENSIONS)
+        if self._answers is not None:
+            self._answer_vectors: Any = _join_vectors(row["answer"] for row in rows).reshape(-1, ANSWER_DIMENSIONS)
+        self._sentences: Any = _join_vectors(row["vector"] for row in parts).reshape(-1, DIMENSIONS)
         self._sentence_places: Any = numpy.array([self._places[row["passage"]] for row in parts], dtype="int64")
 
     @contextmanager
@@ -256,20 +286,26 @@ def split_sentences(text: str) -> list[str]:
     return [one.strip() for one in re.split(r"(?<=[.?!。])\s+|\n+", text) if len(one.strip()) > 3]
 
 
-def _join_vectors(rows: Sequence[sqlite3.Row]) -> Any:
+def _join_vectors(vectors: Iterable[bytes]) -> Any:
     import numpy
 
-    return numpy.frombuffer(b"".join(row["vector"] for row in rows), dtype="<f4").reshape(-1, DIMENSIONS)
+    return numpy.frombuffer(b"".join(vectors), dtype="<f4")
 
 
-def _add(db: sqlite3.Connection, name: str, section: Section, vector: Any, sentences: Sequence[Any]) -> None:
+def _write_vector(vector: Any) -> bytes | None:
+    return None if vector is None else vector.astype("<f4").tobytes()
+
+
+def _add(
+    db: sqlite3.Connection, name: str, section: Section, vectors: tuple[Any, Any], sentences: Sequence[Any]
+) -> None:
     identifier = db.execute(
-        "INSERT INTO passages (path, heading, text, vector) VALUES (?, ?, ?, ?)",
-        (name, section.heading, section.text, vector.astype("<f4").tobytes()),
+        "INSERT INTO passages (path, heading, text, vector, answer) VALUES (?, ?, ?, ?, ?)",
+        (name, section.heading, section.text, *map(_write_vector, vectors)),
     ).lastrowid
     db.executemany(
         "INSERT INTO sentences (passage, vector) VALUES (?, ?)",
-        [(identifier, one.astype("<f4").tobytes()) for one in sentences],
+        [(identifier, _write_vector(one)) for one in sentences],
     )
     terms = write_terms(f"{section.heading}\n{section.text}")
     db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (identifier, terms))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import AliasChoices, AliasPath, BaseModel, Field
 
 from flowkit import Agent, ScriptedModel, Tool, tool
@@ -16,6 +17,7 @@ from flowkit.errors import DefinitionError, ToolArgumentsError, ToolResultError
 from flowkit.tools.long_results import LongResults, measure
 from flowkit.tools.schema.docstrings import read_docstring
 from flowkit.tools.schema.results import ResultType
+from tests.example_counts import examples
 
 
 def give(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -273,3 +275,52 @@ def test_model_reads_the_name_that_was_written_where_it_cannot_travel() -> None:
     model = ScriptedModel(["네"])
     Agent(model, tools=[look]).run_sync("안녕")
     assert model.requests[0].tools[0].description.startswith("주문_조회: ")
+
+
+_FIELDS: st.SearchStrategy[Any] = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(("string", "integer", "number", "boolean", "null", "array", "object"))
+            | st.lists(st.sampled_from(("string", "integer", "null", "object")), min_size=1, unique=True)
+        },
+        optional={"description": st.just("A field."), "minLength": st.just(2), "enum": st.just(["a", 1])},
+    ),
+    st.just({}),
+    st.just(True),
+)
+_VALUES: st.SearchStrategy[Any] = st.sampled_from(("", "a", "long", 0, 1, 1.0, 2.5, True, None, [], [1], {}, {"b": 1}))
+
+
+@settings(max_examples=examples(300))
+@given(
+    st.dictionaries(st.sampled_from("abc"), _FIELDS),
+    st.lists(st.sampled_from("abcd"), unique=True),
+    st.sampled_from((None, True, False, {"type": "string"})),
+    st.dictionaries(st.sampled_from("abcd"), _VALUES),
+)
+def test_for_every_schema_arguments_are_taken_as_they_are_exactly_if_jsonschema_takes_them(
+    properties: dict[str, Any], required: list[str], others: JSON, arguments: dict[str, Any]
+) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+    if others is not None:
+        schema["additionalProperties"] = others
+    taken = Tool.from_schema("take", "Take it.", schema, give)
+    try:
+        repaired = taken.validate(arguments).repaired
+    except ToolArgumentsError:
+        repaired = ("refused",)
+    validator: Any = Draft202012Validator(schema)
+    assert (repaired == ()) is validator.is_valid(arguments)
+
+
+def test_schema_of_the_third_draft_has_its_own_types_and_its_own_required() -> None:
+    third = "http://json-schema.org/draft-03/schema#"
+    schema: dict[str, Any] = {
+        "$schema": third,
+        "type": "object",
+        "properties": {"x": {"type": "any"}, "y": {"type": "integer", "required": True}},
+    }
+    taken = Tool.from_schema("take", "Take it.", schema, give)
+    assert taken.validate({"x": [], "y": 1}).values == {"x": [], "y": 1}
+    with pytest.raises(ToolArgumentsError, match="'y'"):
+        taken.validate({"x": []})

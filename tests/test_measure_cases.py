@@ -17,8 +17,10 @@ from flowkit.measure.checks import find_wrong_answer
 from flowkit.measure.comparing import Tolerance, compare
 from flowkit.measure.figures import ModelFigures, Share, Spread
 from flowkit.measure.matching import find_wrong_calls, fits
+from flowkit.measure.page import write_page
 from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.router_rule import propose
+from flowkit.measure.text_table import write_table
 from flowkit.messages import Image, Text
 from flowkit.tools.toolsets import Toolset
 from tests.command import ROOT
@@ -275,3 +277,15 @@ def test_times_that_are_none_fill_no_bar() -> None:
     widths = [float(width) for width in re.findall(r'<rect class="c0"[^>]* width="([\d.]+)"', draw_times([figures]))]
     assert widths[1] < widths[0] / 20
     assert "the whole run" in draw_times([replace(figures, arguments=None)])  # no model made a call
+
+
+def test_a_measurement_that_was_stopped_is_shown_compared_and_proposed_from() -> None:
+    """One model has been asked a case more than the other."""
+    one = measured()
+    other = tuple(replace(run, model="b", cost_usd=0.5, calls_right=True) for run in one.runs[:-1])
+    cut = replace(one, models=("a", "b"), runs=(*one.runs, *other))
+    assert write_table(cut).startswith("x: 10 cases, 2 models")
+    assert propose(cut) == "no router is proposed: a gets the most right, and is the cheapest"
+    assert "<svg" in write_page(cut, proposal=propose(cut), comparison=compare(cut, cut, Tolerance()))
+    only_last = replace(one, cases=one.cases[-1:], runs=one.runs[-1:])
+    assert compare(cut, only_last, Tolerance()).worse == ()

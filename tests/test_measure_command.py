@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -11,6 +14,7 @@ import pytest
 
 from tests.command import ROOT, Command, make_command
 from tests.extra_packages import NEEDS_ALL
+from tests.server import ScriptedServer, chat
 from tests.test_measure import APP, CASES, script
 from tests.timed_server import Answer, Said, TimedServer
 
@@ -60,6 +64,31 @@ def test_against_ends_with_1_when_something_got_worse(
     worse = flowkit(*run, "--models", "model=cheap", "--against", "before.json")
     assert worse.code == 1
     assert "worse: model: right 100%, now 75% (-25 points)" in worse.out
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(APP)
+    (tmp_path / "cases.yaml").write_text("cases:\n  - message: One\n  - message: Two\n    answer: {contains: '2'}\n")
+    replies = {"a": [chat("1"), chat("2")], "b": [chat("1"), chat("I think", 600.0, "2")]}
+    with ScriptedServer(replies) as server:
+        command = [sys.executable, "-c", "from flowkit.cli import main; main()", "measure", "orders.py"]
+        command += ["--models", "a,b", "--base-url", server.base_url, "--cases", "cases.yaml"]
+        command += ["--json", "now.json", "--html", "now.html"]
+        environment = {**os.environ, "OPENAI_API_KEY": "any", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        ) as process:
+            assert process.stderr is not None
+            told = [process.stderr.readline() for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert [line.split() for line in told] == [["ok", "a", "One"], ["ok", "b", "One"]]
+    assert len(json.loads((tmp_path / "now.json").read_bytes())["runs"]) == 2, "the run that hung isn't one"
+    said = "stopped after 2 of 4 runs: only these are counted"
+    assert said in out
+    assert said in (tmp_path / "now.html").read_text(encoding="utf-8")
 
 
 def test_mistakes_in_cases_are_told_a_line_each_and_nobody_is_asked(

@@ -166,6 +166,14 @@ def test_a_filter_is_asked_before_each_turn_though_the_source_names_the_same() -
     assert asyncio.run(tools.current(Context(None))).names == ("search",)
 
 
+def test_dynamic_set_that_is_unpacked_is_an_error_and_not_an_agent_without_tools() -> None:
+    server = MCPTools.stdio("a-server", name="shop")
+    for source in (Toolset.dynamic(lambda _: [refund]), server.tools):
+        with pytest.raises(DefinitionError, match=r"give the set itself, tools=\[server.tools\]"):
+            Agent(ScriptedModel([]), tools=[*source])
+    assert Agent(ScriptedModel([]), tools=[get_order, server.tools]).tools.names == ("get_order",)
+
+
 def test_set_without_dynamic_tools_is_its_own_current() -> None:
     tools = Toolset(get_order)
     assert asyncio.run(tools.current(Context(None))) is tools

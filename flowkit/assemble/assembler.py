@@ -211,7 +211,9 @@ class Assembler:
                 call.fragments = [done.arguments]
         if done.ending == "cut":
             self._sealer.void(call, "the answer was cut off inside this call", parts)
-        elif done.ending == "completed" or (not call.custom and read_object("".join(call.fragments))):
+        elif done.ending == "completed" or (
+            call.name and not call.custom and read_object("".join(call.fragments))  # its name may come with the item
+        ):
             self._sealer.seal(call, parts)
         return parts
 

@@ -175,6 +175,8 @@ def _begins_another(call: GrowingCall, name: str, delta: CallDelta) -> bool:
     if delta.id is None:
         if delta.arguments is None or not delta.arguments.lstrip().startswith("{") or not call.is_closed:
             return False
+        if name != call.name:
+            return True
         return len(delta.arguments) != call.size or delta.arguments != "".join(call.fragments)
     if delta.id == call.wire_id:
         return name != call.name and call.size > 0 and call.is_closed

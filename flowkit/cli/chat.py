@@ -23,7 +23,7 @@ from flowkit.cli.starting import show_start
 from flowkit.errors import ConfigurationError
 from flowkit.journal import RunDetails
 from flowkit.mcp_client import MCPTools
-from flowkit.mcp_client.entries import read_command
+from flowkit.mcp_client.entries import read_commands
 from flowkit.models.default import DefaultModel
 
 
@@ -52,7 +52,7 @@ def chat(
     ] = None,
 ) -> None:
     """Talk to an app's agent: one message, or a conversation."""
-    servers = [read_command(text) for text in mcp or ()]
+    servers = read_commands(mcp or ())
     if servers and find_spec("mcp") is None:
         raise ConfigurationError("--mcp needs one more package: pip install 'flowkit-agents[mcp]'")
     if app is not None and message is None and servers and not is_target(app):

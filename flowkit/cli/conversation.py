@@ -12,6 +12,7 @@ from flowkit.cache import open_default_cache
 from flowkit.cli.model_choice import close_models, find_server
 from flowkit.cli.output import note
 from flowkit.cli.running import watch
+from flowkit.cli.starting import show_start
 from flowkit.display.words import clean, say_arguments
 from flowkit.events import RunStatus
 from flowkit.executor import Approve, Decision, Deny
@@ -60,9 +61,11 @@ class Conversation:
                 async with AsyncExitStack() as stack:
                     self._data, self._user = await stack.enter_async_context(self._app.open(options, user))
                     # One connection for the whole conversation: a server may keep a state between messages.
-                    for server in self._servers:
-                        await stack.enter_async_context(server)
-                        note(f"{server.name}: {await server.describe()}")
+                    if self._servers:
+                        with show_start(f"waiting for {_list_names(self._servers)}"):
+                            told = await _enter(self._servers, stack)
+                        for line in told:
+                            note(line)
                     self._is_open = True
                     tried.set()
                     await self._closing.wait()
@@ -113,8 +116,29 @@ class Conversation:
         given: AgentRunOptions = {"data": self._data, "user": self._user, "session": self._session, **options}
         with self._agent.override(model=self._model, journal=self._journal):
             run = self._agent.start(text, **given)
-        await watch(run, trace=self._trace, server=find_server(self._model or self._agent.model))
+        opens = [server for server in MCPTools.find(self._agent.tools) if server is not None and not server.is_open]
+        asked = find_server(self._model or self._agent.model)
+        await watch(run, trace=self._trace, server=asked, opens=_list_names(opens))
         return await run.wait()
+
+
+def _list_names(servers: Sequence[MCPTools]) -> str:
+    return ", ".join(server.name for server in servers)
+
+
+async def _enter(servers: Sequence[MCPTools], stack: AsyncExitStack) -> list[str]:
+    """Connect to all servers at once; return a line about the tools of each."""
+
+    async def enter(server: MCPTools) -> str:
+        await stack.enter_async_context(server)
+        return f"{server.name}: {await server.describe()}"
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            entering = [group.create_task(enter(server)) for server in servers]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in entering]
 
 
 def _ask(pending: Pending) -> Decision:

@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from flowkit.apps import App, load_app
-from flowkit.cli.exit_codes import FAILED, MISUSED
+from flowkit.cli.exit_codes import FAILED, MISUSED, STOPPED
 from flowkit.cli.model_choice import LOCAL, choose_model, close_models
 from flowkit.cli.options import AppTarget, BaseUrl, Data, User, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError
 from flowkit.measure.cases import CasesError, CasesFile, load_cases
 from flowkit.measure.comparing import Comparison, Tolerance, compare
-from flowkit.measure.measuring import Candidate, measure
+from flowkit.measure.measuring import Candidate, Measuring
 from flowkit.measure.page import write_page
-from flowkit.measure.records import CaseRun, Measured, read_measured
+from flowkit.measure.records import CaseRun, read_measured
 from flowkit.measure.router_rule import Proposal, propose, write_proposal
 from flowkit.measure.text_table import say_run, write_table
 from flowkit.models.anthropic import AnthropicModel
@@ -70,7 +70,7 @@ def measure_models(
     data: Data = None,
     user: User = None,
 ) -> None:
-    """Compare models on the same cases: how soon, how right and at what price each answers."""
+    """Compare models on the same cases: response times, correct calls and answers, and cost."""
     loaded = load_app(app)
     tolerance = Tolerance.read(read_pairs(allow, "--allow"))
     before = None if against is None else read_measured(against)
@@ -81,25 +81,33 @@ def measure_models(
         _open_models(loaded, models, base_url, price) as candidates,
         _open_judge(loaded, judge or file.judge) as judging,
     ):
+        measuring = Measuring(
+            loaded,
+            candidates,
+            file,
+            repeats=repeat,
+            judge=judging,
+            allowed_writes=run_write or (),
+            timeout_s=timeout,
+            data=read_pairs(data, "--data"),
+            user=user,
+        )
 
-        async def run() -> Measured:
+        async def run() -> None:
             try:
-                return await measure(
-                    loaded,
-                    candidates,
-                    file,
-                    repeats=repeat,
-                    judge=judging,
-                    allowed_writes=run_write or (),
-                    timeout_s=timeout,
-                    data=read_pairs(data, "--data"),
-                    user=user,
-                    tell=_tell,
-                )
+                await measuring.run(_tell)
             finally:
                 await close_models(*(candidate.model for candidate in candidates), *([judging] if judging else []))
 
-        measured = asyncio.run(run())
+        is_stopped = False
+        try:
+            asyncio.run(run())
+        except KeyboardInterrupt:
+            if not measuring.measured.runs:
+                raise
+            is_stopped = True  # what was measured has been paid for
+            note("")
+        measured = measuring.measured
     comparison = None if before is None else compare(measured, before, tolerance)
     proposal = propose(measured)
     say(write_table(measured).rstrip("\n"))
@@ -110,8 +118,10 @@ def measure_models(
         html.write_text(write_page(measured, proposal=proposal, comparison=comparison), encoding="utf-8")
     if comparison is not None:
         _say_comparison(comparison, against)
-        if comparison.worse:
-            raise typer.Exit(FAILED)
+    if is_stopped:
+        raise typer.Exit(STOPPED)
+    if comparison is not None and comparison.worse:
+        raise typer.Exit(FAILED)
     if all(run.status != "done" for run in measured.runs):
         raise typer.Exit(FAILED)
 

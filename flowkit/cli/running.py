@@ -55,16 +55,19 @@ async def watch(
     graph: Graph | None = None,
     with_summary: bool = True,
     server: str | None = None,
+    opens: str = "",
 ) -> None:
     """Show a run until it is over; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
 
     `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run,
-    `server` where its model is asked.
+    `server` where its model is asked, and `opens` what it has to wait for before its first turn.
     """
     if quiet:
         await _follow(run, trace, lambda event: None)
     elif sys.stdout.isatty():
-        await _follow_on_terminal(run, trace, graph, server)
+        await _follow_on_terminal(
+            run, trace, TerminalDisplay(CleanConsole(highlight=False), graph=graph, server=server, opens=opens)
+        )
     else:
         await _follow_in_pipe(run, trace, graph)
     if with_summary and not quiet:
@@ -111,9 +114,8 @@ async def _follow_in_pipe(run: Runs, trace: BinaryIO | None, graph: Graph | None
         display.end()
 
 
-async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, graph: Graph | None, server: str | None) -> None:
-    console = CleanConsole(highlight=False)
-    with TerminalDisplay(console, graph=graph, server=server) as display:
+async def _follow_on_terminal(run: Runs, trace: BinaryIO | None, display: TerminalDisplay) -> None:
+    with display:
         ticking = asyncio.ensure_future(_tick(display, run.log))
         try:
             await _follow(run, trace, display.show)

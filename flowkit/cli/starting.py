@@ -1,10 +1,11 @@
-"""Something that moves while a command imports what it needs: half a second, or several on a slow machine.
+"""Something that moves while a command imports what it needs, or waits: half a second, or several on a slow machine.
 
 It stands before all imports, and needs only the standard library's smallest modules.
 """
 
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 @contextmanager
 def show_start(what: str = "starting") -> Generator[None]:
-    """Show on a terminal what is being done, until the block is left; the line is then removed."""
+    """Show on a terminal what is being done, and for how long, until the block is left; the line is then removed."""
     if not sys.stderr.isatty():
         yield
         return
@@ -33,8 +34,10 @@ def show_start(what: str = "starting") -> Generator[None]:
 def _turn(is_over: threading.Event, what: str) -> None:
     shown = 0
     wait_s = FIRST_S
+    began = time.monotonic()
     while not is_over.wait(wait_s):
-        _write(f"\r{_FRAMES[shown % len(_FRAMES)]} {what}")
+        passed_s = int(time.monotonic() - began)
+        _write(f"\r{_FRAMES[shown % len(_FRAMES)]} {what}" + (f", {passed_s} s" if passed_s else ""))
         shown, wait_s = shown + 1, EVERY_S
     if shown:
         _write("\r\x1b[K")

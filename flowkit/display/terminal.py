@@ -16,7 +16,7 @@ from flowkit.display.lines import MARKS, STYLES, say_call, say_result, say_state
 from flowkit.display.steps import Steps
 from flowkit.display.transcript import WAITS_FOR_APPROVAL, Block, CallBlock, TextBlock, Transcript
 from flowkit.display.words import clean
-from flowkit.events import Event
+from flowkit.events import CallNew, Event, TurnStarted
 from flowkit.graph import Graph
 from flowkit.graph.pictures.timeline import format_seconds
 
@@ -33,12 +33,15 @@ DRAW_EVERY_S = 0.03
 class TerminalDisplay:
     """Shows events as they come, within the next tick; `graph` is what a recipe will run, and shows its progress.
 
-    `server` is where the model is asked."""
+    `server` is where the model is asked, and `opens` what the run has to wait for before its first turn."""
 
-    def __init__(self, console: Console, *, graph: Graph | None = None, server: str | None = None) -> None:
+    def __init__(
+        self, console: Console, *, graph: Graph | None = None, server: str | None = None, opens: str = ""
+    ) -> None:
         self.transcript = Transcript.of_graph(graph)
         self._console = console
         self._server = server
+        self._opens = opens
         self._steps = Steps() if graph is None else Steps.of_graph(graph)
         self._counts_only = self._steps.expected > MANY_CALLS
         self._printed = 0
@@ -62,6 +65,8 @@ class TerminalDisplay:
         """Take an event in and draw what it changed."""
         self.transcript.apply(event)
         self._steps.apply(event)
+        if isinstance(event, TurnStarted | CallNew):
+            self._opens = ""
         if max(self._steps.expected, self._steps.opened) > MANY_CALLS:
             self._counts_only = True
         self._flush()
@@ -108,10 +113,12 @@ class TerminalDisplay:
             shown.append(self._draw(block))
         if self._counts_only:
             shown.append(Text(self._steps.say(self.transcript.now), style="bold"))
+        waits_for = self._opens
+        if self.transcript.asked is not None:
+            waits_for = self.transcript.asked + (f" at {self._server}" if self._server else "")
         silent_s = self.transcript.now - self.transcript.asked_t
-        if self.transcript.asked is not None and silent_s >= SILENCE_S:
-            where = f" at {self._server}" if self._server else ""
-            waits = f"waiting for {self.transcript.asked}{where}, {format_seconds(silent_s)}"
+        if waits_for and silent_s >= SILENCE_S:
+            waits = f"waiting for {waits_for}, {format_seconds(silent_s)}"
             shown.append(Text(clean(waits), style="dim", no_wrap=True, overflow="ellipsis"))
         return shown
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from flowkit import events
 from flowkit.codec import JSON, dump_sorted
-from flowkit.errors import ToolArgumentsError
+from flowkit.errors import ConfigurationError, NoSuchNode, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.entries import Entry
@@ -98,10 +98,15 @@ class ApprovalGate:
     def decide(self, call_id: str, decision: Decision) -> None:
         """Carry out what a person says about a call that waits for approval, and write it down.
 
-        Raises `KeyError` when it doesn't wait, and `ToolArgumentsError` for other arguments that the tool doesn't
+        Raises `NoSuchNode` when it doesn't wait, and `ToolArgumentsError` for other arguments that the tool doesn't
         take; then it still waits.
         """
-        self._apply(self._table.pending[call_id], decision)
+        if not isinstance(cast(object, decision), Approve | Deny):
+            raise ConfigurationError(f"a decision is {decision!r}, expected Approve() or Deny(reason)")
+        entry = self._table.pending.get(call_id)
+        if entry is None:
+            raise NoSuchNode(call_id, f"{call_id!r} doesn't wait for a decision: {_say_why(self._table.find(call_id))}")
+        self._apply(entry, decision)
         if self._journal is not None:
             approved = isinstance(decision, Approve)
             reason = "" if isinstance(decision, Approve) else decision.reason
@@ -148,6 +153,14 @@ class ApprovalGate:
             except ValueError as error:
                 raise ToolArgumentsError(plan.tool.name, [f"{name!r}: the mask {MASK!r} {error}"]) from None
         return unmasked
+
+
+def _say_why(entry: Entry) -> str:
+    """Say why a call doesn't wait for a person."""
+    if entry.state is not None:
+        return f"it has ended ({entry.state})"
+    is_decided = entry.extra is not None and entry.extra.decision is not None
+    return "it was decided before" if is_decided else "nobody is asked about it, or not yet"
 
 
 def change_arguments(table: Table, entry: Entry, arguments: Mapping[str, object]) -> None:

@@ -45,7 +45,7 @@ def make_context(
     open_group: Callable[..., Awaitable[Any]],
 ) -> Context[Any]:
     """Make the context of one attempt; `call` and `open_group` are what the tool may ask of its run."""
-    context = Context[Any](
+    context: Context[Any] = Context(
         data,
         user=identity.user,
         session=identity.session,

@@ -44,7 +44,15 @@ from flowkit.executor.settling import Settler
 from flowkit.executor.shared_runs import SharedRuns
 from flowkit.executor.sharing import ShareGate
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
-from flowkit.executor.standalone import OwnRun, ToolLike, begin_log, choose_cache, find_tools, name_run
+from flowkit.executor.standalone import (
+    OwnRun,
+    ToolLike,
+    begin_log,
+    check_options,
+    choose_cache,
+    find_tools,
+    name_run,
+)
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
 from flowkit.executor.waiters import AllWaiter, CallsWaiter
@@ -104,6 +112,8 @@ class Executor:
     ) -> None:
         self._own: OwnRun | None = None
         if log is None:
+            options = {"user": user, "session": session, "run_id": run_id, "cache": cache, "journal": journal}
+            check_options("Executor", {**options, "timeout": timeout, "slots": slots})
             identity = name_run(user, session, run_id)
             log = begin_log(identity)
             self._own = OwnRun(identity, log, data)
@@ -130,10 +140,9 @@ class Executor:
         )
         # A journal is opened on entering, which takes a while, and so are servers that are asked for their tools; a run
         # that has opened its own is ready at once.
-        if not isinstance(journal, Journal):
-            self._compose(self._tools, journal)
-        elif self._own is None:
+        if isinstance(journal, Journal) and self._own is None:
             raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
+        self._compose(self._tools, None if isinstance(journal, Journal) else journal)
 
     def _bind(
         self,
@@ -157,7 +166,9 @@ class Executor:
         shared_slots = Slots[Entry | SlotWaiter](slots, find_windows())
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
-        self._intake = intake = Intake(table, log, settler, look_at_reference, identity)
+        self._intake = intake = Intake(
+            table, log, settler, look_at_reference, identity, is_entered_later=self._own is not None
+        )
         self._approval = ApprovalGate(table, log, settler, journal)
         self._remembered = RememberedGate(settler, journal, past or {})
         guarded = Guarded(table, guard)
@@ -196,11 +207,14 @@ class Executor:
         )
 
     async def __aenter__(self) -> "Executor":
+        if self._intake.is_closed:
+            raise GraphError("this executor is closed: make a new one for more nodes")
         if self._own is not None:
             tools = await self._own.find_now(self._tools)
             held = await self._own.begin(self._journal, self._inputs)
             if self._journal is not None or tools is not self._tools:
                 self._compose(tools, held)
+        self._intake.begin()
         for name, value in self._inputs.items():
             self.provide(name, value)
         if self._timeout_s is not None:
@@ -237,8 +251,17 @@ class Executor:
 
         Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
         """
-        above = None if parent is None else self._table.entries[parent]
+        above = None if parent is None else self._table.find(parent)
         self._intake.add(node, above, early, sealed)
+        self._workers.drain()
+
+    def guess(self, call: ToolCall) -> None:
+        """Put in a read that nobody has asked for yet.
+
+        What it makes doesn't write before an equal call, whose turn stands, waits for its result.
+        """
+        guessed = self._intake.add(call, None).more
+        guessed.is_guess = guessed.is_provisional = True
         self._workers.drain()
 
     def provide(self, node_id: str, value: JSON) -> None:
@@ -289,11 +312,11 @@ class Executor:
 
     def confirm(self, call_id: str) -> None:
         """Let what this call makes write: the turn that asks for it stands."""
-        self._settler.confirm(self._table.entries[call_id])
+        self._settler.confirm(self._table.find(call_id))
 
     def disown(self, call_id: str) -> None:
         """Let nothing that this call makes write: its turn came to nothing."""
-        self._settler.disown(self._table.entries[call_id])
+        self._settler.disown(self._table.find(call_id))
 
     def _place_sealed(self, entry: Entry, call: ToolCall, repaired: Sequence[str]) -> None:
         if repaired:
@@ -309,7 +332,7 @@ class Executor:
 
     def void(self, call_id: str, reason: str) -> None:
         """Void a call that will never be sealed; its early run's result is kept for an equal call of this turn."""
-        self._settler.void(self._table.entries[call_id], reason)
+        self._settler.void(self._table.find(call_id), reason)
         self._workers.drain()
 
     def fail(self, call: ToolCall, error: str) -> None:
@@ -328,7 +351,7 @@ class Executor:
 
     def cancel(self, call_id: str, reason: str = "") -> None:
         """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
-        self._settler.cancel(self._table.entries[call_id], reason)
+        self._settler.cancel(self._table.find(call_id), reason)
         self._workers.drain()
 
     def cancel_all(self, reason: str = "") -> None:
@@ -338,16 +361,17 @@ class Executor:
     def decide(self, call_id: str, decision: Decision) -> None:
         """Carry out what a person says about a call that waits for approval.
 
-        Raises `KeyError` when it doesn't, and `ToolArgumentsError` for other arguments that the tool doesn't take;
-        then it still waits.
+        Raises `NoSuchNode` when it doesn't wait, and `ToolArgumentsError` for other arguments that the tool doesn't
+        take; then it still waits.
         """
         self._approval.decide(call_id, decision)
         self._workers.drain()
 
     def references(self, call_id: str) -> dict[str, Reference]:
         """Return the arguments of a sealed call that are references to other calls, by name."""
-        call = cast(ToolCall, self._table.entries[call_id].node)
-        return {name: value for name, value in call.arguments.items() if isinstance(value, Reference)}
+        node = self._table.find(call_id).node
+        arguments: Mapping[str, object] = node.arguments if isinstance(node, ToolCall) else {}
+        return {name: value for name, value in arguments.items() if isinstance(value, Reference)}
 
     def end_turn(self) -> None:
         """Share no read made from now on with those made before, unless the cache has them."""
@@ -368,7 +392,7 @@ class Executor:
         All calls are waited for if none is named.
         """
         entries = self._table.entries
-        waiter = CallsWaiter(map(entries.__getitem__, call_ids)) if call_ids else AllWaiter(entries.values())
+        waiter = CallsWaiter(map(self._table.find, call_ids)) if call_ids else AllWaiter(entries.values())
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:
@@ -392,7 +416,7 @@ class Executor:
         return [self.outcome(name) for name, entry in self._table.entries.items() if entry.order and not entry.parent]
 
     def _find(self, node_id: str | None) -> Entry | None:
-        return None if node_id is None else self._table.entries[node_id]
+        return None if node_id is None else self._table.find(node_id)
 
 
 def _get_given(entry: Entry) -> Mapping[str, object]:

@@ -83,6 +83,8 @@ class Extra:
     """The arguments of an early call before the run's guard changed them."""
     is_guarded: bool = False
     """Whether the run's guard has passed it."""
+    is_guess: bool = False
+    """Whether nobody has asked for it yet: it is provisional until a call that stands waits for its result."""
     is_provisional: bool = False
     """Whether the turn that asks for it may still come to nothing: what it makes must not write yet."""
     is_disowned: bool = False
@@ -225,9 +227,12 @@ class Entry:
 
     def find_secrets(self) -> frozenset[str]:
         """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
-        if self.plan is None or self.arguments is None or not self.plan.has_secrets:
+        if self.plan is None or not self.plan.has_secrets:
             return frozenset()
-        return self.plan.tool.secrets.find(self.arguments.given)
+        if self.arguments is not None:
+            return self.plan.tool.secrets.find(self.arguments.given)
+        # They weren't right, and the error says why.
+        return self.plan.tool.secrets.find(self.node.arguments) if isinstance(self.node, ToolCall) else frozenset()
 
     @property
     def is_bounded(self) -> bool:

@@ -19,7 +19,7 @@ from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
 from flowkit.executor.resources import Ticket
 from flowkit.executor.settling import Settler, is_met
 from flowkit.executor.table import Table
-from flowkit.graph import Control, Node, Step, find_own_references, get_after
+from flowkit.graph import Control, Node, Step, check_node, find_own_references, get_after
 from flowkit.identity import RunIdentity
 from flowkit.references import (
     SCALARS,
@@ -39,6 +39,9 @@ the entry that each points to; the arguments that hold references."""
 
 NO_EDGES: Edges = ([], [], ())
 
+NOT_ENTERED = "this executor has not begun: use it as `async with Executor(…) as graph`"
+CLOSED = "this executor is closed"
+
 LookAtReference = Callable[[ToolCall, Reference, JSON], None]
 
 
@@ -52,6 +55,8 @@ class Intake:
         settler: Settler,
         look: LookAtReference | None,
         identity: RunIdentity,
+        *,
+        is_entered_later: bool,
     ) -> None:
         self._table = table
         self._identity = identity
@@ -63,12 +68,22 @@ class Intake:
         self._settler = settler
         self._look = look
         self._count = 0
-        self._is_closed = False
+        self._closed = NOT_ENTERED if is_entered_later else ""
+        """Why it takes no nodes; empty while it does."""
         self._mismatches: dict[tuple[AnyTool, Path, AnyTool, str], str | None] = {}
+
+    def begin(self) -> None:
+        """Take nodes from now on."""
+        self._closed = ""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed == CLOSED
 
     def close(self) -> None:
         """Take no more nodes."""
-        self._is_closed = True
+        self._closed = CLOSED
 
     def add(self, node: Node, parent: Entry | None, early: bool = False, sealed: bool = True) -> Entry:
         """Put a node into the graph, and what its tool needs before it.
@@ -106,6 +121,8 @@ class Intake:
 
     def provide(self, node_id: str, value: JSON) -> None:
         """Let nodes refer to a value from outside, such as a recipe's inputs."""
+        if self._closed:
+            raise GraphError(f"{node_id!r}: {self._closed}")
         if node_id in self._entries:
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
         entry = Entry(node_id, _GIVEN, None, None, 0)
@@ -136,6 +153,7 @@ class Intake:
             if is_plain and not references:
                 return NO_EDGES
         else:
+            check_node(node)
             references, open_names = find_own_references(node), ()
         producers: list[Entry] = []
         inner: list[tuple[Reference, Entry]] = []
@@ -161,8 +179,8 @@ class Intake:
     def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, seals: bool = False) -> Entry:
         """Make a new entry and report it; with `seals`, report that its arguments are final."""
         node_id = node.id
-        if self._is_closed:
-            raise GraphError(f"{node_id!r}: this executor is closed")
+        if self._closed or not node_id:
+            raise GraphError(f"{node_id!r}: {self._closed}" if self._closed else "an empty id")
         before = self._entries.get(node_id)
         if before is not None and before.state != "void":
             raise GraphError(f"{node_id!r} is taken: every node needs an id of its own")
@@ -347,7 +365,7 @@ class Intake:
             if unmet:
                 entry.missing = len(unmet)
                 entry.phase = phases.NEEDS
-                self._log.note(events.CallWaiting, entry.id, "calls", tuple(unmet))
+                self._log.note_waiting(entry.id, tuple(unmet))
                 if self._table.pending:
                     self._settler.look_for_stuck()
                 return

@@ -11,6 +11,7 @@ from flowkit.executor import phases
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.outcomes import State
 from flowkit.executor.resources import Ticket
+from flowkit.executor.seals import find_unsealed
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import Recorded, RunJournal
@@ -45,7 +46,8 @@ class Settler:
         entry.phase = phases.ENDED
         entry.state = state
         if error is not None:
-            entry.more.error = error
+            # What is wrong with arguments is said with their values.
+            entry.more.error = mask_text(error, entry.find_secrets()) if error else error
         if state != "finished":
             entry.value = None
             if failure is not None and failure.exception is not None:
@@ -58,7 +60,7 @@ class Settler:
             self._tell(entry)
         else:
             entry.ended_s = self._log.now()
-            note = show_note(entry.value) if state == "finished" else str(error)
+            note = show_note(entry.value) if state == "finished" else str(entry.error)
             self._log.note(events.CallProgress, entry.id, 1, 1, note)
         extra = entry.extra
         if extra is not None and extra.ticket is not None:
@@ -164,10 +166,24 @@ class Settler:
         self._become_void(entry, reason)
 
     def confirm(self, entry: Entry) -> None:
-        """Let what a sealed call makes write: its turn stands."""
-        if entry.extra is not None:
-            entry.extra.is_provisional = False
-            _release_writes(entry)
+        """Let what a sealed call makes write, and what it waits for: its turn stands."""
+        if entry.extra is None:
+            return
+        entry.extra.is_provisional = False
+        _release_writes(entry)
+        self._take_guesses(entry)
+
+    def _take_guesses(self, entry: Entry) -> None:
+        self.take_guess(entry)
+        for child in self._table.children(entry):
+            self._take_guesses(child)
+
+    def take_guess(self, entry: Entry) -> None:
+        """Let what a guess makes write, if the call that waits for its result may write itself."""
+        leader = None if entry.extra is None else entry.extra.leader
+        guess = None if leader is None or find_unsealed(entry) is not None else find_unsealed(leader)
+        if guess is not None and guess.extra is not None and guess.extra.is_guess:
+            self.confirm(guess)
 
     def disown(self, entry: Entry) -> None:
         """Let nothing that a sealed call makes write: its turn came to nothing."""

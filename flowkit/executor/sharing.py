@@ -124,6 +124,7 @@ class ShareGate:
             return
         entry.more.leader = leader
         leader.more.add_follower(entry)
+        self._settler.take_guess(entry)
         self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
 
     def _take_followed(self, entry: Entry, leader: Entry) -> bool:

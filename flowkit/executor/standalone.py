@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
 
@@ -12,13 +13,15 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.events import EventLog, RunStatus
-from flowkit.executor.outcomes import Outcome
+from flowkit.executor.outcomes import Approve, Deny, Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.observers import tell_observers
+from flowkit.option_checks import SLOTS, TEXT, TIME, Expected, find_misfit, has_methods
 from flowkit.run_reports import report_end, report_start
 from flowkit.tools import Tool, ToolLookup
 from flowkit.tools.lives import Lives
+from flowkit.tools.options import to_seconds
 from flowkit.tools.toolsets import Toolset
 
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
@@ -33,6 +36,48 @@ class ToolsByName:
     def get(self, name: str) -> Tool[..., Any] | None:
         """Find the tool of this name."""
         return self.tools.find(name)
+
+
+def _say_path(value: object) -> str:
+    is_path = isinstance(value, str | Path)
+    return f"a journal is expected, such as Journal({str(value)!r}), not its path" if is_path else ""
+
+
+EXPECTED: Mapping[str, Expected] = {
+    "user": TEXT,
+    "session": TEXT,
+    "run_id": TEXT,
+    "decisions": Expected(
+        "a dict of Approve(…) or Deny(…) by the ids of calls",
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(isinstance(decision, Approve | Deny) for decision in cast(Mapping[object, object], value).values())
+        ),
+        takes_none=False,
+    ),
+    "cache": Expected(
+        "True, False or a cache, such as DiskCache(folder)",
+        lambda value: isinstance(value, bool) or has_methods("get", "lease")(value),
+        takes_none=False,
+    ),
+    "journal": Expected("a journal", has_methods("open_run"), instead=_say_path),
+    "timeout": TIME,
+    "slots": SLOTS,
+}
+"""What the options take that graphs, agents and recipes have in common."""
+
+
+def check_options(what: str, given: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError` for an option of a graph whose value isn't what it takes."""
+    misfit = find_misfit({name: value for name, value in given.items() if value is not None}, EXPECTED)
+    if (
+        misfit is None
+        and (seconds := to_seconds(cast("float | None", given.get("timeout")))) is not None
+        and seconds <= 0
+    ):
+        misfit = f"timeout is {given['timeout']!r}, expected more than 0 seconds"
+    if misfit is not None:
+        raise ConfigurationError(f"{what}: {misfit}")
 
 
 def find_tools(tools: ToolLookup | Iterable[ToolLike]) -> ToolLookup:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from flowkit.codec import JSON
-from flowkit.errors import ResolutionError, ToolError
+from flowkit.errors import NoSuchNode, ResolutionError, ToolError
 from flowkit.executor.entries import Entry
 from flowkit.executor.outcomes import Outcome
 from flowkit.executor.plan import Plan
@@ -15,6 +15,7 @@ from flowkit.executor.waiters import Waiter
 from flowkit.graph import ModelStep
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
+from flowkit.suggestions import suggest
 from flowkit.tools import ToolLookup
 
 Past = Mapping[str, Outcome]
@@ -53,6 +54,13 @@ class Table:
         """What is known of the run's tools, by name."""
         self.brought: dict[str, Mapping[str, Plan]] = {}
         """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
+
+    def find(self, node_id: str) -> Entry:
+        """Find the entry of a node; raises `NoSuchNode`."""
+        entry = self.entries.get(node_id)
+        if entry is None:
+            raise NoSuchNode(node_id, f"there is no node {node_id!r}; {suggest(node_id, self.entries)}")
+        return entry
 
     def plan(self, name: str, above: Entry | None = None) -> Plan | None:
         """Find the tool that a node below `above` calls by this name: the nearest group's own tool, or the run's."""
@@ -132,7 +140,8 @@ class Outcomes(Mapping[str, Outcome]):
     def __getitem__(self, call_id: str) -> Outcome:
         outcome = self._table.outcome(call_id)
         if outcome is None:
-            raise KeyError(call_id)
+            self._table.find(call_id)
+            raise NoSuchNode(call_id, f"{call_id!r} has not ended: it has no outcome yet")
         return outcome
 
     def __iter__(self) -> Iterator[str]:

@@ -297,7 +297,8 @@ class Attempts:
             case InDoubt():
                 # A read changes nothing, so what may have happened may happen again.
                 is_read = plan is not None and plan.is_read
-                said = str(error) if is_read else f"{error}: {MAY_HAVE_HAPPENED}"
+                said = mask_text(str(error), entry.find_secrets())
+                said = said if is_read else f"{said}: {MAY_HAVE_HAPPENED}"
                 return Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
             case ToolError():
                 said = mask_text(str(error), entry.find_secrets())

@@ -6,11 +6,12 @@ So it can't hold a circle, and what is checked when a node is put in stays true.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flowkit.errors import CycleError, GraphError
+from flowkit.errors import CycleError, GraphError, NoSuchNode
 from flowkit.graph.nodes import (
     INPUTS,
     Each,
     Node,
+    check_node,
     find_all_references,
     find_own_references,
     get_after,
@@ -48,6 +49,7 @@ class Graph(Mapping[str, Node]):
 
         Raises `GraphError` for an id that is taken, and for a reference to the node itself or to what isn't there.
         """
+        check_node(node)
         if not node.id or node.id in self._nodes or node.id in self.inputs:
             raise GraphError(f"{node.id!r} is taken: every node needs an id of its own" if node.id else "an empty id")
         needed = dict.fromkeys([*(r.call_id for r in find_all_references(node)), *get_after(node)])
@@ -64,12 +66,12 @@ class Graph(Mapping[str, Node]):
             self._dependents.setdefault(name, []).append(node.id)
 
     def dependencies(self, node_id: str) -> tuple[str, ...]:
-        """Return the nodes that this one waits for."""
-        return self._dependencies[node_id]
+        """Return the nodes that this one waits for; raises `NoSuchNode`."""
+        return self._dependencies[self[node_id].id]
 
     def dependents(self, node_id: str) -> tuple[str, ...]:
-        """Return the nodes that wait for this one."""
-        return tuple(self._dependents.get(node_id, ()))
+        """Return the nodes that wait for this one; raises `NoSuchNode`."""
+        return tuple(self._dependents.get(self[node_id].id, ()))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         """Show the graph as a picture in a notebook."""
@@ -148,7 +150,13 @@ class Graph(Mapping[str, Node]):
         return make_networkx(self.values(), _fold(events))
 
     def __getitem__(self, node_id: str) -> Node:
-        return self._nodes[node_id]
+        node = self._nodes.get(node_id)
+        if node is None:
+            raise NoSuchNode(node_id, f"there is no node {node_id!r}; {suggest(node_id, self._nodes)}")
+        return node
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._nodes
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
+from flowkit.errors import GraphError
 from flowkit.graph.conditions import Condition
+from flowkit.option_checks import show
 from flowkit.references import Reference, ToolCall, find_references
 
 INPUTS = "inputs"
@@ -114,6 +116,12 @@ class ModelStep:
 
 Control = Each | When | ModelStep | Group | Fallback
 Node = ToolCall | Control
+
+
+def check_node(node: object) -> None:
+    """Raise `GraphError` for what is no node, such as a tool."""
+    if not isinstance(node, Node):
+        raise GraphError(f"{show(node)} is no node, expected ToolCall(id, tool's name, arguments)")
 
 
 def item_id(each_id: str) -> str:

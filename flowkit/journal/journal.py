@@ -7,7 +7,6 @@ together. If a caller passes only an id and several runs have it, the error says
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -18,6 +17,7 @@ from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError, StoreError
 from flowkit.identity import RunIdentity
+from flowkit.journal.location import check_address, is_url
 from flowkit.journal.log import RUN_LEASE_S, JournalLog, KeptEvents
 from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import from_text
@@ -375,34 +375,6 @@ class Journal:
     def close(self) -> None:
         """Write what was given and close the file; blocks for as long as that takes."""
         self._log.close()
-
-
-def is_url(path: str | Path) -> bool:
-    """Return whether a journal's path is the address of a database."""
-    return isinstance(path, str) and "://" in path
-
-
-def check_address(path: str | Path) -> None:
-    """Raise `ConfigurationError` for a URL that lost a slash, which would else be the path of a file."""
-    text = str(path)
-    if text.startswith(("postgresql:", "postgres:")) and not text.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(
-            "the journal's URL has lost a slash: expected postgresql://user@host:5432/database, as text and not as a Path"
-        )
-
-
-def default_journal() -> str | Path:
-    """`FLOWKIT_JOURNAL`, a file or a URL; else a file in the user's folder for states."""
-    named = os.environ.get("FLOWKIT_JOURNAL")
-    return named if named and is_url(named) else default_journal_path()
-
-
-def default_journal_path() -> Path:
-    """`FLOWKIT_JOURNAL`, or a file in the user's folder for states."""
-    import platformdirs
-
-    named = os.environ.get("FLOWKIT_JOURNAL")
-    return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
 
 
 def migrate(url: str) -> str:

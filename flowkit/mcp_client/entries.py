@@ -2,12 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain, count
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
+from flowkit.mcp_client.addresses import may_be_key
 from flowkit.mcp_client.tools import MCPTools
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -34,8 +36,22 @@ def read_entry(name: str, entry: Mapping[str, JSON], environ: Mapping[str, str])
     return MCPTools.stdio(*(_fill(name, word, environ) for word in words), name=name, **cast(Any, options))
 
 
-def read_command(text: str) -> MCPTools:
+def read_commands(texts: Iterable[str]) -> list[MCPTools]:
+    """Make the tools of servers that a person names on a command line; one package used twice has two names.
+
+    >>> read_commands(["npx -y server-filesystem /data", "npx -y server-filesystem /home"])
+    [<MCP server filesystem>, <MCP server filesystem_2>]
+    """
+    servers: list[MCPTools] = []
+    for text in texts:
+        servers.append(read_command(text, [server.name for server in servers]))
+    return servers
+
+
+def read_command(text: str, taken: Collection[str] = ()) -> MCPTools:
     """Make the tools of a server that a person names on a command line: a command, or an address.
+
+    It gets a name that isn't `taken`.
 
     >>> read_command("npx -y @modelcontextprotocol/server-filesystem@2026.8.31 /data")
     <MCP server filesystem>
@@ -44,7 +60,7 @@ def read_command(text: str) -> MCPTools:
     """
     if text.startswith(("http://", "https://")):
         try:
-            return MCPTools.http(text, name=_make_name(_find_site(text)))
+            return MCPTools.http(text, name=_make_name(_find_site(text), taken))
         except ValueError as error:
             raise ConfigurationError(f"the address of an MCP server can't be read: {error}") from error
     try:
@@ -53,7 +69,7 @@ def read_command(text: str) -> MCPTools:
         raise ConfigurationError(f"the command {text!r} can't be read: {error}") from error
     if not words:
         raise ConfigurationError("the command of an MCP server is empty")
-    return MCPTools.stdio(*words, name=_make_name(_find_package(words)))
+    return MCPTools.stdio(*words, name=_make_name(_find_package(words), taken))
 
 
 def _find_site(url: str) -> str:
@@ -63,7 +79,8 @@ def _find_site(url: str) -> str:
     ['shop', 'localhost_8000', 'crm']
     """
     parts = urlsplit(url)
-    words = [word for word in parts.path.split("/") if word and not re.fullmatch(r"mcp|sse|api|v?\d[\d.]*", word)]
+    steps = [step for step in parts.path.split("/") if step and not may_be_key(step)]
+    words = [step for step in steps if not re.fullmatch(r"mcp|sse|api|v?\d[\d.]*", step)]
     if words:
         return words[0]
     host = parts.hostname or "server"
@@ -86,9 +103,11 @@ def _find_package(words: list[str]) -> str:
     return "server"
 
 
-def _make_name(text: str) -> str:
+def _make_name(text: str, taken: Collection[str]) -> str:
     name = re.sub(r"^(mcp-)?server-|^mcp-|-mcp$", "", text)
-    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_") or "server"
+    name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_") or "server"
+    others = (f"{name}_{number}" for number in count(2))
+    return next(free for free in chain([name], others) if free not in taken)
 
 
 def _fill(name: str, text: str, environ: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Failures of MCP calls, by what they mean: did the call run, may it have run, did it not."""
 
 from flowkit.errors import FlowkitError
+from flowkit.mcp_client.addresses import leave_out_keys
 
 CONNECTION_CLOSED = -32000
 INVALID_REQUEST = -32600
@@ -63,7 +64,7 @@ def explain(error: BaseException) -> str:
     while members := _members(error):
         error = members[0]
         notes += getattr(error, "__notes__", ())
-    text = " ".join(str(error).split())
+    text = leave_out_keys(" ".join(str(error).split()))
     if isinstance(error, FileNotFoundError):
         return f"there is no command {error.filename!r}" if error.filename else "there is no such command"
     said = text[:300] or type(error).__name__

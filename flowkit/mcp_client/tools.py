@@ -213,6 +213,11 @@ class MCPTools:
         return "" if self._shared is None else self._shared.instructions
 
     @property
+    def is_open(self) -> bool:
+        """Whether all runs share one connection now; without it each run opens its own."""
+        return self._shared is not None
+
+    @property
     def where(self) -> str:
         """The server's command or address, without secrets; empty where it depends on the run."""
         return "" if self._per_user else self._make_server(None).where

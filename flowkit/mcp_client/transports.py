@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, Self, TextIO, cast
 
 from flowkit.codec import JSON
+from flowkit.mcp_client.addresses import hide_keys, show_address
 from flowkit.mcp_client.server_processes import MESSAGE_BYTES_AT_MOST, NOISE, Report, open_process
 
 MODERN = "2026-07-28"
@@ -99,17 +100,14 @@ class HttpServer:
 
     @property
     def where(self) -> str:
-        scheme, separator, rest = self.url.partition("://")
-        host, slash, path = rest.partition("/")
-        # What stands before an @, and behind a ?, may be a key.
-        return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+        return show_address(self.url)
 
     @asynccontextmanager
     async def open(self, report: Report, call_s: float) -> AsyncGenerator[Any]:
         from httpx2 import AsyncClient, Timeout
         from mcp.client.streamable_http import streamable_http_client
 
-        _hide_address(self)
+        hide_keys(self.url)
         # A stream is silent while a person is asked, and while nothing changes: calls have a bound of their own.
         # The package follows redirects itself, and never to another origin, so the headers go nowhere else.
         client = AsyncClient(
@@ -156,31 +154,6 @@ async def _bound_farewell(request: Any) -> None:
     """Bound the request that ends a session: a run's end waits for it, and some servers never answer."""
     if request.method == "DELETE":
         request.extensions["timeout"] = dict(request.extensions.get("timeout", {})) | {"read": FAREWELL_S}
-
-
-class _WithoutKeys(logging.Filter):
-    """Takes what may be a key out of the addresses that `httpx2` logs, of servers that were opened here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shown: dict[str, str] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple) and any(str(one) in self.shown for one in record.args):
-            record.args = tuple(self.shown.get(str(one), one) for one in record.args)
-        return True
-
-
-_without_keys = _WithoutKeys()
-
-
-def _hide_address(server: HttpServer) -> None:
-    """Log a server's address as it is shown elsewhere: it may hold a key."""
-    from httpx2 import URL
-
-    if server.where != server.url:
-        _without_keys.shown[str(URL(server.url))] = server.where
-        logging.getLogger("httpx2").addFilter(_without_keys)  # adding it again does nothing
 
 
 class _OneLine(logging.Filter):

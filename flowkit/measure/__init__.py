@@ -1,4 +1,4 @@
-"""The same requests to several models, side by side: how soon, how right and at what price each of them answers."""
+"""The same requests to several models, side by side: response times, correct calls and answers, and cost."""
 
 from flowkit.measure.cases import AnswerCheck, Case, CasesFile, ExpectedCall, load_cases
 from flowkit.measure.measuring import Candidate, measure

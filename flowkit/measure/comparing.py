@@ -59,20 +59,21 @@ class Comparison:
 def compare(now: Measured, before: Measured, tolerance: Tolerance) -> Comparison:
     """Compare two measurements; raises `ConfigurationError` where they have nothing in common."""
     models = [model for model in now.models if model in before.models]
-    cases = [case for case in now.cases if case in before.cases]
-    if not models or not cases:
+    if not models or set(now.cases).isdisjoint(before.cases):
         what = "model" if not models else "case"
         raise ConfigurationError(f"the two measurements have no {what} in common")
     worse: list[str] = []
     better: list[str] = []
     for model in models:
-        for text, is_worse in _compare_model(model, cases, now, before, tolerance):
+        # By model: one that was stopped has asked some models more than others.
+        cases = {run.case for run in now.runs_of(model)} & {run.case for run in before.runs_of(model)}
+        for text, is_worse in _compare_model(model, cases, now, before, tolerance) if cases else ():
             (worse if is_worse else better).append(f"{model}: {text}")
     return Comparison(tuple(worse), tuple(better), tuple(_note(now, before)))
 
 
 def _compare_model(
-    model: str, cases: list[str], now: Measured, before: Measured, tolerance: Tolerance
+    model: str, cases: set[str], now: Measured, before: Measured, tolerance: Tolerance
 ) -> Iterator[tuple[str, bool]]:
     new, old = (
         summarise(model, [run for run in measured.runs_of(model) if run.case in cases]) for measured in (now, before)

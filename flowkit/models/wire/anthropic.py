@@ -50,6 +50,14 @@ _REASONS: Mapping[str, FinishReason] = {
 _MARKED = frozenset(("type", "id", "name", "input"))
 """The fields of a call that `RequestedCall` holds; others, such as who called it, go back as they came."""
 
+_KINDS = {
+    "text": "text_delta",
+    "partial_json": "input_json_delta",
+    "thinking": "thinking_delta",
+    "signature": "signature_delta",
+}
+"""The kinds of deltas by what they hold, for gateways that leave the type out."""
+
 BlockIndex = int | float | str | None
 """Where a block stands; None where its events don't say."""
 
@@ -112,17 +120,30 @@ class AnthropicReader(WireReader):
                 if block is not None:
                     self._stop(block, deltas)
             case "message_delta":
-                self._read_message(event.get("delta"), event.get("usage"), deltas)
+                delta = event.get("delta")
+                if event.get("stop_reason"):  # some gateways put it beside the delta
+                    delta = {**(delta if isinstance(delta, dict) else {}), "stop_reason": event["stop_reason"]}
+                self._read_message(delta, event.get("usage"), deltas)
             case "message_start":
                 self._begin(event.get("message"), deltas)
             case "message_stop":
+                self._tell_inputs(deltas)
                 self._tell_blocks(deltas, all_of_them=True)
                 if self._has_reason or not _may_be_cut(self._last):
                     deltas.append(EndDelta())
+            case "message" if self.read_whole(event, deltas):
+                self._ended = True
             case _:
                 if kind == "error" or event.get("error"):
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
                     self._ended = True
+
+    def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
+        if not isinstance(answer.get("content"), list) or self._begun:
+            return False
+        self._begin(dict(answer), deltas)
+        deltas.append(EndDelta())
+        return True
 
     def _begin(self, message: JSON, deltas: list[Delta]) -> None:
         if not isinstance(message, dict):
@@ -137,10 +158,12 @@ class AnthropicReader(WireReader):
         self._begun, self._id = True, id
         content = message.get("content")
         if isinstance(content, list):
+            is_cut = _REASONS.get(str(message.get("stop_reason"))) == "length"
             for position, block in enumerate(content):
                 if isinstance(block, dict):
                     self._start(position, block, deltas)
-                    self._stop(self._blocks[position], deltas)
+                    if not is_cut or position < len(content) - 1:
+                        self._stop(self._blocks[position], deltas)
                     if isinstance(call_id := block.get("id"), str):
                         self._whole.add(call_id)
         self._read_message(message, message.get("usage"), deltas)
@@ -155,6 +178,7 @@ class AnthropicReader(WireReader):
             return
         reason = as_text(message.get("stop_reason"))
         if reason is not None:
+            self._tell_inputs(deltas)
             self._tell_blocks(deltas, all_of_them=True)
         for name in ("container", "stop_details"):
             if isinstance(value := message.get(name), dict):
@@ -174,6 +198,8 @@ class AnthropicReader(WireReader):
                 self._untold.append(block)
                 if block.kind == "thinking" and isinstance(signature := start.get("signature"), str):
                     block.signature.append(signature)
+                if isinstance(citations := start.get("citations"), list):
+                    block.citations += citations
                 self._say(block, start.get(block.kind), deltas)
             case "tool_use":
                 id = as_text(start.get("id"))
@@ -199,7 +225,7 @@ class AnthropicReader(WireReader):
 
     def _read_delta(self, index: BlockIndex, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
         block = self._blocks.get(index) or self._find_block(index, delta)
-        kind = delta.get("type")
+        kind = delta.get("type") or next((_KINDS[name] for name in _KINDS if name in delta), None)
         if block is None:
             fault = "arguments came for a call that never began"
             deltas.append(ErrorDelta(StreamError(fault, retryable=True)))
@@ -207,7 +233,8 @@ class AnthropicReader(WireReader):
             return
         if kind == "input_json_delta":
             piece = delta.get("partial_json")
-            if piece and isinstance(piece, str):
+            piece = piece if isinstance(piece, str) else as_arguments(piece)
+            if piece:
                 block.pieces.append(piece)
                 if block.slot is not None:
                     deltas.append(CallDelta(block.slot, None, None, piece))
@@ -250,12 +277,16 @@ class AnthropicReader(WireReader):
             return
         block.is_done = True
         if block.slot is not None:
-            text = block.text
-            start = block.start.get("input")
-            is_whole = not text.strip() and isinstance(start, dict) and start
-            deltas.append(CallDone(block.slot, as_arguments(start) if is_whole else None))
+            deltas.append(CallDone(block.slot, _read_start(block)))
             self._waiting.append(block.slot)
         self._tell_blocks(deltas)
+
+    def _tell_inputs(self, deltas: list[Delta]) -> None:
+        """Add the arguments that stood in the starts of calls whose blocks never stopped."""
+        for block in self._blocks.values():
+            if block.slot is not None and not block.is_done and (arguments := _read_start(block)):
+                deltas.append(CallDelta(block.slot, arguments=arguments))
+                block.pieces.append(arguments)
 
     def _tell_blocks(self, deltas: list[Delta], all_of_them: bool = False) -> None:
         """Emit the completed blocks; an earlier block that isn't complete doesn't delay the others."""
@@ -290,6 +321,12 @@ def _write(block: _Block) -> dict[str, JSON] | None:
             if block.pieces and "input" in data:
                 data["input"] = _read_object(block.text) or {}
             return data
+
+
+def _read_start(block: _Block) -> str | None:
+    """Return the arguments in the start of a call's block; they count where no piece of them came."""
+    start = block.start.get("input")
+    return as_arguments(start) if start and not block.text.strip() else None
 
 
 def _place(event: Mapping[str, JSON]) -> BlockIndex:

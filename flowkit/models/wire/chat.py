@@ -7,11 +7,12 @@ empty are the same, unknown fields are passed over, and nothing is joined here; 
 import re
 from collections.abc import Mapping
 
-from flowkit.codec import JSON
+from flowkit.codec import JSON, loads
 from flowkit.messages import FinishReason
 from flowkit.models.base import (
     CallDelta,
     Delta,
+    EndDelta,
     ErrorDelta,
     FinishDelta,
     ProviderDelta,
@@ -27,6 +28,9 @@ FUNCTION_CALL_SLOT = -1
 """Where the one call of the old `function_call` field is kept; it has neither index nor id."""
 
 _THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "thinking", "reasoning_details"))
+_WRAPPERS = ("data", "result", "response")
+_ARGUMENTS = ("arguments", "parameters", "input", "args")
+"""Where the arguments of a call stand; a server that means none of the others leaves them out."""
 _THINKING_PARTS = frozenset(("thinking", "reasoning", "reasoning_text"))
 
 
@@ -49,16 +53,35 @@ class ChatReader(WireReader):
         if isinstance(choices, list):
             for choice in choices:
                 if isinstance(choice, dict):
-                    self._read_choice(choice, deltas)
+                    self._read_choice(choice, event, deltas)
+                    if usage is None and "usage" in choice:
+                        usage = choice["usage"]
+        elif isinstance(choices, dict):
+            self._read_choice(choices, event, deltas)
+        elif not choices:
+            # Gateways wrap the chunk: Cloudflare in `result`, others in `data`.
+            for wrapper in _WRAPPERS:
+                inner = event.get(wrapper)
+                if isinstance(inner, dict) and "choices" in inner:
+                    self.read_event(inner, event_type, deltas)
+                    return
         if usage is None and "x_groq" in event:
             groq = event["x_groq"]
             usage = groq.get("usage") if isinstance(groq, dict) else None
         if isinstance(usage, dict):
             deltas.append(UsageDelta(read_usage(usage)))
 
-    def _read_choice(self, choice: Mapping[str, JSON], deltas: list[Delta]) -> None:
+    def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not any(isinstance(one, dict) and "message" in one for one in choices):
+            return False
+        self.read_event(answer, b"", deltas)
+        deltas.append(EndDelta())
+        return True
+
+    def _read_choice(self, choice: Mapping[str, JSON], event: Mapping[str, JSON], deltas: list[Delta]) -> None:
         index = choice.get("index")
-        number = index if isinstance(index, int) else 0
+        number = index if isinstance(index, int) else _as_place(index) or 0
         delta = choice.get("delta")
         count = len(deltas)
         if isinstance(delta, dict):
@@ -69,12 +92,17 @@ class ChatReader(WireReader):
             if len(deltas) > count and (type(deltas[-1]) is not self._latest or number or len(deltas) > count + 1):
                 self._latest = type(deltas[-1])
                 self._kinds.update((number, type(spoken)) for spoken in deltas[count:])
-        if "message" in choice and len(deltas) == count:
-            self._read_message(choice["message"], number, deltas)
+        if len(deltas) == count:
+            if "message" in choice:
+                self._read_message(choice["message"], number, deltas)
+            else:  # beside the delta: calls of gateways, text of servers that know no chat
+                _read_delta({"content": choice.get("text"), "tool_calls": choice.get("tool_calls")}, number, deltas)
         if choice.get("error"):
             deltas.append(ErrorDelta(read_error(choice["error"])))
         # Behind the delta: servers put the last fragment and the reason into one chunk.
         finish = choice.get("finish_reason")
+        if finish is None and "finish_reason" not in choice:
+            finish = _find_finish(choice, event)
         if finish and isinstance(finish, str):
             deltas.append(FinishDelta(read_finish(finish), number, finish))
 
@@ -102,25 +130,24 @@ def _read_delta(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> 
     if isinstance(content, str):
         if content:
             deltas.append(TextDelta(content, choice))
-    elif isinstance(content, list):
-        _read_parts(content, choice, deltas)
+    elif content:
+        _read_parts(content if isinstance(content, list) else [content], choice, deltas)
     refusal = delta.get("refusal")
     if refusal and isinstance(refusal, str):
         deltas.append(RefusalDelta(refusal, choice))
     if "tool_calls" in delta:
         _read_calls(delta["tool_calls"], choice, deltas)
     call = delta.get("function_call")
-    if isinstance(call, dict):
+    if isinstance(call, dict) and not delta.get("tool_calls"):  # some say the same call both ways
         deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, choice))
     if choice == 0 and delta.get("extra_content"):
         deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
 
 
 def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
-    if isinstance(calls, list):
-        for call in calls:
-            if isinstance(call, dict):
-                deltas.append(_read_call(call, choice))
+    for call in calls if isinstance(calls, list) else (calls,):
+        if isinstance(call, dict):
+            deltas.append(_read_call(call, choice))
 
 
 def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
@@ -145,6 +172,8 @@ def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) 
 def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
     """Read content as a list of parts, some of them thinking (Mistral)."""
     for part in parts:
+        if isinstance(part, str) and part:
+            deltas.append(TextDelta(part, choice))
         if not isinstance(part, dict):
             continue
         thinking = part.get("thinking")
@@ -158,31 +187,57 @@ def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
             deltas.append(ThinkingDelta(text, "content", choice) if is_thinking else TextDelta(text, choice))
 
 
+def _find_finish(choice: Mapping[str, JSON], event: Mapping[str, JSON]) -> JSON:
+    """Find the reason of an end where gateways put it: into the delta, beside the choices, under another name."""
+    delta = choice.get("delta")
+    inner = delta.get("finish_reason") if isinstance(delta, dict) else None
+    return inner or event.get("finish_reason") or choice.get("stop_reason")
+
+
+def _as_place(index: JSON) -> int | None:
+    """Return where something stands; some servers write the number as text."""
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
+    return int(index) if isinstance(index, int) or (isinstance(index, float) and index.is_integer()) else None
+
+
 def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     index = call.get("index")
-    slot = index if isinstance(index, int) else None
     body = call.get("function")
-    if slot is not None and isinstance(body, dict) and len(call) == 2 and len(body) == 1:
+    if isinstance(index, int) and isinstance(body, dict) and len(call) == 2 and len(body) == 1:
         fragment = body.get("arguments")
         # Nothing but more of the arguments: nearly every fragment, so it is the short way.
         if isinstance(fragment, str):
-            return CallDelta(slot, None, None, fragment or None, choice)
-    id = as_text(call.get("id"))
-    custom = call.get("custom")
+            return CallDelta(index, None, None, fragment or None, choice)
+    id, custom = call.get("id"), call.get("custom")
+    if isinstance(id, int):
+        id = str(id)
     if isinstance(custom, dict):
         body = custom
+    elif isinstance(body, str):
+        body = _read_object(body)
+    elif body is None:
+        body = call  # gateways leave the box around the name and the arguments out
     if not isinstance(body, dict):
         body = {}
-    arguments = body.get("input" if isinstance(custom, dict) else "arguments")
+    is_custom = isinstance(custom, dict) or call.get("type") == "custom"
+    fields = ("input",) if is_custom else _ARGUMENTS
     return CallDelta(
-        slot=slot,
-        id=None if id == "null" else id,
+        slot=_as_place(index),
+        id=None if id == "null" else as_text(id),
         name=as_text(body.get("name")),
-        arguments=as_arguments(arguments),
+        arguments=next((found for field in fields if (found := as_arguments(body.get(field))) is not None), None),
         choice=choice,
-        custom=isinstance(custom, dict) or call.get("type") == "custom",
+        custom=is_custom,
         provider=ProviderDelta("extra_content", call["extra_content"]) if call.get("extra_content") else None,
     )
+
+
+def _read_object(text: str) -> JSON:
+    try:
+        return loads(text)
+    except ValueError:
+        return None
 
 
 _WORDS: Mapping[FinishReason, tuple[str, ...]] = {

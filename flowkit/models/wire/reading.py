@@ -14,6 +14,7 @@ from flowkit.errors import StreamError
 from flowkit.messages import Usage
 from flowkit.models.base import CallDelta, CallDone, Delta, EndDelta, ErrorDelta, ProviderDelta
 from flowkit.models.wire.half_characters import HalfCharacters
+from flowkit.models.wire.plain_bodies import begins_json, read_values
 from flowkit.models.wire.reasons import (
     NO_REASON,
     find_names,
@@ -87,7 +88,7 @@ class WireReader(ABC):
         self._ended = True
         if event is not None:
             self._read_unusual(event.data, event.type, deltas, is_cut=True)
-        elif not is_stream and not looks_like_events(head):
+        elif not is_stream and not self._read_plain(head, deltas) and not looks_like_events(head):
             deltas.append(ErrorDelta(_explain_body(head)))
         deltas += self._halves.end()
         return deltas
@@ -95,6 +96,24 @@ class WireReader(ABC):
     @abstractmethod
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         """Add what this event says."""
+
+    def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
+        """If this is an answer that came at one go, add all that it says."""
+        return False
+
+    def _read_plain(self, body: bytes, deltas: list[Delta]) -> bool:
+        """If the body is JSON, an answer at one go or an event a line, read it; a gateway may know no streams."""
+        found: list[Delta] = []
+        for value in read_values(body):
+            said: list[Delta] = []
+            if not self.read_whole(value, said):
+                self.read_event(value, b"", said)
+            for delta in said:
+                found += self._halves.mend(delta)
+        if all(isinstance(delta, ErrorDelta) for delta in found):
+            return False  # told with what the body was
+        deltas += found
+        return True
 
     def _read_unusual(self, data: bytes, event_type: bytes, deltas: list[Delta], is_cut: bool = False) -> None:
         """Read what orjson didn't: `[DONE]`, nothing, NaN, raw control characters, half characters, broken JSON."""
@@ -284,4 +303,5 @@ def _explain_body(head: bytes) -> StreamError:
         return StreamError(
             f"not an event stream: {error}", status=error.status, retryable=error.retryable, body=error.body
         )
-    return StreamError(f"not an event stream: {text[:_SHOWN]!r}", body=text)
+    is_cut = value is None and begins_json(text)
+    return StreamError(f"not an event stream: {text[:_SHOWN]!r}", retryable=is_cut, body=text)

@@ -27,6 +27,7 @@ from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_
 from flowkit.models.wire.reasons import says_error
 
 _CALLS = ("function_call", "custom_tool_call")
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
 _TEXT_ENDS = ("response.output_text.done", "response.refusal.done", "response.content_part.done")
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "max_output_tokens": "length",
@@ -59,6 +60,9 @@ class ResponsesReader(WireReader):
         self._words: list[str] = []
         self._has_items = False
         self._kept: set[tuple[int | str, str]] = set()  # items that were told whole, by place and by id
+        self._open_calls: set[int | None] = set()
+        self._early: dict[int, list[Delta]] = {}  # arguments of calls whose item comes later
+        self._thoughts: list[str] = []
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
@@ -73,7 +77,7 @@ class ResponsesReader(WireReader):
                 self._note(slot, event.get("item_id"))
                 self._say(RefusalDelta, slot, "refusal", event.get("delta"), deltas, event.get("content_index"))
             case "response.function_call_arguments.delta":
-                deltas.append(CallDelta(slot=slot, arguments=as_text(event.get("delta"))))
+                self._call(CallDelta(slot=slot, arguments=as_arguments(event.get("delta"))), deltas)
             case "response.reasoning_summary_text.delta":
                 self._think((index, event.get("summary_index")), "reasoning_summary", event.get("delta"), deltas)
             case "response.reasoning_text.delta":
@@ -85,12 +89,16 @@ class ResponsesReader(WireReader):
             case "response.function_call_arguments.done":
                 if slot is not None:
                     arguments, name = as_arguments(event.get("arguments")), as_text(event.get("name"))
-                    deltas.append(CallDone(slot, arguments, name))
+                    self._call(CallDone(slot, arguments, name), deltas)
             case "response.custom_tool_call_input.delta":
-                deltas.append(CallDelta(slot=slot, arguments=as_text(event.get("delta")), custom=True))
+                self._call(CallDelta(slot=slot, arguments=as_text(event.get("delta")), custom=True), deltas)
             case "response.custom_tool_call_input.done":
                 if slot is not None:
-                    deltas.append(CallDone(slot, as_text(event.get("input"))))
+                    self._call(CallDone(slot, as_text(event.get("input"))), deltas)
+            case "response.reasoning_summary_text.done":
+                self._think_if_silent((index, event.get("summary_index")), "reasoning_summary", event, deltas)
+            case "response.reasoning_text.done":
+                self._think_if_silent((index, event.get("content_index")), "reasoning_text", event, deltas)
             case "response.output_text.done":
                 self._say_if_silent(TextDelta, slot, "text", event.get("text"), deltas, event.get("content_index"))
             case "response.content_part.done":
@@ -102,16 +110,37 @@ class ResponsesReader(WireReader):
                 self._say_if_silent(
                     RefusalDelta, slot, "refusal", event.get("refusal"), deltas, event.get("content_index")
                 )
-            case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                response = event.get("response")
-                if isinstance(response, dict):
-                    self._read_snapshot(response, deltas)
-                _end_response(str(kind), response, deltas)
+            case _ if kind in _ENDS:
+                self._end(str(kind), event.get("response"), deltas)
             case "error" | "response.error":
                 deltas.append(ErrorDelta(read_error_event(event)))
             case _:
+                if event.get("object") == "response" and self.read_whole(event, deltas):
+                    return
                 if not str(kind).startswith("response.") and says_error(event):
                     deltas.append(ErrorDelta(read_error_event(event)))
+
+    def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
+        if not isinstance(answer.get("output"), list) or answer.get("status") in ("in_progress", "queued"):
+            return False
+        self._end("response.completed", dict(answer), deltas)
+        return True
+
+    def _end(self, kind: str, response: JSON, deltas: list[Delta]) -> None:
+        for early in self._early.values():
+            deltas += early  # whose item never came
+        self._early.clear()
+        if isinstance(response, dict):
+            self._read_snapshot(response, deltas)
+        _end_response(kind, response, deltas)
+
+    def _call(self, told: CallDelta | CallDone, deltas: list[Delta]) -> None:
+        """Add what comes for a call; what comes before the call's own item waits for that."""
+        self._has_items = True
+        if self._open_calls or told.slot is None or (isinstance(told, CallDone) and told.name):
+            deltas.append(told)
+        else:
+            self._early.setdefault(told.slot, []).append(told)
 
     def _note(self, slot: int | None, *ids: JSON) -> None:
         """Remember where the item with these ids stands, for events that lack the index."""
@@ -146,13 +175,14 @@ class ResponsesReader(WireReader):
         return bool(text) and "".join(self._words).endswith(text)
 
     def _read_snapshot(self, response: Mapping[str, JSON], deltas: list[Delta]) -> None:
-        """Read the whole output from where only the last event says anything."""
-        if self._said or self._has_items:
+        """Read the output from where only the last event says it: all of it, or the calls beside a streamed text."""
+        if self._has_items:
             return
-        output = response.get("output")
+        output, has_spoken = response.get("output"), bool(self._said)
         for position, item in enumerate(output if isinstance(output, list) else ()):
-            self._open_item(position, item, deltas)
-            self._end_item(position, item, deltas)
+            if not has_spoken or (isinstance(item, dict) and item.get("type") in _CALLS):
+                self._open_item(position, item, deltas)
+                self._end_item(position, item, deltas)
         if not (self._said or self._has_items):
             self._say(TextDelta, None, "text", response.get("output_text"), deltas)
 
@@ -184,6 +214,9 @@ class ResponsesReader(WireReader):
                         custom=item.get("type") == "custom_tool_call",
                     )
                 )
+                self._open_calls.add(slot)
+                if slot is not None:
+                    deltas += self._early.pop(slot, ())
 
     def _say_if_silent(
         self,
@@ -209,10 +242,19 @@ class ResponsesReader(WireReader):
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
         """Read thinking, which comes in parts; an empty line separates them."""
         if isinstance(text, str) and text:
+            self._thoughts.append(text)
             if self._thinking_part not in (None, part):
                 text = f"\n\n{text}"
             self._thinking_part = part
             deltas.append(ThinkingDelta(text, field))
+
+    def _think_if_silent(
+        self, part: tuple[JSON, JSON], field: str, told: Mapping[str, JSON], deltas: list[Delta]
+    ) -> None:
+        """Read a part of the thinking that a server sends only when it is done."""
+        text = told.get("text")
+        if isinstance(text, str) and text not in "".join(self._thoughts):
+            self._think(part, field, text, deltas)
 
     def _end_item(self, slot: int | None, item: JSON, deltas: list[Delta]) -> None:
         if not isinstance(item, dict):
@@ -220,7 +262,11 @@ class ResponsesReader(WireReader):
         kind = as_text(item.get("type")) or ""
         match kind:
             case "function_call" | "custom_tool_call":
+                self._has_items = True
                 if slot is not None:
+                    if slot in self._early:
+                        self._open_item(slot, item, deltas)
+                    self._open_calls.discard(slot)
                     text = item.get("arguments" if kind == "function_call" else "input")
                     name, id = as_text(item.get("name")), as_text(item.get("call_id"))
                     deltas.append(
@@ -239,6 +285,12 @@ class ResponsesReader(WireReader):
                 data = {"id": item.get("id"), "phase": item.get("phase"), "text": text}
                 self._keep(slot, ProviderDelta(kind, data), deltas)
             case _:
+                if kind == "reasoning":
+                    for field, name in (("summary", "reasoning_summary"), ("content", "reasoning_text")):
+                        parts = item.get(field)
+                        for number, part in enumerate(parts if isinstance(parts, list) else ()):
+                            if isinstance(part, dict):
+                                self._think_if_silent((slot, number), name, part, deltas)
                 if kind == "reasoning" or item.get("encrypted_content"):
                     self._keep(slot, ProviderDelta(kind, item), deltas)
 
@@ -262,7 +314,8 @@ def _end_response(kind: str, response: JSON, deltas: list[Delta]) -> None:
         deltas.append(UsageDelta(read_usage(usage)))
     status = body.get("status")
     # A gateway that names every end alike still says how it was.
-    wire = status if isinstance(status, str) and status in _BAD_ENDS else kind.removeprefix("response.")
+    end = "completed" if kind == "response.done" else kind.removeprefix("response.")
+    wire = status if isinstance(status, str) and status in _BAD_ENDS else end
     reason: FinishReason = "stop"
     if wire == "incomplete":
         details = body.get("incomplete_details")

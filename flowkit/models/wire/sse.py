@@ -23,7 +23,7 @@ _LINE_BYTES = 32
 """What a line that says nothing counts for besides its length: reading it takes as long as these."""
 
 HEAD_BYTES = 2_000
-"""How much of a body is kept to say what it was, when it isn't an event stream."""
+"""How much of a body is kept to say what it was, when it isn't an event stream; one that begins as JSON is kept whole."""
 
 STRAY = b" stray"
 """The type of what stands in the middle of a stream and is no field of an event; no server can name one so."""
@@ -47,12 +47,15 @@ class ServerSentEvent(NamedTuple):
 class EventDecoder:
     """Cuts a body into events; each byte is looked at a bounded number of times.
 
-    `head` is the beginning of the body until the first event has come.
+    `head` is the beginning of the body until the first event has come, or all of a body that begins as JSON.
     """
 
     __slots__ = (
         "_data",
+        "_head",
+        "_head_bytes",
         "_idle",
+        "_is_json",
         "_partial",
         "_size",
         "_skip_line_feed",
@@ -60,12 +63,13 @@ class EventDecoder:
         "_started",
         "_stray",
         "_type",
-        "head",
         "is_stream",
     )
 
     def __init__(self) -> None:
-        self.head = b""
+        self._head: list[bytes] = []
+        self._head_bytes = 0
+        self._is_json: bool | None = None
         self.is_stream = False
         self._partial: list[bytes] = []  # pieces of a line whose end hasn't come
         self._data: list[bytes] = []  # data lines of the event that is being read
@@ -76,6 +80,12 @@ class EventDecoder:
         self._skip_line_feed = False  # the last chunk ended with CR: an LF that follows belongs to it
         self._started = False  # the byte-order mark is behind us
         self._idle = False  # an event has just ended, and nothing has come since
+
+    @property
+    def head(self) -> bytes:
+        """The beginning of the body, before any event."""
+        head = b"".join(self._head)
+        return head if self._is_json else head[:HEAD_BYTES]
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Return the events that these bytes complete.
@@ -109,8 +119,8 @@ class EventDecoder:
         return events[-1] if events else None
 
     def _read(self, chunk: bytes) -> list[ServerSentEvent]:
-        if not self.is_stream and len(self.head) < HEAD_BYTES:
-            self.head += chunk[:HEAD_BYTES]
+        if not self.is_stream and (self._is_json or self._head_bytes < HEAD_BYTES):
+            self._keep(chunk)
         if not self._started:
             chunk = b"".join((*self._partial, chunk))
             self._partial = []
@@ -154,6 +164,15 @@ class EventDecoder:
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
         return events
 
+    def _keep(self, chunk: bytes) -> None:
+        """Keep what may turn out to be no stream: a server that knows none answers with its JSON at one go."""
+        self._head.append(chunk)
+        self._head_bytes += len(chunk)
+        if self._is_json is None:
+            start = b"".join(self._head).removeprefix(_MARK).lstrip()
+            if start and not _MARK.startswith(start):
+                self._is_json = start[:1] in b"{["
+
     def _read_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         field, _, value = line.partition(b":")
         if field == b"data":
@@ -184,7 +203,7 @@ class EventDecoder:
             self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
             self._data = []
             self.is_stream = True
-            self.head = b""
+            self._head = []
         else:
             self._skipped += _LINE_BYTES
             if event_type == b"error":

@@ -47,6 +47,10 @@ class SchemaReader:
         if endless is not None:
             raise DefinitionError.about(tool, f"the schema refers to itself without end at {endless}")
         self._validator: Any = make_validator(validator, schema)
+        self._plain_fields = _find_plain_fields(schema)
+        required = schema.get("required")
+        self._required = frozenset(cast(list[str], required) if isinstance(required, list) else ())
+        self._is_closed = schema.get("additionalProperties") is False
 
     def renamed(self, tool: str) -> "SchemaReader":
         """Copy for this tool under another name."""
@@ -57,7 +61,7 @@ class SchemaReader:
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments:
         repaired: list[str] = []
         arguments = parse_arguments(self.tool, given, repaired) if isinstance(given, (str, bytes)) else dict(given)
-        errors = self._find_errors(arguments)
+        errors = [] if self.is_plainly_right(arguments, ()) else self._find_errors(arguments)
         if errors:
             mended, told = _mend(arguments, errors)
             if not told or self._find_errors(mended):
@@ -70,7 +74,17 @@ class SchemaReader:
         return Arguments(values, arguments, tuple(repaired), self.secrets)
 
     def is_plainly_right(self, given: Mapping[str, object], ignored: Collection[str]) -> bool:
-        return False
+        """Return whether the types alone show that the schema holds: jsonschema takes fifty times as long to say so."""
+        fields = self._plain_fields
+        if fields is None or ignored or not self._required <= given.keys():
+            return False
+        for name, value in given.items():
+            if name not in fields:
+                if self._is_closed:
+                    return False
+            elif (types := fields[name]) is not None and type(value) not in types:
+                return False
+        return True
 
     def check(self, given: Mapping[str, object], ignored: Collection[str]) -> None:
         errors = self._find_errors(given, ignored)
@@ -92,6 +106,40 @@ class SchemaReader:
         return tuple(lines.values())
 
 
+_SAYS_NOTHING = frozenset(("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"))
+"""The keywords that allow any value."""
+_OF_PLAIN_OBJECTS = frozenset(("type", "properties", "required", "additionalProperties", "$schema", "$defs"))
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+def _find_plain_fields(schema: Schema) -> dict[str, frozenset[type] | None] | None:
+    """Find the Python types that each field takes, None for any; None for a schema that asks for more than types."""
+    properties = schema.get("properties", {})
+    if (
+        schema.keys() - _OF_PLAIN_OBJECTS - _SAYS_NOTHING
+        or not isinstance(schema.get("additionalProperties", True), bool)
+        or not isinstance(properties, dict)
+    ):
+        return None
+    fields: dict[str, frozenset[type] | None] = {}
+    for name, held in properties.items():
+        if held is not True and (not isinstance(held, dict) or held.keys() - {"type"} - _SAYS_NOTHING):
+            return None
+        kinds = types_of(held) if isinstance(held, dict) else ()
+        if not _PYTHON_TYPES.keys() >= set(kinds):
+            return None  # an old draft has types of its own
+        fields[name] = frozenset(kind for said in kinds for kind in _PYTHON_TYPES[said]) if kinds else None
+    return fields
+
+
 @dataclass(frozen=True, slots=True)
 class _Error:
     """jsonschema's error as plain values; `schema` is the part that was broken, by its keyword."""
@@ -111,9 +159,10 @@ def _read_errors(found: Iterable[Any]) -> Iterator[_Error]:
         keyword = str(error.validator)
         missing: tuple[str, ...] = ()
         unexpected: tuple[str, ...] = ()
-        if keyword == "required":
+        wanted: Any = error.validator_value
+        if keyword == "required" and isinstance(wanted, list):
             # One error for each name, which only its message tells.
-            names: list[str] = [name for name in error.validator_value if name not in instance]
+            names = [name for name in cast(list[str], wanted) if name not in instance]
             missing = tuple(name for name in names if error.message.startswith(repr(name)))
         elif keyword in ("additionalProperties", "unevaluatedProperties"):
             patterns: Iterable[str] = schema.get("patternProperties", ())

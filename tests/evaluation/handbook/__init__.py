@@ -4,20 +4,25 @@ import json
 from pathlib import Path
 
 from flowkit.context import Context
-from knowledge import CANDIDATES, Library, rank_passages, update_index
+from flowkit.models.offline.embeddings import SentenceEmbedder
+from knowledge import CANDIDATES, Library, rank_passages
+from knowledge_index import AnswerEmbedder, Index
 
 FOLDER = Path(__file__).parent
 
 
-def count_right(folder: Path) -> dict[str, dict[int, int]]:
+def count_right(
+    folder: Path, *, second: AnswerEmbedder | None, questions: str = "questions.json"
+) -> dict[str, dict[int, int]]:
     """Count, by language, for how many questions the right section is among the first 1 and 3; under 0 all questions.
 
-    The indexes are made in `folder`.
+    The questions of `questions.json` are held out: nobody looks at them while a ranking changes; those of
+    `development.json` are there for that. The indexes are made in `folder`, with the second encoder if one is given.
     """
-    questions = json.loads((FOLDER / "questions.json").read_text(encoding="utf-8"))
     counted: dict[str, dict[int, int]] = {}
-    for language, rows in questions.items():
-        index, _ = update_index(FOLDER / language, folder / f"{language}.sqlite3")
+    for language, rows in json.loads((FOLDER / questions).read_text(encoding="utf-8")).items():
+        index = Index(folder / f"{language}-{second is not None}.sqlite3", SentenceEmbedder(), second)
+        index.update(FOLDER / language)
         counted[language] = {0: len(rows), 1: 0, 3: 0}
         for row in rows:
             query = row["question"]

@@ -1,0 +1,236 @@
+"""What gateways make of the three interfaces: the same words in other places, no sooner and no later than others."""
+
+from typing import Any
+
+import pytest
+
+from flowkit.assemble import Turn
+from flowkit.testing.streams import read_turn
+from tests.bodies import DONE, anthropic, call, calls, chat, event, read_chat, responses, shown
+
+ONE = [("f", {"x": 1}, "sealed")]
+ARGUMENTS = '{"x": 1}'
+
+CALLS: dict[str, Any] = {
+    "without a list": call(ARGUMENTS, id="a", name="f"),
+    "function as text": [{"id": "a", "type": "function", "function": '{"name": "f", "arguments": {"x": 1}}'}],
+    "without the box": [{"id": "a", "type": "function", "name": "f", "arguments": ARGUMENTS}],
+    "as a block of Messages": [{"id": "a", "type": "tool_use", "name": "f", "input": {"x": 1}}],
+    "as LangChain writes it": [{"id": "a", "type": "tool_call", "name": "f", "args": {"x": 1}}],
+    "parameters": [{"index": 0, "id": "a", "function": {"name": "f", "parameters": {"x": 1}}}],
+}
+
+
+@pytest.mark.parametrize("said", CALLS.values(), ids=list(CALLS))
+def test_a_call_is_read_wherever_its_name_and_arguments_stand(said: Any) -> None:
+    turn = read_chat({"tool_calls": said})
+    assert shown(turn) == ONE
+    assert turn.calls[0].wire_id == "a"
+
+
+CHOICES: dict[str, bytes] = {
+    "calls beside the delta": event(
+        {"choices": [{"index": 0, "delta": {"content": ""}, "tool_calls": [call(ARGUMENTS, id="a", name="f")]}]}
+    )
+    + chat(),
+    "a choice without a list": event({"choices": {"delta": calls(call(ARGUMENTS, id="a", name="f"))}}) + chat(),
+    "a wrapped chunk": event(
+        {"result": {"choices": [{"delta": calls(call(ARGUMENTS, name="f")), "finish_reason": "stop"}]}}
+    ),
+    "the reason in the delta": event(
+        {"choices": [{"delta": {**calls(call(ARGUMENTS, name="f")), "finish_reason": "tool_calls"}}]}
+    ),
+    "the reason beside the choices": event(
+        {"choices": [{"delta": calls(call(ARGUMENTS, name="f"))}], "finish_reason": "tool_calls"}
+    ),
+    "the reason under another name": event(
+        {"choices": [{"delta": calls(call(ARGUMENTS, name="f")), "stop_reason": "tool_use"}]}
+    ),
+}
+
+
+@pytest.mark.parametrize("body", CHOICES.values(), ids=list(CHOICES))
+def test_a_choice_is_read_wherever_its_parts_stand(body: bytes) -> None:
+    turn = read_turn(body, api="chat")
+    assert (shown(turn), turn.complete, turn.error) == (ONE, True, None)
+
+
+def test_the_text_of_a_server_that_knows_no_chat_is_read() -> None:
+    turn = read_turn(event({"choices": [{"text": "Hi", "finish_reason": "stop"}]}) + DONE, api="chat")
+    assert (turn.text, turn.reason) == ("Hi", "stop")
+
+
+@pytest.mark.parametrize("content", ["Hi", ["Hi"], {"text": "Hi"}, [{"type": "output_text", "text": "Hi"}]])
+def test_content_is_read_in_any_form(content: Any) -> None:
+    assert read_chat({"content": content}, finish="stop").text == "Hi"
+
+
+def test_tokens_are_read_within_a_choice() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    turn = read_turn(
+        event({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop", "usage": usage}]}), api="chat"
+    )
+    assert turn.usage is not None
+    assert (turn.usage.input_tokens, turn.usage.output_tokens) == (3, 4)
+
+
+@pytest.mark.parametrize("spell", [str, float])
+def test_fragments_side_by_side_are_told_apart_by_an_index_that_is_no_integer(spell: Any) -> None:
+    turn = read_chat(
+        calls(call('{"x"', index=spell(0) if spell is float else "0", name="f")),
+        calls(call('{"y"', index=spell(1) if spell is float else "1", name="g")),
+        calls(call(": 1}", index=spell(0) if spell is float else "0")),
+        calls(call(": 2}", index=spell(1) if spell is float else "1")),
+    )
+    assert shown(turn) == [*ONE, ("g", {"y": 2}, "sealed")]
+
+
+def test_a_number_is_an_id() -> None:
+    turn = read_chat(calls(call('{"x"', id=7, name="f", index=...)), calls(call(": 1}", id=7, index=...)))
+    assert [(made.wire_id, made.arguments) for made in turn.calls] == [("7", {"x": 1})]
+
+
+def test_two_tools_without_arguments_at_one_index_are_two_calls() -> None:
+    turn = read_chat(calls(call("{}", name="f"), call("{}", name="g")))
+    assert shown(turn) == [("f", {}, "sealed"), ("g", {}, "sealed")]
+
+
+def test_a_call_that_is_said_in_both_ways_runs_once() -> None:
+    turn = read_chat(
+        {"function_call": {"name": "f", "arguments": ARGUMENTS}, **calls(call(ARGUMENTS, id="a", name="f"))}
+    )
+    assert shown(turn) == ONE
+
+
+# Responses
+
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f", "arguments": ""}
+ADDED = ("output_item.added", {"output_index": 0, "item": CALL})
+DONE_ARGUMENTS = ("function_call_arguments.done", {"output_index": 0, "item_id": "fc_1", "arguments": ARGUMENTS})
+PIECES = [
+    ("function_call_arguments.delta", {"output_index": 0, "item_id": "fc_1", "delta": piece})
+    for piece in ('{"x"', ": 1}")
+]
+WHOLE_CALL = {**CALL, "arguments": ARGUMENTS, "status": "completed"}
+
+
+def read_items(*events: tuple[str, dict[str, Any]], **response: Any) -> Turn:
+    return read_turn(responses(*events, **response), api="responses")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [DONE_ARGUMENTS, ADDED],
+        [*PIECES, ADDED, DONE_ARGUMENTS],
+        [*PIECES, DONE_ARGUMENTS, ADDED],
+        [*PIECES, ("output_item.done", {"output_index": 0, "item": {**WHOLE_CALL, "arguments": ""}})],
+        [
+            ("output_item.added", {"output_index": 0, "item": {**CALL, "name": ""}}),
+            *PIECES,
+            DONE_ARGUMENTS,
+            ("output_item.done", {"output_index": 0, "item": WHOLE_CALL}),
+        ],
+    ],
+    ids=["the end first", "the item amid", "the item last", "the item done last", "the name last"],
+)
+def test_a_call_is_read_in_whatever_order_its_events_come(events: list[Any]) -> None:
+    turn = read_items(*events)
+    assert (shown(turn), turn.calls[0].wire_id) == (ONE, "a")
+
+
+def test_arguments_whose_item_never_comes_are_no_call_that_can_run() -> None:
+    assert [state for *_, state in shown(read_items(*PIECES, DONE_ARGUMENTS))] == ["invalid"]
+
+
+def test_calls_that_only_the_last_event_names_are_read_beside_a_text_that_came_in_pieces() -> None:
+    message = {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}
+    turn = read_items(
+        ("output_text.delta", {"output_index": 0, "delta": "Hi"}),
+        output=[message, WHOLE_CALL],
+    )
+    assert (turn.text, shown(turn)) == ("Hi", ONE)
+
+
+def test_a_call_is_read_once_though_the_last_event_places_it_elsewhere() -> None:
+    turn = read_items(("output_item.done", {"output_index": 3, "item": WHOLE_CALL}), output=[WHOLE_CALL])
+    assert shown(turn) == ONE
+
+
+PARTS = [{"type": "summary_text", "text": "a"}, {"type": "summary_text", "text": "b"}]
+REASONING = ("output_item.done", {"output_index": 0, "item": {"type": "reasoning", "id": "rs_1", "summary": PARTS}})
+THOUGHTS = [
+    ("reasoning_summary_text.delta", {"output_index": 0, "summary_index": number, "delta": text})
+    for number, text in enumerate("ab")
+]
+THOUGHT_ENDS = [
+    ("reasoning_summary_text.done", {"output_index": 0, "summary_index": number, "text": text})
+    for number, text in enumerate("ab")
+]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[REASONING], THOUGHT_ENDS, [*THOUGHT_ENDS, REASONING], [*THOUGHTS, *THOUGHT_ENDS, REASONING]],
+    ids=["in the item", "at the ends of its parts", "in both", "in pieces, too"],
+)
+def test_thinking_is_read_once_wherever_it_stands(events: list[Any]) -> None:
+    assert read_items(*events).thinking == "a\n\nb"
+
+
+def test_an_end_of_another_name_ends_the_answer() -> None:
+    turn = read_items(("output_text.delta", {"output_index": 0, "delta": "Hi"}), end="done")
+    assert (turn.text, turn.finish_reason, turn.complete) == ("Hi", "completed", True)
+
+
+def test_a_response_in_progress_is_no_answer_at_one_go() -> None:
+    begun = event({"object": "response", "status": "in_progress", "output": []})
+    turn = read_turn(begun + responses(("output_text.delta", {"output_index": 0, "delta": "Hi"})), api="responses")
+    assert (turn.text, turn.complete) == ("Hi", True)
+
+
+# Messages
+
+STARTED: dict[str, Any] = {
+    "its input in the start and no end of the block": {"x": 1},
+    "its input as text": ARGUMENTS,
+}
+
+
+@pytest.mark.parametrize("given", STARTED.values(), ids=list(STARTED))
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("reason", ["tool_use", "max_tokens"])
+def test_arguments_in_a_blocks_start_are_never_lost(given: Any, stops: bool, reason: str) -> None:
+    body = anthropic(start={"type": "tool_use", "id": "a", "name": "f", "input": given}, stop=reason)
+    if not stops:
+        body = b"".join(part + b"\n\n" for part in body.split(b"\n\n") if part and b"content_block_stop" not in part)
+    state = "void" if reason == "max_tokens" and not stops else "sealed"
+    assert shown(read_turn(body, api="anthropic")) == [("f", {"x": 1}, state)]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [{"type": "input_json_delta", "partial_json": {"x": 1}}, {"partial_json": ARGUMENTS}],
+    ids=["an object", "without a type"],
+)
+def test_a_piece_of_arguments_is_read_in_any_form(piece: dict[str, Any]) -> None:
+    start: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    assert shown(read_turn(anthropic(piece, start=start, stop="tool_use"), api="anthropic")) == ONE
+
+
+def test_a_delta_without_a_type_is_known_by_what_it_holds() -> None:
+    assert read_turn(anthropic({"text": "Hi"}), api="anthropic").text == "Hi"
+
+
+def test_citations_in_a_blocks_start_go_back_with_it() -> None:
+    cited = {"type": "char_location", "cited_text": "Hi"}
+    turn = read_turn(anthropic(start={"type": "text", "text": "Hi", "citations": [cited]}), api="anthropic")
+    assert [delta.data for delta in turn.provider] == [{"type": "text", "text": "Hi", "citations": [cited]}]
+
+
+def test_a_reason_beside_the_delta_ends_the_answer() -> None:
+    body = anthropic({"type": "text_delta", "text": "Hi"}, stop=None)
+    body += event({"type": "message_delta", "stop_reason": "end_turn", "delta": {"container": {"id": "c"}}})
+    turn = read_turn(body, api="anthropic")
+    assert (turn.reason, turn.complete, turn.error) == ("stop", True, None)
+    assert turn.provider[-1].data == {"id": "c"}
