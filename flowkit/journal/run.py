@@ -383,19 +383,8 @@ class RunJournal:
         What is said in it is no part of its session's conversation.
         """
         user, session = self.details.summary.user, self.details.summary.session
-        wanted = WantedRun(
-            run_id,
-            name,
-            "",
-            inputs,
-            user,
-            session,
-            self._allow_changed,
-            parent=self._number,
-            ignores_inputs=True,
-            kept=kept,
-        )
-        return await open_run(self._log, wanted)
+        wanted = WantedRun(run_id, name, "", inputs, user, session, self._allow_changed)
+        return await open_run(self._log, replace(wanted, parent=self._number, ignores_inputs=True, kept=kept))
 
     async def finish(
         self, status: RunState, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
