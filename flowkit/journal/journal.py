@@ -124,17 +124,7 @@ class Journal:
             ignores_inputs=ignores_inputs,
             kept=kept,
         )
-        opening = asyncio.ensure_future(open_run(self._log, wanted))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The writer opens the run even so, and without this nothing would release it.
-            while not opening.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([opening])
-            if opening.exception() is None:
-                await opening.result().close()
-            raise
+        return await open_run(self._log, wanted)
 
     async def add_spent(self, key: str, usd: float) -> float:
         """Add to the amount spent from a budget, atomically across processes; return the sum."""

@@ -48,8 +48,25 @@ CONVERSATION_RUNS = 1000
 
 async def open_run(log: JournalLog, wanted: WantedRun) -> "RunJournal":
     """Take hold of a run; the errors are those of `Journal.open_run`."""
-    taken = await log.run(lambda: log.store.take(wanted))
-    return RunJournal(log, taken, allow_changed=wanted.allow_changed)
+    taken: list[Taken] = []
+    try:
+        await log.run(lambda: taken.append(log.store.take(wanted)))
+    except asyncio.CancelledError:
+        # The writer opens the run even so, and without this nothing would release it.
+        releasing = asyncio.ensure_future(_release(log, taken))
+        while not releasing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([releasing])
+        releasing.result()
+        raise
+    return RunJournal(log, taken[0], allow_changed=wanted.allow_changed)
+
+
+async def _release(log: JournalLog, taken: list[Taken]) -> None:
+    """Release a run that nothing waits for any more; `taken` holds it once the writer has reached this request."""
+    await log.run(lambda: None)
+    for run in taken:
+        await RunJournal(log, run, allow_changed=False).close()
 
 
 class RunJournal:
@@ -371,19 +388,8 @@ class RunJournal:
         Its messages don't become part of the session's conversation.
         """
         user, session = self.details.summary.user, self.details.summary.session
-        wanted = WantedRun(
-            run_id,
-            name,
-            "",
-            inputs,
-            user,
-            session,
-            self._allow_changed,
-            parent=self._number,
-            ignores_inputs=True,
-            kept=kept,
-        )
-        return await open_run(self._log, wanted)
+        wanted = WantedRun(run_id, name, "", inputs, user, session, self._allow_changed)
+        return await open_run(self._log, replace(wanted, parent=self._number, ignores_inputs=True, kept=kept))
 
     async def finish(
         self, status: RunState, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
