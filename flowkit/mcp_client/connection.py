@@ -291,9 +291,8 @@ class Connection:
             input_required_max_rounds=ROUNDS_AT_MOST,
             client_info=_client_info(),
         )
-        limit = asyncio.timeout(self._bounds.connect_s)
-        async with limit, client:
-            limit.reschedule(None)
+        async with self._call_clocks.limit(self._bounds.connect_s) as limit, client:
+            limit.stop()
             if client.protocol_version < MODERN:
                 self.era = "legacy"
             self.instructions = client.instructions or ""
