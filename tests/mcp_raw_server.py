@@ -107,6 +107,12 @@ def call(id: object, params: dict[str, Any]) -> None:
             config["pages"] = [[{"name": "change", "inputSchema": {"type": "object"}, "description": "Another."}]]
             CONFIG.write_text(json.dumps(config))
             send(method="notifications/tools/list_changed")
+        case "flood":
+            for number in range(3000):
+                send(
+                    method="notifications/progress",
+                    params={"progressToken": token, "progress": number, "message": f"step {number}"},
+                )
         case "junk":
             sys.stdout.buffer.write(
                 b"\x00\xff\xfe" * 1000 + b"\n\n[]\n{}\n" + b'{"jsonrpc":"2.0","id":"none","result":{}}\n'
@@ -123,6 +129,10 @@ def call(id: object, params: dict[str, Any]) -> None:
             time.sleep(600)
         case _:
             pass
+    if name in ODD.get("lines", {}):
+        sys.stdout.write(ODD["lines"][name].replace("ID", json.dumps(id)) + "\n")
+        sys.stdout.flush()
+        return
     result = ODD.get("results", {}).get(name, text(f"{name} done"))
     if "code" in result:
         send(id=id, error=result)
