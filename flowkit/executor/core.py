@@ -73,17 +73,22 @@ NOBODY = RunIdentity()
 class Executor:
     """One run's graph. Use it in the task that owns the run: `async with Executor(tools=[…]) as graph`.
 
-    Leaving cancels what hasn't ended, and waits for it. `tools` are tools, functions and sets of them, or anything
-    that finds a tool by its name. `cache` keeps results with a TTL: True is the user's cache folder. In a `journal`
-    what has ended under this `run_id` isn't run again; its calls are known by their ids. `user` and `session` say who
-    may share results. Nodes may refer to the names of `inputs`; a run in a journal goes on with the inputs it began with.
-    `log` takes the events; left out, the executor has one of its own. `timeout` bounds the whole.
+    Leaving cancels unfinished calls, and waits for them.
 
-    `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
-    a node that no other node made cancels the rest. `look_at_reference` sees each value
-    that goes from one call into another and may refuse it by raising `ToolError`; `guard` sees each call before it runs. `run_model_step` asks models. What
-    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
-    calls of tools with a named slot run, by its name (provisional).
+    - `tools` are tools, functions and sets of them, or an object that finds a tool by its name.
+    - `cache` keeps results with a TTL; True is the user's cache folder.
+    - `journal`: nodes that have finished under this `run_id` don't run again; they are identified by their ids.
+    - `user` and `session` limit who may share results.
+    - `inputs`: nodes may refer to their names. A run in a journal continues with its first inputs.
+    - `log` takes the events; by default the executor makes one.
+    - `timeout` limits the whole run.
+    - `slots` limits the calls in parallel, in total or by name (`{"all": 16, "db": 4}`).
+    - `fail_fast`: the first failure of a node that no other node made cancels the rest.
+    - `look_at_reference` sees each value that one call passes to another, and may refuse it by raising `ToolError`.
+    - `guard` sees each call before it runs.
+    - `run_model_step` asks models.
+    - `past` are the outcomes of a run that waited for a person; finished and failed calls don't run again.
+    - `workers` run the calls of tools with a named slot, by the slot's name (provisional).
     """
 
     def __init__(

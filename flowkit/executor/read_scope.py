@@ -21,7 +21,7 @@ class ReadScope:
         self._identity = identity
         self.around = around
         self.narrower: str | None = None
-        """The called tool with the narrowest scope; None while all results may be shared as widely as its own."""
+        """A called tool with a narrower scope; None while there is none."""
 
     def note(self, tool: str, scope: Scope, identity: RunIdentity) -> None:
         """Take note of a call that is made on the way to this result."""

@@ -171,8 +171,8 @@ def _may_know(entry: Entry, ended: Entry) -> bool:
             assert caller.started_s is not None
             assert ended.ended_s is not None
             assert made.sealed_s is not None
-            # Before it began, the result was nobody's news: the caller's own call may well be meant to share it. After
-            # it made this call, what it knew can't have been why it asked. Between the two it may have been.
+            # A result from before the tool started is meant to be shared. One from after this call can't be the reason
+            # for it. A result in between may be.
             if caller.started_s <= ended.ended_s <= made.sealed_s:
                 return True
         made = caller
