@@ -424,7 +424,7 @@ def send_nothing(_: object, __: Context) -> list[Message]:
         ({"before_request": refuse_to_model}, "leave to='model' out"),
         ({"before_request": Watch(refuse_to_model)}, "leave to='model' out"),
         ({"after_answer": Watch(refuse_to_model)}, "leave to='model' out"),
-        ({"before_request": send_nothing}, "it returned [], expected None, a list of messages or Refuse"),
+        ({"before_request": send_nothing}, "it returned an empty list, expected None, a list of messages or Refuse"),
     ],
 )
 def test_what_a_guard_can_not_mean_is_told(options: dict[str, Any], told: str) -> None:

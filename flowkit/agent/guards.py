@@ -225,8 +225,9 @@ class GuardRun:
         self, guard: Any, place: Place, found: object, expected: str, *, turn: int = 0, call: str | None = None
     ) -> GuardFailed:
         """Report what isn't a verdict. A guard that says False means no, and must not be taken for one that passes."""
-        is_told = isinstance(found, bool) or (isinstance(found, list | tuple) and not found)
-        problem = f"it returned {found if is_told else type(found).__name__}, expected {expected}"
+        kind = type(found).__name__
+        said = str(found) if isinstance(found, bool) else f"an empty {kind}" if found in ([], ()) else kind
+        problem = f"it returned {said}, expected {expected}"
         self._tell(guard, place, "failed", problem, turn=turn, call=call)
         return GuardFailed(_name(guard), problem)
 
