@@ -16,6 +16,7 @@ The server's process runs this very file with the standard library alone.
 import asyncio
 import base64
 import json
+import math
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ Outcome = Literal["open", "served", "cut", "left"]
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes over the wire: a pause in seconds, bytes, or None, which cuts the connection."""
+    """What goes over the wire: a pause in seconds (`inf`: until `go_on`), bytes, or None, which cuts the connection."""
 
     pieces: tuple[float | bytes | None, ...] = ()
     status: int = 200
@@ -236,6 +237,10 @@ class ScriptedServer:
         """How many connections clients hold open now."""
         return int(self._ask("connections"))
 
+    def go_on(self) -> None:
+        """End one pause without end, of now or the next one."""
+        self._ask("go_on")
+
     def wait_ended(self, count: int, timeout: float = 5.0) -> list[SentRequest]:
         """The requests, once `count` of them have ended; a server learns a little later that a client has left."""
         self._ask(f"wait/{count}/{timeout}", timeout=timeout + 5)
@@ -291,6 +296,7 @@ class _Server:
         self.connections = 0
         self.opened = 0
         self.changed = asyncio.Condition()
+        self.go_on = asyncio.Semaphore(0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = self.opened
@@ -367,6 +373,9 @@ class _Server:
                 await writer.drain()
                 sent_at.append(time.monotonic())
                 continue
+            if piece == math.inf:
+                await self.go_on.acquire()
+                continue
             due += piece  # by the clock, so that late wake-ups don't add up
             await asyncio.wait([left], timeout=max(0.0, due - time.monotonic()))
             if left.done():
@@ -389,6 +398,9 @@ class _Server:
         match what:
             case ["requests"]:
                 answer: Any = self.requests
+            case ["go_on"]:
+                self.go_on.release()
+                answer = True
             case ["wait", count, timeout]:
                 answer = await self.wait(lambda: self.ended() >= int(count), float(timeout))
             case ["wait_connections", count, timeout]:
