@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-CONFIG = Path(sys.argv[1])
-ODD: dict[str, Any] = json.loads(CONFIG.read_text())
+IS_RUN = __name__ == "__main__"  # and not imported by whoever looks for doctests
+CONFIG = Path(sys.argv[1] if IS_RUN else "")
+ODD: dict[str, Any] = json.loads(CONFIG.read_text()) if IS_RUN else {}
 
 
 def send(**message: Any) -> None:
@@ -181,7 +182,7 @@ def main() -> None:
                 send(id=id, error={"code": -32601, "message": f"there is no {method}"})
 
 
-if __name__ == "__main__":
+if IS_RUN:
     if ODD.get("stubborn"):
         import signal
 
