@@ -339,6 +339,25 @@ def test_queue_that_crashes_is_used_again_when_it_is_back(
         assert set(fleet.count_effects().values()) == {1}
 
 
+def test_queue_that_was_down_is_listened_to_again(
+    tmp_path: Path, postgres_server: PostgresServer, postgres: str
+) -> None:
+    """Else the worker would find its runs by polling, until it is started anew."""
+
+    def count_listeners() -> int:
+        listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND datname = %s"
+        [(found,)] = postgres_server.execute(listening, parameters=[postgres.rpartition("/")[2]])
+        return int(found)
+
+    with start_fleet(tmp_path, str(tmp_path / "j"), options=("--queue", postgres, "--make-tables")) as fleet:
+        fleet.start()
+        fleet.wait_until(lambda: count_listeners() == 1)
+        postgres_server.stop("immediate")
+        fleet.wait_until(lambda: "the queue is lost for a moment" in fleet.read_log())
+        postgres_server.start()
+        fleet.wait_until(lambda: count_listeners() == 1)
+
+
 @pytest.mark.parametrize("command", ["worker", "serve"])
 @pytest.mark.parametrize(
     ("url", "said", "code"),
