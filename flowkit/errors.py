@@ -3,7 +3,8 @@
 FlowkitError
 ├── DefinitionError           the programmer, at decoration or load: a tool, recipe or app that can't work
 │   ├── GraphError            a graph with an unknown or forward reference, or a name twice
-│   │   └── CycleError        calls that wait for one another; `.members` names them
+│   │   ├── CycleError        calls that wait for one another; `.members` names them
+│   │   └── NoSuchNode        no node of this id, or none that waits for a decision; `.node_id`
 │   └── RecipeFileError       a recipe file; `.path`, `.line`, `.column`
 ├── ConfigurationError        no key, no base URL, an app that doesn't import, a folder that can't be written
 ├── ToolError                 raised by a tool: its text reaches the model word for word
@@ -59,6 +60,17 @@ class CycleError(GraphError):
     def __init__(self, members: Sequence[str]) -> None:
         self.members = tuple(members)
         super().__init__(f"a circle: {' -> '.join((*self.members, self.members[0]))}")
+
+
+class NoSuchNode(GraphError, KeyError):
+    """No node of this id, or none in the state that was asked for; also a `KeyError`, as of a dict."""
+
+    def __init__(self, node_id: str, message: str) -> None:
+        self.node_id = node_id
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a `KeyError` would show it in quotes
 
 
 class RecipeFileError(DefinitionError):

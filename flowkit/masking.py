@@ -7,9 +7,10 @@ one, or a text in the place of an object that holds one, is masked whole: it may
 
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any, cast
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON, dumps, loads
 from flowkit.references import SCALARS, Reference, format_pointer
 
 MASK = "**********"
@@ -26,7 +27,7 @@ Step = str | int
 class SchemaPlace:
     """What a schema says of one place of a value; made once for each part of a schema, so it may lie in itself."""
 
-    __slots__ = ("fields", "holds", "is_secret", "items", "others", "takes_text")
+    __slots__ = ("content", "fields", "holds", "is_secret", "items", "others", "takes_text")
 
     def __init__(self) -> None:
         self.is_secret = False
@@ -36,6 +37,8 @@ class SchemaPlace:
         self.fields: dict[str, list[SchemaPlace]] = {}
         self.others: list[SchemaPlace] = []
         self.items: list[SchemaPlace] = []
+        self.content: list[SchemaPlace] = []
+        """What a text holds as JSON; where that holds a secret, the whole text is one."""
 
 
 class SecretPlaces(Set[str]):
@@ -96,8 +99,10 @@ class SecretPlaces(Set[str]):
         return sorted(filter(self.touch, self.root.fields)) if self else []
 
     def mask(self, arguments: Mapping[str, object]) -> dict[str, JSON]:
-        """Convert the arguments to JSON, with a mask for each secret."""
-        return cast("dict[str, JSON]", _mask(arguments, [self.root]))
+        """Convert the arguments to JSON, with a mask for each secret, also where a field beside it repeats it."""
+        shown = cast("dict[str, JSON]", _mask(arguments, [self.root]))
+        found = {secret for secret in self.find(arguments) if len(secret) >= SHORTEST_ECHO}
+        return {name: _mask_equal(part, found) if found and self.touch(name) else part for name, part in shown.items()}
 
     def mask_at(self, value: object, path: Sequence[Step]) -> JSON:
         """Mask the value at this path; a step that no schema knows, such as a branch's name, is skipped."""
@@ -243,6 +248,17 @@ def _mask(value: object, places: list[SchemaPlace]) -> JSON:
     return _mask(shown, places) if isinstance(shown, (dict, list)) else shown
 
 
+def _mask_equal(value: JSON, secrets: Set[str]) -> JSON:
+    """Mask the texts that are one of these secrets as a whole: a part of a text couldn't be turned back."""
+    if isinstance(value, str):
+        return MASK if value in secrets else value
+    if isinstance(value, list):
+        return [_mask_equal(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {key: _mask_equal(item, secrets) for key, item in value.items()}
+    return value
+
+
 def _mask_below(value: object, places: list[SchemaPlace] | None) -> JSON:
     return MASK if places is None else _mask(value, places)
 
@@ -250,6 +266,10 @@ def _mask_below(value: object, places: list[SchemaPlace] | None) -> JSON:
 def _find(value: object, places: list[SchemaPlace] | None) -> Iterator[str]:
     if places is None or any(place.is_secret for place in places):
         yield from _list_texts(value)
+        content = [part for place in places or () for part in place.content]
+        if content and isinstance(value, str):
+            with suppress(ValueError):  # it is no JSON
+                yield from _find(loads(value), content)
     elif isinstance(value, Mapping):
         for key, part in cast("Mapping[object, object]", value).items():
             yield from _find(part, _step_into(places, str(key)))
@@ -297,6 +317,8 @@ def _read_schema(schema: Mapping[str, JSON]) -> SchemaPlace:
     while changed:
         changed = False
         for place in reader.places:
+            if not place.is_secret and any(part.holds for part in place.content):
+                place.is_secret = changed = True
             below = [*place.others, *place.items, *(part for parts in place.fields.values() for part in parts)]
             if not place.holds and (place.is_secret or any(part.holds for part in below)):
                 place.holds = changed = True
@@ -339,6 +361,7 @@ class _SchemaPlaces:
         for name in ("items", "contains", "unevaluatedItems"):
             place.items += [self.read(part) for part in _one_schema(schema.get(name))]
         place.items += [self.read(part) for part in _list_schemas(schema.get("prefixItems"))]
+        place.content += [self.read(part) for part in _one_schema(schema.get("contentSchema"))]
         for name in ("anyOf", "oneOf", "allOf"):
             for part in _list_schemas(schema.get(name)):
                 self._fill(place, part, entered)
@@ -379,7 +402,9 @@ def _show(value: object) -> JSON:
     if type(value) is Reference:
         return {"from_call": value.call_id, "path": format_pointer(value.path) if value.path else ""}
     if isinstance(value, (list, tuple)):
-        return [_show(item) for item in cast("list[object]", value)]
+        items = cast("Sequence[object]", value)
+        # A list of a million numbers would keep the loop for a second.
+        return cast(JSON, list(items)) if SCALARS.issuperset(map(type, items)) else [_show(item) for item in items]
     if isinstance(value, Mapping):
         return {str(key): _show(item) for key, item in cast("Mapping[object, object]", value).items()}
     # Imported here: only Python values need it, and events are read where no tool is.

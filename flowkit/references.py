@@ -54,6 +54,10 @@ class ToolCall:
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
+MANY = 32
+"""From here on it pays to ask all items of a list at once whether they are scalars, which a loop in C does."""
+
+
 def find_references(value: object) -> list[Reference]:
     """Find the references in a value and in the lists, tuples and dicts it is made of, in order."""
     found: list[Reference] = []
@@ -85,11 +89,13 @@ def _collect(value: Any, found: list[Reference]) -> None:
         return
     # Asked of the type, since a value that `isinstance` has narrowed needs a cast: a call, in a walk made for each call.
     items: Iterable[object]
-    if issubclass(kind, (list, tuple)):
+    if kind is list or issubclass(kind, (list, tuple)):
         items = value
     elif issubclass(kind, dict):
         items = value.values()
     else:
+        return
+    if len(value) > MANY and SCALARS.issuperset(map(type, items)):
         return
     for item in items:
         if type(item) is Reference:
@@ -105,7 +111,7 @@ def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
         return value
     if kind is Reference:
         return replace(value)
-    if issubclass(kind, list):
+    if kind is list or issubclass(kind, list):
         items: list[object] = value
         return [
             replace(item) if type(item) is Reference else item if type(item) in SCALARS else substitute(item, replace)

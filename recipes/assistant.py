@@ -92,7 +92,7 @@ def read_calendar(
 ) -> list[Event]:
     """Read the calendar's events of a day, or of several from that day on, in order.
 
-    As in "What is on my calendar on Monday?" or "Am I free on 2026-12-01?".
+    As in "What is on my calendar on Monday?", "Am I free on 2026-12-01?" or "월요일 일정이 뭐가 있나요?".
     """
     zone = ctx.data.zone
     first = datetime.combine(day, datetime.min.time(), tzinfo=zone)
@@ -110,7 +110,7 @@ def write_calendar(
 ) -> Event:
     """Write an event into the calendar; refuses a time that is taken.
 
-    As in "Put lunch with Kim into my calendar on 2026-12-01T12:00".
+    As in "Put lunch with Kim into my calendar on 2026-12-01T12:00" or "내일 12시에 김과 점심을 캘린더에 넣어 줘".
     """
     # The id is the same when this call is repeated, so it can't be written twice.
     calendar, zone = ctx.data.calendar, ctx.data.zone
@@ -135,7 +135,7 @@ async def check_weather(
 ) -> Weather:
     """Check the weather of a place: the lowest and highest temperature in degrees Celsius, and rain in millimetres.
 
-    As in "How is the weather in Seoul?" or "Will it rain in Busan tomorrow?".
+    As in "How is the weather in Seoul?", "Will it rain in Busan tomorrow?" or "서울 날씨가 어떤가요?".
     """
     found = await _get(ctx.data.places_url, {"name": place, "count": "1"})
     places = cast(list[dict[str, Any]], found.get("results") or [])
@@ -173,7 +173,7 @@ def set_reminder(
 ) -> Reminder:
     """Set a reminder for a moment.
 
-    As in "Remind me to call mother at 2026-12-01T18:00".
+    As in "Remind me to call mother at 2026-12-01T18:00" or "오후 6시에 어머니께 전화하라고 알려 줘".
     """
     reminder = Reminder(ctx.idempotency_key, text, _set_zone(at, ctx.data.zone))
     with _open_reminders(ctx.data) as db:

@@ -120,7 +120,7 @@ def search_by_meaning(
     """Answer a question: how, why, what happens; finds the passages about it, in whatever words they say it.
 
     As in "How do I resume a run?", "What does the handbook say about holidays?", "Why is this slow?", "Can I change
-    it?", "What happens when something fails?" or "Explain how this works".
+    it?", "What happens when something fails?", "Explain how this works" or "실행을 어떻게 재개하나요?".
     """
     return ctx.data.index.search_meaning(query, limit)
 
@@ -133,7 +133,8 @@ def search_by_words(
 ) -> list[Passage]:
     """Find passages that mention an exact word, phrase, name, code or error message.
 
-    As in "Find the word journal", "Which pages mention call.sealed?" or "Where does ToolError occur?".
+    As in "Find the word journal", "Which pages mention call.sealed?", "Where does ToolError occur?" or
+    "journal이라는 단어를 찾아 줘".
     """
     return ctx.data.index.search_words(query, limit)
 
@@ -142,7 +143,7 @@ def search_by_words(
 def list_documents(ctx: Context[Library] = CONTEXT) -> list[Document]:
     """List all documents there are.
 
-    As in "Which documents do you have?" or "List all files".
+    As in "Which documents do you have?", "List all files" or "어떤 문서를 가지고 있나요?".
     """
     return [Document(file, passages) for file, passages in ctx.data.index.list_files().items()]
 
@@ -154,7 +155,7 @@ def read_document(
 ) -> list[Passage]:
     """Read one whole document by its file name.
 
-    As in "Open the file index.md" or "Read tutorial.md".
+    As in "Open the file index.md", "Read tutorial.md" or "index.md 파일을 열어 줘".
     """
     passages = ctx.data.index.read(file)
     if not passages:

@@ -129,7 +129,7 @@ def open_data(user: str = "c-1", database: Path | None = None, latency: float = 
 def get_order_status(order_id: OrderId | None = None, ctx: Context[Shop] = CONTEXT) -> Order:
     """Get the status, items and address of one of the customer's orders; the latest when no order is named.
 
-    As in "Where is my order?", "What is the status of my order?" or "When will it arrive?".
+    As in "Where is my order?", "What is the status of my order?", "When will it arrive?" or "내 주문이 어디 있나요?".
     """
     return _find_order(ctx.data, order_id)
 
@@ -143,7 +143,7 @@ def search_products(
 ) -> list[Product]:
     """Find the products whose name and category match the most words; at most five.
 
-    As in "Do you have green tea?" or "Find headphones under a price".
+    As in "Do you have green tea?", "Find headphones under a price" or "녹차 있나요?".
     """
     words = query.casefold().split()
     with open_database(ctx.data.database) as db:
@@ -165,7 +165,8 @@ def calculate_shipping(
 ) -> Shipping:
     """Calculate what it costs to send a parcel from Seoul, in won, and how many days it takes.
 
-    As in "What does it cost to send 2 kg to Busan?" or "How long does shipping to Jeju take?".
+    As in "What does it cost to send 2 kg to Busan?", "How long does shipping to Jeju take?" or
+    "부산까지 2 kg을 보내는 데 얼마가 드나요?".
     """
     with open_database(ctx.data.database) as db:
         zones = db.execute("SELECT * FROM zones").fetchall()
@@ -183,7 +184,7 @@ def calculate_shipping(
 def track_parcel(order: Order = Needs(get_order_status), ctx: Context[Shop] = CONTEXT) -> Parcel:
     """Ask the carrier where the parcel of an order is; of the latest order when none is named.
 
-    As in "Where is my parcel now?".
+    As in "Where is my parcel now?" or "내 택배가 지금 어디 있나요?".
     """
     if order.tracking_number is None:
         return Parcel(order.id, order.status, "서울 (Seoul)")
@@ -204,7 +205,7 @@ def recommend_products(
 ) -> list[Product]:
     """Recommend products that go with an order, the most bought first; with the latest order when none is named.
 
-    As in "What else would go with my order?".
+    As in "What else would go with my order?" or "내 주문에 무엇이 또 어울릴까요?".
     """
     bought = [item.product_id for item in order.items]
     categories = sorted({item.category for item in order.items})
@@ -222,7 +223,7 @@ def recommend_products(
 def return_order(order_id: OrderId, reason: str, ctx: Context[Shop] = CONTEXT) -> Return:
     """Have a delivered order picked up and taken back.
 
-    As in "I want to return my order, it is broken".
+    As in "I want to return my order, it is broken" or "주문한 것이 고장 나서 반품하고 싶어요".
     """
     order = _find_order(ctx.data, order_id)
     if order.status != "delivered":
@@ -248,7 +249,7 @@ def refund_order(
 ) -> Refund:
     """Pay money for a cancelled or returned order back; above 50,000 won a person has to approve it.
 
-    As in "Give me my money back".
+    As in "Give me my money back" or "돈을 돌려주세요".
     """
     order = _find_order(ctx.data, order_id)
     with open_database(ctx.data.database) as db:

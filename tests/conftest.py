@@ -3,6 +3,8 @@
 import asyncio
 import asyncio.runners
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -18,6 +20,10 @@ from tests.servers.pgbouncer import PgBouncer, start_pgbouncer
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 from tests.stores import databases_for_paths
+
+# Where no byte code may be written, each of the hundreds of processes that tests start compiles the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("default", deadline=None, max_examples=examples(100))
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

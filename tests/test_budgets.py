@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 
-from flowkit import Agent, Budget, ConfigurationError, Context, Journal, Limits, ModelError, Price, ScriptedModel, tool
+from flowkit import (
+    Agent,
+    Budget,
+    ConfigurationError,
+    Context,
+    Journal,
+    Limits,
+    ModelError,
+    Price,
+    Refuse,
+    ScriptedModel,
+    Watch,
+    tool,
+)
 from flowkit.clock import ManualClock
 from flowkit.events import BudgetChecked
 from flowkit.messages import ToolMessage, Usage
@@ -196,6 +209,22 @@ def test_a_model_without_a_price_is_refused_before_it_is_asked(journal: Journal)
     assert unpriced.requests == []
 
 
+def share_data(context: Context[Any]) -> Any:
+    return context.data
+
+
+def share_nothing(context: Context[Any]) -> str:
+    return ""
+
+
+def share_team(context: Context[Any]) -> str:
+    return context.data["team"]
+
+
+async def look_up(context: Context[Any]) -> str:
+    return "team"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -204,6 +233,7 @@ def test_a_model_without_a_price_is_refused_before_it_is_asked(journal: Journal)
         ({"store": "runs.sqlite3"}, "store is 'runs.sqlite3', expected a journal"),
         ({"per": "day", "every": "hour"}, "leave every= out"),
         ({"timezone": "Mars/Base"}, "timezone is 'Mars/Base'"),
+        ({"per": look_up}, "per is an async function, expected a plain one"),
     ],
 )
 def test_what_a_budget_does_not_take_is_told_where_it_is_made(
@@ -217,6 +247,40 @@ def test_what_a_budget_does_not_take_is_told_where_it_is_made(
 def test_a_run_of_nobody_has_no_budget_of_its_own(journal: Journal) -> None:
     with pytest.raises(ConfigurationError, match="start the run with user="):
         asyncio.run(Agent(model(), budget=Budget(usd=1, store=journal)).run("Go"))
+
+
+@pytest.mark.parametrize(
+    ("per", "said"),
+    [
+        (share_data, "per= returned None, expected a text"),
+        (share_nothing, "per= returned '', expected a text"),
+        (share_team, "per= raised TypeError"),
+    ],
+)
+def test_a_function_that_does_not_say_who_shares_stops_the_run_and_makes_no_account_for_everybody(
+    journal: Journal, per: Any, said: str
+) -> None:
+    script = model(says("never"))
+    with pytest.raises(ConfigurationError, match=said):
+        asyncio.run(Agent(script, budget=Budget(usd=1, per=per, store=journal)).run("Go"))
+    assert script.requests == []
+
+
+def test_what_an_answer_took_that_a_guard_stopped_is_paid(journal: Journal) -> None:
+    """Otherwise a user whose requests are always refused would have no bound."""
+    budget = Budget(usd=9, per="all", store=journal)
+
+    def refuse(answer: object, context: Context[Any]) -> Refuse:
+        return Refuse("not that")
+
+    async def go() -> tuple[Any, float]:
+        script = model([UsageDelta(Usage(2 * MILLION, 0)), Piece("Hi")])
+        agent = Agent(script, after_answer=Watch(refuse), budget=budget)
+        result, _, _ = await finish(agent)
+        return result, (await budget.look()).spent_usd
+
+    result, spent = asyncio.run(go())
+    assert (result.status, result.cost_usd, spent) == ("failed", 2, 2)
 
 
 def test_what_an_attempt_that_broke_took_is_paid(journal: Journal) -> None:

@@ -8,6 +8,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ import pytest
 from flowkit.assemble import Turn
 from flowkit.testing.streams import read_turn
 from tests.data_folder import RecordedBody, anthropic_bodies, handmade_bodies, recorded_bodies
+from tests.example_counts import share
 
 Event = tuple[str, dict[str, Any]]
 """The name on its `event:` line, and what its data say; nothing stands for `[DONE]`."""
@@ -209,6 +211,7 @@ def describe(turn: Turn) -> dict[str, Any]:
     }
 
 
+@cache
 def bodies_of(api: str) -> list[tuple[RecordedBody, list[Event]]]:
     bodies = (*recorded_bodies("gold", "reviewed", "silver"), *handmade_bodies(), *anthropic_bodies())
     chosen = [body for body in bodies if body.api == api and len(body.body) < LARGEST_BYTES and is_text(body.body)]
@@ -216,6 +219,12 @@ def bodies_of(api: str) -> list[tuple[RecordedBody, list[Event]]]:
     if not read:
         pytest.skip("no test data: set FLOWKIT_TEST_DATA to a folder with streams/")
     return read
+
+
+@cache
+def described_bodies(api: str) -> dict[str, dict[str, Any]]:
+    """What each body says as it was recorded, by its name."""
+    return {body.name: describe(read_turn(body.body, api=api)) for body, _ in bodies_of(api)}
 
 
 def is_text(body: bytes) -> bool:
@@ -238,11 +247,11 @@ def test_every_body_reads_the_same_when_it_is_written_with(api: str, change: str
     rewrite = {**EVERYWHERE, **{"anthropic": ANTHROPIC, "chat": CHAT, "responses": RESPONSES}[api]}[change]
     wrong: dict[str, Any] = {}
     rewritten = 0
-    for body, events in bodies_of(api):
+    for body, events in share(bodies_of(api), len(change)):
         changed = rewrite(events)
         if changed is not None:
             rewritten += 1
-            before, after = describe(read_turn(body.body, api=api)), describe(read_turn(changed, api=api))
+            before, after = described_bodies(api)[body.name], describe(read_turn(changed, api=api))
             wrong |= {body.name: {name: (before[name], after[name]) for name in before if before[name] != after[name]}}
     assert {name: fields for name, fields in wrong.items() if fields} == {}
     assert rewritten, "no body can be written in this way"

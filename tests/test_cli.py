@@ -382,6 +382,7 @@ print(*(name for name in {names} if name in sys.modules))
     assert list_imported("chat", "--help") == "flowkit.agent"
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_an_answer_that_has_long_to_go(tmp_path: Path) -> None:
     with ScriptedServer([chat("I think", 600.0, "about it.")]) as server:
         command = [sys.executable, "-c", "from flowkit.cli import main; main()"]

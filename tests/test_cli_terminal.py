@@ -94,8 +94,11 @@ REFUND = chat(call("refund_order", order_id="ORD-1043", amount_won=259_000, reas
 
 @pytest.mark.parametrize(
     ("answer", "refunds", "read"),
-    [("y", [259_000], "refunded"), ("네", [259_000], "refunded"), ("", [], "the person said no")],
-    ids=["yes", "yes in Korean", "nothing"],
+    [
+        pytest.param("y", [259_000], "refunded", id="yes"),
+        pytest.param("네", [259_000], "refunded", id="yes in Korean", marks=pytest.mark.slow),
+        pytest.param("", [], "the person said no", id="nothing", marks=pytest.mark.slow),
+    ],
 )
 def test_person_at_the_terminal_decides_on_a_write(tmp_path: Path, answer: str, refunds: list[int], read: str) -> None:
     with ScriptedServer([REFUND, chat("That is all.")]) as server, talk(server, tmp_path, "Refund it.") as terminal:

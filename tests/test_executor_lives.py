@@ -145,6 +145,7 @@ def test_a_graph_asks_dynamic_sets_for_their_tools_when_it_begins() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_graph_may_use_an_mcp_server_and_leaves_no_process(tmp_path: Path) -> None:
     pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
     from tests.test_mcp_tools import count_started, find_servers, make_tools

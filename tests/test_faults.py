@@ -34,6 +34,7 @@ from flowkit.journal import run as journal_run
 from flowkit.references import Reference, ToolCall
 from flowkit.tools import tool
 from flowkit.tools.toolsets import Toolset
+from tests.example_counts import IS_THOROUGH, share
 from tests.servers.postgres import PostgresServer
 from tests.stores import fast_folder, opened_journal, pretend_another_machine
 
@@ -363,13 +364,13 @@ def test_rows_1_to_3_killed_at_every_point_a_run_goes_on(place: Path, forks: For
     points = count_points(forks, place / "whole", 7, NAMES)
     assert points > 35
     doubts = 0
-    for die_at in range(1, points + 1):
+    for die_at in share(range(1, points + 1)):
         story = Story(forks, place / str(die_at), 7)
         story.folder.mkdir()
         assert story.hear_end(story.start(die_at)) is None
         story.finish()
         doubts += story.doubts
-    assert doubts > 0, "some of these kills must hit a write in the middle"
+    assert doubts > 0 or not IS_THOROUGH, "some of these kills must hit a write in the middle"
 
 
 @pytest.mark.slow
@@ -393,7 +394,7 @@ def test_row_8_a_probe_decides_on_a_write_that_may_have_happened(place: Path, fo
     names = ("pay_and_tell", "look")
     (place / "whole").mkdir()
     points = count_points(forks, place / "whole", 4, names)
-    for die_at in range(1, points + 1):
+    for die_at in share(range(1, points + 1)):
         story = Story(forks, place / str(die_at), 4, names)
         story.folder.mkdir()
         assert story.hear_end(story.start(die_at)) is None

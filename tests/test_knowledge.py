@@ -348,6 +348,7 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knowledge.Library
         pytest.skip(str(error))
 
 
+@pytest.mark.slow  # all the pages of the docs are embedded
 @pytest.mark.parametrize(
     ("query", "file"),
     [

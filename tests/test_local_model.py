@@ -108,6 +108,18 @@ def test_a_request_is_no_small_talk(text: str) -> None:
 def test_it_says_what_one_may_ask_in_the_words_of_the_tools() -> None:
     tools = [ToolSpec("find", 'Find a thing. As in "Where is it?" or "Look!".'), ToolSpec("send_it", "Send it. Now.")]
     assert local.tell_what_to_ask(tools).splitlines()[1:] == ["- Where is it?", "- send it: Send it"]
+    assert "한국어로 요청해도 됩니다" in local.tell_what_to_ask(tools, "안녕하세요").splitlines()[0]
+
+
+def test_it_says_what_one_may_ask_in_the_language_of_the_request() -> None:
+    tools = [
+        ToolSpec("find", 'Find it. As in "Where is it?" or "어디 있나요?".'),
+        ToolSpec("send", 'Send it. As in "Go now".'),
+    ]
+    assert local.tell_what_to_ask(tools, "hi").splitlines()[1:] == ["- Where is it?", "- Go now"]
+    opening, *examples = local.tell_what_to_ask(tools, "안녕하세요").splitlines()
+    assert opening.startswith("저는 오프라인 데모 모델이며")
+    assert examples == ["- 어디 있나요?", "- Go now"]
 
 
 def test_results_are_shown_by_a_template_and_errors_as_they_are() -> None:
@@ -251,6 +263,8 @@ def test_what_no_tool_does_is_said_and_the_rest_is_called(embedded: LocalModel) 
         )
 
     refused, calls, said = asyncio.run(go())
-    assert refused.startswith("이 앱의 도구로는 할 수 없는 요청입니다")
+    first, opening, *_ = refused.splitlines()
+    assert first == '이 앱의 도구로는 할 수 없는 요청입니다: "내일 서울 날씨 어때?".'
+    assert "한국어로 요청해도 됩니다" in opening
     assert calls == ["get_order_status"]
     assert 'No tool here can do this: "tell me a joke"' in said

@@ -123,6 +123,7 @@ def test_an_address_that_is_none_is_one_sentence(text: str) -> None:
         read_command(text)
 
 
+@pytest.mark.slow
 def test_a_loaded_tool_is_a_step_and_its_server_lives_as_long_as_the_run(tmp_path: Path) -> None:
     small = MCPTools.stdio(sys.executable, str(SERVER), str(tmp_path), name="small", effects={"*": "read"})
     echo = small.load().get("small_echo")

@@ -109,6 +109,7 @@ def test_calls_of_both_eras_give_their_values(tmp_path: Path, mode: str) -> None
     assert find_servers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_server_not_entered_lives_as_long_as_each_run_and_an_entered_one_is_shared(tmp_path: Path) -> None:
     async def go() -> None:
         tools = make_tools(tmp_path)
@@ -135,6 +136,7 @@ def test_a_tool_that_cannot_be_used_is_left_out_with_a_word(tmp_path: Path, capl
     assert "'remote' of small is left out" in caplog.text
 
 
+@pytest.mark.slow
 def test_effects_come_from_the_user_and_hints_only_when_trusted(tmp_path: Path) -> None:
     async def find_effects(**options: Any) -> dict[str, Tool[..., Any]]:
         tools = make_tools(tmp_path, **options)
@@ -156,7 +158,10 @@ def test_effects_come_from_the_user_and_hints_only_when_trusted(tmp_path: Path) 
     asyncio.run(go())
 
 
-@pytest.mark.parametrize(("effect", "state", "calls"), [("write", "in_doubt", 1), ("read", "finished", 2)])
+@pytest.mark.parametrize(
+    ("effect", "state", "calls"),
+    [("write", "in_doubt", 1), pytest.param("read", "finished", 2, marks=pytest.mark.slow)],
+)
 def test_a_crash_in_a_call_repeats_a_read_and_leaves_a_write_in_doubt(
     tmp_path: Path, effect: str, state: str, calls: int
 ) -> None:
@@ -176,6 +181,7 @@ def test_a_crash_in_a_call_repeats_a_read_and_leaves_a_write_in_doubt(
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_crash_ends_all_calls_in_flight_and_one_reconnect_serves_them(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path, effects={"*": "write"}) as tools:
@@ -209,6 +215,7 @@ def test_quick_calls_of_other_runs_pass_a_slow_one_and_its_end_is_its_own(tmp_pa
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_two_servers_with_the_same_tools_are_told_apart(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
@@ -220,6 +227,7 @@ def test_two_servers_with_the_same_tools_are_told_apart(tmp_path: Path) -> None:
     assert [read_lines(folder, "calls") for folder in folders] == [["echo"], ["echo"]]
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_idle_is_started_again(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path, effects={"*": "read"}) as tools:

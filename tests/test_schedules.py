@@ -148,7 +148,7 @@ def test_for_every_schedule_of_two_drivers_each_write_happens_at_most_once(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(schedule=SCHEDULES, names=NAMES, can_be_asked=st.booleans(), tells=st.booleans())
 def test_for_every_of_many_schedules_of_two_drivers_each_write_happens_at_most_once(
     schedule: list[Act], names: list[str], can_be_asked: bool, tells: bool

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, Field, Json, Secret, SecretBytes, SecretStr, field_validator
 from typing_extensions import TypedDict
 
 from flowkit import events
@@ -21,7 +21,7 @@ from flowkit.agent import Agent
 from flowkit.cache import DiskCache
 from flowkit.codec import dumps
 from flowkit.context import CONTEXT, Context
-from flowkit.errors import DefinitionError, RecipeFileError, ToolArgumentsError, ToolError
+from flowkit.errors import DefinitionError, InDoubt, RecipeFileError, ToolArgumentsError, ToolError
 from flowkit.executor import Approve
 from flowkit.journal import Journal
 from flowkit.masking import MASK, SecretPlaces, mask_echoes, unmask
@@ -68,6 +68,20 @@ class Options(TypedDict):
     note: str
 
 
+class Account(BaseModel):
+    pw: SecretStr
+
+    @field_validator("pw")
+    @classmethod
+    def refuse(cls, pw: SecretStr) -> SecretStr:
+        raise ValueError(f"{pw.get_secret_value()} is too easy")
+
+
+class Sent(BaseModel):
+    number: int
+    pw: SecretStr
+
+
 seen: list[object] = []
 
 
@@ -100,6 +114,24 @@ async def pair(pair: Pair, options: Options | None = None) -> str:
 async def named(pw: str) -> str:
     """Take a named one."""
     return "ok"
+
+
+@tool(effect="write")
+async def refused(account: Account) -> str:
+    """Refuse it, and say why."""
+    return "ok"
+
+
+@tool(effect="write")
+async def twice(sent: Sent) -> str:
+    """Take what may repeat a secret where none belongs."""
+    return "ok"
+
+
+@tool(effect="write")
+async def packed(login: Json[Login]) -> str:
+    """Take a text that is JSON."""
+    raise InDoubt(f"sent {login.pw.get_secret_value()}, and heard nothing")
 
 
 @tool(effect="write")
@@ -148,6 +180,8 @@ CALLS: list[tuple[Tool[..., Any], dict[str, Any]]] = [
     (log_in, {"login": SECRET}),
     (pay, {"by": {"kind": "cheque", "number": SECRET}}),
     (FOREIGN, {"id": "x", "login": {"user": 1, "pw": SECRET}}),
+    (refused, {"account": {"pw": SECRET}}),
+    (twice, {"sent": {"number": SECRET, "pw": SECRET}}),
 ]
 
 
@@ -204,6 +238,47 @@ def test_secret_at_any_depth_is_in_clear_nowhere(
     assert scan(tmp_path / "cache") == []
     # The journal keeps what the model wrote as long as the run may go on, apart; then it goes.
     assert scan(tmp_path) == []
+
+
+def test_secret_inside_json_and_in_what_is_in_doubt_is_masked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def go() -> None:
+        journal = Journal(tmp_path / "journal.db")
+        script = [[call("packed", login=f'{{"user": "ann", "pw": "{SECRET}"}}')], "Done."]
+        run = Agent(ScriptedModel(script), tools=[packed], cache=False, journal=journal).start("go", run_id="r")
+        told = [event.to_json() async for event in run]
+        assert (await run.wait()).status == "in_doubt"
+        assert not look(told), [event for event in told if look(event)]
+        shown = journal.show("r")
+        assert "heard nothing" in repr(shown)
+        assert not look(shown)
+        journal.close()
+
+    asyncio.run(go())
+    assert not look(caplog.text)
+
+
+def test_field_that_repeats_the_secret_beside_it_is_masked_and_kept_in_a_decision() -> None:
+    sent: list[tuple[str, str]] = []
+
+    @tool(effect="write", approval=True)
+    async def enter(login: Login) -> str:
+        """Log in."""
+        sent.append((login.user, login.pw.get_secret_value()))
+        return "ok"
+
+    async def go() -> None:
+        script = [[call("enter", login={"user": SECRET, "pw": SECRET})], "Done."]
+        agent = Agent(ScriptedModel(script), tools=[enter], cache=False)
+        waits = await agent.run("go")
+        (pending,) = waits.pending
+        assert pending.arguments == {"login": {"user": MASK, "pw": MASK}}
+        decision = Approve(pending.arguments)
+        assert (await agent.run(history=waits.messages, decisions={pending.id: decision})).status == "done"
+
+    asyncio.run(go())
+    assert sent == [(SECRET, SECRET)]
 
 
 def test_mask_in_a_decision_means_as_it_was() -> None:

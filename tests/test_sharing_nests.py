@@ -205,7 +205,7 @@ def test_for_every_nest_no_value_of_one_identity_reaches_another(
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(nest=NESTS, people=PEOPLE, at_once=st.booleans())
 def test_for_every_of_many_nests_no_value_of_one_identity_reaches_another(
     nest: Nest, people: list[Person], at_once: bool

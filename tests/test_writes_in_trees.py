@@ -181,7 +181,7 @@ def test_for_every_tree_and_end_of_the_stream_a_write_starts_at_most_once_and_ne
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(2000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(1000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees=st.lists(TREES, min_size=1, max_size=3), stream=STREAMS)
 def test_for_many_more_trees_a_write_starts_at_most_once_and_never_before_its_seal(
     trees: list[Tree], stream: Stream

@@ -21,7 +21,7 @@ from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.clock import SystemClock
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, GuardRefused, RunError, StoreError
+from flowkit.errors import FlowkitError, GuardRefused, NoSuchNode, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor
 from flowkit.history import unanswered
@@ -149,7 +149,7 @@ class AgentWork(Generic[OutputT]):
     def decide(self, call: str, decision: Decision) -> None:
         """Answer a call that waits, by its id in the events or in `pending`."""
         if self._rounds is None:
-            raise KeyError(call)
+            raise NoSuchNode(call, f"{call!r} doesn't wait for a decision: the run has not begun its first turn")
         waiting = self._rounds.calls.find_waiting()
         named = next((node for node, pending in waiting.items() if pending.id == call), call)
         self._rounds.graph.decide(named, decision)

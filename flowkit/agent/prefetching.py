@@ -85,7 +85,7 @@ class Prefetching:
         for position, call in enumerate(calls):
             node = f"prefetch/{position}"
             self._nodes.append(node)
-            self._graph.add(ToolCall(node, call.name, call.arguments))
+            self._graph.guess(ToolCall(node, call.name, call.arguments))
 
 
 def check_prefetch(tools: Toolset, call: object, agent: str) -> None:

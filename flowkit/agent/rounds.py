@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from flowkit import events
 from flowkit.agent.guards import GuardRun
@@ -224,11 +224,7 @@ class Rounds(Generic[OutputT]):
         while True:
             attempt, finished = await self._attempt(turn, number)
             error = finished.error
-            await load_prices(self._plan.model)
-            said_by = name_answerer(self._plan.model, finished.message)
-            cost_usd = self._meter.add(self._plan.model, finished.usage, broke_off=error is not None, answerer=said_by)
-            await pay_budgets(self._meter, cost_usd)
-            self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
+            said_by = await self._pay(finished, turn, broke_off=error is not None)
             if error is None:
                 return attempt, finished
             self._dropped += attempt.drop(str(error))
@@ -245,6 +241,16 @@ class Rounds(Generic[OutputT]):
             self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
             await asyncio.sleep(delay_s)
             number += 1
+
+    async def _pay(self, finished: FinishedAttempt, turn: int, *, broke_off: bool) -> str:
+        """Count an answer and pay for it; return the name of the model that gave it."""
+        model = self._plan.model
+        await load_prices(model)
+        said_by = name_answerer(model, finished.message)
+        cost_usd = self._meter.add(model, finished.usage, broke_off=broke_off, answerer=said_by)
+        await pay_budgets(self._meter, cost_usd)
+        self._log.emit(events.UsageReported, turn, finished.usage, cost_usd)
+        return said_by
 
     def _shorten_refused(self, error: ModelError) -> bool:
         """Shorten the results that a server refused, once a turn; put them back when that didn't help."""
@@ -293,8 +299,10 @@ class Rounds(Generic[OutputT]):
         except ModelError as broken:
             error = broken
         except (GuardRefused, GuardFailed) as stopped:  # nothing of it counts
-            attempt.end(ModelError(str(stopped)))
+            ended = attempt.end(ModelError(str(stopped)))
             attempt.withdraw(str(stopped))
+            if ended.turn.usage is not None:  # its server has said by then what it took
+                await self._pay(ended, turn, broke_off=True)
             raise
         except BaseException:  # stopped in the middle: what was said stays, what was being asked for is void
             said = attempt.end(ModelError("the run was stopped")).message.text
@@ -397,12 +405,11 @@ class Rounds(Generic[OutputT]):
         """
         if not self._guards.guards.answer:
             return None
-        output, given = self._plan.output, self.output
-        assert given is not None
-        opened, name = output.open(given)
+        output = self._plan.output
+        opened, name = output.open(cast(OutputT, self.output))  # which may be None, and an answer
         self.output = None
         try:
-            answer, refused = await self._guards.check_answer(opened, self._turn)
+            answer, refused = await self._guards.check_answer(opened, self._turn, lambda one: output.place(one, name))
         except GuardRefused:
             if message is not None and self.messages[-1:] == [message]:
                 self.messages.pop()
@@ -410,7 +417,7 @@ class Rounds(Generic[OutputT]):
             raise
         if refused is not None:
             return OutputInvalid(f"That answer is refused: {refused.reason}. Answer again.")
-        self.output = output.close(answer, name)
+        self.output = output.close(*output.place(answer, name)) if answer is not opened else output.close(answer, name)
         if message is not None and answer is not opened and self.messages[-1:] == [message]:
             said = answer if isinstance(answer, str) else dumps(output.dump(self.output)).decode()
             self.text = said

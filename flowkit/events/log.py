@@ -7,7 +7,7 @@ from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
 from flowkit.events.backlog import Backlog, finish, merge
-from flowkit.events.kinds import CallNew, CallSealed, CallStarted, Event, list_values
+from flowkit.events.kinds import CallNew, CallSealed, CallStarted, CallWaiting, Event, list_values
 from flowkit.references import ToolCall
 
 E = TypeVar("E", bound=Event)
@@ -156,6 +156,15 @@ class EventLog:
         clock = self._clock
         t = clock() - self._began
         self._notes += (CallStarted, t, node_id, attempt, early, effect)
+        return t
+
+    def note_waiting(self, node_id: str, names: tuple[str, ...]) -> float:
+        """Note `call.waiting` of a call that waits for these calls."""
+        if self._is_followed:
+            return self.note(CallWaiting, node_id, "calls", names)
+        clock = self._clock
+        t = clock() - self._began
+        self._notes += (CallWaiting, t, node_id, "calls", names)
         return t
 
     def note_value(self, kind: type[Event], node_id: str, value: object) -> float:

@@ -44,7 +44,15 @@ from flowkit.executor.settling import Settler
 from flowkit.executor.shared_runs import SharedRuns
 from flowkit.executor.sharing import ShareGate
 from flowkit.executor.slots import DEFAULT_LIMIT, Slots, SlotWaiter
-from flowkit.executor.standalone import OwnRun, ToolLike, begin_log, choose_cache, find_tools, name_run
+from flowkit.executor.standalone import (
+    OwnRun,
+    ToolLike,
+    begin_log,
+    check_options,
+    choose_cache,
+    find_tools,
+    name_run,
+)
 from flowkit.executor.table import Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
 from flowkit.executor.waiters import AllWaiter, CallsWaiter
@@ -65,17 +73,22 @@ NOBODY = RunIdentity()
 class Executor:
     """One run's graph. Use it in the task that owns the run: `async with Executor(tools=[…]) as graph`.
 
-    Leaving cancels what hasn't ended, and waits for it. `tools` are tools, functions and sets of them, or anything
-    that finds a tool by its name. `cache` keeps results with a TTL: True is the user's cache folder. In a `journal`
-    what has ended under this `run_id` isn't run again; its calls are known by their ids. `user` and `session` say who
-    may share results. Nodes may refer to the names of `inputs`; a run in a journal goes on with the inputs it began with.
-    `log` takes the events; left out, the executor has one of its own. `timeout` bounds the whole.
+    Leaving cancels unfinished calls, and waits for them.
 
-    `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
-    a node that no other node made cancels the rest. `look_at_reference` sees each value
-    that goes from one call into another and may refuse it by raising `ToolError`; `guard` sees each call before it runs. `run_model_step` asks models. What
-    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
-    calls of tools with a named slot run, by its name (provisional).
+    - `tools` are tools, functions and sets of them, or an object that finds a tool by its name.
+    - `cache` keeps results with a TTL; True is the user's cache folder.
+    - `journal`: nodes that have finished under this `run_id` don't run again; they are identified by their ids.
+    - `user` and `session` limit who may share results.
+    - `inputs`: nodes may refer to their names. A run in a journal continues with its first inputs.
+    - `log` takes the events; by default the executor makes one.
+    - `timeout` limits the whole run.
+    - `slots` limits the calls in parallel, in total or by name (`{"all": 16, "db": 4}`).
+    - `fail_fast`: the first failure of a node that no other node made cancels the rest.
+    - `look_at_reference` sees each value that one call passes to another, and may refuse it by raising `ToolError`.
+    - `guard` sees each call before it runs.
+    - `run_model_step` asks models.
+    - `past` are the outcomes of a run that waited for a person; finished and failed calls don't run again.
+    - `workers` run the calls of tools with a named slot, by the slot's name (provisional).
     """
 
     def __init__(
@@ -104,6 +117,8 @@ class Executor:
     ) -> None:
         self._own: OwnRun | None = None
         if log is None:
+            options = {"user": user, "session": session, "run_id": run_id, "cache": cache, "journal": journal}
+            check_options("Executor", {**options, "timeout": timeout, "slots": slots})
             identity = name_run(user, session, run_id)
             log = begin_log(identity)
             self._own = OwnRun(identity, log, data)
@@ -128,12 +143,11 @@ class Executor:
             workers=workers,
             random=random,
         )
-        # A journal is opened on entering, which takes a while, and so are servers that are asked for their tools; a run
-        # that has opened its own is ready at once.
-        if not isinstance(journal, Journal):
-            self._compose(self._tools, journal)
-        elif self._own is None:
+        # Entering opens the journal and connects to servers that list tools, which takes a while; a run that has opened
+        # its own is ready immediately.
+        if isinstance(journal, Journal) and self._own is None:
             raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
+        self._compose(self._tools, None if isinstance(journal, Journal) else journal)
 
     def _bind(
         self,
@@ -153,11 +167,13 @@ class Executor:
         workers: Mapping[str, Worker] | None,
         random: Callable[[], float],
     ) -> None:
-        """Make the parts, each of which is given those that it calls."""
+        """Make the parts; each receives those that it calls."""
         shared_slots = Slots[Entry | SlotWaiter](slots, find_windows())
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
-        self._intake = intake = Intake(table, log, settler, look_at_reference, identity)
+        self._intake = intake = Intake(
+            table, log, settler, look_at_reference, identity, is_entered_later=self._own is not None
+        )
         self._approval = ApprovalGate(table, log, settler, journal)
         self._remembered = RememberedGate(settler, journal, past or {})
         guarded = Guarded(table, guard)
@@ -196,11 +212,14 @@ class Executor:
         )
 
     async def __aenter__(self) -> "Executor":
+        if self._intake.is_closed:
+            raise GraphError("this executor is closed: make a new one for more nodes")
         if self._own is not None:
             tools = await self._own.find_now(self._tools)
             held = await self._own.begin(self._journal, self._inputs)
             if self._journal is not None or tools is not self._tools:
                 self._compose(tools, held)
+        self._intake.begin()
         for name, value in self._inputs.items():
             self.provide(name, value)
         if self._timeout_s is not None:
@@ -213,15 +232,17 @@ class Executor:
     ) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        # A model reads it when the conversation goes on, so it says which end it was.
+        # The model reads it when the conversation continues, so it includes the reason.
         is_stopped = kind is not None and issubclass(kind, asyncio.CancelledError)
         stop = "the run was stopped" if is_stopped else "the run has ended"
-        # As they are now: what is only stopped by leaving goes on when this run is opened again.
+        # The current states: calls that only leaving has stopped continue when this run is opened again.
         made = [] if self._own is None else self._list_made()
         try:
             self.cancel_all(stop)
             self._intake.close()
             await self._workers.wait_closed()
+            if self._workers.broken is not None:
+                self._settler.end_left(self._workers.broken)
         finally:
             if self._own is not None:
                 await self._own.finish(made, error or self._workers.broken)
@@ -229,16 +250,25 @@ class Executor:
             raise self._workers.broken
 
     def announce(self, call_id: str, name: str, parent: str | None = None) -> None:
-        """Take note of a call whose arguments still stream; its place in the order of calls is taken now."""
+        """Register a call with arguments that are still streaming; its position in the order of calls is fixed now."""
         self._intake.open(ToolCall(call_id, name), self._find(parent))
 
     def add(self, node: Node, *, parent: str | None = None, early: bool = False, sealed: bool = True) -> None:
-        """Put a node into the graph; it starts when it can. What its tool needs is put in before it.
+        """Add a node to the graph, after its tool's needs; it starts as soon as it can.
 
-        Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
+        Raises `GraphError` for an id that is taken, and for a reference to a missing node.
         """
-        above = None if parent is None else self._table.entries[parent]
+        above = None if parent is None else self._table.find(parent)
         self._intake.add(node, above, early, sealed)
+        self._workers.drain()
+
+    def guess(self, call: ToolCall) -> None:
+        """Add a prefetched read, which no model has requested yet.
+
+        Calls that it makes don't write before an equal call of a complete turn waits for its result.
+        """
+        guessed = self._intake.add(call, None).more
+        guessed.is_guess = guessed.is_provisional = True
         self._workers.drain()
 
     def provide(self, node_id: str, value: JSON) -> None:
@@ -267,9 +297,9 @@ class Executor:
         return True
 
     def seal(self, call: ToolCall, repaired: Sequence[str] = (), *, is_provisional: bool = False) -> None:
-        """Take the final arguments. An early run with equal ones stands; another is stopped and forgotten.
+        """Take the final arguments. An early run with equal ones is kept; any other is stopped and dropped.
 
-        With `is_provisional` the turn may still come to nothing: what a read makes doesn't write before `confirm`, and
+        With `is_provisional` the turn may still be discarded: calls that a read makes don't write before `confirm`, and
         never after `disown`.
         """
         entry = self._intake.open_again(call)
@@ -288,12 +318,12 @@ class Executor:
         self._workers.drain()
 
     def confirm(self, call_id: str) -> None:
-        """Let what this call makes write: the turn that asks for it stands."""
-        self._settler.confirm(self._table.entries[call_id])
+        """Allow calls that this call makes to write: its turn is complete."""
+        self._settler.confirm(self._table.find(call_id))
 
     def disown(self, call_id: str) -> None:
         """Let nothing that this call makes write: its turn came to nothing."""
-        self._settler.disown(self._table.entries[call_id])
+        self._settler.disown(self._table.find(call_id))
 
     def _place_sealed(self, entry: Entry, call: ToolCall, repaired: Sequence[str]) -> None:
         if repaired:
@@ -309,13 +339,13 @@ class Executor:
 
     def void(self, call_id: str, reason: str) -> None:
         """Void a call that will never be sealed; its early run's result is kept for an equal call of this turn."""
-        self._settler.void(self._table.entries[call_id], reason)
+        self._settler.void(self._table.find(call_id), reason)
         self._workers.drain()
 
     def fail(self, call: ToolCall, error: str) -> None:
-        """Fail a call that can't run, such as one of an unknown tool; `error` is what the model reads.
+        """Fail a call that can't run, such as one of an unknown tool; `error` is the text that the model reads.
 
-        What is known of it from before stands: its tool may only be gone by now.
+        A recorded outcome is kept: the tool may have been removed since.
         """
         entry = self._intake.open_again(call)
         if entry.phase != phases.NEW:
@@ -327,27 +357,28 @@ class Executor:
         self._workers.drain()
 
     def cancel(self, call_id: str, reason: str = "") -> None:
-        """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
-        self._settler.cancel(self._table.entries[call_id], reason)
+        """Cancel a call, running or not, and the calls that it made; does nothing if it has ended."""
+        self._settler.cancel(self._table.find(call_id), reason)
         self._workers.drain()
 
     def cancel_all(self, reason: str = "") -> None:
-        """Cancel every call that hasn't ended."""
+        """Cancel every unfinished call."""
         self._workers.cancel_all(reason)
 
     def decide(self, call_id: str, decision: Decision) -> None:
-        """Carry out what a person says about a call that waits for approval.
+        """Apply a person's decision on a call that waits for approval.
 
-        Raises `KeyError` when it doesn't, and `ToolArgumentsError` for other arguments that the tool doesn't take;
-        then it still waits.
+        Raises `NoSuchNode` if it doesn't wait. Raises `ToolArgumentsError` for changed arguments that the tool doesn't
+        accept; the call then still waits.
         """
         self._approval.decide(call_id, decision)
         self._workers.drain()
 
     def references(self, call_id: str) -> dict[str, Reference]:
         """Return the arguments of a sealed call that are references to other calls, by name."""
-        call = cast(ToolCall, self._table.entries[call_id].node)
-        return {name: value for name, value in call.arguments.items() if isinstance(value, Reference)}
+        node = self._table.find(call_id).node
+        arguments: Mapping[str, object] = node.arguments if isinstance(node, ToolCall) else {}
+        return {name: value for name, value in arguments.items() if isinstance(value, Reference)}
 
     def end_turn(self) -> None:
         """Share no read made from now on with those made before, unless the cache has them."""
@@ -368,7 +399,7 @@ class Executor:
         All calls are waited for if none is named.
         """
         entries = self._table.entries
-        waiter = CallsWaiter(map(entries.__getitem__, call_ids)) if call_ids else AllWaiter(entries.values())
+        waiter = CallsWaiter(map(self._table.find, call_ids)) if call_ids else AllWaiter(entries.values())
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:
@@ -392,11 +423,11 @@ class Executor:
         return [self.outcome(name) for name, entry in self._table.entries.items() if entry.order and not entry.parent]
 
     def _find(self, node_id: str | None) -> Entry | None:
-        return None if node_id is None else self._table.entries[node_id]
+        return None if node_id is None else self._table.find(node_id)
 
 
 def _get_given(entry: Entry) -> Mapping[str, object]:
-    """Return the arguments that an early call was started with, whatever the run's guard made of them."""
+    """Return the arguments that an early call was started with, before the run's guard changed them."""
     given = None if entry.extra is None else entry.extra.given
     return cast(ToolCall, entry.node).arguments if given is None else given
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import cast
 
 from flowkit.cache import Cache
 from flowkit.codec import JSON
-from flowkit.errors import GraphError
+from flowkit.errors import ConfigurationError, GraphError
 from flowkit.executor.core import Executor
 from flowkit.executor.outcomes import Decision, Outcome
 from flowkit.executor.slots import DEFAULT_LIMIT
-from flowkit.executor.standalone import ToolLike
+from flowkit.executor.standalone import ToolLike, check_options
 from flowkit.graph import Graph, ModelStep
 from flowkit.journal import Journal
+from flowkit.option_checks import show
+from flowkit.suggestions import suggest
 from flowkit.tools import ToolLookup
 
 
@@ -31,12 +34,18 @@ async def run_graph(
     fail_fast: bool = False,
     timeout: float | timedelta | None = None,  # noqa: ASYNC109  # the executor's own, which lets what has ended stand
 ) -> dict[str, Outcome]:
-    """Run every node of the graph, in the order that its references leave; return the outcomes by id.
+    """Run every node of the graph as soon as its dependencies allow; return the outcomes by id.
 
     `inputs` are the values of the ids in `graph.inputs`. `decisions` answer calls that wait for a person; an undecided
-    one has no outcome. The other options are those of `Executor`. Raises `GraphError` for an input that is missing, and
-    for a node that asks a model: a recipe runs those.
+    one has no outcome. The other options are those of `Executor`. Raises `GraphError` for a missing input, and for a
+    node that asks a model, which only a recipe can run.
     """
+    if not isinstance(cast(object, graph), Graph):
+        raise ConfigurationError(f"run_graph: {show(graph)} is no graph, expected Graph([ToolCall(…), …])")
+    check_options("run_graph", {"decisions": decisions})
+    for name in (inputs or {}).keys() - graph.inputs:
+        known = suggest(name, graph.inputs)
+        raise GraphError(f"the graph has no input {name!r}; {known}")
     decided = dict(decisions or {})
     asking = [node.id for node in graph.values() if isinstance(node, ModelStep)]
     if asking:

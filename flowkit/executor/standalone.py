@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
 
@@ -12,13 +13,15 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.events import EventLog, RunStatus
-from flowkit.executor.outcomes import Outcome
+from flowkit.executor.outcomes import Approve, Deny, Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.observers import tell_observers
+from flowkit.option_checks import SLOTS, TEXT, TIME, Expected, find_misfit, has_methods
 from flowkit.run_reports import report_end, report_start
 from flowkit.tools import Tool, ToolLookup
 from flowkit.tools.lives import Lives
+from flowkit.tools.options import to_seconds
 from flowkit.tools.toolsets import Toolset
 
 ToolLike = Tool[..., Any] | Toolset | Callable[..., Any]
@@ -35,8 +38,50 @@ class ToolsByName:
         return self.tools.find(name)
 
 
+def _say_path(value: object) -> str:
+    is_path = isinstance(value, str | Path)
+    return f"a journal is expected, such as Journal({str(value)!r}), not its path" if is_path else ""
+
+
+EXPECTED: Mapping[str, Expected] = {
+    "user": TEXT,
+    "session": TEXT,
+    "run_id": TEXT,
+    "decisions": Expected(
+        "a dict of Approve(…) or Deny(…) by the ids of calls",
+        lambda value: (
+            isinstance(value, Mapping)
+            and all(isinstance(decision, Approve | Deny) for decision in cast(Mapping[object, object], value).values())
+        ),
+        takes_none=False,
+    ),
+    "cache": Expected(
+        "True, False or a cache, such as DiskCache(folder)",
+        lambda value: isinstance(value, bool) or has_methods("get", "lease")(value),
+        takes_none=False,
+    ),
+    "journal": Expected("a journal", has_methods("open_run"), instead=_say_path),
+    "timeout": TIME,
+    "slots": SLOTS,
+}
+"""The types of the options that graphs, agents and recipes share."""
+
+
+def check_options(what: str, given: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError` for an invalid option of a graph."""
+    misfit = find_misfit({name: value for name, value in given.items() if value is not None}, EXPECTED)
+    if (
+        misfit is None
+        and (seconds := to_seconds(cast("float | None", given.get("timeout")))) is not None
+        and seconds <= 0
+    ):
+        misfit = f"timeout is {given['timeout']!r}, expected more than 0 seconds"
+    if misfit is not None:
+        raise ConfigurationError(f"{what}: {misfit}")
+
+
 def find_tools(tools: ToolLookup | Iterable[ToolLike]) -> ToolLookup:
-    """Return what finds these tools by name; raises `DefinitionError` for what can't be one."""
+    """Return a lookup of these tools by name; raises `DefinitionError` for an object that can't be a tool."""
     if isinstance(tools, Toolset):
         return ToolsByName(tools)
     if callable(getattr(tools, "get", None)):
@@ -48,14 +93,14 @@ def find_tools(tools: ToolLookup | Iterable[ToolLike]) -> ToolLookup:
 
 
 def choose_cache(cache: Cache | bool | None) -> Cache:
-    """Return the cache that an option stands for: True the user's own, False and None none."""
+    """Return the cache of an option: True is the user's own, False and None are none."""
     if isinstance(cache, bool):
         return open_default_cache() if cache else NullCache()
     return NullCache() if cache is None else cache
 
 
 def begin_log(identity: RunIdentity) -> EventLog:
-    """Return the log of a run that begins now; raises `ConfigurationError` outside an event loop."""
+    """Return the log of a new run; raises `ConfigurationError` outside an event loop."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -64,14 +109,14 @@ def begin_log(identity: RunIdentity) -> EventLog:
 
 
 def name_run(user: str | None, session: str | None, run_id: str | None) -> RunIdentity:
-    """Return the identity of a run, under an id of its own where none is given."""
+    """Return the identity of a run, with a new id if there is none."""
     return RunIdentity(user, session, run_id or f"run-{token_hex(8)}")
 
 
 class OwnRun:
-    """The run of an executor that belongs to no agent or recipe: its first event and its last, its place in a journal.
+    """The run of an executor without an agent or recipe: its first and last event, and its journal.
 
-    `lives` is what its tools hold, until it ends.
+    `lives` are the resources that its tools hold until it ends.
     """
 
     def __init__(self, identity: RunIdentity, log: EventLog, data: object) -> None:
@@ -82,7 +127,7 @@ class OwnRun:
         self.lives = Lives(self._context)
 
     async def find_now(self, tools: ToolLookup) -> ToolLookup:
-        """Return what finds these tools, with those that the dynamic sources among them name now."""
+        """Return a lookup of these tools, with the tools that the dynamic sources among them list now."""
         if not isinstance(tools, ToolsByName) or not tools.tools.is_dynamic:
             return tools
         try:
@@ -90,7 +135,7 @@ class OwnRun:
                 if life is not None:
                     await self.lives.open(life)
             return ToolsByName(await tools.tools.current(self._context))
-        except BaseException as error:  # cancelled, too: nobody else knows what is open by now
+        except BaseException as error:  # on cancellation, too: no other object knows what is open by now
             await self.lives.close()
             if isinstance(error, ToolError) and isinstance(error.__cause__, ConfigurationError):
                 raise error.__cause__ from None
@@ -100,7 +145,7 @@ class OwnRun:
         """Claim the run in its journal, if it has one, and report its start."""
         identity, log = self._identity, self._log
         if journal is not None:
-            # A graph may have grown since: what was done is remembered by its id, whatever else is there now.
+            # The graph may have grown since; finished nodes are found by their ids.
             self._held = await journal.open_run(
                 identity.run_id,
                 name="graph",
@@ -117,7 +162,7 @@ class OwnRun:
         return self._held
 
     async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None) -> None:
-        """Report how it ended, and release its journal; a stopped run can be resumed by its id."""
+        """Report its outcome, and release its journal; a stopped run can be resumed by its id."""
         status = _find_status(outcomes, error)
         try:
             await self.lives.close()

@@ -1,4 +1,4 @@
-"""The graph: nodes, the edges between them, and what can be seen of it before and after a run."""
+"""The graph: nodes, the edges between them, and its pictures before and after a run."""
 
 from flowkit.graph.copying import BodyCopies, nest
 from flowkit.graph.core import Graph, sort_nodes
@@ -14,6 +14,7 @@ from flowkit.graph.nodes import (
     Node,
     Step,
     When,
+    check_node,
     describe,
     find_all_references,
     find_own_references,
@@ -39,6 +40,7 @@ __all__ = [
     "Step",
     "ToolCall",
     "When",
+    "check_node",
     "describe",
     "find_all_references",
     "find_own_references",

@@ -13,7 +13,7 @@ from flowkit import events
 from flowkit.clock import SystemClock
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import FlowkitError, InDoubt, RunError, StoreError, ToolError
+from flowkit.errors import FlowkitError, InDoubt, NoSuchNode, RunError, StoreError, ToolError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor, Outcome
 from flowkit.executor.slots import DEFAULT_LIMIT
@@ -70,7 +70,7 @@ class RecipeWork(Generic[R]):
     def decide(self, call: str, decision: Decision) -> None:
         """Answer a call that waits."""
         if self._executor is None:
-            raise KeyError(call)
+            raise NoSuchNode(call, f"{call!r} doesn't wait for a decision: the run has not begun its steps")
         self._executor.decide(call, decision)
 
     def add_decisions(self, decisions: Mapping[str, Decision]) -> None:

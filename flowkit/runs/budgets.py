@@ -4,6 +4,7 @@ The spent amount is in a store, under a key for its owner and its period. A run 
 turn's cost after it. So parallel runs, in any process, exceed a shared budget by at most one turn each.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,13 +74,15 @@ class Budget:
             misfit = "per='day' begins anew each day; leave every= out, or say per='all'"
         if misfit is None and not _is_zone(self.timezone):
             misfit = f"timezone is {self.timezone!r}, expected a name such as 'Asia/Seoul'"
+        if misfit is None and inspect.iscoroutinefunction(self.per):
+            misfit = "per is an async function, expected a plain one"
         if misfit is not None:
             raise ConfigurationError(f"Budget: {misfit}")
 
     def open(self, context: Context[Any]) -> "Account":
-        """Open the account that a run of this context spends from; raises `ConfigurationError` if it has no user."""
+        """Open the account that a run of this context spends from; raises `ConfigurationError` if nobody has it."""
         if callable(self.per):
-            who = self.per(context)
+            who = self._find_sharers(self.per, context)
             return Account(self, ["by", who], f" for {who}")
         if self.per in ("all", "day"):
             return Account(self, ["all"], "")
@@ -90,6 +93,18 @@ class Budget:
         if self.per == "user":
             return Account(self, ["user", context.user], f" for user {context.user!r}")
         return Account(self, ["session", context.user, context.session], f" for session {context.session!r}")
+
+    def _find_sharers(self, per: Callable[[Context[Any]], object], context: Context[Any]) -> str:
+        """Ask the user's function; what it doesn't say as a text would be one account for everybody."""
+        try:
+            who = per(context)
+        except Exception as error:  # the user's function
+            raise ConfigurationError(
+                f"the budget {self.name!r}: per= raised {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(who, str) or not who:
+            raise ConfigurationError(f"the budget {self.name!r}: per= returned {who!r}, expected a text")
+        return who
 
     async def look(self, *, user: str | None = None, session: str | None = None, data: object = None) -> BudgetState:
         """Return its state for a run of this user and session."""

@@ -75,7 +75,7 @@ class Work(Protocol[ResultT_co]):
         ...
 
     def decide(self, call: str, decision: Decision) -> None:
-        """Answer a call that waits; raises `KeyError` when it doesn't."""
+        """Answer a call that waits; raises `NoSuchNode` when it doesn't."""
         ...
 
     def add_decisions(self, decisions: Mapping[str, Decision]) -> None:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 from flowkit.cache import Cache, open_default_cache
 from flowkit.errors import ConfigurationError
 from flowkit.events import EventLog
-from flowkit.executor import Approve, Decision, Deny
+from flowkit.executor import Decision
+from flowkit.executor.standalone import EXPECTED
 from flowkit.journal import Journal
-from flowkit.option_checks import FLAG, SLOTS, TEXT, TIME, Expected, find_misfit, has_methods
+from flowkit.option_checks import FLAG, Expected, find_misfit, has_methods
 from flowkit.runs.limits import Limits
 from flowkit.suggestions import check_option_names
 from flowkit.tools import Tool
@@ -46,38 +46,15 @@ def _say_name(value: object) -> str:
     return f"a model is expected, such as OpenAIModel({value!r}), not its name" if isinstance(value, str) else ""
 
 
-def _say_path(value: object) -> str:
-    is_path = isinstance(value, str | Path)
-    return f"a journal is expected, such as Journal({str(value)!r}), not its path" if is_path else ""
-
-
 MODEL = Expected(
     "a model, such as OpenAIModel('gpt-4.1-mini')",
     has_methods("stream"),
     instead=_say_name,
 )
 _EXPECTED: Mapping[str, Expected] = {
-    "user": TEXT,
-    "session": TEXT,
-    "run_id": TEXT,
-    "decisions": Expected(
-        "a dict of Approve(…) or Deny(…) by the ids of calls",
-        lambda value: (
-            isinstance(value, Mapping)
-            and all(isinstance(decision, Approve | Deny) for decision in cast(Mapping[object, object], value).values())
-        ),
-        takes_none=False,
-    ),
-    "cache": Expected(
-        "True, False or a cache, such as DiskCache(folder)",
-        lambda value: isinstance(value, bool) or has_methods("get", "lease")(value),
-        takes_none=False,
-    ),
-    "journal": Expected("a journal", has_methods("open_run"), instead=_say_path),
+    **EXPECTED,
     "allow_changed": FLAG,
     "limits": Expected("Limits(…)", lambda value: isinstance(value, Limits)),
-    "timeout": TIME,
-    "slots": SLOTS,
 }
 
 

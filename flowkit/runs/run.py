@@ -78,7 +78,7 @@ class Run(Generic[ResultT]):
 
     def cancel(self) -> None:
         """Stop the run: cancel running tools and close a stream; `wait` then returns the result so far."""
-        if not self._is_stopping:
+        if not self._is_stopping and not self._task.done():  # when it is done, its loop may be closed
             self._is_stopping = True
             # Behind the task's first step: a task that is cancelled before it never begins, and has no result.
             self._task.get_loop().call_soon(self._task.cancel)
@@ -86,7 +86,7 @@ class Run(Generic[ResultT]):
     def decide(self, call: str, decision: Decision) -> None:
         """Decide on a call that waits for approval while the run is in progress; `call` is its id in `pending` or events.
 
-        Raises `KeyError` when it doesn't wait, `ToolArgumentsError` for other arguments that its tool doesn't take.
+        Raises `NoSuchNode` when it doesn't wait, `ToolArgumentsError` for other arguments that its tool doesn't take.
         """
         self._work.decide(call, decision)
 

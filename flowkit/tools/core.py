@@ -388,9 +388,14 @@ class Tool(Generic[P, R_co]):
         of a tool that only this process can tell from others begins with `HERE`.
         """
         try:
-            values: JSON = [
-                [name, self._canonicalize(name, value, secret_key)] for name, value in sorted(arguments.values.items())
+            values: list[JSON] = [
+                [name, canonicalize(value, secret_key)] for name, value in sorted(arguments.values.items())
             ]
+            if secrets := self.secrets:
+                values = [
+                    [name, hash_secret(dump_sorted(form), secret_key) if secrets.touch(name) else form]
+                    for name, form in cast("list[tuple[str, JSON]]", values)
+                ]
         except (NotKeyable, RecursionError):
             return None
         made_with = self._made_with
@@ -406,10 +411,6 @@ class Tool(Generic[P, R_co]):
         except (NotKeyable, RecursionError):
             return self.key(arguments, scope_id, generations)
         return (self._key_head, scope_id, *values, *generations)
-
-    def _canonicalize(self, name: str, value: object, secret_key: bytes) -> JSON:
-        form = canonicalize(value, secret_key)
-        return hash_secret(dump_sorted(form), secret_key) if self.secrets.touch(name) else form
 
     @cached_property
     def _source(self) -> str:

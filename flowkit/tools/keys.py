@@ -68,7 +68,7 @@ def canonicalize(value: Any, secret_key: bytes = PROCESS_SECRET) -> JSON:
     """Return the canonical form of a value; raises `NotKeyable` for one that has none."""
     if value is None or value is True or value is False:
         return value
-    kind = cast("type[object]", type(value))
+    kind: type[object] = value.__class__  # not `type(value)` with `cast`, which is a call
     if kind is str:
         # Texts that look the same are the same, however they were typed (UAX #15).
         return value if value.isascii() else normalize("NFC", value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from flowkit.errors import ConfigurationError, StoreError
+from flowkit.errors import ConfigurationError
 
 SCHEMES = ("postgresql://", "postgres://")
 CONNECT_S = 5
@@ -24,33 +24,33 @@ class Address:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
     def hide(self, text: str) -> str:
-        """Return the text without what is secret in the address."""
+        """Return the text without the secrets of the address."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 
 
-def read_address(url: str) -> Address:
-    """Parse the URL of a journal; raises `ConfigurationError` where the extra is missing, `StoreError` for a wrong one."""
+def read_address(url: str, *, what: str = "journal") -> Address:
+    """Parse the URL of a journal, or of `what` else; raises `ConfigurationError` for a wrong one, and where the extra is missing."""
     try:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict
     except ImportError as error:
         raise ConfigurationError(
-            "a journal on PostgreSQL needs psycopg: pip install 'flowkit-agents[postgres]'"
+            f"a {what} on PostgreSQL needs psycopg: pip install 'flowkit-agents[postgres]'"
         ) from error
     try:
         given: dict[str, Any] = dict(conninfo_to_dict(url))
     except psycopg.Error:
         unknown = _find_unknown(url)
         if unknown:
-            raise StoreError(
-                f"the journal {_hide_in(url)!r}: {unknown!r} is no option of PostgreSQL's client; some that are:"
+            raise ConfigurationError(
+                f"the {what} {_hide_in(url)!r}: {unknown!r} is no option of PostgreSQL's client; some that are:"
                 " sslmode, sslrootcert, connect_timeout, application_name"
             ) from None
         # libpq's own message repeats the URL, the password included.
-        raise StoreError(
-            f"the journal {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
+        raise ConfigurationError(
+            f"the {what} {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
             " expected postgresql://user@host:5432/database"
         ) from None
     secrets = tuple(str(given[key]) for key in ("password", "sslpassword") if given.get(key))
@@ -64,9 +64,9 @@ def read_address(url: str) -> Address:
     parameters = {
         "connect_timeout": CONNECT_S,
         "application_name": "flowkit",
-        # After a fail-over the name may stand for two servers for a while: the one that takes writes is meant.
+        # After a failover the name may resolve to two servers for a while; choose the one that accepts writes.
         "target_session_attrs": "read-write",
-        # A host that is gone says nothing: without these a statement would wait for it for hours.
+        # A dead host sends no answer: without these limits a statement would wait for hours.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
@@ -107,7 +107,7 @@ def _is_here(host: str) -> bool:
 
 
 def _hide_in(url: str) -> str:
-    """Return the URL without what may be a password in it.
+    """Return the URL without anything that may be a password.
 
     >>> _hide_in("postgresql://me:secret@host/db?password=x&a=b")
     'postgresql://***@host/db?***'

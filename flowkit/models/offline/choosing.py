@@ -91,7 +91,7 @@ class ChosenTool:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a request comes to: calls, tools that lack an argument, and parts that no tool serves."""
+    """What a request comes to: calls, tools that lack an argument, and parts that no tool serves, as they were said."""
 
     calls: list[ChosenTool]
     missing: list[ChosenTool]
@@ -103,6 +103,7 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
 
     Days and hours that a Korean request names are counted from `now`.
     """
+    said = split(request)
     if is_korean(request):
         request = normalise(request, now)
     told = [describe(spec) for spec in tools]
@@ -114,11 +115,14 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
         (likeness,) = _compare(embedder, description, [texts])
         return [text for _, text in sorted(zip(likeness, texts, strict=True), key=lambda pair: -pair[0])]
 
-    for part in split(request):
+    parts = split(request)
+    if len(said) != len(parts):
+        said = parts  # figures in place of words moved a seam
+    for part, in_their_words in zip(parts, said, strict=True):
         *likeness, elsewhere = (max(row) for row in _compare(embedder, leave_codes_out(part), [*told, _ELSEWHERE]))
         choice = choose_tool(part, request, tools, likeness, rank)
         if is_beyond(choice, elsewhere):
-            beyond.append(part)
+            beyond.append(in_their_words)
         elif choice.grounded.missing:
             missing.setdefault(choice.tool.name, choice)
         else:
@@ -160,11 +164,21 @@ def split(request: str) -> list[str]:
 def describe(tool: ToolSpec) -> list[str]:
     """List what a tool is compared by: its name with its first sentence, and each request that its description quotes.
 
-    >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?".'))
+    Requests in another language than the sentence are for people: the encoder compares across languages, and with the
+    same request in two of them a tool that isn't meant comes over the thresholds more often.
+
+    >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?" or "주문이 어디 있나요?".'))
     ['get order: Look an order up', 'Where is my order?']
     """
     sentence = tool.description.partition(".")[0]
-    return [f"{tool.name.replace('_', ' ')}: {sentence}", *_QUOTED.findall(tool.description)]
+    quoted = find_quoted_requests(tool)
+    same = [request for request in quoted if is_korean(request) == is_korean(sentence)]
+    return [f"{tool.name.replace('_', ' ')}: {sentence}", *(same or quoted)]
+
+
+def find_quoted_requests(tool: ToolSpec) -> list[str]:
+    """Find the requests that a tool's description quotes, in any language."""
+    return _QUOTED.findall(tool.description)
 
 
 def is_small_talk(text: str) -> bool:

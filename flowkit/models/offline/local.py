@@ -25,7 +25,14 @@ from flowkit.messages import (
     text_of,
 )
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
-from flowkit.models.offline.choosing import Choices, ChosenTool, choose_calls, describe, is_small_talk
+from flowkit.models.offline.choosing import (
+    Choices,
+    ChosenTool,
+    choose_calls,
+    describe,
+    find_quoted_requests,
+    is_small_talk,
+)
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.korean import is_korean
 from flowkit.models.offline.llama_server import LlamaServer, require_xllamacpp
@@ -86,13 +93,17 @@ class LocalModel:
             for delta in _say(show_results(results)):
                 yield delta
             return
+        asked = last_request(request.messages)
         if not request.tools or request.tool_choice == "none":
-            for delta in _say("The offline demo model only calls tools, and there are none here."):
+            for delta in _say(
+                "오프라인 데모 모델은 도구를 호출하기만 하는데, 여기에는 도구가 없습니다."
+                if is_korean(asked)
+                else "The offline demo model only calls tools, and there are none here."
+            ):
                 yield delta
             return
-        asked = last_request(request.messages)
         if is_small_talk(asked):
-            for delta in _say(tell_what_to_ask(request.tools)):
+            for delta in _say(tell_what_to_ask(request.tools, asked)):
                 yield delta
             return
         if not can_read(asked):
@@ -200,13 +211,25 @@ def refuse(beyond: Sequence[str], asked: str = "") -> str:
     )
 
 
-def tell_what_to_ask(tools: Sequence[ToolSpec]) -> str:
-    """Say what the model is, with a request for each tool, as the tool's description quotes it."""
-    # What a tool is compared by ends with the requests that it quotes; one that quotes none has only its sentence.
-    requests = [next(iter(describe(tool)[1:]), describe(tool)[0]) for tool in tools]
-    return "I am the offline demo model: I only call tools. You can ask, for example:\n" + "".join(
-        f"- {request}\n" for request in requests
-    )
+def tell_what_to_ask(tools: Sequence[ToolSpec], asked: str = "") -> str:
+    """Say what the model is, with a request for each tool that its description quotes, in the language of the request.
+
+    A tool that quotes none in that language has another of its requests, or else its sentence.
+    """
+    korean = is_korean(asked)
+    examples = [_find_example(tool, korean) for tool in tools]
+    if not korean:
+        opening = "I am the offline demo model: I only call tools. You can ask, for example:"
+    elif any(map(is_korean, examples)):
+        opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 예를 들면 이렇게 요청할 수 있습니다:"
+    else:
+        opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 도구는 다음과 같고, 한국어로 요청해도 됩니다:"
+    return "\n".join([opening, *(f"- {example}" for example in examples), ""])
+
+
+def _find_example(tool: ToolSpec, korean: bool) -> str:
+    quoted = find_quoted_requests(tool)
+    return next((one for one in quoted if is_korean(one) == korean), next(iter(quoted), describe(tool)[0]))
 
 
 def _say_what_is_left(choices: Choices, asked: str, tools: Sequence[ToolSpec]) -> str:
@@ -215,7 +238,7 @@ def _say_what_is_left(choices: Choices, asked: str, tools: Sequence[ToolSpec]) -
     if choices.missing:
         said.append(ask_for(choices.missing, asked))
     elif said and not choices.calls:
-        said.append(tell_what_to_ask(tools))
+        said.append(tell_what_to_ask(tools, asked))
     return "\n".join(said)
 
 
