@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -19,13 +20,13 @@ import pytest
 
 from flowkit.clock import ManualClock, SystemClock
 from flowkit.codec import JSON
-from flowkit.errors import ConfigurationError, InDoubt, RunBusy, RunError, StoreError
+from flowkit.errors import ConfigurationError, FlowkitError, InDoubt, RunBusy, RunError, StoreError
 from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
 from flowkit.journal import Journal, Retry, RunJournal, migrate
 from flowkit.journal.postgres.schema import VERSION
 from flowkit.journal.postgres.texts import array, bind, literal
 from flowkit.web.following import follow
-from tests.command import Command
+from tests.command import SHOP, Command
 from tests.servers.postgres import PostgresServer
 
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
@@ -724,21 +725,21 @@ def test_a_password_is_in_no_error_no_log_and_no_repr(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "kind", "code", "said"),
     [
-        ("?nonsense=1", "'nonsense' is no option of PostgreSQL's client"),
-        ("?sslmode=prefer&conect_timeout=3", "'conect_timeout' is no option"),
-        ("?sslmode=maybe", "sslmode"),
-        ("?connect_timeout=soon", "connect_timeout"),
+        ("?nonsense=1", ConfigurationError, 2, "'nonsense' is no option of PostgreSQL's client"),
+        ("?sslmode=prefer&conect_timeout=3", ConfigurationError, 2, "'conect_timeout' is no option"),
+        ("?sslmode=maybe", StoreError, 1, "sslmode"),
+        ("?connect_timeout=soon", StoreError, 1, "connect_timeout"),
     ],
 )
 def test_an_option_of_a_url_that_isnt_right_is_told_by_its_name(
-    options: str, said: str, postgres_journal: str, flowkit: Command
+    options: str, kind: type[FlowkitError], code: int, said: str, postgres_journal: str, flowkit: Command
 ) -> None:
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(kind, match=said):
         Journal(postgres_journal + options)
     result = flowkit("runs", "list", "--journal", postgres_journal + options)
-    assert result.code == 1
+    assert result.code == code
     assert said in result.err
 
 
@@ -750,12 +751,107 @@ def test_the_name_of_a_journal_is_its_address_without_the_password(postgres_jour
 
 
 def test_a_url_is_no_path() -> None:
-    from pathlib import Path
-
     with pytest.raises(ConfigurationError, match="lost a slash"):
         Journal(Path("postgresql://localhost/db"))
     with pytest.raises(ConfigurationError, match="expected a file, or postgresql://"):
         Journal("redis://localhost")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("localhost:5432/x", "for a database write postgresql://localhost:5432/x"),
+        ("db.example:5432/app?sslmode=require", "write postgresql://db.example:5432/app?sslmode=require"),
+        ("app@db.example/app", "write postgresql://app@db.example/app"),
+        ("app:s3cr3t@db.example:5432/app", "write postgresql://app:***@db.example:5432/app"),
+        ("host=db.example dbname=app password=s3cr3t", "expected postgresql://user@host:5432/database"),
+    ],
+)
+def test_a_database_that_is_named_without_postgresql_is_no_path(
+    address: str, said: str, flowkit: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLOWKIT_JOURNAL", address)
+    for words in (("runs", "list"), ("run", SHOP, "order_id=ORD-1001"), ("journal", "migrate")):
+        ended = flowkit(*words)
+        assert ended.code == 2
+        assert said in ended.err
+        assert "s3cr3t" not in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_be_named_like_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me@home").mkdir()
+    Journal("me@home/runs").close()
+    Journal("me@work/runs.sqlite3").close()
+    assert (tmp_path / "me@home" / "runs").is_file()
+
+
+def test_a_day_that_nobody_added_in_time_keeps_no_other_from_being_added(postgres_journal: str) -> None:
+    """As after a month without `flowkit journal migrate` or a prune: the events of today stand with the rest."""
+    days = ask(postgres_journal, "SELECT to_char(current_date + n, 'YYYYMMDD') FROM generate_series(0, 3) AS n")
+    for (day,) in days:
+        ask(postgres_journal, f"DROP TABLE flowkit.event_{day}")
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal:
+            run = await journal.open_run("r", name="n")
+            log = EventLog("r", lambda: 0.0)
+            log.listen(run.append_event)
+            log.emit(CallFinished, "a", 7)
+            await run.finish("done")
+            assert "3 days for events added" in migrate(postgres_journal)
+            assert journal.prune_events(7 * 86_400) == 0
+            assert len(journal.events("r")) == 1
+            assert journal.prune_events(-86_400) == 1
+            assert "1 days for events added" not in migrate(postgres_journal)
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_what_is_old_is_removed_while_runs_are_driven(postgres_journal: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs that ended, days of events under runs that write to them, and the partitions that come after."""
+    steps = 15
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal, opened(postgres_journal) as keeper:
+
+            async def drive(run_id: str) -> None:
+                run = await journal.open_run(run_id, name="n")
+                log = EventLog(run_id, lambda: 0.0)
+                log.listen(run.append_event)
+                for step in range(steps):
+                    assert await claim(run, f"w{step}") == 1
+                    await run.record(f"w{step}", state="finished", value=step, effect="write")
+                    log.emit(CallFinished, f"w{step}", step)
+                found = await asyncio.to_thread(journal.show, run_id)
+                assert found is not None
+                assert {node: kept.value for node, kept in found.nodes.items()} == {f"w{n}": n for n in range(steps)}
+                await run.finish("done")
+
+            def remove() -> tuple[int, int]:
+                return keeper.prune(-60), keeper.prune_events(-3 * 86_400)
+
+            async def drive_all() -> None:
+                for turn in range(3):
+                    await asyncio.gather(*(drive(f"{turn}-{number}") for number in range(8)))
+
+            driving = asyncio.create_task(drive_all())
+            runs = events = 0
+            while not driving.done():
+                removed = await asyncio.to_thread(remove)
+                runs, events = runs + removed[0], events + removed[1]
+            await driving
+            runs += (await asyncio.to_thread(remove))[0]
+            assert runs == 24
+            assert events > 0
+            assert journal.runs() == []
+            await drive("last")
+            assert len(journal.events("last")) == steps
+
+    asyncio.run(main())
+    assert not caplog.records, "a record that nobody waited for was lost"
 
 
 # Processes

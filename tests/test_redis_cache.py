@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from tests.cache_places import PATIENCE_S, RedisPlace, find, opened_in, read_gen
 from tests.servers.processes import find_free_port, server_folder
 from tests.servers.redis import RedisServer, start_redis, start_redis_cluster
 from tests.servers.tcp_proxy import TcpProxy
-from tests.small_disk import small_disk
+from tests.small_disk import resize_disk, small_disk
 
 ORDER = ["order:1"]
 
@@ -236,24 +237,50 @@ def test_a_full_server_that_evicts_nothing_costs_misses_and_still_takes_bumps() 
 
 
 @pytest.mark.slow
-def test_a_full_disk_under_redis_costs_misses_and_no_read_is_old() -> None:
-    """It keeps a log of every command, and refuses to write when that has no room."""
+@pytest.mark.parametrize(
+    ("options", "is_still_up"),
+    [
+        pytest.param(("--appendonly", "yes", "--appendfsync", "always"), False, id="ends"),
+        pytest.param(("--appendonly", "yes", "--appendfsync", "everysec"), True, id="refuses"),
+        pytest.param(("--save", "1 1"), True, id="snapshots"),
+    ],
+)
+def test_a_full_disk_under_redis_costs_misses_and_no_read_is_old(options: Sequence[str], is_still_up: bool) -> None:
+    """It ends, or refuses to write and still answers; then what was read before a write is still in it."""
     with (
         server_folder("full") as folder,
         small_disk(folder / "disk", "2m") as disk,
-        start_redis("--dir", str(disk), "--appendonly", "yes", "--appendfsync", "always") as server,
+        start_redis("--dir", str(disk), *options) as server,
     ):
+        refusals: list[str] = []
+
+        def takes_writes() -> bool:
+            import redis
+
+            try:
+                server.execute("SET", "a", "b")
+            except (redis.ConnectionError, redis.ResponseError) as error:
+                refusals.append(str(error))
+            return not refusals
 
         async def main() -> None:
             one = RedisCache(server.address(), timeout_s=PATIENCE_S)
             other = RedisCache(server.address(), timeout_s=PATIENCE_S)
             await store(one, 1)
             assert await read(other) == 1
-            for number in range(200):
-                await one.set(f"filler {number}", "x" * 50_000, 60, tool="t")
-            await other.bump(ORDER)
+            filler = 0
+            async with asyncio.timeout(120):
+                while takes_writes():
+                    await one.set(f"filler {filler}", token_hex(50_000), 60, tool="t")
+                    filler += 1
+            assert ("MISCONF" in refusals[0]) == is_still_up
+            assert await write(other) == ("finished", None)
             assert await read(one) is None
             assert await read(other) is None
+            resize_disk(disk, "200m")
+            if is_still_up:
+                await wait_until_found(one)
+                assert await read(other) in (None, 2), "nobody has the old one"
             await one.close()
             await other.close()
 

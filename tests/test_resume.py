@@ -1,7 +1,10 @@
 """Runs that go on in their journal: what had happened stands, under the names it had."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +279,41 @@ def test_arguments_that_a_person_changed_are_told_again_after_a_crash(tmp_path: 
     assert texts(result.messages) == [APPROVED_3, "paid 7"]
     assert result.calls[0].call.arguments == {"won": 3}
     assert result.calls[0].source == "journal"
+
+
+# Blocking calls
+
+
+def test_one_journal_serves_loops_one_after_another_side_by_side_and_in_a_forked_process(tmp_path: Path) -> None:
+    """Each `run_sync` has a loop of its own; the journal's writer belongs to none."""
+
+    def go(number: int) -> str:
+        agent = agent_of([[call("note", text=f"{number}")], "Noted."], note, journal=journal)
+        return str(agent.run_sync("go", run_id=f"r{number}", session=f"s{number}").output)
+
+    @tool(effect="write")
+    async def note(text: str) -> str:
+        """Note something."""
+        await asyncio.sleep(0)
+        return text
+
+    with closing(Journal(journal_at(tmp_path / "runs.db"))) as journal:
+        assert [go(1), go(2)] == ["Noted."] * 2
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(go, range(3, 11))) == ["Noted."] * 8
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if go(11) == "Noted." else 1)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert go(12) == "Noted."
+        later = agent_of(["Indeed."], journal=journal).run_sync("And?", run_id="r1b", session="s1")
+        assert len(later.messages) == 6, "behind the four of the session's first run"
+        found = {run.run_id: run.status for run in journal.runs()}
+        assert found == dict.fromkeys([*(f"r{number}" for number in range(1, 13)), "r1b"], "done")
+        for number in range(1, 13):
+            details = journal.show(f"r{number}")
+            assert details is not None
+            assert [node.state for node in details.nodes.values() if node.tool == "note"] == ["finished"]

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,13 +16,16 @@ import pytest
 from flowkit import Journal, submit
 from flowkit.cache import RedisCache
 from flowkit.journal import Done, Retry, migrate
-from tests.fleet import CACHED_APP, Fleet, start_fleet
+from tests.fleet import CACHED_APP, LIMIT_S, Fleet, start_fleet
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
 """How often something fails."""
+LEASE_S = 5.0
+SLEEP_S = 1.5 * LEASE_S
+"""How long a worker is stopped that others take for dead."""
 
 
 class Machines:
@@ -32,8 +36,12 @@ class Machines:
         self._standby = standby
         self._redis = redis
         self.fleet = fleet
-        self.running = [fleet.start() for _ in range(3)]
+        self.running = [self._start() for _ in range(3)]
+        self._asleep: list[tuple[subprocess.Popen[bytes], float]] = []
         self._is_promoted = False
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return self.fleet.start("--lease", f"{LEASE_S}")
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait, and start workers in place of those that ended, as whoever supervises them does.
@@ -42,7 +50,7 @@ class Machines:
         """
 
         def check() -> bool:
-            self.running = [worker if worker.poll() is None else self.fleet.start() for worker in self.running]
+            self.running = [worker if worker.poll() is None else self._start() for worker in self.running]
             return condition()
 
         self.fleet.wait_until(check)
@@ -51,7 +59,7 @@ class Machines:
         victim = self.running.pop(0)
         victim.kill()
         victim.wait()
-        self.running.append(self.fleet.start())
+        self.running.append(self._start())
 
     def stop_worker(self, chance: random.Random) -> None:
         victim = self.running.pop(0)
@@ -59,6 +67,25 @@ class Machines:
         threading.Event().wait(chance.uniform(0, 0.5))
         victim.send_signal(signal.SIGCONT)
         self.running.append(victim)
+
+    def hang_worker(self, chance: random.Random) -> None:
+        """One is stopped for longer than its lease, so that others take its runs over; `wake_all` lets it go on."""
+        victim = self.running.pop(0)
+        victim.send_signal(signal.SIGSTOP)
+        self._asleep.append((victim, time.monotonic() + SLEEP_S))
+        self.running.append(self._start())
+
+    def wake(self, *, all_of_them: bool = False) -> None:
+        """Let those go on that have hung long enough, and wait until what they were doing has ended."""
+        awake = [(worker, at) for worker, at in self._asleep if all_of_them or at <= time.monotonic()]
+        self._asleep = [pair for pair in self._asleep if pair not in awake]
+        for worker, at in awake:
+            threading.Event().wait(max(0.0, at - time.monotonic()))
+            worker.send_signal(signal.SIGCONT)
+            worker.send_signal(signal.SIGTERM)
+        for worker, _ in awake:
+            # One that hung while it started has no runs, and is ended by the signal.
+            assert worker.wait(LIMIT_S) in (0, -signal.SIGTERM), self.fleet.read_log()
 
     def crash_database(self, chance: random.Random) -> None:
         (self._standby if self._is_promoted else self.primary).restart("immediate")
@@ -98,6 +125,7 @@ def machines(tmp_path: Path) -> Generator[Machines]:
                 yield Machines(primary, standby, redis, fleet)
 
 
+@pytest.mark.timeout(300 + 10 * KILLS)
 def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_no_read_is_stale(
     machines: Machines, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +140,7 @@ def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_no_read_is_stale
         machines.evict_cache,
         machines.kill_worker,
         machines.kill_cache,
+        machines.hang_worker,
     ]
     with closing(Journal(fleet.journal)) as journal:
 
@@ -132,6 +161,8 @@ def test_whatever_fails_each_write_is_done_once_or_in_doubt_and_no_read_is_stale
                 machines.fail_over(chance)
             else:
                 faults[number % len(faults)](chance)
+            machines.wake()
+        machines.wake(all_of_them=True)
         doubts = settle_all(machines, journal)
         done = {(run.user, run.run_id) for run in journal.runs(status="done", limit=10_000)}
     users = ("ann", "bob")

@@ -24,6 +24,10 @@ from tests.stores import journal_at
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("FLOWKIT_TEST_KILLS", "20"))
 """How many processes the sweep kills or stops."""
+FAILS_SOON = ("--lease", "2")
+"""For a worker that is killed or stopped: in a database its runs are waited for that long."""
+SWEEP_LEASE = ("--lease", "5")
+"""The same where each worker may be the one, and has to keep its lease on a busy machine until then."""
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_killed_in_a_read_the_run_goes_on_in_another_worker(fleet: Fleet) -> Non
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("look_up")
         submit_orders(fleet, journal, "o1")
-        fleet.start()
+        fleet.start(*FAILS_SOON)
         fleet.wait_until(lambda: bool(fleet.read("seen")))
         [(_, _, pid, _)] = fleet.read("seen")
         fleet.start()
@@ -64,7 +68,7 @@ def test_killed_in_a_write_it_is_in_doubt_until_a_person_says_that_it_did_not_ha
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
         submit_orders(fleet, journal, "o1")
-        fleet.start()
+        fleet.start(*FAILS_SOON)
         fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
         fleet.start()
         fleet.find_worker(fleet.read("seen")[1][2]).kill()
@@ -97,7 +101,7 @@ def test_stopped_worker_keeps_its_run_on_one_machine_and_ends_it_when_it_wakes(f
     with closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
         submit_orders(fleet, journal, "o1")
-        fleet.start()
+        fleet.start(*FAILS_SOON)
         fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
         worker = fleet.find_worker(fleet.read("seen")[1][2])
         worker.send_signal(signal.SIGSTOP)
@@ -118,7 +122,7 @@ def test_stopped_in_a_write_elsewhere_it_is_in_doubt_and_done_once_when_it_wakes
     with start_fleet(tmp_path, postgres_journal) as fleet, closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
         submit_orders(fleet, journal, "o1")
-        fleet.start()
+        fleet.start(*FAILS_SOON)
         fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
         worker = fleet.find_worker(fleet.read("seen")[1][2])
         worker.send_signal(signal.SIGSTOP)
@@ -194,6 +198,7 @@ def find_longest_pause(fleet: Fleet) -> float:
     return max(later - earlier for told in times.values() for earlier, later in pairwise(told))
 
 
+@pytest.mark.timeout(300 + 10 * KILLS)
 def test_for_every_kill_each_write_is_done_once_or_in_doubt(
     fleet: Fleet, journal_store: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +208,7 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(
     began = time.monotonic()
     doubts = 0
     with closing(Journal(fleet.journal)) as journal:
-        running = [fleet.start() for _ in range(3)]
+        running = [fleet.start(*SWEEP_LEASE) for _ in range(3)]
         orders: list[str] = []
         for number in range(KILLS):
             more = [f"o{number}-{index}" for index in range(3)]
@@ -224,7 +229,7 @@ def test_for_every_kill_each_write_is_done_once_or_in_doubt(
             else:
                 victim.kill()
                 victim.wait()
-                running.append(fleet.start())
+                running.append(fleet.start(*SWEEP_LEASE))
         fleet.wait_for_statuses(journal, "done", "in_doubt")
         while found := journal.runs(status="in_doubt", limit=1000):
             for run in found:
@@ -328,16 +333,41 @@ def test_queue_that_crashes_is_used_again_when_it_is_back(
 
 @pytest.mark.parametrize("command", ["worker", "serve"])
 @pytest.mark.parametrize(
-    ("url", "said"), [("postgresql://app:secret@127.0.0.1:1/x", "can't be reached"), ("redis://here", "postgresql://")]
+    ("url", "said", "code"),
+    [
+        ("postgresql://app:secret@127.0.0.1:1/x", "the queue 'postgresql://app@127.0.0.1:1/x' can't be reached", 1),
+        ("postgresql://app:secret@127.0.0.1:1/x?nonsense=1", "the queue", 2),
+        ("localhost:5432/x", "postgresql://", 2),
+    ],
 )
-def test_queue_that_is_not_there_is_said_in_one_line(command: str, url: str, said: str, tmp_path: Path) -> None:
+def test_queue_that_is_not_there_is_said_in_one_line(
+    command: str, url: str, said: str, code: int, tmp_path: Path
+) -> None:
     app = tmp_path / "orders_app.py"
     app.write_text(APP)
     words = (*FLOWKIT, command, str(app), "--queue", url, "--journal", str(tmp_path / "j.sqlite3"), "--wait", "0")
     done = subprocess.run(words, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 2
+    assert done.returncode == code
     assert said in done.stderr
+    assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_role_that_may_not_make_the_tables_of_a_queue_is_told_why(
+    tmp_path: Path, postgres: str, postgres_server: PostgresServer
+) -> None:
+    app = tmp_path / "orders_app.py"
+    app.write_text(APP)
+    postgres_server.execute("CREATE ROLE poor LOGIN")
+    words = (*FLOWKIT, "worker", str(app), "--queue", postgres.replace("flowkit@", "poor@"), "--make-tables")
+    done = subprocess.run(
+        [*words, "--journal", str(tmp_path / "j.sqlite3")], capture_output=True, text=True, timeout=200
+    )
+    postgres_server.execute("DROP ROLE poor")
+    assert done.returncode == 1
+    assert "the tables of the queue" in done.stderr
+    assert "permission denied" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -380,6 +410,26 @@ def test_worker_waits_for_a_database_that_starts_and_says_so(postgres_server: Po
                 fleet.wait_until(lambda: fleet.count_ready() == 2)
             finally:
                 server.stop("immediate")
+
+
+@pytest.mark.parametrize("command", [("worker",), ("serve", "--port", "0")])
+@pytest.mark.parametrize("option", ["--journal", "--queue"])
+def test_told_to_end_while_it_waits_for_a_database_it_ends_at_once(
+    command: tuple[str, ...], option: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "orders_app.py"
+    app.write_text(APP)
+    words = [*FLOWKIT, *command, str(app), "--wait", "300", option, "postgresql://app@127.0.0.1:1/x"]
+    environment = {**os.environ, "FLOWKIT_JOURNAL": str(tmp_path / "j.sqlite3")}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as waiting:
+        assert waiting.stderr is not None
+        try:
+            assert "waiting for up to 300 s" in waiting.stderr.readline()
+            waiting.send_signal(signal.SIGTERM)
+            assert waiting.wait(200) == 0
+            assert waiting.stderr.read() == ""
+        finally:
+            waiting.kill()
 
 
 def test_worker_whose_database_does_not_come_ends_with_the_cause(tmp_path: Path) -> None:

@@ -6,8 +6,22 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from types import FrameType
 
 from flowkit.cli.exit_codes import STOPPED
+
+
+def end_at_sigterm() -> None:
+    """End the process with 0 at SIGTERM, until a loop handles it: while it starts or waits, there is nothing to release.
+
+    Without a handler the first process of a container ignores the signal, and is killed at the end of its grace.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
 
 
 def stop_by_signals(stop: asyncio.Event) -> None:

@@ -1,7 +1,7 @@
 """The journal that a command uses, and `flowkit journal`."""
 
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import typer
 
 from flowkit.cli.options import JournalAddress
 from flowkit.cli.output import note, say
-from flowkit.errors import ConfigurationError, StoreError
+from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, RunDetails, check_address, default_journal, is_url
 from flowkit.journal import migrate as migrate_journal
+from flowkit.journal.log import RUN_LEASE_S
 
 app = typer.Typer(help="Set up the journal in a database.", no_args_is_help=True)
 
@@ -25,6 +26,7 @@ def group() -> None:
 def migrate(journal: JournalAddress = None) -> None:
     """Make or extend the journal's tables in PostgreSQL, as a role that may; safe to repeat, and while others write."""
     address = str(journal or default_journal())
+    check_address(address)
     if not is_url(address):
         raise ConfigurationError(
             f"the journal {address!r} is a file, which needs no migration: --journal postgresql://… names a database"
@@ -33,33 +35,35 @@ def migrate(journal: JournalAddress = None) -> None:
 
 
 @contextmanager
-def open_journal(address: str | None, *, must_exist: bool = False, wait_s: float = 0.0) -> Generator[Journal]:
+def open_journal(
+    address: str | None, *, must_exist: bool = False, wait_s: float = 0.0, lease_s: float = RUN_LEASE_S
+) -> Generator[Journal]:
     """Open this journal, or the default one; raises `ConfigurationError` if its file must exist and doesn't.
 
-    A database that takes no connections yet is waited for, at most `wait_s`.
+    A database that takes no connections yet is waited for, at most `wait_s`. `lease_s` after this process has died, its
+    runs may be taken over.
     """
     found = address or default_journal()
     check_address(found)
     if not is_url(found):
         _check_file(Path(found), must_exist=must_exist)
-    elif wait_s > 0:
+    else:
         await_database(str(found), wait_s)
-    journal = Journal(found)
+    journal = Journal(found, lease_s=lease_s)
     try:
         yield journal
     finally:
         journal.close()
 
 
-def await_database(url: str, wait_s: float) -> None:
-    """Wait until this database takes connections, at most `wait_s`, and say so; what is wrong else, who opens it says."""
-    if find_spec("psycopg") is None or not url.startswith(("postgresql://", "postgres://")):
+def await_database(url: str, wait_s: float, *, what: str = "journal") -> None:
+    """Wait until this database takes connections, at most `wait_s`, and say so; who opens it says what else is wrong."""
+    if wait_s <= 0 or find_spec("psycopg") is None or not url.startswith(("postgresql://", "postgres://")):
         return
     from flowkit.journal.postgres.address import read_address
     from flowkit.journal.postgres.link import wait_until_up
 
-    with suppress(StoreError):
-        wait_until_up(read_address(url), wait_s, note)
+    wait_until_up(read_address(url, what=what), wait_s, note)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import typer
 
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
-from flowkit.cli.ending import leave
+from flowkit.cli.ending import end_at_sigterm, leave
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
 from flowkit.cli.options import (
@@ -31,7 +31,7 @@ from flowkit.cli.options import (
     read_pairs,
 )
 from flowkit.cli.output import note
-from flowkit.cli.queues import open_queue
+from flowkit.cli.queues import await_queue, open_queue
 from flowkit.errors import ConfigurationError
 
 LOOPBACK = ("localhost", "localhost.", "127.0.0.1", "[::1]")
@@ -90,9 +90,11 @@ def serve(
     from flowkit.web.server import bind, make_server
     from flowkit.web.serving import Token, WebApp
 
+    end_at_sigterm()
     served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))
     chosen_token = token or secrets.token_urlsafe(24)
     is_named = model is not None or base_url is not None
+    await_queue(queue, wait)
     with open_journal(journal, wait_s=wait) as opened, choose_model(served.models, model, base_url) as chosen:
         served = replace(served, model=chosen, replaces_all=is_named)
         try:
@@ -111,7 +113,7 @@ def serve(
 
         async def run() -> None:
             async with AsyncExitStack() as stack:
-                queued = None if queue is None else await stack.enter_async_context(open_queue(queue, wait_s=wait))
+                queued = None if queue is None else await stack.enter_async_context(open_queue(queue))
                 web = WebApp(served, opened, access, hosts=hosts, origins=origins, queue=queued)
                 note(f"serving {', '.join(served.targets)}; press Ctrl-C to stop")
                 print(f"http://{shown}:{port}/#token={chosen_token}", flush=True)

@@ -8,7 +8,7 @@ import typer
 
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
-from flowkit.cli.ending import leave, stop_by_signals
+from flowkit.cli.ending import end_at_sigterm, leave, stop_by_signals
 from flowkit.cli.journals import open_journal
 from flowkit.cli.model_choice import choose_model, close_models
 from flowkit.cli.options import (
@@ -24,10 +24,13 @@ from flowkit.cli.options import (
     read_pairs,
 )
 from flowkit.cli.output import note
-from flowkit.cli.queues import IN_JOURNAL, open_queue
+from flowkit.cli.queues import IN_JOURNAL, await_queue, open_queue
+from flowkit.journal.log import RUN_LEASE_S
 from flowkit.queues import Driver, QueueWorker
 
 GRACE_S = 10.0
+LEASE_AT_LEAST_S = 1.0
+"""It is renewed three times in a lease, and a busy machine may be late."""
 
 
 def worker(
@@ -39,6 +42,14 @@ def worker(
     grace: Annotated[
         float, typer.Option(min=0, help="How many seconds a write has to finish when the worker is stopped.")
     ] = GRACE_S,
+    lease: Annotated[
+        float,
+        typer.Option(
+            min=LEASE_AT_LEAST_S,
+            metavar="SECONDS",
+            help="After how many seconds others take over its runs if this worker's machine dies.",
+        ),
+    ] = RUN_LEASE_S,
     make_tables: Annotated[
         bool, typer.Option("--make-tables", help="Make the queue's tables first if they don't exist.")
     ] = False,
@@ -53,15 +64,20 @@ def worker(
     """Drive runs of an app that other processes started, released, or left behind in a crash."""
     from flowkit.web.served import make_served
 
+    end_at_sigterm()
     served = make_served(load_app(app, tools=tools), read_pairs(data, "--data"))
     is_named = model is not None or base_url is not None
-    with open_journal(journal, wait_s=wait) as opened, choose_model(served.models, model, base_url) as chosen:
+    await_queue(queue, wait)
+    with (
+        open_journal(journal, wait_s=wait, lease_s=lease) as opened,
+        choose_model(served.models, model, base_url) as chosen,
+    ):
         served = replace(served, model=chosen, replaces_all=is_named)
 
         async def run() -> None:
             stop = asyncio.Event()
             stop_by_signals(stop)
-            async with open_queue(queue, makes_tables=make_tables, wait_s=wait) as tells:
+            async with open_queue(queue, makes_tables=make_tables) as tells:
                 note(f"working on {', '.join(served.targets)}; press Ctrl-C to stop")
                 await QueueWorker(Driver(served, opened), queue=tells, at_once=concurrency).work(stop, grace)
             await close_models(*served.models, *([] if chosen is None else [chosen]))

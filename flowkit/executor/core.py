@@ -236,6 +236,8 @@ class Executor:
             self.cancel_all(stop)
             self._intake.close()
             await self._workers.wait_closed()
+            if self._workers.broken is not None:
+                self._settler.end_left(self._workers.broken)
         finally:
             if self._own is not None:
                 await self._own.finish(made, error or self._workers.broken)

@@ -155,6 +155,21 @@ class Settler:
         for child in self._table.children(entry):
             self.cancel(child, reason)
 
+    def end_left(self, error: BaseException) -> None:
+        """End what a run that broke off has left: the call whose tool raised what none may, and the calls around it.
+
+        A journal takes nothing of it: when the run is resumed, reads run again, and a write is in doubt.
+        """
+        reason = f"{type(error).__name__} ended the run"
+        for entry in [entry for entry in self._entries.values() if entry.phase < phases.ENDED]:
+            has_written = entry.started_s is not None and entry.plan is not None and not entry.plan.is_read
+            if entry.sealed_s is None:
+                self._become_void(entry, reason)
+            elif has_written:
+                self.end(entry, "in_doubt", error=f"it may or may not have happened: {reason}")
+            else:
+                self.end(entry, "cancelled", error=reason)
+
     def void(self, entry: Entry, reason: str) -> None:
         """Void a call that will never be sealed; its early run's result is kept for an equal call of this turn."""
         if entry.sealed_s is not None or entry.state == "void":

@@ -4,7 +4,8 @@ A node is recorded under its run's id and its own id. Ids are names, not positio
 order each time. See `journal.journal` for the journal and `journal.run` for one run.
 """
 
-from flowkit.journal.journal import Journal, check_address, default_journal, default_journal_path, is_url, migrate
+from flowkit.journal.journal import Journal, migrate
+from flowkit.journal.location import check_address, default_journal, default_journal_path, is_url
 from flowkit.journal.records import (
     Approval,
     Decision,

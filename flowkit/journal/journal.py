@@ -7,7 +7,6 @@ together. If a caller passes only an id and several runs have it, the error says
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -18,6 +17,7 @@ from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError, StoreError
 from flowkit.identity import RunIdentity
+from flowkit.journal.location import check_address, is_url
 from flowkit.journal.log import RUN_LEASE_S, JournalLog, KeptEvents
 from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
 from flowkit.journal.rows import from_text
@@ -26,7 +26,7 @@ from flowkit.journal.sqlite.store import SqliteStore
 from flowkit.journal.store import Commits, Filter, HeldRuns, JournalStore, RunPlace, WantedRun
 
 FOLLOW_POLL_S = 1.0
-"""How often a follower asks, whatever it is told."""
+"""How often a follower polls, in addition to notifications."""
 FOLLOW_ROWS = 1000
 
 
@@ -34,13 +34,13 @@ class Journal:
     """Runs that survive the process; raises `StoreError` when the file or the database can't be opened.
 
     `path` is a file, for the processes of one machine, or `postgresql://user@host:5432/database`, for those of many;
-    the database has the tables that `flowkit journal migrate` makes. In a running event loop nothing waits here for
-    another process: the first use does, in a thread. The file and its blobs are readable for their owner only.
-    Arguments arrive with their secrets masked.
+    the database has the tables that `flowkit journal migrate` makes. In a running event loop the constructor never
+    waits for another process: the first use does, in a thread. The file and its blobs are readable for their owner only.
+    Secrets in arguments are masked before the journal receives them.
 
-    `events` says which events are kept: all, all but the pieces of texts, arguments and progress (`"calls"`), or
-    `"none"`. They are four fifths of what a journal stores; who follows a run from another process sees only those that
-    are kept. A run resumes after a crash without any.
+    `events` selects the events to keep: all, all but the pieces of texts, arguments and progress (`"calls"`), or
+    `"none"`. They are four fifths of what a journal stores. A follower in another process sees only the events that are
+    kept. Resuming after a crash needs none of them.
     """
 
     def __init__(
@@ -100,11 +100,15 @@ class Journal:
     ) -> RunJournal:
         """Start this run, or resume it, as its only driver.
 
-        A run that ended in one of the states `only_read` is opened to be read, and stays as it is. Without a
-        `session` it is this user's run of that id in whatever session it began. Raises `RunBusy` while another process
-        (or another open `RunJournal`) drives it, `CodeChanged` when it began with other code and isn't over,
-        `RunError` when it began with other inputs (None means "whatever it began with", as does `ignores_inputs`) or
-        `must_exist` and doesn't. `kept` are arguments that the inputs hide: they go when the run is over.
+        A run that ended in one of the states `only_read` is opened for reading, and stays as it is. Without a
+        `session` the run is found by user and id, in any session. Raises:
+
+        - `RunBusy` while another process, or another open `RunJournal`, drives it.
+        - `CodeChanged` when it began with other code and isn't over.
+        - `RunError` when it began with other inputs, or when it `must_exist` and doesn't. `inputs=None` and
+          `ignores_inputs` accept any inputs.
+
+        `kept` are arguments that the inputs hide; they are removed when the run is over.
         """
 
         wanted = WantedRun(
@@ -120,24 +124,14 @@ class Journal:
             ignores_inputs=ignores_inputs,
             kept=kept,
         )
-        opening = asyncio.ensure_future(open_run(self._log, wanted))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The writer takes hold of the run all the same, and nobody would let go of it.
-            while not opening.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([opening])
-            if opening.exception() is None:
-                await opening.result().close()
-            raise
+        return await open_run(self._log, wanted)
 
     async def add_spent(self, key: str, usd: float) -> float:
-        """Add to what was spent of a budget, beside all other processes; return the sum."""
+        """Add to the amount spent from a budget, atomically across processes; return the sum."""
         return await self._log.run(lambda: self._store.add_spent(key, usd))
 
     async def read_spent(self, key: str) -> float:
-        """Read what was spent of a budget."""
+        """Return the amount spent from a budget."""
         return await self._log.run(lambda: self._store.read_spent(key))
 
     def runs(
@@ -152,8 +146,8 @@ class Journal:
     ) -> list[RunSummary]:
         """List the latest runs, newest first; with a `cursor`, a summary's, those that began before that one.
 
-        `user=None` lists the runs without a user, leaving it out those of everybody. `inner` lists also the runs that
-        calls of other runs made.
+        `user=None` lists the runs without a user; without the argument, the runs of all users are listed. `inner`
+        includes the runs that calls of other runs started.
         """
         if cursor is not None and not cursor.isdecimal():
             raise ValueError(f"cursor={cursor!r}: expected the `cursor` of a summary that `runs` gave")
@@ -164,7 +158,7 @@ class Journal:
     def show(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> RunDetails | None:
-        """Return a run in full; None if there is no such run. A claimed write that nobody drives shows as in doubt."""
+        """Return a run in full; None if there is no such run. A claimed write without a driver is shown as in doubt."""
         return self._store.show(RunPlace(run_id, user, session))
 
     def events(
@@ -210,7 +204,7 @@ class Journal:
     ) -> list[JSON]:
         """Return the messages of this user's session so far, oldest first; with `before`, those of the runs before that one.
 
-        Of a run that was killed, or is in progress, it is what its journal knows of it.
+        For a run that was killed or is in progress, the messages are rebuilt from its records.
         """
         last = None if before is None else RunPlace(before, user, session)
         return self._store.conversation(session, user, last, limit)
@@ -229,7 +223,7 @@ class Journal:
     ) -> Decision:
         """Decide on a waiting call, from any process; its driver reads the decision when the run resumes.
 
-        Raises `RunError` when nothing is asked there, or when it was decided already.
+        Raises `RunError` when the call waits for no decision, or when it was already decided.
         """
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
         place = RunPlace(run_id, user, session)
@@ -247,7 +241,7 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> Recorded:
-        """Resolve a write in doubt, from any process, while nobody drives the run; returns it as it is now.
+        """Resolve a write in doubt, from any process, while the run has no driver; return the updated record.
 
         Raises `RunBusy` when the run is driven, or when the call may still be running, `RunError` when the node isn't
         in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` invalidates them.
@@ -256,7 +250,7 @@ class Journal:
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
 
     def stopped(self, limit: int = 100) -> list[RunSummary]:
-        """List runs to resume that nobody drives: queued, released, or their process has died; oldest first."""
+        """List the runs to resume, oldest first: those that are queued or released, or whose process has died."""
         return self._store.stopped(limit)
 
     def requeue(
@@ -269,9 +263,9 @@ class Journal:
     def request_cancel(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
-        """Ask the driver of this run, in any process, to cancel it; False where it is over.
+        """Request cancellation of this run from its driver, in any process; return False if it is over.
 
-        Its driver sees it within about a second. Of a run that nobody drives, whoever takes it next writes the end.
+        The driver notices within about a second. A run without a driver is cancelled by the next process that opens it.
         """
         place = RunPlace(run_id, user, session)
         of = ("queued", "running", "waiting", "in_doubt", "cancelling")
@@ -284,7 +278,7 @@ class Journal:
     def delete(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> bool:
-        """Remove a run that nobody drives, and large results that nothing names any more."""
+        """Remove a run without a driver, and large results that are no longer referenced."""
         place = RunPlace(run_id, user, session)
         is_removed = self._log.run_now(lambda: self._store.delete(place))
         self._run_steps(self._store.tidy())
@@ -298,10 +292,10 @@ class Journal:
         user: str | EllipsisType | None = ...,
         session: str | EllipsisType | None = ...,
     ) -> AsyncGenerator[JSON]:
-        """Yield the events of a run with a `seq` above `after`, as any process writes them, none twice.
+        """Yield the events of a run with a `seq` above `after`, each once, as any process writes them.
 
-        It ends when the run has ended or waits and all was given, or when there is no such run. A run that nobody
-        drives is waited for. Close the generator where you leave it before its end.
+        The generator stops after the last event of a run that has ended or waits, or if there is no such run. A run
+        without a driver is waited for. Close the generator if you stop reading early.
         """
         loop, wanted = asyncio.get_running_loop(), RunPlace(run_id, user, session)
         news = asyncio.Event()
@@ -314,7 +308,7 @@ class Journal:
         try:
             while True:
                 news.clear()
-                # The state first: what is written between the two questions is then read, or asked for again.
+                # Read the state first: events written between the two queries are then read now or in the next round.
                 found = await asyncio.to_thread(self._store.find, wanted)
                 if found is None:
                     return
@@ -334,17 +328,17 @@ class Journal:
                 stop()
 
     def listen(self, run: RunSummary, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake`, in any thread, soon after events of this run were written; call what is returned to end that.
+        """Call `wake`, in any thread, soon after events of this run were written; call the returned function to stop.
 
-        A journal in a file never does, one in PostgreSQL not behind every pooler: ask from time to time as well.
+        A journal in a file never calls it, and one in PostgreSQL not behind every pooler, so poll as well.
         """
         return self._store.listen(run.number, wake)
 
     def prune_events(self, older_than: float | timedelta) -> int:
         """Remove the events of runs that began that long ago; the runs, their results and messages stay.
 
-        Events are most of what a journal stores. On PostgreSQL whole days go at once, and the next days get their
-        partitions; call it once a day, as a role that owns the tables.
+        Events take most of a journal's space. On PostgreSQL whole days are dropped together, and partitions for the
+        next days are added. Call it once a day, as a role that owns the tables.
         """
         older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         count = self._run_steps(self._store.prune_events(older_than_s))
@@ -354,8 +348,8 @@ class Journal:
     def prune(self, older_than: float | timedelta, *, unfinished: bool = False) -> int:
         """Remove the runs that ended that long ago, in seconds or as a `timedelta`; return how many.
 
-        With `unfinished` also those that were stopped, wait for a person, or are in doubt. The run's messages are
-        removed from its session.
+        `unfinished` includes runs that were stopped, wait for a person, or are in doubt. The run's messages are removed
+        from its session.
         """
         older_than_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         count = self._run_steps(self._store.prune(older_than_s, unfinished=unfinished))
@@ -383,40 +377,12 @@ class Journal:
             self._log.let_go_of.discard(run)
 
     def close(self) -> None:
-        """Write what was given and close the file; blocks for as long as that takes."""
+        """Write all pending changes and close the journal; blocks for as long as that takes."""
         self._log.close()
 
 
-def is_url(path: str | Path) -> bool:
-    """Return whether a journal's path is the address of a database."""
-    return isinstance(path, str) and "://" in path
-
-
-def check_address(path: str | Path) -> None:
-    """Raise `ConfigurationError` for a URL that lost a slash, which would else be the path of a file."""
-    text = str(path)
-    if text.startswith(("postgresql:", "postgres:")) and not text.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(
-            "the journal's URL has lost a slash: expected postgresql://user@host:5432/database, as text and not as a Path"
-        )
-
-
-def default_journal() -> str | Path:
-    """`FLOWKIT_JOURNAL`, a file or a URL; else a file in the user's folder for states."""
-    named = os.environ.get("FLOWKIT_JOURNAL")
-    return named if named and is_url(named) else default_journal_path()
-
-
-def default_journal_path() -> Path:
-    """`FLOWKIT_JOURNAL`, or a file in the user's folder for states."""
-    import platformdirs
-
-    named = os.environ.get("FLOWKIT_JOURNAL")
-    return Path(named).expanduser() if named else Path(platformdirs.user_state_dir("flowkit")) / "journal.sqlite3"
-
-
 def migrate(url: str) -> str:
-    """Make or extend the tables of a journal in PostgreSQL, as `flowkit journal migrate` does; returns what was done.
+    """Create or update the tables of a journal in PostgreSQL, as `flowkit journal migrate` does; return the steps taken.
 
     Any number of processes may do so at once, while others write. Raises `StoreError` where the role may not.
     """

@@ -23,7 +23,7 @@ from flowkit.stores.thread import StoreThread, Tell, WriteJob
 T = TypeVar("T")
 
 RUN_LEASE_S = 15.0
-"""How long a run whose driver can't be asked stays held after its last sign of life."""
+"""How long a run stays held after the last sign of life of a driver on another machine."""
 KeptEvents = Literal["all", "calls", "none"]
 """Which events are kept: all, all but the pieces of texts, arguments and progress, or none."""
 _PIECES = (TextDelta, ThinkingDelta, CallArguments, CallProgress)
@@ -32,7 +32,7 @@ logger = logging.getLogger("flowkit.journal")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """A driver's changes, made when their turn comes: what it has added until then goes along. None is nothing."""
+    """Collects a driver's changes when the writer reaches them, so later additions are included. None means no changes."""
 
     make: Callable[[], Changes | None]
 
@@ -41,7 +41,7 @@ class Write:
 
 
 class JournalLog:
-    """A store and its writer. What is given is written in that order."""
+    """A store and its writer. Changes are written in the order in which they are added."""
 
     def __init__(
         self, store: JournalStore, held: HeldRuns, clock: Clock, *, lease_s: float, events: KeptEvents = "all"
@@ -66,7 +66,7 @@ class JournalLog:
         )
         if not store.try_open():
             if _is_loop_running():
-                # A loop must not wait for another process; the first use tells what is wrong.
+                # An event loop must not wait for another process; the first use raises the error.
                 self._thread.post(store.open, lambda _, error: None)
             else:
                 store.open()
@@ -92,11 +92,11 @@ class JournalLog:
         await self._thread.submit(_as_write(changes), is_durable=is_durable)
 
     def post(self, changes: Changes | Callable[[], Changes | None], tell: Tell | None = None) -> None:
-        """Write it soon; nobody waits. What can't be written is logged and counted, unless somebody is told."""
+        """Write it soon, without waiting. A failure is logged and counted, unless a callback takes it."""
         self._thread.post(_as_write(changes), tell or self.count_lost)
 
     async def run(self, operation: Callable[[], T]) -> T:
-        """Run an operation of the store in the writer's thread, after all that was given before, and wait for it."""
+        """Run an operation of the store in the writer's thread, after all earlier changes, and wait for it."""
         return await self._thread.submit(operation)
 
     def run_now(self, operation: Callable[[], T]) -> T:
@@ -104,7 +104,7 @@ class JournalLog:
         return self._thread.call(operation)
 
     def close(self) -> None:
-        """Write what was given, let go of every run, and close the store; blocks for as long as that takes."""
+        """Write all pending changes, release every run, and close the store; blocks for as long as that takes."""
         if self.held.tokens:
             self._thread.post(self._let_go_of_all, lambda _, error: None)
         self._thread.close()

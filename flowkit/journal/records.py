@@ -1,4 +1,4 @@
-"""What the journal tells: recorded nodes, turns, approvals, runs; frozen values, JSON inside."""
+"""The journal's records: nodes, turns, approvals and runs, as frozen values with JSON inside."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,10 +11,9 @@ from flowkit.journal.driver_lease import NO_LEASE, RunLease
 
 NodeEffect = Literal["read", "idempotent", "write"]
 NodeState = Literal["claimed", "finished", "failed", "skipped", "denied", "cancelled", "void", "in_doubt", "retry"]
-"""`claimed` ran when its driver stopped, `in_doubt` is a write of which nobody knows, `retry` one that may run again."""
+"""`claimed` was running when its driver stopped. `in_doubt` is a write that may have happened. `retry` may run again."""
 RunState = RunStatus | Literal["queued", "running", "cancelling"]
-"""How a run ended or waits, or that it hasn't: `queued` for whoever drives it next, `cancelling` when somebody asked
-its driver to cancel it."""
+"""The state of a run. `queued` waits for a process to drive it; `cancelling` has been requested from its driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ Resolution = Done | Retry | Fail
 class Recorded:
     """A node as it was recorded; `arguments` are the masked ones, `by` is who resolved it.
 
-    `resources` are those that a write touches. `lease` says until when a claimed call may still be
-    running; before that nobody settles it, unless its process is known to be dead.
+    `resources` are those that a write touches. `lease` is the time until which a claimed call may still be running.
+    Until then no process settles the call, unless its driver is certainly dead.
     """
 
     node: str
@@ -92,7 +91,9 @@ class RecordedTurn:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person decided on a call, who and when (seconds since 1970); `arguments` when they changed them."""
+    """A person's decision on a call, with the person and the time (seconds since 1970).
+
+    `arguments` is set when the person changed them."""
 
     approved: bool
     by: str | None
@@ -116,8 +117,8 @@ class Approval:
 class RunSummary:
     """A run in a list; `is_held` while a process drives it, times in seconds since 1970.
 
-    `number` is its own in its journal: a run that began later has a larger one. `parent` is that of the run that
-    called it, of an agent that is a tool or a step.
+    `number` is unique in its journal and increases with each new run. `parent` is the number of the calling run, if an
+    agent ran as a tool or a step.
     """
 
     run_id: str
@@ -134,7 +135,7 @@ class RunSummary:
 
     @property
     def cursor(self) -> str:
-        """The start of the next page: `Journal.runs(cursor=…)` lists the runs that began before this one."""
+        """The cursor of the next page: `Journal.runs(cursor=…)` lists the runs that began before this one."""
         return str(self.number)
 
 
@@ -169,9 +170,9 @@ class RunDetails:
 
 @dataclass(frozen=True, slots=True)
 class JournalStats:
-    """What a journal holds: how many runs by their status, when the oldest began, and what they take on the disk.
+    """The size of a journal: the number of runs per status, the start of the oldest, and the bytes on the disk.
 
-    Runs that never ended and that nobody drives are `stopped`.
+    An unfinished run without a driver counts as `stopped`.
     """
 
     runs: Mapping[str, int]

@@ -48,14 +48,31 @@ CONVERSATION_RUNS = 1000
 
 async def open_run(log: JournalLog, wanted: WantedRun) -> "RunJournal":
     """Take hold of a run; the errors are those of `Journal.open_run`."""
-    taken = await log.run(lambda: log.store.take(wanted))
-    return RunJournal(log, taken, allow_changed=wanted.allow_changed)
+    taken: list[Taken] = []
+    try:
+        await log.run(lambda: taken.append(log.store.take(wanted)))
+    except asyncio.CancelledError:
+        # The writer opens the run even so, and without this nothing would release it.
+        releasing = asyncio.ensure_future(_release(log, taken))
+        while not releasing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([releasing])
+        releasing.result()
+        raise
+    return RunJournal(log, taken[0], allow_changed=wanted.allow_changed)
+
+
+async def _release(log: JournalLog, taken: list[Taken]) -> None:
+    """Release a run that nothing waits for any more; `taken` holds it once the writer has reached this request."""
+    await log.run(lambda: None)
+    for run in taken:
+        await RunJournal(log, run, allow_changed=False).close()
 
 
 class RunJournal:
-    """A run that this process drives; `Journal.open_run` makes it, `finish` or `close` lets go of it.
+    """A run that this process drives: opened by `Journal.open_run`, released by `finish` or `close`.
 
-    One that `is_over` is only read: what is recorded of it again is dropped, and it can claim nothing.
+    One that `is_over` is read-only: new records are dropped, and nothing can be claimed.
     """
 
     def __init__(self, log: JournalLog, taken: Taken, *, allow_changed: bool) -> None:
@@ -110,11 +127,11 @@ class RunJournal:
         return self._log.lets_go(self.details.summary)
 
     def lookup(self, node: str) -> Recorded | None:
-        """Look up what was recorded for this node; None when it has to run."""
+        """Look up the record of this node; None when it has to run."""
         return self._nodes.get(node)
 
     def may_still_run(self, node: str) -> bool:
-        """Return whether what another process claimed may still run there: then it can't be settled or repeated yet."""
+        """Return whether a call that another process claimed may still be running: then it can't be settled or repeated yet."""
         found = self._nodes.get(node)
         return found is not None and not found.is_ended and found.lease.may_run(self._log.clock)
 
@@ -131,9 +148,13 @@ class RunJournal:
     ) -> int:
         """Record durably that this node starts now; return its attempt, counted from 1. A `read` isn't recorded.
 
-        Start it at once, if `may_start` still says so. Raises `InDoubt` for a write that may have happened and for a
-        call that may still be running elsewhere, `CodeChanged` for a node that began with other code, `RunBusy` when
-        another driver took over, `StoreError` when it can't be written: then it must not start.
+        Start the call immediately afterwards, if `may_start` still returns True. If an error is raised, it must not
+        start:
+
+        - `InDoubt` for a write that may have happened, or a call that may still be running elsewhere.
+        - `CodeChanged` for a node that began with other code.
+        - `RunBusy` when another driver took over.
+        - `StoreError` when the claim can't be written.
         """
         if self.is_over:
             raise RunError(f"run {self.run_id!r} is over ({self.details.summary.status}): nothing of it starts again")
@@ -163,16 +184,17 @@ class RunJournal:
         return attempt
 
     def may_start(self, node: str) -> bool:
-        """Return whether a claimed call may start at this moment; ask right before it does.
+        """Return whether a claimed call may start now; check immediately before it does.
 
-        False when this process was stopped for so long since the claim that another may have the run: then `reclaim`.
+        It is False when this process was suspended so long after the claim that another may drive the run: then
+        `reclaim`.
         """
         return node not in self._start_by or self._now() < self._start_by[node]
 
     async def reclaim(self, node: str, *, timeout_s: float | None = None) -> None:
-        """Record anew that a claimed node starts now, for a further attempt or when `may_start` is False.
+        """Renew the claim of a node, for a further attempt or when `may_start` is False.
 
-        The errors are those of `claim`; whoever took over in between has given the run another token.
+        Raises what `claim` raises: a driver that took over in between has given the run another token.
         """
         claimed = self._nodes.get(node)
         if claimed is not None and claimed.state == "claimed":
@@ -208,9 +230,9 @@ class RunJournal:
     ) -> None:
         """Record how a node ended: durably for a `write` or `idempotent` one, soon and without waiting for a `read`.
 
-        What the claim said stays unless it is given anew; also until when it may run, if it still `is_running`, in a
-        thread that nobody waits for any more. Raises `ToolResultError` for a value that isn't JSON,
-        `RunBusy` when another driver took over, `StoreError` when it can't be written.
+        Fields of the claim are kept unless they are passed again. Its lease is kept, too, if the call still
+        `is_running` in an abandoned thread. Raises `ToolResultError` for a value that isn't JSON, `RunBusy` when
+        another driver took over, `StoreError` when the record can't be written.
         """
         record = Recorded(node, state, value, error, attempt, effect, arguments, tool, code)
         if effect == "read":
@@ -237,7 +259,7 @@ class RunJournal:
         self._nodes[record.node] = record
 
     def _add_claimed(self, record: Recorded, *, is_running: bool = False) -> Recorded:
-        """Add what its claim said and isn't given anew."""
+        """Add the fields of its claim that are not passed again."""
         before = self._nodes.get(record.node)
         if before is None:
             return record
@@ -266,8 +288,8 @@ class RunJournal:
     ) -> None:
         """Record a turn as `record_turn` does, soon and without waiting.
 
-        Its calls may start: their claims wait for the disk, and take this along. An error is raised by whatever is
-        written next, or by `wait_turn`.
+        Its calls may start: their claims wait for the disk, and write this turn with them. An error is raised by the
+        next write, or by `wait_turn`.
         """
         if self.is_over:
             return
@@ -291,10 +313,10 @@ class RunJournal:
         anew: bool = False,
         hash_secrets: Callable[[bytes], str] | None = None,
     ) -> Decision | None:
-        """Write down that a person has to decide; returns what was decided already on exactly these arguments.
+        """Record a request for a person's decision; return the decision that exists for exactly these arguments.
 
-        Asked `anew`, what was decided counts no more. `hash_secrets` hashes, with a key, what the arguments hide: two
-        that look alike aren't the same if their secrets differ.
+        `anew` discards an earlier decision. `hash_secrets` hashes the hidden arguments with a key, so that requests
+        which differ only in their secrets are told apart.
         """
         hashed: str | None = None
         if hash_secrets is not None:
@@ -315,7 +337,7 @@ class RunJournal:
     async def decide(
         self, node: str, *, approved: bool, by: str | None = None, reason: str = "", arguments: JSON = None
     ) -> Decision:
-        """Write down a decision made in this process; one that was made before stands, and is returned."""
+        """Record a decision made in this process; an earlier decision is kept, and returned."""
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
         await self._log.run(lambda: self._log.store.decide(self._number, node, decision))
         await self.refresh()
@@ -363,30 +385,19 @@ class RunJournal:
     ) -> "RunJournal":
         """Start or resume the run of this id that a call of this run makes; the errors are those of `open_run`.
 
-        What is said in it is no part of its session's conversation.
+        Its messages don't become part of the session's conversation.
         """
         user, session = self.details.summary.user, self.details.summary.session
-        wanted = WantedRun(
-            run_id,
-            name,
-            "",
-            inputs,
-            user,
-            session,
-            self._allow_changed,
-            parent=self._number,
-            ignores_inputs=True,
-            kept=kept,
-        )
-        return await open_run(self._log, wanted)
+        wanted = WantedRun(run_id, name, "", inputs, user, session, self._allow_changed)
+        return await open_run(self._log, replace(wanted, parent=self._number, ignores_inputs=True, kept=kept))
 
     async def finish(
         self, status: RunState, output: JSON = None, error: str | None = None, messages: Sequence[JSON] = ()
     ) -> None:
         """Record how the run ended, with the messages that it adds to its session, and release it.
 
-        One that is cancelled because its process leaves hasn't ended: another goes on with it. One that is `queued`
-        hasn't begun: who finds it drives it.
+        A run cancelled by the shutdown of its process hasn't ended: another process resumes it. A `queued` run hasn't
+        started: the next process that finds it drives it.
         """
         if self.is_over:
             return

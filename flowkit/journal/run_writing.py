@@ -1,9 +1,9 @@
-"""What one run's driver has done, on its way to the journal's writer.
+"""The changes of one run's driver, collected for the journal's writer.
 
-What nobody waits for, reads that ended and events, is taken along by what somebody waits for: a claim, a write's
-result, the end. Where nothing of that kind comes, it is written a moment later. So the writer wakes a few times in a
-run, not for each of its events, and what stands in one transaction was true at one moment: events before a claim are
-there when the claim is.
+No caller waits for finished reads and events. They are written together with a change that a caller waits for: a claim,
+a write's result, or the end of the run. If no such change follows, they are written a moment later. So the writer wakes
+a few times per run, not for each event. Each transaction is a consistent snapshot: the events before a claim are stored
+with it.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class RunWriting:
         self._run = run
         self._token = token
         self._waiting: deque[Event | Backlog | Put] = deque()
-        """What nobody waits for; the writer's thread takes it."""
+        """The changes that no caller waits for; the writer's thread takes them."""
         self._is_asked = False
         """Whether the writer's thread was asked to take it."""
         self._followed: EventLog | None = None
@@ -37,7 +37,7 @@ class RunWriting:
         self._drops_end = False
         self._is_turn_written = True
         self._lost_turn: BaseException | None = None
-        """Why the last turn couldn't be written, until somebody is told."""
+        """The error of the last turn's write, until it is raised."""
 
     def follow(self, log: EventLog) -> None:
         """Write the events of this log, those that it has and those that come."""
@@ -84,7 +84,7 @@ class RunWriting:
         self._log.post(self._change(nodes, take_back=take_back))
 
     def post_turn(self, turn: TurnText, nodes: tuple[Put, ...]) -> None:
-        """Write a turn soon, with all that waits; its error is raised by what is written next."""
+        """Write a turn and all pending changes soon; its error is raised by the next write."""
         self._is_turn_written = False
         self._take_backlog()
         self._log.post(lambda: self._drain(nodes, turn=turn), self._note_turn)
@@ -103,7 +103,7 @@ class RunWriting:
         self._timer = asyncio.get_running_loop().call_later(EVENTS_WITHIN_S, self._end_wait)
 
     def _end_wait(self) -> None:
-        """Write what has waited, and wait for the next event; it may have been written with something else by now."""
+        """Write the pending changes, if they weren't written with another change, and wait for the next event."""
         self._take_backlog()
         self._timer = None
         if self._waiting:
@@ -112,7 +112,7 @@ class RunWriting:
             self._followed.tell_next(self._note_event)
 
     def _ask(self) -> None:
-        """Let the writer's thread take what waits."""
+        """Hand the pending changes to the writer's thread."""
         self._take_backlog()
         if not self._is_asked:
             self._is_asked = True
@@ -139,7 +139,7 @@ class RunWriting:
         self, nodes: tuple[Put, ...] = (), *, turn: TurnText | None = None, ending: Ending | None = None
     ) -> Changes | None:
         """Add to a change all that waits; None where that makes nothing."""
-        # Before the first `popleft`: what comes during it is taken now or asks anew.
+        # Before the first `popleft`: a change added during the loop is taken now or requests another round.
         self._is_asked = False
         puts: list[Put] = []
         events: list[Event] = []
@@ -178,10 +178,10 @@ class RunWriting:
         return tuple(rows)
 
     def _keeps(self, kind: type[Event]) -> bool:
-        # Of an output that is made piece by piece, the end has the whole.
+        # The last event of a streamed output holds all of it.
         return kind is not OutputPartial and self._log.keeps(kind)
 
 
 def _is_cancelled(event: Event) -> bool:
-    """Return whether this says that the run was cancelled: where its process leaves, it goes on elsewhere."""
+    """Return whether this event reports a cancelled run; after a shutdown the run is resumed elsewhere."""
     return isinstance(event, RunFinished) and event.status == "cancelled"

@@ -31,7 +31,7 @@ SEQ_GAP = 10_000
 """A run that went on after a crash numbers its events from so much further: the last ones may be lost, but somebody
 may have seen them, and no number is used twice."""
 OVER = ("done", "failed", "cancelled", "limit")
-"""How runs end that nobody goes on with."""
+"""The final states: a run in one of them is never resumed."""
 UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
 """Runs that somebody drives, or should; in every dialect of SQL."""
 
@@ -42,7 +42,7 @@ class MaybeWritten(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
-    """Where a run is looked for: its user, its session and its id; `...` stands for any."""
+    """The key to find a run by: its user, its session and its id; `...` matches any."""
 
     run_id: str
     user: str | EllipsisType | None = ...
@@ -63,11 +63,11 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class WantedRun:
-    """The run that a driver wants to start, or believes that it goes on with; `inputs` None stands for any.
+    """The run that a driver wants to start or resume; `inputs=None` matches any.
 
-    So they do where it `ignores_inputs`, but they are kept when it begins. A run that ended in one of the states
-    `only_read` is opened to be read. One that isn't there is begun, unless it `must_exist`. `parent` is the number of
-    the run that calls it. `kept` are arguments that its inputs hide; they are kept as those of turn 0.
+    With `ignores_inputs` any inputs match, and the given ones are stored if the run is new. A run that ended in one of
+    the states `only_read` is opened for reading. A missing run is started, unless it `must_exist`. `parent` is the
+    number of the calling run. `kept` are arguments that its inputs hide; they are stored as those of turn 0.
     """
 
     run_id: str
@@ -85,7 +85,7 @@ class WantedRun:
 
     @property
     def place(self) -> RunPlace:
-        """Where it is looked for: without a session it is this user's run in whatever session it began."""
+        """Return the key to find it by: without a session, this user's run in any session."""
         return RunPlace(self.run_id, self.user, ... if self.session is None else self.session)
 
 
@@ -114,7 +114,7 @@ class Put:
 class TurnText:
     """A model's message as JSON; `kept` are the arguments that it hides, as JSON by call.
 
-    Without a message it is only what is kept apart, under a number that is no turn's.
+    Without a message it holds only the hidden arguments, under a number that no turn has.
     """
 
     turn: int
@@ -124,7 +124,7 @@ class TurnText:
 
 @dataclass(frozen=True, slots=True)
 class TakeBack:
-    """A claim that is undone, if it still stands: the node is again as it was `before`."""
+    """A claim to undo, if it is still the latest: the node returns to its state `before`."""
 
     node: str
     attempt: int
@@ -133,9 +133,9 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A driver lets go of the run: it ended with this `status`, or with None goes on elsewhere.
+    """The release of a run by its driver: it ended with this `status`, or None leaves it for another driver.
 
-    Nothing runs any more of what it claimed and never recorded.
+    No claimed and unrecorded call of the run is running any more.
     """
 
     status: RunState | None = None
@@ -146,7 +146,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All that a driver writes at once about one run: all of it, or nothing."""
+    """All that a driver writes about one run in one transaction."""
 
     run: int
     run_id: str
@@ -180,7 +180,7 @@ class HeldRuns:
         if self.tokens.get(run) == token:
             del self.tokens[run]
             if not is_written:
-                # This process lives, so for every other one it holds the run until the store says otherwise.
+                # This process is alive, so every other process treats the run as held until the store says otherwise.
                 self.unreleased[run] = token
 
     def let_go_of_all(self) -> None:
@@ -189,7 +189,7 @@ class HeldRuns:
         self.tokens.clear()
 
     def notice_fork(self) -> bool:
-        """Return whether this is a new process after a fork: what the parent holds stays the parent's."""
+        """Return whether this process was forked from the one that opened the store; the parent keeps its runs."""
         if self.pid == os.getpid():
             return False
         self.pid, self.tokens, self.unreleased = os.getpid(), {}, {}
@@ -204,7 +204,7 @@ class Blobs(Protocol):
         ...
 
     def get(self, name: str) -> bytes | None:
-        """Return the content under this name; None when it is missing or isn't what its name says."""
+        """Return the content under this name; None when it is missing or doesn't match its hash."""
         ...
 
 
@@ -237,7 +237,7 @@ class JournalStore(Protocol):
         ...
 
     def try_open(self) -> bool:
-        """Open it if that needs no waiting; raises `StoreError` for what is no journal."""
+        """Open it if that needs no waiting; raises `StoreError` if it is not a journal."""
         ...
 
     def open(self) -> None:
@@ -249,29 +249,29 @@ class JournalStore(Protocol):
         ...
 
     def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:
-        """Write what drivers have done; returns for each its error: `RunBusy` where another driver took over.
+        """Write the drivers' changes in order; return an error for each: `RunBusy` if another driver took over.
 
-        After `durable` it survives the loss of power. Order is kept.
+        `durable` changes survive a power loss.
         """
         ...
 
     def ask(self, run: int, run_id: str, token: str, question: Approval, *, anew: bool) -> dict[str, Approval]:
-        """Write down what a person has to decide, unless exactly that was asked before; returns all that was asked.
+        """Record a request for a person's decision, unless the same one exists; return all requests of the run.
 
-        Asked `anew`, what was decided counts no more. Raises `RunBusy` when another driver took over.
+        `anew` discards an earlier decision. Raises `RunBusy` when another driver took over.
         """
         ...
 
     def decide(self, run: int | RunPlace, node: str, decision: Decision) -> bool:
-        """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
+        """Decide a pending request; return False if there is no such request, or it was already decided."""
         ...
 
     def approvals(self, run: int) -> dict[str, Approval]:
-        """Return what was asked in a run, decided or not, in the order of asking."""
+        """Return the requests of a run, decided or not, oldest first."""
         ...
 
     def settle(self, place: RunPlace, node: str, resolution: Resolution, by: str) -> Recorded:
-        """Resolve a write in doubt that nobody drives; its last driver can write no more. See `Journal.resolve`."""
+        """Resolve a write in doubt of a run without a driver; its last driver can't write any more. See `Journal.resolve`."""
         ...
 
     def change_status(self, place: RunPlace, status: RunState, of: Collection[RunState]) -> bool:
@@ -279,15 +279,15 @@ class JournalStore(Protocol):
         ...
 
     def add_spent(self, key: str, usd: float) -> float:
-        """Add to what was spent of a budget, whatever else is added at the same moment; return the sum."""
+        """Add to the amount spent from a budget, atomically; return the sum."""
         ...
 
     def read_spent(self, key: str) -> float:
-        """Read what was spent of a budget; 0 where nothing was."""
+        """Return the amount spent from a budget; 0 without an entry."""
         ...
 
     def renew(self) -> None:
-        """Renew this process's lease, and release what is to be released."""
+        """Renew this process's lease, and write pending releases."""
         ...
 
     def delete(self, place: RunPlace) -> bool:
@@ -299,7 +299,7 @@ class JournalStore(Protocol):
         ...
 
     def prune_events(self, older_than_s: float) -> Iterator[int]:
-        """Remove the events of runs that began that long ago, in steps; yield the number of each step."""
+        """Remove the events of runs that began that long ago, in steps; yield the number removed in each."""
         ...
 
     def tidy(self) -> Iterator[int]:
@@ -307,7 +307,7 @@ class JournalStore(Protocol):
         ...
 
     def close_writer(self) -> None:
-        """Close what the writer's thread uses; it may be reopened."""
+        """Close the writer thread's connection; it may be reopened."""
         ...
 
     def close(self) -> None:
@@ -315,7 +315,7 @@ class JournalStore(Protocol):
         ...
 
     def show(self, place: RunPlace) -> RunDetails | None:
-        """Show a run in full, a claimed write that nobody drives as in doubt."""
+        """Return a run in full, with a claimed write without a driver shown as in doubt."""
         ...
 
     def find(self, place: RunPlace) -> RunSummary | None:
@@ -327,7 +327,7 @@ class JournalStore(Protocol):
         ...
 
     def stopped(self, limit: int) -> list[RunSummary]:
-        """List the runs to resume that nobody drives, the oldest first."""
+        """List the runs to resume that have no driver, oldest first."""
         ...
 
     def event_rows(self, place: RunPlace, after: int, before: int | None, limit: int | None) -> list[tuple[int, str]]:
@@ -343,14 +343,14 @@ class JournalStore(Protocol):
         ...
 
     def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake`, in any thread, soon after events of this run were written, until what is returned is called.
+        """Call `wake`, in any thread, soon after events of this run were written, until the returned function is called.
 
-        Where the store can't tell that, it never does: ask from time to time as well.
+        A store that can't be notified never calls it, so poll as well.
         """
         ...
 
     def stats(self) -> JournalStats:
-        """Return what it holds."""
+        """Return the size of the journal."""
         ...
 
 

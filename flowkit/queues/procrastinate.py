@@ -14,9 +14,11 @@ import procrastinate
 import psycopg
 from procrastinate import exceptions
 from procrastinate.jobs import DeleteJobCondition, Status
+from psycopg.conninfo import make_conninfo
 
-from flowkit.errors import ConfigurationError
+from flowkit.errors import StoreError
 from flowkit.identity import RunIdentity
+from flowkit.journal.postgres.address import Address, read_address
 from flowkit.queues.worker import QueueWorker
 
 logger = logging.getLogger("flowkit.queues")
@@ -28,7 +30,10 @@ TIDY_S = 60.0
 """How often jobs are removed whose worker died while it took them."""
 CONNECTIONS = 4
 CONNECT_S = 5
-"""How long a connection may take."""
+"""How long the pool may take for a connection, and after how long it begins its attempts anew.
+
+It waits twice as long after each, so after a long outage the queue would stay away for as long again.
+"""
 
 
 class ProcrastinateQueue:
@@ -95,31 +100,53 @@ class ProcrastinateQueue:
 
 @asynccontextmanager
 async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[ProcrastinateQueue]:
-    """Connect to the queue at `postgresql://…`; raises `ConfigurationError` where there is none."""
-    connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=CONNECTIONS, timeout=CONNECT_S)
+    """Connect to the queue at `postgresql://…`; raises `StoreError` where it can't be reached, or has no tables."""
+    address = read_address(url, what="queue")
+    conninfo = make_conninfo(**address.parameters)
+    connector = procrastinate.PsycopgConnector(
+        conninfo=conninfo,
+        min_size=1,
+        max_size=CONNECTIONS,
+        timeout=CONNECT_S,
+        reconnect_timeout=CONNECT_S,
+    )
     app = procrastinate.App(connector=connector)
     try:
         # The pool would try for half a minute, and say only that it did.
-        await (await psycopg.AsyncConnection.connect(url, connect_timeout=CONNECT_S)).close()
+        await (await psycopg.AsyncConnection.connect(conninfo)).close()
         await app.open_async()
+        refused = await _make_tables(app) if makes_tables else None
         has_tables = await app.check_connection_async()
-        if not has_tables and makes_tables:
-            # Another process may make them at the same time; who comes second fails, and finds them.
-            with suppress(exceptions.ConnectorException):
-                await app.schema_manager.apply_schema_async()
-            has_tables = await app.check_connection_async()
     except (exceptions.ConnectorException, psycopg.Error) as error:
         await app.close_async()
-        cause = error.__cause__ or error
-        raise ConfigurationError(f"the queue can't be reached: {' '.join(str(cause).split())}") from error
+        raise StoreError(f"the queue {address.name!r} can't be reached: {_explain(error, address)}") from error
     try:
+        if not has_tables and refused is not None:
+            raise StoreError(f"the tables of the queue {address.name!r} can't be made: {_explain(refused, address)}")
         if not has_tables:
-            raise ConfigurationError(
-                "that database has no queue: make its tables once, with `flowkit worker … --make-tables`"
+            raise StoreError(
+                f"the queue {address.name!r} has no tables yet: make them once, with `flowkit worker … --make-tables`"
             )
         yield ProcrastinateQueue(app)
     finally:
         await app.close_async()
+
+
+async def _make_tables(app: procrastinate.App) -> exceptions.ConnectorException | None:
+    """Make the queue's tables unless they are there; return why that failed.
+
+    Another process may make them in parallel: the second one fails, and finds them.
+    """
+    if not await app.check_connection_async():
+        try:
+            await app.schema_manager.apply_schema_async()
+        except exceptions.ConnectorException as error:
+            return error
+    return None
+
+
+def _explain(error: Exception, address: Address) -> str:
+    return address.hide(" ".join(str(error.__cause__ or error).split()))
 
 
 def _name_queue(name: str) -> str:

@@ -246,7 +246,7 @@ def measure_removal(report: Report, address: str) -> None:
 
 def main() -> int:
     report = Report("distributed", json=wants_json(sys.argv))
-    with start_postgres() as server, tempfile.TemporaryDirectory() as folder:
+    with start_postgres({"fsync": "on"}) as server, tempfile.TemporaryDirectory() as folder:
         address = server.address(server.create_database())
         migrate(address)
         asyncio.run(measure_writes(report, address, Path(folder)))

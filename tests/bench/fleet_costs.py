@@ -60,7 +60,7 @@ def measure_costs(stated: Costs) -> Costs:
     """The costs on a server of this machine; what only the disk and the network know stays as it is stated."""
     from flowkit.journal.postgres.schema import migrate
 
-    with start_postgres({"checkpoint_timeout": "1h", "max_wal_size": "4GB"}) as server:
+    with start_postgres({"fsync": "on", "checkpoint_timeout": "1h", "max_wal_size": "4GB"}) as server:
         database = server.create_database()
         url = server.address(database)
         migrate(url)

@@ -197,12 +197,12 @@ class RedisCache:
         try:
             tokens = await bump(self._link(), self._layout, resources, insists=self._strict)
         except Unreachable as error:
-            self._keeper.keep(resources)
+            await self._keeper.keep(resources)
             if self._strict:
                 names = ", ".join(resources)
                 raise StoreError(f"the cached reads of {names} can't be invalidated now: {error}") from None
         except asyncio.CancelledError:
-            self._keeper.keep(resources)  # nobody knows whether it was sent
+            await self._keeper.keep(resources)  # nobody knows whether it was sent
             raise
         else:
             self._tokens.forget(tokens)

@@ -95,13 +95,16 @@ class Keeper:
         self.work()
         return True
 
-    def keep(self, resources: Sequence[str]) -> None:
-        """Repeat this bump until it succeeds."""
+    async def keep(self, resources: Sequence[str]) -> None:
+        """Repeat this bump until it succeeds; wait until the other processes of this machine can see that it failed.
+
+        A cancelled wait changes nothing about either.
+        """
         kept = FailedBump(tuple(resources))
         with self._lock:
             self._kept[next(self._numbers)] = kept
         self._is_working = True
-        self._thread.post(lambda: self._tell(kept), _ignore)
+        await self._thread.submit(lambda: self._tell(kept))
 
     def hold(self, key: str, owner: str) -> None:
         """Renew this lease until it is released."""

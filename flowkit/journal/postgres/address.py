@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from flowkit.errors import ConfigurationError, StoreError
+from flowkit.errors import ConfigurationError
 
 SCHEMES = ("postgresql://", "postgres://")
 CONNECT_S = 5
@@ -30,27 +30,27 @@ class Address:
         return text
 
 
-def read_address(url: str) -> Address:
-    """Parse the URL of a journal; raises `ConfigurationError` where the extra is missing, `StoreError` for a wrong one."""
+def read_address(url: str, *, what: str = "journal") -> Address:
+    """Parse the URL of a journal, or of `what` else; raises `ConfigurationError` for a wrong one, and where the extra is missing."""
     try:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict
     except ImportError as error:
         raise ConfigurationError(
-            "a journal on PostgreSQL needs psycopg: pip install 'flowkit-agents[postgres]'"
+            f"a {what} on PostgreSQL needs psycopg: pip install 'flowkit-agents[postgres]'"
         ) from error
     try:
         given: dict[str, Any] = dict(conninfo_to_dict(url))
     except psycopg.Error:
         unknown = _find_unknown(url)
         if unknown:
-            raise StoreError(
-                f"the journal {_hide_in(url)!r}: {unknown!r} is no option of PostgreSQL's client; some that are:"
+            raise ConfigurationError(
+                f"the {what} {_hide_in(url)!r}: {unknown!r} is no option of PostgreSQL's client; some that are:"
                 " sslmode, sslrootcert, connect_timeout, application_name"
             ) from None
         # libpq's own message repeats the URL, the password included.
-        raise StoreError(
-            f"the journal {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
+        raise ConfigurationError(
+            f"the {what} {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
             " expected postgresql://user@host:5432/database"
         ) from None
     secrets = tuple(str(given[key]) for key in ("password", "sslpassword") if given.get(key))

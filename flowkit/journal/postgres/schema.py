@@ -134,24 +134,33 @@ def list_partitions(link: PostgresLink) -> dict[date, str]:
 
 
 def add_partitions(link: PostgresLink, address: Address) -> int:
-    """Add a partition for each of the next days, so that a day's events can be dropped at once; return how many."""
+    """Add a partition for each of the next days, so that a day's events can be dropped at once; return how many.
+
+    A day whose events stand in `event_rest`, since nobody had added it in time, stays there.
+    """
     there = list_partitions(link)
     (today,) = link.run("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date::text", MIGRATE_S)[0][0]
     missing = [day for day in _list_days(date.fromisoformat(today)) if day not in there]
+    if missing:
+        rest = link.run("SELECT DISTINCT day::text FROM flowkit.event_rest", MIGRATE_S)[0]
+        missing = [day for day in missing if (day.isoformat(),) not in rest]
     return sum(_add_partition(link, address, day) for day in missing)
 
 
 def _add_partition(link: PostgresLink, address: Address, day: date) -> bool:
     name = f"event_{day:%Y%m%d}"
-    # Attached, not made as a partition: for that every reader of events would have to be waited for.
-    return patiently(
-        link,
-        address,
-        f"CREATE TABLE IF NOT EXISTS flowkit.{name} (LIKE flowkit.event INCLUDING ALL);"
-        f" ALTER TABLE flowkit.event ATTACH PARTITION flowkit.{name}"
-        f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')",
-        unless=f"SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass('flowkit.{name}')",
-    )
+    try:
+        # Attached, not made as a partition: for that every reader of events would have to be waited for.
+        return patiently(
+            link,
+            address,
+            f"CREATE TABLE IF NOT EXISTS flowkit.{name} (LIKE flowkit.event INCLUDING ALL);"
+            f" ALTER TABLE flowkit.event ATTACH PARTITION flowkit.{name}"
+            f" FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')",
+            unless=f"SELECT 1 FROM pg_inherits WHERE inhrelid = to_regclass('flowkit.{name}')",
+        )
+    except psycopg.errors.CheckViolation:
+        return False  # an event of this day has come into `event_rest` at this moment
 
 
 def patiently(link: PostgresLink, address: Address, change: str, *, unless: str | None = None) -> bool:
