@@ -104,7 +104,7 @@ def test_names_may_be_of_any_script_composed_or_not(form: Literal["NFC", "NFD"])
     loaded = load(normalize(form, KOREAN))
     assert list(loaded.graph()) == ["견적", "둘째"]
     assert load(loaded.to_yaml()).plan.body == loaded.plan.body
-    assert set(cast(Any, loaded.run_sync(상품="b").output)) == {"값", "더"}
+    assert set(loaded.run_sync(상품="b").output) == {"값", "더"}
 
 
 @pytest.mark.parametrize("name", ["has space", "2nd", "전각 공백", "a—b", "-a", "", "a/b"])
