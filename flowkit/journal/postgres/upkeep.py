@@ -34,7 +34,7 @@ class PostgresUpkeep:
         self._address = address
 
     def stats(self, link: PostgresLink) -> JournalStats:
-        """Return what the journal holds."""
+        """Return the size of the journal."""
         stopped = f"status = 'running' AND NOT {self._reader.is_driven}"
         counts, [(oldest, size, blobs)] = self._reader.read(
             link,
@@ -48,7 +48,7 @@ class PostgresUpkeep:
         return JournalStats(dict(counts), oldest, size, blobs)
 
     def remove(self, link: PostgresLink, condition: str) -> int:
-        """Remove the runs of this condition that nobody drives, and those that their calls made; returns how many."""
+        """Remove the runs matching this condition that have no driver, and the runs that their calls started; return how many."""
         (rows,) = link.run(
             f"{begin(durable=True)}; SELECT id FROM flowkit.run WHERE {condition} AND NOT {self._reader.is_driven}"
             f" ORDER BY id LIMIT {RUNS_AT_ONCE} FOR UPDATE SKIP LOCKED",
@@ -79,7 +79,7 @@ class PostgresUpkeep:
             yield count
 
     def prune_events(self, older_than_s: float) -> Iterator[int]:
-        """Drop the days whose events are all of runs that began so long ago, and make the next days' partitions."""
+        """Drop the days whose events all belong to runs that began that long ago, and add partitions for the next days."""
         session = self._session
         (last,) = session.attempt(
             lambda link: link.run(
