@@ -19,7 +19,7 @@ from flowkit import (
     run_graph,
     tool,
 )
-from flowkit.errors import GraphError, NoSuchNode
+from flowkit.errors import DefinitionError, GraphError, NoSuchNode
 from flowkit.graph import Body, Each, item_id
 from flowkit.references import Reference
 from flowkit.testing import ScriptedModel, call
@@ -242,3 +242,29 @@ def test_cancelling_a_run_that_has_ended_does_nothing_also_when_its_loop_is_clos
     run = cast(Any, asyncio.run(go()))
     run.cancel()
     assert run.status == "done"
+
+
+def ask_amount(amount: int) -> bool:
+    """Take an argument of the tool."""
+    return amount > 1
+
+
+async def ask_later(arguments: Mapping[str, Any], context: object) -> bool:
+    """Say so too late."""
+    return True
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (ask_amount, "approval is the function ask_amount, expected one that takes the arguments, as a dict, and the"),
+        (ask_later, "approval is the function ask_later, which is async: a rule returns True or False at once"),
+    ],
+    ids=["one parameter", "async"],
+)
+def test_a_rule_of_the_wrong_form_is_refused_at_decoration(rule: Any, said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+
+        @tool(effect="write", approval=rule)
+        async def send(to: str) -> None:  # pyright: ignore[reportUnusedFunction]  # refused before it is one
+            """Send."""

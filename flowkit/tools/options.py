@@ -1,5 +1,6 @@
 """What a tool says it does: its effect, who may share its results, and the other options of `@tool`, checked."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ from flowkit.option_checks import (
     TIME,
     Expected,
     find_misfit,
+    show,
 )
 from flowkit.references import Reference
 
@@ -140,6 +142,10 @@ class Options:
             yield f"retries is {self.retries!r}, expected 0 or more"
         if self.retries and self.claimed_effect in (None, "write"):
             yield "a write is never retried automatically: retries needs effect='read' or 'idempotent'"
+        if callable(self.approval) and not _takes_two(self.approval):
+            yield f"approval is {show(self.approval)}, expected one that takes the arguments, as a dict, and the context"
+        if inspect.iscoroutinefunction(self.approval):
+            yield f"approval is {show(self.approval)}, which is async: a rule returns True or False at once"
         if self.probe is not None and self.claimed_effect == "read":
             yield "a probe tells whether a write has happened; a read just runs again"
         if self.cache_errors and self.ttl is None:
@@ -161,6 +167,16 @@ def strongest(effects: Sequence[Effect]) -> Effect:
 def narrowest(scopes: Sequence[Scope]) -> Scope:
     """Return the narrowest of these scopes."""
     return min(scopes, key=SCOPES.index)
+
+
+def _takes_two(rule: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(rule).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # a built-in function may have no signature to look at
+    return True
 
 
 _PLACEHOLDER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

@@ -14,6 +14,10 @@ from typing import Any, cast
 from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolError
+from flowkit.tools.foreign_results import is_of, read_result
+
+_TEXT = "tool_input"
+"""The one argument of LangChain's oldest tools."""
 
 Handler = Callable[[dict[str, Any], Context[Any]], Awaitable[Any]]
 
@@ -72,7 +76,7 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
             result = await schema.call(values, ctx)
         except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "pydantic_ai.exceptions", ("ModelRetry", "ToolFailed")) from error
-        return result.return_value if _is_a(result, "pydantic_ai.messages", "ToolReturn") else result
+        return read_result(result.return_value if is_of(result, "pydantic_ai.messages", "ToolReturn") else result)
 
     returns = getattr(schema, "return_schema", None) or None
     return ForeignTool(name, str(tool.description or ""), schema.json_schema, run, options, returns)
@@ -92,6 +96,8 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
         raise DefinitionError.about(
             name, "it is `return_direct`: give it as Agent(output_tool=…), and set return_direct=False"
         )
+    if set(tool.args) == {_TEXT}:  # a function of one text, of the time before schemas
+        shown = {"type": "object", "properties": {_TEXT: {"type": "string"}}, "required": [_TEXT]}
     schema: Mapping[str, Any] = cast(Any, shown) if isinstance(shown, Mapping) else shown.model_json_schema()
     known: Mapping[str, Any] = {} if isinstance(shown, Mapping) else tool.get_input_schema().model_fields
     hidden = {field: known[field] for field in known if field not in (schema.get("properties") or {})}
@@ -108,7 +114,7 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
             result = await tool.ainvoke(call if with_id else arguments)
         except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "langchain_core.tools", ("ToolException",)) from error
-        if _is_a(result, "langchain_core.messages", "ToolMessage"):
+        if is_of(result, "langchain_core.messages", "ToolMessage"):
             if result.status == "error":
                 raise ToolError(str(result.content))
             return result.content
@@ -151,9 +157,9 @@ def read_openai_agents(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
         ctx = _find("agents.tool_context", "ToolContext")(
             context=context.data, tool_name=name, tool_call_id=context.call_id, tool_arguments=text
         )
-        return await invoke(ctx, text)
+        return read_result(await invoke(ctx, text))
 
-    return ForeignTool(name, str(tool.description or ""), tool.params_json_schema, run, options)
+    return ForeignTool(name, str(tool.description or ""), _relax(tool.params_json_schema), run, options)
 
 
 def _is_call_id(mark: object) -> bool:
@@ -188,16 +194,29 @@ def _find(module: str, name: str) -> Any:
     return getattr(sys.modules[module], name)
 
 
-def _is_a(value: object, module: str, name: str) -> bool:
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(value, kind)
-
-
 def _translate(error: Exception, module: str, names: tuple[str, ...]) -> Exception:
     """Translate an error to flowkit's: what is meant for the model reaches it word for word."""
-    if any(_is_a(error, module, name) for name in names):
+    if any(is_of(error, module, name) for name in names):
         return ToolError(str(error))
-    if _is_a(error, "pydantic", "ValidationError") or _is_a(error, "pydantic_core", "ValidationError"):
+    if is_of(error, "pydantic", "ValidationError") or is_of(error, "pydantic_core", "ValidationError"):
         problems = cast(Any, error).errors()
         return ToolError("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems))
     return error
+
+
+def _relax(schema: Any) -> Any:
+    """Return the schema with nothing required that has a default: a strict one names all, whatever the code does."""
+    if isinstance(schema, list):
+        return [_relax(item) for item in cast("list[Any]", schema)]
+    if not isinstance(schema, Mapping):
+        return schema
+    read = {key: _relax(value) for key, value in cast("Mapping[str, Any]", schema).items()}
+    required, properties = read.get("required"), read.get("properties")
+    if isinstance(required, list) and isinstance(properties, dict):
+        known = cast("dict[str, Any]", properties)
+        read["required"] = [
+            name
+            for name in cast("list[str]", required)
+            if not (isinstance(known.get(name), dict) and "default" in known[name])
+        ]
+    return read
