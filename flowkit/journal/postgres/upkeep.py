@@ -7,6 +7,9 @@ partition is immediate; deleting the rows would take ten times as long and would
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+import psycopg
+
+from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.reading import RunReader
@@ -93,9 +96,7 @@ class PostgresUpkeep:
                 (count,) = session.attempt(
                     lambda link, name=name: link.run(f"SELECT count(*) FROM flowkit.{name}", ANSWER_S)
                 )[0][0]
-                session.attempt(
-                    lambda link, name=name: patiently(link, self._address, f"DROP TABLE IF EXISTS flowkit.{name}")
-                )
+                session.attempt(lambda link, name=name: self._drop(link, name))
                 yield count
         rest = f"DELETE FROM flowkit.event_rest WHERE day < '{before}' RETURNING 1"
         yield len(session.attempt(lambda link: link.run(rest, ANSWER_S))[0])
@@ -123,6 +124,15 @@ class PostgresUpkeep:
                 )[0]
             )
             yield 0
+
+    def _drop(self, link: PostgresLink, table: str) -> bool:
+        try:
+            return patiently(link, self._address, f"DROP TABLE IF EXISTS flowkit.{table}")
+        except psycopg.errors.InsufficientPrivilege:
+            raise StoreError(
+                f"the journal {self._address.name!r}: days of events are removed by the role that owns the tables, which"
+                " is the one that ran `flowkit journal migrate`"
+            ) from None
 
     def _removing(self, link: PostgresLink, condition: str) -> int:
         try:
