@@ -402,7 +402,9 @@ def _show(value: object) -> JSON:
     if type(value) is Reference:
         return {"from_call": value.call_id, "path": format_pointer(value.path) if value.path else ""}
     if isinstance(value, (list, tuple)):
-        return [_show(item) for item in cast("list[object]", value)]
+        items = cast("Sequence[object]", value)
+        # A list of a million numbers would keep the loop for a second.
+        return cast(JSON, list(items)) if SCALARS.issuperset(map(type, items)) else [_show(item) for item in items]
     if isinstance(value, Mapping):
         return {str(key): _show(item) for key, item in cast("Mapping[object, object]", value).items()}
     # Imported here: only Python values need it, and events are read where no tool is.

@@ -54,6 +54,10 @@ class ToolCall:
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
+MANY = 32
+"""From here on it pays to ask all items of a list at once whether they are scalars, which a loop in C does."""
+
+
 def find_references(value: object) -> list[Reference]:
     """Find the references in a value and in the lists, tuples and dicts it is made of, in order."""
     found: list[Reference] = []
@@ -90,6 +94,8 @@ def _collect(value: Any, found: list[Reference]) -> None:
     elif issubclass(kind, dict):
         items = value.values()
     else:
+        return
+    if len(value) > MANY and SCALARS.issuperset(map(type, items)):
         return
     for item in items:
         if type(item) is Reference:

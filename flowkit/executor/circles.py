@@ -9,10 +9,10 @@ from flowkit.graph import find_own_references, get_after
 
 
 def find_circle(table: Table, entry: Entry) -> list[str]:
-    """Find the circle in which a call made by a running one waits for its own maker; empty when there is none.
+    """Find the cycle in which a call made by a running one waits for its own maker; empty if there is none.
 
-    A maker waits for what it made, and that may queue behind it on a resource, or join an equal call that waits for the
-    maker.
+    A maker waits for the call that it made, and that call may queue behind it on a resource, or join an equal call that
+    waits for the maker.
     """
     if entry.parent is None:
         return []

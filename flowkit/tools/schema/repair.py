@@ -19,6 +19,7 @@ import orjson
 from pydantic import BaseModel
 from typing_extensions import TypeIs, get_type_hints
 
+from flowkit.references import SCALARS, Reference
 from flowkit.tools.schema.problems import Problem, format_path, shorten, value_at
 
 
@@ -34,7 +35,7 @@ class Repairer:
 
         The caller validates them again.
         """
-        mended = copy.deepcopy(dict(given))
+        mended = {name: _copy(value) for name, value in given.items()}
         told: list[str] = []
         for problem in problems:
             if problem.path:
@@ -142,6 +143,16 @@ def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
 def _plain(text: str) -> str:
     """Normalize spelling: `Dark Blue`, `dark_blue` and `DARK-BLUE` are equal, and so are Unicode forms of one text."""
     return re.sub(r"[\s_-]+", "_", unicodedata.normalize("NFC", text).strip()).casefold()
+
+
+def _copy(value: object) -> object:
+    """Copy the lists and dicts of a value, of which there may be a million."""
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return items[:] if SCALARS.issuperset(map(type, items)) else [_copy(item) for item in items]
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in cast("dict[object, object]", value).items()}
+    return value if type(value) in SCALARS or type(value) is Reference else copy.deepcopy(value)
 
 
 def _list_choices(types: Sequence[Any]) -> Iterator[tuple[str, object]]:
