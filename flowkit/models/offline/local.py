@@ -90,7 +90,9 @@ class LocalModel:
     async def _answer(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         results = last_results(request.messages)
         if results:
-            for delta in _say(show_results(results)):
+            own_names = {tool.name: tool.own_name or tool.name for tool in request.tools}
+            named = [replace(result, name=own_names.get(result.name, result.name)) for result in results]
+            for delta in _say(show_results(named)):
                 yield delta
             return
         asked = last_request(request.messages)
@@ -195,7 +197,7 @@ def ask_for(missing: Sequence[ChosenTool], asked: str = "") -> str:
     """Ask one question for everything that was meant but not said, in the language of the request."""
     wanted = "; ".join(
         f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
-        f"(for {choice.tool.name.replace('_', ' ')})"
+        f"(for {(choice.tool.own_name or choice.tool.name).replace('_', ' ')})"
         for choice in missing
     )
     return f"다음을 알려 주시겠어요? {wanted}?" if is_korean(asked) else f"Please tell me: {wanted}?"
