@@ -331,7 +331,7 @@ def _read_start(block: _Block) -> str | None:
 
 def _place(event: Mapping[str, JSON]) -> BlockIndex:
     index = event.get("index")
-    return index if isinstance(index, int | float | str) else None
+    return index if isinstance(index, (int, float, str)) else None
 
 
 def _may_be_cut(block: _Block | None) -> bool:

@@ -64,7 +64,7 @@ class WireReader(ABC):
             if self._ended:
                 break
             try:
-                value = cast(JSON, orjson.loads(data))
+                value: JSON = orjson.loads(data)  # not by `cast`, which is a call
             except orjson.JSONDecodeError:
                 self._read_unusual(data, event_type, deltas)
                 continue
@@ -72,7 +72,7 @@ class WireReader(ABC):
                 self._read_unusual(data, event_type, deltas)
             elif not isinstance(value, dict):
                 self._read_other(value, event_type, deltas)
-            elif self._halves:
+            elif self._halves.held:
                 self._mend(value, event_type, deltas)
             else:
                 self.read_event(value, event_type, deltas)
