@@ -216,12 +216,16 @@ FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "error"
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it, under the name that travels."""
+    """A tool as a model is told of it, under the name that travels.
+
+    `own_name` is the tool's name where that can't travel, as one in Hangul.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     strict: bool = False
+    own_name: str = ""
 
 
 def text_of(content: str | tuple[Content, ...] | None) -> str:

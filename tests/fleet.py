@@ -8,11 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowkit import Journal
 from flowkit.apps import load_app
+from flowkit.errors import RunBusy
+from flowkit.journal import Recorded, Resolution
 from flowkit.web.served import Served, make_served
 
 FLOWKIT = (sys.executable, "-c", "from flowkit.cli import main; main()")
@@ -185,6 +187,23 @@ class Fleet:
     def wait_for_statuses(self, journal: Journal, *wanted: str) -> None:
         """Wait until every run has one of these states."""
         self.wait_until(lambda: all(run.status in wanted for run in journal.runs(limit=10_000)))
+
+    def settle(
+        self, journal: Journal, run_id: str, node: str, choose: Callable[[], Resolution], *, user: str | None = None
+    ) -> Recorded:
+        """Settle a write in doubt by what is so when it is taken.
+
+        It is refused while the call that was claimed could still begin, in a process that wakes.
+        """
+        settled: list[Recorded] = []
+
+        def is_taken() -> bool:
+            with suppress(RunBusy):
+                settled.append(journal.resolve(run_id, node, choose(), by="ann", user=user))
+            return bool(settled)
+
+        self.wait_until(is_taken)
+        return settled[0]
 
     def count_ready(self) -> int:
         """How many workers have begun to take runs."""

@@ -361,6 +361,78 @@ def test_an_output_tools_result_is_guarded() -> None:
     assert result.output == Price(won=102)
 
 
+class Note(BaseModel):
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("output_type", "said", "given", "told"),
+    [
+        (Price, '{"won": 1}', "two", "it returned str, expected None, a value of the agent's output type or Refuse"),
+        (Price, '{"won": 1}', {"won": 2}, "it returned dict, expected None, a value of the agent's output type"),
+        (str, "one", 2, "it returned int, expected None, a text or Refuse"),
+    ],
+)
+def test_another_answer_has_to_be_of_the_type_that_the_agent_promises(
+    output_type: Any, said: str, given: Any, told: str
+) -> None:
+    def change(_: Any, __: Context) -> Any:
+        return given
+
+    agent = Agent(ScriptedModel([said]), output_type=output_type, after_answer=change)
+    result, _ = asyncio.run(finish(agent))
+    assert (result.status, type(result.error)) == ("failed", GuardFailed)
+    assert told in str(result.error)
+
+
+def test_another_answer_comes_under_the_name_of_its_type() -> None:
+    def change(_: Any, __: Context) -> Note:
+        return Note(text="too dear")
+
+    model = ScriptedModel(['{"value": {"price": {"won": 1}}}'])
+    agent = Agent(model, output_type={"price": Price, "note": Note}, after_answer=change)
+    result, _ = asyncio.run(finish(agent))
+    assert (result.output, result.output_name) == (Note(text="too dear"), "note")
+
+
+def test_an_answer_of_none_is_guarded() -> None:
+    seen: list[object] = []
+
+    def look_at(answer: object, _: Context) -> None:
+        seen.append(answer)
+
+    @tool(effect="read")
+    async def clear() -> None:
+        """Clear."""
+
+    asyncio.run(finish(Agent(ScriptedModel([[call("clear")]]), output_tool=clear, after_answer=look_at)))
+    asyncio.run(finish(Agent(ScriptedModel(['{"value": null}']), output_type=int | None, after_answer=look_at)))
+    assert seen == [None, None]
+
+
+def refuse_to_model(_: object, __: Context) -> Refuse:
+    return Refuse("no", to="model")
+
+
+def send_nothing(_: object, __: Context) -> list[Message]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"before_request": refuse_to_model}, "leave to='model' out"),
+        ({"before_request": Watch(refuse_to_model)}, "leave to='model' out"),
+        ({"after_answer": Watch(refuse_to_model)}, "leave to='model' out"),
+        ({"before_request": send_nothing}, "it returned an empty list, expected None, a list of messages or Refuse"),
+    ],
+)
+def test_what_a_guard_can_not_mean_is_told(options: dict[str, Any], told: str) -> None:
+    result, _ = asyncio.run(finish(Agent(ScriptedModel(["Hi"]), **options)))
+    assert isinstance(result.error, GuardFailed)
+    assert told in str(result.error)
+
+
 # Watchers
 
 

@@ -16,11 +16,12 @@ from flowkit.agent import Agent
 from flowkit.cli.model_choice import LocalServer, find_local_servers
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
-from flowkit.models.offline import choosing, local
+from flowkit.models.offline import choosing, embeddings, local
 from flowkit.models.offline.local import LocalModel, start_local_model
 from flowkit.models.offline.result_template import show_results
 from flowkit.models.offline.weights import SMOLLM2, Weights
 from flowkit.tools import tool
+from flowkit.tools.toolsets import Toolset
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,22 @@ def test_a_server_on_loopback_is_found_with_its_models(port: int) -> None:
     assert found == [LocalServer("Ollama", f"http://127.0.0.1:{port}/v1", ("llama3.2",))]
 
 
+@tool(effect="read")
+def 고객_조회(이름: str) -> str:
+    """고객을 이름으로 찾는다. 예: "박서준 고객 정보 알려 줘"."""
+    return f"{이름}: 우수"
+
+
+def test_a_tool_with_a_korean_name_is_shown_by_it_and_its_words_are_no_argument() -> None:
+    (spec,) = Toolset(고객_조회).specs()
+    assert spec.name.isascii()
+    assert choosing.describe(spec) == ["고객 조회: 고객을 이름으로 찾는다", "박서준 고객 정보 알려 줘"]
+    choice = choosing.choose_tool("김민수 고객 정보 알려 줘", "김민수 고객 정보 알려 줘", [spec], [0.5])
+    assert choice.grounded.schema["properties"] == {"이름": {"enum": ["김민수"]}}
+    nameless = choosing.choose_tool("알려 줘", "알려 줘", [spec], [0.5])
+    assert local.ask_for([nameless], "알려 줘") == "다음을 알려 주시겠어요? 이름 (for 고객 조회)?"
+
+
 # The real one
 
 
@@ -232,6 +249,11 @@ def test_a_server_that_is_closed_at_once_ends() -> None:
     subprocess.run([sys.executable, "-c", CLOSED_AT_ONCE], check=True, timeout=60)
 
 
+@pytest.mark.usefixtures("embedded")
+def test_the_encoder_is_there_when_the_model_has_started() -> None:
+    assert embeddings._load_encoder.cache_info().currsize == 1  # pyright: ignore[reportPrivateUsage]  # nothing else shows it
+
+
 def test_two_parts_become_two_calls_with_values_from_the_request(embedded: LocalModel) -> None:
     async def go() -> list[tuple[str, object]]:
         agent = Agent(embedded, tools=[get_order_status, calculate_shipping], cache=False)
@@ -246,6 +268,15 @@ def test_two_parts_become_two_calls_with_values_from_the_request(embedded: Local
     calls = asyncio.run(go())
     assert [name for name, _ in calls] == ["get_order_status", "calculate_shipping"]
     assert calls[1][1] == {"destination": "Busan", "weight_kg": 2.0}
+
+
+def test_results_of_a_tool_with_a_korean_name_are_shown_under_it(embedded: LocalModel) -> None:
+    async def go() -> str:
+        result = await Agent(embedded, tools=[고객_조회], cache=False).run("김민수 고객 정보 알려 줘")
+        await embedded.aclose()
+        return result.text
+
+    assert asyncio.run(go()) == "고객 조회:\n  김민수: 우수"
 
 
 def test_what_no_tool_does_is_said_and_the_rest_is_called(embedded: LocalModel) -> None:

@@ -649,8 +649,28 @@ def test_a_service_needs_no_right_to_make_tables(postgres_journal: str) -> None:
             await claim(run, "w")
             await run.finish("done")
             assert journal.prune(-60) == 1
+            with pytest.raises(StoreError, match="by the role that owns the tables"):
+                journal.prune_events(-3 * 86_400)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE flowkit.meta SET version = 0", "has tables of version 0, 1 is needed: run `flowkit journal migrate"),
+        ("UPDATE flowkit.meta SET version = 9, writes_from = 9", "was changed by a newer flowkit"),
+        ("DROP SCHEMA flowkit CASCADE", "has no tables yet: run `flowkit journal migrate"),
+        ("REVOKE ALL ON SCHEMA flowkit FROM PUBLIC; DROP TABLE flowkit.node", "`flowkit journal migrate` makes its"),
+    ],
+)
+def test_a_run_of_a_recipe_says_in_a_sentence_what_is_wrong_with_its_journal(
+    change: str, said: str, postgres_journal: str, flowkit: Command
+) -> None:
+    ask(postgres_journal, change)
+    ended = flowkit("run", SHOP, "order_id=ORD-1001", "--journal", postgres_journal)
+    assert ended.code == 1
+    assert said in ended.err
 
 
 def test_tables_of_somebody_else_are_left_alone(postgres: str) -> None:

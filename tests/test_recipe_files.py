@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
+from unicodedata import normalize
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -85,6 +86,39 @@ def test_file_runs() -> None:
         "price": "${{ not an expression }}",
     }
     assert "quotes/p1/quote" in {call.call.id for call in result.calls}
+
+
+KOREAN = """
+recipe: 주문_안내
+inputs:
+  상품: {type: string}
+steps:
+  견적: {tool: quote, with: {city: "${{ inputs.상품 }}", count: 2}}
+  둘째: {tool: quote, with: {city: "${{ inputs.상품 }}", count: "${{ steps.견적 }}"}}
+output: {값: "${{ steps.견적 }}", 더: "${{ steps.둘째 }}"}
+"""
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_may_be_of_any_script_composed_or_not(form: Literal["NFC", "NFD"]) -> None:
+    loaded = load(normalize(form, KOREAN))
+    assert list(loaded.graph()) == ["견적", "둘째"]
+    assert load(loaded.to_yaml()).plan.body == loaded.plan.body
+    assert set(loaded.run_sync(상품="b").output) == {"값", "더"}
+
+
+@pytest.mark.parametrize("name", ["has space", "2nd", "전각 공백", "a—b", "-a", "", "a/b"])
+def test_what_is_no_name_in_any_script_is_refused(name: str) -> None:
+    with pytest.raises(RecipeFileError, match="isn't a name"):
+        load(f"recipe: {json.dumps(name)}\nsteps: {{a: {{tool: quote, with: {{city: b}}}}}}")
+
+
+def test_a_text_that_is_not_composed_is_written_so_that_it_stays_so() -> None:
+    @recipe
+    def keep() -> int:
+        return step(quote, normalize("NFD", "찻잔"), count=1)
+
+    assert load(keep.to_yaml()).plan.body == keep.plan.body
 
 
 def test_steps_may_stand_in_any_order() -> None:

@@ -22,6 +22,7 @@ from flowkit.executor import Executor
 from flowkit.references import ToolCall
 from flowkit.tools import tool
 from tests.cache_places import PATIENCE_S, RedisPlace, find, opened_in, read_generations
+from tests.command import SHOP, Command
 from tests.servers.processes import find_free_port, server_folder
 from tests.servers.redis import RedisServer, start_redis, start_redis_cluster
 from tests.servers.tcp_proxy import TcpProxy
@@ -150,6 +151,20 @@ def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     asyncio.run(main())
     assert "is in trouble" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+def test_a_wrong_password_costs_a_run_nothing_but_the_cache_and_is_said_once(
+    server: RedisServer, flowkit: Command
+) -> None:
+    server.execute("CONFIG", "SET", "requirepass", "right")
+    address = f"redis://:s3cr3t@127.0.0.1:{server.port}"
+    ended = flowkit("run", SHOP, "order_id=ORD-1002", "--cache", address)
+    assert "invalid username-password pair" in ended.err
+    assert ended.err.count("in trouble") == 1
+    assert ended.code == 0
+    stats = flowkit("cache", "stats", "--cache", address)
+    assert stats.code == 1
+    assert "s3cr3t" not in ended.err + stats.err + stats.out
 
 
 def test_valkey_is_an_address_too(place: RedisPlace) -> None:

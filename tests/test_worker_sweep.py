@@ -15,7 +15,7 @@ import pytest
 
 from flowkit import Journal, submit
 from flowkit.cache import RedisCache
-from flowkit.journal import Done, Retry, migrate
+from flowkit.journal import Done, Resolution, Retry, RunSummary, migrate
 from tests.fleet import CACHED_APP, LIMIT_S, Fleet, start_fleet
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
@@ -185,6 +185,11 @@ def settle_all(machines: Machines, journal: Journal) -> int:
     def is_settled() -> bool:
         return all(run.status in ("done", "in_doubt") for run in journal.runs(limit=10_000))
 
+    def say(run: RunSummary, place: str) -> Resolution:
+        seen = f"{run.user}/{run.run_id}/{int(place == 'ship')}"
+        has_happened = fleet.count_effects().get((place, seen))
+        return Done(run.run_id if place == "pay" else seen) if has_happened else Retry()
+
     machines.wait_until(is_settled)
     while found := journal.runs(status="in_doubt", limit=1000):
         for run in found:
@@ -192,11 +197,9 @@ def settle_all(machines: Machines, journal: Journal) -> int:
             assert details is not None
             for node in [node for node in details.nodes.values() if node.state == "in_doubt"]:
                 doubts += 1
-                paid = fleet.count_effects().get((node.node, f"{run.user}/{run.run_id}/{int(node.node == 'ship')}"), 0)
-                assert paid in (0, 1)
-                value = run.run_id if node.node == "pay" else f"{run.user}/{run.run_id}/1"
-                said = Done(value) if paid else Retry()
-                settled = journal.resolve(run.run_id, node.node, said, by="kim", user=run.user)
+                settled = fleet.settle(
+                    journal, run.run_id, node.node, lambda run=run, node=node: say(run, node.node), user=run.user
+                )
                 asyncio.run(end_reads(fleet.environment["FLOWKIT_CACHE"], settled.resources))
             journal.requeue(run.run_id, user=run.user)
         machines.wait_until(is_settled)

@@ -113,6 +113,7 @@ class GuardRun:
                 continue
             found = await self._ask(guard, "request", messages, self._context, turn)
             if isinstance(found, Refuse):
+                self._check_reader(guard, "request", found, turn)
                 raise self._refuse(guard, "request", found, turn)
             changed = messages if found is None else _read_messages(found)
             if changed is None:
@@ -121,8 +122,13 @@ class GuardRun:
             messages = changed
         return messages
 
-    async def check_answer(self, answer: Any, turn: int) -> tuple[Any, Refuse | None]:
-        """Return the answer as the guards leave it, and a refusal for the model; raises as `check_request` does."""
+    async def check_answer(
+        self, answer: Any, turn: int, check: Callable[[object], object]
+    ) -> tuple[Any, Refuse | None]:
+        """Return the answer as the guards leave it, and a refusal for the model; raises as `check_request` does.
+
+        `check` raises `TypeError` for what can't take an answer's place.
+        """
         for guard in self.guards.answer:
             if isinstance(guard, Watch):
                 continue
@@ -134,6 +140,12 @@ class GuardRun:
                 raise self._refuse(guard, "answer", found, turn)
             if isinstance(found, bool) and not isinstance(answer, bool):
                 raise self._fail(guard, "answer", found, "None, another answer or Refuse(…)", turn=turn)
+            if found is not None:
+                try:
+                    check(found)
+                except TypeError as error:
+                    expected = str(error).removeprefix("expected ")
+                    raise self._fail(guard, "answer", found, f"None, {expected} or Refuse(…)", turn=turn) from None
             self._tell(guard, "answer", "passed" if found is None else "changed", turn=turn)
             answer = answer if found is None else found
         return answer, None
@@ -173,6 +185,7 @@ class GuardRun:
         if found is None:
             return None
         if isinstance(found, Refuse):
+            self._check_reader(guard, place, found, turn)
             return self._refuse(guard, place, found, turn)
         problem = f"it watches, so it returns None or Refuse(…), not {type(found).__name__}"
         self._tell(guard, place, "failed", problem, turn=turn)
@@ -201,11 +214,20 @@ class GuardRun:
             self._tell(guard, place, "failed", said, turn=turn, call=call)
             raise GuardFailed(_name(guard), said) from error
 
+    def _check_reader(self, guard: Any, place: Place, refuse: Refuse, turn: int) -> None:
+        """Raise where a refusal is for a model that can't read it: it hasn't answered yet, or was stopped amid it."""
+        if refuse.to == "model":
+            problem = "what it refuses isn't a whole answer, so no model reads why: leave to='model' out"
+            self._tell(guard, place, "failed", problem, turn=turn)
+            raise GuardFailed(_name(guard), problem)
+
     def _fail(
         self, guard: Any, place: Place, found: object, expected: str, *, turn: int = 0, call: str | None = None
     ) -> GuardFailed:
         """Report what isn't a verdict. A guard that says False means no, and must not be taken for one that passes."""
-        problem = f"it returned {found if isinstance(found, bool) else type(found).__name__}, expected {expected}"
+        kind = type(found).__name__
+        said = str(found) if isinstance(found, bool) else f"an empty {kind}" if found in ([], ()) else kind
+        problem = f"it returned {said}, expected {expected}"
         self._tell(guard, place, "failed", problem, turn=turn, call=call)
         return GuardFailed(_name(guard), problem)
 
@@ -330,6 +352,8 @@ def _read_messages(found: object) -> tuple[Message, ...] | None:
     if not isinstance(found, list | tuple):
         return None
     messages = tuple(cast("Sequence[object]", found))
+    if not messages:
+        return None
     return cast("tuple[Message, ...]", messages) if all(isinstance(one, Message) for one in messages) else None
 
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, Union, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError
 from typing_extensions import TypedDict, TypeForm
 
 from flowkit.agent.growing.shapes import GrowingShape, make_named_shape, make_schema_shape, make_shape
@@ -54,6 +55,21 @@ class Output(Generic[OutputT]):
     def close(self, value: OutputT, name: str | None) -> OutputT:
         """Return the answer under its name again, as `open` received it."""
         return value if name is None else cast(OutputT, {name: value})
+
+    def place(self, answer: object, name: str | None) -> tuple[OutputT, str | None]:
+        """Return an answer that a guard put in place of one, and the name that it fits under; raises `TypeError`."""
+        if self.adapter is None:
+            if self.tool is None and not isinstance(answer, str):
+                raise TypeError("expected a text")
+            return cast(OutputT, answer), name
+        for one in (name, *self.names):
+            try:
+                # Written, not validated: a validator that changes values has seen this one, or has no say in it.
+                self.adapter.dump_python(self.close(cast(OutputT, answer), one), mode="json", warnings="error")
+            except PydanticSerializationError:
+                continue
+            return cast(OutputT, answer), one
+        raise TypeError("expected a value of the agent's output type")
 
     def read(self, text: str) -> OutputT:
         """Read the value of an answer; raises `OutputInvalid`.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from flowkit import events
 from flowkit.agent.guards import GuardRun
@@ -405,12 +405,11 @@ class Rounds(Generic[OutputT]):
         """
         if not self._guards.guards.answer:
             return None
-        output, given = self._plan.output, self.output
-        assert given is not None
-        opened, name = output.open(given)
+        output = self._plan.output
+        opened, name = output.open(cast(OutputT, self.output))  # which may be None, and an answer
         self.output = None
         try:
-            answer, refused = await self._guards.check_answer(opened, self._turn)
+            answer, refused = await self._guards.check_answer(opened, self._turn, lambda one: output.place(one, name))
         except GuardRefused:
             if message is not None and self.messages[-1:] == [message]:
                 self.messages.pop()
@@ -418,7 +417,7 @@ class Rounds(Generic[OutputT]):
             raise
         if refused is not None:
             return OutputInvalid(f"That answer is refused: {refused.reason}. Answer again.")
-        self.output = output.close(answer, name)
+        self.output = output.close(*output.place(answer, name)) if answer is not opened else output.close(answer, name)
         if message is not None and answer is not opened and self.messages[-1:] == [message]:
             said = answer if isinstance(answer, str) else dumps(output.dump(self.output)).decode()
             self.text = said

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import assert_never
 
 from flowkit.assemble.arguments_text import read_fragments, read_object
-from flowkit.assemble.calls import TOO_MANY, CallBook
+from flowkit.assemble.calls import MAY_CLOSE, TOO_MANY, CallBook, GrowingCall
 from flowkit.assemble.parts import CallFragment, CallReady, Part, Turn
 from flowkit.assemble.reasoning_details import MergedDetails
 from flowkit.assemble.sealing import Sealer, show
@@ -171,6 +171,20 @@ class Assembler:
     def _take_call(self, delta: CallDelta) -> list[Part]:
         parts: list[Part] = []
         call = self._book.find(delta)
+        # Nothing but more of the arguments: nearly every fragment, so it is the short way.
+        if (
+            call is not None
+            and call.opened
+            and call.state == "open"
+            and delta.arguments
+            and delta.id is delta.name is delta.provider is None
+            and not delta.custom
+        ):
+            call.grow(delta.arguments)
+            parts.append(CallFragment(call.index, delta.arguments))
+            if delta.arguments[-1] in MAY_CLOSE:
+                self._look_if_closed(call, parts)
+            return parts
         if call is None:
             if not self._book.has_room():
                 return self._break(StreamError(TOO_MANY))
@@ -187,10 +201,14 @@ class Assembler:
         elif call.fragments:
             self._sealer.open(call, parts)
         if call.opened and call.fragments:
-            arguments = call.read_if_just_closed()
-            if arguments is not None:
-                parts.append(CallReady(call.index, call.name, arguments))
+            self._look_if_closed(call, parts)
         return parts
+
+    def _look_if_closed(self, call: GrowingCall, parts: list[Part]) -> None:
+        """Add that the call's arguments have just become a whole object, if they have."""
+        arguments = call.read_if_just_closed()
+        if arguments is not None:
+            parts.append(CallReady(call.index, call.name, arguments))
 
     def _take_done(self, done: CallDone) -> list[Part]:
         parts: list[Part] = []

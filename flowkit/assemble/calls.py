@@ -16,6 +16,8 @@ from flowkit.models.base import CallDelta, ProviderDelta
 
 MAX_CALLS = 128
 """The most calls of one turn; a model that loops asks for more."""
+MAY_CLOSE = "} \t\r\n"
+"""With which characters the fragment ends that closes an object."""
 TOO_MANY = f"more than {MAX_CALLS} calls in one turn"
 
 
@@ -72,8 +74,12 @@ class GrowingCall:
             data = delta.provider.data if self.provider is None else fill_in(self.provider.data, delta.provider.data)
             self.provider = replace(delta.provider, data=data)
         if delta.arguments:
-            self.fragments.append(delta.arguments)
-            self.size += len(delta.arguments)
+            self.grow(delta.arguments)
+
+    def grow(self, fragment: str) -> None:
+        """Take in more of the arguments."""
+        self.fragments.append(fragment)
+        self.size += len(fragment)
 
     @property
     def has_open_json(self) -> bool:
@@ -96,7 +102,7 @@ class GrowingCall:
         Looks for that only behind a `}`, and parses at most once in the life of a call.
         """
         last = self.fragments[-1]
-        if last[-1] not in "} \t\r\n" or self._tried or self.custom or not last.rstrip().endswith("}"):
+        if last[-1] not in MAY_CLOSE or self._tried or self.custom or not last.rstrip().endswith("}"):
             return None
         self._scan()
         if not self._bracket.is_closed:

@@ -37,20 +37,20 @@ __all__ = [
 
 
 class Cache(Protocol):
-    """Where results live between calls. Nothing here ever raises for trouble with the store: that is a miss.
+    """A store of results between calls. A failure of the store is a miss; no method raises an error for it.
 
-    A read goes: `look`; on a miss share a flight; its leader takes the `lease`, computes, and calls `set`, or releases
-    the lease when it failed. A write calls `bump` when it starts and when it ends. An entry whose key begins with
-    `flowkit.identity.HERE` means nothing to other processes, and stays in this one.
+    A read calls `look`. On a miss it shares a flight: the leader takes the `lease`, computes, and calls `set`, or
+    releases the lease if it failed. A write calls `bump` when it starts and when it finishes. An entry whose key starts
+    with `flowkit.identity.HERE` is useless to other processes, and stays in this one.
 
-    Where the cache `is_local` and `is_ready`, `generation` and `get` do what `look` does, without a wait.
+    If the cache `is_local` and `is_ready`, `generation` and `get` do the same as `look` without waiting.
     """
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, so that `generation` and `get` return at once.
+        """Return whether it is on this machine, so that `generation` and `get` return immediately.
 
-        Elsewhere `get` finds nothing.
+        For other caches `get` finds nothing.
         """
         ...
 

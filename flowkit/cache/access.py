@@ -26,19 +26,19 @@ logger = logging.getLogger("flowkit.cache")
 
 
 class Access:
-    """The open store, or none; `store` is what is open now, `ensure` opens it."""
+    """The open store, or none; `store` is the one that is open now, `ensure` opens it."""
 
     def __init__(self, path: Path, size_limit: int, clock: Clock, counters: Counters) -> None:
         self.store: Store | None = None
         self.stand_in = randbits(62)
         """The generation while there is no store; another one after every opening, so that nothing is found by it."""
         self.settled = Signal()
-        """Set when an opening has ended, or has begun to wait for another process."""
+        """Set when an opening has finished, or has started waiting for another process."""
         self._database = path / "cache.db"
         self._clock = clock
         self._size_limit = size_limit
         self._counters = counters
-        self._opening = RLock()  # what fails to open may have to be moved aside
+        self._opening = RLock()  # a database that fails to open may have to be moved aside
         self._reopen_at = 0.0
         self._broken: Store | None = None
         """A store whose database has to be moved aside before the next opening."""
@@ -103,7 +103,7 @@ class Access:
             return otherwise
 
     def note_trouble(self, error: Exception) -> None:
-        """Count it, say it once, and begin anew where the database can't be read any more."""
+        """Count the error, log it once, and start with a new database if this one is unreadable."""
         self._counters.errors += 1
         if not self._has_warned:
             self._has_warned = True
@@ -115,7 +115,7 @@ class Access:
             self._let_go(store)
 
     def unlink(self) -> None:
-        """Remove the database's files, so that no process finds what they hold; raises `OSError`."""
+        """Remove the database's files, so that no process finds their content; raises `OSError`."""
         for ending in ("-wal", "-shm", ""):
             self._database.with_name(self._database.name + ending).unlink(missing_ok=True)
 
@@ -125,7 +125,7 @@ class Access:
             self._let_go(store)
 
     def _let_go(self, store: Store) -> None:
-        # The connections of other threads end with their threads, or here by the garbage collector.
+        # The connections of other threads are closed with their threads, or by the garbage collector.
         if self.store is store:
             self.store = None
         store.close()

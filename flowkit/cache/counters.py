@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Counters:
-    """Hits and misses by tool since they last went to the disk, and what went wrong since the process began."""
+    """Hits and misses by tool since they were last stored, and errors since the process started."""
 
     errors: int = 0
     too_large: int = 0
@@ -27,12 +27,12 @@ class Counters:
         counts[1] -= 1
 
     def take(self) -> dict[str, tuple[int, int]]:
-        """Take what was counted since the last `take`, by tool."""
+        """Take the counts since the last `take`, by tool."""
         taken, self._fresh = self._fresh, {}
         return {tool: (hits, misses) for tool, (hits, misses) in taken.items()}
 
     def add_to(self, counts: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        """Add what wasn't taken yet to these counts."""
+        """Add the counts that weren't taken yet to these."""
         added = dict(counts)
         for tool, (hits, misses) in list(self._fresh.items()):
             before = added.get(tool, (0, 0))

@@ -54,8 +54,8 @@ POLL_S = 0.005
 MAX_POLL_S = 0.03
 """How often a waiter looks whether the other process is done; there is nothing to wait on between processes."""
 PATIENCE_S = 0.5
-"""How long `get` and `generation` may hold an event loop for an opening that nobody began ahead, with `open` or `look`,
-and that waits for no other process: some milliseconds, more on a busy machine. Runs use `look`, which never does."""
+"""How long `get` and `generation` may block an event loop to open the cache, if neither `open` nor `look` was called
+before and no other process has to be waited for: some milliseconds, more on a busy machine. Runs use `look`, which never blocks."""
 CLEAN_UP_S = 60.0
 """diskcache drops a row so much later than our own clock says, and only to free its space."""
 
@@ -134,7 +134,7 @@ class DiskCache:
         user: str | None = None,
         resources: Sequence[str] = (),
     ) -> None:
-        """Store a result for `ttl_s` seconds and release the key's lease; what is too large or not JSON is counted."""
+        """Store a result for `ttl_s` seconds and release the key's lease; one that is too large or not JSON is only counted."""
         try:
             body = dumps(value)
         except (ValueError, TypeError, RecursionError):
@@ -159,7 +159,7 @@ class DiskCache:
     def generation(self, resource: str) -> int:
         """Return the number to put into the key of a read on this resource; it changes with each write, and each boot.
 
-        A machine that loses its power may forget which reads a write has ended, so none of them outlives the boot.
+        After a power loss the invalidations of the last writes may be missing, so no result outlives the boot.
         """
 
         def read(store: Store) -> int:
@@ -170,7 +170,7 @@ class DiskCache:
         # Before the number is read: it grows before the mark of a failed bump is taken away.
         if self._unfinished.is_any():
             self._writer.repair_soon()
-            return randbits(62)  # nobody else has it, so nothing stale is found
+            return randbits(62)  # no other process has it, so nothing stale is found
         number = self._access.read(read, None)
         return randbits(62) if number is None else number
 
@@ -188,10 +188,10 @@ class DiskCache:
         await self._writer.open()
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
-        """Take the right to compute this key, or the result of another process that was computing it.
+        """Take the lease to compute this key, or the result of another process that was computing it.
 
-        Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
-        over. A store in trouble lets every process compute.
+        While another process holds the lease, wait until its result is stored, it gives up or dies, or `wait_s` have
+        passed. If the store fails, every process computes.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -228,7 +228,7 @@ class DiskCache:
             await self._writer.release_lease(lease.key, lease.owner)
 
     def get_stats(self) -> CacheStats:
-        """Return what is stored, and the hits and misses of all processes; errors and refusals are this process's."""
+        """Return the content, and the hits and misses of all processes; errors and refusals are those of this process."""
 
         def read(store: Store) -> dict[str, ToolStats]:
             counts = self._counters.add_to(store.marks.read_counts())
@@ -248,7 +248,7 @@ class DiskCache:
         )
 
     async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int:
-        """Drop the entries that fit all that is given, every entry when nothing is; returns how many."""
+        """Drop the entries that match every given filter, all entries without one; return how many."""
 
         def drop(store: Store) -> int:
             if tool is None and resource is None and user is None:

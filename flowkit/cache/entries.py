@@ -48,9 +48,9 @@ class HitError:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look-up found: the generation of each resource, the key that they make, and what stands under it.
+    """The result of a look-up: the generation of each resource, the key made of them, and the entry under that key.
 
-    `key` is None where the call has none, so nothing was looked up.
+    `key` is None for a call without a key, for which nothing was looked up.
     """
 
     generations: Sequence[int]
@@ -90,10 +90,10 @@ class ToolStats:
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a cache holds and how it did; `tools` by name.
+    """The content and the statistics of a cache; `tools` by name.
 
-    `errors` counts what the store could not do, `too_large` and `not_json` results that were not stored. `policy` is
-    what a server drops when it is full; there, `entries` and `size_bytes` are None.
+    `errors` counts failures of the store; `too_large` and `not_json` count results that were not stored. `policy` is a
+    server's eviction policy; for a server, `entries` and `size_bytes` are None.
     """
 
     tools: Mapping[str, ToolStats] = field(default_factory=dict[str, ToolStats])
@@ -109,7 +109,7 @@ class CacheStats:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Whose entry it is: what `clear` and `get_stats` go by."""
+    """The owner of an entry, for `clear` and `get_stats`."""
 
     tool: str
     user: str | None = None
@@ -192,7 +192,7 @@ def encode_entry(body: bytes, ttl_s: float, clock: Clock, *, is_error: bool = Fa
 
 
 def read_stamp(data: bytes) -> Stamp | None:
-    """Read when the entry that begins with these bytes was stored; None when they begin none."""
+    """Read the time of storing from the first bytes of an entry; None for other bytes."""
     try:
         magic, flags, wall, boot_s, ttl_s, boot = _HEADER.unpack_from(data)
     except StructError:

@@ -45,9 +45,9 @@ class Flights:
         except asyncio.CancelledError:
             landing.cancel()
             raise
-        except BaseException as error:  # whatever the computation raises, its followers raise too
+        except BaseException as error:  # every exception of the computation is raised in its followers, too
             landing.set_exception(error)
-            landing.exception()  # read once, so that an error nobody waited for isn't logged as lost
+            landing.exception()  # read once, so that an error without a follower isn't logged as lost
             raise
         else:
             landing.set_result(result)

@@ -46,7 +46,7 @@ def list_items(database: Path) -> Iterator[Item]:
 
 
 def sum_by_tool(database: Path, clock: Clock, counts: Mapping[str, tuple[int, int]]) -> dict[str, ToolStats]:
-    """Sum up what is stored and fresh for each tool, with the hits and misses in `counts`."""
+    """Sum up the fresh entries of each tool, with the hits and misses in `counts`."""
     ages: dict[str, list[float]] = {}
     sizes: dict[str, int] = {}
     for item in list_items(database):
@@ -67,7 +67,7 @@ def sum_by_tool(database: Path, clock: Clock, counts: Mapping[str, tuple[int, in
 
 
 def read_entry(database: Path, key: str, clock: Clock) -> ShownEntry | None:
-    """Read one entry in full; the beginning of a key is enough where only one begins so."""
+    """Read one entry in full; a unique prefix of its key is enough."""
     with closing(_open(database)) as connection:
         rows = connection.execute(
             "SELECT key, tag, value FROM Cache WHERE mode = 1 AND raw = 1 AND substr(key, 1, ?) = ? LIMIT 2",

@@ -4,10 +4,10 @@ One file, so that whatever happens to the results (cleared, broken, moved aside)
 it is by the boot clock where there is one, so a wall clock that jumps neither frees a lease nor holds it.
 
 A generation grows with every write that overlaps with its resource (`flowkit.resource_names`) and is part of the key of
-every read of it. A row `order:\\0` tells of writes on that family, which end the reads of all that lies in it;
-`order:*` tells of writes on anything in it, which end the reads of the family. The family of all names is the floor: its
-row ends every read of any resource. It begins at random, so that no two databases of a folder ever share a generation, and
-takes the place of all rows when there are too many.
+every read of it. A row `order:\\0` counts writes on that family, which invalidate the reads of all its members;
+`order:*` counts writes on any member, which invalidate the reads of the family. The family of all names is the floor:
+its row invalidates every read of any resource. It starts at a random number, so that no two databases of a folder ever
+share a generation, and replaces all rows when there are too many.
 """
 
 import os
@@ -24,9 +24,9 @@ from flowkit.clock import Clock
 from flowkit.resource_names import find_family, list_edges
 
 MAX_GENERATIONS = 100_000
-"""The most resources whose generations are remembered one by one."""
+"""The limit on the number of resources with a generation of their own."""
 MAX_LEASE_S = 60.0
-"""No lease is longer, so one that ends later was written by a clock that has jumped."""
+"""The longest lease; one that expires later was written by a clock that has jumped."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS flowkit_generation (resource TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS flowkit_counter (tool TEXT PRIMARY KEY, hits INTEGER,
 """
 
 _IN = "\0"
-"""Behind a family: what was written on all of it."""
+"""The suffix of a family's row for writes on all of it."""
 _FLOOR = _IN
 
 
@@ -57,7 +57,7 @@ class Marks:
             connection.close()
 
     def read_generation(self, resource: str) -> int:
-        """Read the number that stands for everything that was written on the resource so far; it only grows."""
+        """Read the number of the resource's last write; it only grows."""
         rows = rows_of_a_read(resource)
         marks = ", ".join("?" * len(rows))
         row = self._reader.execute(
@@ -146,7 +146,7 @@ class Marks:
         try:
             yield writer
         except BaseException:
-            # Whatever it was: a transaction left open would keep every process from writing.
+            # After any error: an open transaction would keep every process from writing.
             writer.execute("ROLLBACK")
             raise
         writer.execute("COMMIT")
@@ -163,7 +163,7 @@ class Marks:
 
     def _connect(self, busy_timeout_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(self._database, timeout=busy_timeout_s, isolation_level=None)
-        # Whoever can write the file can put triggers and views into it; they may not call anything unsafe.
+        # Anyone who can write the file can add triggers and views; they must not call unsafe functions.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
@@ -174,7 +174,7 @@ class Marks:
 
 @lru_cache(maxsize=10_000)
 def rows_of_a_read(resource: str) -> tuple[str, ...]:
-    """List the rows whose numbers make up a read's generation: of writes on it, in it, and on families around it.
+    """List the rows of a read's generation: for writes on the resource, on its members, and on enclosing families.
 
     >>> rows_of_a_read("order:ORD"), rows_of_a_read("order:*")
     (('order:ORD', '\\x00', 'order:\\x00'), ('order:*', '\\x00', 'order:\\x00'))

@@ -9,12 +9,12 @@ from flowkit.clock import Clock
 from flowkit.resource_names import overlap
 
 SIZE_LIMIT_BYTES = 64 * 2**20
-"""How much is kept; what wasn't asked for longest goes first."""
+"""The size limit; the least recently used entry is dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEntry:
-    """One entry, as it would stand on the disk."""
+    """One entry, in the form that is stored on the disk."""
 
     label: Label
     data: bytes
@@ -68,7 +68,7 @@ class Memory:
         return key in self._owners
 
     def clear(self, tool: str | None, resource: str | None, user: str | None) -> int:
-        """Drop the entries that fit all that is given; returns how many."""
+        """Drop the entries that match every given filter; return how many."""
         with self._lock:
             keys = [key for key, kept in self._kept.items() if fits(kept.label, tool, resource, user)]
             for key in keys:
@@ -76,7 +76,7 @@ class Memory:
             return len(keys)
 
     def add_to(self, tools: dict[str, ToolStats]) -> dict[str, ToolStats]:
-        """Add what is kept here and fresh to these totals."""
+        """Add the fresh entries kept here to these totals."""
         for kept in list(self._kept.values()):
             stamp = read_stamp(kept.data)
             age_s = None if stamp is None else stamp.age(self._clock)
@@ -99,7 +99,7 @@ class Memory:
 
 
 def fits(label: Label, tool: str | None, resource: str | None, user: str | None) -> bool:
-    """Return whether an entry is what `clear` names: of this tool, on this resource or its family, of this user."""
+    """Return whether an entry matches the filters of `clear`: the tool, the resource or its family, the user."""
     return (
         (tool is None or label.tool == tool)
         and (user is None or label.user == user)

@@ -98,7 +98,7 @@ def open_store(directory: Path, size_limit: int, clock: Clock, *, waits: Callabl
                 logger.warning("%s was not written by flowkit; renamed aside", database)
                 move_aside(database)
             elif not database.exists():
-                move_aside(database)  # a log whose database was removed would be taken for the new one's
+                move_aside(database)  # SQLite would apply the log of a removed database to the new one
             _wait_for_lock(database, waits)
             return _connect(database, size_limit, clock)
         except sqlite3.DatabaseError as error:

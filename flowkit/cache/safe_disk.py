@@ -33,7 +33,7 @@ SETTINGS: dict[str, int | str] = {
 """Every setting of diskcache but `size_limit`. `cull_limit` is 0: culling belongs to the writer's spare time."""
 
 OWN_SETTINGS = frozenset(("count", "size", "hits", "misses", "size_limit"))
-"""What else lies among the settings: diskcache's own counters, and the limit."""
+"""The other rows among the settings: diskcache's own counters, and the limit."""
 
 Busy = cast(type[Exception], diskcache.Timeout)
 """Raised when another process held the lock for too long."""
@@ -84,10 +84,10 @@ _FIND = (
 
 
 class SafeCache(_Cache):
-    """diskcache's `Cache`, where a read asks for the value alone: the rest of a row takes as long as the value."""
+    """diskcache's `Cache` with reads that select the value alone: the rest of a row takes as long as the value."""
 
     def get(self, key: str) -> bytes | None:
-        """Find a value that hasn't expired; what `SafeDisk` wouldn't have written is a miss."""
+        """Find a value that hasn't expired; one that `SafeDisk` wouldn't have written is a miss."""
         for (value,) in self._con.execute(_FIND, (key, time())).fetchall():
             if type(value) is bytes:
                 return value

@@ -26,7 +26,7 @@ class Unfinished:
         self._is_here = False
 
     def is_any(self) -> bool:
-        """Return whether a write in any process still has to end its reads."""
+        """Return whether a write in any process still has to invalidate its reads."""
         if self._is_here:
             return True
         try:
@@ -34,7 +34,7 @@ class Unfinished:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            return True  # nobody can tell
+            return True  # it is unknown
         return True
 
     def add(self) -> str:

@@ -25,7 +25,7 @@ TIDY_WRITES = 200
 
 
 BUMP_ATTEMPTS = 3
-"""How often a bump is tried whose file was replaced meanwhile."""
+"""How often a bump is retried if the file is replaced meanwhile."""
 EVERYTHING = "*"
 """The family of all names."""
 
@@ -43,7 +43,7 @@ class NewEntry:
 
 
 class Writer:
-    """Writes for one cache; what the store can't do is as if it had not been asked."""
+    """Writes for one cache; failures of the store are counted and otherwise ignored."""
 
     def __init__(
         self, access: Access, counters: Counters, unfinished: Unfinished, *, lease_s: float, size_limit: int
@@ -125,7 +125,7 @@ class Writer:
             await self.write(partial(self._release, key, owner), None)
 
     async def close(self) -> None:
-        """Write what is pending and stop the thread; the next write starts it anew."""
+        """Write all pending changes and stop the thread; the next write starts it again."""
         if self._access.store is not None:
             await self._thread.submit(self._finish)
         self._thread.close()
@@ -160,7 +160,7 @@ class Writer:
             try:
                 self._unfinished.add()
             except OSError:
-                # Nobody finds anything in a file that has no name, and nobody can be told in another way.
+                # No process finds anything in a deleted file, and there is no other way to notify them.
                 self._access.unlink()
                 self._unfinished.remove(())
         except OSError as error:
@@ -190,7 +190,7 @@ class Writer:
         try:
             if not self._unfinished.is_any():
                 return  # another process was sooner
-            names = self._unfinished.list_names()  # before the bump: what comes later isn't ended by it
+            names = self._unfinished.list_names()  # before the bump: it doesn't invalidate later results
             if self._has_bumped((EVERYTHING,)):
                 self._unfinished.remove(names)
         finally:
@@ -239,7 +239,7 @@ class Writer:
 
     def _renew(self, store: Store) -> None:
         if self._pid != os.getpid():
-            # Forked: what the parent holds is the parent's.
+            # Forked: the parent keeps its leases.
             self._pid = os.getpid()
             self._owners.clear()
         if self._owners:

@@ -1,4 +1,4 @@
-"""The approval gate: whether a person decides, what the journal records of it, and the effect of a decision."""
+"""The approval gate: check whether a person has to decide, record the request, and apply the decision."""
 
 import hashlib
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ class ApprovalGate:
         return bool(plan.approval)
 
     def enter(self, entry: Entry) -> bool:
-        """Let the call pass, or ask: first the tool's rule, then a person."""
+        """Let the call pass, or hold it: for the tool's rule first, then for a person."""
         assert entry.plan is not None
         more = entry.more
         if more.decision is not None:
-            return True  # one that was denied has ended
+            return True  # a denied call has ended
         if callable(entry.plan.approval):
             if more.asks_person is None:
                 # A rule is its author's code: it gets a task, and a failure of its own fails the call alone.
@@ -90,16 +90,16 @@ class ApprovalGate:
             try:
                 self._apply(entry, read_decision(decided))
             except ToolArgumentsError as refused:
-                # Whoever decided in another process had no tool to check the arguments with.
+                # A decision made in another process was made without the tool, so the arguments are unchecked.
                 await ask(anew=True)
                 self._log.note(events.CallProgress, entry.id, 0, None, f"the decision can't be carried out: {refused}")
                 self._settler.look_for_stuck()
 
     def decide(self, call_id: str, decision: Decision) -> None:
-        """Carry out what a person says about a call that waits for approval, and write it down.
+        """Apply and record a person's decision on a call that waits for approval.
 
-        Raises `NoSuchNode` when it doesn't wait, and `ToolArgumentsError` for other arguments that the tool doesn't
-        take; then it still waits.
+        Raises `NoSuchNode` if it doesn't wait. Raises `ToolArgumentsError` for changed arguments that the tool doesn't
+        accept; the call then still waits.
         """
         if not isinstance(cast(object, decision), Approve | Deny):
             raise ConfigurationError(f"a decision is {decision!r}, expected Approve() or Deny(reason)")
@@ -139,7 +139,7 @@ class ApprovalGate:
                 self._settler.end(entry, "denied", error=reason)
 
     def _unmask(self, entry: Entry, plan: Plan, arguments: Mapping[str, object]) -> Mapping[str, object]:
-        """Put back what the masks of a decision stand for: a person saw no more of it."""
+        """Replace the masks in a decision's arguments by the secrets, which the person didn't see."""
         before: Mapping[str, object] = cast(ToolCall, entry.node).arguments
         if find_references(before):
             before = cast("Mapping[str, object]", substitute(before, self._table.value))
@@ -156,7 +156,7 @@ class ApprovalGate:
 
 
 def _say_why(entry: Entry) -> str:
-    """Say why a call doesn't wait for a person."""
+    """Return the reason that a call doesn't wait for a person."""
     if entry.state is not None:
         return f"it has ended ({entry.state})"
     is_decided = entry.extra is not None and entry.extra.decision is not None
@@ -184,7 +184,7 @@ def read_decision(decided: RecordedDecision) -> Decision:
 
 
 def _hash_arguments(tool: AnyTool, arguments: Arguments, key: bytes) -> str:
-    """Hash the arguments, secrets with this key; empty for some that can't be told from others."""
+    """Hash the arguments, with this key for secrets; empty if their values can't be distinguished."""
     try:
         forms: list[JSON] = [[name, canonicalize(value, key)] for name, value in sorted(arguments.values.items())]
     except (NotKeyable, RecursionError):

@@ -1,4 +1,4 @@
-"""The context of a running tool: what it knows of its run, and how it reports to it."""
+"""The context of a running tool: the data of its run, and its requests to it."""
 
 import asyncio
 import threading
@@ -44,7 +44,7 @@ def make_context(
     call: Callable[..., Awaitable[Any]],
     open_group: Callable[..., Awaitable[Any]],
 ) -> Context[Any]:
-    """Make the context of one attempt; `call` and `open_group` are what the tool may ask of its run."""
+    """Make the context of one attempt; the tool may use `call` and `open_group`."""
     context: Context[Any] = Context(
         data,
         user=identity.user,

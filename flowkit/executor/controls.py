@@ -30,10 +30,10 @@ from flowkit.graph import (
 from flowkit.references import Reference, ToolCall, escape_key, find_references, lookup, substitute
 
 Ended = Callable[[JSON, str | None], None]
-"""Told a body's value, or what went wrong."""
+"""Called with a body's value, or with its failure."""
 
 NodesEnded = Callable[[int, Sequence[Node], str | None], None]
-"""Told the number that the nodes have, the nodes, and what went wrong with one of them; None when each has a value."""
+"""Called with the number of the nodes, the nodes, and a failure; None if each has a value."""
 
 
 class Controls:
@@ -85,7 +85,7 @@ class Controls:
         self.run_nodes(entry, body.nodes, nodes_ended)
 
     def run_nodes(self, entry: Entry, nodes: Sequence[Node], ended: NodesEnded, number: int = 0) -> None:
-        """Add nodes, and tell when all have ended."""
+        """Add nodes, and call back when all have ended."""
         if not nodes:
             ended(number, nodes, None)
             return
@@ -139,7 +139,7 @@ class Controls:
 
 
 class _OpenNodes:
-    """Counts the ends of a body's nodes, and tells when none is left."""
+    """Counts the unfinished nodes of a body, and calls back when none is left."""
 
     __slots__ = ("_ended", "_entries", "_left", "_nodes", "_number")
 
@@ -151,10 +151,10 @@ class _OpenNodes:
         self._number = number
 
     def note_end(self, child: Entry) -> None:
-        """Take note of one more end."""
+        """Count one more finished node."""
         self._left -= 1
         if not self._left:
-            ended, nodes = self._ended, self._nodes  # locals first: what is called as an attribute is looked up anew
+            ended, nodes = self._ended, self._nodes  # locals first: calling an attribute looks it up each time
             failure = None if child.state == "finished" and len(nodes) == 1 else self._find_failure()
             ended(self._number, nodes, failure)
 
@@ -184,11 +184,11 @@ class _Items:
         old, value = f"{node.id}/", node.body.value
         self._copies = BodyCopies(node.body, old)
         self._result_of: int | None = None
-        """The place of the node whose result is the body's value, as it is most often: it needs no walk."""
+        """The position of the node whose result is the body's value, the common case: it needs no walk."""
         if type(value) is Reference and not value.path and node.body.finish is None:
             places = enumerate(node.body.nodes)
             self._result_of = next((place for place, inner in places if inner.id == value.call_id), None)
-        # Most bodies don't ask for the place, and an entry costs as much as half a node.
+        # Most bodies don't use the index, and an entry costs half as much as a node.
         named = {reference.call_id for inner in node.body.nodes for reference in find_all_references(inner)}
         named.update(reference.call_id for reference in find_references(node.body.value))
         self._names_item = item_id(node.id) in named
@@ -216,7 +216,7 @@ class _Items:
         return f"{count} items, at most {self._node.at_most}" if count > self._node.at_most else None
 
     def _name_items(self) -> list[str]:
-        """Name each item's key, as it stands in the ids of its nodes."""
+        """Return each item's key, as used in the ids of its nodes."""
         if self._node.key is None:
             return [str(index) for index in range(len(self._items))]
         names: list[str] = []
@@ -238,7 +238,7 @@ class _Items:
         return cast(JSON, self._controls.resolve(reference))
 
     def _start_more(self) -> None:
-        """Start items while there is room; items that end at once must not nest."""
+        """Start items while the limit allows; items that finish immediately must not recurse."""
         if self._is_starting:
             return
         self._is_starting = True

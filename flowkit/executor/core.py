@@ -73,17 +73,22 @@ NOBODY = RunIdentity()
 class Executor:
     """One run's graph. Use it in the task that owns the run: `async with Executor(tools=[…]) as graph`.
 
-    Leaving cancels what hasn't ended, and waits for it. `tools` are tools, functions and sets of them, or anything
-    that finds a tool by its name. `cache` keeps results with a TTL: True is the user's cache folder. In a `journal`
-    what has ended under this `run_id` isn't run again; its calls are known by their ids. `user` and `session` say who
-    may share results. Nodes may refer to the names of `inputs`; a run in a journal goes on with the inputs it began with.
-    `log` takes the events; left out, the executor has one of its own. `timeout` bounds the whole.
+    Leaving cancels unfinished calls, and waits for them.
 
-    `slots` limits what runs at once, in all or by name (`{"all": 16, "db": 4}`). With `fail_fast` the first failure of
-    a node that no other node made cancels the rest. `look_at_reference` sees each value
-    that goes from one call into another and may refuse it by raising `ToolError`; `guard` sees each call before it runs. `run_model_step` asks models. What
-    finished or failed in `past`, the outcomes of a run that waited for a person, doesn't run again. `workers` says where
-    calls of tools with a named slot run, by its name (provisional).
+    - `tools` are tools, functions and sets of them, or an object that finds a tool by its name.
+    - `cache` keeps results with a TTL; True is the user's cache folder.
+    - `journal`: nodes that have finished under this `run_id` don't run again; they are identified by their ids.
+    - `user` and `session` limit who may share results.
+    - `inputs`: nodes may refer to their names. A run in a journal continues with its first inputs.
+    - `log` takes the events; by default the executor makes one.
+    - `timeout` limits the whole run.
+    - `slots` limits the calls in parallel, in total or by name (`{"all": 16, "db": 4}`).
+    - `fail_fast`: the first failure of a node that no other node made cancels the rest.
+    - `look_at_reference` sees each value that one call passes to another, and may refuse it by raising `ToolError`.
+    - `guard` sees each call before it runs.
+    - `run_model_step` asks models.
+    - `past` are the outcomes of a run that waited for a person; finished and failed calls don't run again.
+    - `workers` run the calls of tools with a named slot, by the slot's name (provisional).
     """
 
     def __init__(
@@ -138,8 +143,8 @@ class Executor:
             workers=workers,
             random=random,
         )
-        # A journal is opened on entering, which takes a while, and so are servers that are asked for their tools; a run
-        # that has opened its own is ready at once.
+        # Entering opens the journal and connects to servers that list tools, which takes a while; a run that has opened
+        # its own is ready immediately.
         if isinstance(journal, Journal) and self._own is None:
             raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
         self._compose(self._tools, None if isinstance(journal, Journal) else journal)
@@ -162,7 +167,7 @@ class Executor:
         workers: Mapping[str, Worker] | None,
         random: Callable[[], float],
     ) -> None:
-        """Make the parts, each of which is given those that it calls."""
+        """Make the parts; each receives those that it calls."""
         shared_slots = Slots[Entry | SlotWaiter](slots, find_windows())
         self._table = table = Table(tools, remembers=journal is not None or bool(past))
         self._settler = settler = Settler(table, log, journal, fail_fast=fail_fast)
@@ -219,7 +224,8 @@ class Executor:
             self.provide(name, value)
         if self._timeout_s is not None:
             stop = f"the whole took longer than {self._timeout_s:g} s"
-            self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self.cancel_all, stop)
+            end = partial(self._workers.cancel_all, stop, for_good=True)
+            self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, end)
         return self
 
     async def __aexit__(
@@ -227,12 +233,13 @@ class Executor:
     ) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        # A model reads it when the conversation goes on, so it says which end it was.
+        # The model reads it when the conversation continues, so it includes the reason.
         is_stopped = kind is not None and issubclass(kind, asyncio.CancelledError)
         stop = "the run was stopped" if is_stopped else "the run has ended"
-        # As they are now: what is only stopped by leaving goes on when this run is opened again.
+        # The current states: calls that only leaving has stopped continue when this run is opened again.
         made = [] if self._own is None else self._list_made()
         try:
+            self._settler.close(stop)
             self.cancel_all(stop)
             self._intake.close()
             await self._workers.wait_closed()
@@ -245,22 +252,22 @@ class Executor:
             raise self._workers.broken
 
     def announce(self, call_id: str, name: str, parent: str | None = None) -> None:
-        """Take note of a call whose arguments still stream; its place in the order of calls is taken now."""
+        """Register a call with arguments that are still streaming; its position in the order of calls is fixed now."""
         self._intake.open(ToolCall(call_id, name), self._find(parent))
 
     def add(self, node: Node, *, parent: str | None = None, early: bool = False, sealed: bool = True) -> None:
-        """Put a node into the graph; it starts when it can. What its tool needs is put in before it.
+        """Add a node to the graph, after its tool's needs; it starts as soon as it can.
 
-        Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
+        Raises `GraphError` for an id that is taken, and for a reference to a missing node.
         """
         above = None if parent is None else self._table.find(parent)
         self._intake.add(node, above, early, sealed)
         self._workers.drain()
 
     def guess(self, call: ToolCall) -> None:
-        """Put in a read that nobody has asked for yet.
+        """Add a prefetched read, which no model has requested yet.
 
-        What it makes doesn't write before an equal call, whose turn stands, waits for its result.
+        Calls that it makes don't write before an equal call of a complete turn waits for its result.
         """
         guessed = self._intake.add(call, None).more
         guessed.is_guess = guessed.is_provisional = True
@@ -292,9 +299,9 @@ class Executor:
         return True
 
     def seal(self, call: ToolCall, repaired: Sequence[str] = (), *, is_provisional: bool = False) -> None:
-        """Take the final arguments. An early run with equal ones stands; another is stopped and forgotten.
+        """Take the final arguments. An early run with equal ones is kept; any other is stopped and dropped.
 
-        With `is_provisional` the turn may still come to nothing: what a read makes doesn't write before `confirm`, and
+        With `is_provisional` the turn may still be discarded: calls that a read makes don't write before `confirm`, and
         never after `disown`.
         """
         entry = self._intake.open_again(call)
@@ -313,7 +320,7 @@ class Executor:
         self._workers.drain()
 
     def confirm(self, call_id: str) -> None:
-        """Let what this call makes write: the turn that asks for it stands."""
+        """Allow calls that this call makes to write: its turn is complete."""
         self._settler.confirm(self._table.find(call_id))
 
     def disown(self, call_id: str) -> None:
@@ -338,9 +345,9 @@ class Executor:
         self._workers.drain()
 
     def fail(self, call: ToolCall, error: str) -> None:
-        """Fail a call that can't run, such as one of an unknown tool; `error` is what the model reads.
+        """Fail a call that can't run, such as one of an unknown tool; `error` is the text that the model reads.
 
-        What is known of it from before stands: its tool may only be gone by now.
+        A recorded outcome is kept: the tool may have been removed since.
         """
         entry = self._intake.open_again(call)
         if entry.phase != phases.NEW:
@@ -352,19 +359,19 @@ class Executor:
         self._workers.drain()
 
     def cancel(self, call_id: str, reason: str = "") -> None:
-        """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
+        """Cancel a call, running or not, and the calls that it made; does nothing if it has ended."""
         self._settler.cancel(self._table.find(call_id), reason)
         self._workers.drain()
 
     def cancel_all(self, reason: str = "") -> None:
-        """Cancel every call that hasn't ended."""
+        """Cancel every unfinished call."""
         self._workers.cancel_all(reason)
 
     def decide(self, call_id: str, decision: Decision) -> None:
-        """Carry out what a person says about a call that waits for approval.
+        """Apply a person's decision on a call that waits for approval.
 
-        Raises `NoSuchNode` when it doesn't wait, and `ToolArgumentsError` for other arguments that the tool doesn't
-        take; then it still waits.
+        Raises `NoSuchNode` if it doesn't wait. Raises `ToolArgumentsError` for changed arguments that the tool doesn't
+        accept; the call then still waits.
         """
         self._approval.decide(call_id, decision)
         self._workers.drain()
@@ -422,7 +429,7 @@ class Executor:
 
 
 def _get_given(entry: Entry) -> Mapping[str, object]:
-    """Return the arguments that an early call was started with, whatever the run's guard made of them."""
+    """Return the arguments that an early call was started with, before the run's guard changed them."""
     given = None if entry.extra is None else entry.extra.given
     return cast(ToolCall, entry.node).arguments if given is None else given
 

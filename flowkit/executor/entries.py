@@ -24,9 +24,10 @@ MODEL_SLOT = "model"
 
 
 class Failure:
-    """How a call went wrong; `may_pass` when trying again may help, `running` is what may still be busy with it.
+    """The failure of a call; `may_pass` if a retry may help, `running` is a job that may still be busy with it.
 
-    `broken` is why it didn't start, and why nothing of its run may start any more: its journal is gone, or another's.
+    `broken` is the reason that it didn't start, and that no call of its run may start any more: its journal is gone, or
+    another process has the run.
     """
 
     __slots__ = ("broken", "error", "exception", "may_pass", "running", "state")
@@ -41,7 +42,7 @@ class Failure:
 
     @property
     def error_type(self) -> str | None:
-        """The class of what was raised."""
+        """The class of the exception."""
         return None if self.exception is None else type(self.exception).__name__
 
     def is_remembered(self, tool: AnyTool) -> bool:
@@ -50,14 +51,14 @@ class Failure:
 
 
 class Extra:
-    """What few entries have. Its values stand in the class until one is set, so that making one costs little."""
+    """The fields that few entries have. The class holds their defaults until one is set, so that creating one is cheap."""
 
     after: frozenset[str] = frozenset()
-    """Nodes that need only have ended."""
+    """Nodes that only have to finish first."""
     age_s: float | None = None
     """How old its result was, where that came out of a cache."""
     asks_person: bool | None = None
-    """What the tool's approval rule said; None when it wasn't asked."""
+    """The answer of the tool's approval rule; None before it was called."""
     because: str | None = None
     """The ancestor that failed."""
     children: "Sequence[Entry]" = ()
@@ -65,10 +66,10 @@ class Extra:
     counts: dict[str, int] | None = None
     """How many calls of each tool it has made while it ran."""
     decision: Decision | None = None
-    """What a person said about it."""
+    """The person's decision."""
     error: str | None = None
     error_type: str | None = None
-    """The class of what its function raised."""
+    """The class of its function's exception."""
     flight: str | None = None
     """The cache key under which it may share its run with other runs and processes."""
     followers: "Sequence[Entry]" = ()
@@ -78,32 +79,32 @@ class Extra:
     key_of: KeyOf | None = None
     """Makes its key, for the look into a cache that answers later."""
     look: Look | None = None
-    """What such a look found."""
+    """The result of that look-up."""
     given: Mapping[str, object] | None = None
     """The arguments of an early call before the run's guard changed them."""
     is_guarded: bool = False
     """Whether the run's guard has passed it."""
     is_guess: bool = False
-    """Whether nobody has asked for it yet: it is provisional until a call that stands waits for its result."""
+    """Whether it was prefetched: it is provisional until a call of a complete turn waits for its result."""
     is_provisional: bool = False
-    """Whether the turn that asks for it may still come to nothing: what it makes must not write yet."""
+    """Whether its turn may still be discarded: calls that it makes must not write yet."""
     is_disowned: bool = False
-    """Whether that turn came to nothing: what it makes never writes."""
+    """Whether its turn was discarded: calls that it makes never write."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
     leader: "Entry | None" = None
-    """The equal call whose result it waits for."""
+    """The equal call that it takes the result of."""
     optional: bool = False
     on_seal: "Sequence[Callable[[], None]]" = ()
     reading: Any = None
-    """What it has read while it runs, where others may share its result: a `ReadScope`."""
+    """Its reads so far, if its result may be shared: a `ReadScope`."""
     raw: object = None
-    """What the function returned, for a caller in the same process."""
+    """The function's return value, for a caller in the same process."""
     repaired: tuple[str, ...] = ()
     retries: int | None = None
     source: Source = "run"
     stop: str | None = None
-    """Why it was told to stop while it ran, or waited in a task."""
+    """The reason that it was stopped while it ran, or waited in a task."""
     ticket: Ticket | None = None
     timeout_s: float | None = None
     was_asked: bool = False
@@ -122,7 +123,7 @@ class Extra:
         self.followers = _add(self.followers, follower)
 
     def tell_seal(self, told: "Callable[[], None]") -> None:
-        """Call `told` when the entry is sealed or its turn stands, or when that will never be."""
+        """Call `told` when the entry is sealed or its turn is complete, or when that can't happen any more."""
         self.on_seal = _add(self.on_seal, told)
 
 
@@ -167,7 +168,7 @@ class Entry:
         self.plan = plan
         self.parent = parent
         self.is_within = parent is not None and (parent.plan is not None or parent.is_within)
-        """Whether it is a part of what a tool does, and not of the graph alone."""
+        """Return whether a running tool made it."""
         self.order = order
         self.phase: int = phases.NEW
         self.missing = 0
@@ -184,7 +185,7 @@ class Entry:
         self.ended_s: float | None = None
         self.worker: asyncio.Task[None] | None = None
         self.key: Hashable | None = None
-        """What equal reads are known by."""
+        """Return the key that equal reads share."""
         self.on_end: Sequence[Callable[[Entry], None]] = ()
         """Called when its outcome is reported; here and not in `extra`, since each node of a control has one."""
         self.extra: Extra | None = None
@@ -217,7 +218,7 @@ class Entry:
 
     @property
     def stop(self) -> str | None:
-        """Why it was told to stop; None for nearly all."""
+        """Return the reason that it was stopped; None for nearly all."""
         return None if self.extra is None else self.extra.stop
 
     @property
@@ -226,12 +227,12 @@ class Entry:
         return None if self.extra is None else self.extra.age_s
 
     def find_secrets(self) -> frozenset[str]:
-        """Find the texts of the secrets that the call was given, which nothing that is shown may repeat."""
+        """Find the secrets in the call's arguments, which no visible text may repeat."""
         if self.plan is None or not self.plan.has_secrets:
             return frozenset()
         if self.arguments is not None:
             return self.plan.tool.secrets.find(self.arguments.given)
-        # They weren't right, and the error says why.
+        # They were invalid, and the error has the reason.
         return self.plan.tool.secrets.find(self.node.arguments) if isinstance(self.node, ToolCall) else frozenset()
 
     @property
@@ -241,7 +242,7 @@ class Entry:
 
     @property
     def may_write(self) -> bool:
-        """Whether what it makes may write: its arguments are final, and its turn stands."""
+        """Return whether calls that it makes may write: its arguments are final, and its turn is complete."""
         return self.sealed_s is not None and (self.extra is None or not self.extra.is_provisional)
 
     @property
@@ -264,7 +265,7 @@ class Entry:
         return self.phase >= phases.ENDED and (self.sealed_s is not None or self.state == "void")
 
     def ask_to_stop(self, reason: str) -> None:
-        """Ask its task to stop; that task then reports how it ended."""
+        """Request that its task stops; the task then reports the outcome."""
         more = self.more
         more.stop = reason
         if more.context is not None:

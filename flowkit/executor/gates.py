@@ -25,7 +25,7 @@ from flowkit.references import ToolCall
 
 
 class Gate(Protocol):
-    """What a call of some tools has to pass before it runs."""
+    """A check that a call of some tools has to pass before it runs."""
 
     def applies(self, plan: Plan) -> bool:
         """Return whether calls of this tool pass this gate; asked once for each tool."""
@@ -34,7 +34,7 @@ class Gate(Protocol):
     def enter(self, entry: Entry) -> bool:
         """Let the call pass (True), or make it wait or end.
 
-        After waiting it enters anew, since things may have changed.
+        After waiting it starts from the first gate again, since the state may have changed.
         """
         ...
 
@@ -117,7 +117,7 @@ class ResourceGate:
 
 
 class OpenedGate:
-    """The last gate of a control: its body is opened. A step that asks a model continues to a slot."""
+    """Open the body of a control, for which this is the last gate. A step that asks a model continues to a slot."""
 
     def __init__(self, log: EventLog, controls: Controls) -> None:
         self._log = log
@@ -139,8 +139,23 @@ class OpenedGate:
         return False
 
 
+class StoppedGate:
+    """The only gate once the run was stopped: it cancels whatever comes."""
+
+    def __init__(self, settler: Settler, reason: str) -> None:
+        self._settler = settler
+        self._reason = reason
+
+    def applies(self, plan: Plan) -> bool:
+        return True
+
+    def enter(self, entry: Entry) -> bool:
+        self._settler.end(entry, "cancelled", error=self._reason)
+        return False
+
+
 class Gates:
-    """Takes the table's moves: lets those through that may go on, and those behind who has ended."""
+    """Takes the table's moves: passes due calls through the gates, and releases the dependents of ended ones."""
 
     def __init__(
         self,
@@ -166,18 +181,18 @@ class Gates:
         self._slots = slots
         self._fail_fast = fail_fast
         self._is_draining = False
-        # The order in which a call takes what it needs. Everybody takes it in this order, so nobody holds what
-        # another waits for while it waits for what that one holds.
+        # The order in which a call acquires what it needs. All calls use this order, so no two of them can wait for
+        # each other.
         self._order: tuple[Gate, ...] = (
-            # First, since what has happened happens no more, and takes nothing.
+            # First: a recorded call doesn't run again, and needs nothing.
             remembered,
-            # Before a person is asked, who has to see the values; and resources are named by them.
+            # Before the approval: a person has to see the values, and they name the resources.
             resolved,
-            # Before a person is asked: a person has to see what the guard has changed, and nothing that it refuses.
+            # Before the approval: a person has to see the guard's changes, and no call that it refuses.
             guarded,
             # Before the resources: a person thinks for days, and would keep all others from them.
             approval,
-            # Before the result is looked up: the writes before it may end what the cache has.
+            # Before the cache lookup: earlier writes may invalidate the cached result.
             resource,
             # Last: who waits for an equal call or finds a result needs no slot. Then comes the slot, in `drain`.
             share,
@@ -200,7 +215,7 @@ class Gates:
                 if entry.phase >= phases.ENDED:
                     self._settler.pass_on(entry)
                     if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
-                        self.cancel_all(f"{entry.id} failed")
+                        self.stop(f"{entry.id} failed")
                     continue
                 known = of_tools if entry.bound is None else of_tools_with_references
                 plan = entry.plan
@@ -217,15 +232,22 @@ class Gates:
         finally:
             self._is_draining = False
 
+    def stop(self, reason: str) -> None:
+        """Cancel every call that hasn't ended, and each that comes later."""
+        self._order = self._for_controls = (StoppedGate(self._settler, reason),)
+        self._of_tools.clear()
+        self._of_tools_with_references.clear()
+        self.cancel_all(reason)
+
     def cancel_all(self, reason: str) -> None:
-        """Cancel every call that hasn't ended; a waiter for a cancelled one is skipped for that reason."""
+        """Cancel every unfinished call; the dependents of a cancelled call are skipped with that reason."""
         entries = self._table.entries.values()
         for entry in [entry for entry in entries if entry.phase < phases.ENDED or entry.sealed_s is None]:
             self._settler.cancel(entry, reason)
             self.drain()
 
     def _pass(self, entry: Entry, gates: "tuple[Gate, ...]") -> bool:
-        """Take an entry through what is left of its gates."""
+        """Pass an entry through its remaining gates."""
         extra = entry.extra
         for gate in gates if extra is None or not extra.gate else gates[extra.gate :]:
             if not gate.enter(entry):

@@ -34,11 +34,11 @@ async def run_graph(
     fail_fast: bool = False,
     timeout: float | timedelta | None = None,  # noqa: ASYNC109  # the executor's own, which lets what has ended stand
 ) -> dict[str, Outcome]:
-    """Run every node of the graph, in the order that its references leave; return the outcomes by id.
+    """Run every node of the graph as soon as its dependencies allow; return the outcomes by id.
 
     `inputs` are the values of the ids in `graph.inputs`. `decisions` answer calls that wait for a person; an undecided
-    one has no outcome. The other options are those of `Executor`. Raises `GraphError` for an input that is missing, and
-    for a node that asks a model: a recipe runs those.
+    one has no outcome. The other options are those of `Executor`. Raises `GraphError` for a missing input, and for a
+    node that asks a model, which only a recipe can run.
     """
     if not isinstance(cast(object, graph), Graph):
         raise ConfigurationError(f"run_graph: {show(graph)} is no graph, expected Graph([ToolCall(…), …])")

@@ -34,15 +34,15 @@ class Guarded:
         return self._guard is not None
 
     def enter(self, entry: Entry) -> bool:
-        """Let the call pass when the guard has passed it; else give it a task in which the guard runs."""
+        """Let the call pass if the guard has passed it; otherwise start a task in which the guard runs."""
         if entry.more.is_guarded:
-            return True  # one that was refused has ended
+            return True  # a refused call has ended
         entry.phase = phases.GUARD
         self._table.apart.append(entry)
         return False
 
     async def ask(self, entry: Entry, context: Context[Any]) -> None:
-        """Run the guard, and change the arguments as it says."""
+        """Run the guard, and apply its changes to the arguments."""
         assert self._guard is not None
         assert entry.arguments is not None
         seen = ToolCall(entry.id, entry.node.name, entry.arguments.values)

@@ -10,9 +10,10 @@ from typing import NoReturn, cast
 
 from flowkit import events
 from flowkit.codec import JSON
-from flowkit.errors import GraphError, ToolArgumentsError, ToolError
+from flowkit.errors import CycleError, GraphError, ToolArgumentsError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor import phases
+from flowkit.executor.circles import find_circle_of_edges
 from flowkit.executor.entries import Entry
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
@@ -86,9 +87,9 @@ class Intake:
         self._closed = CLOSED
 
     def add(self, node: Node, parent: Entry | None, early: bool = False, sealed: bool = True) -> Entry:
-        """Put a node into the graph, and what its tool needs before it.
+        """Add a node to the graph, after the calls that its tool needs.
 
-        Raises `GraphError` for an id that is taken, and for a reference to what isn't there.
+        Raises `GraphError` for an id that is taken, and for a reference to a missing node.
         """
         edges = self.find_edges(node)
         if type(node) is ToolCall or isinstance(node, ToolCall):
@@ -137,9 +138,9 @@ class Intake:
         self._settler.end(entry, "skipped", error=f"not run: {because}")
 
     def find_edges(self, node: Node) -> Edges:
-        """Find what a node waits for, and by which of its arguments.
+        """Find a node's dependencies, and the arguments that refer to them.
 
-        Raises `GraphError` for a reference to what isn't there.
+        Raises `GraphError` for a reference to a missing node.
         """
         entries = self._entries
         is_plain = type(node) is ToolCall
@@ -171,9 +172,14 @@ class Intake:
                 if producer is None:
                     _refuse_reference(node, name)
                 producers.append(producer)
-        # One that was announced is there already, so its own arguments may name it.
-        if node.id in entries and entries[node.id] in producers:
-            _refuse_reference(node, node.id)
+        # One that was announced is there already, so its own arguments may name it, and so may those that it names.
+        announced = entries.get(node.id)
+        if announced is not None and producers:
+            if announced in producers:
+                _refuse_reference(node, node.id)
+            circle = find_circle_of_edges(self._table, announced, producers)
+            if circle:
+                raise CycleError(circle)
         return producers, inner, open_names
 
     def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, seals: bool = False) -> Entry:
@@ -187,7 +193,7 @@ class Intake:
         name = node.name
         call = node if type(node) is ToolCall or isinstance(node, ToolCall) else None
         if plan is None and call is not None:
-            # Asked for here: it is known already for all calls of a tool but the first.
+            # Looked up here: it is cached after the first call of a tool.
             plan = (None if self._table.brought else self._plans.get(name)) or self._table.plan(name, parent)
         self._count += 1
         entry = Entry(node_id, node, plan, parent, self._count)
@@ -217,15 +223,15 @@ class Intake:
         return self.open(call, None) if entry is None or entry.state == "void" else entry
 
     def start_anew(self, entry: Entry) -> Entry:
-        """Put the same call in its place, as if it were only announced; its early run, with its needs, is forgotten.
+        """Replace a call by the same call, as if it were only announced; its early run, with its needs, is dropped.
 
-        The calls that its tool made stay, and end with it.
+        The calls that its tool made stay, and are cancelled with it.
         """
         fresh = Entry(entry.id, entry.node, entry.plan, entry.parent, entry.order)
         self._entries[entry.id] = fresh
         fresh.dependents, entry.dependents = entry.dependents, None
         for child in self._table.children(entry):
-            # One that is void has been told as ended: what needs it opens it, and tells of it, again.
+            # A void need was reported as ended, so the call opens and reports it again.
             if child.sealed_s is not None or child.state == "void":
                 continue
             self._settler.drop(child)
@@ -236,7 +242,7 @@ class Intake:
         return fresh
 
     def place(self, entry: Entry, call: ToolCall, edges: Edges, early: bool, sealed: bool) -> None:
-        """Take the arguments, put in what the tool needs, and count what the call waits for."""
+        """Take the arguments, add the tool's needs, and count the call's dependencies."""
         entry.node = call
         entry.early = early
         plan = entry.plan
@@ -255,7 +261,7 @@ class Intake:
             elif open_names:
                 self._bind(entry, call, plan, edges)
             else:
-                read = plan.read  # a local first: an attribute that is called at once is looked up anew each time
+                read = plan.read  # a local first: calling an attribute directly looks it up each time
                 entry.arguments = read(call.arguments)
         except ToolError as error:
             self._settler.end(entry, "failed", error=str(error))
@@ -276,21 +282,21 @@ class Intake:
         self._wait_for(entry, producers)
 
     def _take_ticket(self, entry: Entry, plan: Plan) -> None:
-        """Queue on the resources of the call, or of what it may turn out to touch.
+        """Queue on the resources of the call, or on all that it may touch.
 
-        Now, and not when its values are there: a later call whose values come sooner must not overtake it.
+        This happens before its values are known: a later call with earlier values must not overtake it.
         """
         known = entry.bound if entry.arguments is None else entry.arguments
         top = entry
         while top.parent is not None:
             top = top.parent
-        # A root stands behind all that it made, and before the next root.
+        # The position of a root is after all calls that it made, and before the next root.
         position = (top.order, entry.order if entry is not top else float("inf"))
         ticket = entry.more.ticket = Ticket(entry.id, position, plan.accesses(known or {}))
         self._table.resources.enter(ticket)
 
     def _bind(self, entry: Entry, call: ToolCall, plan: Plan, edges: Edges) -> None:
-        """Check what can be checked before the values of the references are there."""
+        """Check the arguments as far as possible before the references have values."""
         _, inner, open_names = edges
         arguments = call.arguments
         is_plainly_right = plan.is_plainly_right
@@ -307,7 +313,7 @@ class Intake:
                     self._check_type(producer, value.path, plan, name)
 
     def _place_needs(self, entry: Entry, call: ToolCall, plan: Plan, *, early: bool, sealed: bool) -> list[Entry]:
-        """Put in what the tool needs; all the entries that the call waits for then."""
+        """Add the tool's needs; return all entries that the call then waits for."""
         *needed, bound = plan.tool.expand(call)
         for place, need in enumerate(needed, 1):
             child = self._open_need(entry, need, plan)
@@ -319,7 +325,7 @@ class Intake:
         return [self._entries[name] for name in (*names, *get_after(call))]
 
     def _open_need(self, entry: Entry, need: ToolCall, plan: Plan) -> Entry:
-        """Open the entry of what a call needs; an early run with other arguments may have opened it before."""
+        """Open the entry of a call's need; an early run with other arguments may have opened it before."""
         child = self._entries.get(need.id)
         if child is not None and child.phase == phases.NEW and child.parent is entry:
             return child
@@ -333,7 +339,7 @@ class Intake:
         return Plan(tool, remembers=self._table.remembers)
 
     def _check_type(self, producer: Plan, path: Path, plan: Plan, parameter: str) -> None:
-        """Check by both tools' schemas that what stands there in the producer's result can be this parameter."""
+        """Check by both tools' schemas that the referenced part of the producer's result fits this parameter."""
         # Asked once for each pair of places: a thousand equal steps have equal schemas.
         key = (producer.tool, path, plan.tool, parameter)
         if key not in self._mismatches:
@@ -347,13 +353,13 @@ class Intake:
             raise ToolArgumentsError(plan.tool.name, [f"{parameter!r}: {what} {mismatch}"])
 
     def _wait_for(self, entry: Entry, producers: Sequence[Entry]) -> None:
-        """Count the calls that it waits for; it is due at once when there are none."""
+        """Count the calls that it waits for; it is due immediately if there are none."""
         if producers:
             unmet: list[str] = []
             for producer in producers if len(producers) == 1 else dict.fromkeys(producers):
                 if producer.state is None or (producer.sealed_s is None and _is_held_back(entry, producer)):
                     unmet.append(producer.id)
-                    # One that is skipped below stays in the list: who has ended isn't counted down.
+                    # An entry skipped below stays in the list: ended entries aren't counted down.
                     dependents = producer.dependents
                     if dependents is None:
                         producer.dependents = [entry]
@@ -373,7 +379,7 @@ class Intake:
         self._moves.append(entry)
 
     def resolve(self, entry: Entry) -> bool:
-        """Put the values of its references in, and validate them; if that fails, end the call and return False."""
+        """Insert the values of its references, and validate them; if that fails, settle the call and return False."""
         bound, plan = entry.bound, entry.plan
         assert bound is not None
         assert plan is not None
@@ -402,7 +408,7 @@ class Intake:
 
 
 _GIVEN = ToolCall("", "")
-"""Stands for what gave a value from outside."""
+"""The producer of a value from outside."""
 
 
 def _refuse_reference(node: Node, name: str) -> NoReturn:
@@ -426,5 +432,5 @@ def _check_path(reference: Reference, producer: Entry) -> None:
 
 
 def _is_held_back(entry: Entry, producer: Entry) -> bool:
-    """Return whether a sealed call asks for the result of an early run whose arguments may still change."""
+    """Return whether a sealed call needs the result of an early run with arguments that may still change."""
     return producer.state != "void" and entry.sealed_s is not None

@@ -13,7 +13,7 @@ from flowkit.executor.table import Table
 
 
 class Lending:
-    """Gives slots back, and takes them again."""
+    """Returns slots while a tool waits, and takes them again."""
 
     def __init__(self, table: Table, slots: Slots[Entry | SlotWaiter]) -> None:
         self._ready = table.ready
@@ -24,7 +24,7 @@ class Lending:
         if entry.extra is not None and entry.extra.is_lent:
             return None
         if failure is not None and failure.running is not None and failure.running.is_busy:
-            # A thread, say, goes on when its call was stopped, so its slot isn't free.
+            # A thread continues after its call was stopped, so its slot isn't free.
             failure.running.on_free.append(lambda: self.give_back(entry.slot))
             return None
         return self.pass_on(self.slots.release(entry.slot))
@@ -38,7 +38,7 @@ class Lending:
                     return None
             elif item.phase == phases.SLOT:
                 return item
-            # Who waited was cancelled meanwhile, and its slot goes on to the next.
+            # The waiter was cancelled meanwhile, so its slot goes to the next one.
             item = self.slots.release(item.slot)
         return None
 
@@ -51,7 +51,7 @@ class Lending:
     def lend(self, entry: Entry) -> None:
         """Lend the slot of a running call to others while it waits.
 
-        A tool may wait for many calls at once: its slot is lent with the first of them, and taken again after the last.
+        A tool may wait for many calls in parallel: its slot is lent with the first, and taken again after the last.
         """
         more = entry.more
         more.waits += 1
@@ -63,20 +63,20 @@ class Lending:
         """Take the slot again after the last wait; the call gets one before those that never ran."""
         more = entry.more
         more.waits -= 1
-        # One that was stopped only has to end, and must not wait for that behind others.
+        # A stopped call only has to finish, and must not queue for a slot.
         if more.waits or entry.stop is not None:
             return
         waiter = SlotWaiter(entry.slot)
         if not self.slots.take(waiter, entry.slot, first=True):
             await self.wait_for(waiter)
-        # Meanwhile another of the tool's tasks may have begun to wait, or got the slot, or the tool may have ended.
+        # Meanwhile another task of the tool may have started waiting or got the slot, or the tool may have ended.
         if more.waits or not more.is_lent or entry.has_ended:
             self.give_back(entry.slot)
         else:
             more.is_lent = False
 
     def has_taken(self, waiter: SlotWaiter) -> bool:
-        """Take a slot for one that isn't at work yet; if there is none, it stands in the queue, to be waited for."""
+        """Take a slot for a call that isn't running yet; without a free one, queue the call."""
         return self.slots.take(waiter, waiter.slot)
 
     async def wait_for(self, waiter: SlotWaiter) -> None:

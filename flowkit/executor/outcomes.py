@@ -40,9 +40,9 @@ Decision = Approve | Deny
 class Outcome:
     """The end of a call; times are seconds since the run began.
 
-    `call` has its arguments with references resolved and secrets masked. `error` is what the model reads. `attempt`
-    counts from 1, and is 0 for a call that never ran. `started_s` is None for what came from elsewhere. `decision` is a
-    person's decision on it, if one was asked.
+    `call` has its arguments with references resolved and secrets masked. `error` is the text that the model reads.
+    `attempt` counts from 1, and is 0 for a call that never ran. `started_s` is None for a result from elsewhere, such
+    as the cache. `decision` is a person's decision on it, if one was needed.
     """
 
     call: ToolCall
@@ -66,8 +66,8 @@ class Outcome:
     def load(self, tool: Tool[..., Any]) -> Any:
         """Return the value as the type that `tool` promises: `outcome.load(get_order)` is an `Order`.
 
-        Raises `ToolResultError` for a call that has none, or a value of another shape; the error says how the call
-        ended.
+        Raises `ToolResultError` for a call without a value, or with one of another shape; the error includes the call's
+        state.
         """
         if self.state != "finished":
             raise ToolResultError(

@@ -11,7 +11,7 @@ NEW: Final = 0
 NEEDS: Final = 1
 """It waits for other calls."""
 DUE: Final = 2
-"""It may go on: it stands in the table's `moves`, once."""
+"""It may continue: it is in the table's `moves`, once."""
 GUARD: Final = 3
 """The run's guard looks at it."""
 APPROVAL: Final = 4
@@ -24,4 +24,4 @@ SLOT: Final = 8
 RUNNING: Final = 9
 ENDED: Final = 10
 DROPPED: Final = 11
-"""An early run with arguments that weren't the final ones; nobody asks for it any more."""
+"""An early run with other arguments than the final ones; its result isn't needed any more."""

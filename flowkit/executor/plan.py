@@ -12,9 +12,9 @@ AnyTool = Tool[..., Any]
 
 
 class Plan:
-    """A tool as the executor sees it; read once for each tool, since tools are asked a million times.
+    """The properties of a tool that the executor needs, read once per tool, since there may be a million calls.
 
-    `remembers` says that the run may know results of its calls: it resumes another, or has a journal.
+    `remembers` is True if the run may have recorded results of its calls: it resumes another, or has a journal.
     """
 
     __slots__ = (
@@ -68,7 +68,7 @@ class Plan:
             or tool.life is not None
             or not tool.is_async
         )
-        # No more is to be done in the attempt than to await the function, given the values.
+        # The attempt only has to await the function with the values.
         self.is_plain = self.runs_once and tool.takes_values and not self.has_secrets and self.slot is None
 
     def accesses(self, arguments: Arguments | Mapping[str, object]) -> list[Access]:

@@ -23,7 +23,7 @@ from flowkit.tools.options import PoolName
 logger = logging.getLogger("flowkit.executor")
 
 FREE_WITHIN_S = 5.0
-"""How long a call that was stopped may take to be gone; a process that is killed is gone at once."""
+"""How long a stopped call may take to disappear; a killed process disappears immediately."""
 
 
 class TooSlow(Exception):
@@ -34,7 +34,7 @@ class Pool(Protocol):
     """Somewhere to run calls that travel as JSON."""
 
     def submit(self, job: PoolJob) -> None:
-        """Queue a job, and return at once."""
+        """Queue a job without waiting."""
         ...
 
 
@@ -62,7 +62,7 @@ class Pooled:
     def __init__(self, job: Job, name: PoolName, key: str) -> None:
         self._job = job
         self._name: PoolName = name
-        # Whoever has the same run id, in another process or for another user, must not get this result.
+        # A run with the same id in another process or of another user must not get this result.
         self._key = f"{key}:{token_hex(8)}"
         self._pooled: PoolJob | None = None
 
@@ -72,7 +72,7 @@ class Pooled:
         return self._pooled is not None and self._pooled.has_begun
 
     async def run(self, timeout_s: float | None) -> JSON:
-        """Return what the function returned, as JSON; raises what it raised, `PoolFailure` and `TooSlow`."""
+        """Return the function's result as JSON; raises its exception, `PoolFailure` and `TooSlow`."""
         pool = await prepare(self._job.tool, self._name)
         job = self._pooled = self._submit(pool, has_timeout=timeout_s is not None)
         limit: asyncio.Timeout | None = None
@@ -99,7 +99,7 @@ class Pooled:
             check=None if claim is None else claim.check,
             over=partial(count, -1),
         )
-        # A virtual loop waits for what comes from outside as long as this isn't 0.
+        # A virtual loop waits for outside events while this isn't 0.
         count(+1)
         pool.submit(job)
         return job

@@ -12,7 +12,7 @@ from flowkit.identity import SCOPES, RunIdentity, Scope
 
 
 class ReadScope:
-    """One call whose result may be shared; `around` is such a call that it is a part of."""
+    """One call with a result that may be shared; `around` is the enclosing such call."""
 
     __slots__ = ("_identity", "_scope", "around", "narrower")
 
@@ -21,7 +21,7 @@ class ReadScope:
         self._identity = identity
         self.around = around
         self.narrower: str | None = None
-        """The tool that it called and whose results fewer may share; None while there is none."""
+        """A called tool with a narrower scope; None while there is none."""
 
     def note(self, tool: str, scope: Scope, identity: RunIdentity) -> None:
         """Take note of a call that is made on the way to this result."""

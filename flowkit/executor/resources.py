@@ -55,7 +55,7 @@ class Resources:
         self._families: dict[str, _Queue] = {}
 
     def enter(self, ticket: Ticket) -> None:
-        """Queue up: behind what is before it, and behind what has started already."""
+        """Queue a call behind earlier calls, and behind those that have already started."""
         self._insert(ticket)
         self._block(ticket)
         for other in self._find_later(ticket):
@@ -79,7 +79,7 @@ class Resources:
         return self._recount(ticket, followers)
 
     def leave(self, ticket: Ticket) -> list[Ticket]:
-        """Leave when the call has ended, or never runs; return the tickets that no longer wait."""
+        """Leave the queue when the call has ended or never runs; return the tickets that no longer wait."""
         followers = list(ticket.followers)
         self._remove(ticket)
         had_blockers = bool(ticket.blockers)

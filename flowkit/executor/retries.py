@@ -17,7 +17,7 @@ def find_timeout(entry: Entry, tool: AnyTool) -> float | None:
 
 
 class Retries:
-    """How often a call is tried again, and after what pause."""
+    """The number of retries of a call, and the pause before each."""
 
     __slots__ = ("_delay_s", "_left", "_made_before")
 
@@ -29,7 +29,7 @@ class Retries:
         self._made_before = 0
 
     def begin(self, entry: Entry) -> None:
-        """Take note of what it had made before this attempt."""
+        """Record the calls that it had made before this attempt."""
         self._made_before = 0 if entry.extra is None else len(entry.extra.children)
 
     def pause_after(self, entry: Entry, failure: Failure, random: Callable[[], float]) -> float | None:

@@ -16,7 +16,7 @@ from flowkit.executor.entries import Entry
 
 
 class Seal:
-    """The seal of one early call, for whoever waits for it; `around` is that of the run that its own run is inside."""
+    """The seal of one early call, which writes wait for; `around` is the seal of the enclosing run."""
 
     __slots__ = ("_around", "_entry")
 
@@ -37,7 +37,7 @@ class Seal:
         return is_disowned or (entry.has_ended and entry.state != "finished")
 
     async def wait(self) -> None:
-        """Wait until all are sealed and their turns stand; raises `ToolError` when that will never be."""
+        """Wait until all are sealed and their turns are complete; raises `ToolError` if that can't happen any more."""
         if self._around is not None:
             await self._around.wait()
         while not self._entry.may_write:
@@ -45,14 +45,14 @@ class Seal:
                 raise ToolError("not run: the call around it was never complete")
             sealed = asyncio.Event()
             self._entry.more.tell_seal(partial(_wake, asyncio.get_running_loop(), sealed))
-            # The other thread may have sealed it since the look above, and told those that it knew.
+            # The other thread may have sealed it since the check above, and woken the waiters it knew.
             if not (self._entry.may_write or self._is_broken):
                 await sealed.wait()
 
 
 def _wake(loop: asyncio.AbstractEventLoop, sealed: asyncio.Event) -> None:
     """Set the event in its own loop: a blocking tool's thread, which runs an agent of its own, has another one."""
-    with suppress(RuntimeError):  # that loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # that loop is closed, so no waiter is left
         loop.call_soon_threadsafe(sealed.set)
 
 

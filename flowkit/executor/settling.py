@@ -1,4 +1,4 @@
-"""The end of entries: one outcome each, reported once. Calls that may start then are queued, never called."""
+"""Settle entries: one outcome each, reported once. Calls that may start then are queued, never started from here."""
 
 import asyncio
 from collections.abc import Container
@@ -40,24 +40,33 @@ class Settler:
         self._journal = journal
         self._fail_fast = fail_fast
         self._is_looking = False
+        self._closing: str | None = None
+        """Why nobody seals a call any more; None while the run goes on."""
+
+    def close(self, reason: str) -> None:
+        """Count as void, from now on, what ends without its seal."""
+        self._closing = reason
 
     def end(self, entry: Entry, state: State, error: str | None = None, failure: Failure | None = None) -> None:
         """Record the one outcome of an entry, and report it if its call is sealed."""
         entry.phase = phases.ENDED
         entry.state = state
         if error is not None:
-            # What is wrong with arguments is said with their values.
+            # Errors in arguments contain their values.
             entry.more.error = mask_text(error, entry.find_secrets()) if error else error
         if state != "finished":
             entry.value = None
             if failure is not None and failure.exception is not None:
                 entry.more.error_type = failure.error_type
-        # Nobody needs them any more, and a million of them would be in the garbage collector's way.
+        # They aren't needed any more, and a million of them would slow down the garbage collector.
         entry.arguments = entry.bound = None
         if entry.started_s is not None and self._table.shared:
             self._end_sharing(entry)
         if entry.sealed_s is not None:
             self._tell(entry)
+        elif self._closing is not None:
+            self._become_void(entry, self._closing)
+            return
         else:
             entry.ended_s = self._log.now()
             note = show_note(entry.value) if state == "finished" else str(entry.error)
@@ -65,7 +74,7 @@ class Settler:
         extra = entry.extra
         if extra is not None and extra.ticket is not None:
             self.leave(entry, failure)
-        # As in `_have_passed_on`, without a call; when none of these holds, nobody waits for it.
+        # Inlines `_have_passed_on`: if none of these holds, no call waits for it.
         if entry.on_end:
             self._moves.appendleft(entry)
         elif entry.dependents is not None or extra is not None or self._fail_fast:
@@ -74,7 +83,7 @@ class Settler:
     def settle(self, entry: Entry, failure: Failure | None) -> None:
         """Record how a call went that ran."""
         if entry.phase >= phases.ENDED:
-            # Voided, or dropped for other arguments: only what it held is given back.
+            # Voided, or dropped for other arguments: only its slot and resources are released.
             self.leave(entry, failure)
         elif failure is None:
             self.end(entry, "finished")
@@ -82,19 +91,19 @@ class Settler:
             self.end(entry, failure.state, error=failure.error, failure=failure)
 
     def let_go_on(self, entry: Entry) -> None:
-        """Write down that nothing holds it back any more, as far as is known."""
+        """Queue an entry that waits for no other call any more."""
         entry.phase = phases.DUE
         self._moves.append(entry)
 
     def _have_passed_on(self, entry: Entry) -> None:
         if entry.on_end:
-            # Before all others that may go on: a control may stop them, or a tool make its next call before them.
+            # Before all other due calls: a control may stop them, or a tool make its next call before them.
             self._moves.appendleft(entry)
         else:
             self._moves.append(entry)
 
     def pass_on(self, entry: Entry) -> None:
-        """Start what waited for a finished entry, or skip it; harmless when that was done before."""
+        """Start or skip the dependents of a finished entry; repeating it has no effect."""
         if entry.dependents is not None:
             dependents, entry.dependents = entry.dependents, None
             if entry.sealed_s is None and entry.state != "void":
@@ -119,17 +128,17 @@ class Settler:
             self._let_follow(entry)
 
     def _hold_back(self, entry: Entry, dependents: list[Entry]) -> list[Entry]:
-        """Keep the sealed ones waiting for the seal of an early run: its arguments may still turn out otherwise.
+        """Keep sealed dependents waiting for the seal of an early run: its arguments may still change.
 
-        One that isn't sealed itself goes on at once: it is a part of the same early run, such as the caller of a need,
-        and is stopped and forgotten with it when the arguments change. A sealed one would have told, or done, what
-        followed from arguments that the model never gave.
+        An unsealed dependent continues immediately. It is part of the same early run, such as the caller of a need, and
+        is stopped and dropped with it if the arguments change. A sealed one would report, or write, results of
+        arguments that the model never sent.
         """
         entry.dependents = [dependent for dependent in dependents if dependent.sealed_s is not None] or None
         return [dependent for dependent in dependents if dependent.sealed_s is None]
 
     def skip(self, entry: Entry, producer: Entry) -> None:
-        """Skip an entry that needs what has no result."""
+        """Skip an entry whose dependency has no result."""
         because = producer.extra.because if producer.extra is not None else None
         root = producer if because is None else self._entries[because]
         entry.more.because = root.id
@@ -141,7 +150,7 @@ class Settler:
         )
 
     def cancel(self, entry: Entry, reason: str = "") -> None:
-        """Cancel a call, running or not, with all that it made; nothing happens when it has ended."""
+        """Cancel a call, running or not, and the calls that it made; does nothing if it has ended."""
         if entry.is_told:
             return
         if entry.has_ended or entry.phase == phases.NEW:
@@ -181,7 +190,7 @@ class Settler:
         self._become_void(entry, reason)
 
     def confirm(self, entry: Entry) -> None:
-        """Let what a sealed call makes write, and what it waits for: its turn stands."""
+        """Allow the calls made by a sealed call, and its dependencies, to write: its turn is complete."""
         if entry.extra is None:
             return
         entry.extra.is_provisional = False
@@ -194,7 +203,7 @@ class Settler:
             self._take_guesses(child)
 
     def take_guess(self, entry: Entry) -> None:
-        """Let what a guess makes write, if the call that waits for its result may write itself."""
+        """Allow the calls made by a prefetched read to write, if the call that uses its result may write."""
         leader = None if entry.extra is None else entry.extra.leader
         guess = None if leader is None or find_unsealed(entry) is not None else find_unsealed(leader)
         if guess is not None and guess.extra is not None and guess.extra.is_guess:
@@ -206,7 +215,7 @@ class Settler:
         _release_writes(entry)
 
     def drop(self, entry: Entry) -> None:
-        """Stop an early run whose arguments weren't the final ones, and forget it."""
+        """Stop and drop an early run that had other arguments than the final ones."""
         if not entry.has_ended:
             entry.ask_to_stop("its arguments changed")
             self.leave(entry)
@@ -232,12 +241,12 @@ class Settler:
         if entry.extra is None or entry.extra.ticket is None:
             return
         if failure is not None and failure.running is not None and failure.running.is_busy:
-            # Its call has ended, but its worker still writes: whoever is behind it must not see half of that.
+            # Its call has ended, but its worker is still writing: later calls must not read a partial write.
             failure.running.on_free.append(lambda: self.leave(entry))
             return
         ticket, entry.extra.ticket = entry.extra.ticket, None
         if ticket.has_started:
-            self._end_sharing(entry)  # again: a worker may have gone on writing when its call had ended
+            self._end_sharing(entry)  # once more: a worker may have continued to write after the end of its call
         for freed in self._table.resources.leave(ticket):
             self.free(freed)
 
@@ -248,7 +257,7 @@ class Settler:
             self.let_go_on(entry)
 
     def _end_sharing(self, entry: Entry) -> None:
-        """Forget what was read before a write: it says nothing of what is there after it."""
+        """Drop the results read before a write: they are stale after it."""
         if entry.plan is not None and not entry.plan.is_read:
             self._table.shared.clear()
 
@@ -285,7 +294,7 @@ class Settler:
         return False
 
     def seal_early(self, entry: Entry, repaired: tuple[str, ...]) -> None:
-        """Seal an early run: it, and what it needed, count as sealed from the start."""
+        """Seal an early run: it and its needs count as sealed from the start."""
         for child in self._table.children(entry):
             # A call that its tool made was sealed then; one that was cancelled is void.
             if child.sealed_s is None and child.state != "void":
@@ -304,7 +313,7 @@ class Settler:
         error = "" if entry.extra is None else entry.extra.error or ""
         match entry.state:
             case "finished" if entry.ended_s is None and (entry.extra is None or entry.extra.source == "run"):
-                # What nearly all ends are; what isn't said has its default.
+                # The common case; all other fields keep their defaults.
                 told_s = self._log.note_value(events.CallFinished, node_id, entry.value)
             case "finished":
                 told_s = note(events.CallFinished, node_id, entry.value, entry.source, entry.age_s, entry.ended_s)
@@ -380,7 +389,7 @@ class Settler:
 
 
 def _release_writes(entry: Entry) -> None:
-    """Wake what waits for its seal: to start, or to learn that there will be none."""
+    """Wake the calls that wait for its seal: they start, or fail because there will be none."""
     if entry.extra is not None and entry.extra.on_seal:
         told, entry.extra.on_seal = entry.extra.on_seal, ()
         for tell in told:
@@ -388,13 +397,13 @@ def _release_writes(entry: Entry) -> None:
 
 
 def is_met(entry: Entry, producer: Entry) -> bool:
-    """Return whether a finished producer is all that `entry` asks of it: a value, or only its end."""
+    """Return whether a finished producer satisfies `entry`, which needs its value or only its end."""
     return producer.is_usable or (entry.extra is not None and producer.id in entry.extra.after)
 
 
 def _is_stuck(entry: Entry, stuck: Container[str]) -> bool:
     """Return whether all its unfinished children are among these."""
-    # From the last on: those that were made first have most likely ended.
+    # Backwards: the first ones have most likely ended.
     children = () if entry.extra is None else reversed(entry.extra.children)
     return all(child.has_ended or child.id in stuck for child in children)
 

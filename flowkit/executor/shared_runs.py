@@ -21,7 +21,7 @@ logger = logging.getLogger("flowkit.executor")
 
 
 class Landed:
-    """What a flight brings; `age_s` when it came out of the cache, `is_private` when only its leader may have it."""
+    """The result of a flight; `age_s` is set if it came from the cache, `is_private` if only its leader may use it."""
 
     __slots__ = ("age_s", "failure", "is_private", "value")
 
@@ -35,7 +35,7 @@ class Landed:
 
 
 class Lead:
-    """The right to run a call for all who share its flight, and what has to be done before and after."""
+    """The right to run a call for all who share its flight, with the steps before and after it."""
 
     def __init__(
         self, entry: Entry, lease: Lease, log: EventLog, lending: Lending, cache: Cache, identity: RunIdentity
@@ -48,11 +48,11 @@ class Lead:
         self._cache = cache
         self._identity = identity
         self._tool = entry.plan.tool
-        # Asked for now: a call that has ended has no arguments any more.
+        # Read now: an ended call has no arguments any more.
         self._resources = () if entry.arguments is None else self._tool.resources(entry.arguments)
 
     async def begin(self) -> None:
-        """Wait for the call's slot, and take note of what it reads from then on."""
+        """Wait for the call's slot, and record its reads from then on."""
         entry = self._entry
         if entry.has_ended:
             raise asyncio.CancelledError  # dropped while it waited for the lease, and its arguments with it
@@ -60,7 +60,7 @@ class Lead:
         if not self._lending.has_taken(waiter):
             self._log.note(events.CallWaiting, entry.id, "slot")
             await self._lending.wait_for(waiter)
-        # Now, and not before: what it needs stands in its key, and so for itself.
+        # Not earlier: the results of its needs are part of its key.
         entry.more.reading = ReadScope(self._tool.scope, self._identity, find_read_scope(entry.parent))
 
     async def keep(self, failure: Failure | None) -> Landed:
@@ -76,7 +76,7 @@ class Lead:
         elif failure.is_remembered(tool):
             await self._cache.set_error(self._lease.key, failure.error, **about)
         if failure is not None and failure.state == "cancelled":
-            # Whoever waits for this flight leads one of its own.
+            # Each waiter of this flight then leads its own.
             raise asyncio.CancelledError
         return Landed(value, failure, is_private=narrower is not None)
 
@@ -96,7 +96,7 @@ class SharedRuns:
         self._identity = identity
 
     async def look(self, entry: Entry) -> None:
-        """Look up a read's result in a cache that doesn't answer at once; the gate that asked takes the answer."""
+        """Look up a read's result in a cache that answers asynchronously; the gate that requested it takes the answer."""
         if entry.has_ended:
             return
         plan, arguments, more = entry.plan, entry.arguments, entry.more
@@ -117,7 +117,7 @@ class SharedRuns:
             entry.worker = None
 
     async def share(self, entry: Entry, lead: Callable[[], Awaitable[Landed]]) -> None:
-        """Wait for the leader of the flight of its key, or `lead`; then end the call as that went."""
+        """Wait for the leader of the flight of its key, or `lead`; then settle the call with the result."""
         entry.worker = asyncio.current_task()
         try:
             landed, is_ours = await self._cache.flights.share(
@@ -145,7 +145,7 @@ class SharedRuns:
         self._log.note(events.CallWaiting, entry.id, "calls")
 
     async def lease(self, entry: Entry) -> Landed | Lead:
-        """Lead in all processes, or take what another has stored meanwhile."""
+        """Lead across processes, or take the result that another process has stored meanwhile."""
         found = await self._cache.lease(_find_key(entry), tool=entry.node.name)
         match found:
             case Hit():

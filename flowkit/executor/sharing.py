@@ -33,12 +33,12 @@ class ShareGate:
         self._settler = settler
         self._cache = cache
         self._is_local = cache.is_local
-        # With a journal that other machines have, another one may write: it ends no reads in a cache of this machine.
+        # With a shared journal another machine may write, which doesn't invalidate reads in this machine's cache.
         self._keeps_touching = not is_shared or not cache.is_local or isinstance(cache, NullCache)
         # Results are shared among those of one identity; None where the run doesn't have it.
         self._scope_keys = {scope: identity.scope_key(scope) for scope in SCOPES}
         if not identity.can_be_joined:
-            # Nobody knows whether another run of this id is the same person's.
+            # Another run with this id may belong to another person.
             self._scope_keys["run"] = token_hex(16)
 
     def applies(self, plan: Plan) -> bool:
@@ -66,7 +66,7 @@ class ShareGate:
             look = None if entry.extra is None else entry.extra.look
             if look is not None or not (self._is_local and self._cache.is_ready):
                 return self._enter_later(entry, tool, arguments, scope_key, look)
-        # A key holds the generation of each resource, so a write, which raises it, ends all keys before it.
+        # A key contains the generation of each resource. A write raises it, which invalidates all earlier keys.
         generations = (
             [self._cache.generation(resource) for resource in tool.resources(arguments)] if plan.touches else ()
         )
@@ -84,7 +84,7 @@ class ShareGate:
     def _enter_later(
         self, entry: Entry, tool: AnyTool, arguments: Arguments, scope_key: str, look: Look | None
     ) -> bool:
-        """Look in a cache that doesn't answer at once; continue as with any other when it has."""
+        """Look in a cache that answers asynchronously; continue as with any other once it has answered."""
         if look is None:
             entry.phase = phases.LOOKUP
             entry.more.key_of = partial(tool.key, arguments, scope_key)
@@ -128,7 +128,7 @@ class ShareGate:
         self._log.note(events.CallWaiting, entry.id, "calls", (leader.id,))
 
     def _take_followed(self, entry: Entry, leader: Entry) -> bool:
-        """Take the result of the call that this one waited for, its failure too; it looks anew when there is none."""
+        """Take the result of the call that this one waited for, or its failure; without either, look it up again."""
         entry.more.leader = None
         if leader.state not in ("finished", "failed"):
             return False
@@ -161,9 +161,9 @@ def _warn_not_kept() -> None:
 def _may_know(entry: Entry, ended: Entry) -> bool:
     """Return whether a running tool may have seen that result before it made this call, and so wants a new one.
 
-    Two calls of a model's turn are asked for at one moment, so one answer serves both. A tool that polls asks one
-    after another. It may have seen the result if that ended after the tool began and before it made this call; and so
-    for each tool around it, by the call through which that one made this.
+    Two calls of a model's turn are made together, so one result serves both. A tool that polls makes one call after
+    another. It may have seen the result if that call ended after the tool started and before it made this call. The
+    same holds for each enclosing tool, at the time of the call through which it made this one.
     """
     made = entry
     while (caller := made.parent) is not None:
@@ -171,8 +171,8 @@ def _may_know(entry: Entry, ended: Entry) -> bool:
             assert caller.started_s is not None
             assert ended.ended_s is not None
             assert made.sealed_s is not None
-            # Before it began, the result was nobody's news: the caller's own call may well be meant to share it. After
-            # it made this call, what it knew can't have been why it asked. Between the two it may have been.
+            # A result from before the tool started is meant to be shared. One from after this call can't be the reason
+            # for it. A result in between may be.
             if caller.started_s <= ended.ended_s <= made.sealed_s:
                 return True
         made = caller

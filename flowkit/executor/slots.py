@@ -32,14 +32,14 @@ class SlotWaiter:
 
 
 class Slots(Generic[T]):
-    """Counts what is taken; `T` is whatever waits for a slot.
+    """Counts the slots in use; `T` is the type of the waiters.
 
-    Who no longer wants what it queued for stays in the queue, and gives the slot back when it gets it: so cancelling
-    ten thousand waiting calls searches nothing.
+    A cancelled waiter stays in the queue, and returns the slot when it gets one. So cancelling ten thousand waiting
+    calls needs no search.
     """
 
     def __init__(self, limits: int | Mapping[str, int] = DEFAULT_LIMIT, alone: Mapping[str, int] = NO_LIMITS) -> None:
-        """Take limits; the slots in `alone` need no general one besides, and have these limits unless others are given."""
+        """Set the limits; a slot in `alone` is used without a general one, and has this limit unless `limits` has another."""
         named = dict(limits) if isinstance(limits, Mapping) else {ALL: limits}
         self._alone = alone
         for name, limit in alone.items():
@@ -82,7 +82,7 @@ class Slots(Generic[T]):
                 self._named_free[name] += 1
                 return None
             if waiting:
-                # The named slot passes on; the general one is given to whoever waits longest, perhaps to this one.
+                # Pass on the named slot; the general one goes to the longest waiter, which may be this one.
                 self._queue.append(waiting.popleft())
             else:
                 self._named_free[name] += 1

@@ -64,11 +64,11 @@ EXPECTED: Mapping[str, Expected] = {
     "timeout": TIME,
     "slots": SLOTS,
 }
-"""What the options take that graphs, agents and recipes have in common."""
+"""The types of the options that graphs, agents and recipes share."""
 
 
 def check_options(what: str, given: Mapping[str, object]) -> None:
-    """Raise `ConfigurationError` for an option of a graph whose value isn't what it takes."""
+    """Raise `ConfigurationError` for an invalid option of a graph."""
     misfit = find_misfit({name: value for name, value in given.items() if value is not None}, EXPECTED)
     if (
         misfit is None
@@ -81,7 +81,7 @@ def check_options(what: str, given: Mapping[str, object]) -> None:
 
 
 def find_tools(tools: ToolLookup | Iterable[ToolLike]) -> ToolLookup:
-    """Return what finds these tools by name; raises `DefinitionError` for what can't be one."""
+    """Return a lookup of these tools by name; raises `DefinitionError` for an object that can't be a tool."""
     if isinstance(tools, Toolset):
         return ToolsByName(tools)
     if callable(getattr(tools, "get", None)):
@@ -93,14 +93,14 @@ def find_tools(tools: ToolLookup | Iterable[ToolLike]) -> ToolLookup:
 
 
 def choose_cache(cache: Cache | bool | None) -> Cache:
-    """Return the cache that an option stands for: True the user's own, False and None none."""
+    """Return the cache of an option: True is the user's own, False and None are none."""
     if isinstance(cache, bool):
         return open_default_cache() if cache else NullCache()
     return NullCache() if cache is None else cache
 
 
 def begin_log(identity: RunIdentity) -> EventLog:
-    """Return the log of a run that begins now; raises `ConfigurationError` outside an event loop."""
+    """Return the log of a new run; raises `ConfigurationError` outside an event loop."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -109,14 +109,14 @@ def begin_log(identity: RunIdentity) -> EventLog:
 
 
 def name_run(user: str | None, session: str | None, run_id: str | None) -> RunIdentity:
-    """Return the identity of a run, under an id of its own where none is given."""
+    """Return the identity of a run, with a new id if there is none."""
     return RunIdentity(user, session, run_id or f"run-{token_hex(8)}")
 
 
 class OwnRun:
-    """The run of an executor that belongs to no agent or recipe: its first event and its last, its place in a journal.
+    """The run of an executor without an agent or recipe: its first and last event, and its journal.
 
-    `lives` is what its tools hold, until it ends.
+    `lives` are the resources that its tools hold until it ends.
     """
 
     def __init__(self, identity: RunIdentity, log: EventLog, data: object) -> None:
@@ -127,7 +127,7 @@ class OwnRun:
         self.lives = Lives(self._context)
 
     async def find_now(self, tools: ToolLookup) -> ToolLookup:
-        """Return what finds these tools, with those that the dynamic sources among them name now."""
+        """Return a lookup of these tools, with the tools that the dynamic sources among them list now."""
         if not isinstance(tools, ToolsByName) or not tools.tools.is_dynamic:
             return tools
         try:
@@ -135,7 +135,7 @@ class OwnRun:
                 if life is not None:
                     await self.lives.open(life)
             return ToolsByName(await tools.tools.current(self._context))
-        except BaseException as error:  # cancelled, too: nobody else knows what is open by now
+        except BaseException as error:  # on cancellation, too: no other object knows what is open by now
             await self.lives.close()
             if isinstance(error, ToolError) and isinstance(error.__cause__, ConfigurationError):
                 raise error.__cause__ from None
@@ -145,7 +145,7 @@ class OwnRun:
         """Claim the run in its journal, if it has one, and report its start."""
         identity, log = self._identity, self._log
         if journal is not None:
-            # A graph may have grown since: what was done is remembered by its id, whatever else is there now.
+            # The graph may have grown since; finished nodes are found by their ids.
             self._held = await journal.open_run(
                 identity.run_id,
                 name="graph",
@@ -162,7 +162,7 @@ class OwnRun:
         return self._held
 
     async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None) -> None:
-        """Report how it ended, and release its journal; a stopped run can be resumed by its id."""
+        """Report its outcome, and release its journal; a stopped run can be resumed by its id."""
         status = _find_status(outcomes, error)
         try:
             await self.lives.close()

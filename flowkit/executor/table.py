@@ -19,39 +19,39 @@ from flowkit.suggestions import suggest
 from flowkit.tools import ToolLookup
 
 Past = Mapping[str, Outcome]
-"""How the calls of an earlier run ended, by id."""
+"""The outcomes of an earlier run, by id."""
 
 
 class Table:
     """The entries, and the queues by which a lower object passes work to a higher one.
 
-    It calls nobody. `Gates` takes `moves`; `Workers` takes the rest.
+    It calls no other object. `Gates` takes `moves`; `Workers` takes the rest.
     """
 
     def __init__(self, tools: ToolLookup, *, remembers: bool) -> None:
         self.remembers = remembers
-        """Whether results of an earlier run, or of an earlier process, may be known."""
+        """Whether an earlier run or process may have recorded results."""
         self.entries: dict[str, Entry] = {}
         """Every node, by its id."""
         self.pending: dict[str, Entry] = {}
         """The calls that wait for a person."""
         self.asking: set[str] = set()
-        """Of those, the ones whose decision is still looked up in the journal."""
+        """Those of them with a decision that is still being looked up in the journal."""
         self.shared: dict[Hashable, Entry] = {}
-        """Reads of this turn that equal ones may share, until a write ends."""
+        """Reads of this turn that equal ones may share, until a write finishes."""
         self.resources = Resources()
         self.waiters: set[Waiter] = set()
         self.moves: deque[Entry] = deque()
-        """Who may go on, and who has ended, so that those behind it may."""
+        """The entries that may continue, and the ended ones with dependents to release."""
         self.ready: deque[Entry] = deque()
         """The calls that have their slot, for a task to run."""
         self.apart: deque[Entry] = deque()
-        """The calls that need a task of their own before that: to ask a rule, or to share a run with other processes."""
+        """The calls that first need their own task: to call an approval rule, or to share a run with other processes."""
         self.errands: deque[Coroutine[Any, Any, object]] = deque()
-        """What is to be written down or looked up in the journal."""
+        """Pending writes to the journal and look-ups in it."""
         self._tools = tools
         self.plans: dict[str, Plan] = {}
-        """What is known of the run's tools, by name."""
+        """The properties of the run's tools, by name."""
         self.brought: dict[str, Mapping[str, Plan]] = {}
         """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
 
@@ -79,7 +79,7 @@ class Table:
         return plan
 
     def value(self, reference: Reference) -> JSON:
-        """Look up what a reference points to; raises `ResolutionError`."""
+        """Look up the value of a reference; raises `ResolutionError`."""
         try:
             producer = self.entries[reference.call_id]
         except KeyError:
@@ -92,7 +92,7 @@ class Table:
         return lookup(producer.value, path, producer.node.name or producer.id) if path else producer.value
 
     def children(self, entry: Entry) -> list[Entry]:
-        """List what this entry made that is still in the graph."""
+        """List the entries that this one made and that are still in the graph."""
         if entry.extra is None:
             return []
         return [child for child in entry.extra.children if self.entries.get(child.id) is child]
@@ -103,7 +103,7 @@ class Table:
         arguments: Mapping[str, object] = node.arguments if isinstance(node, (ToolCall, ModelStep)) else {}
         secrets = () if entry.plan is None else entry.plan.tool.secrets
         if find_references(arguments):
-            # One that can't be resolved is shown as it was written: it failed, and says so.
+            # A reference that can't be resolved is shown as written; the call has failed with the reason.
             with suppress(ToolError):
                 arguments = cast("Mapping[str, object]", substitute(arguments, self.value))
         return ToolCall(entry.id, node.name, cast("Mapping[str, object]", show_arguments(arguments, secrets)))
@@ -132,7 +132,7 @@ class Table:
 
 
 class Outcomes(Mapping[str, Outcome]):
-    """The calls that have ended, in the order of their making; each outcome is made when it is looked at."""
+    """The ended calls, in the order in which they were made; each outcome is created on access."""
 
     def __init__(self, table: Table) -> None:
         self._table = table

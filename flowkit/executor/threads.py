@@ -25,7 +25,7 @@ def count_busy() -> int:
 
 
 class ThreadJob(Generic[T]):
-    """A function in a thread: `future` is its end, `is_busy` whether the thread still runs it."""
+    """A function in a thread: `future` completes with it, `is_busy` is True while the thread runs it."""
 
     __slots__ = ("future", "is_busy", "on_free")
 
@@ -33,7 +33,7 @@ class ThreadJob(Generic[T]):
         self.future = future
         self.is_busy = True
         self.on_free: list[Callable[[], None]] = []
-        """Called on the loop when the thread is done with a function that nobody waits for any more."""
+        """Called on the loop when the thread finishes an abandoned function."""
 
     def finish(self, result: T, error: BaseException | None) -> None:
         self.is_busy = False
@@ -47,7 +47,7 @@ class ThreadJob(Generic[T]):
 
 
 class Threads:
-    """Threads of one owner; their number is bounded by whoever calls `run` (each call of a tool holds a slot)."""
+    """Threads of one owner; the caller of `run` bounds their number (each call of a tool holds a slot)."""
 
     def __init__(self) -> None:
         self._free: list[SimpleQueue[Work | None]] = []
@@ -57,7 +57,7 @@ class Threads:
     def run(self, function: Callable[[], T]) -> ThreadJob[T]:
         """Start `function` in a thread, with a copy of the caller's context variables.
 
-        Cancelling the job's future stops nothing, it only means that nobody waits: the result is then dropped.
+        Cancelling the job's future doesn't stop the function; it only drops the result.
         """
         loop = asyncio.get_running_loop()
         job = ThreadJob[T](loop.create_future())
@@ -66,7 +66,7 @@ class Threads:
 
         def give_back(result: object, error: BaseException | None) -> None:
             if self._is_closed:
-                self._threads.pop(inbox).join()  # `close` has told it to end
+                self._threads.pop(inbox).join()  # `close` has stopped it
             else:
                 self._free.append(inbox)
             job.finish(cast(T, result), error)
@@ -80,7 +80,7 @@ class Threads:
                 caught = _for_future(error)
             try:
                 loop.call_soon_threadsafe(give_back, result, caught)
-            except RuntimeError:  # the loop has been closed: nobody waits any more
+            except RuntimeError:  # the loop is closed, so no waiter is left
                 inbox.put(None)
             # After the loop was woken: a virtual loop takes "nothing is busy" for "nothing more will come".
             count(-1)
@@ -92,11 +92,11 @@ class Threads:
     def close(self) -> None:
         """Stop the free threads, and wait for them; a busy one stops automatically when its function returns."""
         self._is_closed = True
-        # The busy ones, too: the loop may be closed before it looks at what a thread has given it last.
+        # Busy threads as well: the loop may be closed before it handles a thread's last result.
         for inbox in self._threads:
             inbox.put(None)
         for inbox in self._free:
-            self._threads.pop(inbox).join()  # it waits for its inbox, so it ends at once
+            self._threads.pop(inbox).join()  # it is waiting for its inbox, so it exits immediately
         self._free.clear()
 
     def _start(self) -> "SimpleQueue[Work | None]":
@@ -127,7 +127,7 @@ def _for_future(error: BaseException) -> BaseException:
 
 
 def count(change: int) -> None:
-    """Count something that begins, or ends, which will call into a loop from outside."""
+    """Count a start or an end of work that will call into a loop from outside."""
     global _busy
     with _busy_lock:
         _busy += change

@@ -34,9 +34,9 @@ logger = logging.getLogger("flowkit.executor")
 RunModelStep = Callable[[ModelStep, Mapping[str, JSON]], Awaitable[JSON]]
 
 THREAD_WAIT_S = 30.0
-"""How long a call whose thread didn't end in time is waited for before it counts as failed for good."""
+"""How long to wait for the thread of a timed-out call before the call fails without a retry."""
 _OWN_REASONS = (asyncio.CancelledError, ToolError, InDoubt, Unshown)
-"""What says itself how an attempt went, also when its time is over."""
+"""The errors that describe an attempt's outcome themselves, even after its timeout."""
 MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
@@ -64,7 +64,7 @@ class Attempts:
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop in which the calls run."""
-        # Looked up once: in Python 3.11 the look asks the system for the process's id.
+        # Looked up once: in Python 3.11 each lookup makes a system call.
         return asyncio.get_running_loop()
 
     def close(self) -> None:
@@ -72,9 +72,9 @@ class Attempts:
         self._in_thread.close()
 
     async def begin_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str]) -> "Doubt | None":
-        """Claim a call that changes something, and end reads of its resources; None when it may run."""
+        """Claim a write and invalidate the reads of its resources; return None when it may run."""
         if tool.pool is not None and (entry.slot is None or entry.slot not in self._by_slot):
-            # Before the claim: what a pool refuses hasn't begun, and is free to run elsewhere.
+            # Before the claim: a call that a pool refuses hasn't started, and may run elsewhere.
             try:
                 await prepare(tool, tool.pool)
             except PoolFailure as error:
@@ -82,7 +82,7 @@ class Attempts:
         if self._journal is not None and self._journal.is_leaving:
             return Doubt(await self._wait_to_be_stopped(entry))
         if resources:
-            # Before the claim: one that may have happened, in a process that died in the middle, ends reads too.
+            # Before the claim: a write interrupted by the death of a process may have happened, so it invalidates reads, too.
             try:
                 await self._cache.bump(resources)
             except StoreError as error:
@@ -90,9 +90,9 @@ class Attempts:
         return None if self._journal is None else await self._claim(entry, tool, self._journal)
 
     async def end_effect(self, entry: Entry, tool: AnyTool, resources: Sequence[str], failure: Failure | None) -> None:
-        """Record what changed something, and end the reads that began while it ran."""
+        """Record a write, and invalidate the reads that started while it ran."""
         if resources:
-            with suppress(StoreError):  # it has happened; the cache repeats what it couldn't do
+            with suppress(StoreError):  # the write has happened; the cache retries the invalidation
                 await self._cache.bump(resources)
         if self._journal is not None:
             await self._journal.record(
@@ -142,7 +142,7 @@ class Attempts:
         return None
 
     async def _probe(self, entry: Entry, tool: AnyTool, journal: RunJournal) -> "Doubt | None":
-        """Ask the tool's own probe whether a write happened before the run was interrupted."""
+        """Call the tool's own probe to find out whether a write happened before the run was interrupted."""
         said: list[object] = []
 
         async def ask() -> None:
@@ -177,7 +177,7 @@ class Attempts:
         return Doubt(None)
 
     async def ask_rule(self, entry: Entry, rule: ApprovalRule, context: Context[Any]) -> Failure | None:
-        """Ask whether a person has to decide; a rule that fails fails the call."""
+        """Call the approval rule; an error in the rule fails the call."""
 
         async def ask() -> None:
             assert entry.arguments is not None
@@ -201,7 +201,7 @@ class Attempts:
         timeout_s: float | None,
         instead: Callable[[], Awaitable[None]] | None = None,
     ) -> Failure | None:
-        """Call the function once, or `instead`. This is where whatever a tool's author wrote raises becomes a result."""
+        """Call the function once, or `instead`. Exceptions of the tool's code become results here."""
         if self._journal is not None and instead is None:
             late = await self._wait_until_ours(entry, self._journal)
             if late is not None:
@@ -271,7 +271,7 @@ class Attempts:
         return failure
 
     def _enter(self, entry: Entry) -> list[Callable[[], object]]:
-        """Let what runs in this task know which call it is a part of; return what undoes that."""
+        """Set the current call for the code in this task; return a function that resets it."""
         leaves: list[Callable[[], object]] = []
         if entry.is_within or not entry.may_write:
             unsealed = find_unsealed(entry)
@@ -285,7 +285,7 @@ class Attempts:
         return leaves
 
     def explain(self, entry: Entry, error: BaseException, *, has_begun: bool = True) -> Failure:
-        """Make a failure of what an attempt has raised; called where it is caught."""
+        """Make a failure from the exception of an attempt; called in the handler."""
         plan = entry.plan
         match error:
             case asyncio.CancelledError():
@@ -295,7 +295,7 @@ class Attempts:
             case Unshown() if plan is not None:
                 return refuse_result(plan, error.error)
             case InDoubt():
-                # A read changes nothing, so what may have happened may happen again.
+                # A read changes nothing, so it may run again even if it may have happened.
                 is_read = plan is not None and plan.is_read
                 said = mask_text(str(error), entry.find_secrets())
                 said = said if is_read else f"{said}: {MAY_HAVE_HAPPENED}"
@@ -334,8 +334,8 @@ class Attempts:
     async def wait_until_free(self, entry: Entry, failure: Failure, running: Running) -> Failure:
         """Wait, with the slot and the resources kept, until the thread of an attempt has finished.
 
-        A thread can't be stopped, and two attempts at once would do what each of them does. Returns the failure
-        without its thread when that has ended, else the one that the call ends with.
+        A thread can't be stopped, and two attempts in parallel would both take effect. Return the failure without its
+        thread if that has ended, otherwise the final failure of the call.
         """
         entry.worker = asyncio.current_task(self.loop)
         ended = asyncio.Event()
@@ -375,7 +375,7 @@ class Attempts:
         task = asyncio.current_task(self.loop)
         if entry.stop is None:
             if task is not None and task.cancelling():
-                raise  # the executor's own end: called inside the handler, so it goes on
+                raise  # the executor's own exceptions: called inside the handler, so it is raised again
             return Failure("failed", "the tool cancelled itself")
         if task is not None:
             task.uncancel()
@@ -405,7 +405,7 @@ def _break(error: Exception) -> Failure:
 
 
 class Doubt:
-    """A call that needn't run: what its probe found, or why that is unknown."""
+    """The outcome of a call that needn't run: its probe's result, or the reason that it is unknown."""
 
     __slots__ = ("failure",)
 
@@ -428,7 +428,7 @@ def _report(entry: Entry, error: Exception, run_id: str) -> Failure:
     hidden = entry.find_secrets()
     extra = {"run_id": run_id, "call_id": entry.id, "tool": entry.node.name}
     if hidden:
-        # The error's own words, or those of what caused it, may repeat them.
+        # The texts of the error and of its cause may repeat them.
         told = show_traceback(error, hidden)
         logger.error("call %s of %s failed (ref %s)\n%s", entry.id, entry.node.name, reference, told, extra=extra)
     else:

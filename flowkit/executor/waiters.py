@@ -1,4 +1,4 @@
-"""Waiters for the end of calls: of given ones, or of all."""
+"""Waiters for the end of calls: of certain calls, or of all."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from flowkit.executor.entries import Entry
 
 
 class CallsWaiter:
-    """Waits for some calls; `left` are those that haven't ended."""
+    """Waits for some calls; `left` are the unfinished ones."""
 
     __slots__ = ("future", "left")
 
@@ -27,15 +27,15 @@ class CallsWaiter:
         return self.left <= {entry.id for entry in stuck}
 
     def release(self) -> None:
-        """Let it go on."""
+        """Wake the waiter."""
         if not self.future.done():
             self.future.set_result(None)
 
 
 class AllWaiter:
-    """Waits for all that no other entry made, and that is there now; `left` is how many of them haven't ended.
+    """Waits for all current calls that no other entry made; `left` is the number of unfinished ones.
 
-    It counts, since the names of a million calls would be a twentieth of what the calls take.
+    It counts them, since the ids of a million calls would add a twentieth to the memory of the calls.
     """
 
     __slots__ = ("future", "left", "newest")
@@ -44,7 +44,7 @@ class AllWaiter:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.left = 0
         self.newest: float = 0
-        """The place of the last one in the order; what is opened later stands behind it."""
+        """The position of the last one in the order; later entries follow it."""
         for entry in entries:
             # Values from outside have the order 0: there is one for each item of an `each`.
             if entry.parent is None and entry.order and (entry.phase < phases.ENDED or not entry.is_told):
@@ -60,11 +60,11 @@ class AllWaiter:
                 self.release()
 
     def waits_only_for(self, stuck: Iterable[Entry]) -> bool:
-        """Whether these, none of which has ended, are all that it waits for."""
+        """Return whether these unfinished calls are all that it waits for."""
         return self.left == sum(1 for entry in stuck if entry.parent is None and entry.order <= self.newest)
 
     def release(self) -> None:
-        """Let it go on."""
+        """Wake the waiter."""
         if not self.future.done():
             self.future.set_result(None)
 

@@ -43,9 +43,9 @@ class Claimed:
 class Job:
     """One call that leaves the loop.
 
-    `arguments.shown` is their JSON with secrets masked, `arguments.given` as it came. `context` is there for tools
-    that take one: its `user`, `session`, `run_id`, `call_id`, `attempt` and `idempotency_key` are plain values; what
-    else it offers works in this process only. `claim` is looked at where the function is about to start.
+    `arguments.shown` is their JSON with secrets masked, `arguments.given` is unmasked. `context` is set for tools that
+    take one. Its `user`, `session`, `run_id`, `call_id`, `attempt` and `idempotency_key` are plain values; everything
+    else in it works in this process only. `claim` is checked immediately before the function starts.
     """
 
     tool: AnyTool
@@ -59,7 +59,7 @@ class Running(Protocol):
 
     @property
     def result(self) -> Awaitable[JSON]:
-        """Its result, dumped by the worker; raises what the function raised, and `Unshown`."""
+        """Return its result, dumped by the worker; raises the function's exception, and `Unshown`."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Running(Protocol):
         ...
 
     def stop(self) -> None:
-        """Ask it to stop; its result is no longer awaited."""
+        """Request that it stops; its result is no longer awaited."""
         ...
 
 
@@ -86,7 +86,7 @@ class Worker(Protocol):
     """Somewhere to run jobs."""
 
     def run(self, job: Job) -> Running:
-        """Start it, and return at once."""
+        """Start it without waiting."""
         ...
 
 
@@ -98,7 +98,7 @@ class InLoop:
 
 
 class _InTask:
-    is_busy = False  # a task that was stopped has ended when its result is there
+    is_busy = False  # a stopped task has ended once its result is set
 
     def __init__(self, job: Job) -> None:
         self.raw: object = None

@@ -82,16 +82,16 @@ class Workers:
         self._context.run(RUN_AROUND.set, log)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
-        """The call of another run that this run is a part of, and that wasn't sealed when it began."""
+        """The call of the enclosing run, if it wasn't sealed when this run started."""
         self._coming = 0
-        """How many tasks are on their way to take what is ready."""
+        """How many tasks have been scheduled to take ready calls."""
         self.broken: BaseException | None = None
-        """What stopped the run from below: the journal can't be written, or another driver has the run."""
+        """The error that stopped the run from below: the journal can't be written, or another driver has the run."""
 
     def drain(self) -> None:
-        """Start everything that may run, and make sure that a task comes for what is ready then.
+        """Start everything that may run, and schedule a task for the ready calls.
 
-        Whoever changes something from outside calls this last: a verb of the executor, a tool, a thread.
+        Every change from outside ends with this call: one by a method of the executor, a tool or a thread.
         """
         table = self._table
         if table.moves:
@@ -101,13 +101,14 @@ class Workers:
         if self._ready and not self._coming:
             self._send_for_help()
 
-    def cancel_all(self, reason: str) -> None:
-        """Cancel every call that hasn't ended."""
-        self._gates.cancel_all(reason)
+    def cancel_all(self, reason: str, *, for_good: bool = False) -> None:
+        """Cancel every unfinished call; `for_good` also each that comes later."""
+        cancel = self._gates.stop if for_good else self._gates.cancel_all
+        cancel(reason)
         self.drain()
 
     async def wait_closed(self) -> None:
-        """Wait for every task, and end the threads that are free."""
+        """Wait for every task, and stop the idle threads."""
         cancelled = False
         while self._tasks:
             try:
@@ -159,7 +160,7 @@ class Workers:
         """Stop the run; wake its waiters and the code that leaves the executor."""
         if self.broken is None:
             self.broken = error
-            self.cancel_all(str(error))
+            self.cancel_all(str(error), for_good=True)
             for waiter in self._table.waiters:
                 if not waiter.future.done():
                     waiter.future.set_exception(error)
@@ -206,7 +207,7 @@ class Workers:
                     assert entry.arguments is not None
                     leaves = [enter(entry.id) for enter in log.around] if log.around else None
                     try:
-                        # Locals first: what is called as an attribute is looked up anew each time.
+                        # Locals first: calling an attribute looks it up each time.
                         function, dump = plan.function, plan.dump
                         result = await function(**entry.arguments.values)
                         try:
@@ -224,12 +225,12 @@ class Workers:
                 else:
                     failure = await self._run(entry)
             except (RunError, StoreError) as error:
-                # The journal failed under an effect that ran: nobody waits for it for ever, and nothing new starts.
+                # The journal failed while an effect ran: settle the call so that no waiter hangs, and start nothing new.
                 failure = Failure("in_doubt", f"{MAY_HAVE_HAPPENED}: that could not be recorded ({error})")
                 failure.broken = error
             was_stopped = entry.extra is not None and entry.extra.stop is not None
             if failure is None and entry.phase == phases.RUNNING and (entry.extra is None or not entry.extra.is_lent):
-                # What `_finish` comes to for nearly all calls.
+                # The common case of `_finish`, inlined.
                 freed = self._slots.release(MODEL_SLOT if entry.plan is None else entry.plan.slot)
                 if freed is None or (type(freed) is Entry and freed.phase == phases.SLOT):
                     following = freed
@@ -248,16 +249,16 @@ class Workers:
                 self._send_for_help()
 
     def _finish(self, entry: Entry, failure: Failure | None) -> Entry | None:
-        """Record how a call went, release its slot, and start those behind it.
+        """Record a call's outcome, release its slot, and start its dependents.
 
-        An entry that gets the slot has to be run by the caller, which also looks at what is ready then.
+        The caller has to run an entry that gets the slot, and then checks the ready calls.
         """
         if failure is not None and failure.broken is not None:
             self._break_off(failure.broken)
         following = self._lending.release(entry, failure)
         self._settler.settle(entry, failure)
         if failure is not None and failure.running is not None and failure.running.is_busy:
-            failure.running.on_free.append(self.drain)  # after what is given back then
+            failure.running.on_free.append(self.drain)  # after the slot and resources released above
         self._gates.drain()
         return following
 
@@ -269,7 +270,7 @@ class Workers:
         if self._inside is not None and entry.plan is not None and not entry.plan.is_read:
             return self._run_after(self._attempts.wait_sealed(entry, self._inside), entry)
         if self._lives is not None and entry.plan is not None and entry.plan.tool.life is not None:
-            # Before the claim: what can't be opened hasn't begun.
+            # Before the claim: a call that can't open its resources hasn't started.
             opened = partial(self._lives.open, entry.plan.tool.life)
             return self._run_after(self._attempts.attempt(entry, None, None, opened), entry)
         return self._start(entry, entry.plan)
@@ -336,7 +337,7 @@ class Workers:
                 return stopped
 
     async def _pause(self, entry: Entry, pause_s: float) -> Failure | None:
-        """Wait before the next attempt, with the slot given to others meanwhile."""
+        """Wait before the next attempt, with the slot lent to others."""
         entry.worker = asyncio.current_task(self._attempts.loop)
         pause = asyncio.ensure_future(asyncio.sleep(pause_s))
         try:
@@ -395,7 +396,7 @@ class Workers:
         else:
             self._settler.end(entry, failure.state, error=failure.error)
 
-    # What a running tool asks of its run
+    # Requests of a running tool to its run
 
     def _make_context(self, entry: Entry) -> Context[Any]:
         call, open_group = partial(self._call, entry), partial(self._open_group, entry)
@@ -418,7 +419,7 @@ class Workers:
     async def _open_group(self, caller: Entry, group: Group, tools: Mapping[str, AnyTool]) -> JSON:
         """Run the nodes that a tool opens in this graph; the tool holds no slot while it waits.
 
-        They call these tools, whatever else the run calls by the same names.
+        They call these tools, even if the run has others with the same names.
         """
         plans = {name: Plan(tool, remembers=self._table.remembers) for name, tool in tools.items()}
         self._table.brought[group.id] = plans

@@ -1,4 +1,4 @@
-"""The graph: nodes, the edges between them, and what can be seen of it before and after a run."""
+"""The graph: nodes, the edges between them, and its pictures before and after a run."""
 
 from flowkit.graph.copying import BodyCopies, nest
 from flowkit.graph.core import Graph, sort_nodes

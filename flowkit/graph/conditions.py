@@ -1,7 +1,7 @@
 """Conditions of `when`: a closed set of frozen values, so that they can be drawn, written as YAML and journaled.
 
 An operand is a JSON value or a `Reference`. Comparing values that have no order (a text with a number, anything with
-null) raises `ToolError`, so that the node fails and says why.
+null) raises `ToolError`, so that the node fails with the reason.
 """
 
 import operator as operators

@@ -53,9 +53,9 @@ def rewrite_body(body: Body, rename: Callable[[str], str], refer: Callable[[Refe
 
 
 class _CallParts:
-    """A call of plain values and whole references, cut into what its copies share and the ends of what they don't.
+    """A call with plain values and whole references, split into the parts that its copies share and the others.
 
-    `rewrite` would ask anew of each copy what each argument is.
+    `rewrite` would examine each argument again for every copy.
     """
 
     __slots__ = ("arguments", "name", "references", "tail")
@@ -81,9 +81,9 @@ class _CallParts:
 
 
 class BodyCopies:
-    """Copies of one body, one for each item of an `each`: the ids that begin with `old` begin otherwise in each.
+    """Copies of one body, one for each item of an `each`: in each copy another prefix replaces `old` in the ids.
 
-    What all copies share is made once. Only nodes are copied: a body's value is made by looking up what it refers to.
+    Shared parts are made once. Only nodes are copied: a body's value is computed by looking up its references.
     """
 
     def __init__(self, body: Body, old: str) -> None:
@@ -107,7 +107,7 @@ class BodyCopies:
         return tuple(copies)
 
     def look_up(self, look: Callable[[Reference], JSON], new: str, reference: Reference) -> JSON:
-        """Look up what a reference of the body leads to in the copy whose ids begin with `new`."""
+        """Look up a reference of the body in the copy with the prefix `new`."""
         self._new = new
         return look(self._refer(reference))
 
@@ -122,7 +122,7 @@ class BodyCopies:
 def nest(body: Body, prefix: str, inputs: Mapping[str, object] | None = None) -> Body:
     """Make a `Group` body with the id `prefix` from a recipe's nodes: names begin with it, inputs are put in.
 
-    An input may be a value or a reference; a path into an input that is a reference goes on from there.
+    An input may be a value or a reference; a path into a referenced input extends that reference.
     """
     given: Mapping[str, object] = {} if inputs is None else inputs
 

@@ -1,6 +1,6 @@
-"""A graph that may grow: nodes by id, each of which points only to nodes that are in it already.
+"""A growing graph: nodes by id, each of which refers only to nodes that were added before it.
 
-So it can't hold a circle, and what is checked when a node is put in stays true.
+So it can't contain a cycle, and the checks made when a node is added stay valid.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,9 +26,9 @@ from flowkit.suggestions import suggest
 
 
 class Graph(Mapping[str, Node]):
-    """Nodes by id, in the order of their making; every reference leads back to one of them.
+    """Nodes by id, in the order in which they were added; every reference points to an earlier one.
 
-    `inputs` are further ids that may be referred to: what is given from outside.
+    `inputs` are further ids that may be referred to: values from outside.
 
     >>> from flowkit.references import Reference, ToolCall
     >>> graph = Graph([ToolCall("a", "get"), ToolCall("b", "put", {"value": Reference("a")})])
@@ -47,7 +47,7 @@ class Graph(Mapping[str, Node]):
     def add(self, node: Node) -> None:
         """Put a node at the end.
 
-        Raises `GraphError` for an id that is taken, and for a reference to the node itself or to what isn't there.
+        Raises `GraphError` for an id that is taken, and for a reference to the node itself or to a missing one.
         """
         check_node(node)
         if not node.id or node.id in self._nodes or node.id in self.inputs:
@@ -103,7 +103,7 @@ class Graph(Mapping[str, Node]):
             name = before[name]
         return path[::-1]
 
-    # What is only for looking is imported when somebody looks: a run needs none of it.
+    # Pictures are imported on first use: a run needs none of them.
 
     def explain(self, events: Iterable[AnyEvent] | None = None) -> str:
         """Explain the graph in words: layers, critical path, dependencies.
@@ -196,8 +196,8 @@ def _describe_unknown(node_id: str, name: str, known: Collection[str]) -> str:
 def order_names(edges: Mapping[str, Iterable[str]]) -> list[str]:
     """Order the names so that each comes after those it waits for, otherwise as given.
 
-    `edges` gives for every name what it waits for; names that aren't keys are ignored. Raises `CycleError` that names
-    the members of one circle.
+    `edges` maps each name to its dependencies; names that aren't keys are ignored. Raises `CycleError` with the members
+    of one cycle.
     """
     ordered: list[str] = []
     done: set[str] = set()
@@ -224,7 +224,7 @@ def order_names(edges: Mapping[str, Iterable[str]]) -> list[str]:
 def sort_nodes(nodes: Sequence[Node]) -> list[Node]:
     """Sort nodes that may refer forward into an order that a `Graph` takes.
 
-    Raises `CycleError` naming the members of a circle, and `GraphError` for an id that stands twice.
+    Raises `CycleError` with the members of a cycle, and `GraphError` for a duplicate id.
     """
     by_id: dict[str, Node] = {}
     for node in nodes:

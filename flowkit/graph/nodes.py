@@ -1,8 +1,7 @@
-"""Nodes: a call of a tool, or one of a few controls, which hold other nodes; and what each refers to.
+"""Nodes: a call of a tool, or one of a few controls, which hold other nodes.
 
-An edge is a `Reference` in what a node was given, or a name in its `after`. A control holds other nodes in a `Body`.
-The ids of a body's nodes begin with the control's id and a slash, so that a body can be copied for every item by
-changing that beginning.
+An edge is a `Reference` in a node's values, or a name in its `after`. A control holds other nodes in a `Body`. The ids
+of a body's nodes start with the control's id and a slash, so a body is copied for each item by changing that prefix.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,15 +17,15 @@ INPUTS = "inputs"
 """The id under which a recipe's inputs are referred to: `Reference("inputs", ("order_id",))`."""
 
 AT_MOST = 10_000
-"""How many items `Each` takes when it isn't told."""
+"""The default limit on the number of items of an `Each`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step(ToolCall):
     """A tool call with a recipe's own options; None keeps the tool's.
 
-    `after` names nodes that must have finished, whatever their outcome. An `optional` step that fails counts as null
-    where it is referred to.
+    `after` names nodes that must have finished, with any outcome. References to an `optional` step that fails resolve
+    to null.
     """
 
     timeout_s: float | None = None
@@ -37,10 +36,10 @@ class Step(ToolCall):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Nodes that a control starts, and the value that it makes of them: JSON with references to them or to others.
+    """Nodes that a control starts, and the value of the body: JSON with references to them or to others.
 
-    `finish` turns that value, resolved, into the control's result (to validate it, or to build a type's JSON); it
-    raises `ToolError` for what doesn't fit.
+    `finish` turns the resolved value into the control's result (to validate it, or to build a type's JSON). It raises
+    `ToolError` for a value that doesn't fit.
     """
 
     nodes: tuple["Node", ...] = ()
@@ -60,12 +59,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """Its body once for every item of `over` (a list, or a reference to one); its result is the list of their values.
+    """A body that runs once per item of `over` (a list, or a reference to one); its result is the list of their values.
 
-    In the body, `Reference(item_id(id))` is the item and `Reference(index_id(id))` its place from 0. `key` (a value
-    with references to the item) names an item's nodes, so that a resumed run finds them; its place does when None.
-    `at_once` bounds the items in work, `at_most` those accepted. `on_error`: "fail" fails the whole when all items
-    have ended, "stop" cancels the others at once, "skip" leaves the item out, "null" puts null in its place.
+    In the body, `Reference(item_id(id))` is the item and `Reference(index_id(id))` its index from 0. `key` (a value
+    with references to the item) names an item's nodes, so that a resumed run finds them; by default the index does.
+    `at_once` bounds the number of items in parallel, `at_most` the total. `on_error`: "fail" fails the control after all
+    items have finished, "stop" cancels the others immediately, "skip" leaves the item out, "null" replaces it by null.
     """
 
     id: str
@@ -104,7 +103,7 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class ModelStep:
-    """A step that asks a model; `arguments` may hold references, `request` is what the layer above makes of it."""
+    """A step that asks a model; `arguments` may hold references, `request` belongs to the layer above."""
 
     id: str
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -119,7 +118,7 @@ Node = ToolCall | Control
 
 
 def check_node(node: object) -> None:
-    """Raise `GraphError` for what is no node, such as a tool."""
+    """Raise `GraphError` for an object that is no node, such as a tool."""
     if not isinstance(node, Node):
         raise GraphError(f"{show(node)} is no node, expected ToolCall(id, tool's name, arguments)")
 
@@ -135,7 +134,7 @@ def index_id(each_id: str) -> str:
 
 
 def get_after(node: Node) -> tuple[str, ...]:
-    """Return the nodes that must have finished before this one, whatever their outcome."""
+    """Return the nodes that must have finished before this one, with any outcome."""
     return () if type(node) is ToolCall else getattr(node, "after", ())
 
 
@@ -158,7 +157,7 @@ def get_bodies(node: Node) -> tuple[tuple[str, Body], ...]:
 
 
 def find_own_references(node: Node) -> list[Reference]:
-    """List the references a node waits for before it begins: a control also waits for those of its values."""
+    """List the references that a node waits for before it starts: a control also waits for those in its values."""
     match node:
         case ToolCall() | ModelStep():
             return find_references(node.arguments)
@@ -188,7 +187,7 @@ def _is_inside(reference: Reference, node: Node) -> bool:
 
 
 def describe(node: Node) -> str:
-    """Describe a node in a few words: a call's tool, a control's kind and what decides it."""
+    """Describe a node in a few words: a call's tool, or a control's kind and its condition or items."""
     match node:
         case When():
             return f"when {node.condition}"

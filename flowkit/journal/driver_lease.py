@@ -17,7 +17,7 @@ from flowkit.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process, told apart from every other that had its number; `token` tells two journals in it apart."""
+    """A process, distinguished from earlier ones with the same number; `token` distinguishes two journals in it."""
 
     host: str
     boot: str
@@ -31,20 +31,20 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Certainly dead; False also when that can't be known here."""
+        """Return whether it is certainly dead; False if this can't be determined here."""
         return self._is_of_this_system and _start_of(self.pid) != self.started
 
     @property
     def is_alive(self) -> bool:
-        """Certainly there, if only stopped; False also when that can't be known here."""
+        """Return whether it certainly exists, even if it is suspended; False if this can't be determined here."""
         return self._is_of_this_system and _start_of(self.pid) == self.started
 
     @property
     def _is_of_this_system(self) -> bool:
-        """Whether its number means something here.
+        """Return whether its process number is valid on this machine and boot.
 
-        Two machines may have one name, and copies of one image one machine id; a boot's random id is of one machine
-        alone. So what another boot began counts as unknown, also when it was this machine's.
+        Two machines may share a name, and copies of an image a machine id, but the random id of a boot is unique. So a
+        process of another boot counts as unknown, even if it ran on this machine.
         """
         _, boot, namespace = _place()
         return bool(boot) and (self.boot, self.namespace) == (boot, namespace)
@@ -76,8 +76,8 @@ class RunLease:
     def is_held(self, clock: Clock) -> bool:
         """Return whether a process that may be alive drives the run.
 
-        One that certainly lives keeps its run, however long ago it gave its last sign: it may only have been stopped,
-        and would go on in the middle of what it did.
+        A process that certainly exists keeps its run, however old its last heartbeat is: it may be suspended, and would
+        continue in the middle of a call.
         """
         known = self._find_holder()
         return known is not None and (known.is_alive or (not known.is_gone and self.is_in_time(clock)))
@@ -112,7 +112,7 @@ class RunLease:
 
 
 NO_LEASE = RunLease()
-"""Nobody's."""
+"""The lease of no process."""
 
 
 def lease_until(clock: Clock, lease_s: float) -> tuple[str, float, float]:
@@ -137,12 +137,12 @@ def _place() -> tuple[str, str, str]:
 
 
 def _start_of(pid: int) -> str:
-    """Return when the process with this number began, in the system's own words; empty when there is none."""
+    """Return the start time of the process with this number, as the system writes it; empty if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
     # Its name is in brackets and may hold spaces; the 20th field after it is the start in ticks since the boot. A
-    # zombie (state Z) has ended, whoever has yet to wait for it.
+    # zombie (state Z) has ended, even if its parent hasn't waited for it yet.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]

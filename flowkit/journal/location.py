@@ -7,9 +7,9 @@ from pathlib import Path
 from flowkit.errors import ConfigurationError
 
 _DATABASE = re.compile(r"([\w.-]+:\d+|[^@/\s]+@[\w.-]+(:\d+)?)/[\w-]*(\?.*)?")
-"""`localhost:5432/app` or `me@db.example/app`: what a URL has behind `postgresql://`."""
+"""`localhost:5432/app` or `me@db.example/app`: a URL without its `postgresql://`."""
 _KEYWORDS = re.compile(r"(host|hostaddr|dbname|user|port)=\S")
-"""How the form with words of libpq begins, such as `host=db.example dbname=app`."""
+"""The start of libpq's keyword form, such as `host=db.example dbname=app`."""
 
 
 def is_url(path: str | Path) -> bool:

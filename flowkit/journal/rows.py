@@ -19,7 +19,7 @@ from flowkit.journal.records import (
 )
 
 ESCAPE = "\ue000"
-"""Stands before the number of a character that a database doesn't take; from the private area, so hardly ever itself."""
+"""Escapes the number of a character that a database rejects; it is from the private area, so texts hardly contain it."""
 _TO_ESCAPE = re.compile(f"[\x00{ESCAPE}\ud800-\udfff]")
 _ESCAPED = re.compile(f"{ESCAPE}([0-9a-f]{{4}})")
 
@@ -35,7 +35,7 @@ def from_text(text: str | None) -> JSON:
 
 
 def encode_value(value: JSON, node: str) -> bytes:
-    """Encode a result as JSON; raises `ToolResultError` for what isn't JSON, a circle included."""
+    """Encode a result as JSON; raises `ToolResultError` for other values and for circular ones."""
     try:
         return dumps(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -43,7 +43,7 @@ def encode_value(value: JSON, node: str) -> bytes:
 
 
 def to_column(text: str) -> str:
-    r"""Escape what a column of text can't hold: NUL, and half of a UTF-16 character.
+    r"""Escape the characters that a text column can't hold: NUL, and half of a UTF-16 pair.
 
     >>> from_column(to_column("a\x00b\ud800")) == "a\x00b\ud800"
     True
@@ -76,11 +76,11 @@ def _escape(found: re.Match[str]) -> str:
 
 
 RECORD_COLUMNS = "node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources"
-"""A node's columns, beside those that say whose it is and until when it may run."""
+"""A node's columns, without its key and its lease."""
 
 
 def record_values(record: Recorded, data: bytes, blob: str | None) -> tuple[str | int | None, ...]:
-    """Return a node as `RECORD_COLUMNS`; `data` is its value as JSON unless it stands in the blob of that name."""
+    """Return a node as `RECORD_COLUMNS`; `data` is its value as JSON unless the value is stored in the blob of that name."""
     return (
         to_column(record.node),
         record.state,
@@ -100,7 +100,7 @@ def record_values(record: Recorded, data: bytes, blob: str | None) -> tuple[str 
 def read_record(columns: Sequence[Any], lease: RunLease, get_blob: Callable[[str], bytes | None]) -> Recorded | None:
     """Read a node from its `RECORD_COLUMNS`.
 
-    A `read` whose blob is lost is None, as if it had never run; for others it is an error.
+    A `read` with a lost blob is None, as if it had never run; for other effects that is an error.
     """
     node, state, effect, tool, code, attempt, arguments, value, blob, error, by, resources = columns
     if blob is not None:
@@ -130,7 +130,7 @@ APPROVAL_COLUMNS = "node, name, arguments, asked, approved, by, at, reason, chan
 
 
 def read_approval_rows(rows: Iterable[tuple[Any, ...]]) -> dict[str, Approval]:
-    """Read what was asked, from rows of `APPROVAL_COLUMNS`."""
+    """Read requests from rows of `APPROVAL_COLUMNS`."""
     return {
         from_column(node): Approval(
             node=from_column(node),
@@ -163,7 +163,7 @@ def read_list(text: str | None) -> list[JSON]:
 
 
 def show_doubt(details: RunDetails) -> RunDetails:
-    """Show a claimed write that nobody drives as what it is: in doubt."""
+    """Mark a claimed write without a driver as in doubt."""
     if details.summary.is_held:
         return details
     nodes = {

@@ -14,6 +14,7 @@ import procrastinate
 import psycopg
 from procrastinate import exceptions
 from procrastinate.jobs import DeleteJobCondition, Status
+from procrastinate.worker import Worker
 from psycopg.conninfo import make_conninfo
 
 from flowkit.errors import StoreError
@@ -78,7 +79,7 @@ class ProcrastinateQueue:
                 await asyncio.wait([feeding])
                 if not stop.is_set():
                     error = None if feeding.cancelled() else feeding.exception()
-                    logger.warning("the queue is lost for a moment: %s", error)
+                    logger.warning("the queue is lost for a moment: %s", error or "its connection broke")
                     await asyncio.wait([stopping], timeout=AGAIN_S)
         finally:
             stopping.cancel()
@@ -86,9 +87,14 @@ class ProcrastinateQueue:
             await asyncio.wait([tidying])
 
     async def _feed_once(self, queues: list[str]) -> None:
-        await self.app.run_worker_async(
-            queues=queues, concurrency=1, install_signal_handlers=False, delete_jobs=DeleteJobCondition.ALWAYS
+        taker = _Taker(
+            self.app,
+            queues=queues,
+            concurrency=1,
+            install_signal_handlers=False,
+            delete_jobs=DeleteJobCondition.ALWAYS,
         )
+        await taker.run()
 
     async def _tidy(self) -> None:
         while True:
@@ -96,6 +102,18 @@ class ProcrastinateQueue:
             with suppress(exceptions.ConnectorException, psycopg.Error):
                 for job in await self.app.job_manager.get_stalled_jobs(task_name=TASK):
                     await self.app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
+
+
+class _Taker(Worker):
+    """procrastinate's worker, made to notice that its listener or its heartbeat has failed.
+
+    It watches both only until the first of its side tasks has ended; and the one for periodic tasks ends at once where
+    there are none. Then a lost listener leaves it polling every five seconds, and a lost heartbeat makes its jobs count
+    as those of a dead worker.
+    """
+
+    async def _periodic_deferrer(self) -> None:
+        await asyncio.Event().wait()
 
 
 @asynccontextmanager

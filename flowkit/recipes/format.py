@@ -70,7 +70,9 @@ def _report(source: YamlSource, error: ValidationError) -> None:
         case "pattern":
             # a pattern stands on names alone, mostly on keys
             source.fail(
-                (*path, value), f"{where}{value!r} isn't a name (ASCII letters, digits, '_', '-', '.')", at_key=True
+                (*path, value),
+                f"{where}{value!r} isn't a name (a letter or '_', then letters, digits, '_', '-', '.')",
+                at_key=True,
             )
         case "minProperties" if schema.get("properties", {}).keys() >= set(_KINDS):
             source.fail(path, f"{where}a step has one of the keys {', '.join(_KINDS)}", at_key=True)

@@ -1,7 +1,7 @@
 """YAML text as plain JSON values, each of which knows its line and column.
 
 Only data is read: no tags but YAML's own for text, numbers, booleans, null, lists and mappings, no anchors, no merge
-keys. Scalars follow the JSON schema of YAML 1.2, so that `no`, `on`, `12:30` and `2024-01-01` stay text. Nothing in
+keys. The text is composed (NFC) before it is read, what it escapes is not. Scalars follow the JSON schema of YAML 1.2, so that `no`, `on`, `12:30` and `2024-01-01` stay text. Nothing in
 the file is looked up, called or imported.
 """
 
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
+from unicodedata import normalize
 
 import yaml
 
@@ -20,9 +21,6 @@ MAX_DEPTH = 100
 
 Path = tuple[str | int, ...]
 """The keys and indices that lead from the top of the file to a value."""
-
-NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
-"""What may be the name of a recipe, an input or a step in a file."""
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {
@@ -78,7 +76,8 @@ def read_yaml(data: bytes, name: str) -> YamlSource:
     if len(data) > MAX_SIZE_BYTES:
         raise RecipeFileError(f"{len(data):,} bytes, at most {MAX_SIZE_BYTES:,}", path=name)
     try:
-        text = data.decode("utf-8-sig")
+        # A Mac's file names and some editors write "조회" as seven letters; Python's own names are composed.
+        text = normalize("NFC", data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeFileError("not UTF-8 text", path=name, line=line, column=1) from None

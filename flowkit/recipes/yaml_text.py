@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
+from unicodedata import is_normalized
 
 import yaml
 from pydantic import PydanticUserError, TypeAdapter
@@ -11,8 +12,9 @@ from flowkit.codec import JSON
 from flowkit.errors import DefinitionError
 from flowkit.graph import get_bodies
 from flowkit.recipes.data import write_recipe
+from flowkit.recipes.format import read_format
 from flowkit.recipes.plan import RecipePlan
-from flowkit.recipes.yaml_source import NAME, add_resolvers
+from flowkit.recipes.yaml_source import add_resolvers
 from flowkit.tools.schema.annotations import Adapter
 from flowkit.tools.schema.signatures import MISSING
 
@@ -20,12 +22,22 @@ _WIDTH = 120
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the texts that our reader would take for something else."""
+    """Quotes exactly the texts that our reader would take for something else, and escapes those that it would compose."""
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        emitter = cast(Any, self)  # the stubs leave its options out
+        allowed = emitter.allow_unicode
+        emitter.allow_unicode = allowed and is_normalized("NFC", text)
+        try:
+            cast(Any, super()).write_double_quoted(text, split)
+        finally:
+            emitter.allow_unicode = allowed
 
 
 def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # YAML folds these line breaks of Unicode outside of double quotes, where they are escaped.
-    style = '"' if any(mark in text for mark in "\x85\u2028\u2029\ufeff") else None
+    is_changed = any(mark in text for mark in "\x85\u2028\u2029\ufeff") or not is_normalized("NFC", text)
+    style = '"' if is_changed else None
     return cast(Any, dumper).represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -55,9 +67,10 @@ def _find_unsayable(plan: RecipePlan[Any]) -> Iterator[str]:
     names |= {f"the input {name!r}": name for name in inputs}
     for name in _local_names(plan.body.nodes):
         names[f"the step {name!r}"] = name
+    allowed = read_format()["$defs"]["name"]["pattern"]
     for what, name in names.items():
-        if not re.fullmatch(NAME, name):
-            yield f"{what} has other characters than ASCII letters, digits, '_', '-' and '.'"
+        if not re.search(allowed, name):
+            yield f"{what} has other characters than letters, digits, '_', '-' and '.'"
     for name, annotation in plan.annotations.items():
         what = "its output" if name == "return" else f"the input {name!r}"
         if annotation is not MISSING and (check := _find_python_check(annotation)):

@@ -316,11 +316,13 @@ def takes_references(tool: AnyTool) -> bool:
 def _make_spec(wire_name: str, tool: AnyTool, target: Target, references: bool) -> ToolSpec:
     lowered = lower_tool(tool, target)
     description = tool.description
+    own_name = ""
     if wire_name != tool.name and not tool.name.isascii():
         # What travels has lost letters, and a name is half of what a model chooses by.
         description = f"{tool.name}: {description}" if description else tool.name
+        own_name = tool.name
     if references:
         description = describe_result(description, tool.result_schema)
         if takes_references(tool):
             lowered = offer_references(lowered)
-    return ToolSpec(wire_name, description, MappingProxyType(dict(lowered.schema)), lowered.strict)
+    return ToolSpec(wire_name, description, MappingProxyType(dict(lowered.schema)), lowered.strict, own_name)

@@ -66,15 +66,15 @@ WAIT_S = 60.0
 """How long to wait for another process before computing the same thing here."""
 POLL_S = 0.02
 MAX_POLL_S = 0.25
-"""How often a waiter asks whether the other process is done."""
+"""How often a waiter checks whether the other process is done."""
 
 
 class RedisCache:
     """A cache in Redis (7 or newer) or Valkey, shared by every process that uses the same address and `prefix`.
 
     `url` is `redis://user:password@host:6379/0`, `rediss://…` for TLS (`?ssl_ca_certs=FILE` names the authority), or
-    `unix://…`; one node of a cluster is enough. With `strict`, a write isn't started when its cached reads can't be
-    ended; it raises `ConfigurationError` without the extra `redis`, or for an address of another kind.
+    `unix://…`; one node of a cluster is enough. With `strict`, a write isn't started if its cached reads can't be
+    invalidated. Raises `ConfigurationError` without the extra `redis`, or for an address of another kind.
     """
 
     is_local = False
@@ -137,7 +137,7 @@ class RedisCache:
             with suppress(Unreachable):  # counted
                 look = await self._look(resources, key_of)
         if look is None:
-            # Nobody else has these numbers, so nothing stale is found.
+            # No other process has these numbers, so nothing stale is found.
             generations = [randbits(62) for _ in resources]
             key = key_of(generations)
             look = Look(generations, key, None if key is None else self._memory_of(key))
@@ -146,11 +146,11 @@ class RedisCache:
         return look
 
     def get(self, key: str, *, tool: str = "") -> Hit | HitError | None:
-        """Return the result under a key that only this process uses; `look` asks Redis for others."""
+        """Return the result under a key that only this process uses; `look` reads others from Redis."""
         return self._memory_of(key)
 
     def generation(self, resource: str) -> int:
-        """Return a number that only writes of this process change; `look` asks for the shared generation."""
+        """Return a number that only writes of this process change; `look` reads the shared generation."""
         return self._own_bumps
 
     async def set(
@@ -163,7 +163,7 @@ class RedisCache:
         user: str | None = None,
         resources: Sequence[str] = (),
     ) -> None:
-        """Store a result for `ttl_s` seconds and release the key's lease; what is too large or not JSON is counted."""
+        """Store a result for `ttl_s` seconds and release the key's lease; one that is too large or not JSON is only counted."""
         try:
             body = dumps(value)
         except (ValueError, TypeError, RecursionError):
@@ -202,16 +202,16 @@ class RedisCache:
                 names = ", ".join(resources)
                 raise StoreError(f"the cached reads of {names} can't be invalidated now: {error}") from None
         except asyncio.CancelledError:
-            await self._keeper.keep(resources)  # nobody knows whether it was sent
+            await self._keeper.keep(resources)  # it is unknown whether it was sent
             raise
         else:
             self._tokens.forget(tokens)
 
     async def lease(self, key: str, *, tool: str = "", wait_s: float = WAIT_S) -> Lease | Hit | HitError:
-        """Take the right to compute this key, or the result of another process that was computing it.
+        """Take the lease to compute this key, or the result of another process that was computing it.
 
-        Waits while another process holds the lease: until its result is there, it gives up or dies, or `wait_s` are
-        over. A server in trouble lets every process compute.
+        While another process holds the lease, wait until its result is stored, it gives up or dies, or `wait_s` have
+        passed. If the server fails, every process computes.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -230,9 +230,9 @@ class RedisCache:
             poll_s = min(poll_s * 1.5, MAX_POLL_S)
 
     def get_stats(self) -> CacheStats:
-        """Return the hits and misses of all processes, and what a full server drops; it waits for the answer.
+        """Return the hits and misses of all processes, and the server's eviction policy; it waits for the answer.
 
-        What is stored isn't counted, by tool or in all: Redis would have to look at every key for it.
+        Stored results aren't counted: Redis would have to scan every key.
         """
         commands = [Command(self._layout.counters, ("HGETALL", self._layout.counters)), Command("", ("INFO", "memory"))]
         counts: dict[str, tuple[int, int]] = {}
@@ -262,10 +262,10 @@ class RedisCache:
         )
 
     async def clear(self, *, tool: str | None = None, resource: str | None = None, user: str | None = None) -> int:
-        """Drop the results that fit all that is given, every result when nothing is; returns how many.
+        """Drop the results that match every given filter, all results without one; return how many.
 
-        Redis is scanned for them, which takes a while where it holds much. Raises `StoreError` when it can't be: the
-        caller that wants a user's results gone has to know.
+        Redis is scanned for them, which takes a while if it holds much. Raises `StoreError` when it can't be reached: a
+        caller that removes a user's results has to know.
         """
         dropped = self._memory.clear(tool, resource, user)
         link = self._link()
@@ -294,7 +294,7 @@ class RedisCache:
     # Looking
 
     async def _look(self, resources: Sequence[str], key_of: KeyOf) -> Look:
-        """Ask for the tokens, and in the same trip for the result under the key that the last tokens make."""
+        """Read the tokens, and in the same round trip the result under the key of the last known tokens."""
         guess = self._tokens.guess(resources)
         key = None if guess is None else key_of(guess)
         find = self._find(key)
@@ -324,7 +324,7 @@ class RedisCache:
     # Computing
 
     def _lease_here(self, key: str, owner: str) -> Lease | Hit | HitError | None:
-        """Take the lease of a key that stays in this process, or what stands there; None when somebody computes it."""
+        """Take the lease of a process-local key, or its result; None while another caller computes it."""
         found = self._memory.get(key)
         if found is None and self._memory.take_lease(key, owner):
             return Lease(key, owner, self._release)
@@ -346,7 +346,7 @@ class RedisCache:
                 self._keeper.hold(key, owner)
                 return Lease(key, owner, self._release)
             case [data, left_ms]:
-                # What can't be read is computed anew, and overwritten.
+                # An unreadable entry is computed again, and overwritten.
                 return decode(data, left_ms, key) or Lease(key)
             case _:
                 self._note_refused(answer)

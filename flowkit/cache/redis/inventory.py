@@ -13,7 +13,7 @@ SCAN_KEYS = 200
 
 
 def read_counts(found: object) -> dict[str, tuple[int, int]]:
-    """Read hits and misses by tool from the answer to HGETALL; what isn't a count is left out."""
+    """Read hits and misses by tool from the answer to HGETALL, without other fields."""
     counts: dict[str, tuple[int, int]] = {}
     words = cast("Sequence[object]", found) if isinstance(found, list) else ()
     for name, number in zip(words[::2], words[1::2], strict=False):
@@ -28,7 +28,7 @@ def read_counts(found: object) -> dict[str, tuple[int, int]]:
 async def clear_node(
     link: RedisLink, node: Address, layout: KeyLayout, tool: str | None, resource: str | None, user: str | None
 ) -> int:
-    """Drop the results of one server that fit all that is given; returns how many. Raises `Unreachable`."""
+    """Drop the results of one server that match every given filter; return how many. Raises `Unreachable`."""
     dropped = 0
     cursor = 0
     while True:

@@ -48,7 +48,7 @@ class FailedBump:
 
 
 class Keeper:
-    """Does for one cache what has to be done later."""
+    """Runs the deferred work of one cache."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Keeper:
     # From any thread
 
     def is_kept(self, resources: Sequence[str]) -> bool:
-        """Return whether a write on one of these still has to end its reads, here or in another process."""
+        """Return whether a write on one of these resources, in any process, still has to invalidate its reads."""
         if self._kept:
             with self._lock:
                 kept = [name for each in self._kept.values() for name in each.resources]
@@ -138,7 +138,7 @@ class Keeper:
         return self._thread.call(lambda: self._run(operation))
 
     def close(self) -> None:
-        """Add up the counts and stop the thread; the next operation starts it anew."""
+        """Send the counts and stop the thread; the next operation starts it again."""
         self._thread.close()
         self._is_working = False
 
@@ -177,7 +177,7 @@ class Keeper:
 
     def _notice_fork(self) -> None:
         if self._pid != os.getpid():
-            # What the parent holds and has to repeat is the parent's, and so are its connections.
+            # The parent keeps its leases, its pending bumps and its connections.
             self._pid = os.getpid()
             self._owners.clear()
             self._kept.clear()
@@ -219,7 +219,7 @@ class Keeper:
                 age_s = time() - (self._folder / "unfinished" / name).stat().st_mtime
             except OSError:
                 continue
-            # One from the future was made before the clock was set back, and nobody knows when.
+            # One from the future was made before the clock was set back, at an unknown time.
             if name not in own and not 0 <= age_s < ORPHANED_S:
                 found.append(name)
         return found
@@ -243,7 +243,7 @@ class Keeper:
         return self._layout.count(tool, hits, misses)
 
     def _try(self, commands: Sequence[Command]) -> None:
-        """Send what nobody waits for."""
+        """Send the changes that no caller waits for."""
         try:
             self._run(lambda link: link.run(commands))
         except Unreachable:
@@ -258,7 +258,7 @@ class Keeper:
 
 
 _LEFT_TO_PARENT: list[object] = []
-"""In a forked process, what is its parent's: to close it would close the parent's."""
+"""The parent's connections in a forked process: closing them here would close the parent's."""
 
 
 async def bump(

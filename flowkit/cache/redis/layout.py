@@ -22,7 +22,7 @@ from flowkit.codec import loads
 from flowkit.resource_names import list_edges
 
 GENERATION_S = 7 * 86_400.0
-"""How long a generation is kept that nobody asks for; a new one costs a miss."""
+"""How long an unused generation is kept; a new one costs a miss."""
 COUNTERS_S = 30 * 86_400.0
 MAX_TTL_S = 10 * 365 * 86_400.0
 """Longer than this is for ever."""
@@ -36,7 +36,7 @@ if found then return found end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ARGV[1]
 """
-"""Gives a token, a new one where there is none."""
+"""Returns a token, a new one if there is none."""
 
 LEASE = """
 local found = redis.call('GET', KEYS[1])
@@ -45,14 +45,14 @@ if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[2]) == ARGV[1] then return 1 end
 return 0
 """
-"""Gives the result with its time to live; else 1 when the lease is ours now, 0 when it is another's."""
+"""Returns the result with its TTL; otherwise 1 if this process has the lease now, 0 if another has it."""
 
 STORE = """
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
 return 1
 """
-"""Stores a result, and gives back the lease of whoever computed it."""
+"""Stores a result, and releases the lease of the process that computed it."""
 
 RENEW = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
@@ -71,7 +71,7 @@ _ERROR = 1
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, and the key whose slot it belongs to."""
+    """One command, and the key that determines its slot."""
 
     key: str
     words: tuple[Word, ...]
@@ -86,7 +86,7 @@ class Mark:
 
 
 class KeyLayout:
-    """The commands of one cache, all of whose keys begin with `prefix`."""
+    """The commands of one cache; all its keys start with `prefix`."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -109,7 +109,7 @@ class KeyLayout:
         return f"{self._prefix}:{_name_row(row)}"
 
     def find(self, key: str) -> list[Command]:
-        """Ask for a result and its time to live."""
+        """Return the command for a result and its TTL."""
         name = self.name_result(key)
         return [Command(name, ("GET", name)), Command(name, ("PTTL", name))]
 
@@ -158,7 +158,7 @@ class KeyLayout:
 
 
 def list_rows(resources: Iterable[str]) -> list[str]:
-    """List the rows whose tokens make up the generations of these resources."""
+    """List the rows with the tokens of these resources' generations."""
     return list(dict.fromkeys(row for resource in resources for row in rows_of_a_read(resource)))
 
 
@@ -202,7 +202,7 @@ def decode(found: object, left_ms: object, key: str) -> Hit | HitError | None:
 
 
 def decode_label(found: object) -> Label | None:
-    """Decode whose result it is; None where these bytes are none."""
+    """Decode the owner of a result; None for other bytes."""
     parts = _take_apart(found)
     return None if parts is None else label_from_text(parts.label.decode(errors="replace"))
 

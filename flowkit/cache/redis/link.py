@@ -52,7 +52,7 @@ class _Waiting:
 
 
 class _Node:
-    """One server: its connections, what waits to be sent, and how many tasks send."""
+    """One server: its connections, the requests to send, and the number of sending tasks."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
@@ -62,7 +62,7 @@ class _Node:
 
 
 class RedisLink:
-    """Asks Redis from one event loop."""
+    """Sends requests to Redis from one event loop."""
 
     def __init__(self, place: RedisAddress, outage: Outage) -> None:
         self.pid = os.getpid()
@@ -70,7 +70,7 @@ class RedisLink:
         self._outage = outage
         self._nodes: dict[Address, _Node] = {}
         self._homes: list[Address] = []
-        """The node of each slot; empty while nobody has said that this is a cluster."""
+        """The node of each slot; empty unless this is known to be a cluster."""
         self._servers: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
         """The id of the server at the other end of each connection."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +114,7 @@ class RedisLink:
         return await waiting.done
 
     async def close(self) -> None:
-        """Wait for the answers that are on their way, and end the connections."""
+        """Wait for the answers in flight, and close the connections."""
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         nodes, self._nodes = self._nodes, {}
@@ -130,7 +130,7 @@ class RedisLink:
         if not _loaded:
             await asyncio.to_thread(_load)
         if self._end is None:
-            # `asyncio.run` closes the generators of its loop before it ends, and with it the connections.
+            # `asyncio.run` closes the generators of its loop before it returns, which closes the connections.
             self._end = self._close_with_loop()
             await anext(self._end)
 
@@ -157,7 +157,7 @@ class RedisLink:
         return [answers[place] for place in range(len(commands))]
 
     async def _learn_homes(self) -> None:
-        """Ask the cluster which of its nodes has which slots."""
+        """Read the slots of each node from the cluster."""
         [(found, _)] = await self.ask(None, [Command("", ("CLUSTER", "SLOTS"))])
         if isinstance(found, Exception):
             raise Unreachable(f"CLUSTER SLOTS: {found}")
@@ -196,7 +196,7 @@ class RedisLink:
         finally:
             node.senders -= 1
             for waiting in batch:
-                waiting.done.cancel()  # nothing, but where the loop ends in the middle
+                waiting.done.cancel()  # empty, unless the loop ends during the wait
 
     async def _exchange(self, node: _Node, batch: Sequence[_Waiting], bound: Bound) -> list[Answer]:
         words = [command.words for waiting in batch for command in waiting.commands]
@@ -213,7 +213,7 @@ class RedisLink:
         except (ConnectionError, sys.modules["redis.exceptions"].ConnectionError) as error:
             if not is_known or isinstance(error, TimeoutError):
                 raise
-            # The server was restarted while nobody asked, so the connection was closed. All of this may be sent twice.
+            # The server was restarted while the connection was idle. All of these commands may be sent twice.
             for connection in node.free:
                 await connection.disconnect()
             answers = await self._ask_once(node, sent, bound)
@@ -259,7 +259,7 @@ class RedisLink:
         return connection
 
     async def _greet(self, connection: Any) -> None:
-        """Ask a newly connected server for its role; a replica, which may lag, is refused."""
+        """Check the role of a newly connected server; a replica, which may lag, is refused."""
         await connection.on_connect()
         found: dict[str, str] = {}
         for section in ("server", "replication"):
@@ -273,7 +273,7 @@ class RedisLink:
 
 
 async def _read(connection: Any) -> Any:
-    """Read one answer; what the server refuses is given back."""
+    """Read one answer; return a refusal of the server as an exception."""
     response_error: Any = sys.modules["redis.exceptions"].ResponseError
     try:
         return await connection.read_response()

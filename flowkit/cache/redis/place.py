@@ -16,7 +16,7 @@ CONNECTIONS = 8
 OUTAGE_S = 30.0
 """How long the cache does without Redis after a failure."""
 SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
-"""What an address may begin with, and what redis-py calls it."""
+"""The schemes of an address, and redis-py's names for them."""
 
 _TEXT = {"username", "password", "client_name"}
 _NUMBERS = {"db", "max_connections", "health_check_interval", "protocol"}
@@ -27,7 +27,7 @@ _OF_TLS = {
     *("ssl_cert_reqs", "ssl_check_hostname"),
 }
 OPTIONS = _TEXT | _NUMBERS | _SECONDS | _SWITCHES | _OF_TLS
-"""What may stand behind the `?` of an address: options of redis-py, those whose place this cache takes included."""
+"""The options allowed after the `?` of an address: those of redis-py, including the ones that this cache sets itself."""
 
 Address = tuple[str, int] | None
 """A node of a cluster; None is the server that the URL names."""
@@ -62,7 +62,7 @@ class RedisAddress:
         self.shown = hide_password(url)
         self.timeout_s = timeout_s
         self.name = f"{parts.hostname}:{port}{parts.path}"
-        """What tells it from other places, without who asks."""
+        """Return the part of the address that identifies the place, without the credentials."""
         self._url = scheme + url[len(parts.scheme) :]
 
     def make_pool(self, address: Address, greet: Any) -> Any:
@@ -76,7 +76,7 @@ class RedisAddress:
         if address is not None:
             options.update(host=address[0], port=address[1])
         options.update(
-            # Redis 7.0 refuses CLIENT SETINFO to those whose rights are named one by one.
+            # Redis 7.0 refuses CLIENT SETINFO to users with an explicit list of permissions.
             driver_info=None,
             max_connections=CONNECTIONS,
             timeout=self.timeout_s,
@@ -134,7 +134,7 @@ class Outage:
         self._until = 0.0
 
     def note(self, error: object) -> None:
-        """Count what went wrong, and say it once."""
+        """Count the error, and log it once."""
         self._counters.errors += 1
         if not self._has_warned:
             self._has_warned = True

@@ -14,14 +14,14 @@ MARKS = 10_000
 
 
 class Tokens:
-    """Asks for the tokens of resources, and makes those that aren't there."""
+    """Reads the tokens of resources, and creates missing ones."""
 
     def __init__(self, layout: KeyLayout) -> None:
         self._layout = layout
         self._known: OrderedDict[str, Mark] = OrderedDict()
 
     def guess(self, resources: Sequence[str]) -> list[int] | None:
-        """Return the last known generations; None where one of them isn't known."""
+        """Return the last known generations; None if one of them is unknown."""
         known = {row: self._known.get(row) for row in list_rows(resources)}
         marks = {row: mark for row, mark in known.items() if mark is not None}
         return [combine(resource, marks) for resource in resources] if len(marks) == len(known) else None
@@ -34,9 +34,9 @@ class Tokens:
     async def ask(
         self, link: RedisLink, resources: Sequence[str], also: Sequence[Command]
     ) -> tuple[list[int], Sequence[Answer]]:
-        """Ask for the current generations, and for the answers to other commands in the same trip.
+        """Read the current generations, and run other commands in the same round trip.
 
-        Raises `Unreachable`, also where a token can be neither read nor made.
+        Raises `Unreachable`, also if a token can be neither read nor created.
         """
         rows = list_rows(resources)
         asked = [self._layout.read_row(row) if row in self._known else self._make(row) for row in rows]

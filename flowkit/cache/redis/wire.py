@@ -8,21 +8,21 @@ from flowkit.cache.redis.layout import Word
 
 
 class Answer(NamedTuple):
-    """What a command gave: an exception where the server refused it; and the id of the server that answered."""
+    """The answer to a command, an exception if the server refused it, and the id of the answering server."""
 
     value: Any
     server: bytes
 
 
 class Bound:
-    """Ends what doesn't get on for so long, with `TimeoutError`.
+    """Interrupts the block with `TimeoutError` if it makes no progress for this time.
 
-    Unlike `asyncio.timeout` it doesn't count time in which the loop was held, by a blocking function or by other
-    tasks: what has arrived meanwhile is read first.
+    Unlike `asyncio.timeout` it doesn't count time in which a blocking function or other tasks held the loop: data that
+    has arrived meanwhile is read first.
     """
 
     TURNS = 4
-    """How often the loop looks for what has arrived, and lets it be read, after the time is over."""
+    """How often the loop polls for arrived data, and lets it be read, after the timeout."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s

@@ -17,7 +17,7 @@ Span = CallSpan | TurnSpan
 
 @dataclass(frozen=True, slots=True)
 class PathStep:
-    """A piece of the chain, in seconds since the run began; `call` is None for a turn."""
+    """A segment of the chain, in seconds since the run started; `call` is None for a turn."""
 
     label: str
     call: str | None
@@ -76,7 +76,7 @@ class _Walk:
                 span = self._find_cause(span)
 
     def _find_cause(self, call: CallSpan) -> Span | None:
-        """Find what let this call begin when it did."""
+        """Find the span that this call waited for last."""
         for wait in reversed(call.waits):
             if wait.waiting_for == "approval":
                 self._take(f"a person's answer on {self._name(call)}", call.id, wait.since_s)
@@ -122,7 +122,7 @@ class _Walk:
 
 
 class _Ends:
-    """Spans in the order of their ends; of those that ended together, the one that began first is last."""
+    """Spans sorted by their ends; of those with the same end, the one that started first is last."""
 
     def __init__(self, spans: Iterable[Span], wall_s: float) -> None:
         self._spans = sorted(spans, key=lambda span: (_find_end(span, wall_s), -_find_begin(span, wall_s)))

@@ -1,4 +1,4 @@
-"""A graph in words: layers, the critical path, and what waits for what; after a run also how each node ended."""
+"""A graph in words: layers, dependencies and the critical path; after a run also the outcome of each node."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 

@@ -1,6 +1,6 @@
-"""A run as a chart for the terminal: turns above, calls below, and what its time was made of.
+"""A run as a chart for the terminal: turns above, calls below, and a summary of the time spent.
 
-Where a call made more calls than a person reads, they are drawn as one row for each tool: how many ran at each moment.
+A call with too many inner calls to read gets one row per tool, which shows how many ran at each moment.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ LINKS = 12
 """How many pieces of the critical path are shown."""
 
 SMALLEST = 0.01
-"""The part of a run that is worth a line, where the path says nothing of it."""
+"""The share of a run from which a call gets a line of its own, if it isn't on the critical path."""
 
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 
@@ -35,7 +35,7 @@ Piece = tuple[float, float, str]
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of the chart: pieces of a bar, or the calls of a crowd; then what is said behind it."""
+    """One line of the chart: pieces of a bar, or the calls of one tool; then the text after it."""
 
     label: str
     text: str
@@ -69,7 +69,7 @@ def draw_timeline(events: Iterable[AnyEvent], width: int = 100, *, every_call: b
 
 
 def _summarise(timeline: Timeline, path: Sequence[PathStep]) -> Iterator[str]:
-    """Yield what the picture can't show: sums, the critical path, and the computed times."""
+    """Yield the lines below the chart: sums, the critical path, and the computed times."""
     tools_s = sum(call.duration_s for call in timeline.leaves)
     speaking = f", {format_seconds(timeline.while_speaking_s)} of it while the model was speaking"
     yield f"tools ran {format_seconds(tools_s)} in all{speaking if timeline.turns else ''}"

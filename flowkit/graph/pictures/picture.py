@@ -1,4 +1,4 @@
-"""What every picture of a graph shows: boxes, which may hold boxes, and edges between boxes of one level.
+"""The content of every picture of a graph: boxes, which may hold boxes, and edges between boxes of one level.
 
 The bodies of controls are boxes in a box, and an edge into a body ends at the outermost box that doesn't hold its
 beginning. After a run, its `timeline` adds states and times; a node that ran for many items shows them together.
@@ -41,8 +41,8 @@ MARKS = {"good": "✓", "cached": "⚡", "bad": "✗", "stopped": "–", "left":
 class Box:
     """A node, or a branch of a control; `inner` are the boxes it holds.
 
-    `outcome` is what became of it in a run, `tone` how that looks: `good`, `cached`, `bad`, `stopped`, `left` (out),
-    or empty before a run and while it runs.
+    `outcome` is its state after a run. `tone` selects its colour: `good`, `cached`, `bad`, `stopped`, `left` (out), or
+    empty before a run and while it runs.
     """
 
     id: str
@@ -135,7 +135,7 @@ def _find_one(node_id: str, timeline: Timeline) -> list[CallSpan]:
 
 
 def _find_items(node_id: str, eaches: Sequence[str], timeline: Timeline) -> list[CallSpan]:
-    # An item's key, which holds no slash, stands behind the id of each `each` around the node.
+    # The key of an item, which has no slash, follows the id of each enclosing `each`.
     pattern = ""
     begin = 0
     for each in eaches:
@@ -166,7 +166,7 @@ def _make_inner(node: Node, spans: Mapping[str, Sequence[CallSpan]] | None) -> I
         if len(bodies) == 1:
             yield from made
         else:
-            # A branch without steps still says what it gives.
+            # A branch without steps still shows its value.
             yield Box(f"{node.id}/{word}/", word if made else f"{word}: a value", "branch", inner=made)
 
 
@@ -198,7 +198,7 @@ def _get_state(call: CallSpan) -> str:
 
 
 def _find_labelled(node: Node) -> Iterator[tuple[str, str]]:
-    """Find what a node waits for, with the path it takes."""
+    """Find a node's dependencies, with the path that each reference uses."""
     for reference in find_own_references(node):
         yield reference.call_id, format_pointer(reference.path)
     for name in get_after(node):

@@ -32,7 +32,7 @@ def write_mermaid(picture: Picture) -> str:
 
 def _write_box(box: Box, numbers: dict[str, str], indent: str) -> Iterator[str]:
     if box.inner:
-        # A title of two lines would run into what stands below it.
+        # A title of two lines would overlap the text below it.
         yield f'{indent}subgraph {numbers[box.id]}["{" · ".join(map(_escape, box.lines))}"]'
         for inner in box.inner:
             yield from _write_box(inner, numbers, indent + "  ")

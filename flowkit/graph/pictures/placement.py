@@ -1,4 +1,4 @@
-"""Where boxes, edges and their labels stand in a picture: rows from top to bottom, and no edge through a box.
+"""The layout of boxes, edges and labels in a picture: rows from top to bottom, and no edge through a box.
 
 Boxes are put in rows by what they wait for, and in a row by the middle of their neighbours (Sugiyama, Tagawa and
 Toda 1981). A label has a place of its own between the rows of boxes, and its edge runs through its middle; an edge
@@ -68,7 +68,7 @@ def arrange(
 ) -> Layout:
     """Place boxes of these sizes; `edges` lead from earlier to later names, in the order of `sizes`.
 
-    With `sideways` what waits stands to the right of what it waits for, not below.
+    With `sideways` a node is to the right of its dependencies, not below them.
     """
     if sideways:
         return _turn(_arrange(_turn_sizes(sizes), edges, _turn_sizes(labels), SIDEWAYS))
@@ -242,6 +242,6 @@ def _draw_line(chain: Sequence[_Place], tops: Sequence[float], bottoms: Sequence
 
 
 def _find_port(box: _Place, neighbours: Sequence[_Place], other: _Place) -> float:
-    """Find where on a box's side the line to this neighbour begins: side by side, in the order of the neighbours."""
+    """Find the point on a box's side where the line to this neighbour starts: one point per neighbour, in their order."""
     place = sorted(neighbours, key=lambda neighbour: neighbour.index).index(other)
     return box.middle + box.width * ((place + 1) / (len(neighbours) + 1) - 0.5)

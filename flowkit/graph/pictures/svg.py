@@ -22,12 +22,12 @@ SMALL = 11 / 13
 LINE = 18.0
 PADDING = 12.0
 STRIPE = 8.0
-"""The room for the stripe that tells what a box is, and what became of it."""
+"""The width of the stripe that shows a box's kind and outcome."""
 
 MARGIN = 16.0
 
 LONGEST = 46
-"""How many characters of what a box does stand in one line."""
+"""The number of characters of a box's description per line."""
 
 WIDEST = 640.0
 """A level that would be wider than this is drawn from left to right, where that is narrower."""

@@ -16,7 +16,7 @@ AnyEvent = Event | Mapping[str, JSON]
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What held a call back from this time on: calls (`on` are their ids), approval, a resource or a slot."""
+    """The reason that a call waited from this time on: calls (`on` are their ids), approval, a resource or a slot."""
 
     waiting_for: str
     since_s: float
@@ -43,12 +43,12 @@ class CallSpan:
 
     @property
     def duration_s(self) -> float:
-        """The running time; 0 for what came from elsewhere."""
+        """The running time; 0 for a result from elsewhere, such as the cache."""
         return 0.0 if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
 
     @property
     def needs(self) -> list[str]:
-        """The calls that it couldn't begin before: those it refers to, and those it was seen to wait for."""
+        """The calls that had to finish before it could start: those it refers to, and those that the events say it waited for."""
         waited = [name for wait in self.waits if wait.waiting_for == "calls" for name in wait.on]
         return [*dict.fromkeys((*self.refers_to, *waited))]
 
@@ -74,7 +74,7 @@ class CallSpan:
 
 @dataclass(slots=True)
 class TurnSpan:
-    """One request: from its start over the first piece of its answer to its end."""
+    """One request: its start, the first piece of its answer, and its end."""
 
     turn: int
     attempt: int
@@ -138,7 +138,7 @@ class Timeline:
 
     def _longest_chain(self, calls: list[CallSpan]) -> float:
         ends: dict[str, float] = {}
-        # What a call needs has ended before it.
+        # The needs of a call finish before it starts.
         for call in sorted(calls, key=lambda call: call.ended_s or self.wall_s):
             ends[call.id] = call.duration_s + max((ends.get(name, 0.0) for name in call.needs), default=0.0)
         return max(ends.values(), default=0.0)

@@ -24,7 +24,7 @@ class Address:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
     def hide(self, text: str) -> str:
-        """Return the text without what is secret in the address."""
+        """Return the text without the secrets of the address."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
@@ -64,9 +64,9 @@ def read_address(url: str, *, what: str = "journal") -> Address:
     parameters = {
         "connect_timeout": CONNECT_S,
         "application_name": "flowkit",
-        # After a fail-over the name may stand for two servers for a while: the one that takes writes is meant.
+        # After a failover the name may resolve to two servers for a while; choose the one that accepts writes.
         "target_session_attrs": "read-write",
-        # A host that is gone says nothing: without these a statement would wait for it for hours.
+        # A dead host sends no answer: without these limits a statement would wait for hours.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
@@ -107,7 +107,7 @@ def _is_here(host: str) -> bool:
 
 
 def _hide_in(url: str) -> str:
-    """Return the URL without what may be a password in it.
+    """Return the URL without anything that may be a password.
 
     >>> _hide_in("postgresql://me:secret@host/db?password=x&a=b")
     'postgresql://***@host/db?***'

@@ -20,7 +20,7 @@ from psycopg import errors, pq
 from flowkit.journal.postgres.address import Address
 
 GRACE_S = 5.0
-"""How long a cancelled statement may take to end."""
+"""How long the server may take to cancel a statement."""
 Rows = list[tuple[Any, ...]]
 
 _of_parents: list[object] = []
@@ -42,7 +42,7 @@ class NotReplicated(psycopg.OperationalError):
 
 
 class NoAnswer(psycopg.OperationalError):
-    """The server said nothing for too long; the connection is given up."""
+    """The server didn't answer in time; the connection is abandoned."""
 
 
 class PostgresLink:
@@ -53,12 +53,12 @@ class PostgresLink:
         self._connection: psycopg.Connection[Any] | None = None
         self._pid = os.getpid()
         self.times_opened = 0
-        """How often it was connected in this process; a number more than before says that it was lost in between."""
+        """Return the number of connections made in this process; a larger number than before means one was lost."""
         self._is_unreplicated = False
 
     @property
     def is_open(self) -> bool:
-        """Whether it is connected, as far as is known."""
+        """Return whether it is connected, as far as the client knows."""
         self._notice_fork()
         return self._connection is not None
 
@@ -77,7 +77,7 @@ class PostgresLink:
     def run(self, statements: str, timeout_s: float) -> list[Rows]:
         """Run statements as one text; return the rows of each that has any. Raises `psycopg.Error`.
 
-        A transaction that they began, and that an error ended, is rolled back.
+        If an error interrupts a transaction that they began, it is rolled back.
         """
         self.open()
         assert self._connection is not None
@@ -102,7 +102,7 @@ class PostgresLink:
 
     @property
     def is_in_transaction(self) -> bool:
-        """Whether a transaction was begun and not ended."""
+        """Return whether a transaction is open."""
         return self._connection is not None and self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE
 
     def roll_back(self) -> None:
@@ -151,7 +151,7 @@ class PostgresLink:
         try:
             self._connection.cancel_safe(timeout=GRACE_S)
         except psycopg.Error:
-            return  # it doesn't take a connection either; the wait for the statement itself ends soon
+            return  # it refuses connections, too; the wait for the statement itself times out soon
 
     def _notice(self, notice: errors.Diagnostic) -> None:
         # 01000: "The transaction has already committed locally, but might not have been replicated to the standby."
@@ -178,9 +178,9 @@ PAUSE_S = 0.25
 
 
 def wait_until_up(address: Address, wait_s: float, tell: Callable[[str], None]) -> bool:
-    """Wait until the server takes connections, at most `wait_s`; whether it does.
+    """Wait until the server accepts connections, at most `wait_s`; return whether it does.
 
-    `tell` is called once, when there is something to wait for. A server that refuses this role or database is up.
+    `tell` is called once, before the first wait. A server that refuses this role or database counts as up.
     """
     from psycopg import pq
     from psycopg.conninfo import make_conninfo
@@ -189,7 +189,7 @@ def wait_until_up(address: Address, wait_s: float, tell: Callable[[str], None]) 
     until = time.monotonic() + wait_s
     is_told = False
     while True:
-        # What the client makes of it: the text of the error is in the server's language, and its code isn't given.
+        # The exception has no SQLSTATE, and its text is in the server's language, so only its class is usable.
         found = pq.PGconn.ping(connection)
         if found not in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE):
             return True

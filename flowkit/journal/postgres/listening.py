@@ -26,7 +26,7 @@ logger = logging.getLogger("flowkit.journal")
 
 
 class Listener:
-    """Tells by the numbers of runs who wants to know of them."""
+    """The followers of runs, by the runs' numbers."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -37,7 +37,7 @@ class Listener:
         self._bell = -1
 
     def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` in another thread when there is something new of this run, until what is returned is called."""
+        """Call `wake` in another thread when this run has new events, until the returned function is called."""
         if self._pid != os.getpid():
             self._pid, self._lock, self._wakers, self._thread = os.getpid(), threading.Lock(), {}, None
         with self._lock:
@@ -87,7 +87,7 @@ class Listener:
         """Wake the listeners of announced runs until the bell rings; True then."""
         with psycopg.connect("", **self._address.parameters, autocommit=True, prepare_threshold=None) as connection:
             connection.execute(f"LISTEN {CHANNEL}".encode())
-            self._wake_all()  # what was sent before is lost
+            self._wake_all()  # earlier notifications are lost
             pgconn = connection.pgconn
             while True:
                 ready, _, _ = select.select([ear, pgconn.socket], [], [])
@@ -114,7 +114,7 @@ NOTIFY_S = 0.1
 
 
 class Bell:
-    """Collects the runs that have something new, and announces them at most once per `NOTIFY_S`.
+    """Collects the runs with new events, and announces them at most once per `NOTIFY_S`.
 
     Never notify inside the transaction that writes: from the notification to the end of the commit the server holds a
     lock that all notifying transactions share, and a durable commit waits for the disk.
@@ -126,7 +126,7 @@ class Bell:
         self._rung = 0.0
 
     def add(self, written: Iterable[Changes]) -> None:
-        """Announce these soon; of a run that ended, now."""
+        """Announce these runs soon, or immediately if one ended."""
         is_end = False
         for changes in written:
             if changes.events or changes.ending is not None:
@@ -145,5 +145,5 @@ class Bell:
         try:
             self._session.once(lambda link: link.run(f"{begin(durable=False)}; {told}; COMMIT", ANSWER_S))
         except psycopg.Error as error:
-            # Who follows a run asks every second anyway.
+            # Followers also poll every second.
             logger.debug("%s", self._session.address.hide(str(error)))

@@ -26,7 +26,7 @@ from flowkit.journal.unfinished_messages import recall
 
 READ_S = 40.0
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '30s'"
-"""What is read together was true at one moment."""
+"""Statements in one transaction read the same snapshot."""
 
 
 class RunReader:
@@ -103,7 +103,7 @@ class RunReader:
         )
 
     def list_stopped(self, limit: int) -> str:
-        """Return the statement for the runs to resume that nobody drives, the oldest first."""
+        """Return the statement for the runs to resume that have no driver, oldest first."""
         mine = bind("holder = %s", self._holder)
         held = ", ".join(map(str, list(self._held.tokens))) or "0"
         return (
@@ -144,7 +144,7 @@ class RunReader:
         )
 
     def show(self, link: PostgresLink, run: int) -> RunDetails | None:
-        """Show a run in full, a claimed write that nobody drives as in doubt."""
+        """Return a run in full, with a claimed write without a driver shown as in doubt."""
         found = self.details(self.read(link, *self.details_of(run)))
         return None if found is None else show_doubt(found)
 
@@ -168,12 +168,12 @@ class RunReader:
 
 
 def approvals_of(run: int) -> str:
-    """Return the statement for what was asked in a run, in the order of asking."""
+    """Return the statement for the requests of a run, oldest first."""
     return f"SELECT {APPROVAL_COLUMNS} FROM flowkit.approval WHERE run = {run} ORDER BY asked"
 
 
 def read_asked(rows: Rows) -> dict[str, Approval]:
-    """Read what was asked, from the rows of `approvals_of`."""
+    """Read the requests from the rows of `approvals_of`."""
     return read_approval_rows(rows)
 
 

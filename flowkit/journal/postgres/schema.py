@@ -19,13 +19,13 @@ from flowkit.journal.postgres.session import explain_fault
 from flowkit.journal.store import UNFINISHED
 
 VERSION = 1
-"""What this flowkit makes."""
+"""The version of the tables that this flowkit creates."""
 WRITES_FROM = 1
 """The oldest version of flowkit that may still write into it."""
 DAYS_AHEAD = 30
 """For how many days from today events have a partition of their own; later ones go into `event_rest`."""
 LOCK = 0x666C6F77
-"""The advisory lock of whoever changes the tables."""
+"""The advisory lock held while the tables are changed."""
 LOCK_S = 1
 """How long a change of a table may make everybody else wait for it."""
 TRIES = 10
@@ -73,11 +73,11 @@ INSERT INTO flowkit.meta (version, writes_from) VALUES ({VERSION}, {WRITES_FROM}
 IS_MADE = """
 SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'flowkit' AND c.relname = 'meta'
 """
-"""Asks the catalogue's own tables: a look-up by name may still say what was so before the wait for the lock."""
+"""Queries the catalogue's tables directly: a look-up by name may return the state before the wait for the lock."""
 
 
 def migrate(url: str) -> str:
-    """Make or extend the tables of the journal at this URL; returns what was done. Any number may do so at once."""
+    """Create or update the tables of the journal at this URL; return the steps taken. Several processes may do so in parallel."""
     address = read_address(url)
     link = PostgresLink(address)
     try:
@@ -136,7 +136,7 @@ def list_partitions(link: PostgresLink) -> dict[date, str]:
 def add_partitions(link: PostgresLink, address: Address) -> int:
     """Add a partition for each of the next days, so that a day's events can be dropped at once; return how many.
 
-    A day whose events stand in `event_rest`, since nobody had added it in time, stays there.
+    Events that were written before their day had a partition stay in `event_rest`.
     """
     there = list_partitions(link)
     (today,) = link.run("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date::text", MIGRATE_S)[0][0]
@@ -166,7 +166,7 @@ def _add_partition(link: PostgresLink, address: Address, day: date) -> bool:
 def patiently(link: PostgresLink, address: Address, change: str, *, unless: str | None = None) -> bool:
     """Change a table in a transaction that makes others wait `LOCK_S` at most, with retries for a while.
 
-    Returns False where `unless` gives a row: somebody has done it.
+    Returns False if `unless` returns a row: another process has made the change.
     """
     begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({LOCK}); SET LOCAL lock_timeout = '{LOCK_S}s'"
     for _ in range(TRIES):

@@ -28,7 +28,7 @@ RETRY_S = 30.0
 DURABLE_S = 10.0
 """How long a durable commit may wait, such as for a synchronous standby."""
 ANSWER_S = 70.0
-"""How long anything else may take; the server ends it before."""
+"""The limit of any other statement; the server's own timeout is shorter."""
 PAUSE_S = 0.05
 PAUSE_AT_MOST_S = 1.0
 KEEP_S = 10.0
@@ -106,7 +106,7 @@ class Session:
 
     def _open(self) -> None:
         if self._pid != os.getpid():
-            # What the parent of a forked process wrote is the parent's to write again.
+            # After a fork, only the parent repeats its writes.
             self._pid, self._times_opened, self._kept_size = os.getpid(), 0, 0
             self._kept.clear()
         self._link.open()
@@ -128,7 +128,7 @@ class Session:
 
 
 PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "55P03")
-"""Lost connections, restarts, too many clients, conflicts, a standby, a lock: how the SQLSTATE of what may pass begins."""
+"""Prefixes of the SQLSTATE of temporary errors: lost connections, restarts, too many clients, conflicts, a standby, a lock."""
 
 
 def may_pass(error: psycopg.Error) -> bool:
@@ -142,7 +142,7 @@ def may_pass(error: psycopg.Error) -> bool:
 
 
 def explain_fault(error: psycopg.Error, address: Address, done: str) -> StoreError:
-    """Make the error for people: what couldn't be done to the journal and why, without its password."""
+    """Make the error for users: the operation that failed and why, without the password."""
     text = address.hide(" ".join(str(error).split()))
     hint = ""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):

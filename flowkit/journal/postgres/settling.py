@@ -14,7 +14,7 @@ from flowkit.journal.store import Changes, Put, RunPlace
 def ask(
     link: PostgresLink, run: int, run_id: str, token: str, question: Approval, *, anew: bool
 ) -> dict[str, Approval]:
-    """Ask a person, unless exactly that was asked; return all that was asked in the run."""
+    """Record a request for a person's decision, unless the same one exists; return all requests of the run."""
     key, node, name = key_of(to_column(question.node)), to_column(question.node), to_column(question.name)
     arguments = to_text(question.arguments)
     other = "TRUE" if anew else "(a.arguments, a.name) IS DISTINCT FROM (excluded.arguments, excluded.name)"
@@ -44,7 +44,7 @@ def ask(
 
 
 def decide(link: PostgresLink, run: int | RunPlace, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
+    """Decide a pending request; return False if there is no such request, or it was already decided."""
     number = choose(run, link.run(find_runs(run), DURABLE_S)[0]) if isinstance(run, RunPlace) else run
     if number is None:
         return False
@@ -56,7 +56,7 @@ def decide(link: PostgresLink, run: int | RunPlace, node: str, decision: Decisio
         f" SELECT approved, by, at, reason, changed_arguments FROM flowkit.approval WHERE {where}; COMMIT",
         DURABLE_S,
     )
-    # Decided by an attempt whose answer was lost.
+    # An earlier attempt decided it, but its answer was lost.
     return bool(changed) or now == [values]
 
 
@@ -86,7 +86,7 @@ class Settling:
         number = choose(self._place, link.run(f"{begin(durable=True)}; {find_runs(self._place)}", DURABLE_S)[0])
         if number is None:
             raise RunError(f"run {run_id!r}: {node!r} isn't in doubt")
-        # Who drives it has locked the row while it writes; what it wrote is read after that.
+        # The driver locks the row while it writes; the next statement reads the result.
         locked = link.run(f"SELECT token FROM flowkit.run WHERE id = {number} FOR UPDATE", DURABLE_S)[0]
         *rows, last = link.run(
             "; ".join([*reader.details_of(number), f"SELECT max(position) FROM flowkit.node WHERE run = {number}"]),

@@ -145,7 +145,7 @@ class PostgresStore:
 
     def change_status(self, place: RunPlace, status: RunState, of: Collection[RunState]) -> bool:
         listed = ", ".join(bind("%s", state) for state in of)
-        # With another token where nobody drives it: what its last driver wrote is not to be written again over this.
+        # Change the token if the run has no driver: its last driver must not repeat its writes over this one.
         change = bind(
             "UPDATE flowkit.run SET status = %s, token = CASE WHEN holder IS NULL THEN %s ELSE token END,"
             f" changed = {self._times.now} WHERE status IN ({listed})",
@@ -187,7 +187,7 @@ class PostgresStore:
         statements = [begin(durable=False)]
         if held:
             statements.append(self._driver.sign_of_life)
-        # Not NULL: who goes on with it knows by this that some of its events may be lost.
+        # Not NULL: it tells the next driver that some events of the run may be lost.
         statements += [
             bind("UPDATE flowkit.run SET holder = '' WHERE id = %s AND token = %s", run, token)
             for run, token in sorted(unreleased.items())

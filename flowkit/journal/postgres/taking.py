@@ -25,7 +25,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """This process as a driver: its name, and how long it holds what it has after its last sign of life."""
+    """This process as a driver: its name, and how long its runs stay held after its last heartbeat."""
 
     holder: str
     lease_s: float
@@ -65,7 +65,7 @@ class Taking:
 
     @property
     def replay(self) -> str:
-        """A transaction that takes the run anew, in case the server forgets it; empty where nothing was written."""
+        """A transaction that repeats the takeover if the server loses it in a crash; empty where nothing was written."""
         return self._replay
 
     def run(self, link: PostgresLink) -> Taken:
@@ -158,7 +158,7 @@ class Taking:
             return self._read(link, seen.number, token=None, is_new=False, was_held=seen.holder is not None)
         again = ""
         if not is_over:
-            # What it had said when it began to wait isn't all any more.
+            # The messages recorded when it started waiting are no longer complete.
             again = bind(
                 ", status = CASE status WHEN 'cancelling' THEN status ELSE 'running' END, messages = NULL, code = %s,"
                 f" changed = {self._driver.times.now}",

@@ -45,7 +45,7 @@ def array(values: Sequence[str | int | float | bool | None], kind: str) -> str:
 
 
 def bind(statement: str, *values: Value) -> str:
-    """Put values into a statement, one for each `%s`; what was bound before isn't part of it, since a text may hold `%s`.
+    """Put values into a statement, one for each `%s`. Never pass bound text again: a value may contain `%s`.
 
     >>> bind("SELECT %s, %s", 1, "a")
     "SELECT 1, 'a'"
@@ -74,7 +74,7 @@ ELSEWHERE = "elsewhere"
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Moments as SQL, by the server's clock, or by a test's.
+    """Points in time as SQL, by the server's clock, or by a test's.
 
     No client's clock is used, so two machines whose clocks differ see the same leases. `clock_timestamp()` is the time
     of evaluation, so a lease that is granted after a wait has its full length; `now()` is the start of the transaction.

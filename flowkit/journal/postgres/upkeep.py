@@ -7,6 +7,9 @@ partition is immediate; deleting the rows would take ten times as long and would
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+import psycopg
+
+from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.reading import RunReader
@@ -34,7 +37,7 @@ class PostgresUpkeep:
         self._address = address
 
     def stats(self, link: PostgresLink) -> JournalStats:
-        """Return what the journal holds."""
+        """Return the size of the journal."""
         stopped = f"status = 'running' AND NOT {self._reader.is_driven}"
         counts, [(oldest, size, blobs)] = self._reader.read(
             link,
@@ -48,7 +51,7 @@ class PostgresUpkeep:
         return JournalStats(dict(counts), oldest, size, blobs)
 
     def remove(self, link: PostgresLink, condition: str) -> int:
-        """Remove the runs of this condition that nobody drives, and those that their calls made; returns how many."""
+        """Remove the runs matching this condition that have no driver, and the runs that their calls started; return how many."""
         (rows,) = link.run(
             f"{begin(durable=True)}; SELECT id FROM flowkit.run WHERE {condition} AND NOT {self._reader.is_driven}"
             f" ORDER BY id LIMIT {RUNS_AT_ONCE} FOR UPDATE SKIP LOCKED",
@@ -79,7 +82,7 @@ class PostgresUpkeep:
             yield count
 
     def prune_events(self, older_than_s: float) -> Iterator[int]:
-        """Drop the days whose events are all of runs that began so long ago, and make the next days' partitions."""
+        """Drop the days whose events all belong to runs that began that long ago, and add partitions for the next days."""
         session = self._session
         (last,) = session.attempt(
             lambda link: link.run(
@@ -93,9 +96,7 @@ class PostgresUpkeep:
                 (count,) = session.attempt(
                     lambda link, name=name: link.run(f"SELECT count(*) FROM flowkit.{name}", ANSWER_S)
                 )[0][0]
-                session.attempt(
-                    lambda link, name=name: patiently(link, self._address, f"DROP TABLE IF EXISTS flowkit.{name}")
-                )
+                session.attempt(lambda link, name=name: self._drop(link, name))
                 yield count
         rest = f"DELETE FROM flowkit.event_rest WHERE day < '{before}' RETURNING 1"
         yield len(session.attempt(lambda link: link.run(rest, ANSWER_S))[0])
@@ -123,6 +124,15 @@ class PostgresUpkeep:
                 )[0]
             )
             yield 0
+
+    def _drop(self, link: PostgresLink, table: str) -> bool:
+        try:
+            return patiently(link, self._address, f"DROP TABLE IF EXISTS flowkit.{table}")
+        except psycopg.errors.InsufficientPrivilege:
+            raise StoreError(
+                f"the journal {self._address.name!r}: days of events are removed by the role that owns the tables, which"
+                " is the one that ran `flowkit journal migrate`"
+            ) from None
 
     def _removing(self, link: PostgresLink, condition: str) -> int:
         try:

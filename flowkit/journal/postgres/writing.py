@@ -18,10 +18,10 @@ from flowkit.journal.rows import RECORD_COLUMNS, record_values, to_column, to_op
 from flowkit.journal.store import OVER, Changes, Ending, Put, TakeBack, TurnText
 
 BLOB_BYTES = 2**20
-"""Larger results are stored once for all nodes that have them; PostgreSQL compresses what stands in a row."""
+"""Larger results are stored once and shared by their nodes; smaller ones stay in the row, where PostgreSQL compresses them."""
 BLOB_AT_MOST = 64 * 2**20
 KEY_CHARACTERS = 500
-"""Longer names of nodes are known by their hash: an index takes no more than 2,700 bytes."""
+"""Longer node names are indexed by their hash, since an index row takes 2,700 bytes at most."""
 LOCK_S = 2
 """How long a batch waits for a row that somebody is taking over, or a table that is changed."""
 STATEMENT_S = 60
@@ -49,7 +49,7 @@ def key_of(node: str) -> str:
 
 @dataclass(slots=True)
 class Batch:
-    """What a transaction writes, collected from changes in their order."""
+    """The rows that a transaction writes, collected from changes in their order."""
 
     times: Times
     runs: dict[int, str] = field(default_factory=dict[int, str])
@@ -66,7 +66,7 @@ class Batch:
         return changes.run not in self._endings and self.runs.get(changes.run, changes.token) == changes.token
 
     def add(self, changes: Changes) -> None:
-        """Add what a driver has done. Raises `StoreError` for what can't be stored, before anything of it is added."""
+        """Add a driver's changes. Raises `StoreError` for what can't be stored, before any change is added."""
         run = changes.run
         for put in changes.nodes:
             if len(put.data) > BLOB_AT_MOST:
@@ -101,7 +101,7 @@ class Batch:
     def _take_back(self, run: int, undone: TakeBack) -> None:
         pending = self._nodes.get((run, undone.node))
         if pending is not None and pending.record.state == "claimed" and pending.record.attempt == undone.attempt:
-            # Its claim isn't written yet: what stands in the table is what was before.
+            # Its claim isn't written yet, so the table still has the earlier state.
             del self._nodes[run, undone.node]
             return
         self._flush_nodes()
@@ -143,7 +143,7 @@ class Batch:
             rows.append((key_of(to_column(node)), *record_values(put.record, put.data, blob)))
             remaining.append(put.record.lease.remaining_s(self.times.clock))
         for name, data in sorted(blobs.items()):
-            # Touched where it is there: who removes what is unused waits for this, and then sees that it is used.
+            # An existing row is updated: the removal of unused blobs waits for this lock, and then sees the new use.
             self._statements.append(
                 bind("INSERT INTO flowkit.blob (name, data, used) VALUES (%s, %s, ", name, data)
                 + f"{self.times.now}) ON CONFLICT (name) DO UPDATE SET used = excluded.used"

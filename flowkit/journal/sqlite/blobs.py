@@ -25,7 +25,7 @@ class BlobFolder:
             return name
         make_private_folder(self._path)
         place.parent.mkdir(mode=0o700, exist_ok=True)
-        # Renamed when it is complete: a name never stands for half a content.
+        # Renamed when it is complete, so a name never refers to partial content.
         draft = place.with_name(f"{name}.{token_hex(4)}.part")
         handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
@@ -42,7 +42,7 @@ class BlobFolder:
         return name
 
     def get(self, name: str) -> bytes | None:
-        """Return the content under this name; None when it is missing or isn't what its name says."""
+        """Return the content under this name; None when it is missing or doesn't match its hash."""
         try:
             data = self._place(name).read_bytes()
         except OSError:
@@ -59,9 +59,9 @@ class BlobFolder:
         return total
 
     def remove_unused(self, used: Collection[str], before: float) -> int:
-        """Remove content and drafts that nothing uses and that were written before that time; returns how many.
+        """Remove unused content and drafts that were written before that time; return how many.
 
-        A result is stored before the row that names it, so what is new may be about to be used.
+        A result is stored before the row that names it, so a new one may be about to be used.
         """
         count = 0
         for place in self._path.glob("??/*"):

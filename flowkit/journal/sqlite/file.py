@@ -24,11 +24,11 @@ OPEN_TIMEOUT_S = 10.0
 Inode = tuple[int, int]
 """A file's device and number."""
 _LOG_MARKS = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
-"""How SQLite's write-ahead log begins; it is empty after a checkpoint that truncates it."""
+"""The first bytes of SQLite's write-ahead log; it is empty after a checkpoint that truncates it."""
 
 
 class JournalFile:
-    """One file and its connections; `check` before and after a commit says whether it is still the one that was opened."""
+    """One file and its connections; `check` before and after a commit verifies that it is still the file that was opened."""
 
     def __init__(self, path: Path, *, allow_network: bool) -> None:
         if not allow_network:
@@ -42,7 +42,7 @@ class JournalFile:
         self._changed_ns: int | None = None
         """When the database had last been changed as its beginning was looked at."""
         self._known_in: int | None = None
-        """The process that knows them; a forked one looks anew, since its parent may have been the last to hold the log."""
+        """The process that read them; a forked one reads them again, since its parent may have been the last to hold the log."""
         self._connections: dict[tuple[int, bool], sqlite3.Connection] = {}
         self._lost: str | None = None
         try:
@@ -52,7 +52,7 @@ class JournalFile:
             raise self._explain_unopened(error) from error
 
     def try_open(self) -> bool:
-        """Open it if nobody holds it and nothing has to be made; raises `StoreError` for what is no journal."""
+        """Open it if it isn't locked and needs no new tables; raises `StoreError` if it is not a journal."""
         try:
             with closing(connect(self.path, busy_timeout_s=0)) as connection:
                 self._is_open = check_not_newer(read_version(connection)) == VERSION
@@ -87,7 +87,7 @@ class JournalFile:
         return self._connections[place]
 
     def reader(self) -> sqlite3.Connection:
-        """Open a connection for the caller's thread, which closes it; it sees what is committed."""
+        """Open a connection for the caller's thread, which closes it; it reads committed data."""
         self.open()
         self.check()
         return connect(self.path)
@@ -103,13 +103,13 @@ class JournalFile:
 
     def check_content(self) -> None:
         """Raise `StoreError` once the file or its log was overwritten: SQLite finds that only when it reads them again."""
-        with suppress(OSError):  # removed: `check` says so
+        with suppress(OSError):  # removed: `check` reports it
             if self._lost is None and not self._begins_well():
                 self._lost = "it was overwritten"
         self.check()
 
     def check_version(self, connection: sqlite3.Connection) -> None:
-        """Raise `StoreError` when a newer flowkit has changed the tables; ask inside the transaction that writes."""
+        """Raise `StoreError` when a newer flowkit has changed the tables; call it inside the writing transaction."""
         version = read_version(connection)
         if version != VERSION:
             self._lost = f"another flowkit made it version {version} (this one knows {VERSION})"
@@ -175,7 +175,7 @@ def _find_inode(path: str, *, holds_something: bool = False) -> Inode | None:
 
 
 def _is_database(path: Path) -> bool:
-    """Return whether the file itself begins as a database, whatever is in its log.
+    """Return whether the file starts with a database header, regardless of its log.
 
     SQLite opens it: a process that closes the file on its own loses the locks of all its connections.
     """
@@ -201,7 +201,7 @@ class Transactions:
         self._name = str(file.path)
 
     def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `operation` on a connection of its own; sees what is committed."""
+        """Run `operation` on a new connection, which reads committed data."""
         try:
             with closing(self.file.reader()) as connection:
                 return operation(connection)
@@ -231,11 +231,11 @@ class Transactions:
             result = operation(connection)
             connection.execute("COMMIT")
         except BaseException:
-            # SQLite has rolled back by itself after some errors, such as a full disk.
+            # After some errors, such as a full disk, SQLite rolls back automatically.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        # It may have been taken away or overwritten while this was written: then nobody will ever read it.
+        # If the file was removed or overwritten during the commit, no process will ever read these changes.
         if is_durable:
             self.file.check_content()
         else:

@@ -70,7 +70,7 @@ def read_runs(connection: sqlite3.Connection, chosen: Filter, holding: Holding) 
 
 
 def read_stopped(connection: sqlite3.Connection, limit: int, holding: Holding) -> list[RunSummary]:
-    """Read the runs to resume that nobody drives, the oldest first."""
+    """Read the runs to resume that have no driver, oldest first."""
     rows = connection.execute(f"SELECT {SUMMARY_COLUMNS} FROM run WHERE {UNFINISHED} AND parent IS NULL ORDER BY id")
     free = (row for row in rows if not holding.is_held(row[0], RunLease(*row[-4:])))
     return read_summaries(islice(free, limit), holding)
@@ -114,7 +114,7 @@ def read_conversation(
 ) -> list[JSON]:
     """Read the messages of the session's last `limit` runs, or of the last before one of them, oldest first.
 
-    They stand in the order in which the runs began, which their numbers tell: a clock may be set back.
+    They are sorted by the runs' numbers, not by time: a clock may be set back.
     """
     rows = connection.execute(
         "SELECT id, messages FROM run WHERE session = ?1 AND user IS ?2 AND parent IS NULL AND (?3 IS NULL OR id < ?3)"
@@ -131,13 +131,13 @@ def read_conversation(
 
 
 def read_approvals(connection: sqlite3.Connection, run: int) -> dict[str, Approval]:
-    """Read what was asked in a run, decided or not, in the order of asking."""
+    """Read the requests of a run, decided or not, oldest first."""
     rows = connection.execute(f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE run = ? ORDER BY asked", (run,))
     return read_approval_rows(rows)
 
 
 def _read_nodes(connection: sqlite3.Connection, run: int, blobs: Blobs) -> dict[str, Recorded]:
-    """Read every node of a run, the last to change at the end."""
+    """Read every node of a run, the most recently changed last."""
     rows = connection.execute(
         f"SELECT holder, boot, until, until_wall, {RECORD_COLUMNS} FROM node WHERE run = ? ORDER BY position", (run,)
     )

@@ -57,7 +57,7 @@ UNFINISHED_INDEX = f"CREATE INDEX IF NOT EXISTS run_unfinished ON run (id) WHERE
 KEPT_TABLE = """
 CREATE TABLE IF NOT EXISTS kept (run INTEGER, turn INTEGER, arguments TEXT NOT NULL, PRIMARY KEY (run, turn)) WITHOUT ROWID
 """
-"""Secrets that a model wrote into its calls, by turn: apart from what is shown, and only while the run may go on."""
+"""Secrets that a model wrote into its calls, by turn: stored apart from visible data, and only until the run is over."""
 OF_A_RUN = ("node", "turn", "approval", "event")
 """The tables whose rows belong to a run."""
 
@@ -92,9 +92,9 @@ def check_not_newer(version: int) -> int:
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Make what an older journal, or a new file, hasn't yet; one process at a time.
+    """Create the missing tables of a new file or an older journal; one process at a time.
 
-    Two that set the mode of a new file at once fail: SQLite waits for no lock there.
+    If two processes set the mode of a new file in parallel, both fail: SQLite waits for no lock there.
     """
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts in a new file only
     connection.execute("PRAGMA journal_mode = WAL")

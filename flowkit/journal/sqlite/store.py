@@ -171,12 +171,12 @@ class SqliteStore:
         return self._transactions.write(write)
 
     def add_spent(self, key: str, usd: float) -> float:
-        """Add to what was spent of a budget; return the sum."""
+        """Add to the amount spent from a budget; return the sum."""
         wall = self._clock.wall()
         return self._transactions.write(lambda connection: add_spent(connection, key, usd, wall), is_durable=False)
 
     def read_spent(self, key: str) -> float:
-        """Read what was spent of a budget."""
+        """Return the amount spent from a budget."""
         return self._transactions.read(lambda connection: read_spent(connection, key))
 
     def renew(self) -> None:
@@ -273,7 +273,7 @@ class SqliteStore:
         return self._transactions.read(read)
 
     def listen(self, run: int, wake: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None  # no process tells another: who follows asks
+        return lambda: None  # processes don't notify each other, so followers poll
 
     def stats(self) -> JournalStats:
         return self._upkeep.stats()

@@ -108,7 +108,7 @@ def _begin(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding) 
         number=number,
         parent=wanted.parent,
     )
-    # As JSON gives them back: what the driver gave may be changed later.
+    # A copy through JSON: the caller may change its objects later.
     details = RunDetails(summary, wanted.code, from_text(inputs), None)
     return Taken(details, "1", 0, 0, True, {0: wanted.kept} if wanted.kept else {})
 
@@ -118,7 +118,7 @@ def _take_over(
 ) -> None:
     """Run it on, unless it is over; a write that was claimed may have happened."""
     if not is_over:
-        # What it had said when it began to wait isn't all any more.
+        # The messages recorded when it started waiting are no longer complete.
         connection.execute(
             "UPDATE run SET status = CASE status WHEN 'cancelling' THEN status ELSE 'running' END, messages = NULL,"
             " code = ?, changed = ? WHERE id = ?",

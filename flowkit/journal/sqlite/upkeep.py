@@ -24,7 +24,7 @@ UNUSED_BLOB_S = 3600.0
 """How old a result that no run names must be to be removed."""
 RUNS_AT_ONCE = 100
 PAGES_AT_ONCE = 2000
-"""How much one transaction removes, and gives back to the disk."""
+"""How much one transaction removes and returns to the file system."""
 
 
 class SQLiteUpkeep:
@@ -37,7 +37,7 @@ class SQLiteUpkeep:
         self._blobs = blobs
 
     def stats(self) -> JournalStats:
-        """Return what the journal holds."""
+        """Return the size of the journal."""
 
         def read(connection: sqlite3.Connection) -> tuple[Counter[str], float | None]:
             counts = Counter(
@@ -105,7 +105,7 @@ class SQLiteUpkeep:
             yield self._transactions.write(write)
 
     def prune_events(self, older_than_s: float) -> Iterator[int]:
-        """Remove the events of runs that ended, and that began so long ago."""
+        """Remove the events of ended runs that began that long ago."""
         before = self._holding.clock.wall() - older_than_s
         old: list[tuple[int]] = self._transactions.read(
             lambda connection: connection.execute(
@@ -132,16 +132,16 @@ class SQLiteUpkeep:
         def write(connection: sqlite3.Connection) -> int:
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             for _ in range(min(free, PAGES_AT_ONCE)):
-                # One page each time: it gives a row without columns for a page, and `sqlite3` asks for the first only.
+                # One page per statement: it returns a row without columns per page, and `sqlite3` steps to the first row only.
                 connection.execute("PRAGMA incremental_vacuum(1)")
             return connection.execute("PRAGMA freelist_count").fetchone()[0]
 
         free_before = -1
-        # A file that version 1 made can't give pages back; the free ones are used again.
+        # A file created by version 1 can't return pages to the file system; its free pages are reused.
         while (free := self._transactions.write(write, is_durable=False)) and free != free_before:
             free_before = free
             yield 0
-        # All that was removed stands in SQLite's log now, which else keeps its size.
+        # The removals are all in SQLite's log now, which otherwise keeps its size.
         self._transactions.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
 
 

@@ -1,4 +1,4 @@
-"""What drivers, and people, write into a journal's file; each function runs inside a transaction."""
+"""The writes of drivers and users to a journal's file; each function runs inside a transaction."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _PUT_NODE = f"INSERT OR REPLACE INTO node ({_NODE_COLUMNS}) VALUES (?{', ?' * _N
 
 
 class Fences:
-    """The fences of runs within one transaction, in which nobody else can change them: each is read once."""
+    """The fences of runs within one transaction: no other process can change them, so each is read once."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -43,7 +43,7 @@ class Fences:
 def write_changes(
     connection: sqlite3.Connection, changes: Changes, fences: Fences, blobs: Blobs, clock: Clock
 ) -> FlowkitError | None:
-    """Write what a driver has done; its error, where nothing of it was written."""
+    """Write a driver's changes; return an error if none were written."""
     run = changes.run
     try:
         fences.check(run, changes.run_id, changes.token)
@@ -90,7 +90,7 @@ def write_node(connection: sqlite3.Connection, run: int, put: Put, blob: str | N
 
 
 def write_question(connection: sqlite3.Connection, run: int, question: Approval, *, anew: bool) -> dict[str, Approval]:
-    """Ask a person, unless exactly that was asked; return all that was asked in the run."""
+    """Record a request for a person's decision, unless the same one exists; return all requests of the run."""
     found = read_approvals(connection, run).get(question.node)
     if anew or found is None or found.arguments != question.arguments or found.name != question.name:
         connection.execute(
@@ -107,7 +107,7 @@ def write_question(connection: sqlite3.Connection, run: int, question: Approval,
 
 
 def write_decision(connection: sqlite3.Connection, run: int, node: str, decision: Decision) -> bool:
-    """Decide what is asked and undecided; False when there is no such question, or it was decided before."""
+    """Decide a pending request; return False if there is no such request, or it was already decided."""
     found = connection.execute(
         "UPDATE approval SET approved = ?, by = ?, at = ?, reason = ?, changed_arguments = ?"
         " WHERE run = ? AND node = ? AND approved IS NULL",
@@ -117,8 +117,8 @@ def write_decision(connection: sqlite3.Connection, run: int, node: str, decision
 
 
 def release(connection: sqlite3.Connection, tokens: Sequence[tuple[int, str]]) -> None:
-    """Release runs whose driver couldn't write that it did."""
-    # Not NULL: who goes on with it knows by this that some of its events may be lost.
+    """Release runs whose driver couldn't record their release."""
+    # Not NULL: it tells the next driver that some events of the run may be lost.
     connection.executemany(
         "UPDATE run SET holder = '' WHERE id = ? AND fence = ?", [(run, int(token)) for run, token in tokens]
     )
@@ -139,7 +139,7 @@ def _write_ending(connection: sqlite3.Connection, run: int, ending: Ending, cloc
 
 
 def put_blob(put: Put, blobs: Blobs) -> str | None:
-    """Store a large result beside the journal and return its name; None for one that stands in its row."""
+    """Store a large result beside the journal and return its name; None for one that fits into its row."""
     if len(put.data) <= BLOB_BYTES:
         return None
     try:
@@ -154,7 +154,7 @@ _SPENT_TABLE = (
 
 
 def add_spent(connection: sqlite3.Connection, key: str, usd: float, wall: float) -> float:
-    """Add to what was spent under a key; return the sum."""
+    """Add to the amount spent under a key; return the sum."""
     connection.execute(_SPENT_TABLE)
     return connection.execute(
         "INSERT INTO spent (key, usd, changed) VALUES (?, ?, ?)"
@@ -164,7 +164,7 @@ def add_spent(connection: sqlite3.Connection, key: str, usd: float, wall: float)
 
 
 def read_spent(connection: sqlite3.Connection, key: str) -> float:
-    """Read what was spent under a key; 0 where there is no entry."""
+    """Return the amount spent under a key; 0 without an entry."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spent'").fetchone() is None:
         return 0.0
     row = connection.execute("SELECT usd FROM spent WHERE key = ?", (key,)).fetchone()
@@ -179,7 +179,7 @@ def put_kept(connection: sqlite3.Connection, run: int, turn: int, arguments: str
 
 
 def delete_kept(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
-    """Remove and overwrite what these runs kept; empty the log with a `LogCleaner` when this is committed."""
+    """Remove and overwrite the secrets of these runs; empty the log with a `LogCleaner` after the commit."""
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"DELETE FROM kept WHERE run IN ({', '.join('?' * len(runs))})", list(runs))
     connection.execute("PRAGMA secure_delete = OFF")
@@ -196,7 +196,7 @@ class LogCleaner:
         self.is_due = False
 
     def remove_kept(self, runs: Sequence[int], connection: sqlite3.Connection) -> None:
-        """Remove what these runs kept, which end in this transaction; if it was anything, empty the log after it."""
+        """Remove the secrets of the runs that end in this transaction; if there were any, empty the log afterwards."""
         marks = ", ".join("?" * len(runs))
         found = connection.execute(f"SELECT 1 FROM kept WHERE run IN ({marks}) LIMIT 1", list(runs)).fetchone()
         if found is not None:

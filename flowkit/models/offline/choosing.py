@@ -170,10 +170,11 @@ def describe(tool: ToolSpec) -> list[str]:
     >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?" or "주문이 어디 있나요?".'))
     ['get order: Look an order up', 'Where is my order?']
     """
-    sentence = tool.description.partition(".")[0]
+    name = tool.own_name or tool.name
+    sentence = tool.description.removeprefix(f"{name}: ").partition(".")[0]
     quoted = find_quoted_requests(tool)
     same = [request for request in quoted if is_korean(request) == is_korean(sentence)]
-    return [f"{tool.name.replace('_', ' ')}: {sentence}", *(same or quoted)]
+    return [f"{name.replace('_', ' ')}: {sentence}", *(same or quoted)]
 
 
 def find_quoted_requests(tool: ToolSpec) -> list[str]:
@@ -221,7 +222,7 @@ def choose_tool(
 
 
 def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> ChosenTool:
-    known = re.findall(r"\w+", f"{tool.name.replace('_', ' ')} {tool.description.partition('.')[0]}")
+    known = re.findall(r"\w+", describe(tool)[0])
     grounded = ground(tool.parameters, part, rank, known)
     if grounded.missing:
         grounded = ground(tool.parameters, request, rank, known)

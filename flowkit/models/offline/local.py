@@ -10,6 +10,7 @@ small talk, in another language, or about something that none of its tools does.
 import asyncio
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -90,7 +91,9 @@ class LocalModel:
     async def _answer(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         results = last_results(request.messages)
         if results:
-            for delta in _say(show_results(results)):
+            own_names = {tool.name: tool.own_name or tool.name for tool in request.tools}
+            named = [replace(result, name=own_names.get(result.name, result.name)) for result in results]
+            for delta in _say(show_results(named)):
                 yield delta
             return
         asked = last_request(request.messages)
@@ -142,8 +145,13 @@ def start_local_model(
     """
     require_xllamacpp()
     embedder = SentenceEmbedder()
-    server = LlamaServer(SMOLLM2.fetch(progress), _FIRST)
+    weights = SMOLLM2.fetch(progress)
+    with ThreadPoolExecutor(1) as thread:
+        # The server reads its model in C++, and the encoder's vocabulary is parsed in Python: each takes a second.
+        loading = thread.submit(embedder.load)
+        server = LlamaServer(weights, _FIRST)
     try:
+        loading.result()
         yield LocalModel(server, embedder, now)
     finally:
         server.close()
@@ -195,7 +203,7 @@ def ask_for(missing: Sequence[ChosenTool], asked: str = "") -> str:
     """Ask one question for everything that was meant but not said, in the language of the request."""
     wanted = "; ".join(
         f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
-        f"(for {choice.tool.name.replace('_', ' ')})"
+        f"(for {(choice.tool.own_name or choice.tool.name).replace('_', ' ')})"
         for choice in missing
     )
     return f"다음을 알려 주시겠어요? {wanted}?" if is_korean(asked) else f"Please tell me: {wanted}?"

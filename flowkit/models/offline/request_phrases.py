@@ -8,7 +8,7 @@ ends with, the verb of the request, and words of the tool's own description, whi
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from flowkit.models.offline.korean import find_nouns, find_order, is_korean
+from flowkit.models.offline.korean import find_nouns, find_order, is_korean, strip_particle
 
 VALUE = re.compile(
     r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)?"
@@ -39,13 +39,15 @@ VERBS = frozenset(_VERB_WORDS.split())
 """What a request begins with; one of them at most is taken off, since "remind me to send it" is about sending."""
 _PREPOSITION_WORDS = "to of for in on at by from with into about under over below above between"
 _PREPOSITIONS = frozenset(_PREPOSITION_WORDS.split())
+_VAGUE = frozenset(["정보", "내용", "내역", "현황"])
+"""What stands behind a thing without saying more of it."""
 _CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
 
 
 def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
     """Find the longest pieces first, then their parts between prepositions; `known` are the tool's own words."""
     if is_korean(request):
-        return _find_korean_pieces(request)
+        return _find_korean_pieces(request, known)
     stems = frozenset(map(stem, known))
     chunks = [chunk.split() for chunk in _CLAUSE_END.split(VALUE.sub("\0", request))]
     pieces = [piece for chunk in chunks if (piece := _trim(chunk, stems))]
@@ -56,11 +58,29 @@ def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
     return list(dict.fromkeys(" ".join(words).strip(_EDGES) for words in (*pieces, *parts)))
 
 
-def _find_korean_pieces(request: str) -> list[str]:
+def _find_korean_pieces(request: str, known: Collection[str]) -> list[str]:
     clauses = [clause for clause in _CLAUSE_END.split(VALUE.sub("\0", request)) if clause.strip()]
     orders = [order for clause in clauses if (order := find_order(clause)) is not None]
     nouns = sorted((noun for clause in clauses for noun in find_nouns(clause)), key=len, reverse=True)
-    return list(dict.fromkeys([*orders, *nouns]))
+    names = frozenset(map(strip_particle, known))
+    trimmed = [piece for noun in nouns if (piece := _trim_korean(noun, names))]
+    return list(dict.fromkeys([*orders, *(trimmed or nouns)]))
+
+
+def _trim_korean(piece: str, names: Collection[str]) -> str:
+    """Take the tool's own words off the end, and off the start, of a piece: "김민수 고객 정보" is about "김민수".
+
+    >>> _trim_korean("김민수 고객 정보", {"고객"}), _trim_korean("회원 정보", {"고객"})
+    ('김민수', '회원 정보')
+    """
+    words = piece.split()
+    while words and words[0] in names:
+        del words[0]
+    end = len(words)
+    while end and (words[end - 1] in names or words[end - 1] in _VAGUE):
+        end -= 1
+    # A vague word alone may be what is looked for.
+    return " ".join(words[:end] if any(word in names for word in words[end:]) else words)
 
 
 def stem(word: str) -> str:

@@ -18,10 +18,8 @@ class HalfCharacters:
     """Holds first halves back until what follows them has come."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[type[Delta], int, int | None], _Spoken] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._held)
+        self.held: dict[tuple[type[Delta], int, int | None], _Spoken] = {}
+        """What waits for its second half; read for each event, so it is no property."""
 
     def mend(self, delta: Delta) -> list[Delta]:
         """Mend the delta to whole characters; return nothing while all of it is held."""
@@ -30,18 +28,18 @@ class HalfCharacters:
         if isinstance(delta, CallDelta) and not _is_whole(replace(delta, arguments=None)):
             return [_broken()]
         key = (type(delta), delta.choice, delta.slot if isinstance(delta, CallDelta) else None)
-        held = self._held.pop(key, None)
+        held = self.held.pop(key, None)
         text = _text(delta)
         if held is not None:
             text = _text(held)[-1] + text
         if "\ud800" <= text[-1:] <= "\udbff":
-            self._held[key] = delta
+            self.held[key] = delta
             text = text[:-1]
         return _finish(delta, text)
 
     def end(self) -> list[Delta]:
         """Return what is left: halves that stayed alone."""
-        held, self._held = self._held, {}
+        held, self.held = self.held, {}
         return [mended for delta in held.values() for mended in _finish(delta, _text(delta)[-1])]
 
 

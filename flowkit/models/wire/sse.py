@@ -94,16 +94,11 @@ class EventDecoder:
         allows, or when what says nothing is longer than `MAX_SKIPPED_BYTES`.
         """
         # One write, one event: what nearly every server does, so it is the short way.
-        if (
-            self._idle
-            and chunk.startswith(b"data: ")
-            and chunk.endswith(b"\n\n")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and b"\r" not in chunk
-            and len(chunk) <= MAX_EVENT_COMMAS
-        ):
-            self._skipped = 0
-            return [ServerSentEvent(chunk[6:-2], b"")]
+        if self._idle and chunk.endswith(b"\n\n") and b"\r" not in chunk and len(chunk) <= MAX_EVENT_COMMAS:
+            begin = chunk.find(b"\n") + 1 if chunk.startswith(b"event: ") else 0
+            if chunk.startswith(b"data: ", begin) and chunk.find(b"\n", begin) == len(chunk) - 2:
+                self._skipped = 0
+                return [ServerSentEvent(chunk[begin + 6 : -2], chunk[7 : begin - 1] if begin else b"")]
         return self._read(chunk)
 
     def end(self) -> ServerSentEvent | None:
