@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-CONFIG = Path(sys.argv[1])
-ODD: dict[str, Any] = json.loads(CONFIG.read_text())
+IS_RUN = __name__ == "__main__"  # and not imported by whoever looks for doctests
+CONFIG = Path(sys.argv[1] if IS_RUN else "")
+ODD: dict[str, Any] = json.loads(CONFIG.read_text()) if IS_RUN else {}
 
 
 def send(**message: Any) -> None:
@@ -107,6 +108,12 @@ def call(id: object, params: dict[str, Any]) -> None:
             config["pages"] = [[{"name": "change", "inputSchema": {"type": "object"}, "description": "Another."}]]
             CONFIG.write_text(json.dumps(config))
             send(method="notifications/tools/list_changed")
+        case "flood":
+            for number in range(3000):
+                send(
+                    method="notifications/progress",
+                    params={"progressToken": token, "progress": number, "message": f"step {number}"},
+                )
         case "junk":
             sys.stdout.buffer.write(
                 b"\x00\xff\xfe" * 1000 + b"\n\n[]\n{}\n" + b'{"jsonrpc":"2.0","id":"none","result":{}}\n'
@@ -123,6 +130,10 @@ def call(id: object, params: dict[str, Any]) -> None:
             time.sleep(600)
         case _:
             pass
+    if name in ODD.get("lines", {}):
+        sys.stdout.write(ODD["lines"][name].replace("ID", json.dumps(id)) + "\n")
+        sys.stdout.flush()
+        return
     result = ODD.get("results", {}).get(name, text(f"{name} done"))
     if "code" in result:
         send(id=id, error=result)
@@ -171,7 +182,7 @@ def main() -> None:
                 send(id=id, error={"code": -32601, "message": f"there is no {method}"})
 
 
-if __name__ == "__main__":
+if IS_RUN:
     if ODD.get("stubborn"):
         import signal
 

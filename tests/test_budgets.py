@@ -394,6 +394,14 @@ def test_costs_survive_the_process_and_are_listed_by_agent_tool_model_user_and_d
     assert ask("--by", "model", "--user", "b") == {"big": 3}
     assert list(ask("--by", "day").values()) == [12]
     assert ask("--since", "2999-01-01") == {}
+    (tmp_path / "keys.py").write_text("def team(run):\n    return {'a': 'red', 'b': 'blue'}[run.user]\n")
+    assert ask("--by", "keys.py:team") == {"red": 9, "blue": 3}
+    for by, told in (("team", "none of agent, tool"), ("keys.py:group", "has no function 'group'")):
+        ended = run("runs", "costs", "--journal", str(path), "--by", by)
+        assert (ended.code, told in ended.err) == (2, True), ended.err
+    (tmp_path / "keys.py").write_text("def team(run):\n    return run.session\n")
+    ended = run("runs", "costs", "--journal", str(path), "--by", "keys.py:team")
+    assert "--by keys.py:team returned None for run" in ended.err
 
 
 def test_unknown_costs_are_told_and_not_added() -> None:

@@ -21,6 +21,7 @@ from mcp.client import session
 
 from flowkit import Agent, ConfigurationError, Context, MCPTools, ScriptedModel
 from flowkit.models.scripted import call
+from flowkit.tools.toolsets import lower_tool
 from tests.test_mcp_cases import ANYTHING, SERVER, give, serve
 from tests.test_mcp_tools import ask, count_started, find_servers, is_running, list_names, read_lines, until
 
@@ -267,3 +268,24 @@ async def find_problem(tools: MCPTools) -> str:
     with pytest.raises(ConfigurationError) as raised:
         await tools.tools.current(Context(None, run_id="elsewhere"))
     return str(raised.value)
+
+
+def test_a_tool_that_stays_in_a_new_list_is_the_same_object_with_its_lowered_schema(tmp_path: Path) -> None:
+    async def go() -> None:
+        tools = serve(tmp_path, tool_named("grow"))
+        async with tools:
+            context = Context[Any](None)
+            before = await tools.tools.current(context)
+            grow = before.get("grow")
+            assert grow is not None
+            lowered = lower_tool(grow, "openai")
+            assert await tools.tools.current(context) is before
+            await grow.run({}, context=context)
+            after = before
+            async with asyncio.timeout(60):
+                while "grown" not in after:
+                    after = await tools.tools.current(context)
+            assert after.get("grow") is grow
+            assert lower_tool(grow, "openai") is lowered
+
+    asyncio.run(go())

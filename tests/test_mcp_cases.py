@@ -18,7 +18,7 @@
 | C25 to C28, C30, C32 | `test_stubborn_…`, `test_a_killed_program_…`, `test_a_connection_may_be_closed_…`, `test_a_blocking_run_…` |
 | C34, C35 | test_mcp_asking.py, `test_a_server_that_asks_…`; the time it takes in test_mcp_patience.py |
 | C37, C38 | `test_instructions_and_results_stay_data` |
-| C39 | none: there is no Windows here |
+| C39 | test_mcp_windows.py, but for the job object |
 | C41 | test_mcp_http.py, `test_a_stream_that_the_server_closes_…` |
 | killed, stopped and rude servers | test_mcp_attacks.py |
 | S1, S2, S7, S8, S12, S15, S17 | test_mcp_server.py, test_mcp_real.py |
@@ -27,6 +27,13 @@
 | S10, S13 | test_mcp_http.py |
 | S11 | test_mcp_server.py, test_mcp_hosts.py |
 | S16, real servers | test_mcp_real.py |
+| N1, N2 | test_writes.py, `raise InDoubt`; test_failures.py, `ToolError(retryable=True)`; in MCP test_mcp_tools.py |
+| N3 | with C36, test_mcp_tools.py |
+| N4 | `test_odd_definitions_…`; test_foreign_checks.py, `test_schema_of_the_third_draft_…` |
+| N9 | test_mcp_attacks.py, `test_a_tool_that_stays_in_a_new_list_…` |
+| N5 | test_media.py |
+| N6, N7 | test_mcp_files.py, `test_several_lives_…`; test_toolsets.py, `test_a_dynamic_tool_that_can_not_be_one_…` |
+| N8 | test_one_tool.py |
 | T11 of MCP, T17, T18 | test_mcp_telemetry.py, test_telemetry_cases.py |
 """
 

@@ -1,11 +1,12 @@
 """Who observes runs: each run's log before its first event, nested ones with the log around them, and an end of it."""
 
 import asyncio
+import time
 
 import pytest
 
 from flowkit import Agent, Executor, ScriptedModel, ToolCall, tool
-from flowkit.events import CallFailed, CallStarted, Event, EventLog
+from flowkit.events import CallFailed, CallNew, CallStarted, CallWaiting, Event, EventLog, RunStarted, TurnStarted
 from flowkit.models.scripted import call
 from flowkit.observers import observe
 
@@ -68,3 +69,40 @@ def test_a_failure_names_the_class_of_what_was_raised_and_a_start_its_effect(cap
     assert [event.effect for event in found if isinstance(event, CallStarted)] == ["write"]
     record = caplog.records[-1]
     assert (record.__dict__["run_id"], record.__dict__["call_id"], record.__dict__["tool"]) == ("r-1", "a", "fail")
+
+
+def test_a_run_tells_the_time_of_the_wall_at_which_it_began() -> None:
+    before = time.time()
+    run = asyncio.run(_run_once())
+    (started,) = [event for event in run if isinstance(event, RunStarted)]
+    assert started.at_wall is not None
+    assert before <= started.at_wall <= time.time()
+
+
+def test_an_event_names_the_calls_that_are_waited_for_and_the_models_answer_its_source() -> None:
+    @tool(effect="read")
+    async def first() -> str:
+        """Give the first."""
+        await asyncio.sleep(0)
+        return "one"
+
+    @tool(effect="read")
+    async def second(value: str) -> str:
+        """Give the second."""
+        return value
+
+    async def go() -> list[Event]:
+        turn = [call("first"), call("second", value={"from_call": "first", "path": ""})]
+        run = Agent(ScriptedModel([turn, "done"]), tools=[first, second], references=True, cache=False).start("go")
+        return [event async for event in run]
+
+    told = asyncio.run(go())
+    (waiting,) = [event for event in told if isinstance(event, CallWaiting) and event.waiting_for == "calls"]
+    names = {event.call: event.name for event in told if isinstance(event, CallNew)}
+    assert [names[one] for one in waiting.on] == ["first"]
+    assert {event.effect for event in told if isinstance(event, CallStarted)} == {"read"}
+    assert {event.model for event in told if isinstance(event, TurnStarted)} == {"scripted"}
+
+
+async def _run_once() -> list[Event]:
+    return [event async for event in Agent(ScriptedModel(["hi"])).start("go")]

@@ -3,6 +3,9 @@
 | case | test |
 |---|---|
 | N1, N2, N5 | test_observers.py |
+| N3 | test_observers.py, `test_a_run_tells_the_time_of_the_wall_…`; `test_in_virtual_time_…` |
+| N4 | test_observers.py, `…_a_start_its_effect`, `test_an_event_names_the_calls_that_are_waited_for_…`; the rest `test_spans_and_metrics_say_…` |
+| N6 | test_agent_tools.py, `test_turns_of_a_nested_agent_…`; test_telemetry.py, `test_the_tree_of_a_run` |
 | T1, T16 | test_telemetry.py, `test_the_tree_of_a_run`; test_telemetry_shop.py, the golden tree and the viewer |
 | T2 | `test_a_run_hangs_below_…`, `test_a_run_of_a_task_…`; test_telemetry.py, `test_the_parent_is_…` |
 | T3 | `test_a_watcher_that_leaves_…`, `test_a_limit_…`, `test_what_a_journal_…`; test_telemetry.py, `…is_cancelled_…` |

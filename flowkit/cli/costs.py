@@ -1,8 +1,8 @@
-"""`flowkit runs costs`: the cost of the runs in a journal, by agent, tool, model, user, day or run."""
+"""`flowkit runs costs`: the cost of the runs in a journal, by agent, tool, model, user, day, run or a function."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,32 +13,33 @@ from flowkit.cli.options import AsJson, JournalAddress
 from flowkit.cli.output import make_console, print_json
 from flowkit.codec import JSON
 from flowkit.display.words import clean
+from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, RunSummary
 from flowkit.runs.costs import Cost, add_costs, read_costs, sum_costs
 
 PAGE = 100
 
 
-class By(StrEnum):
-    """What costs are added up by."""
-
-    AGENT = "agent"
-    TOOL = "tool"
-    MODEL = "model"
-    USER = "user"
-    DAY = "day"
-    RUN = "run"
+KEYS = ("agent", "tool", "model", "user", "day", "run")
+"""What costs are added up by, besides a function."""
 
 
 def costs(
-    by: Annotated[By, typer.Option(help="What to add up by.")] = By.AGENT,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            help="What to add up by: agent, tool, model, user, day, run, or FILE.py:FUNCTION, called with each run.",
+        ),
+    ] = "agent",
     user: Annotated[str | None, typer.Option(help="Count only this user's runs.")] = None,
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Count only runs begun from this day on.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The maximum number of runs to count, the latest first.")] = 1000,
     as_json: AsJson = False,
     journal: JournalAddress = None,
 ) -> None:
-    """Show what runs cost: tokens, dollars and answers by agent, tool, model, user, day or run."""
+    """Show what runs cost: tokens, dollars and answers by agent, tool, model, user, day, run or a key of your own."""
+    key_of = _find_key(by)
     begins = None if since is None else _read_day(since)
     with open_journal(journal, must_exist=True) as opened:
         spent = [
@@ -50,29 +51,51 @@ def costs(
     places = {id(cost): run for cost, run in spent}
 
     def name(cost: Cost) -> str:
-        run = places[id(cost)]
-        if by is By.RUN:
-            return run.run_id
-        if by is By.DAY:
-            return datetime.fromtimestamp(run.began_at).astimezone().date().isoformat()
-        return str(getattr(cost, by.value) or "")
+        return key_of(cost, places[id(cost)])
 
+    head = by if by in KEYS else by.rpartition(":")[2]
     listed = [cost for cost, _ in spent]
     sums = sum_costs(listed, name)
     if as_json:
-        print_json([_to_json(by.value, key, cost) for key, cost in sums.items()])
+        print_json([_to_json(head, key, cost) for key, cost in sums.items()])
         return
     console = make_console()
     if not sums:
         console.print("no run asked a model")
         return
     right = [Column(head, justify="right") for head in ("answers", "input", "cached", "output", "cost")]
-    table = Table(Column(by.value, no_wrap=True), *right, box=None, pad_edge=False)
+    table = Table(Column(head, no_wrap=True), *right, box=None, pad_edge=False)
     for key, cost in sums.items():
         table.add_row(clean(key or "-"), *_say(cost))
     if len(sums) > 1:
         table.add_row("all", *_say(add_costs(listed)))
     console.print(table)
+
+
+def _find_key(by: str) -> Callable[[Cost, RunSummary], str]:
+    """Find what names the sum that a cost of a run belongs to."""
+    if by == "run":
+        return lambda cost, run: run.run_id
+    if by == "day":
+        return lambda cost, run: datetime.fromtimestamp(run.began_at).astimezone().date().isoformat()
+    if by in KEYS:
+        return lambda cost, run: str(getattr(cost, by) or "")
+    if ":" not in by:
+        raise typer.BadParameter(f"{by!r} is none of {', '.join(KEYS)}, and no FILE.py:FUNCTION", param_hint="--by")
+    from flowkit.measure.cases import import_function
+
+    function = import_function(by, Path())
+
+    def ask(_: Cost, run: RunSummary) -> str:
+        try:
+            key = function(run)
+        except Exception as error:  # the user's function
+            raise ConfigurationError(f"--by {by} raised {type(error).__name__}: {error}") from error
+        if not isinstance(key, str):
+            raise ConfigurationError(f"--by {by} returned {key!r} for run {run.run_id!r}, expected a text")
+        return key
+
+    return ask
 
 
 def _list_runs(journal: Journal, user: str | None, begins: float | None, limit: int) -> Iterator[RunSummary]:

@@ -9,6 +9,23 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 
+LOGIN_S = 3600.0
+"""How long a person may take to log in; a login that never ends must not hold a run for ever."""
+
+
+@contextmanager
+def stand_still() -> Generator[None]:
+    """Stop the clock of what this code serves, at most for `LOGIN_S`; nothing where there is none."""
+    clock = _own.get()
+    if clock is None:
+        yield
+        return
+    clock.pause(LOGIN_S)
+    try:
+        yield
+    finally:
+        clock.resume()
+
 
 class CallClocks:
     """The clocks of the calls that one connection has in flight."""
@@ -17,14 +34,14 @@ class CallClocks:
         self._running: set[_CallClock] = set()
 
     @asynccontextmanager
-    async def limit(self, seconds: float) -> AsyncGenerator[None]:
-        """Bound a call; raises `TimeoutError` once its clock ran for so many seconds."""
+    async def limit(self, seconds: float) -> "AsyncGenerator[_CallClock]":
+        """Bound a call, or until `stop`; raises `TimeoutError` once its clock ran for so many seconds."""
         async with asyncio.timeout(seconds) as timeout:
             clock = _CallClock(timeout)
             self._running.add(clock)
             token = _own.set(clock)
             try:
-                yield
+                yield clock
             finally:
                 _own.reset(token)
                 self._running.discard(clock)
@@ -36,7 +53,8 @@ class CallClocks:
         The question of a process doesn't say which call it belongs to: all that are in flight then stand still.
         """
         own = _own.get()
-        clocks = [own] if own in self._running else [*self._running]
+        # What a server asks by itself is heard by a task that connecting began.
+        clocks = [own] if own in self._running and not own.is_stopped else [*self._running]
         for clock in clocks:
             clock.pause()
         try:
@@ -51,20 +69,29 @@ class _CallClock:
         self._timeout = timeout
         self._questions = 0
         self._left_s = 0.0
+        self.is_stopped = False
 
-    def pause(self) -> None:
+    def pause(self, at_most_s: float | None = None) -> None:
         self._questions += 1
         when = self._timeout.when()
         if self._questions == 1 and when is not None:
-            self._left_s = when - asyncio.get_running_loop().time()
-            self._move(None)
+            now = asyncio.get_running_loop().time()
+            self._left_s = when - now
+            self._move(None if at_most_s is None else now + at_most_s)
 
     def resume(self) -> None:
         self._questions -= 1
         if not self._questions:
             self._move(asyncio.get_running_loop().time() + self._left_s)
 
+    def stop(self) -> None:
+        """Bound nothing any more."""
+        self._move(None)
+        self.is_stopped = True
+
     def _move(self, when: float | None) -> None:
+        if self.is_stopped:
+            return
         with suppress(RuntimeError):  # the call is over: stopped by its caller, or answered with a question still open
             self._timeout.reschedule(when)
 

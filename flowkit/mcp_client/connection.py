@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, cast
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.mcp_client.call_clocks import CallClocks
-from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, explain, read_failure
+from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, cut_text, explain, read_failure
 from flowkit.mcp_client.spans import find_span, mark_span
 from flowkit.mcp_client.transports import MODERN, MCPServer
 
@@ -218,7 +218,7 @@ class Connection:
                 from mcp.shared.exceptions import MCPError
 
                 if isinstance(error, MCPError):
-                    raise ToolError(error.message) from error
+                    raise ToolError(cut_text(error.message)) from error
                 raise
 
     async def _connected(self) -> Any:
@@ -291,9 +291,8 @@ class Connection:
             input_required_max_rounds=ROUNDS_AT_MOST,
             client_info=_client_info(),
         )
-        limit = asyncio.timeout(self._bounds.connect_s)
-        async with limit, client:
-            limit.reschedule(None)
+        async with self._call_clocks.limit(self._bounds.connect_s) as limit, client:
+            limit.stop()
             if client.protocol_version < MODERN:
                 self.era = "legacy"
             self.instructions = client.instructions or ""

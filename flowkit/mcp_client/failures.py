@@ -6,6 +6,12 @@ from flowkit.mcp_client.addresses import leave_out_keys
 CONNECTION_CLOSED = -32000
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
+INTERNAL_ERROR = -32603
+UNREADABLE = -32098
+"""Ours: an answer came, and isn't one of the protocol."""
+NO_RESULT = "a result that isn't one of the protocol"
+ERROR_CHARS_AT_MOST = 10_000
+"""How much of a server's error a model reads."""
 
 
 class Broken(FlowkitError):
@@ -27,6 +33,7 @@ class WrongResult(FlowkitError):
 def read_failure(error: BaseException) -> FlowkitError | None:
     """Read what an error of the `mcp` package means; None for what the server says itself."""
     from mcp.shared.exceptions import MCPError
+    from pydantic import ValidationError
 
     error = unwrap(error)
     if isinstance(error, TimeoutError):
@@ -35,14 +42,28 @@ def read_failure(error: BaseException) -> FlowkitError | None:
         text = error.message.casefold()
         if "timed out" in text:
             return Unanswered(error.message)
+        if error.code == UNREADABLE:
+            return WrongResult(NO_RESULT)
         if error.code == INVALID_REQUEST and "session" in text:
             return NotTaken(error.message)
         if error.code == CONNECTION_CLOSED or "stream ended" in text or "connection" in text:
             return Broken(error.message)
         return None
     if isinstance(error, RuntimeError) and "structured content" in str(error).casefold():
-        return WrongResult(str(error))
+        return WrongResult("a result that its schema doesn't allow")
+    if isinstance(error, ValidationError):
+        return WrongResult(NO_RESULT)  # an answer all the same: the connection is whole
     return Broken(explain(error))
+
+
+def cut_text(text: str) -> str:
+    """Cut a text of a server to what a model should read of it.
+
+    >>> len(cut_text("e" * 1_000_000)) < 10_100
+    True
+    """
+    left_out = len(text) - ERROR_CHARS_AT_MOST
+    return text if left_out <= 0 else f"{text[:ERROR_CHARS_AT_MOST]}… ({left_out:,} characters more)"
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -6,13 +6,18 @@ the messages are the package's, and leaving is as the specification says, first 
 """
 
 import asyncio
+import json
 import os
+import re
 import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self, cast
+
+from flowkit.codec import dumps
+from flowkit.mcp_client.failures import INTERNAL_ERROR, UNREADABLE
 
 MESSAGE_BYTES_AT_MOST = 10 * 1024 * 1024
 """How large one message may be, such as the result of a call."""
@@ -21,6 +26,8 @@ UNREAD_BYTES_AT_MOST = 1024 * 1024
 GRACE_S = 2.0
 """How long a process has to end after its standard input is closed, and again after SIGTERM."""
 POLL_S = 0.01
+LINES_AT_MOST = 64
+"""With more lines unread than this, news that only informs is thinned out: some servers report each byte."""
 NOISE = "a server wrote a line to its standard output that is no message of the protocol"
 
 Report = Callable[[str], None]
@@ -152,6 +159,11 @@ class ProcessPipes(asyncio.SubprocessProtocol):
             raise BrokenResourceError
         self._stdin.write(data)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the process writes faster than its lines are read."""
+        return len(self._lines) > LINES_AT_MOST
+
     def stop_reading(self) -> None:
         """Drop what isn't read yet and what still comes, so that the process isn't kept by a full pipe."""
         self._is_ended = True
@@ -226,12 +238,15 @@ class ProcessReader:
 
     async def __anext__(self) -> Any:
         while (line := await self._pipes.read_line()) is not None:
-            if not line.strip():
+            if not line.strip() or (self._pipes.is_behind and _only_informs(line)):
                 continue
             try:
                 return self._wrap(self._parse(line, by_name=False))
             except ValueError:
                 self._pipes.report_noise()
+            answer = _answer_instead(line)
+            if answer is not None:
+                return self._wrap(self._parse(answer, by_name=False))
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
@@ -259,3 +274,46 @@ class ProcessWriter:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _only_informs(line: bytes) -> bool:
+    """Tell news that another of its kind will follow, or that nobody here listens to, from all other messages."""
+    if not any(method in line for method in _NEWS):
+        return False
+    message = _read_object(line)
+    return "id" not in message and str(message.get("method")).encode() in _NEWS
+
+
+def _answer_instead(line: bytes) -> bytes | None:
+    """Make an answer of one that the package can't read, so that its call doesn't wait for another until its time-out.
+
+    >>> _answer_instead(b'{"id": 1, "result": null}')
+    b'{"jsonrpc":"2.0","id":1,"error":{"code":-32098,"message":"no result of the protocol"}}'
+    """
+    message = _read_object(line)
+    number = message.get("id")
+    if not isinstance(number, int | str) or isinstance(number, bool) or "method" in message:
+        return None
+    if "result" in message:
+        error = {"code": UNREADABLE, "message": "no result of the protocol"}
+    elif "error" in message:
+        error = {"code": INTERNAL_ERROR, "message": f"an error that can't be read: {str(message['error'])[:300]!a}"}
+    else:
+        return None
+    return dumps({"jsonrpc": "2.0", "id": number, "error": error})
+
+
+def _read_object(line: bytes) -> dict[str, Any]:
+    try:
+        message: object = json.loads(line)  # which takes what strict readers refuse, such as half a surrogate pair
+    except RecursionError:
+        found = _NUMBER.match(line)
+        return {} if found is None else {"id": int(found[1]), "result": None}
+    except ValueError:
+        return {}
+    return cast(dict[str, Any], message) if isinstance(message, dict) else {}
+
+
+_NUMBER = re.compile(rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+)\s*,\s*"result"')
+"""How an answer begins that lies too deep to be read."""
+_NEWS = (b"notifications/progress", b"notifications/message")

@@ -10,6 +10,8 @@ SCHEMA_BYTES_AT_MOST = 50_000
 
 def find_refusal(definition: Any) -> str | None:
     """Find why a tool, as `mcp_types.Tool`, is left out; None for one that can be used."""
+    if not definition.name.strip():
+        return "its name is empty"
     execution = definition.execution
     if execution is not None and getattr(execution, "task_support", None) == "required":
         return "it needs a task, which flowkit doesn't start"

@@ -21,7 +21,7 @@ from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
 from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Connection, ConnectionBounds, Era
-from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult
+from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult, cut_text
 from flowkit.mcp_client.mcp_options import (
     Approve,
     Headers,
@@ -40,8 +40,6 @@ from flowkit.mcp_client.transports import AT_A_TIME, HttpServer, MCPServer, Stdi
 from flowkit.tools import Tool, tool
 from flowkit.tools.options import Effect, Scope
 from flowkit.tools.toolsets import Toolset
-
-MAY_HAVE_HAPPENED = "it may have happened; don't repeat it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,14 +403,14 @@ class MCPTools:
                 raise ToolError(str(error)) from error
             except (Broken, Unanswered) as error:
                 if effect == "write":
-                    raise InDoubt(f"{self.name}: {error}; {MAY_HAVE_HAPPENED}") from error
+                    raise InDoubt(f"{self.name}: {error}") from error
                 raise ToolError(f"{self.name}: {error}", retryable=isinstance(error, Unanswered)) from error
             except WrongResult as error:
                 if effect == "read":
-                    raise ToolError(f"{self.name} gave a result that its schema doesn't allow") from error
+                    raise ToolError(f"{self.name} gave {error}") from error
                 raise ToolError("it was done, but its result can't be shown; don't repeat it") from error
             if result.is_error:
-                raise ToolError(read_text(result) or f"{name} failed, and {self.name} doesn't say why")
+                raise ToolError(cut_text(read_text(result)) or f"{name} failed, and {self.name} doesn't say why")
             return read_result(result)
 
         return call

@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol, Self, TextIO, cast
 
 from flowkit.codec import JSON
 from flowkit.mcp_client.addresses import hide_keys, show_address
+from flowkit.mcp_client.patient_auth import make_patient
 from flowkit.mcp_client.server_processes import MESSAGE_BYTES_AT_MOST, NOISE, Report, open_process
 
 MODERN = "2026-07-28"
@@ -53,6 +54,7 @@ class StdioServer:
     logger: logging.Logger
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     cwd: Path | None = None
+    platform: str = sys.platform
 
     @property
     def where(self) -> str:
@@ -74,7 +76,7 @@ class StdioServer:
     def _start(self, errlog: IO[str], report: Report, call_s: float) -> AbstractAsyncContextManager[tuple[Any, Any]]:
         from mcp.client.stdio import StdioServerParameters, get_default_environment, stdio_client
 
-        if sys.platform == "win32":
+        if self.platform == "win32":
             # The package finds `npx.cmd` there, and ends what a process started by a job object.
             logging.getLogger("mcp.client.stdio").addFilter(_one_line)  # adding it again does nothing
             command, arguments = self.command, list(self.arguments)
@@ -112,7 +114,7 @@ class HttpServer:
         # The package follows redirects itself, and never to another origin, so the headers go nowhere else.
         client = AsyncClient(
             headers=dict(self.headers),
-            auth=self.auth,
+            auth=make_patient(self.auth),
             timeout=Timeout(30.0, read=None),
             event_hooks={"request": [_bound_farewell]},
         )

@@ -256,7 +256,7 @@ class _Reader:
         function: Check | None = None
         if (named := answer.get("function")) is not None:
             try:
-                function = _import_check(named, self._folder)
+                function = cast(Check, import_function(named, self._folder))
             except ConfigurationError as error:
                 self._fail((*path, "function"), str(error))
         return AnswerCheck(
@@ -283,8 +283,8 @@ def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _import_check(named: str, folder: Path) -> Check:
-    """Import the function at `module:function`, or at `file.py:function` beside the cases."""
+def import_function(named: str, folder: Path) -> Callable[..., Any]:
+    """Import the function at `module:function`, or at `file.py:function` in the folder."""
     where, colon, name = named.rpartition(":")
     if not colon or not where or not name:
         raise ConfigurationError(f"{named!r} isn't module:function or file.py:function")
@@ -295,7 +295,7 @@ def _import_check(named: str, folder: Path) -> Check:
     found = getattr(module, name, None)
     if not callable(found):
         raise ConfigurationError(f"{where!r} has no function {name!r}")
-    return cast(Check, found)
+    return found
 
 
 def _import_file(path: Path) -> Any:
