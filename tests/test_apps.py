@@ -50,7 +50,7 @@ def test_a_file_and_a_name_in_korean_are_found_composed_or_not(
 ) -> None:
     program = "from flowkit import recipe\n\n@recipe\ndef 환영() -> str:\n    return '안녕'\n"
     (tmp_path / normalize(on_disk, "회사.py")).write_text(program, encoding="utf-8")
-    assert load_app(normalize(typed, f"{tmp_path}/회사.py:환영")).find_user().name == "환영"
+    assert load_app(normalize(typed, f"{tmp_path}/회사.py:환영")).get_recipe().name == "환영"
 
 
 def test_the_name_of_an_input_is_composed_and_its_value_left_as_it_is() -> None:
