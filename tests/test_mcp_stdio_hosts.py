@@ -90,7 +90,7 @@ def test_a_host_of_an_old_or_unknown_version_that_writes_no_messages_is_answered
 @pytest.mark.parametrize("way", ["it closes its side", "it hears no more"])
 def test_a_host_that_vanishes_stops_its_run_without_a_traceback(tmp_path: Path, way: str) -> None:
     with open_host(tmp_path) as host:
-        params = {"name": "wait", "arguments": {}}
+        params: dict[str, Any] = {"name": "wait", "arguments": {}}
         write(host, json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
         assert host.stderr is not None
         assert host.stdout is not None
