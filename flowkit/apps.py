@@ -1,8 +1,8 @@
 """Apps: a file with agents and recipes, found by `path.py` or `path.py:name`.
 
-A file may say what its runs work on: a function `open_data(…)`, plain, async or an async context manager, gives the
-`data` of a run and closes it afterwards. Its keyword parameters are what `--data key=value` can set, by their types;
-one called `user` is given the run's user, and its default stands for the user when none is named.
+A file may define the data of its runs: a function `open_data(…)`, plain, async or an async context manager, returns the
+`data` of a run, and closes it afterwards. `--data key=value` sets its keyword parameters, by their types. A parameter
+called `user` receives the run's user; its default is the user if none is named.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ class App:
     """The agents and recipes of a file by name; `selected` is the part after the colon, `tools_file` the file with a
     recipe's tools.
 
-    A model has the name of its variable and its own, which is what `Recipe.to_yaml` writes.
+    A model has the name of its variable and its own name, which `Recipe.to_yaml` writes.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class App:
     async def open(self, options: Mapping[str, str], user: str | None) -> AsyncGenerator[tuple[object, str | None]]:
         """Open the data of a run; return it with its user, and close it on leaving.
 
-        Raises `ConfigurationError` for an option that the app doesn't take or whose value doesn't fit.
+        Raises `ConfigurationError` for an option that the app doesn't take, or a value that doesn't fit.
         """
         if self.open_data is None:
             if options:
@@ -164,7 +164,7 @@ def split_target(target: str) -> tuple[Path, str | None]:
     selected = None
     if not path.exists() and ":" in target:
         head, _, name = target.rpartition(":")
-        # What stands behind a drive's colon is a path: C:\\apps\\shop.py
+        # A path follows the colon of a drive: C:\\apps\\shop.py
         if not re.search(r"[\\/.]", name):
             path, selected = Path(head), name
     if path.is_dir():
@@ -175,9 +175,9 @@ def split_target(target: str) -> tuple[Path, str | None]:
 
 
 def read_value(annotation: Any, text: str) -> object:
-    """Read text from a command line as a value of this type: as it stands, or else as JSON.
+    """Read text from a command line as a value of this type: as plain text, or else as JSON.
 
-    Raises `ValueError` with what was expected.
+    Raises `ValueError` with the expected type.
     """
     adapter: TypeAdapter[object] = TypeAdapter(str if annotation is inspect.Parameter.empty else annotation)
     try:

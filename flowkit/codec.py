@@ -14,9 +14,9 @@ JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 
 
 def dumps(value: object) -> bytes:
-    """Compact UTF-8 JSON, keys in the order given; half of a UTF-16 character, which UTF-8 can't hold, is U+FFFD.
+    """Serialize as compact UTF-8 JSON, with keys in their order; a lone UTF-16 surrogate becomes U+FFFD.
 
-    Raises `ValueError` for what isn't JSON, the value's type or NaN named.
+    Raises `ValueError` for a value that isn't JSON, with its type or NaN in the message.
     """
     try:
         data = orjson.dumps(value)
@@ -47,9 +47,9 @@ def dump_sorted(value: object) -> bytes:
 
 
 def _dumps_slowly(value: object, error: TypeError) -> bytes:
-    """Serialize with Python's own codec what orjson refuses: integers beyond 64 bits, and lone surrogates.
+    """Serialize values that orjson refuses with Python's own codec: integers beyond 64 bits, and lone surrogates.
 
-    A client that cuts a text between the two halves of an emoji sends such a text, and a file's name may be one.
+    Lone surrogates come from clients that split an emoji, and from file names.
     """
     if "64-bit" not in str(error) and "surrogates" not in str(error):
         raise ValueError(f"not JSON: {error}") from error
