@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
+from unicodedata import normalize
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -167,11 +168,24 @@ def split_target(target: str) -> tuple[Path, str | None]:
         # A path follows the colon of a drive: C:\\apps\\shop.py
         if not re.search(r"[\\/.]", name):
             path, selected = Path(head), name
+    path = _find_composed(path)
     if path.is_dir():
         raise ConfigurationError(f"{str(path)!r} is a folder; name a file in it")
     if not path.is_file():
         raise ConfigurationError(f"no file {str(path)!r}")
-    return path, selected or None
+    # Python composes the names in a file.
+    return path, normalize("NFC", selected) if selected else None
+
+
+def _find_composed(path: Path) -> Path:
+    """Find the file whose name is this one's when both are composed (NFC); the path itself where it exists.
+
+    A Mac's file names come decomposed, and Linux takes the two for different names.
+    """
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    wanted = normalize("NFC", path.name)
+    return next((one for one in path.parent.iterdir() if normalize("NFC", one.name) == wanted), path)
 
 
 def read_value(annotation: Any, text: str) -> object:

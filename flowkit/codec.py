@@ -5,6 +5,7 @@ JSON values are Python's: dict with text keys, list, str, int, float, bool, None
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import orjson
@@ -60,15 +61,17 @@ def _dumps_slowly(value: object, error: TypeError) -> bytes:
 
 
 def refuse_not_finite(value: object) -> None:
-    """Raise `ValueError` for a NaN or an infinity in a value, at any depth."""
+    """Raise `ValueError` for a NaN or an infinity in a value, at any depth; it names the place as a JSON pointer."""
     # orjson writes NaN as null, so only a text that holds a null needs the walk.
-    stack: list[object] = [value]
+    stack: list[tuple[object, str]] = [(value, "")]
     while stack:
-        item = stack.pop()
+        item, place = stack.pop()
         if isinstance(item, float):
             if not math.isfinite(item):
-                raise ValueError(f"not JSON: {item!r}")
-        elif isinstance(item, dict):
-            stack.extend(cast(dict[str, object], item).values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(cast(list[object], item))
+                # A missing value of a table is a NaN.
+                where = f" at {place}" if place else ""
+                raise ValueError(f"not JSON: {item!r}{where}; None is the value for what is missing")
+        elif isinstance(item, (dict, Mapping)):
+            stack.extend((each, f"{place}/{key}") for key, each in cast(Mapping[object, object], item).items())
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            stack.extend((each, f"{place}/{index}") for index, each in enumerate(cast(Iterable[object], item)))

@@ -235,7 +235,7 @@ class Agent(Generic[OutputT]):
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         """Show the agent in a notebook."""
         rows = [
-            ("model", self.model),
+            ("model", self.model.name),
             ("what", self.description),
             ("tools", ", ".join(tool.name for tool in self.tools)),
         ]
