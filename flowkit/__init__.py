@@ -111,7 +111,7 @@ def __dir__() -> list[str]:
     return [*globals(), *__all__]
 
 
-# A library sets no handler; without this one, Python would print warnings that nobody asked for.
+# A library configures no logging; without this handler, Python would print warnings to stderr.
 getLogger("flowkit").addHandler(NullHandler())
 
 if environ.get("FLOWKIT_OTEL") == "1":

@@ -1,8 +1,8 @@
 """Apps: a file with agents and recipes, found by `path.py` or `path.py:name`.
 
-A file may say what its runs work on: a function `open_data(…)`, plain, async or an async context manager, gives the
-`data` of a run and closes it afterwards. Its keyword parameters are what `--data key=value` can set, by their types;
-one called `user` is given the run's user, and its default stands for the user when none is named.
+A file may define the data of its runs: a function `open_data(…)`, plain, async or an async context manager, returns the
+`data` of a run, and closes it afterwards. `--data key=value` sets its keyword parameters, by their types. A parameter
+called `user` receives the run's user; its default is the user if none is named.
 """
 
 import importlib.util
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
+from unicodedata import normalize
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,7 +33,7 @@ class App:
     """The agents and recipes of a file by name; `selected` is the part after the colon, `tools_file` the file with a
     recipe's tools.
 
-    A model has the name of its variable and its own, which is what `Recipe.to_yaml` writes.
+    A model has the name of its variable and its own name, which `Recipe.to_yaml` writes.
     """
 
     path: Path
@@ -81,7 +82,7 @@ class App:
     async def open(self, options: Mapping[str, str], user: str | None) -> AsyncGenerator[tuple[object, str | None]]:
         """Open the data of a run; return it with its user, and close it on leaving.
 
-        Raises `ConfigurationError` for an option that the app doesn't take or whose value doesn't fit.
+        Raises `ConfigurationError` for an option that the app doesn't take, or a value that doesn't fit.
         """
         if self.open_data is None:
             if options:
@@ -164,20 +165,33 @@ def split_target(target: str) -> tuple[Path, str | None]:
     selected = None
     if not path.exists() and ":" in target:
         head, _, name = target.rpartition(":")
-        # What stands behind a drive's colon is a path: C:\\apps\\shop.py
+        # A path follows the colon of a drive: C:\\apps\\shop.py
         if not re.search(r"[\\/.]", name):
             path, selected = Path(head), name
+    path = _find_composed(path)
     if path.is_dir():
         raise ConfigurationError(f"{str(path)!r} is a folder; name a file in it")
     if not path.is_file():
         raise ConfigurationError(f"no file {str(path)!r}")
-    return path, selected or None
+    # Python composes the names in a file.
+    return path, normalize("NFC", selected) if selected else None
+
+
+def _find_composed(path: Path) -> Path:
+    """Find the file whose name is this one's when both are composed (NFC); the path itself where it exists.
+
+    A Mac's file names come decomposed, and Linux takes the two for different names.
+    """
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    wanted = normalize("NFC", path.name)
+    return next((one for one in path.parent.iterdir() if normalize("NFC", one.name) == wanted), path)
 
 
 def read_value(annotation: Any, text: str) -> object:
-    """Read text from a command line as a value of this type: as it stands, or else as JSON.
+    """Read text from a command line as a value of this type: as plain text, or else as JSON.
 
-    Raises `ValueError` with what was expected.
+    Raises `ValueError` with the expected type.
     """
     adapter: TypeAdapter[object] = TypeAdapter(str if annotation is inspect.Parameter.empty else annotation)
     try:

@@ -1,8 +1,8 @@
-"""Bytes that are too many for a text: kept in one folder under their hash, and named by an address.
+"""Large binary values, stored in one folder under their hash, and referred to by an address.
 
-An address says what stands there: `blob:<SHA-256>#<bytes>,<media type>`. Equal bytes are kept once. They outlive the
-process that wrote them, so a run that is resumed still has them, and so has a result that comes from the cache. The
-folder is bounded: what wasn't used for `KEEP_DAYS` goes, and what was used longest ago once it holds more than
+An address describes the content: `blob:<SHA-256>#<bytes>,<media type>`. Equal bytes are stored once. They outlive the
+process that wrote them, so a resumed run and a cached result still have them. The size of the folder is limited: a
+blob that wasn't used for `KEEP_DAYS` is removed, and the least recently used ones when the folder holds more than
 `FOLDER_BYTES_AT_MOST`.
 """
 
@@ -81,7 +81,7 @@ def write_blob(data: bytes, media_type: str) -> str:
 
 
 def read_blob(address: str) -> bytes | None:
-    """Return the bytes at an address; None when they aren't there any more, or aren't what their name says."""
+    """Return the bytes at an address; None when they are gone, or don't match their hash."""
     blob = read_address(address)
     if blob is None:
         return None
@@ -98,7 +98,7 @@ def read_blob(address: str) -> bytes | None:
 def _write(place: Path, data: bytes) -> None:
     place.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     place.parent.mkdir(exist_ok=True, mode=0o700)
-    # Renamed when it is complete: a name never stands for half a content.
+    # Renamed when it is complete, so a name never refers to partial content.
     draft = place.with_name(f"{place.name}.{token_hex(4)}.part")
     handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
@@ -122,7 +122,7 @@ def _sweep(folder: Path, now: float) -> None:
 
 
 def remove_old(folder: Path, now: float, *, limit_bytes: int = FOLDER_BYTES_AT_MOST) -> None:
-    """Remove what wasn't used for `KEEP_DAYS`, and then what was used longest ago until `limit_bytes` are left."""
+    """Remove blobs not used for `KEEP_DAYS`, and then the least recently used ones until `limit_bytes` are left."""
     found: list[tuple[float, int, Path]] = []
     for place in folder.glob("??/*"):
         with suppress(OSError):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What flowkit asks of a clock; all in seconds."""
+    """The clock that flowkit uses; all times are in seconds."""
 
     def wall(self) -> float:
         """Return the seconds since 1970 by the machine's clock, which may jump."""
@@ -43,7 +43,7 @@ class SystemClock:
 
 @dataclass
 class ManualClock:
-    """A clock for tests: it stands until `advance` or `jump` moves it."""
+    """A clock for tests: it only moves by `advance` and `jump`."""
 
     now: float = 1_700_000_000.0
     elapsed: float = 1_000.0

@@ -5,6 +5,7 @@ JSON values are Python's: dict with text keys, list, str, int, float, bool, None
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import orjson
@@ -14,9 +15,9 @@ JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
 
 
 def dumps(value: object) -> bytes:
-    """Compact UTF-8 JSON, keys in the order given; half of a UTF-16 character, which UTF-8 can't hold, is U+FFFD.
+    """Serialize as compact UTF-8 JSON, with keys in their order; a lone UTF-16 surrogate becomes U+FFFD.
 
-    Raises `ValueError` for what isn't JSON, the value's type or NaN named.
+    Raises `ValueError` for a value that isn't JSON, with its type or NaN in the message.
     """
     try:
         data = orjson.dumps(value)
@@ -47,9 +48,9 @@ def dump_sorted(value: object) -> bytes:
 
 
 def _dumps_slowly(value: object, error: TypeError) -> bytes:
-    """Serialize with Python's own codec what orjson refuses: integers beyond 64 bits, and lone surrogates.
+    """Serialize values that orjson refuses with Python's own codec: integers beyond 64 bits, and lone surrogates.
 
-    A client that cuts a text between the two halves of an emoji sends such a text, and a file's name may be one.
+    Lone surrogates come from clients that split an emoji, and from file names.
     """
     if "64-bit" not in str(error) and "surrogates" not in str(error):
         raise ValueError(f"not JSON: {error}") from error
@@ -60,15 +61,17 @@ def _dumps_slowly(value: object, error: TypeError) -> bytes:
 
 
 def refuse_not_finite(value: object) -> None:
-    """Raise `ValueError` for a NaN or an infinity in a value, at any depth."""
+    """Raise `ValueError` for a NaN or an infinity in a value, at any depth; it names the place as a JSON pointer."""
     # orjson writes NaN as null, so only a text that holds a null needs the walk.
-    stack: list[object] = [value]
+    stack: list[tuple[object, str]] = [(value, "")]
     while stack:
-        item = stack.pop()
+        item, place = stack.pop()
         if isinstance(item, float):
             if not math.isfinite(item):
-                raise ValueError(f"not JSON: {item!r}")
-        elif isinstance(item, dict):
-            stack.extend(cast(dict[str, object], item).values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(cast(list[object], item))
+                # A missing value of a table is a NaN.
+                where = f" at {place}" if place else ""
+                raise ValueError(f"not JSON: {item!r}{where}; None is the value for what is missing")
+        elif isinstance(item, (dict, Mapping)):
+            stack.extend((each, f"{place}/{key}") for key, each in cast(Mapping[object, object], item).items())
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            stack.extend((each, f"{place}/{index}") for index, each in enumerate(cast(Iterable[object], item)))

@@ -1,4 +1,4 @@
-"""What a running tool knows of its run.
+"""The context of a running tool.
 
 A tool takes it in a parameter annotated `Context[Data]` with the default `CONTEXT`; it is hidden from the model.
 """
@@ -30,13 +30,13 @@ CALLED_INSTEAD: ContextVar[Callable[[Any, tuple[Any, ...], dict[str, Any]], Call
 
 @dataclass(slots=True)
 class Context(Generic[D]):
-    """One call's view of its run; `data` is what `run(data=…)` was given.
+    """One call's view of its run; `data` is the argument of `run(data=…)`.
 
-    `user`, `session` and `run_id` are the run's, `call_id` names the call in it, `attempt` counts its tries from 1.
+    `user`, `session` and `run_id` are those of the run, `call_id` identifies the call in it, `attempt` counts from 1.
     `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
-    set when the call should stop; a blocking tool in a thread looks at it, since a thread can't be stopped. `message`
-    is what the user said, for the functions that make an agent's instructions or choose its tools. `log` takes the
-    events of a run that this call starts.
+    set when the call should stop; a blocking tool has to check it, since a thread can't be stopped. `message` is the
+    user's message, for the functions that make an agent's instructions or choose its tools. `log` takes the events of a
+    run that this call starts.
     """
 
     data: D

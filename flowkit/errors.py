@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""All errors of flowkit, as one tree.
 
 FlowkitError
 ├── DefinitionError           the programmer, at decoration or load: a tool, recipe or app that can't work
@@ -7,18 +7,18 @@ FlowkitError
 │   │   └── NoSuchNode        no node of this id, or none that waits for a decision; `.node_id`
 │   └── RecipeFileError       a recipe file; `.path`, `.line`, `.column`
 ├── ConfigurationError        no key, no base URL, an app that doesn't import, a folder that can't be written
-├── ToolError                 raised by a tool: its text reaches the model word for word
+├── ToolError                 raised by a tool: its text is sent to the model verbatim
 │   ├── ToolArgumentsError    arguments that don't fit; `.problems`, a short line for each
 │   ├── ToolResultError       a result that can't be JSON, or is too large
 │   └── ResolutionError       a reference whose path isn't in the result it points to
 ├── ModelError                the model's server refused or failed; `.status`, `.retryable`, `.retry_after_s`
 │   └── StreamError           a body that can't be read
-│       └── StreamTruncated   a body that ended without saying so
-├── GuardRefused              a guard refused a request, an answer or a call, and so ended the run; `.reason`
-├── GuardFailed               a guard raised, so nothing of what it guards happened; `.guard`
-├── RunError                  a run that can't start or go on
+│       └── StreamTruncated   a body that ended without its end mark
+├── GuardRefused              a guard refused a request, an answer or a call, which ended the run; `.reason`
+├── GuardFailed               a guard raised an error, so the guarded action didn't happen; `.guard`
+├── RunError                  a run that can't start or be resumed
 │   ├── RunBusy               another process drives it
-│   ├── CodeChanged           the code of unfinished steps isn't the one that the run began with
+│   ├── CodeChanged           the code of unfinished steps has changed since the run started
 │   ├── InDoubt               a write may have happened; a person or its probe decides
 │   └── RunNotDone            the output of a run that isn't done; `.status`
 └── StoreError                the cache or the journal can't be opened or written
@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 class FlowkitError(Exception):
     """The root: every error that flowkit raises on purpose.
 
-    `.result` is what a run had reached when this error ended it: an `AgentResult` or `RecipeResult`, else None.
+    `.result` is the partial result of a run that this error ended: an `AgentResult` or `RecipeResult`, else None.
     """
 
     result: object = None
@@ -129,7 +129,7 @@ class ToolArgumentsError(ToolError):
 
 
 class ToolResultError(ToolError):
-    """A tool's result that can't be given on: not JSON, or too large."""
+    """A tool's result that can't be used: not JSON, or too large."""
 
 
 class ResolutionError(ToolError):
@@ -137,12 +137,15 @@ class ResolutionError(ToolError):
 
 
 class ModelError(FlowkitError):
-    """The model's server refused, failed or broke off.
+    """The model's server refused the request, failed, or closed the connection early.
 
-    `.status` is the HTTP status where there was one, `.retryable` whether asking again may help, `.retry_after_s` how
-    long the server asked to wait, `.body` what it said (parsed JSON or text). `.max_retries` is how often the model's
-    settings allow to ask again, 0 where they leave that to the run's attempts. `.request_id` is the number under which the server's
-    people find the request, `.limits` are the headers that tell of rate limits.
+    - `.status` is the HTTP status, if there was one.
+    - `.retryable` is True if a retry may help.
+    - `.retry_after_s` is the wait that the server requested.
+    - `.body` is the server's answer (parsed JSON or text).
+    - `.max_retries` is the number of retries that the model's settings allow; 0 leaves it to the run's attempts.
+    - `.request_id` identifies the request to the server's support.
+    - `.limits` are the headers about rate limits.
     """
 
     def __init__(
@@ -172,11 +175,11 @@ class StreamError(ModelError):
 
 
 class StreamTruncated(StreamError):
-    """A body that ended with neither a finish reason nor its end mark."""
+    """A body that ended without a finish reason and without its end mark."""
 
 
 class GuardRefused(FlowkitError):
-    """A guard ended the run; `.reason` is for the user, `.guard` its name, `.place` what it refused."""
+    """A guard ended the run; `.reason` is for the user, `.guard` its name, `.place` the kind of the refused object."""
 
     def __init__(self, guard: str, reason: str, place: str) -> None:
         super().__init__(f"guard {guard!r} refused the {place}: {reason}")
@@ -202,18 +205,18 @@ class RunBusy(RunError):
 
 
 class CodeChanged(RunError):
-    """Unfinished steps have other code than the run began with."""
+    """The code of unfinished steps has changed since the run started."""
 
 
 class InDoubt(RunError):
     """A write may or may not have happened; its probe or a person decides.
 
-    Raise it in a tool whose call may have taken effect though its answer was lost: it is never repeated.
+    Raise it in a tool if the call may have taken effect although its answer was lost: it is never retried.
     """
 
 
 class RunNotDone(RunError):
-    """The output was asked of a run that ended without one; `.status` is how it ended."""
+    """The output of a run that has none was read; `.status` is the state of the run."""
 
     def __init__(self, run_id: str, status: str, why: str = "") -> None:
         super().__init__(

@@ -1,7 +1,7 @@
 """The rules that keep a conversation valid for the next request.
 
-A server refuses a history in which a call has no result, or a result has no call. So whatever broke off, `mend` gives
-each call exactly one result, right behind the message that asked for it, and drops what answers nothing.
+A server refuses a history in which a call has no result, or a result has no call. So after any interruption `mend`
+adds exactly one result per call, directly after the message with the call, and drops results without a call.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ SHORT_CHARS = 1000
 def read_history(history: Iterable[Message | Mapping[str, JSON] | BaseModel]) -> tuple[Message, ...]:
     """Read messages of flowkit, their JSON, those of Chat Completions, or those of a web client in `parts`.
 
-    Objects of the openai package are read too. Raises `ValueError`, which says where, for anything else.
+    Objects of the openai package are read, too. Raises `ValueError` with the position for anything else.
     """
     return tuple(read for position, message in enumerate(history) for read in _read(message, f"history[{position}]"))
 
@@ -59,10 +59,10 @@ def unanswered(messages: Sequence[Message]) -> tuple[RequestedCall, ...]:
 def shorten_results(
     messages: Sequence[Message], reason: str, *, only: Collection[str] | None = None, limit: int = SHORT_CHARS
 ) -> tuple[Message, ...]:
-    """Cut the conversation's long results to `limit` characters, for a server that refuses the whole ones.
+    """Truncate the conversation's long results to `limit` characters, for a server that refuses the whole ones.
 
-    `reason` stands where something was cut; `only` names the calls whose results may be. Where none of these is long,
-    all of them are left out. The calls stay.
+    `reason` marks the truncated places. `only` names the calls with results that may be truncated. If none of these is
+    long, all of them are left out. The calls stay.
     """
     may = [
         message
@@ -78,7 +78,7 @@ def _shorten(message: ToolMessage, reason: str, limit: int) -> ToolMessage:
     count = len(message.text)
     if not limit:
         return replace(message, text=f"[left out: {reason}]", media=())
-    # What is named in the text and can't be seen any more: a server may also refuse an image that it can't read.
+    # The text names it, but the model can't see it any more: a server may also refuse an image that it can't read.
     left_out = f"\n[its images, audio and files are left out; {reason}]" if message.media else ""
     if count <= limit:
         return replace(message, text=message.text + left_out, media=())
@@ -95,10 +95,10 @@ def mend(
 ) -> tuple[Message, ...]:
     """Return the conversation with one result for each call; `missing` is the text of those that had none.
 
-    `left_out` are the ids of calls that had one which was taken out on purpose.
+    `left_out` are the ids of calls with results that were removed on purpose.
 
-    Results stand in the order of their calls. Messages that say nothing are dropped; so are instructions, which a
-    run writes anew, unless they are to be kept.
+    Results are in the order of their calls. Empty messages are dropped. Instructions are dropped unless they are to be
+    kept, since each run writes its own.
     """
     mended: list[Message] = []
     position = 0
@@ -159,7 +159,7 @@ def _rename(message: Message, names: Mapping[str, str]) -> Message:
 
 
 def wire_name(name: str, names: Mapping[str, str]) -> str:
-    """Return the alias of a known tool; in a made-up name, replace what no server accepts."""
+    """Return the alias of a known tool; in an unknown name, replace the characters that no server accepts."""
     alias = names.get(name)
     if alias is not None:
         return alias

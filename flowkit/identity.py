@@ -1,8 +1,8 @@
-"""Whose run it is: one value that every store, flight and key asks for it.
+"""The identity of a run: one value that every store, flight and key uses.
 
 A run id is no identity, and neither is the name of a session: users choose both, so two users may choose the same.
-A session is one user's, and a run is one session's. Whatever is kept apart, joined or shared by run, session or user
-is so by a key of this value, which no other run, session or user has.
+A session belongs to one user, and a run to one session. Everything that is separated, joined or shared by run, session
+or user uses a key of this value, which no other run, session or user has.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ Scope = Literal["run", "session", "user", "all"]
 SCOPES: tuple[Scope, ...] = ("run", "session", "user", "all")
 """From the narrowest to the widest."""
 HERE = "here-"
-"""How a key begins that means something in this process only, so that nothing is stored under it outside."""
+"""The prefix of keys that are valid in this process only, so nothing is stored under them outside."""
 
 
 @dataclass(frozen=True)  # no slots: its key is made once
 class RunIdentity:
-    """The place of a run: its user, the user's session, the run in it; what wasn't given is None or empty."""
+    """The place of a run: its user, the user's session, and the run in it; missing parts are None or empty."""
 
     user: str | None = None
     session: str | None = None
@@ -39,11 +39,11 @@ class RunIdentity:
 
     @property
     def can_be_joined(self) -> bool:
-        """Whether a second start of this run is known to come from the same user."""
+        """Return whether a second start of this run certainly comes from the same user."""
         return self.user is not None and bool(self.run_id)
 
     def scope_key(self, scope: Scope) -> str | None:
-        """Return the text by which results of this scope are shared; None where the run lacks what it takes.
+        """Return the key by which results of this scope are shared; None if the run lacks the user or session for it.
 
         >>> RunIdentity("ann", "today", "r1").scope_key("session")
         '["ann","today"]'
@@ -61,7 +61,7 @@ class RunIdentity:
                 return self.key if self.run_id else None
 
     def idempotency_key(self, call_id: str) -> str:
-        """Return what names a call of this run to other services, the same in every attempt and process."""
+        """Return the name of a call of this run for other services, the same in every attempt and process."""
         return hashlib.sha256(f"{self.key}\0{call_id}".encode()).hexdigest()[:32]
 
     def inside(self, call_id: str) -> "RunIdentity":

@@ -1,4 +1,4 @@
-"""Values that are too long to tell whole: their beginning, and how long they are."""
+"""Values that are too long to show: their beginning, and their length."""
 
 from itertools import islice
 from typing import cast
@@ -8,7 +8,7 @@ from flowkit.codec import JSON, dumps
 TOLD_BYTES = 2**16
 """Larger values are cut in events; the journal keeps them whole."""
 _OWN_BYTES = 8
-"""What an item takes besides its text: quotes, a comma, a colon."""
+"""The characters of an item besides its text: quotes, a comma, a colon."""
 
 
 def cut_value(value: JSON, limit: int = TOLD_BYTES) -> tuple[JSON, int | None]:
@@ -27,7 +27,7 @@ def _begin(value: JSON, room: int) -> tuple[JSON, int]:
     """Return as much of the value as there is room for, and the room that is left."""
     if isinstance(value, str):
         text = value[: max(0, room)]
-        # What is written with more bytes than it has characters is cut once more, between two characters.
+        # A text with more bytes than characters is cut once more, between two characters.
         while len(encoded := dumps(text)) > max(2, room) and text:
             text = text[: len(text) * max(1, room) // (len(encoded) + 1)]
         return text, room - len(encoded) - _OWN_BYTES

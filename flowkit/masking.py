@@ -1,8 +1,8 @@
-"""Calls as people read them: their arguments as JSON, with whatever a tool or a type calls secret masked.
+"""Calls for human readers: their arguments as JSON, with all secrets of the tool or its types masked.
 
-Secrets stand at places, which a schema marks: `writeOnly`, or the format `password`, as pydantic writes them for
-`SecretStr`. Of a union every branch counts. What a schema doesn't tell of, such as a misspelt field beside a secret
-one, or a text in the place of an object that holds one, is masked whole: it may be the secret.
+A schema marks the places of secrets: by `writeOnly`, or by the format `password`, as pydantic writes them for
+`SecretStr`. In a union every branch counts. A value that the schema doesn't describe may be the secret, so all of it is
+masked: for example a misspelt field beside a secret one, or a text instead of an object with a secret.
 """
 
 import traceback
@@ -14,7 +14,7 @@ from flowkit.codec import JSON, dumps, loads
 from flowkit.references import SCALARS, Reference, format_pointer
 
 MASK = "**********"
-"""What stands in a secret's place; in a decision it means "as it was"."""
+"""The text that replaces a secret; in a decision it means "unchanged"."""
 
 NOTE_LENGTH = 80
 """How much of an early result its `call.progress` shows."""
@@ -25,7 +25,7 @@ Step = str | int
 
 
 class SchemaPlace:
-    """What a schema says of one place of a value; made once for each part of a schema, so it may lie in itself."""
+    """The secrets that a schema marks at one place of a value; made once per part of a schema, so it may contain itself."""
 
     __slots__ = ("content", "fields", "holds", "is_secret", "items", "others", "takes_text")
 
@@ -38,7 +38,7 @@ class SchemaPlace:
         self.others: list[SchemaPlace] = []
         self.items: list[SchemaPlace] = []
         self.content: list[SchemaPlace] = []
-        """What a text holds as JSON; where that holds a secret, the whole text is one."""
+        """The JSON inside a text; if that contains a secret, the whole text is one."""
 
 
 class SecretPlaces(Set[str]):
@@ -136,7 +136,7 @@ NO_SECRETS = SecretPlaces()
 
 
 def show_arguments(arguments: Mapping[str, object], secrets: Collection[str] = ()) -> JSON:
-    """Return arguments as JSON, masked where `secrets` says; references keep the model's form."""
+    """Return arguments as JSON, masked at the places of `secrets`; references keep the model's form."""
     if not secrets:
         if SCALARS.issuperset(map(type, arguments.values())):
             return cast(JSON, arguments)
@@ -174,15 +174,15 @@ def mask_text(text: str, secrets: Collection[str]) -> str:
 
 
 def show_traceback(error: BaseException, secrets: Collection[str]) -> str:
-    """The traceback of an error and of what caused it, with the secrets masked that their words repeat."""
+    """Return the traceback of an error and its causes, with secrets in their texts masked."""
     return mask_text("".join(traceback.format_exception(error)), secrets)
 
 
 def unmask(given: object, before: object, shown: JSON) -> object:
     """Turn the masks that were `shown` for `before` back into their values, in what a person entered.
 
-    Items of a list are known by what is shown of them, and by their place where their number is the same. Raises
-    `ValueError` for a mask that stands for nothing, or for nobody knows which.
+    Items of a list are matched by their visible parts, and by their position if the number of items is the same. Raises
+    `ValueError` for a mask without a value, or with several possible ones.
     """
     if given == MASK:
         if shown == MASK:
@@ -211,7 +211,7 @@ def _unmask_items(given: list[object], before: object, shown: JSON) -> list[obje
             continue
         same = [other for other, text in enumerate(shows) if text == item]
         if len(same) > 1 or not same:
-            # Moved or left out, an item that was changed as well can't be told from the others.
+            # An item that was both moved and changed can't be matched.
             is_in_place = len(given) == len(shows) and (not same or place in same)
             if not is_in_place or (not same and shows[place] in given):
                 raise ValueError("stands for one of several secrets: write the value")
@@ -244,7 +244,7 @@ def _mask(value: object, places: list[SchemaPlace]) -> JSON:
     if isinstance(value, str):
         return value if any(place.takes_text for place in places) else MASK
     shown = _show(value)
-    # A Python value, whose own types mask what they call secret; the schema may say more.
+    # A Python value: its types mask their own secrets, and the schema may mark more.
     return _mask(shown, places) if isinstance(shown, (dict, list)) else shown
 
 
@@ -340,7 +340,7 @@ class _SchemaPlaces:
         return found
 
     def _fill(self, place: SchemaPlace, schema: Mapping[str, JSON], entered: set[int]) -> None:
-        """Add what this part says, and what its branches and references say of the same place."""
+        """Add the marks of this part, and those of its branches and references, for the same place."""
         if id(schema) in entered:
             return
         entered.add(id(schema))

@@ -1,8 +1,8 @@
-"""Images, audio and files: in what a user says, in what a tool gives, and between the steps of a recipe.
+"""Images, audio and files: in users' messages, in tools' results, and between the steps of a recipe.
 
-The bytes of a tool's result are too many for an event, a row of the journal or a text. So `flowkit.blobs` keeps them,
-and a `blob:` address with their type and size stands in the result. A request to a model gets the bytes back, as parts
-of a message, and `data` gives them to a function that takes an image.
+The bytes of a tool's result are too large for an event, a row of the journal or a text. So `flowkit.blobs` stores them,
+and the result contains a `blob:` address with their type and size. A request to a model gets the bytes back, as parts
+of a message, and `data` returns them in a function that takes an image.
 """
 
 import base64
@@ -22,15 +22,15 @@ Detail = Literal["auto", "low", "high"]
 
 LINK = "text/uri-list"
 FILE_ID = "application/x-file-id"
-"""What stands in a blob in place of bytes: where an image is, or the id of a file that a server keeps.
+"""The reference that a blob may hold instead of bytes: the URL of an image, or the id of a file on a server.
 
-Only what a tool gave as an image becomes a part of a message, and whoever makes up an address doesn't know a hash.
+Only an image that a tool returned becomes a part of a message: nobody can guess the hash of an address.
 """
 GONE = "its content isn't kept any more"
 
 
 class _Serializer:
-    """The serializer that pydantic takes for a value whose annotation says nothing, made when it is first wanted."""
+    """The serializer that pydantic uses for a value without an annotation, made on first use."""
 
     def __init__(self) -> None:
         self._made: dict[type, Any] = {}
@@ -90,7 +90,7 @@ class _Media:
 
     @property
     def media_type(self) -> str:
-        """The type of the content, as far as the address tells: `image/png`; empty where it doesn't."""
+        """The type of the content, such as `image/png`, if the address contains it; otherwise empty."""
         blob = read_address(self.address)
         if blob is not None:
             return "" if blob.media_type in (LINK, FILE_ID) else blob.media_type
@@ -135,7 +135,7 @@ class Image(_Media):
 
 @dataclass(frozen=True, slots=True)
 class Audio(_Media):
-    """Sound: a `data:` URL. Few models hear it; the others are told its type and size."""
+    """Sound: a `data:` URL. Few models accept it; others receive its type and size as text."""
 
     url: str
 
@@ -209,7 +209,7 @@ def write_media(media: Media) -> dict[str, JSON]:
 
 
 def read_media(value: JSON) -> Media | None:
-    """Read what `write_media` wrote; None for all else, also for what only looks like it."""
+    """Read a value that `write_media` wrote; None for any other, including look-alikes."""
     if not isinstance(value, dict):
         return None
     kind, address = value.get("type"), value.get("url", value.get("data_url"))

@@ -1,7 +1,7 @@
-"""Messages as others keep them, read for `history=`: nothing that can't be read becomes an empty message.
+"""Read messages of other programs for `history=`; an unreadable message is an error, never an empty message.
 
-Web clients keep a message as `parts`, a list of texts, thinking, files, and calls with their results; one such message
-stands for several of ours. Everything else has its words in `content`.
+Web clients store a message as `parts`, a list of texts, thinking, files, and calls with their results; one such message
+becomes several of ours. All other formats have the text in `content`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ _WITHOUT_RESULT = "not run: the turn broke off before it started"
 def read_message(data: Mapping[str, JSON]) -> Sequence[Message]:
     """Convert a message of another program.
 
-    Raises `ValueError`, which names the key that was expected, for what can't be read.
+    Raises `ValueError` with the expected key for an unreadable message.
     """
     role = data.get("role")
     parts = data.get("parts")
@@ -48,7 +48,7 @@ def _find_words(data: Mapping[str, JSON]) -> str | None:
 
 
 def _check(role: JSON, data: Mapping[str, JSON]) -> None:
-    """Refuse what would be read as a message without words."""
+    """Refuse a message that would be read as empty."""
     named = _find_words(data)
     content = None if named is None else data[named]
     match role:
@@ -117,7 +117,7 @@ def _join_texts(parts: Sequence[dict[str, JSON]]) -> str | tuple[Content, ...]:
 
 
 def _as_file(part: dict[str, JSON]) -> dict[str, JSON]:
-    """Read a file as web clients write it: an address, and what kind of file it is."""
+    """Read a file as web clients write it: an address, and the kind of the file."""
     url, media = part.get("url"), str(part.get("mediaType") or "")
     if part.get("type") != "file" or not isinstance(url, str):
         return part
@@ -136,7 +136,7 @@ def _text(part: Mapping[str, JSON], role: JSON) -> str:
 
 
 def _read_steps(parts: Sequence[dict[str, JSON]]) -> Iterator[Message]:
-    """Yield what a model said and called, then the results; what it said after them is a message of its own."""
+    """Yield a model's text and calls, then the results; text after them becomes a separate message."""
     text, thinking = "", ""
     calls: list[RequestedCall] = []
     results: list[ToolMessage] = []

@@ -1,6 +1,6 @@
-"""What users, models and tools say to one another.
+"""The messages of users, models and tools.
 
-`Message` values are frozen and know nothing of any wire; `models/` writes them for a server. `to_json` and
+`Message` values are frozen and independent of any wire format; `models/` writes them for a server. `to_json` and
 `message_from_json` are the form of journals, recordings and `history=`.
 """
 
@@ -27,9 +27,9 @@ Content = Text | Media
 
 @dataclass(frozen=True, slots=True)
 class ProviderData:
-    """Something only one server understands and wants back: signatures, reasoning items, encrypted thinking.
+    """Data that one server requires back: signatures, reasoning items, encrypted thinking.
 
-    `source` tells where it came from; it is sent back only to a model whose `source` is the same.
+    It is sent back only to a model with the same `source`.
     """
 
     source: str
@@ -70,7 +70,7 @@ class SystemMessage:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the user says, in one text or several parts."""
+    """A user's message, as one text or several parts."""
 
     content: str | tuple[Content, ...]
 
@@ -81,7 +81,7 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model said in one turn; `provider` holds its items in the order in which they came."""
+    """A model's message of one turn; `provider` holds its items in the order of arrival."""
 
     text: str = ""
     calls: tuple[RequestedCall, ...] = ()
@@ -140,8 +140,8 @@ class Usage:
 
     `thinking_tokens` are part of the output. `cached_tokens`, read from the server's cache, and `cache_write_tokens`,
     written into it, are part of the input; `cache_write_1h_tokens` are those of the writes that are kept for an hour.
-    `cost_usd` is what the server itself said it charged; None when it didn't say. `billed` is what the server charges
-    where that is more than this answer's tokens: it asked other models, or itself several times.
+    `cost_usd` is the charge that the server reported, or None. `billed` are the tokens that the server charges, if they
+    are more than this answer's: it may have called other models, or itself several times.
     """
 
     input_tokens: int = 0
@@ -211,12 +211,12 @@ _COUNTS = (
 
 
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "error", "unknown"]
-"""Why a turn ended; `function_call` is read as `tool_calls`, an end without a reason as `unknown`."""
+"""Return the reason that a turn ended; `function_call` becomes `tool_calls`, a missing reason `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it, under the name that travels.
+    """A tool as a model sees it, under the name that is sent.
 
     `own_name` is the tool's name where that can't travel, as one in Hangul.
     """
@@ -238,7 +238,7 @@ def text_of(content: str | tuple[Content, ...] | None) -> str:
 def message_from_json(data: Mapping[str, JSON]) -> Message:
     """Read the message that `to_json` wrote; also the plain `{"role", "content"}` form of Chat Completions.
 
-    Raises `ValueError` for a role that isn't known.
+    Raises `ValueError` for an unknown role.
     """
     role = data.get("role")
     match role:
@@ -286,9 +286,9 @@ def _is_writable(message: ToolMessage) -> bool:
 
 
 def read_content(content: str | Sequence[str | Content | Mapping[str, JSON]]) -> str | tuple[Content, ...]:
-    """Read the user's content from a text or from parts; texts and parts of Chat Completions stand for parts, too.
+    """Read the user's content from a text or from parts; texts and parts of Chat Completions are accepted, too.
 
-    Raises `ValueError` for a part that isn't known.
+    Raises `ValueError` for an unknown part.
     """
     if isinstance(content, str):
         return content

@@ -1,6 +1,6 @@
-"""How values show themselves in a notebook: a picture or HTML by MIME type, and always plain text beside it.
+"""Show values in a notebook: a picture or HTML by MIME type, and always plain text as well.
 
-Jupyter asks a cell's last value for `_repr_mimebundle_`. Whatever a tool or a model said is escaped.
+Jupyter calls `_repr_mimebundle_` of a cell's last value. All texts of tools and models are escaped.
 """
 
 from collections.abc import Iterable

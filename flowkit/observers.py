@@ -6,13 +6,13 @@ from contextvars import ContextVar
 from flowkit.events import EventLog
 
 Observer = Callable[[EventLog, EventLog | None], None]
-"""Given the log of a run that begins, and the log of the run in whose call it begins, if any.
+"""Called with the log of a starting run, and with the log of the run that called it, if any.
 
-A run that a call begins is called after it: its id is the outer run's, a slash, and the call's.
+The id of an inner run is the outer run's id, a slash, and the call's id.
 """
 
 RUN_AROUND: ContextVar[EventLog | None] = ContextVar("flowkit_run_around", default=None)
-"""The log of the run in one of whose calls this task runs."""
+"""The log of the run with the call that this task belongs to."""
 
 _observers: tuple[Observer, ...] = ()
 
@@ -23,7 +23,7 @@ def observe(callback: Observer) -> Callable[[], None]:
     It is called in the run's own task, and may listen to the log. It must be quick and must not raise.
     """
     global _observers
-    # Each time a function of its own, so that one given twice is ended once.
+    # A new function each time, so that an observer added twice is removed once.
     held: Observer = lambda log, outer: callback(log, outer)  # noqa: E731
     _observers = (*_observers, held)
 

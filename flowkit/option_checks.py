@@ -1,6 +1,6 @@
-"""What users give as options, looked at before it is used: a wrong type is told in a sentence, where it was given.
+"""Check users' options before they are used: a wrong type is reported in a sentence, at the call that passed it.
 
-Type checkers see most of it; a program that runs without one would end in a `TypeError` of some function far inside.
+Type checkers find most such errors; without one, the program would fail with a `TypeError` deep inside the library.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,9 +12,9 @@ from typing import cast
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What an option takes: `words` for people, `fits` for a value.
+    """The values that an option accepts: `words` describes them, `fits` checks one.
 
-    `hint` says what to write in place of a misfit, `instead` the whole sentence on one that is usual.
+    `hint` suggests what to write instead of a misfit; `instead` is the whole sentence for a common one.
     """
 
     words: str
@@ -25,7 +25,7 @@ class Expected:
 
 
 def find_misfit(given: Mapping[str, object], expected: Mapping[str, Expected]) -> str | None:
-    """Return the sentence on the first option whose value isn't what it takes; None where all are.
+    """Return the sentence on the first option with an invalid value; None if all are valid.
 
     >>> find_misfit({"ttl": "5m"}, {"ttl": TIME})
     "ttl is '5m', expected seconds or a timedelta, such as 300 or timedelta(minutes=5)"

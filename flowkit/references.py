@@ -3,8 +3,8 @@
 Three spellings, one value: `Needs` and recipes make `Reference` directly, a model writes
 `{"from_call": "get_order", "path": "/address/city"}` (RFC 6901), YAML writes `${{ steps.get_order.address.city }}`.
 
-References are found and resolved once, on the arguments as they were given. What a tool returned is opaque: a result
-that looks like a reference is put in as it is and never looked at again.
+References are found and resolved once, on the original arguments. A tool's result is opaque: a result that looks like
+a reference is inserted unchanged and never resolved.
 """
 
 import re
@@ -19,7 +19,7 @@ from flowkit.suggestions import suggest
 Path = tuple[str | int, ...]
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
-"""The types of values that hold no others; most values are one of these, so they are asked for first."""
+"""The types of values that contain no others; most values have one of these types, so they are checked first."""
 
 LONGEST_POINTER = 1000
 """How many characters a JSON pointer may have; a model that repeats itself writes any number of them."""
@@ -55,7 +55,7 @@ class ToolCall:
 
 
 MANY = 32
-"""From here on it pays to ask all items of a list at once whether they are scalars, which a loop in C does."""
+"""The length of a list from which one check of all items in C is faster than a Python loop."""
 
 
 def find_references(value: object) -> list[Reference]:
@@ -127,7 +127,7 @@ def substitute(value: Any, replace: Callable[[Reference], object]) -> object:
 
 
 def resolve(value: object, results: Callable[[str], JSON]) -> object:
-    """Replace each reference in a value by what it points to; `results` returns a call's result by its id.
+    """Replace each reference in a value by its target; `results` returns a call's result by its id.
 
     Raises `ResolutionError` when a path isn't in the result.
 
@@ -138,7 +138,7 @@ def resolve(value: object, results: Callable[[str], JSON]) -> object:
 
 
 def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
-    """Look up the value at `path` in `result`; raises `ResolutionError` with how far the path went and what is there.
+    """Look up the value at `path` in `result`; raises `ResolutionError` with the part of the path that exists.
 
     >>> lookup({"hotels": [{"id": 7}]}, ("hotels", "id"), "search")
     Traceback (most recent call last):
@@ -170,7 +170,7 @@ def lookup(result: JSON, path: Path, name: str = "result") -> JSON:
 
 
 def escape_key(key: str | int) -> str:
-    """Write a key as one part of a pointer (RFC 6901), and as an item's key stands in the ids of its nodes."""
+    """Escape a key as one part of a pointer (RFC 6901), which is also its form in the ids of an item's nodes."""
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
@@ -203,9 +203,8 @@ def read_model_references(
 ) -> dict[str, object]:
     """Read a model's arguments with its reference objects as `Reference`, and `{"literal": x}` as x.
 
-    `labels` gives the id of each call made before this one by the label that the model knows it under, `offered` the
-    parameters whose schema takes a reference (all when None). Only a parameter's whole value can be one. Raises
-    `ToolArgumentsError`.
+    `labels` maps the model's label of each earlier call to the call's id. `offered` are the parameters with a schema
+    that accepts a reference (all when None). Only a parameter's whole value can be one. Raises `ToolArgumentsError`.
 
     >>> read_model_references("ship", {"to": {"from_call": "get_order", "path": "/city"}}, {"get_order": "call-1"})
     {'to': Reference(call_id='call-1', path=('city',))}

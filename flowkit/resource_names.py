@@ -1,10 +1,10 @@
-"""Which resources are parts of one another, by their names alone: the one rule for order and for cached reads.
+"""The overlap of resources by their names: the one rule for the order of calls and for cached reads.
 
-A name with a star is a *family*: all names that begin with what stands before its first star, `order:*` those that
-begin with `order:`. Two names overlap where one is the other, or lies in the other's family. A family begins at an
-edge, which is the start of a name or the place behind one of its first few marks that are neither letter nor digit;
-one that would begin elsewhere (`order*`) is widened to the edge before. So a name lies in few families, and they can
-be listed from it.
+A name with a star is a *family* of all names with the same prefix: `order:*` has those that start with `order:`. Two
+names overlap if they are equal, or if one is in the other's family. The prefix of a family ends at an edge: the start
+of a name, or the position after one of its first few characters that are neither letter nor digit. A family with
+another prefix (`order*`) is widened to the edge before it. So a name is in few families, and they can be listed from
+it.
 """
 
 MAX_EDGES = 4
@@ -39,7 +39,7 @@ def list_edges(name: str) -> list[str]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Return whether a write on one of them may change what a read of the other found.
+    """Return whether a write on one of them may change the result of a read of the other.
 
     >>> overlap("order:*", "order:7"), overlap("order:7", "order:8"), overlap("*", "order:7")
     (True, False, True)

@@ -1,6 +1,6 @@
-"""What the log of the process says of a run: a line for its start and one for its end, and at DEBUG each state between.
+"""Log runs in the process's log: one line for the start, one for the end, and at DEBUG each state in between.
 
-Never arguments, results or the words of an error, which may quote them.
+Arguments, results and the texts of errors, which may quote them, are never logged.
 """
 
 import logging
@@ -24,19 +24,19 @@ ENDS: dict[type[Event], str] = {
 
 
 def report_start(log: EventLog, name: str) -> None:
-    """Log that a run begins; at DEBUG, log its states from now on."""
+    """Log the start of a run; at DEBUG, log its states from now on."""
     runs.info("run %s of %s begins", log.run_id, name, extra={"run_id": log.run_id})
     if calls.isEnabledFor(logging.DEBUG) or turns.isEnabledFor(logging.DEBUG):
         log.take_notes(_States(log.run_id).list_takers())
 
 
 def report_end(log: EventLog, name: str, status: RunStatus) -> None:
-    """Log how a run ended, and after how long."""
+    """Log the outcome of a run, and its duration."""
     runs.info("run %s of %s ends: %s after %.2f s", log.run_id, name, status, log.now(), extra={"run_id": log.run_id})
 
 
 class _States:
-    """Logs what becomes of the calls and turns of a run; each method takes the event of its name."""
+    """Logs the calls and turns of a run; each method takes the event of its name."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id

@@ -1,6 +1,6 @@
-"""What a JSON Schema (draft 2020-12) says: where its references lead, which types it admits, what stands at a path.
+"""Read a JSON Schema (draft 2020-12): the targets of its references, the types it admits, the schema at a path.
 
-Only what a schema rules out is a problem; where it is silent, anything may be. Nothing is ever fetched.
+Only a value that the schema rules out is a problem; everything else is allowed. Nothing is ever fetched.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ _ANYTHING: tuple[Schema, ...] = ({},)
 
 
 def find_subschemas(schema: Schema, path: Path, name: str = "result") -> list[Schema]:
-    """Find the schemas that the value at `path` may have, references followed; an empty schema where nothing is known.
+    """Find the possible schemas of the value at `path`, with references resolved; an empty schema if it is unknown.
 
-    Raises `ResolutionError` when no value of this schema has such a path; `name` is whose value it is.
+    Raises `ResolutionError` when no value of this schema has such a path; `name` is the owner of the value.
 
     >>> find_subschemas({"type": "object", "properties": {"city": {"type": "string"}}}, ("city",))
     [{'type': 'string'}]
@@ -44,7 +44,7 @@ def find_problem(schema: Schema, path: Path) -> str | None:
 def find_mismatch(given: Schema, path: Path, parameters: Schema, parameter: str) -> str | None:
     """Explain why the value at `path` in `given` never fits this parameter; None when it may.
 
-    Whether a text is a number, or holds a list as JSON, is told when the value is there.
+    A text that may be a number, or a list as JSON, is only checked once it has a value.
     """
     have, want = _types_at(given, path), _types_at(parameters, (parameter,))
     if have & want or "string" in have or (have & _NUMERIC and want & _NUMERIC):
@@ -53,9 +53,9 @@ def find_mismatch(given: Schema, path: Path, parameters: Schema, parameter: str)
 
 
 def find_unknown_reference(schema: Schema, *, allow_ids: bool = False) -> str | None:
-    """Find the first reference in a schema that leads out of it or nowhere, as `key: value`.
+    """Find the first reference in a schema that points outside or nowhere, as `key: value`.
 
-    So is an `$id`, which would move what the others point to, unless `allow_ids`.
+    An `$id` is also returned, unless `allow_ids`: it would change the targets of the others.
     """
     for part in _list_parts(schema):
         for word in ("$ref", "$dynamicRef"):
@@ -92,7 +92,7 @@ def resolve(reference: str, root: Schema) -> dict[str, JSON] | None:
 
 
 def types_within(schema: JSON, root: Schema, trail: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Return the JSON types of the values that `schema` may admit; all of them when it doesn't say."""
+    """Return the JSON types of the values that `schema` may admit; all of them if it doesn't restrict them."""
     if not isinstance(schema, dict):
         return frozenset() if schema is False else TYPES
     types = TYPES
@@ -218,9 +218,9 @@ def _open(root: Schema, schema: JSON) -> Sequence[Schema]:
 
 
 def _types_at(root: Schema, path: Path) -> frozenset[str]:
-    """Return the types of the value at `path`; all of them when the schema doesn't tell."""
+    """Return the types of the value at `path`; all of them if the schema doesn't restrict them."""
     found, depth = _walk(root, path)
-    # What has a format may be taken in other forms: a date and a duration also as numbers.
+    # A value with a format may be accepted in other forms: a date and a duration also as numbers.
     if depth < len(path) or any("format" in schema for schema in found):
         return TYPES
     return frozenset[str]().union(*(types_within(dict(schema), root) for schema in found)) or TYPES

@@ -1,9 +1,9 @@
-"""What to say to one who used a name that isn't there: the name that was meant, or those that there are."""
+"""Suggest a name in place of an unknown one: the nearest, or the existing ones."""
 
 from collections.abc import Iterable
 
 SHOWN = 10
-"""Names that are listed; more than that help nobody."""
+"""The limit on listed names; a longer list doesn't help."""
 
 
 def suggest(name: object, known: Iterable[str]) -> str:

@@ -150,7 +150,7 @@ def text(said: str) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until standard input ends."""
-    time.sleep(ODD.get("starts_after_s", 0))
+    time.sleep(ODD.get("starts_after_s", 0))  # with its file of a process already there
     if ODD.get("noise"):
         sys.stdout.write("Welcome!\n")
     while True:

@@ -126,6 +126,16 @@ def write(mark: str) -> int:
     return os.getpid()
 
 
+@tool(effect="write", pool="process")
+def note(mark: str, name: str) -> str:
+    """Write a line in the middle of some work."""
+    time.sleep(0.005)
+    with open(mark, "a") as file:
+        file.write(f"{name}\n")
+    time.sleep(0.005)
+    return name
+
+
 @tool(effect="read", pool="process", retries=0, timeout=0.5)
 def hang(mark: str) -> int:
     """Never end, with a child that doesn't either; both say who they are."""

@@ -1,14 +1,31 @@
 """Graphs that are stopped at any moment, and tools that raise whatever they like: each call ends once, nothing is left."""
 
 import asyncio
+import contextlib
 import logging
+import random
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from flowkit import CONTEXT, Approve, Context, Executor, Graph, Needs, Reference, ToolCall, ToolError, run_graph, tool
+from flowkit import (
+    CONTEXT,
+    Approve,
+    Context,
+    Deny,
+    Executor,
+    Graph,
+    Needs,
+    Reference,
+    ToolCall,
+    ToolError,
+    run_graph,
+    tool,
+)
+from flowkit.errors import GraphError
 from flowkit.events import EventLog
 from flowkit.graph import Body, Each, Node, item_id
 from flowkit.testing.loop import VirtualLoop, run_virtual
@@ -143,7 +160,8 @@ def find_faults(log: EventLog) -> list[str]:
     calls = [str(getattr(event, "call", "")) for event in log.events]
     new = Counter(call for kind, call in zip(kinds, calls, strict=True) if kind == "call.new")
     ended = Counter(call for kind, call in zip(kinds, calls, strict=True) if kind in ENDS)
-    faults = [f"{call} ended {ended[call]} times" for call in new if ended[call] != 1]
+    # One that is void may be opened again.
+    faults = [f"{call} ended {ended[call]} times" for call in new if ended[call] != new[call]]
     if kinds and (kinds.count("run.finished") != 1 or kinds[-1] != "run.finished"):
         faults.append(f"the log ends with {kinds[-1]}")
     return faults if log.is_closed else [*faults, "the log is open"]
@@ -306,3 +324,189 @@ def test_an_exception_of_a_tool_fails_its_call_alone(
         log, states = run_virtual(go())
     assert find_faults(log) == []
     assert states == {"b": "failed", "l": "finished", "d": "skipped"}
+
+
+@tool(effect="write")
+async def write_inside(n: int, context: Context[Any] = CONTEXT) -> int:
+    """Call a write of its own."""
+    return await context.call(pay, n=n)
+
+
+@tool(effect="write", approval=lambda arguments, context: arguments["n"] > 1, resource="account:{n}")
+async def ask_for_much(n: int) -> int:
+    """Ask above one."""
+    await asyncio.sleep(0.05)
+    return n
+
+
+NAMES = [*(made.name for made in (*TOOLS, write_inside, ask_for_much)), "unknown"]
+VERBS = (
+    *("add",) * 6,
+    *("announce", "start early", "seal", "seal", "sleep") * 3,
+    *("void", "cancel", "decide", "wait") * 2,
+    *("fail", "confirm", "disown", "end turn", "add each", "provide"),
+)
+
+
+class Chance:
+    """What somebody may do with an executor, in any order and with any names, by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.graph = Executor(
+            [*TOOLS, write_inside, ask_for_much],
+            slots=self.random.choice([1, 2, 16]),
+            timeout=self.random.choice([None, None, 0.01, 0.4]),
+            fail_fast=self.random.random() < 0.2,
+        )
+        self.ids: list[str] = []
+        self.open: dict[str, ToolCall] = {}
+        """What was announced and isn't sealed, with the arguments that it may have."""
+
+    async def run(self) -> EventLog:
+        async with self.graph:
+            for _ in range(self.random.randrange(3, 40)):
+                # What is refused, such as a decision on what doesn't wait, changes nothing.
+                with contextlib.suppress(GraphError):
+                    await self.step()
+            if self.random.random() < 0.5:
+                await self.end_all()
+        return self.graph.log
+
+    async def end_all(self) -> None:
+        """Let everything end that may."""
+        # Some were refused before, so that nothing is known of them.
+        for call in self.open.values():
+            with contextlib.suppress(GraphError):
+                self.graph.seal(call)
+        for name in self.ids:
+            with contextlib.suppress(GraphError):
+                self.graph.confirm(name)
+        for _ in self.ids:
+            for waiting in self.graph.pending:
+                self.graph.decide(waiting.id, Approve())
+            await asyncio.wait_for(self.graph.wait(), 60)
+        assert not self.graph.pending
+
+    def make_call(self, name: str) -> ToolCall:
+        value: object = self.random.randrange(4)
+        if self.ids and self.random.random() < 0.4:
+            value = Reference(self.random.choice(self.ids))
+        return ToolCall(name, self.random.choice(NAMES), {"n": self.random.choice([value, value, value, "wrong"])})
+
+    async def step(self) -> None:
+        graph, chance = self.graph, self.random
+        new, known = f"c{len(self.ids)}", chance.choice(self.ids or ["none"])
+        announced = chance.choice(list(self.open.values()) or [self.make_call(new)])
+        verb = chance.choice(VERBS)
+        if verb in ("add", "announce", "fail", "add each", "provide") or announced.id == new:
+            self.ids.append(new)
+        match verb:
+            case "add":
+                graph.add(self.make_call(new), parent=known if chance.random() < 0.1 else None)
+            case "announce":
+                call = self.open[new] = self.make_call(new)
+                graph.announce(new, call.name)
+            case "start early":
+                call = ToolCall(announced.id, announced.name, {"n": chance.randrange(4)})
+                self.open[call.id] = call
+                graph.start_early(call)
+            case "seal":
+                self.open.pop(announced.id, None)
+                if chance.random() < 0.4:
+                    announced = replace(announced, arguments=self.make_call(new).arguments)
+                graph.seal(announced, is_provisional=chance.random() < 0.3)
+            case "void":
+                self.open.pop(announced.id, None)
+                graph.void(announced.id, "why")
+            case "fail":
+                graph.fail(ToolCall(new, "unknown"), "no such tool")
+            case "cancel":
+                graph.cancel(known, "why")
+            case "decide":
+                decision = chance.choice([Approve(), Deny("no"), Approve({"n": 1})])
+                graph.decide(chance.choice([known, *(waiting.id for waiting in graph.pending)]), decision)
+            case "wait":
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(graph.wait(*chance.choice([(), (known,)])), chance.choice([0.001, 0.3, 2]))
+            case "sleep":
+                await asyncio.sleep(chance.choice([0, 0, 0.01, 0.2, 0.6]))
+            case "confirm":
+                graph.confirm(known)
+            case "disown":
+                graph.disown(known)
+            case "end turn":
+                graph.end_turn()
+            case "add each":
+                item = ToolCall(f"{new}/x", chance.choice(NAMES), {"n": Reference(item_id(new))})
+                graph.add(Each(new, chance.choice(([1, 2], [], Reference(known))), Body((item,), Reference(item.id))))
+            case _:
+                graph.provide(new, chance.randrange(4))
+
+
+async def run_by_chance(seed: int) -> EventLog:
+    return await Chance(seed).run()
+
+
+@pytest.mark.parametrize("first", range(0, 400, 50))
+def test_whatever_is_done_with_an_executor_each_call_ends_once(first: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.CRITICAL):
+        for seed in range(first, first + 50):
+            log = run_virtual(run_by_chance(seed))
+            assert find_faults(log) == [], seed
+
+
+def test_calls_that_refer_to_each_other_are_a_circle_and_no_hang() -> None:
+    async def go() -> dict[str, str | None]:
+        async with Executor(TOOLS) as graph:
+            for name in "abc":
+                graph.announce(name, "look")
+            for name, other in ("ab", "bc", "ca"):
+                graph.seal(ToolCall(name, "look", {"n": Reference(other)}))
+            await graph.wait()
+            return {name: outcome.error for name, outcome in graph.outcomes.items()}
+
+    errors = run_virtual(go())
+    assert errors["c"] == "not run: a circle: a -> b -> c -> a"
+    assert all("a circle" in (error or "") for error in errors.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"timeout": 0.3}, "the whole took longer than 0.3 s"), ({"fail_fast": True}, "f failed")],
+    ids=["timeout", "fail_fast"],
+)
+def test_what_comes_after_the_stop_of_a_whole_graph_is_cancelled(options: Mapping[str, Any], said: str) -> None:
+    async def go() -> tuple[dict[str, str], dict[str, str | None], float]:
+        async with Executor(TOOLS, **options) as graph:
+            graph.add(ToolCall("f", "fail", {"n": 1}))
+            graph.add(ToolCall("l", "look", {"n": 1}))
+            await graph.wait()
+            graph.add(ToolCall("later", "look", {"n": 1}))
+            graph.add(
+                Each("e", [1], Body((ToolCall("e/x", "look", {"n": Reference(item_id("e"))}),), Reference("e/x")))
+            )
+            graph.announce("announced", "look")
+            graph.seal(ToolCall("announced", "look", {"n": 2}))
+            await graph.wait()
+            ended = graph.outcomes
+            return {name: ended[name].state for name in ended}, {name: ended[name].error for name in ended}, graph.now()
+
+    states, errors, seconds = run_virtual(go())
+    later = ("l", "later", "e", "announced")
+    assert [states[name] for name in later] == ["cancelled"] * 4
+    assert {errors[name] for name in later} == {said}
+    assert seconds < 0.5
+
+
+def test_an_early_run_that_nobody_seals_is_void_when_the_run_ends() -> None:
+    async def go() -> EventLog:
+        async with Executor(TOOLS) as graph:
+            graph.announce("early", "clean_up")
+            assert graph.start_early(ToolCall("early", "clean_up", {"n": 1}))
+            await asyncio.sleep(0.1)
+        return graph.log
+
+    log = run_virtual(go())
+    assert find_faults(log) == []
+    assert [event.type for event in log.events][-2:] == ["call.void", "run.finished"]

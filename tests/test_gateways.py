@@ -1,5 +1,6 @@
 """What gateways make of the three interfaces: the same words in other places, no sooner and no later than others."""
 
+import json
 from typing import Any
 
 import pytest
@@ -234,3 +235,39 @@ def test_a_reason_beside_the_delta_ends_the_answer() -> None:
     turn = read_turn(body, api="anthropic")
     assert (turn.reason, turn.complete, turn.error) == ("stop", True, None)
     assert turn.provider[-1].data == {"id": "c"}
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "retryable", "told"),
+    [
+        ({"detail": "upstream died"}, None, True, "upstream died"),
+        ({"message": "Rate exceeded", "code": "429"}, 429, True, "Rate exceeded"),
+        ({"type": "error", "error": {"message": "gone", "status": 503}}, 503, True, "gone"),
+        ({"type": "error", "error": {"message": "no", "code": 400}}, 400, False, "no"),
+    ],
+)
+def test_an_error_in_a_gateways_own_words_ends_an_answer_of_messages(
+    said: dict[str, Any], status: int | None, retryable: bool, told: str
+) -> None:
+    error = read_turn(anthropic(stop=None) + event(said), api="anthropic").error
+    assert error is not None
+    assert (error.status, error.retryable) == (status, retryable)
+    assert told in str(error)
+
+
+def test_an_event_named_exception_is_an_error() -> None:
+    body = anthropic(stop=None) + event({"message": "Too many requests"}, "exception")
+    assert "Too many requests" in str(read_turn(body, api="anthropic").error)
+
+
+def test_an_error_in_place_of_a_stream_keeps_its_number_and_its_request() -> None:
+    fault = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
+    error = read_turn(json.dumps(fault).encode(), api="anthropic").error
+    assert error is not None
+    assert (error.status, error.retryable, error.request_id) == (529, True, "req_1")
+
+
+@pytest.mark.parametrize(("word", "reason"), [("END_TURN", "stop"), ("MAX_TOKENS", "length"), ("endTurn", "stop")])
+def test_a_reason_to_stop_is_read_in_the_words_of_other_interfaces(word: str, reason: str) -> None:
+    turn = read_turn(anthropic({"type": "text_delta", "text": "Hi"}, stop=word), api="anthropic")
+    assert (turn.reason, turn.finish_reason, turn.error) == (reason, word, None)

@@ -348,6 +348,14 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert find_missing_files(page.read_text()) == []
 
 
+PACKAGE_IN_MAP = re.compile(r"^\| `flowkit/(\w+)` \|", re.MULTILINE)
+
+
+def test_the_map_of_the_house_has_every_package() -> None:
+    packages = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+    assert sorted(PACKAGE_IN_MAP.findall((ROOT.parent / "CONTRIBUTING.md").read_text())) == packages
+
+
 METHOD_IN_BACKTICKS = re.compile(r"`([A-Z]\w+)\.(\w+)`")
 
 

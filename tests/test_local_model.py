@@ -16,7 +16,7 @@ from flowkit.agent import Agent
 from flowkit.cli.model_choice import LocalServer, find_local_servers
 from flowkit.errors import ConfigurationError
 from flowkit.messages import AssistantMessage, RequestedCall, ToolMessage, ToolSpec, UserMessage
-from flowkit.models.offline import choosing, local
+from flowkit.models.offline import choosing, embeddings, local
 from flowkit.models.offline.local import LocalModel, start_local_model
 from flowkit.models.offline.result_template import show_results
 from flowkit.models.offline.weights import SMOLLM2, Weights
@@ -247,6 +247,11 @@ for _ in range(5):
 def test_a_server_that_is_closed_at_once_ends() -> None:
     # In a process of its own: nothing else can end a hang in the server's destructor.
     subprocess.run([sys.executable, "-c", CLOSED_AT_ONCE], check=True, timeout=60)
+
+
+@pytest.mark.usefixtures("embedded")
+def test_the_encoder_is_there_when_the_model_has_started() -> None:
+    assert embeddings._load_encoder.cache_info().currsize == 1  # pyright: ignore[reportPrivateUsage]  # nothing else shows it
 
 
 def test_two_parts_become_two_calls_with_values_from_the_request(embedded: LocalModel) -> None:

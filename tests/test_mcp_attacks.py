@@ -289,3 +289,28 @@ def test_a_tool_that_stays_in_a_new_list_is_the_same_object_with_its_lowered_sch
             assert lower_tool(grow, "openai") is lowered
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("way", ["a run is stopped", "entering is stopped"])
+def test_what_is_stopped_while_it_connects_does_not_wait_for_the_server(tmp_path: Path, way: str) -> None:
+    async def enter(tools: MCPTools) -> None:
+        async with tools:
+            raise AssertionError("it was never ready")
+
+    async def go() -> None:
+        tools = serve(tmp_path, tool_named("x"), starts_after_s=600, options={"connect_timeout": 600})
+        async with asyncio.timeout(60):
+            if way == "a run is stopped":
+                run = Agent(ScriptedModel([[call("x")], "done"]), tools=[tools.tools], cache=False).start("go")
+                await until(lambda: count_started(tmp_path) == 1)
+                run.cancel()
+                assert (await run.wait()).status == "cancelled"
+            else:
+                entering = asyncio.create_task(enter(tools))
+                await until(lambda: count_started(tmp_path) == 1)
+                entering.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await entering
+        assert find_servers(tmp_path) == []
+
+    asyncio.run(go())

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from flowkit import Agent, Context, ScriptedModel, recipe, tool
+from flowkit import Agent, Context, ScriptedModel, each, recipe, tool
 from flowkit.context import CONTEXT
 from flowkit.journal import Journal
+from flowkit.models.base import ModelRequest
 from flowkit.recipes import ask
 from flowkit.testing import call
 from tests.stores import opened_journal
@@ -160,3 +161,51 @@ def test_a_run_that_is_done_is_told_again_and_nothing_is_written(tmp_path: Path)
 
 def make_clerk_without_effects() -> Any:
     return Agent(ScriptedModel(["done"]), cache=False, name="clerk").as_tool()
+
+
+@pytest.mark.parametrize("nest", ["agent in agent", "items", "runs in a function", "calls of a function"])
+def test_keys_inside_any_nest_are_the_same_each_time_and_differ_from_each_other(nest: str) -> None:
+    """As after a crash before anything was recorded: another process, with the same run."""
+
+    def run_once() -> list[str]:
+        keys: list[str] = []
+
+        @tool(effect="idempotent")
+        async def put(ctx: Context[Any] = CONTEXT) -> str:
+            """Put it there."""
+            keys.append(ctx.idempotency_key)
+            return "put"
+
+        def answer(request: ModelRequest) -> Any:
+            return "Done." if request.turn > 1 else [call("put"), call("put")]
+
+        inner = Agent(ScriptedModel(answer), tools=[put], cache=False, name="inner")
+        middle = Agent(ScriptedModel([[call("inner", task="a"), call("inner", task="b")], "Done."]), cache=False)
+        middle = middle.adding(inner.as_tool())
+
+        @tool(effect="idempotent")
+        async def work(ctx: Context[Any] = CONTEXT) -> str:
+            """Let the inner agent work twice."""
+            for task in "ab":
+                if nest == "runs in a function":
+                    await inner.run(task, user=ctx.user, run_id=f"{ctx.run_id}/{ctx.call_id}/{task}")
+                else:
+                    await ctx.call(inner.as_tool(), task)
+            return "done"
+
+        @recipe
+        def settle(tasks: list[str]) -> list[str]:
+            return each(tasks, lambda task: ask(inner, "Do {task}.", task=task))
+
+        if nest == "items":
+            settle.options(user="ann", run_id="r", cache=False).run_sync(["a", "b"])
+        else:
+            used = middle.as_tool(name="work") if nest == "agent in agent" else work
+            asked = call("work", task="x") if nest == "agent in agent" else call("work")
+            agent = Agent(ScriptedModel([[asked], "Done."]), tools=[used], cache=False)
+            agent.run_sync("Go.", user="ann", run_id="r")
+        return sorted(keys)
+
+    first = run_once()
+    assert len(set(first)) == len(first) == 4
+    assert run_once() == first

@@ -6,10 +6,12 @@ import json
 import linecache
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 import pytest
 
 from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
+from flowkit.events import CallStarted, Event
+from flowkit.journal import Done, Retry
 from flowkit.pools.opened_pools import close_pools, open_processes
 from flowkit.recipes.files import load_recipe
 from tests.pooled_tools import (
@@ -26,6 +30,7 @@ from tests.pooled_tools import (
     hang_writing,
     make_text,
     measure,
+    note,
     refuse,
     spin,
     where,
@@ -210,6 +215,58 @@ def test_a_write_that_waits_for_a_process_and_is_cancelled_has_not_happened(
 
     assert not mark.exists()
     close_pools()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whenever_pooled_writes_are_cancelled_each_happens_once_or_is_in_doubt(tmp_path: Path, seed: int) -> None:
+    chance, mark, names = random.Random(seed), tmp_path / "mark", [f"w{number}" for number in range(6)]
+    calls = [ToolCall(name, "note", {"mark": str(mark), "name": name}) for name in names]
+
+    def count() -> Counter[str]:
+        return Counter(mark.read_text().split() if mark.exists() else [])
+
+    async def go(journal: Journal, *, cancels: bool) -> dict[str, Outcome]:
+        begun = chance.randrange(1, len(names))
+        have_begun = asyncio.Event()
+        async with Executor(tools=[note], journal=journal, run_id="r") as graph:
+            started: set[str] = set()
+
+            def look(event: Event) -> None:
+                if isinstance(event, CallStarted):
+                    started.add(event.call)
+                if len(started) >= begun:
+                    have_begun.set()
+
+            graph.log.listen(look)
+            for call in calls:
+                graph.add(call)
+            if cancels:
+                await have_begun.wait()
+                await asyncio.sleep(chance.uniform(0, 0.02))
+                for name in chance.sample(names, chance.randrange(1, len(names) + 1)):
+                    graph.cancel(name, "not wanted any more")
+            await graph.wait()
+        return dict(graph.outcomes)
+
+    for again in range(10):
+        journal = Journal(tmp_path / "j")
+        ended = asyncio.run(go(journal, cancels=again == 0))
+        written = count()
+        for name, outcome in ended.items():
+            match outcome.state:
+                case "finished":
+                    assert written[name] == 1
+                case "cancelled":
+                    assert written[name] == 0, "it had begun, and nobody was told"
+                case state:
+                    assert state == "in_doubt"
+                    assert written[name] <= 1
+                    happened = Done(name) if written[name] else Retry()
+                    journal.resolve("r", name, happened, by="ada")
+        journal.close()
+        if {outcome.state for outcome in ended.values()} == {"finished"}:
+            break
+    assert count() == Counter(names)
 
 
 def test_the_executors_own_end_leaves_nothing_running(tmp_path: Path) -> None:

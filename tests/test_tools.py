@@ -251,6 +251,17 @@ def test_numbers_and_arrays_of_numpy_become_pythons() -> None:
         measure.dump(numpy.array([numpy.nan]))
 
 
+@pytest.mark.parametrize("annotation", [list[dict[str, float | None]], list[dict[str, Any]], None])
+def test_a_missing_value_of_a_table_is_named_with_its_place(annotation: Any) -> None:
+    def load() -> Any: ...
+
+    load.__annotations__["return"] = annotation
+    if annotation is None:
+        del load.__annotations__["return"]
+    with pytest.raises(ToolResultError, match="not JSON: nan at /1/won; None is the value for what is missing"):
+        tool(effect="read")(load).dump([{"won": 3.0, "left": None}, {"won": float("nan"), "left": None}])
+
+
 def test_result_that_holds_itself_is_an_error() -> None:
     endless: list[object] = []
     endless.append(endless)

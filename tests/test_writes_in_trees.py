@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Literal, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flowkit import Agent, Context, Limits, ModelError, ScriptedModel, recipe, step, tool
@@ -172,8 +172,14 @@ async def _run(trees: Sequence[Tree], stream: Stream) -> None:
         assert {name for name, _ in grove.effects} == set(grove.kinds), "what was asked for well has been done"
 
 
+AGENT_IN_AGENT = Inner("agent", (Inner("agent", (Leaf("write", 0.0),)),))
+"""The write waits for a seal in each of the two runs around its own."""
+
+
 @settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees=st.lists(TREES, min_size=1, max_size=3), stream=STREAMS)
+@example(trees=[AGENT_IN_AGENT], stream=Stream("well", 4.0, 9.0))
+@example(trees=[AGENT_IN_AGENT], stream=Stream("broken for good", 4.0, 9.0))
 def test_for_every_tree_and_end_of_the_stream_a_write_starts_at_most_once_and_never_before_its_seal(
     trees: list[Tree], stream: Stream
 ) -> None:

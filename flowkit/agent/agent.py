@@ -1,7 +1,7 @@
-"""An agent: a model with instructions, tools and bounds.
+"""An agent: a model with instructions, tools and limits.
 
-Nothing happens until a run is started; an agent can have many at once. `start` is the program; `run`, `run_sync` and
-`stream` fold it.
+Nothing happens until a run is started; an agent can have many runs in parallel. `run`, `run_sync` and `stream` are
+built on `start`.
 """
 
 import re
@@ -51,19 +51,21 @@ OutputT = TypeVar("OutputT", default=str)
 Said = str | Sequence[str | Content]
 
 _CALL = re.compile(r"^turn/\d+(/attempt/\d+)?/call/\d+/?")
-"""What an agent's call is named by, before the names of what is in it."""
+"""The start of the names of an agent's calls."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class AgentRunOptions(RunOptions, total=False):
-    """What a run of an agent may be started with: all that every run may, a model, and a conversation.
+    """The options of one run of an agent: those of every run, a model, and a conversation.
 
-    With a journal a `session` is also a conversation, which each run continues. `history` is what was said before, as
-    messages of flowkit or of Chat Completions; its last message is the new one where that is the user's and none is
-    given besides. System messages in it are left out, since the agent has its own instructions. `model` is asked in
-    place of the agent's own. `fork` names a run in the journal that this one begins with: the messages and results
-    before the turn `at`, as in `turn/2`, are taken over and nothing of them runs again. `results` replaces results of
-    calls by the calls' names. What can't be forked fails the run.
+    - With a journal, `session` names a conversation that each run continues.
+    - `history` is an earlier conversation, as messages of flowkit or of Chat Completions. If no message is passed, its
+      last message is the new one, provided it is the user's. System messages in it are dropped, since the agent has its
+      own instructions.
+    - `model` replaces the agent's own.
+    - `fork` names a run in the journal to start from: the messages and results before the turn `at`, as in `turn/2`,
+      are taken over, and none of these calls runs again. If the run can't be forked, the new one fails.
+    - `results` replaces results of calls by the calls' names.
     """
 
     history: Iterable[Message | Mapping[str, JSON] | BaseModel]
@@ -74,7 +76,7 @@ class AgentRunOptions(RunOptions, total=False):
 
 
 def _read_fork(plan: AgentPlan[Any], options: AgentRunOptions) -> ForkPoint | None:
-    """Read where the run begins; None for one that isn't a fork."""
+    """Read the start of a fork; None for other runs."""
     forked, at = options.get("fork"), options.get("at")
     if forked is None:
         if at is not None or "results" in options:
@@ -94,18 +96,24 @@ def _add_tool(tools: Toolset, added: Tool[..., Any]) -> Toolset:
 class Agent(Generic[OutputT]):
     """A model that answers with the help of tools.
 
-    `instructions` stand before every request. `output_type` is `str` or any type that pydantic knows: the answer is
-    then validated, and retried up to `output_attempts` times in all when it doesn't fit. Several types have names, as
-    in `{"answer": Answer, "escalation": Escalation}`: `result.output_name` says which the model chose. With an
-    `output_tool`, the result of the first call of it that succeeds is the answer, and ends the run. `prefetch` names
-    reads that start beside the first request; a model that asks for one joins it, and isn't told of it otherwise.
-    `cache` keeps results with a TTL: True is the user's cache folder, False none. In a `journal` runs survive the
-    process; it is closed by who opened it. `allow_changed` lets them go on under changed code. `early=False` starts no
-    call before the model's turn has ended. `references=True` lets the model hand one call's result to another in the
-    same turn. `think_tags=True` reads `<think>…</think>` in the text as thinking. `before_request`, `before_call` and
-    `after_answer` are guards, one or several: functions that pass, change or refuse the messages of each request, a
-    call before it runs, and the answer. `attempts` bounds how often a turn whose stream broke is asked for, `budget`
-    bounds what all runs together may cost, and `slots` how many calls run at once, in all or by the tools' named slots.
+    - `instructions` precede the conversation in every request.
+    - `output_type` is `str` or any type that pydantic supports. The answer is validated, with up to `output_attempts`
+      attempts in total. Several types have names, as in `{"answer": Answer, "escalation": Escalation}`;
+      `result.output_name` is the name that the model chose.
+    - `output_tool`: the result of its first successful call is the answer, and ends the run.
+    - `prefetch` names reads that start in parallel to the first request. If the model makes such a call, it gets that
+      result; otherwise the model never sees it.
+    - `cache` keeps results with a TTL; True is the user's cache folder, False disables it.
+    - `journal`: runs in it survive the process. The caller that opened it closes it. `allow_changed` resumes them under
+      changed code.
+    - `early=False` starts no call before the model's turn is complete.
+    - `references=True` lets the model pass one call's result to another in the same turn.
+    - `think_tags=True` reads `<think>…</think>` in the text as thinking.
+    - `before_request`, `before_call` and `after_answer` are guards, one or several: functions that pass, change or
+      refuse the messages of each request, a call before it runs, and the answer.
+    - `attempts` limits the attempts at a turn after a broken stream.
+    - `budget` limits the cost of all runs together.
+    - `slots` limits the calls in parallel, in total or by the tools' named slots.
 
     Raises `DefinitionError` for tools that share a name, a prefetch that isn't a `read`, or an output type without a
     JSON schema.
@@ -227,7 +235,7 @@ class Agent(Generic[OutputT]):
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         """Show the agent in a notebook."""
         rows = [
-            ("model", self.model),
+            ("model", self.model.name),
             ("what", self.description),
             ("tools", ", ".join(tool.name for tool in self.tools)),
         ]
@@ -254,7 +262,7 @@ class Agent(Generic[OutputT]):
         return reduce(Toolset.replacing, self._overrides.get().get("tools", ()), self._plan.tools)
 
     def options(self, **options: Unpack[AgentRunOptions]) -> "Agent[OutputT]":
-        """Return the same agent, whose runs have these options: `await support.options(user="c-17").run("Hi")`."""
+        """Return the same agent with these options for its runs: `await support.options(user="c-17").run("Hi")`."""
         check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
         changed = copy(self)
         changed._options = cast(AgentRunOptions, {**self._options, **options})
@@ -269,10 +277,10 @@ class Agent(Generic[OutputT]):
     def start(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> Run[AgentResult[OutputT]]:
         """Start a run that owns its task; needs a running event loop.
 
-        With a `history` that ends in calls which wait for a person, leave `message` out and pass `decisions`; a new
-        message denies them. If this user has a run with this `run_id` in progress in this session, return that run;
-        without a `user`, no run is joined. If the journal knows it, resume it; pass the same `data` and `user` then,
-        and no message. Raises `ValueError` for a message or a history that can't be read.
+        If the `history` ends with calls that wait for a person, omit `message` and pass `decisions`; a new message
+        denies them. If this user has a run with this `run_id` in progress in this session, that run is returned;
+        without a `user`, no run is joined. If the journal has the run, it is resumed: pass the same `data` and `user`
+        then, and no message. Raises `ValueError` for a message or a history that can't be read.
         """
         check_run_options(options, AgentRunOptions, "a run", {"model": MODEL})
         chosen = cast(AgentRunOptions, {**self._options, **options})
@@ -317,8 +325,8 @@ class Agent(Generic[OutputT]):
     def start_inside(self, message: Said, around: Context[Any], tool: str = "") -> Run[AgentResult[OutputT]]:
         """Start a run for a call of the run `around` it, with the same data, user and session.
 
-        Its id comes from the run and the call, so that it has the same idempotency keys when the call runs again. It
-        is in the journal of the run around it, if that has one, and resumes there; what is said in it is no part of
+        Its id is derived from the run and the call, so that it has the same idempotency keys if the call runs again. It
+        is recorded and resumed in the journal of the enclosing run, if that has one. Its messages don't become part of
         the session's conversation.
         """
         said = read_content(message)
@@ -334,9 +342,9 @@ class Agent(Generic[OutputT]):
         return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or _CALL.sub("", around.call_id))
 
     async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
-        """Return the result of a run, which is cancelled with its caller; the arguments are those of `start`.
+        """Start a run and return its result; it is cancelled with its caller. The arguments are those of `start`.
 
-        Raises the run's error when its status is `failed`; `error.result` then holds what there is.
+        Raises the run's error when its status is `failed`; `error.result` then holds the partial result.
         """
         return await wait_with(self.start(message, **options))
 
@@ -353,8 +361,8 @@ class Agent(Generic[OutputT]):
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """Make a tool of the agent, for another one: it takes a `task` and returns the answer.
 
-        Its effect and scope are the strongest of its tools; its events stand under the call, and what it spends counts
-        in the run that calls it. Raises `DefinitionError` when one of its tools always asks a person.
+        Its effect is the strongest and its scope the narrowest of its tools. Its events are nested under the call, and
+        its cost counts in the calling run. Raises `DefinitionError` when one of its tools always requires approval.
         """
         called = name or self.name
         return make_agent_tool(
@@ -365,9 +373,9 @@ class Agent(Generic[OutputT]):
         )
 
     def warm_up(self, *, timeout: float | timedelta = 10) -> Coroutine[Any, Any, WarmUp]:
-        """Do in advance what the first run would wait for: open cache and journal, load prices, connect to the server.
+        """Prepare the first run: open cache and journal, load prices, connect to the server.
 
-        Raises nothing for what fails or takes longer than `timeout` seconds: `problems` of the result names it.
+        A part that fails, or takes longer than `timeout` seconds, raises no error: `problems` of the result names it.
         """
         timeout_s = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         return warm_up(self._make_plan(self._options), timeout_s)

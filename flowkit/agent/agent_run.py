@@ -1,7 +1,7 @@
 """An agent's run: its resources, its rounds, and its result.
 
-However it ends, the messages are valid for a next request: each call has one result, except those that wait for a
-person, which decisions or a new message settle later.
+After every outcome the messages are valid for the next request: each call has one result, except those that wait for
+a person, which decisions or a new message settle later.
 """
 
 import asyncio
@@ -39,11 +39,12 @@ OutputT_co = TypeVar("OutputT_co", covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentResult(RunResult[OutputT_co]):
-    """How a run of an agent ended.
+    """The result of an agent's run.
 
-    `text` is the last thing the model said. `output_name` says which of several output types the answer has. `messages` is the whole conversation, ready to be a next run's `history`.
-    `prefetched` counts the prefetched calls that the model asked for, and all of them. `tips` tell, for a person, what
-    tools without a declared effect cost.
+    `text` is the model's last text. `output_name` is the name of the answer's output type, if there are several.
+    `messages` is the whole conversation, which the next run accepts as `history`. `prefetched` has the number of
+    prefetched calls that the model made, and the number of all of them. `tips` are sentences for a person on the cost
+    of tools without a declared effect.
     """
 
     text: str = ""
@@ -54,7 +55,7 @@ class AgentResult(RunResult[OutputT_co]):
 
 
 class AgentWork(Generic[OutputT]):
-    """What one run of an agent does; lives as long as its task."""
+    """One run of an agent; lives as long as its task."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class AgentWork(Generic[OutputT]):
         around: RunJournal | None = None,
         tool: str = "",
     ) -> None:
-        """Prepare a run; `around` is the journal of the run whose call this is a part of, `tool` the called tool."""
+        """Prepare a run; `around` is the journal of the calling run, `tool` the called tool."""
         self.log = log
         self._around = around
         self.meter = Meter(plan.limits, METER.get(), plan.name, tool)
@@ -79,7 +80,7 @@ class AgentWork(Generic[OutputT]):
         """None until the run has taken hold of its journal, and for good when it can't."""
 
     async def begin(self) -> None:
-        """Take hold of the run, and read what there is of it."""
+        """Open the run in its journal, and read its records."""
         plan = self._plan
         if self._given.fork is not None and plan.journal is not None:
             await self._read_fork(plan.journal, self._given.fork)
@@ -159,7 +160,7 @@ class AgentWork(Generic[OutputT]):
         self._decisions |= decisions
 
     async def finish(self, status: RunStatus, error: FlowkitError | None) -> AgentResult[OutputT]:
-        """Write the last results and the end down, and return what there is."""
+        """Record the last results and the end of the run, and return its result."""
         rounds, meter = self._rounds, self.meter
         if rounds is None:
             said = None if error is None else str(error)
@@ -183,7 +184,7 @@ class AgentWork(Generic[OutputT]):
             await self._record.write_spent(meter.usage, meter.cost_usd, meter.list_costs(None))
             await self._record.finish(status, output, said, rounds.added)
         except (RunError, StoreError) as lost:
-            # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
+            # Another process took the run over, or the disk is full: unrecorded results don't count.
             status, error = "failed", error or lost
         opened, name = (None, None) if rounds.output is None else self._plan.output.open(rounds.output)
         return AgentResult(
@@ -204,7 +205,7 @@ class AgentWork(Generic[OutputT]):
         )
 
     async def _read_fork(self, journal: Journal, fork: ForkPoint) -> None:
-        """Begin with what another run had come to; where no message is given, its last one is said again."""
+        """Start with the state of another run; without a message, its last one is repeated."""
         given, history = self._given, await asyncio.to_thread(read_fork, journal, fork)
         if given.message is None and history and isinstance(last := history[-1], UserMessage):
             given, history = replace(given, message=last.content), history[:-1]
@@ -214,9 +215,10 @@ class AgentWork(Generic[OutputT]):
         self._context = replace(self._context, message=asked)
 
     def _trust(self, given: Given) -> Given:
-        """Leave out of a history what isn't its sender's to say.
+        """Remove the parts of a history that its sender may not set.
 
-        Without a decision it may be anybody's, a browser's above all, and what is needed isn't theirs to say.
+        Without a decision the history may come from any client, such as a browser, which must not set the results of
+        needs.
         """
         history = given.history if given.decisions else unload(given.history)[0]
         return replace(given, history=history, decisions=self._decisions)
@@ -231,7 +233,7 @@ class AgentWork(Generic[OutputT]):
         return began
 
     async def _open_record(self, journal: Journal) -> Given:
-        """Start or resume the run in its journal; return what it began with, its session's conversation included."""
+        """Start or resume the run in its journal; return its inputs, with its session's conversation."""
         context, given = self._context, self._given
         inputs, kept = self._hide_inputs()
         held = await journal.open_run(
@@ -252,9 +254,9 @@ class AgentWork(Generic[OutputT]):
         self._record = RunRecord(held, self.log)
         session = held.details.summary.session
         if session is not None and not began.history:
-            # Read, not kept with each run: a long conversation would be stored as often as something is said in it.
+            # Read, not stored with each run: a long conversation would be stored once per message.
             began = replace(began, history=Given.read_messages(await held.conversation()))
-        # A run that goes on is the one that it was, whatever its starter knew of it.
+        # A resumed run keeps its own inputs, whatever the caller passed.
         self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began
 
@@ -264,7 +266,7 @@ class AgentWork(Generic[OutputT]):
         return replace(self._given, history=shown).to_json(), kept
 
     def _read_inputs(self, held: RunJournal) -> Given:
-        """Read what the run began with, word for word while it can be resumed."""
+        """Read the inputs of the run, unmasked while it can be resumed."""
         began = Given.from_json(held.inputs)
         return replace(began, history=restore_history(began.history, held.kept.get(0, {})), decisions=self._decisions)
 

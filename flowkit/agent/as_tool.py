@@ -1,8 +1,8 @@
-"""An agent as a tool of another one: a task goes in, its answer comes out, and its events stand under the call.
+"""An agent as a tool of another one: it takes a task and returns the answer, and its events are nested under the call.
 
-What it may do counts as if its tools were needed: the strongest effect, the narrowest scope. A person can't be asked
-from inside, since a call doesn't wait for days: so a tool that always asks is refused here, and one that asks by its
-rule, and does, ends the task with an error that the outer model reads.
+Its effect is the strongest and its scope the narrowest of its tools. An inner call can't wait for a person, since the
+outer call doesn't wait for days. So a tool that always requires approval is refused here. If a tool's rule requires it
+for a call, the task fails with an error that the outer model reads.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from flowkit.tools.toolsets import Toolset
 def make_agent_tool(
     start: Callable[[str, Context[Any]], Run[AgentResult[Any]]], tools: Toolset, *, name: str, description: str
 ) -> Tool[..., Any]:
-    """Make the tool; `start` starts a run for a task. Raises `DefinitionError` for tools that always ask a person."""
+    """Make the tool; `start` starts a run for a task. Raises `DefinitionError` for tools that always require approval."""
     asking = [tool.name for tool in tools if tool.approval is True]
     if asking:
         raise DefinitionError(
@@ -41,7 +41,7 @@ def make_agent_tool(
             raise ToolError(f"{name} ended without an answer ({result.status}): {result.error or 'it was stopped'}")
         return to_jsonable_python(result.output)
 
-    # It has its own attempts; tried again from outside, its calls would be told twice.
+    # The inner run has its own attempts; a retry from outside would report its calls twice.
     effect, scope = _find_effect(tools), _find_scope(tools)
     return make_tool(ask, Options(name=name, description=description, effect=effect, scope=scope, retries=0))
 

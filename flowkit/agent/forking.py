@@ -1,7 +1,7 @@
-"""A fork: a new run that begins with what another one had come to before one of its turns.
+"""A fork: a new run that starts from the state of another one before one of its turns.
 
-It takes the messages of the turns before that one, with the results of their calls, as its history. So nothing of them
-runs again, writes least of all: for the fork they have happened, and a model sees that they have.
+Its history is the messages before that turn, with the results of their calls. So none of these calls runs again, and
+above all no write: for the fork they have happened, and the model sees their results.
 """
 
 import re
@@ -19,10 +19,10 @@ AT = re.compile(r"turn/([1-9]\d*)")
 
 
 def read_fork(journal: Journal, fork: ForkPoint) -> tuple[Message, ...]:
-    """Read the messages that the new run begins with; blocks while the journal is read.
+    """Read the messages that the new run starts with; blocks while the journal is read.
 
-    Raises `RunError` for a run that isn't there or has no such turn, for a call before it that waits or is in doubt,
-    and for a result of no call.
+    Raises `RunError` for a missing run or turn, for an earlier call that waits or is in doubt, and for a result without
+    a call.
     """
     run_id, at = fork.run_id, fork.at
     details = None if fork.session is None else journal.show(run_id, user=fork.user, session=fork.session)

@@ -26,15 +26,15 @@ logger = logging.getLogger("flowkit.agent")
 Place = Literal["request", "call", "answer"]
 
 GROWTH = 8
-"""A watcher sees an answer again when it has grown by this part of what it was."""
+"""A watcher is called again when the answer has grown by this fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """A guard's refusal, with a reason for the user or the model.
 
-    `to` selects the reader: the `user`, then the run ends with it, or the `model`, which continues with it. Left out,
-    the model reads why a call is refused, and the user why a request or an answer is.
+    `to` selects the reader: with `user` the run ends, with `model` the model continues with the reason. By default the
+    model reads the refusal of a call, and the user that of a request or an answer.
     """
 
     reason: str
@@ -62,8 +62,8 @@ AnswerGuard = Callable[[Any, Context[Any]], Any]
 class Watch:
     """A guard that only watches, beside the model: `before_request=[Watch(is_on_topic)]`.
 
-    It returns None or a `Refuse`. One for answers is called with the answer so far, again and again while it grows: the
-    text, or what `run.partial` has.
+    It returns None or a `Refuse`. One for answers is called repeatedly with the answer so far: the text, or the value
+    of `run.partial`.
     """
 
     guard: Callable[[Any, Context[Any]], Verdict | Awaitable[Verdict]]
@@ -71,7 +71,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """The guards of an agent, in the order in which they are asked."""
+    """The guards of an agent, in the order in which they are called."""
 
     request: tuple[RequestGuard | Watch, ...] = ()
     call: tuple[CallGuard, ...] = ()
@@ -84,7 +84,7 @@ class Guards:
 
 
 def list_guards(agent: str, setting: str, given: object) -> tuple[Any, ...]:
-    """List the guards of a setting: one, several or none; raises `ConfigurationError` for what can't be one."""
+    """List the guards of a setting: one, several or none; raises `ConfigurationError` for an object that can't be one."""
     if given is None:
         return ()
     guards = tuple(cast("Sequence[object]", given)) if isinstance(given, list | tuple) else (given,)
@@ -102,7 +102,7 @@ class GuardRun:
     def __init__(self, guards: Guards, context: Context[Any], log: EventLog) -> None:
         self.guards = guards
         self.refused: GuardRefused | None = None
-        """Why a call's guard ends the run."""
+        """The reason that a call's guard ended the run."""
         self._context = context
         self._log = log
 
@@ -125,9 +125,9 @@ class GuardRun:
     async def check_answer(
         self, answer: Any, turn: int, check: Callable[[object], object]
     ) -> tuple[Any, Refuse | None]:
-        """Return the answer as the guards leave it, and a refusal for the model; raises as `check_request` does.
+        """Return the answer after the guards, and a refusal for the model; raises what `check_request` raises.
 
-        `check` raises `TypeError` for what can't take an answer's place.
+        `check` raises `TypeError` for a value that can't replace an answer.
         """
         for guard in self.guards.answer:
             if isinstance(guard, Watch):
@@ -153,7 +153,7 @@ class GuardRun:
     async def check_call(
         self, call: ToolCall, context: Context[Any], secrets: frozenset[str]
     ) -> Mapping[str, object] | None:
-        """Return the arguments that the guards change, if any; raises `ToolError` with what the model reads."""
+        """Return the arguments that the guards change, if any; raises `ToolError` with the text for the model."""
         changed: dict[str, object] = {}
         for guard in self.guards.call:
             seen = ToolCall(call.id, call.name, {**call.arguments, **changed})
@@ -224,7 +224,7 @@ class GuardRun:
     def _fail(
         self, guard: Any, place: Place, found: object, expected: str, *, turn: int = 0, call: str | None = None
     ) -> GuardFailed:
-        """Report what isn't a verdict. A guard that says False means no, and must not be taken for one that passes."""
+        """Raise an error for a value that isn't a verdict. A guard that returns False means a refusal, and must not pass."""
         kind = type(found).__name__
         said = str(found) if isinstance(found, bool) else f"an empty {kind}" if found in ([], ()) else kind
         problem = f"it returned {said}, expected {expected}"
@@ -258,9 +258,9 @@ class GuardRun:
 
 
 class Watching:
-    """The guards that watch one answer: entered around its reading, which ends when one refuses.
+    """The guards that watch one answer: entered around its reading, which is interrupted when one refuses.
 
-    Leaving waits for those that haven't decided, and raises what one of them refused or failed with.
+    Leaving waits for those that haven't decided, and raises the refusal or error of one of them.
     """
 
     def __init__(self, run: GuardRun, messages: tuple[Message, ...], turn: int, partial: Callable[[], object]) -> None:
@@ -320,7 +320,7 @@ class Watching:
             self._run.tell_passed(guard, "request", self._turn)
 
     async def _follow(self, guard: Watch) -> None:
-        """Show the answer while it grows, and at its end the whole of it."""
+        """Pass the growing answer to the watchers, and finally the complete one."""
         grown = self._grown
         while True:
             await grown.wait()
@@ -342,7 +342,7 @@ class Watching:
         if stopped is not None and self._stopped is None:
             self._stopped = stopped
             if self._is_open:
-                # It ends at once: the task that reads is cancelled as by a time-out.
+                # Reading stops immediately: its task is cancelled as by a timeout.
                 self._scope.reschedule(asyncio.get_running_loop().time())
         return stopped is None
 

@@ -20,11 +20,11 @@ from flowkit.tools.toolsets import Toolset
 
 
 class OpenCalls:
-    """What a turn waits for, by the ids that its calls have in the graph.
+    """The open calls of a turn, by the ids that they have in the graph.
 
-    `pending` are the calls that a person has to decide on; then the others have their results and these stay open. With
-    `keeps_ids`, as with a journal, a call has the same id when the run is resumed; else the history is all there is,
-    and the call is known by its place in the message.
+    `pending` are the calls that a person has to decide on; they stay open, and all others have their results. With
+    `keeps_ids`, as with a journal, a call has the same id when the run is resumed. Without it the history is the only
+    record, and a call is identified by its position in the message.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class OpenCalls:
         self._used: set[str] = set()
         """The keys of the decisions that were applied."""
         self._is_first = True
-        """No decision was applied before these calls, so all that are given are for them."""
+        """No decision was applied before these calls, so every given decision is for one of them."""
         self._refused: dict[str, ToolArgumentsError] = {}
         """Decisions with arguments that their tool doesn't take; their calls still wait."""
         self._long = long
@@ -50,7 +50,7 @@ class OpenCalls:
         self._open = dict(calls)
         self._is_first = not self._used
         places = {call.id: place for place, call in enumerate(message.calls)}
-        # What a call is named by when the run goes on from its history: whatever attempt it came from.
+        # The name of a call when the run is resumed from its history, regardless of the attempt that made it.
         named = {node: f"turn/{turn}/call/{places[call.id]}" for node, call in calls.items()}
         self._keys = {} if self._keeps_ids else named
 
@@ -150,7 +150,7 @@ class OpenCalls:
             producer = self._graph.outcome(reference.call_id)
             if producer is None or producer.state != "finished":
                 continue
-            with suppress(ResolutionError):  # then it stays, and the call fails when it goes on
+            with suppress(ResolutionError):  # then it stays, and the call fails when it continues
                 value = lookup(producer.value, reference.path, producer.call.name)
                 values[name] = wrap_literal(tools.lower_arguments(requested.name, {name: value})[name])
         if not values:

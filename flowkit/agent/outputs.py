@@ -21,7 +21,7 @@ OutputT = TypeVar("OutputT")
 
 
 class OutputInvalid(ValueError):
-    """The answer isn't what was asked for; its text says to the model what to correct."""
+    """The answer doesn't fit the output type; the text tells the model what to correct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Output(Generic[OutputT]):
             return cast(OutputT, answer), name
         for one in (name, *self.names):
             try:
-                # Written, not validated: a validator that changes values has seen this one, or has no say in it.
+                # Serialized without validation: the validators have already run on this value, or don't apply to it.
                 self.adapter.dump_python(self.close(cast(OutputT, answer), one), mode="json", warnings="error")
             except PydanticSerializationError:
                 continue
@@ -74,8 +74,8 @@ class Output(Generic[OutputT]):
     def read(self, text: str) -> OutputT:
         """Read the value of an answer; raises `OutputInvalid`.
 
-        Not every server holds its model to the schema: the one JSON value that fits is found with words, fences and
-        thinking in tags around it, and taken where it should be wrapped and isn't. What stands in thinking is no answer.
+        Not every server enforces the schema. So the one JSON value that fits is found between words, fences and tagged
+        thinking, and accepted without its wrapper. JSON inside thinking is no answer.
         """
         if self.tool is not None:
             raise OutputInvalid(f"That is no answer yet: give it by calling {make_alias(self.tool.name)}.")
@@ -91,7 +91,7 @@ class Output(Generic[OutputT]):
             try:
                 value = self._validate(piece)
             except ValidationError as error:
-                # What is wrong with JSON that is there tells more than that words are no JSON.
+                # The error of existing JSON is more helpful than that of a text that isn't JSON.
                 refused = refused if piece is spoken else error
             else:
                 found[dumps(self.dump(value))] = value
@@ -202,7 +202,7 @@ def make_tool_output(tool: Tool[..., Any]) -> Output[Any]:
 
 
 MAX_TRIES = 64
-"""At how many brackets of one text JSON is looked for; each try may read to the text's end."""
+"""The limit on brackets of one text at which JSON is searched; each try may read to the end of the text."""
 
 _OPENING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _CLOSING = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
@@ -224,7 +224,7 @@ def drop_thinking(text: str) -> str:
 
 
 def find_json(text: str) -> Iterator[str]:
-    """Find the JSON objects and lists in a text: the outermost ones, and what stands alone in a code fence."""
+    """Find the JSON objects and lists in a text: the outermost ones, and the values that fill a code fence."""
     place, tries = 0, 0
     while tries < MAX_TRIES and (found := _BEGINNING.search(text, place)):
         tries += 1

@@ -1,4 +1,4 @@
-"""What an agent is made of, and what one run of it begins with."""
+"""The plan of an agent, and the start of one run of it."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ from flowkit.tools.toolsets import Toolset
 
 OutputT = TypeVar("OutputT")
 Instructions = str | Callable[[Context[Any]], str | Awaitable[str]]
-"""What stands before the conversation in every request, or a function that makes it for each."""
+"""The text before the conversation in every request, or a function that makes it for each."""
 Prefetch = Sequence[ToolCall] | Callable[[Context[Any], str], Sequence[ToolCall] | Awaitable[Sequence[ToolCall]]]
-"""Reads that start beside the first request, or a function of context and message that gives them."""
+"""Reads that start in parallel to the first request, or a function of context and message that returns them."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentPlan(Generic[OutputT]):
-    """All that a run is given and doesn't change."""
+    """The unchanging settings of a run."""
 
     name: str
     model: Model
@@ -53,9 +53,9 @@ class AgentPlan(Generic[OutputT]):
 
 @dataclass(frozen=True, slots=True)
 class ForkPoint:
-    """Where a run begins: before the turn `at` of another run, with other `results` of calls before it.
+    """The start of a fork: before the turn `at` of another run, with other `results` of calls before it.
 
-    `session` is the new run's: where the user has several runs of this id, the one in that session is meant.
+    `session` is the new run's. If the user has several runs of this id, it selects the one in that session.
     """
 
     run_id: str
@@ -67,13 +67,13 @@ class ForkPoint:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What one run begins with, besides its context."""
+    """The inputs of one run, besides its context."""
 
     message: str | tuple[Content, ...] | None = None
     history: tuple[Message, ...] = ()
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
     fork: ForkPoint | None = None
-    """Where the history is read from when the run begins; the model is asked at once then, where there is no message."""
+    """The source of the history, read when the run starts; without a message, the model is then asked immediately."""
 
     def to_json(self) -> JSON:
         """Convert to the journal's form; decisions are stored apart."""
@@ -101,7 +101,7 @@ logger = logging.getLogger("flowkit.agent")
 
 
 def tell_dropped(agent: str, history: Sequence[Message], told: set[str]) -> None:
-    """Warn once about a system message in this history that will be dropped; `told` records that it was done."""
+    """Warn once about a system message in this history that will be dropped; `told` records the warning."""
     if "system" not in told and any(isinstance(message, SystemMessage) and message.text for message in history):
         told.add("system")
         logger.warning(

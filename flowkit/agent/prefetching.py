@@ -1,6 +1,6 @@
 """Reads that an agent names before the model has asked for them.
 
-They run beside the first request, and so does the function that names them. When the model makes the same call, it
+They run in parallel to the first request, as does the function that names them. If the model makes the same call, it
 joins the prefetched one. Calls that the model hasn't made by the end of that turn are dropped, and counted.
 """
 
@@ -43,12 +43,12 @@ class Prefetching:
             with suppress(asyncio.CancelledError):  # a second cancellation must not leave it behind
                 await asyncio.wait([naming])
         if not naming.cancelled():
-            naming.exception()  # a run that ends earlier has its own reason
+            naming.exception()  # a run that ends earlier has its own error
         elif iscoroutine(self._named):
-            self._named.close()  # one that was cancelled before its first step would complain that nobody waited
+            self._named.close()  # a coroutine cancelled before its first step would warn that it was never awaited
 
     def start(self, context: Context[Any]) -> None:
-        """Start the reads, or the function that names them. Raises `DefinitionError` for what may not be prefetched."""
+        """Start the reads, or the function that names them. Raises `DefinitionError` for a tool that may not be prefetched."""
         prefetch = self._prefetch
         named = prefetch(context, context.message) if callable(prefetch) else prefetch
         if isawaitable(named):
@@ -58,7 +58,7 @@ class Prefetching:
             self._start(named)
 
     def end_turn(self) -> None:
-        """Drop what the model did not ask for. Raises what the function that names reads raised."""
+        """Drop the reads that the model didn't request. Raises the error of the function that names reads."""
         if self._naming is not None:
             if self._naming.done():
                 self._naming.result()
@@ -89,7 +89,7 @@ class Prefetching:
 
 
 def check_prefetch(tools: Toolset, call: object, agent: str) -> None:
-    """Raise `DefinitionError` for what is no call, or mustn't start before the model has asked for it."""
+    """Raise `DefinitionError` for an object that is no call, or a call that must not start before the model requests it."""
     if not isinstance(call, ToolCall):
         raise DefinitionError(f"agent {agent!r}: prefetch takes calls, such as get_order.call(), not {call!r}")
     tool = tools.find(call.name)

@@ -18,9 +18,9 @@ from flowkit.tools.toolsets import Toolset
 
 
 class TurnTools:
-    """A run's tools, which may come and go between turns: asked for anew before each one.
+    """A run's tools, which may change between turns: they are listed again before each one.
 
-    Once a result was cut, the tool that reads on is among them.
+    After a result was truncated, they include the tool that reads the rest.
     """
 
     def __init__(self, tools: Toolset, context: Context[Any]) -> None:

@@ -1,8 +1,8 @@
 """The rounds of model and tools, from a message to an answer.
 
-A round asks the model, starts the calls that it makes, waits for them, and writes their results behind its message; the
-message without calls is the answer. With a journal a turn is recorded before its effects start; a resumed run restores
-its turns, and the graph returns the recorded results.
+A round asks the model, starts its calls, waits for them, and appends their results to its message. A message without
+calls is the answer. With a journal a turn is recorded before its effects start; a resumed run restores its turns, and
+the graph returns the recorded results.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _TOO_LONG = re.compile(
 )
 
 LONGEST_WAIT_S = 60.0
-"""A server that asks to wait longer than this before the next attempt ends the run instead."""
+"""If a server requests a longer wait before the next attempt, the run fails instead."""
 
 
 class Rounds(Generic[OutputT]):
@@ -136,12 +136,12 @@ class Rounds(Generic[OutputT]):
             self.messages.append(UserMessage(str(problem)))
 
     async def _catch_up(self) -> bool:
-        """Put back what was there before this process, or this message; False when that was all."""
+        """Restore the state from before this process, or this message; return False when nothing is left to do."""
         past = tuple(self._record.turns)
         if past:
             self._meter.take_back(past[-1].spent, past[-1].cost_usd, past[-1].costs)
         if not self._is_new:
-            # A fork has a history with every result and no new message: its model is asked next.
+            # A fork has a history with all results and no new message: the model comes next.
             if waiting := unanswered(self.messages):
                 self._restore({call.id for call in waiting})
                 if await self._answer_calls() and await self._is_accepted():
@@ -205,7 +205,7 @@ class Rounds(Generic[OutputT]):
         return finished
 
     async def _ask_guarded(self, turn: int) -> tuple[Attempt, FinishedAttempt]:
-        """Ask the model; a message that a guard refuses leaves the conversation, or all later ones would be refused."""
+        """Ask the model; a refused message is removed from the conversation, or all later requests would be refused."""
         try:
             return await self._ask(turn)
         except GuardRefused as refused:
@@ -282,7 +282,7 @@ class Rounds(Generic[OutputT]):
         return _say_more(error, "the conversation stays as it was")
 
     async def _attempt(self, turn: int, number: int) -> tuple[Attempt, FinishedAttempt]:
-        """Read one answer, to its end or to where it breaks."""
+        """Read one answer, completely or up to an error."""
         model = self._plan.model
         attempt = self._answering = self._begin_attempt(turn, self._record.prefix(turn, number))
         request = await self._make_request(turn, number)
@@ -301,10 +301,10 @@ class Rounds(Generic[OutputT]):
         except (GuardRefused, GuardFailed) as stopped:  # nothing of it counts
             ended = attempt.end(ModelError(str(stopped)))
             attempt.withdraw(str(stopped))
-            if ended.turn.usage is not None:  # its server has said by then what it took
+            if ended.turn.usage is not None:  # its server has reported its usage by then
                 await self._pay(ended, turn, broke_off=True)
             raise
-        except BaseException:  # stopped in the middle: what was said stays, what was being asked for is void
+        except BaseException:  # interrupted: the text is kept, the calls are void
             said = attempt.end(ModelError("the run was stopped")).message.text
             attempt.drop("the run was stopped")
             self._say(AssistantMessage(said))
@@ -401,7 +401,7 @@ class Rounds(Generic[OutputT]):
     async def _guard_output(self, message: AssistantMessage | None = None) -> OutputInvalid | None:
         """Run the guards on the answer; if they refuse it, return the error for the model.
 
-        An answer that a guard changes stands changed in the conversation, too, where it is the model's `message`.
+        A changed answer replaces the model's `message` in the conversation, too.
         """
         if not self._guards.guards.answer:
             return None

@@ -15,9 +15,9 @@ from flowkit.runs.costs import Cost, cost_from_json
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """A turn that an earlier process had; `nodes` are the graph's ids of the message's calls, in their order.
+    """A turn of an earlier process; `nodes` are the graph's ids of the message's calls, in their order.
 
-    `spent` and `cost_usd` are of the whole run, up to here: attempts that broke and what tools asked agents included.
+    `spent` and `cost_usd` cover the whole run up to here, with broken attempts and agents that tools have called.
     """
 
     turn: int
@@ -39,11 +39,11 @@ class RunRecord:
         )
         """The turns so far, in order."""
         self.tools: TurnTools | None = None
-        """The tools of the run, which tell what of its calls is secret."""
+        """The tools of the run, which define the secrets in its calls."""
         self._prefixes = set[str]()
         if journal is not None:
             log.first_seq = journal.first_seq
-            if not journal.is_inner:  # the run around it tells them, too
+            if not journal.is_inner:  # the enclosing run reports them, too
                 journal.follow(log)
 
     def prefix(self, turn: int, attempt: int) -> str:
@@ -67,7 +67,7 @@ class RunRecord:
         await self._write(turn)
 
     async def write_spent(self, spent: Usage, cost_usd: float | None, costs: tuple[Cost, ...]) -> None:
-        """Add to the last turn what was spent after it was written down, by its tools or by attempts at the next."""
+        """Add to the last turn the usage after it was recorded: by its tools, or by attempts at the next turn."""
         if self.turns and self.turns[-1].spent != spent:
             self.turns[-1] = replace(self.turns[-1], spent=spent, cost_usd=cost_usd, costs=costs)
             await self._write(self.turns[-1])
@@ -95,7 +95,7 @@ class RunRecord:
             await self.journal.finish(status, output, error, [message.to_json() for message in shown])
 
     async def close(self) -> None:
-        """Release the run without an end, for a run that could not start."""
+        """Release a run that could not start, without recording an end."""
         if self.journal is not None:
             await self.journal.close()
 
@@ -105,7 +105,7 @@ def _read_turn(recorded: RecordedTurn, kept: Mapping[str, str]) -> PastTurn:
     message = message_from_json(cast(Mapping[str, JSON], fields["message"]))
     assert isinstance(message, AssistantMessage)
     nodes = tuple(cast(Sequence[str], fields["nodes"]))
-    # A journal of version 1 has what the turn alone used, and no cost.
+    # A journal of version 1 has only the turn's own usage, and no cost.
     spent = Usage.from_json(cast(Mapping[str, JSON], fields["spent"] if "spent" in fields else fields["usage"]))
     cost_usd = cast(float | None, fields.get("cost_usd"))
     message = restore_secrets(message, kept)

@@ -31,7 +31,7 @@ def restore_secrets(message: AssistantMessage, kept: Mapping[str, str]) -> Assis
 
 
 def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Message, ...], dict[str, str]]:
-    """Hide the secrets of a conversation; the arguments are known by the message's place and the call's id."""
+    """Hide the secrets of a conversation; arguments are identified by the message's position and the call's id."""
     shown: list[Message] = []
     kept: dict[str, str] = {}
     for place, message in enumerate(history):
@@ -42,7 +42,7 @@ def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Mess
 
 
 def restore_history(history: Sequence[Message], kept: Mapping[str, str]) -> tuple[Message, ...]:
-    """Restore the conversation as it was given."""
+    """Restore the original conversation."""
     if not kept:
         return tuple(history)
     return tuple(

@@ -70,7 +70,7 @@ EXPECTED: Mapping[str, Expected] = {
 
 
 class AgentSettings(TypedDict, total=False):
-    """What an agent may be made with, besides its model and the kind of its answer."""
+    """The options of an agent, besides its model and its output type."""
 
     tools: Iterable[ToolLike]
     instructions: Instructions

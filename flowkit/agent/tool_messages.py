@@ -1,10 +1,12 @@
 """Calls as messages: the model's calls, their results, and the data that travels beside them.
 
-A model's answer becomes the message that goes into the history; outcomes become the tool messages that it reads, and
-the tips that its user reads. What has ended below calls that wait for a person is carried by the message that asked
-for them: such a call may need others, a write among them, which mustn't run again when it is decided. A run that is
-resumed from the history alone has nothing but messages, and there is none for a call that the model didn't make. So
-their ends travel as data of the assistant's message, from a source that no model has: nothing of it is ever sent.
+A model's answer becomes a message of the history. Outcomes become the tool messages that the model reads, and the tips
+that the user reads.
+
+A call that waits for a person may need others, such as a write, which must not run again after the decision. A run that
+is resumed from its history alone has only messages, and there is none for a call that the model didn't make. So the
+outcomes of such calls are stored as data of the assistant's message, under a source that no model has, and are never
+sent to a model.
 """
 
 import asyncio
@@ -26,7 +28,7 @@ from flowkit.tools.toolsets import Toolset
 _SOURCE = "flowkit"
 _KIND = "ended"
 _ASKED = "asked"
-"""Whom carried data is from, and what it is."""
+"""The source and the kind of the stored outcomes."""
 SHORTEST_TIP_S = 0.05
 """A late start that cost less than this isn't worth telling."""
 
@@ -47,7 +49,7 @@ def make_tool_message(
     value, media = show_media(outcome.value)
     text = value if isinstance(value, str) else dumps(value).decode()
     if requested.name == READ_TOOL:
-        # It is a page already, and says itself how to read on.
+        # It is already one page, with its own hint for the next.
         return ToolMessage(requested.id, requested.name, text)
     limit = DEFAULT_MAX_CHARS if tool is None else tool.max_result_chars or DEFAULT_MAX_CHARS
     return ToolMessage(requested.id, requested.name, changed + long.show(requested.id, text, limit), media=media)
@@ -101,7 +103,7 @@ def make_message(turn: Turn, calls: Iterable[tuple[str, SealedCall]], source: st
 
 
 def explain_stop(message: AssistantMessage) -> str:
-    """Explain why the server stopped, after a colon; return an empty text where it didn't say."""
+    """Return the server's reason for stopping, after a colon; an empty text without one."""
     for item in message.provider:
         if item.kind == "stop_details" and isinstance(item.data, dict):
             said = item.data.get("explanation") or item.data.get("category")
@@ -143,7 +145,7 @@ def _write_arguments(sealed: SealedCall) -> str:
 
 
 def _list_provider_data(turn: Turn, source: str) -> Iterator[ProviderData]:
-    """List what has to be sent back; servers want thinking before calls, under the name and place it came with."""
+    """List the data to send back; servers require thinking before calls, with its original name and position."""
     if turn.calls and turn.thinking and turn.thinking_field:
         yield ProviderData(source, turn.thinking_field, turn.thinking)
     for item in turn.provider:
@@ -153,7 +155,7 @@ def _list_provider_data(turn: Turn, source: str) -> Iterator[ProviderData]:
 def carry(message: AssistantMessage, ended: Mapping[str, Outcome], question: str = "") -> AssistantMessage:
     """Attach these outcomes to the message, by the ids that the calls will have in the resumed run.
 
-    `question` is another one for each time that a run waits: by it a decision that is sent twice is known.
+    `question` is unique for each time that a run waits, so that a repeated decision is recognized.
     """
     carried = [ProviderData(_SOURCE, _ASKED, question)] if question else []
     if ended:

@@ -1,8 +1,8 @@
 """One attempt at a turn: the model's stream is read while the calls in it already run.
 
-The model's words are shown as they arrive. A `read` starts as soon as its arguments look complete; everything else is
-held until the turn is complete and its message is in the journal, then `release` starts it. An attempt that broke is
-dropped: its calls are void, what its reads found is kept for the next attempt.
+The model's text is shown as it arrives. A `read` starts as soon as its arguments look complete. Every other call is
+held until the turn is complete and its message is in the journal; then `release` starts it. A broken attempt is
+dropped: its calls are void, and the results of its reads are kept for the next attempt.
 """
 
 import logging
@@ -35,7 +35,7 @@ logger = logging.getLogger("flowkit.agent")
 
 @dataclass(slots=True)
 class _Call:
-    """A call of this attempt, from its first fragment on; `held` until the turn has ended well."""
+    """A call of this attempt, from its first fragment on; `held` until the turn is complete."""
 
     node: str
     name: str
@@ -48,7 +48,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class FinishedAttempt:
-    """What an attempt came to; `nodes` are the graph's ids of the message's calls, in their order."""
+    """The result of an attempt; `nodes` are the graph's ids of the message's calls, in their order."""
 
     message: AssistantMessage
     nodes: tuple[str, ...]
@@ -65,9 +65,9 @@ class FinishedAttempt:
         return self.turn.usage or Usage()
 
     def _find_silence(self) -> ModelError | None:
-        """Return an error for an answer without text or call: servers end turns so by mistake, and seldom twice.
+        """Return an error for an answer without text or call: a mistake of servers that a retry usually avoids.
 
-        Thinking alone counts as nothing. An answer that was cut off has its own end.
+        Thinking alone counts as empty. A truncated answer has its own error.
         """
         message = self.message
         if self.turn.reason in ("length", "content_filter") or message.calls:
@@ -98,7 +98,7 @@ class Attempt:
     ) -> None:
         """Prepare an attempt.
 
-        `prefix` begins its calls' ids in the graph, `taken` are ids already used by the model.
+        `prefix` is the start of its calls' ids in the graph; `taken` are ids that the model has already used.
         """
         self._source = plan.model.source
         self._early = plan.early
@@ -122,7 +122,7 @@ class Attempt:
         """The answer so far; None for one that is text, and until an output tool is called."""
 
     def feed(self, delta: Delta) -> None:
-        """Take what arrived; starts what may start."""
+        """Take the deltas that arrived, and start the calls that may start."""
         for part in self._assembler.feed(delta):
             self._take(part)
 
@@ -154,7 +154,7 @@ class Attempt:
         return opened
 
     def end(self, error: ModelError | None = None) -> FinishedAttempt:
-        """End the body, or break it off with `error`; held calls don't start yet."""
+        """Complete the body, or interrupt it with `error`; held calls don't start yet."""
         for part in self._assembler.end(error):
             self._take(part)
         if self.partial is not None:
@@ -182,7 +182,7 @@ class Attempt:
         )
 
     def release(self) -> None:
-        """Start what was held, in the order of the calls; what the others make may write from now on."""
+        """Start the held calls, in their order; calls made by the others may write from now on."""
         for call in self._calls.values():
             if call.sealed is not None:
                 self._executor.confirm(call.node)
@@ -227,7 +227,7 @@ class Attempt:
                 call = self._calls[index]
                 if self.partial is not None and self.partial.call == call.node:
                     self.partial.feed(fragment)
-                # A piece of a secret can't be told from a piece of the rest: the sealed call shows them, masked.
+                # A fragment of a secret looks like any other: the sealed call shows them, masked.
                 if not (call.tool.secrets if call.tool is not None else self._hides_unknown):
                     self._log.note(events.CallArguments, call.node, fragment)
             case CallReady(index=index, arguments=arguments):
@@ -300,7 +300,7 @@ class Attempt:
         return {**raised, **references}
 
     def _must_hold(self, call: _Call) -> bool:
-        """Return whether an earlier call of this turn may write what this one reads: it must not overtake that call."""
+        """Return whether an earlier call of this turn may write a resource that this one reads: it must not overtake that call."""
         families = _families(call.tool)
         return bool(families) and any(
             other.tool is not None and other.tool.effect != "read" and not families.isdisjoint(_families(other.tool))

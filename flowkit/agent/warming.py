@@ -1,4 +1,4 @@
-"""What a first run would wait for, done before it: imports, stores, and the connection to the model's server."""
+"""Warm up before the first run: imports, stores, and the connection to the model's server."""
 
 import asyncio
 import sqlite3
@@ -15,9 +15,9 @@ from flowkit.models.pricing import ManyModels, load_prices
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """How a warm-up went: seconds for each part, and a sentence for each that failed.
+    """The result of a warm-up: the seconds of each part, and a sentence for each one that failed.
 
-    A run may work all the same: a fallback's second model, say, is only needed when the first one fails.
+    A run may work in spite of a failure: the second model of a fallback is only needed when the first one fails.
     """
 
     seconds: dict[str, float]

@@ -1,6 +1,7 @@
 """`flowkit mcp`: offer an app's agents, recipes and tools to MCP hosts."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Collection
 from importlib.util import find_spec
@@ -109,8 +110,12 @@ async def _serve_stdio(server: Any, output: Any) -> None:
     from mcp.server.stdio import stdio_server
 
     writing = anyio.wrap_file(TextIOWrapper(output.buffer, encoding="utf-8"))
-    async with stdio_server(stdout=writing) as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+    try:
+        async with stdio_server(stdout=writing) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+    except* BrokenPipeError:
+        # The host has gone, and with it whoever could be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # or the interpreter's last flush would fail
 
 
 async def _serve_http(server: Any, listening: socket, host: str, token: str | None, names: Collection[str]) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
+from unicodedata import normalize
 
 import typer
 
@@ -92,6 +93,7 @@ def read_pairs(pairs: Iterable[str] | None, what: str) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ConfigurationError(f"{what} {pair!r} isn't key=value")
+        key = normalize("NFC", key)  # as Python composes the name of a parameter
         if key in values:
             raise ConfigurationError(f"{what} {key!r} is given twice")
         values[key] = value

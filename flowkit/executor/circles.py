@@ -1,6 +1,6 @@
-"""Cycles of waiting that only a running graph can have: a call that waits for the call that made it."""
+"""Cycles of waiting that only a running graph can have: announced calls that refer to each other, and what a call made."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from flowkit.executor import phases
 from flowkit.executor.entries import Entry
@@ -11,8 +11,8 @@ from flowkit.graph import find_own_references, get_after
 def find_circle(table: Table, entry: Entry) -> list[str]:
     """Find the cycle in which a call made by a running one waits for its own maker; empty if there is none.
 
-    Edges alone can't form one, since a node refers only to earlier ones. But a maker waits for the call that it made,
-    and that call may queue behind it on a resource, or join an equal call that waits for the maker.
+    A maker waits for the call that it made, and that call may queue behind it on a resource, or join an equal call that
+    waits for the maker.
     """
     if entry.parent is None:
         return []
@@ -21,12 +21,26 @@ def find_circle(table: Table, entry: Entry) -> list[str]:
     while parent is not None:
         above.add(parent.id)
         parent = parent.parent
-    came_from: dict[str, str] = {entry.id: ""}
-    stack = [entry]
+    return _find_way(table, [entry], above)
+
+
+def find_circle_of_edges(table: Table, announced: Entry, producers: Iterable[Entry]) -> list[str]:
+    """Find the circle that a call closes when it waits for these; empty when there is none.
+
+    A node that is put in whole closes none, since it refers only to earlier ones. One that was announced first may
+    refer to a later one, which may refer back to it.
+    """
+    return _find_way(table, producers, {announced.id})
+
+
+def _find_way(table: Table, starts: Iterable[Entry], wanted: Container[str]) -> list[str]:
+    """Find a way along what calls wait for from one of these calls to a wanted one: the ids, the wanted one last."""
+    stack = list(starts)
+    came_from: dict[str, str] = dict.fromkeys((entry.id for entry in stack), "")
     while stack:
         current = stack.pop()
         for other in _waits_on(table, current):
-            if other.id in above:
+            if other.id in wanted:
                 path = [other.id, current.id]
                 while (before := came_from[path[-1]]) != "":
                     path.append(before)

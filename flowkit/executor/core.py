@@ -224,7 +224,8 @@ class Executor:
             self.provide(name, value)
         if self._timeout_s is not None:
             stop = f"the whole took longer than {self._timeout_s:g} s"
-            self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self.cancel_all, stop)
+            end = partial(self._workers.cancel_all, stop, for_good=True)
+            self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, end)
         return self
 
     async def __aexit__(
@@ -238,6 +239,7 @@ class Executor:
         # The current states: calls that only leaving has stopped continue when this run is opened again.
         made = [] if self._own is None else self._list_made()
         try:
+            self._settler.close(stop)
             self.cancel_all(stop)
             self._intake.close()
             await self._workers.wait_closed()

@@ -139,6 +139,21 @@ class OpenedGate:
         return False
 
 
+class StoppedGate:
+    """The only gate once the run was stopped: it cancels whatever comes."""
+
+    def __init__(self, settler: Settler, reason: str) -> None:
+        self._settler = settler
+        self._reason = reason
+
+    def applies(self, plan: Plan) -> bool:
+        return True
+
+    def enter(self, entry: Entry) -> bool:
+        self._settler.end(entry, "cancelled", error=self._reason)
+        return False
+
+
 class Gates:
     """Takes the table's moves: passes due calls through the gates, and releases the dependents of ended ones."""
 
@@ -200,7 +215,7 @@ class Gates:
                 if entry.phase >= phases.ENDED:
                     self._settler.pass_on(entry)
                     if self._fail_fast and entry.state == "failed" and entry.parent is None and not entry.is_usable:
-                        self.cancel_all(f"{entry.id} failed")
+                        self.stop(f"{entry.id} failed")
                     continue
                 known = of_tools if entry.bound is None else of_tools_with_references
                 plan = entry.plan
@@ -216,6 +231,13 @@ class Gates:
                     self._log.note_value(events.CallWaiting, entry.id, "slot")
         finally:
             self._is_draining = False
+
+    def stop(self, reason: str) -> None:
+        """Cancel every call that hasn't ended, and each that comes later."""
+        self._order = self._for_controls = (StoppedGate(self._settler, reason),)
+        self._of_tools.clear()
+        self._of_tools_with_references.clear()
+        self.cancel_all(reason)
 
     def cancel_all(self, reason: str) -> None:
         """Cancel every unfinished call; the dependents of a cancelled call are skipped with that reason."""

@@ -10,9 +10,10 @@ from typing import NoReturn, cast
 
 from flowkit import events
 from flowkit.codec import JSON
-from flowkit.errors import GraphError, ToolArgumentsError, ToolError
+from flowkit.errors import CycleError, GraphError, ToolArgumentsError, ToolError
 from flowkit.events import EventLog
 from flowkit.executor import phases
+from flowkit.executor.circles import find_circle_of_edges
 from flowkit.executor.entries import Entry
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
@@ -171,9 +172,14 @@ class Intake:
                 if producer is None:
                     _refuse_reference(node, name)
                 producers.append(producer)
-        # One that was announced is there already, so its own arguments may name it.
-        if node.id in entries and entries[node.id] in producers:
-            _refuse_reference(node, node.id)
+        # One that was announced is there already, so its own arguments may name it, and so may those that it names.
+        if node.id in entries and producers:
+            announced = entries[node.id]
+            if announced in producers:
+                _refuse_reference(node, node.id)
+            circle = find_circle_of_edges(self._table, announced, producers)
+            if circle:
+                raise CycleError(circle)
         return producers, inner, open_names
 
     def open(self, node: Node, parent: Entry | None, plan: Plan | None = None, seals: bool = False) -> Entry:

@@ -40,6 +40,12 @@ class Settler:
         self._journal = journal
         self._fail_fast = fail_fast
         self._is_looking = False
+        self._closing: str | None = None
+        """Why nobody seals a call any more; None while the run goes on."""
+
+    def close(self, reason: str) -> None:
+        """Count as void, from now on, what ends without its seal."""
+        self._closing = reason
 
     def end(self, entry: Entry, state: State, error: str | None = None, failure: Failure | None = None) -> None:
         """Record the one outcome of an entry, and report it if its call is sealed."""
@@ -58,6 +64,9 @@ class Settler:
             self._end_sharing(entry)
         if entry.sealed_s is not None:
             self._tell(entry)
+        elif self._closing is not None:
+            self._become_void(entry, self._closing)
+            return
         else:
             entry.ended_s = self._log.now()
             note = show_note(entry.value) if state == "finished" else str(entry.error)

@@ -101,9 +101,10 @@ class Workers:
         if self._ready and not self._coming:
             self._send_for_help()
 
-    def cancel_all(self, reason: str) -> None:
-        """Cancel every unfinished call."""
-        self._gates.cancel_all(reason)
+    def cancel_all(self, reason: str, *, for_good: bool = False) -> None:
+        """Cancel every unfinished call; `for_good` also each that comes later."""
+        cancel = self._gates.stop if for_good else self._gates.cancel_all
+        cancel(reason)
         self.drain()
 
     async def wait_closed(self) -> None:
@@ -159,7 +160,7 @@ class Workers:
         """Stop the run; wake its waiters and the code that leaves the executor."""
         if self.broken is None:
             self.broken = error
-            self.cancel_all(str(error))
+            self.cancel_all(str(error), for_good=True)
             for waiter in self._table.waiters:
                 if not waiter.future.done():
                     waiter.future.set_exception(error)

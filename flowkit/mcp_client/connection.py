@@ -251,6 +251,8 @@ class Connection:
     async def _leave(self) -> None:
         owner, broken = self._owner, self._broken
         broken.set()
+        if owner is not None and self._client is not None and not self._client.done():
+            owner.cancel()  # it is connecting still, and a server may take half a minute for that
         if owner is not None:
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(owner)

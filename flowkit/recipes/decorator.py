@@ -1,7 +1,7 @@
 """`@recipe`: multi-step work declared once, as a graph with a name, typed inputs and an output.
 
-The function runs once, at decoration, with a `Ref` for each input; the steps it makes are the graph, what it returns
-is the output. After that it never runs again: a run, a picture and a file are made of the graph alone.
+The function runs once, at decoration, with a `Ref` for each input. Its steps are the graph, and its return value is the
+output. After that it never runs again: runs, pictures and files are made from the graph alone.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -91,17 +91,17 @@ class Recipe(Generic[P, R_co]):
         )
 
     def options(self, **options: Unpack[RecipeRunOptions]) -> "Recipe[P, R_co]":
-        """Return the same recipe, whose runs have these options: `await support.options(user="c-17").run("ORD-1")`."""
+        """Return the same recipe with these options for its runs: `await support.options(user="c-17").run("ORD-1")`."""
         check_recipe_options(options)
         changed = copy(self)
         changed._options = cast(RecipeRunOptions, {**self._options, **options})
         return changed
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:
-        """Return the result of a run, which is cancelled with its caller; the arguments are the inputs.
+        """Start a run and return its result; it is cancelled with its caller. The arguments are the inputs.
 
         Raises `ToolArgumentsError` for inputs that don't fit, and the run's error when its status is `failed`;
-        `error.result` then holds what there is.
+        `error.result` then holds the partial result.
         """
         return await wait_with(self.start(self.plan.interface.call(*args, **kwargs).arguments))
 
@@ -114,10 +114,12 @@ class Recipe(Generic[P, R_co]):
     ) -> Run[RecipeResult[R_co]]:
         """Start a run that owns its task; needs a running event loop.
 
-        If this user has a run with this `run_id` in progress in this session, return that run; without a `user`, no run
-        is joined. If the journal knows it, resume it. Raises `ToolArgumentsError` for inputs that don't fit, `RunError`
-        for others than the run at work began with, `ConfigurationError` for a run without the identity that a tool's
-        scope needs.
+        If this user has a run with this `run_id` in progress in this session, that run is returned; without a `user`,
+        no run is joined. If the journal has the run, it is resumed. Raises:
+
+        - `ToolArgumentsError` for inputs that don't fit.
+        - `RunError` for other inputs than those of the run in progress.
+        - `ConfigurationError` for a run without the identity that a tool's scope needs.
         """
         check_recipe_options(options)
         chosen = cast(RecipeRunOptions, {**self._options, **options})
@@ -160,7 +162,7 @@ class Recipe(Generic[P, R_co]):
         return self.plan.graph.explain()
 
     def to_yaml(self) -> str:
-        """Write the recipe as a file that `load_recipe` reads; raises `DefinitionError` naming what a file can't express."""
+        """Write the recipe as a file that `load_recipe` reads; raises `DefinitionError` for a part that a file can't express."""
         from flowkit.recipes.yaml_text import to_yaml
 
         return to_yaml(self.plan)
@@ -191,8 +193,8 @@ def recipe(
 ) -> Any:
     """Make a recipe of a function that makes steps; as `@recipe` or `@recipe(name=…)`.
 
-    Raises `DefinitionError`, with file and line, for a function that decides something on values that are only known
-    in a run, and for steps that don't fit together.
+    Raises `DefinitionError`, with file and line, for a function that branches on values known only in a run, and for
+    steps that don't fit together.
     """
     misfit = find_misfit({"name": name, "description": description}, {"name": TEXT, "description": TEXT})
     if misfit is not None:
@@ -202,7 +204,7 @@ def recipe(
 
 
 class RecipeDecorator:
-    """What `@recipe(...)` gives: it takes the function."""
+    """The decorator that `@recipe(...)` returns."""
 
     def __init__(self, name: str | None, description: str | None) -> None:
         self._name = name
@@ -223,7 +225,7 @@ class RecipeDecorator:
 
 
 def trace(name: str, description: str, function: Callable[..., Any], signature: Signature) -> RecipePlan[Any]:
-    """Run the function once, with a `Ref` for each input, and keep what it made."""
+    """Run the function once, with a `Ref` for each input, and keep its graph."""
     if open_scopes.get():
         raise DefinitionError(
             f"{here()}: recipe {name!r} is made inside another one; make it outside and step({name}, …)"

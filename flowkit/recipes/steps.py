@@ -1,7 +1,7 @@
-"""What a recipe's function calls: `step`, `each`, `when`, `build`, `finally_` (and `ask`).
+"""The functions for use in a recipe: `step`, `each`, `when`, `build`, `finally_` (and `ask`).
 
-Statically each of them gives the value of the running recipe (`step(get_order, …)` is an `Order`), while tracing a
-`Ref` to it.
+For a type checker each of them returns the value of the running recipe (`step(get_order, …)` is an `Order`); while
+tracing it returns a `Ref` to that value.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -80,7 +80,7 @@ class Nestable(Protocol[P, R_co]):
 
 
 class _StepMaker:
-    """`step`, with the options it was given."""
+    """`step` with options."""
 
     def __init__(self, options: StepOptions | None = None) -> None:
         self._options = options or StepOptions()
@@ -155,8 +155,8 @@ class StepMaker(_StepMaker):
     ) -> Any:
         """Return `step`, for steps with these options.
 
-        `retries` and `timeout` stand in for the tool's own. `optional`: a failure gives None instead. `fallback`
-        traces what stands in after a failure. `after`: steps that must have ended before, however they did.
+        `retries` and `timeout` replace the tool's own. `optional`: the result is None after a failure. `fallback`
+        traces the replacement after a failure. `after`: steps that must have finished first, with any outcome.
 
         >>> quote = step.options(retries=2, timeout=5, fallback=lambda: step(flat_rate, order.weight))  # doctest: +SKIP
         """
@@ -165,7 +165,7 @@ class StepMaker(_StepMaker):
 
 
 class FallbackStepMaker(_StepMaker, Generic[F]):
-    """A `step` whose failure gives another value, of type `F`."""
+    """A `step` with another value, of type `F`, after a failure."""
 
     @overload
     def __call__(self, tool: Tool[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T | F: ...
@@ -219,9 +219,9 @@ def each(
 ) -> Any:
     """Run `do` for every item and return its results in the items' order; `do` is traced once.
 
-    `at_once` bounds the items in work, `at_most` those accepted. `key` tells items apart for a journal, by default
-    their place does. `on_error`: a failed item fails the whole when all have ended ("fail") or at once ("stop"), is
-    left out ("skip"), or is None ("null").
+    `at_once` limits the items in parallel, `at_most` the total. `key` identifies items in a journal; by default their
+    index does. `on_error`: a failed item fails the step after all others have finished ("fail") or immediately
+    ("stop"), is left out ("skip"), or is None ("null").
     """
     scope = current_scope("each")
     check_values(
@@ -273,7 +273,7 @@ def when(
     id: str | None = None,
     after: Iterable[object] = (),
 ) -> Any:
-    """Run `then` if the condition holds in the run, else `otherwise`, if given; returns the result, or None.
+    """Run `then` if the condition holds in the run, else `otherwise`, if there is one; return the result, or None.
 
     Conditions compare values of the run by `== != < <= > >=`, `is_in()` and `is_none()`, joined by `&`, `|` and `~` or `not_()`.
     """
@@ -289,8 +289,8 @@ def when(
 def finally_(make: Callable[[], object]) -> None:
     """Add steps that run when all others have finished, whatever their outcome; `make` traces them.
 
-    One that refers to a failed step is skipped. A run that is cancelled or killed leaves them out; a resumed run has
-    them.
+    A step that refers to a failed one is skipped. A run that is cancelled or killed doesn't run them; a resumed run
+    does.
     """
     scope = current_scope("finally_")
     if scope.prefix:
@@ -356,7 +356,7 @@ def _name_of(output_type: object) -> str:
 
 
 def _hint_at(target: object) -> str:
-    """Say, as the end of a sentence, what to write instead of something that is no tool."""
+    """Return what to write instead of an object that is no tool, as the end of a sentence."""
     if target is None:
         return ": was it found, by the name that it has in its set?"
     if hasattr(target, "load"):  # an MCP server

@@ -26,7 +26,7 @@ Every = Literal["hour", "day", "week", "month"]
 
 
 class SpendingStore(Protocol):
-    """Keeps what was spent under a key; a `Journal` is one."""
+    """Stores the amount spent under a key; a `Journal` is one."""
 
     async def add_spent(self, key: str, usd: float) -> float:
         """Add, so that nothing that another process adds is lost; return the sum."""
@@ -38,7 +38,7 @@ class SpendingStore(Protocol):
 
 
 class BudgetSpent(LimitReached):
-    """A budget is spent; `.budget` is its name, `.state` how it stands, `.notice` what the user may read."""
+    """A budget is spent; `.budget` is its name, `.state` its current state, `.notice` the text for the user."""
 
     def __init__(self, budget: str, who: str, state: BudgetState, when: str) -> None:
         super().__init__(
@@ -51,12 +51,15 @@ class BudgetSpent(LimitReached):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A bound on what all runs together may cost, kept in a `store`, as a journal is.
+    """A limit on the cost of all runs together, kept in a `store`, such as a journal.
 
-    `per` says who shares it: each `user`, each `session` of a user, `all`, or those for whom a function of the run's
-    context gives the same text; `day` is all of them, each day anew. `every` says when it begins anew: with each hour,
-    day, week or month of the `timezone`, or in steps of a `timedelta`; left out, never. Budgets of one `name` in one
-    store are one. Costs are known when an answer has come, so the turn that spends the last of it may go beyond it.
+    - `per` is who shares it: each `user`, each `session` of a user, `all`, or a function of the run's context, which
+      returns a key. `day` is a budget for all that resets each day.
+    - `every` is when it resets: each hour, day, week or month of the `timezone`, or after each `timedelta`; by default
+      never.
+    - Budgets with the same `name` in the same store are one.
+
+    Costs are known after an answer, so the turn that uses up the budget may exceed it.
     """
 
     usd: float
@@ -80,7 +83,7 @@ class Budget:
             raise ConfigurationError(f"Budget: {misfit}")
 
     def open(self, context: Context[Any]) -> "Account":
-        """Open the account that a run of this context spends from; raises `ConfigurationError` if nobody has it."""
+        """Open the account for a run of this context; raises `ConfigurationError` if the context has no owner for it."""
         if callable(self.per):
             who = self._find_sharers(self.per, context)
             return Account(self, ["by", who], f" for {who}")
@@ -95,7 +98,7 @@ class Budget:
         return Account(self, ["session", context.user, context.session], f" for session {context.session!r}")
 
     def _find_sharers(self, per: Callable[[Context[Any]], object], context: Context[Any]) -> str:
-        """Ask the user's function; what it doesn't say as a text would be one account for everybody."""
+        """Call the user's function; a result that isn't a text would be one account for everybody."""
         try:
             who = per(context)
         except Exception as error:  # the user's function
@@ -137,7 +140,7 @@ class Budget:
         return f"{every} {first.date().isoformat()}", after.timestamp()
 
     def say_reset(self, resets_at: float | None) -> str:
-        """Say when the budget resets, as the end of a sentence."""
+        """Return when the budget resets, as the end of a sentence."""
         if resets_at is None:
             return "doesn't reset"
         at = datetime.fromtimestamp(resets_at, ZoneInfo(self.timezone))
@@ -146,7 +149,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one run's user, session or the like has of a budget."""
+    """The account of one owner, such as a user or a session, in a budget."""
 
     budget: Budget
     key: list[str | None]
@@ -168,7 +171,7 @@ class Account:
         return BudgetState(self.budget.usd, await self.budget.store.read_spent(self._name(period)), resets_at)
 
     async def pay(self, usd: float) -> None:
-        """Add what was spent."""
+        """Add an amount."""
         if usd:
             await self.budget.store.add_spent(self._name(self.budget.find_period()[0]), usd)
 
@@ -214,7 +217,7 @@ _EXPECTED: Mapping[str, Expected] = {
 
 
 async def check_budgets(meter: Meter, log: EventLog, turn: int) -> None:
-    """Report how each budget stands, and bound the next answer by it; raises `LimitReached` for one that is spent."""
+    """Report the state of each budget, and limit the next answer by it; raises `LimitReached` for one that is spent."""
     left: list[float] = []
     for account in meter.payers:
         state = await account.look()
@@ -226,10 +229,10 @@ async def check_budgets(meter: Meter, log: EventLog, turn: int) -> None:
 
 
 async def pay_budgets(meter: Meter, cost_usd: float | None) -> None:
-    """Add what an answer has cost; raises `LimitReached` where nobody knows what that is."""
+    """Add the cost of an answer; raises `LimitReached` if it is unknown."""
     payers = meter.payers
     if payers and cost_usd is None:
         raise LimitReached(f"the budget {payers[0].name!r} can't be kept any longer: an answer didn't say what it took")
     for account in payers:
-        # A run that is stopped meanwhile has paid: what is given to the store is written.
+        # A run that is stopped meanwhile has still incurred the cost: the store writes it.
         await account.pay(cost_usd or 0.0)

@@ -1,7 +1,7 @@
-"""What a run may spend, and how it says that it has spent it.
+"""The limits of a run, and the meter of its usage.
 
-What a tool of the run spends by asking an agent of its own counts too: such a run finds the meter of the run around it
-in a context variable, adds to it, and keeps its limits on tokens and cost besides its own.
+The usage of agents that a tool calls counts, too: such a run finds the meter of the enclosing run in a context
+variable, adds to it, and obeys its limits on tokens and cost besides its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,17 +18,21 @@ from flowkit.option_checks import COUNT, Expected, find_misfit, is_number
 from flowkit.runs.costs import BudgetState, Cost, add_costs
 
 LONG_ANSWER_TOKENS = 16_384
-"""An answer isn't told a bound from here on: servers refuse one that is above the model's own."""
+"""From this many tokens on, a request sets no limit on the answer: servers refuse one above the model's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one run; None is no bound.
+    """Limits of one run; None is no limit.
 
-    `turns` counts requests that were answered, `calls` what the model asked for, `tokens` input and output together,
-    `cost_usd` what the model's prices make of them, `seconds` the time from start to end. Tokens and cost are known
-    when an answer has come, so the last one may go beyond its limit; no other request follows. Those of the agents
-    that its tools ask count too.
+    - `turns` counts answered requests.
+    - `calls` counts the model's tool calls.
+    - `tokens` counts input and output together.
+    - `cost_usd` is the cost at the model's prices.
+    - `seconds` is the time from start to end.
+
+    Tokens and cost are known after an answer, so the last one may exceed its limit; no other request follows. Usage of
+    agents that the run's tools call is included.
     """
 
     turns: int | None = 12
@@ -74,19 +78,19 @@ class Spending(Protocol):
         ...
 
     async def pay(self, usd: float) -> None:
-        """Add what was spent."""
+        """Add an amount."""
         ...
 
 
 class LimitReached(FlowkitError):
-    """A run's limit is reached; its text says which."""
+    """A run's limit is reached; the text names it."""
 
 
 @dataclass(slots=True)
 class Meter:
-    """What a run has spent so far; `cost_usd` is None when a part of it has no known price.
+    """The usage of a run so far; `cost_usd` is None when a part of it has no known price.
 
-    `outer` is the meter of the run whose tool this run serves; `turns` and `calls` count for each run alone.
+    `outer` is the meter of the enclosing run; `turns` and `calls` count for each run alone.
     """
 
     limits: Limits
@@ -98,9 +102,9 @@ class Meter:
     accounts: "Sequence[Spending]" = ()
     """The budgets that pay for it, besides the outer run's."""
     budget_left_usd: float | None = None
-    """What they had left before this turn, the least of them."""
+    """The smallest amount that the budgets had left before this turn."""
     costs: dict[tuple[str, str, str], Cost] = field(default_factory=dict[tuple[str, str, str], Cost])
-    """What was spent, by agent, model and tool."""
+    """The amounts spent, by agent, model and tool."""
     turns: int = 0
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -144,12 +148,12 @@ class Meter:
             self.outer._spend(replace(cost, tool=self.tool))
 
     def list_costs(self, user: str | None) -> tuple[Cost, ...]:
-        """List what was spent, each part as this user's."""
+        """List the amounts spent, attributed to this user."""
         with self._lock:
             return tuple(replace(cost, user=user) for cost in self.costs.values())
 
     def take_back(self, usage: Usage, cost_usd: float | None, costs: Sequence[Cost]) -> None:
-        """Begin with what an earlier process of this run has spent."""
+        """Start with the usage of an earlier process of this run."""
         self.usage, self.cost_usd = usage, cost_usd
         self.costs = {(cost.agent, cost.model, cost.tool): replace(cost, user=None) for cost in costs}
 

@@ -1,4 +1,4 @@
-"""What a run of an agent or a recipe may be started with; the same names in the same places for both."""
+"""The options of a run, with the same names for agents and recipes."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -20,13 +20,17 @@ from flowkit.tools.options import to_seconds
 
 
 class RunOptions(TypedDict, total=False):
-    """What every run may be started with, or an agent or a recipe by its `options(…)`.
+    """The options of every run, also for the `options(…)` of an agent or a recipe.
 
-    `data` is what tools see as `ctx.data`; `user` and `session` say who may share cached results. `run_id` names the
-    run. `decisions` answer calls that wait for a person, by the ids of `result.pending`. `cache` keeps results with a
-    TTL: True is the user's cache folder, False none. With a `journal` a run can go on after a crash, under its
-    `run_id`; `allow_changed` lets it although its code changed. `limits` bound what it may spend, and `timeout`, in
-    seconds or as a `timedelta`, how long it may take. `slots` says how many calls run at once, in all or by name.
+    - `data` is `ctx.data` for tools.
+    - `user` and `session` limit who may share cached results.
+    - `run_id` names the run.
+    - `decisions` answer calls that wait for a person, by the ids of `result.pending`.
+    - `cache` keeps results with a TTL; True is the user's cache folder, False disables it.
+    - `journal`: a run in it can be resumed after a crash by its `run_id`; `allow_changed` allows it under changed code.
+    - `limits` bound the run's usage and cost.
+    - `timeout` limits its duration, in seconds or as a `timedelta`.
+    - `slots` limits the calls in parallel, in total or by name.
     """
 
     data: object

@@ -1,4 +1,4 @@
-"""A run as others hold it: it goes on whether or not anyone watches, can be stopped, and ends once."""
+"""A handle of a run: the run continues with or without followers, can be stopped, and ends once."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ class Run(Generic[ResultT]):
         self._work = work
         self._is_stopping = False
         self._is_asked = False
-        """Whether somebody waits for the result, and learns from it how the run ended."""
+        """Whether a caller waits for the result, and so learns of a failure."""
         self._task = asyncio.create_task(drive(work), name=f"run {self.id}")
         self._task.add_done_callback(lambda _: (self.log.close(), on_end()))
 
@@ -103,8 +103,9 @@ class Run(Generic[ResultT]):
     def partial(self) -> JSON:
         """The answer so far, as JSON; None while nothing of it has come.
 
-        What has not come is missing, and what is there stays or grows: a text gets longer, a number is there when it
-        is whole. For an output tool it is the arguments of its call, until the answer is there. A recipe has none.
+        Parts that haven't arrived are missing. Parts that have arrived stay or grow: a text gets longer, a number
+        appears when it is complete. For an output tool it is the arguments of its call, until the answer is there. A
+        recipe has none.
         """
         return self._work.partial
 
@@ -124,7 +125,7 @@ class Run(Generic[ResultT]):
 
     @property
     def has_changed_nothing(self) -> bool:
-        """Whether it has ended and still waits as it did, since its decisions could not be carried out."""
+        """Return whether it has ended and still waits, since its decisions could not be applied."""
         if not self._task.done() or self._task.cancelled() or self._task.exception() is not None:
             return False
         result = self._task.result()
@@ -137,7 +138,7 @@ class Run(Generic[ResultT]):
 
 
 class RunsAtWork(Generic[ResultT]):
-    """The runs of one agent or recipe that go on in this process: a second start under a `run_id` joins the first."""
+    """The runs of one agent or recipe in progress in this process: a second start with the same `run_id` joins the first."""
 
     def __init__(self) -> None:
         self._runs: dict[RunIdentity, tuple[Run[ResultT], object]] = {}
@@ -145,7 +146,7 @@ class RunsAtWork(Generic[ResultT]):
     def find(self, identity: RunIdentity, inputs: object = None) -> Run[ResultT] | None:
         """Find the run of this identity if it is in progress; raises `RunError` for one with other inputs."""
         run, began_with = self._runs.get(identity, (None, None))
-        if run is None or run.is_done:  # its end may still have to be told
+        if run is None or run.is_done:  # its end may not have been reported yet
             return None
         if inputs != began_with:
             raise RunError(f"run {identity.run_id!r} began with other inputs")
@@ -171,7 +172,7 @@ def make_run_id() -> str:
 async def wait_with(run: Run[ResultT]) -> ResultT:
     """Wait for the run's result; cancel the run with its caller.
 
-    Raises the run's error when its status is `failed`; `error.result` then holds what there is.
+    Raises the run's error when its status is `failed`; `error.result` then holds the partial result.
     """
     try:
         result = await run.wait()
@@ -196,7 +197,7 @@ async def hold(start: Callable[[], Run[ResultT]]) -> AsyncGenerator[Run[ResultT]
 
 
 def block_on(make: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
-    """Run a coroutine in an event loop of its own; inside a running loop, raise an error that says what to write."""
+    """Run a coroutine in a new event loop; inside a running loop, raise an error that says what to write instead."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -50,9 +50,9 @@ class ToolLookup(Protocol):
 
 
 class Tool(Generic[P, R_co]):
-    """A function with its schema, its checks and its promises; callable as the function was.
+    """A function with its schema, its checks and its declared effects; callable like the function.
 
-    Mistakes are told when it is made; the schema, the docstring and the source are read when first asked for.
+    Mistakes are reported when it is created; the schema, the docstring and the source are read on first use.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Tool(Generic[P, R_co]):
         self.approval: Approval = combine_approvals(options.approval or False, self.needs)
         self.named_scope: Scope | None = find_named_scope(options, self.needs)
         self.uses_context = self.takes_context or any(need.tool.uses_context for need in self.needs)
-        # A tool that looks at its run, and names nobody who shares its results, shares them within the run.
+        # A tool with a context and without a scope shares its results only within the run.
         self.scope: Scope = self.named_scope or ("run" if self.uses_context else "all")
         self.ttl_s = options.ttl_s
         self.timeout_s = options.timeout_s
@@ -101,7 +101,7 @@ class Tool(Generic[P, R_co]):
         self.strict = options.strict
         self.max_result_chars = options.max_result_chars
         self.life: Life | None = None
-        """What has to be open in a run that has this tool."""
+        """The resources that have to be open in a run with this tool."""
         self.origin = ""
         """Where it comes from, such as the server that has it; empty for a function of the program."""
         self._look_like(callee.function)
@@ -117,12 +117,12 @@ class Tool(Generic[P, R_co]):
         return f"<tool {self.name}>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
-        """Show what the tool promises and takes in a notebook."""
+        """Show the tool's effects and parameters in a notebook."""
         rows = [("what", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
         return show_table(f"tool {self.name}", [*rows, ("arguments", dumps(self.parameters).decode())])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Run the function; it says so when a parameter is left that only a run can fill."""
+        """Run the function; raises an error if a parameter is missing that only a run can fill."""
         filled, named = self._callee.fill_direct_call(args, kwargs)
         return cast(R_co, self.function(*filled, **named))
 
@@ -198,7 +198,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def result_schema(self) -> dict[str, Any] | None:
-        """The JSON Schema of the result; None when the return annotation doesn't tell."""
+        """The JSON Schema of the result; None without a usable return annotation."""
         return self.results.schema
 
     @property
@@ -236,9 +236,9 @@ class Tool(Generic[P, R_co]):
 
         The schema is of the draft that its `$schema` names, else of 2020-12.
 
-        `handler` gets the arguments as one dict, checked by the schema, its defaults filled in; and the `Context`,
-        if it takes one. `result_schema` tells what references may lead into; results aren't checked by it. Raises
-        `DefinitionError` for a schema that isn't valid, or isn't of an object.
+        `handler` receives the arguments as one dict, checked by the schema and with its defaults; and the `Context`,
+        if it takes one. `result_schema` describes the paths that references may use; results aren't checked by it.
+        Raises `DefinitionError` for a schema that isn't valid, or isn't of an object.
         """
         check_option_names(options, Options, "a tool")
         chosen = Options(name=name, description=description, **options)
@@ -279,9 +279,9 @@ class Tool(Generic[P, R_co]):
     def validate(
         self, arguments: Mapping[str, object] | str | bytes, needed: Mapping[str, object] | None = None
     ) -> Arguments:
-        """Read the function's values from JSON; `needed` holds what fills its `Needs` parameters.
+        """Read the function's values from JSON; `needed` holds the values of its `Needs` parameters.
 
-        Without `needed` the arguments are those that a caller sees, those of its needs among them. Raises
+        Without `needed` the arguments are those that a caller sees, including the parameters of its needs. Raises
         `ToolArgumentsError`.
         """
         try:
@@ -359,7 +359,7 @@ class Tool(Generic[P, R_co]):
     async def run(self, arguments: Mapping[str, object] | str = "", *, context: Context[Any] | None = None) -> Any:
         """Validate and call, its needs first, in sequence; returns the function's own result.
 
-        Raises `ToolArgumentsError`, and whatever the functions raise.
+        Raises `ToolArgumentsError`, and the functions' own exceptions.
         """
         read = self.validate(arguments)
         if self.is_async and not self.uses_context and not self.needs:
@@ -371,7 +371,7 @@ class Tool(Generic[P, R_co]):
         return self.results.dump(self.name, result)
 
     def load(self, value: JSON) -> Any:
-        """Read a result that was kept as JSON, as the tool's own type where its annotation is known."""
+        """Read a result stored as JSON, as the tool's own type if its annotation is known."""
         return self.results.load(value)
 
     def key(
@@ -384,8 +384,8 @@ class Tool(Generic[P, R_co]):
     ) -> str | None:
         """Make the cache key of a call; None if a value has no canonical form, so the result can't be shared.
 
-        Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal. A key
-        of a tool that only this process can tell from others begins with `HERE`.
+        Calls have equal keys only if tool, code or version, scope, values and resources' generations are equal. The key
+        starts with `HERE` if only this process can identify the tool.
         """
         try:
             values: list[JSON] = [
@@ -423,7 +423,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def code_parts(self) -> JSON:
-        """The part of a key that tells this code from another: the version, or a hash of the source."""
+        """The part of a key that identifies the code: the version, or a hash of the source."""
         said = ["source", self._source] if self.version is None else ["version", self.version]
         return [self.name, *said]
 

@@ -56,22 +56,31 @@ def tool(
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Make a tool of a function; as `@tool` or `@tool(...)`.
 
-    What it may do: `effect` is `"read"`, `"idempotent"` or `"write"`; left out it counts as a write, the most careful
-    reading. `ttl` keeps results for so many seconds, and says that it is a read; `scope` says who shares them: this
-    `"run"`, the `"session"`, the `"user"`, or `"all"`. `version` stands for the code in the key of what is kept; left
-    out, it is a hash of the source, so give one when results outlive a change of what the function calls.
-    `resource` names what it reads or writes, `"order:{order_id}"`; `slot` names a limit on how many run at once.
-    `timeout` and `retries` are for one call; a write is never tried again.
+    Effect and cache:
 
-    Where it runs: `pool="process"` calls a CPU-bound function in other processes of this machine, `pool="dask"` on the
-    workers of a Dask cluster. Such a function stands at the top of a module, and takes and gives JSON.
+    - `effect` is `"read"`, `"idempotent"` or `"write"`; a tool without one is treated as a write.
+    - `ttl` keeps results for this many seconds, and makes the tool a read.
+    - `scope` is who shares cached results: this `"run"`, the `"session"`, the `"user"`, or `"all"`.
+    - `version` replaces the hash of the source in cache keys. Set it if the functions that the tool calls may change.
+    - `resource` names the data that it reads or writes, such as `"order:{order_id}"`.
+    - `slot` names a limit on calls in parallel.
+    - `timeout` and `retries` apply to one call; a write is never retried.
 
-    Who decides: `approval` is True, or a rule of the arguments and the context. `accepts_references` lets a model
-    hand a result straight into a write. `probe` tells whether a write in doubt has happened.
+    Process: `pool="process"` calls a CPU-bound function in other processes of this machine, `pool="dask"` on the
+    workers of a Dask cluster. Such a function is defined at the top level of a module, and takes and returns JSON.
 
-    What is told: `secret` parameters are masked wherever they are shown; `max_result_chars` bounds what a model reads
-    of a result; `strict=False` keeps the schema as it is. `flatten` puts the fields of the one parameter, a model, in
-    the place of that parameter.
+    Control:
+
+    - `approval` is True, or a rule on the arguments and the context.
+    - `accepts_references` lets a model pass a result directly into a write.
+    - `probe` checks whether a write in doubt has happened.
+
+    Visibility:
+
+    - `secret` parameters are masked in all output.
+    - `max_result_chars` limits the part of a result that a model reads.
+    - `strict=False` leaves the schema unchanged.
+    - `flatten` replaces the only parameter, a model, by the model's fields.
 
     Raises `DefinitionError`, naming the parameter, for a function that can't be a tool.
     """
@@ -82,7 +91,7 @@ def tool(function: Any = None, /, **options: Any) -> Any:
 
 
 class ToolDecorator:
-    """What `@tool(...)` gives: it takes the function."""
+    """The decorator that `@tool(...)` returns."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -100,7 +109,7 @@ class ToolDecorator:
 def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
     """Make the tool of a function, method, partial or callable object.
 
-    A tool stays as it is unless options are given.
+    A tool is returned unchanged unless there are options.
     """
     if isinstance(function, Tool):
         if options is None or options == Options():
@@ -135,8 +144,8 @@ def Needs(tool: "Tool[..., T]", /, **renames: str) -> T: ...
 def Needs(tool: "Tool[..., Any]", /, **renames: str) -> Any:
     """Mark a parameter that another tool fills: `order: Order = Needs(get_order)`.
 
-    The parameter is hidden; the other tool's own parameters stand in its place. Parameters of one name must agree, or
-    be renamed: `Needs(get_order, order_id="first_order_id")`.
+    The parameter is hidden, and replaced by the other tool's own parameters. Parameters with the same name must have
+    the same type, or be renamed: `Needs(get_order, order_id="first_order_id")`.
     """
     if not isinstance(tool, Tool):  # pyright: ignore[reportUnnecessaryIsInstance]  # users without a type checker
         raise DefinitionError(f"Needs({tool!r}): only a tool can be needed; decorate it with @tool")

@@ -67,11 +67,13 @@ class _Held:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self._leave = asyncio.Event()
+        self._is_entered = False
         self.task = loop.create_task(self._hold(life, context), name="life of a run's tools")
 
     async def _hold(self, life: Life, context: Context[Any]) -> None:
         try:
             async with life(context):
+                self._is_entered = True
                 if not self.opened.done():
                     self.opened.set_result(None)
                 await self._leave.wait()
@@ -86,7 +88,8 @@ class _Held:
     def leave(self) -> None:
         """Let the task leave; cancel one that is still opening."""
         self._leave.set()
-        if not self.opened.done():
+        # Not by `opened`: who waited for it and was cancelled has cancelled it, too.
+        if not self._is_entered:
             self.task.cancel()
 
 

@@ -32,7 +32,7 @@ class Needable(Protocol):
 
     @property
     def visible(self) -> tuple[Parameter, ...]:
-        """The parameters that a caller sees: its own, and those of what it needs."""
+        """The parameters that a caller sees: its own, and those of its needs."""
         ...
 
     @property
@@ -60,7 +60,7 @@ class Need(Generic[N_co]):
         return self.renames.get(name, name)
 
     def bind(self, receiver: object) -> "Need[N_co]":
-        """Return the same need in a tool that is bound to an object, whose methods may be what it needs."""
+        """Return the same need in a tool that is bound to an object; the need may be a method of that object."""
         return replace(self, tool=cast(Any, self.tool).__get__(receiver, type(receiver)))
 
 
@@ -161,7 +161,7 @@ def _meaning(annotation: Any) -> object:
 
 
 def find_calls(tool: Needable, call: ToolCall) -> tuple[ToolCall, ...]:
-    """List the call itself, last, after the calls that it needs; a need that is given isn't called."""
+    """List the calls that it needs, and last the call itself; a need with a given value isn't called."""
     calls: list[ToolCall] = []
     places: dict[object, str] = {}
 
@@ -189,7 +189,7 @@ def find_calls(tool: Needable, call: ToolCall) -> tuple[ToolCall, ...]:
     top = tool
     names = {parameter.name: parameter.name for parameter in tool.visible}
     filled = place(tool, names, call.id)
-    # What no parameter is called stays with the call, which will refuse it by name.
+    # An argument without a parameter stays with the call, which refuses it by name.
     own = {name: value for name, value in call.arguments.items() if name in tool.own_names or name not in names}
     return (*calls, replace(call, arguments=own | filled))
 

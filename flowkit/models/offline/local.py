@@ -10,6 +10,7 @@ small talk, in another language, or about something that none of its tools does.
 import asyncio
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -144,8 +145,13 @@ def start_local_model(
     """
     require_xllamacpp()
     embedder = SentenceEmbedder()
-    server = LlamaServer(SMOLLM2.fetch(progress), _FIRST)
+    weights = SMOLLM2.fetch(progress)
+    with ThreadPoolExecutor(1) as thread:
+        # The server reads its model in C++, and the encoder's vocabulary is parsed in Python: each takes a second.
+        loading = thread.submit(embedder.load)
+        server = LlamaServer(weights, _FIRST)
     try:
+        loading.result()
         yield LocalModel(server, embedder, now)
     finally:
         server.close()

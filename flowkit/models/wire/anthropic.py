@@ -29,7 +29,9 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.wire.anthropic_words import PAUSES, read_anthropic_error, read_anthropic_usage
+from flowkit.models.wire.chat import read_finish
 from flowkit.models.wire.reading import WireReader, as_arguments, as_text
+from flowkit.models.wire.reasons import says_error
 
 _REASONS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -134,9 +136,13 @@ class AnthropicReader(WireReader):
             case "message" if self.read_whole(event, deltas):
                 self._ended = True
             case _:
-                if kind == "error" or event.get("error"):
+                is_foreign = not event.get("type") and says_error(event)  # a gateway's own words
+                if kind in ("error", "exception") or event.get("error") or is_foreign:
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
                     self._ended = True
+
+    def explain_error(self, value: Mapping[str, JSON]) -> StreamError:
+        return read_anthropic_error(value)
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
         if not isinstance(answer.get("content"), list) or self._begun:
@@ -185,7 +191,7 @@ class AnthropicReader(WireReader):
                 self._tell(name, value, deltas)
         if reason is not None:
             self._has_reason = True
-            deltas.append(FinishDelta(_REASONS.get(reason, "unknown"), wire=reason))
+            deltas.append(FinishDelta(_REASONS.get(reason) or read_finish(reason), wire=reason))
 
     def _start(self, index: BlockIndex, start: Mapping[str, JSON], deltas: list[Delta]) -> None:
         # Only the last block of an answer can have been cut.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from flowkit.codec import JSON
 from flowkit.errors import StreamError
 from flowkit.messages import Usage
+from flowkit.models.wire.reasons import find_reason, find_status
 
 ANTHROPIC_URL = "https://api.anthropic.com/v1"
 ANTHROPIC_VERSION = "2023-06-01"
@@ -32,10 +33,10 @@ _STATUS = {
 def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
     """Read an error from the middle of an answer, with the vendor's id of the request."""
     error = event.get("error")
-    said: Mapping[str, JSON] = error if isinstance(error, dict) else {"message": error or event.get("message")}
+    said: Mapping[str, JSON] = error if isinstance(error, dict) else {"message": error or find_reason(dict(event))}
     kind = str(said.get("type") or "")
     message = str(said.get("message") or kind or json.dumps(dict(event)))
-    status = _STATUS.get(kind)
+    status = _STATUS.get(kind) or find_status(dict(event))
     request_id = event.get("request_id")
     number = request_id if isinstance(request_id, str) and request_id else None
     where = f" (request {number})" if number else ""

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from math import isfinite
 from typing import ClassVar, cast
@@ -89,13 +89,17 @@ class WireReader(ABC):
         if event is not None:
             self._read_unusual(event.data, event.type, deltas, is_cut=True)
         elif not is_stream and not self._read_plain(head, deltas) and not looks_like_events(head):
-            deltas.append(ErrorDelta(_explain_body(head)))
+            deltas.append(ErrorDelta(_explain_body(head, self.explain_error)))
         deltas += self._halves.end()
         return deltas
 
     @abstractmethod
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         """Add what this event says."""
+
+    def explain_error(self, value: Mapping[str, JSON]) -> StreamError:
+        """Read the error that came in place of a stream."""
+        return read_error(dict(value))
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
         """If this is an answer that came at one go, add all that it says."""
@@ -292,16 +296,20 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _explain_body(head: bytes) -> StreamError:
+def _explain_body(head: bytes, explain: Callable[[Mapping[str, JSON]], StreamError]) -> StreamError:
     text = head.decode(errors="replace").strip()
     try:
         value = cast(JSON, json.loads(text))
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, list) or (isinstance(value, dict) and says_error(value)):
-        error = read_error(value)
+        error = explain(value) if isinstance(value, dict) else read_error(value)
         return StreamError(
-            f"not an event stream: {error}", status=error.status, retryable=error.retryable, body=error.body
+            f"not an event stream: {error}",
+            status=error.status,
+            retryable=error.retryable,
+            body=error.body,
+            request_id=error.request_id,
         )
     is_cut = value is None and begins_json(text)
     return StreamError(f"not an event stream: {text[:_SHOWN]!r}", retryable=is_cut, body=text)

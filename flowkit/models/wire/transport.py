@@ -47,6 +47,7 @@ async def open_bytes(
         with sending(server):
             post = _post if server.api_version is None else _post_to_azure
             answer = await post(client, _PATHS[api], body, sent)
+        del body  # a whole conversation as objects, which would live for as long as the answer comes
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:

@@ -1,6 +1,5 @@
 """A tool's result as JSON, and the schema of it."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from datetime import date, time
@@ -11,7 +10,7 @@ import orjson
 from pydantic import BaseModel, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
 
-from flowkit.codec import JSON, dumps
+from flowkit.codec import JSON, dumps, refuse_not_finite
 from flowkit.errors import ToolResultError
 from flowkit.tools.schema.annotations import Adapter
 from flowkit.tools.schema.arguments_schema import Schema, generate
@@ -60,12 +59,8 @@ class ResultType:
             ):
                 raise ValueError(f"its keys {lost[0]!r} and {lost[1]!r} are one in JSON")
             # pydantic writes NaN as null, so only a result that holds a null needs the look.
-            if (
-                b"null" in text
-                and self.adapter is not None
-                and not _is_finite(self.adapter.dump_python(result, warnings=False))
-            ):
-                raise ValueError("a number in it is not finite")
+            if b"null" in text and self.adapter is not None:
+                refuse_not_finite(self.adapter.dump_python(result, warnings=False))
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise ToolResultError(
                 f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
@@ -151,16 +146,6 @@ def _write_key(key: object) -> str:
     if isinstance(key, Enum):
         return _write_key(key.value)
     return key.isoformat() if isinstance(key, date | time) else str(key)
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return all(_is_finite(item) for item in cast(Mapping[object, object], value).values())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return all(_is_finite(item) for item in cast(Iterable[object], value))
-    return True
 
 
 _RECORDS = {
