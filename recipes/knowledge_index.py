@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from flowkit.models.offline.korean import find_nouns, is_korean
 from knowledge_passages import SUFFIXES, Section, Unreadable, read_sections
 
-VERSION = 3
+VERSION = 4
 """Of the tables, and of how documents are cut; an index of another version is made anew."""
 DIMENSIONS = 512
 ANSWER_DIMENSIONS = 384

@@ -5,6 +5,7 @@ which is what an answer cites.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,20 @@ def read_sections(path: Path) -> list[Section]:
         if path.suffix == ".pdf":
             found = _read_pdf(path)
         else:
-            text = path.read_text(encoding="utf-8")
+            text = _decode(path.read_bytes())
             found = _split_markdown(text) if path.suffix == ".md" else [Section("", text)]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise Unreadable(str(error)) from error
     return [Section(section.heading, piece) for section in found for piece in cut(section.text)]
+
+
+def _decode(data: bytes) -> str:
+    """Decode a text file: UTF-8, or UTF-16 where a byte order mark says so; line ends become those of Unix."""
+    try:
+        text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable("its text isn't UTF-8: save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def cut(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import EllipsisType
 
 from flowkit import Journal
 from flowkit.apps import load_app
@@ -189,7 +190,13 @@ class Fleet:
         self.wait_until(lambda: all(run.status in wanted for run in journal.runs(limit=10_000)))
 
     def settle(
-        self, journal: Journal, run_id: str, node: str, choose: Callable[[], Resolution], *, user: str | None = None
+        self,
+        journal: Journal,
+        run_id: str,
+        node: str,
+        choose: Callable[[], Resolution],
+        *,
+        user: str | EllipsisType | None = ...,
     ) -> Recorded:
         """Settle a write in doubt by what is so when it is taken.
 

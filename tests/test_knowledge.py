@@ -100,6 +100,24 @@ def test_sections_know_the_headings_above_them_and_code_is_no_heading(folder: Pa
     assert "# not a heading" in sections[1].text
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_heading_is_found_behind_a_mark_and_with_the_line_ends_of_windows(
+    tmp_path: Path, encoding: str, line_end: str
+) -> None:
+    path = tmp_path / "식당.md"
+    path.write_bytes(line_end.join(["# 식당", "", "11시에 엽니다.", "1시에 닫습니다."]).encode(encoding))
+    (section,) = read_sections(path)
+    assert (section.heading, section.text) == ("식당", "11시에 엽니다.\n1시에 닫습니다.")
+
+
+def test_a_text_in_an_older_korean_encoding_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "주차.txt"
+    path.write_bytes("주차는 지하 2층입니다.".encode("cp949"))
+    with pytest.raises(Unreadable, match="isn't UTF-8: save it as UTF-8"):
+        read_sections(path)
+
+
 def test_no_piece_is_too_long_and_no_word_is_lost() -> None:
     text = "\n\n".join(f"paragraph {number} " + "word " * number * 9 for number in range(60)) + "x" * 3000
     pieces = list(cut(text))

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ pytest.importorskip("mcp", reason="the extra `mcp` isn't installed")
 from flowkit import (
     Agent,
     ConfigurationError,
+    Context,
     DefinitionError,
     MCPTools,
     Needs,
@@ -26,6 +28,7 @@ from flowkit import (
     step,
     tool,
 )
+from flowkit.mcp_client.transports import StdioServer
 from flowkit.media import read_media
 from flowkit.models.scripted import call
 from flowkit.tools import Tool
@@ -126,6 +129,35 @@ def test_a_server_not_entered_lives_as_long_as_each_run_and_an_entered_one_is_sh
         assert find_servers(tmp_path) == []
 
     asyncio.run(go())
+
+
+def test_users_with_one_run_id_have_a_server_each(tmp_path: Path) -> None:
+    """Each has credentials of its own: nobody's call may go over the connection of another."""
+
+    def of_user(context: Context[Any] | None) -> StdioServer:
+        assert context is not None
+        folder = tmp_path / str(context.user)
+        folder.mkdir(exist_ok=True)
+        return StdioServer(sys.executable, (str(SERVER), str(folder)), logging.getLogger("small"))
+
+    async def go() -> None:
+        tools = MCPTools(of_user, name="small", per_user=True, effects={"*": "read"})
+        both = asyncio.Barrier(2)
+
+        @tool(effect="read", scope="run")
+        async def meet() -> None:
+            """Wait until both runs are connected."""
+            await both.wait()
+
+        async def run(user: str) -> None:
+            model = ScriptedModel([[call("meet")], [call("small_echo", text=user)], "done"])
+            await Agent(model, tools=[meet, tools.tools]).run("Go.", user=user, run_id="r")
+
+        await asyncio.gather(run("ann"), run("bob"))
+
+    asyncio.run(go())
+    assert [len(read_lines(tmp_path / user, "calls")) for user in ("ann", "bob")] == [1, 1]
+    assert not find_servers(tmp_path / "ann") + find_servers(tmp_path / "bob")
 
 
 def test_a_tool_that_cannot_be_used_is_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import extract
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -407,6 +407,38 @@ def test_a_run_is_as_it_was_where_nobody_exports_or_the_exporter_raises() -> Non
         stop()
         assert result.output == "done"
     raising.shutdown()
+
+
+class Faulty(SpanProcessor):
+    """Raises when a span begins or ends whose name has this beginning."""
+
+    def __init__(self, moment: str, beginning: str) -> None:
+        self._moment = moment
+        self._beginning = beginning
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self._look("start", span)
+
+    def on_end(self, span: Any) -> None:
+        self._look("end", span)
+
+    def _look(self, moment: str, span: Any) -> None:
+        if moment == self._moment and span.name.startswith(self._beginning):
+            raise RuntimeError("a fault of the processor")
+
+
+@pytest.mark.parametrize("moment", ["start", "end"])
+@pytest.mark.parametrize("beginning", ["invoke_agent", "chat", "execute_tool"])
+def test_a_processor_that_raises_breaks_no_run(moment: str, beginning: str, caplog: pytest.LogCaptureFixture) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(Faulty(moment, beginning))
+    stop = instrument(tracer_provider=provider)
+    try:
+        result = asyncio.run(make_agent([call("look", item="x")], "done").run("go"))
+    finally:
+        stop()
+    assert (result.status, result.calls[0].value) == ("done", "x")
+    assert "a fault of the processor" in caplog.text
 
 
 def test_without_an_sdk_a_run_is_as_it_was(tmp_path: Path) -> None:

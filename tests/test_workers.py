@@ -127,7 +127,7 @@ def test_stopped_in_a_write_elsewhere_it_is_in_doubt_and_done_once_when_it_wakes
     with start_fleet(tmp_path, postgres_journal) as fleet, closing(Journal(fleet.journal)) as journal:
         fleet.hold("pay")
         submit_orders(fleet, journal, "o1")
-        fleet.start(*FAILS_SOON)
+        fleet.start()
         fleet.wait_until(lambda: len(fleet.read("seen")) == 2)
         worker = fleet.find_worker(fleet.read("seen")[1][2])
         worker.send_signal(signal.SIGSTOP)
@@ -136,7 +136,7 @@ def test_stopped_in_a_write_elsewhere_it_is_in_doubt_and_done_once_when_it_wakes
         fleet.release("pay")
         worker.send_signal(signal.SIGCONT)
         fleet.wait_until(lambda: bool(fleet.count_effects()))
-        fleet.settle(journal, "o1", "pay", lambda: Done("o1"))
+        journal.resolve("o1", "pay", Done("o1"), by="ann")
         journal.requeue("o1")
         fleet.wait_for_statuses(journal, "done")
         assert fleet.count_effects() == {("pay", "o1"): 1, ("ship", "o1"): 1}

@@ -282,7 +282,8 @@ class DiskCache:
     def _look_up(self, key: str) -> Hit | HitError | None:
         if key.startswith(HERE):
             return self._memory.get(key)
-        self._reach()
+        if self._access.store is None:
+            self._reach()
         data = self._access.read(lambda store: store.reader.get(key), None)
         return None if data is None else decode_entry(data, self._clock)
 

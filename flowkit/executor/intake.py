@@ -173,8 +173,8 @@ class Intake:
                     _refuse_reference(node, name)
                 producers.append(producer)
         # One that was announced is there already, so its own arguments may name it, and so may those that it names.
-        announced = entries.get(node.id)
-        if announced is not None and producers:
+        if node.id in entries and producers:
+            announced = entries[node.id]
             if announced in producers:
                 _refuse_reference(node, node.id)
             circle = find_circle_of_edges(self._table, announced, producers)

@@ -20,6 +20,7 @@ from typing import Any, Self, Unpack, cast
 from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError, InDoubt, ToolError
+from flowkit.identity import RunIdentity
 from flowkit.mcp_client.connection import AT_ONCE, CALL_S, CONNECT_S, Ask, Connection, ConnectionBounds, Era
 from flowkit.mcp_client.failures import Broken, Unanswered, WrongResult, cut_text
 from flowkit.mcp_client.mcp_options import (
@@ -122,7 +123,7 @@ class MCPTools:
         self._ask = ask
         self._logger = logging.getLogger(f"flowkit.mcp.{name}")
         self._shared: Connection | None = None
-        self._of_runs: dict[str, Connection] = {}
+        self._of_runs: dict[RunIdentity, Connection] = {}
         self._listings: dict[Connection, _Listing] = {}
         self._listing: dict[Connection, asyncio.Lock] = {}
         self._made: dict[str, tuple[str, Tool[..., Any]]] = {}
@@ -264,12 +265,13 @@ class MCPTools:
         if self._shared is not None and not self._per_user:
             yield
             return
-        connection = self._of_runs[context.run_id] = self._connect(context)
+        connection = self._of_runs[context.identity] = self._connect(context)
         try:
             await self._open(connection)
             yield
         finally:
-            del self._of_runs[context.run_id]
+            if self._of_runs.get(context.identity) is connection:
+                del self._of_runs[context.identity]
             self._forget(connection)
             await connection.close()
 
@@ -278,7 +280,7 @@ class MCPTools:
         self._listing.pop(connection, None)
 
     def _find(self, context: Context[Any]) -> Connection:
-        connection = self._of_runs.get(context.run_id, self._shared)
+        connection = self._of_runs.get(context.identity, self._shared)
         if connection is None:
             raise ToolError(f"{self.name} is not connected: use it in an agent's run, or inside `async with`")
         return connection

@@ -1,4 +1,4 @@
-"""A recipe as plain data: what a recipe file says.
+"""A recipe as plain data: the content of a recipe file.
 
 References are written as a reader of the file would: `${{ steps.order.city }}` for the nearest step of that name
 around the place, `${{ item }}` for the item of the nearest `each`, `${{ items.name }}` for that of another one around

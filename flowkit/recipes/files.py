@@ -41,9 +41,9 @@ def load_recipe(
     models: Mapping[str, AnyTarget] | None = None,
     recipes: Iterable[AnyRecipe] = (),
 ) -> Recipe[..., JSON]:
-    """Load the recipe in a file; `tools`, `models` (agents, too) and other `recipes` are what its steps may name.
+    """Load the recipe in a file; its steps may use `tools`, `models` (or agents) and other `recipes` by name.
 
-    Raises `RecipeFileError` for everything that is wrong with the file.
+    Raises `RecipeFileError` with all errors of the file.
     """
     name = str(path)
     try:
@@ -103,7 +103,7 @@ def connect_servers(source: YamlSource) -> list[Toolset]:
 
 
 class _Loader:
-    """Turns one file's data, whose form is right, into a plan."""
+    """Turns the validated data of one file into a plan."""
 
     def __init__(
         self, source: YamlSource, known: Known, skipped: Collection[Path], errors: list[RecipeFileError]

@@ -1,4 +1,4 @@
-"""A recipe as a value: its graph, what it takes, and its output, checked and read as the type that it promises."""
+"""A recipe as a value: its graph, its inputs, and its output, checked and read as its declared type."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,14 +29,14 @@ class RecipeOutput(Generic[R_co]):
     schema: Mapping[str, JSON] | None = None
 
     def check(self, value: object) -> JSON:
-        """Return the output unchanged; raises `ToolResultError` if it isn't what was promised."""
+        """Return the output unchanged; raises `ToolResultError` if it doesn't have the declared type."""
         self.read(cast(JSON, value))
         return cast(JSON, value)
 
 
 @dataclass(frozen=True, slots=True)
 class Nesting:
-    """A recipe inside another: its plan, and the inputs it was given there, which may hold references."""
+    """A recipe inside another: its plan and its inputs, which may contain references."""
 
     plan: "RecipePlan[Any]"
     inputs: Mapping[str, object]
@@ -44,10 +44,10 @@ class Nesting:
 
 @dataclass(frozen=True, slots=True)
 class RecipePlan(Generic[R_co]):
-    """All that a recipe is; frozen.
+    """The definition of a recipe; frozen.
 
-    `interface` takes the recipe's inputs as a tool takes arguments, and is never run. `body.nodes` stand in an order
-    in which each comes after those it refers to; those of `final_ids` come last, and wait for all others. `tools` and
+    `interface` takes the recipe's inputs as a tool takes arguments, and is never run. Each of `body.nodes` comes after
+    those it refers to; those of `final_ids` come last, and wait for all others. `tools` and
     `requests` are those of all its steps, by name; `nestings` are the recipes inside it, by their group's id.
     `annotations` are the Python types of its inputs, and of its output as `return`; a recipe from a file has none.
     """
@@ -86,7 +86,7 @@ class RecipePlan(Generic[R_co]):
         return Graph(self.body.nodes, inputs=(INPUTS,))
 
     def nest(self, group_id: str, inputs: Mapping[str, object]) -> Group:
-        """Make one node of another recipe from its nodes; inputs that aren't given have their defaults."""
+        """Make one node of another recipe from its nodes; omitted inputs have their defaults."""
         body = nest(self.body, group_id, {**self.defaults, **inputs})
         return Group(group_id, replace(body, finish=self.output.check), name=self.name)
 

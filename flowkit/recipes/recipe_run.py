@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 
 class RecipeWork(Generic[R]):
-    """What one run of a recipe does; lives as long as its task."""
+    """One run of a recipe; lives as long as its task."""
 
     def __init__(
         self, plan: RecipePlan[R], inputs: Mapping[str, JSON], options: RecipeRunOptions, log: EventLog
@@ -64,7 +64,7 @@ class RecipeWork(Generic[R]):
 
     @property
     def partial(self) -> JSON:
-        """None: a recipe's output is there when it has ended."""
+        """Return None: a recipe's output exists only at its end."""
         return None
 
     def decide(self, call: str, decision: Decision) -> None:
@@ -94,7 +94,7 @@ class RecipeWork(Generic[R]):
             only_read=_OVER,
         )
         AROUND.set(held)
-        # A run that goes on is in the session in which it began, whatever its starter knew of it.
+        # A resumed run stays in the session in which it started, whatever the caller passed.
         self._context = replace(self._context, session=held.details.summary.session)
         self.log.first_seq = held.first_seq
         if not self._is_over:
@@ -138,7 +138,7 @@ class RecipeWork(Generic[R]):
             raise problem
 
     async def finish(self, status: RunStatus, error: FlowkitError | None) -> RecipeResult[R]:
-        """Write the end down, and return what there is."""
+        """Record the end, and return the result."""
         calls = () if self._executor is None else tuple(self._executor.outcomes.values())
         ended: _Ended[R] = self._ended if status == "done" else _Ended()
         said = None if error is None else str(error)
@@ -146,7 +146,7 @@ class RecipeWork(Generic[R]):
         try:
             await self._let_go(status, ended.dumped, said)
         except (RunError, StoreError) as lost:
-            # Another process took the run over, or the disk is full: what the journal doesn't know hasn't happened.
+            # Another process took the run over, or the disk is full: unrecorded results don't count.
             status, error, ended = "failed", error or lost, _Ended()
         return RecipeResult(
             output_or_none=ended.output,
@@ -231,7 +231,7 @@ class RecipeWork(Generic[R]):
         )
 
     def _apply_decisions(self, executor: Executor) -> bool:
-        """Decide what `decisions` knows of; whether anything was."""
+        """Apply the given decisions; return whether there were any."""
         decided = [call.id for call in executor.pending if call.id in self._decisions]
         for call_id in decided:
             executor.decide(call_id, self._decisions[call_id])
@@ -256,7 +256,7 @@ class RecipeWork(Generic[R]):
 
     @property
     def _is_over(self) -> bool:
-        """Whether the journal has its end already."""
+        """Return whether the journal already has its end."""
         return self._journal is not None and self._journal.details.summary.status in _OVER
 
     def _recall(self, journal: RunJournal) -> None:

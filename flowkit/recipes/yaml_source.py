@@ -33,7 +33,7 @@ _SCALARS = {
 
 @dataclass(frozen=True, slots=True)
 class SourcePosition:
-    """Where a value stands, both from 1; `key_line` and `key_column` are its key's, where it has one."""
+    """The position of a value, counted from 1; `key_line` and `key_column` are its key's, if it has one."""
 
     line: int
     column: int
@@ -103,7 +103,7 @@ def read_yaml(data: bytes, name: str) -> YamlSource:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; refuses what isn't plain data while it does."""
+    """Composes nodes, and refuses everything but plain data."""
 
     depth = 0
 

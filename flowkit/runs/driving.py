@@ -1,7 +1,7 @@
 """A run from its first step to its result, the same for every kind of work.
 
-Whatever ends it, a limit, a cancellation, an error before it has begun, the result comes and its log is whole: it
-begins with `run.started` and ends with `run.finished`, and each call between them has its end.
+After every outcome, be it a limit, a cancellation or an error before the start, there is a result and a complete log:
+the log starts with `run.started` and ends with `run.finished`, and each call in it has an outcome.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ResultT = TypeVar("ResultT", bound=RunResult[object])
 
 
 class Stopped(Exception):
-    """The work can't go on; `status` says why."""
+    """The work can't continue; `status` is the reason."""
 
     def __init__(self, status: RunStatus, error: FlowkitError | None = None) -> None:
         self.status: RunStatus = status
@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 
 class Work(Protocol[ResultT_co]):
-    """What one kind of run does; `drive` calls `begin`, `tell_start`, `go` and `finish`, once each."""
+    """One run of any kind; `drive` calls `begin`, `tell_start`, `go` and `finish`, once each."""
 
     @property
     def log(self) -> EventLog:
@@ -40,7 +40,7 @@ class Work(Protocol[ResultT_co]):
 
     @property
     def name(self) -> str:
-        """Of what it is a run."""
+        """Return the name of the agent or recipe."""
         ...
 
     @property
@@ -49,11 +49,11 @@ class Work(Protocol[ResultT_co]):
         ...
 
     async def begin(self) -> None:
-        """Take hold of what it needs, such as its place in a journal."""
+        """Open its resources, such as its journal."""
         ...
 
     def tell_start(self) -> None:
-        """Emit `run.started`, also where `begin` has failed."""
+        """Emit `run.started`, even if `begin` has failed."""
         ...
 
     async def go(self) -> None:
@@ -61,7 +61,7 @@ class Work(Protocol[ResultT_co]):
         ...
 
     async def finish(self, status: RunStatus, error: FlowkitError | None) -> ResultT_co:
-        """Close what is open, emit `run.finished`, write it down, and return the result."""
+        """Close all resources, emit `run.finished`, record it, and return the result."""
         ...
 
     @property
@@ -84,9 +84,9 @@ class Work(Protocol[ResultT_co]):
 
 
 async def drive(work: Work[ResultT]) -> ResultT:
-    """Run the work to its end and return its result; every way to end is a status.
+    """Run the work to its end and return its result; every outcome is a status.
 
-    Raises only what the user's own functions raised, when the log has been ended.
+    Raises only exceptions of the user's own functions, after the log is complete.
     """
     METER.set(work.meter)
     tell_observers(work.log)
@@ -110,7 +110,7 @@ async def drive(work: Work[ResultT]) -> ResultT:
         status = "cancelled"
     except FlowkitError as failure:
         error = failure
-    except BaseException as failure:  # a run has one end in its log, whatever ended it
+    except BaseException as failure:  # a run has exactly one end in its log
         if not (isinstance(failure, TimeoutError) and limit.expired()):
             # An error of the user's own functions (instructions, hooks, sources of tools): theirs to see.
             await _finish(work, "failed", RunError(f"{type(failure).__name__}: {failure}"))

@@ -40,13 +40,13 @@ class Shown(Protocol[ResultT_co]):
 
 
 class Display(Protocol):
-    """What a notebook gives for a picture that can be replaced."""
+    """The notebook's handle of a picture that can be replaced."""
 
     def update(self, view: Any, /) -> object: ...
 
 
 class LiveView:
-    """What is known of a run at one moment, as text and as HTML."""
+    """The state of a run at one moment, as text and as HTML."""
 
     def __init__(self, events: Sequence[Event], status: str, pending: Sequence[Pending], now_s: float) -> None:
         self._timeline = fold(events)
@@ -56,7 +56,7 @@ class LiveView:
         self._text = _find_text(events)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
-        """Show it in a notebook; what models and tools said is escaped."""
+        """Show it in a notebook; texts of models and tools are escaped."""
         steps = _list_steps(self._timeline)
         done = sum(step.ended_s is not None for step in steps)
         title = f"{self._timeline.name or 'run'}: {self._status}, {self._say_progress(steps, done)}"
@@ -94,7 +94,7 @@ class LiveView:
 
 
 async def show_live(run: Shown[ResultT], display: Display | None) -> ResultT:
-    """Replace the picture while the run goes on, and once at its end; a cell that is interrupted cancels the run."""
+    """Replace the picture during the run, and once at its end; interrupting the cell cancels the run."""
     clock = asyncio.get_running_loop().time
     began_s = clock()
 
@@ -130,13 +130,13 @@ def open_display() -> Display | None:
 
 
 def _list_steps(timeline: Timeline) -> list[CallSpan]:
-    """List the calls that hold no others: a group or a list is as far as what it holds."""
+    """List the calls that contain no others: the progress of a group or a list is that of its calls."""
     holders = {holder.id for call in timeline.calls.values() if (holder := timeline.holder(call)) is not None}
     return [call for call in timeline.calls.values() if call.id not in holders]
 
 
 def _choose(steps: Sequence[CallSpan]) -> list[CallSpan]:
-    """Choose what is worth a row: first what failed, then what runs, then the last that finished; in their order."""
+    """Choose the calls to show: first the failed ones, then the running, then the last finished; in their order."""
     if len(steps) <= ROWS:
         return list(steps)
     urgent = [step for state in _FIRST for step in steps if _state(step) == state][:ROWS]
@@ -155,7 +155,7 @@ def _mark(step: CallSpan) -> str:
 
 
 def _find_text(events: Sequence[Event]) -> str:
-    """Find what the agent's own model said in its last turn; the end of it where it is long."""
+    """Find the text of the agent's own model in its last turn; only the end of a long one."""
     pieces: list[str] = []
     for event in events:
         if isinstance(event, TurnStarted) and getattr(event, "call", None) is None:

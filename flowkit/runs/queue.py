@@ -6,7 +6,7 @@ from flowkit.identity import RunIdentity
 
 
 class RunQueue(Protocol):
-    """Tells workers of runs that are in the journal; it may lose them, deliver them twice, or late."""
+    """Notifies workers of runs in the journal; notifications may be lost, repeated or late."""
 
     async def put(self, run: RunIdentity, name: str) -> None:
         """Announce a run of the agent or recipe of this name.

@@ -1,4 +1,4 @@
-"""What comes of a run, whatever its kind."""
+"""The result of a run of any kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,11 +25,14 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult(Generic[OutputT_co]):
-    """How a run ended.
+    """The result of a run.
 
-    `output_or_none` is None unless `status` is `done`. `calls` has the outcome of every call, needed ones included.
-    `usage` and `cost_usd` count all models that were asked, by tools too, and what was spent before a crash; `cost_usd`
-    is None where a price isn't known. `costs` has the same by agent, model, tool and user; `sum_costs` adds it up. `pending` are the calls that wait for a person.
+    - `output_or_none` is None unless `status` is `done`.
+    - `calls` has the outcome of every call, including needed ones.
+    - `usage` and `cost_usd` include all models, also those that tools called, and the usage before a crash. `cost_usd`
+      is None if a price is unknown.
+    - `costs` has the cost by agent, model, tool and user; `sum_costs` adds it up.
+    - `pending` are the calls that wait for a person.
     """
 
     status: RunStatus

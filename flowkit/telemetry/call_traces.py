@@ -16,6 +16,7 @@ from flowkit.codec import JSON
 from flowkit.masking import show_arguments
 from flowkit.references import SCALARS, ToolCall
 from flowkit.telemetry import content, names
+from flowkit.telemetry.guarded import end_span, start_span
 from flowkit.telemetry.instruments import Metrics
 from flowkit.telemetry.turn_traces import TurnTraces, mark
 
@@ -220,8 +221,8 @@ class CallTraces:
         # What a call needs says who needs it, but isn't inside it: that one has no span yet.
         around = self.context if above is None or above.span is None else set_span_in_context(above.span, above.around)
         call.around = around
-        span = self._tracer.start_span(
-            title, around, attributes=attributes, links=self._make_links(call), start_time=self._ns(t)
+        span = start_span(
+            self._tracer, title, around, attributes=attributes, links=self._make_links(call), start_time=self._ns(t)
         )
         call.where = span.get_span_context()
         return span
@@ -341,7 +342,7 @@ class CallTraces:
         if self._content and call.is_tool and call.sealed_s is not None:
             span.set_attribute(names.CALL_ARGUMENTS, content.write(call.arguments))
         began = t if call.started_s is None else call.started_s
-        span.end(self._ns(max(t, began)))
+        end_span(span, self._ns(max(t, began)))
         if call.effect is not None:
             self.count += 1
             if self._metrics is not None:

@@ -13,6 +13,7 @@ from flowkit.codec import JSON
 from flowkit.events import Event, EventLog
 from flowkit.telemetry import content, names
 from flowkit.telemetry.call_traces import CallTraces
+from flowkit.telemetry.guarded import end_span, start_span
 from flowkit.telemetry.instruments import Metrics
 from flowkit.telemetry.turn_traces import TurnTraces, mark
 
@@ -105,8 +106,8 @@ class RunTrace:
             attributes[names.USER] = user
         if self._content and message is not None:  # not the inputs of a recipe: nobody masks those
             attributes[names.INPUT_MESSAGES] = content.write_said("user", message)
-        self.span = self._tracer.start_span(
-            f"{operation} {name}", self.around, attributes=attributes, start_time=self.origin_ns
+        self.span = start_span(
+            self._tracer, f"{operation} {name}", self.around, attributes=attributes, start_time=self.origin_ns
         )
         is_recording = self.span.is_recording()
         self.calls.context = self._turns.around = set_span_in_context(self.span, self.around)
@@ -137,7 +138,7 @@ class RunTrace:
             mark(self.span, status, error if self._content else None)
         if self._content and output is not None:
             self.span.set_attribute(names.OUTPUT_MESSAGES, content.write_said("assistant", output))
-        self.span.end(self._ns(t))
+        end_span(self.span, self._ns(t))
         metrics = self._metrics
         if metrics is not None:
             labels = self._labels | ({names.ERROR_TYPE: status} if status == "failed" else {})
@@ -152,7 +153,7 @@ class RunTrace:
         if self.span is not None and self._is_open:
             now = self._log.now()
             self._end_open(now)
-            self.span.end(self._ns(now))
+            end_span(self.span, self._ns(now))
             self._leave()
         self._on_end()
 

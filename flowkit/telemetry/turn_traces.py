@@ -11,6 +11,7 @@ from flowkit.codec import JSON
 from flowkit.messages import Usage
 from flowkit.models.base import Model, ModelRequest
 from flowkit.telemetry import content, names
+from flowkit.telemetry.guarded import end_span, start_span
 from flowkit.telemetry.instruments import Metrics
 
 
@@ -68,7 +69,7 @@ class TurnTraces:
     def end(self, t: float) -> None:
         """End the open request."""
         if self._chat is not None:
-            self._chat.span.end(self._ns(t))
+            end_span(self._chat.span, self._ns(t))
             self._chat = None
 
     def take_request(self, model: object, request: object) -> None:
@@ -100,7 +101,8 @@ class TurnTraces:
                     attributes[names.SYSTEM_INSTRUCTIONS] = instructions
                 if request.tools:
                     attributes[names.TOOL_DEFINITIONS] = content.write_tools(request.tools)
-        span = self._tracer.start_span(
+        span = start_span(
+            self._tracer,
             f"{names.CHAT} {model}",
             self.around,
             kind=SpanKind.CLIENT,
@@ -169,7 +171,7 @@ class TurnTraces:
             mark(span, reason, error if self._content else None)
         if self._content:
             span.set_attribute(names.OUTPUT_MESSAGES, self._write_output(chat, reason))
-        span.end(self._ns(t))
+        end_span(span, self._ns(t))
         if self._metrics is not None:
             labels = self._label_chat(chat) | ({} if error is None else {names.ERROR_TYPE: reason})
             self._metrics.inference_duration.record(t - chat.began_s, labels)

@@ -1,4 +1,4 @@
-"""What a tool says it does: its effect, who may share its results, and the other options of `@tool`, checked."""
+"""The options of `@tool`, checked: a tool's effect, the scope of its results, and more."""
 
 import inspect
 import re
@@ -40,7 +40,7 @@ POOL_SLOTS: Mapping[PoolName, str] = {"process": "pool:process", "dask": "pool:d
 """The slots that bound the calls of a run in each pool, where a tool names none of its own."""
 
 READ_RETRIES = 1
-"""How often a failed read is tried again when its author says nothing."""
+"""The default number of retries of a failed read."""
 
 
 def _are_errors(value: object) -> bool:
@@ -77,7 +77,7 @@ _EXPECTED: Mapping[str, Expected] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What stands between the brackets of `@tool(...)`; None for what wasn't said."""
+    """The arguments of `@tool(...)`; None for omitted ones."""
 
     name: str | None = None
     description: str | None = None
@@ -109,7 +109,7 @@ class Options:
 
     @property
     def claimed_effect(self) -> Effect | None:
-        """The effect that was said, by name or by a TTL, which only a read can have."""
+        """The declared effect: by name, or by a TTL, which only a read can have."""
         return self.effect or (None if self.ttl is None else "read")
 
     @property
@@ -155,7 +155,7 @@ class Options:
 
 
 def to_seconds(time: float | timedelta | None) -> float | None:
-    """Convert what users give as seconds or `timedelta` to seconds."""
+    """Convert seconds or a `timedelta` to seconds."""
     return time.total_seconds() if isinstance(time, timedelta) else time
 
 
@@ -198,7 +198,7 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def fill(template: str, values: Mapping[str, Any], secrets: SecretPlaces = NO_SECRETS) -> str:
-    """Fill in a resource; a value that is None, secret or still a reference stands for its family, `order:*`."""
+    """Fill in a resource; a value that is None, secret or still a reference is replaced by its family, `order:*`."""
     text = ""
     for literal, path, _, _ in Formatter().parse(template):
         text += literal

@@ -1,7 +1,7 @@
-"""A set of tools as one model is told of it: unique names, aliases that travel, schemas for its server.
+"""A set of tools as one model sees it: unique names, aliases that APIs accept, schemas for its server.
 
-A `Toolset` doesn't change; tools that come and go between turns are named by a function, and `current` asks it and
-gives the set for the next turn.
+A `Toolset` doesn't change. Tools that change between turns come from a function; `current` calls it and returns the set
+for the next turn.
 """
 
 import logging
@@ -29,15 +29,15 @@ logger = logging.getLogger("flowkit.tools")
 AnyTool = Tool[..., Any]
 Filter = Callable[[AnyTool], bool]
 Change = Callable[[AnyTool], AnyTool]
-"""Gives what stands in a tool's place, under its name; the tool itself where nothing changes."""
+"""Returns the replacement of a tool, under its name, or the tool itself."""
 
 Source = Callable[[Context[Any]], "Iterable[ToolLike] | Awaitable[Iterable[ToolLike]]"]
-"""Gives the tools of one turn; `Iterable[ToolLike]`, or a coroutine of it."""
+"""Returns the tools of one turn: `Iterable[ToolLike]`, or a coroutine of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Changing:
-    """Tools that are asked for before each turn, and how the sets around them name and choose."""
+    """Tools that are listed again before each turn, with the prefixes and filters of the enclosing sets."""
 
     source: Source
     life: Life | None = None
@@ -46,12 +46,12 @@ class _Changing:
 
 
 class Toolset:
-    """Tools by their names, in the order given.
+    """Tools by their names, in the order of the arguments.
 
-    Takes tools, functions and other sets. `filter` keeps the tools for which it is true, then `prefix` is put before
-    their names. One tool may come twice; raises `DefinitionError` for two tools of one name, or two names that would
-    travel as one. `target` is the server's way of taking schemas, where `specs` isn't told another; left out it is
-    that of the first set inside, else `"openai"`.
+    Takes tools, functions and other sets. `filter` keeps the tools for which it is true, then `prefix` is added to
+    their names. The same tool may appear twice. Raises `DefinitionError` for two tools with one name, or two names with
+    the same alias. `target` is the server's schema dialect, unless `specs` gets another; by default it is that of the
+    first set inside, or `"openai"`.
 
     >>> def get_order(order_id: str) -> str: "Look an order up."; return order_id
     >>> tools = Toolset(get_order, prefix="shop.")
@@ -81,9 +81,9 @@ class Toolset:
 
     @classmethod
     def dynamic(cls, source: Source, *, life: Life | None = None) -> "Toolset":
-        """Make a set whose tools are asked for before each turn; until then it is empty.
+        """Make a set with tools that are listed again before each turn; until then it is empty.
 
-        `life` is entered when a run starts and left when it ends, whatever ends it.
+        `life` is entered when a run starts, and left after every outcome of the run.
         """
         tools = cls()
         tools._changing.append(_Changing(source, life))
@@ -91,7 +91,7 @@ class Toolset:
         return tools
 
     def opened(self, context: Context[Any]) -> AbstractAsyncContextManager[None]:
-        """Hold what the tools and the dynamic sources need for one run."""
+        """Hold open the resources that the tools and the dynamic sources need for one run."""
         named = (changing.life for changing in self._changing)
         return open_lives((*named, *list_lives(self._tools.values())), context)
 
@@ -104,7 +104,7 @@ class Toolset:
 
     def __iter__(self) -> Iterator[AnyTool]:
         if self._is_source:
-            # Unpacked into an agent's tools it would silently give none.
+            # Unpacked into an agent's tools it would silently add none.
             raise DefinitionError(
                 "the tools of a dynamic set, such as an MCP server's, are known only during a run: "
                 "give the set itself, tools=[server.tools], not [*server.tools]"
@@ -127,7 +127,7 @@ class Toolset:
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether `current` may give other tools."""
+        """Return whether `current` may return other tools."""
         return bool(self._changing)
 
     @property
@@ -164,7 +164,7 @@ class Toolset:
         last = self._last
         is_known = last is not None and all(map(_are_same, last.named, named))
         usable = last.usable if last is not None and is_known else [[*_list_usable(items)] for items in named]
-        # Asked each time: a filter may look at what isn't in the tool, such as a setting or the hour.
+        # Called each time: a filter may depend on more than the tool, such as a setting or the hour.
         chosen = [*map(_choose, self._changing, usable)]
         if last is not None and is_known and all(map(_are_same, last.chosen, chosen)):
             return last.tools
@@ -237,7 +237,7 @@ def list_lives(tools: Iterable[AnyTool]) -> Iterator[Life]:
 
 
 async def _ask(source: Source, context: Context[Any]) -> "list[ToolLike]":
-    """Resolve what a dynamic source names now, including dynamic sets in it."""
+    """Resolve the current tools of a dynamic source, including dynamic sets in it."""
     asked = source(context)
     items = asked if isinstance(asked, Iterable) else await asked
     return [await item.current(context) if isinstance(item, Toolset) else item for item in items]
@@ -318,7 +318,7 @@ def _make_spec(wire_name: str, tool: AnyTool, target: Target, references: bool) 
     description = tool.description
     own_name = ""
     if wire_name != tool.name and not tool.name.isascii():
-        # What travels has lost letters, and a name is half of what a model chooses by.
+        # The alias has lost letters, and models choose tools largely by name.
         description = f"{tool.name}: {description}" if description else tool.name
         own_name = tool.name
     if references:

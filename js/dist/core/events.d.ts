@@ -6,8 +6,8 @@ export type Json = null | boolean | number | string | Json[] | {
  *
  * thinking_tokens are part of the output. cached_tokens, read from the server's cache, and cache_write_tokens,
  * written into it, are part of the input; cache_write_1h_tokens are those of the writes that are kept for an hour.
- * cost_usd is what the server itself said it charged; None when it didn't say. billed is what the server charges
- * where that is more than this answer's tokens: it asked other models, or itself several times.
+ * cost_usd is the charge that the server reported, or None. billed are the tokens that the server charges, if they
+ * are more than this answer's: it may have called other models, or itself several times.
  */
 export interface Usage {
     input_tokens: number;
