@@ -4,10 +4,12 @@ import asyncio
 import datetime
 import functools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import ChainMap
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy
@@ -17,8 +19,10 @@ from pydantic import BaseModel
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.codec import JSON
 from flowkit.errors import ToolResultError
+from flowkit.graph import Step
 from flowkit.tools import make_tool
 from flowkit.tools.options import Options
+from tests.executing import execute
 
 
 @tool
@@ -199,6 +203,52 @@ def test_async_wrapper_of_a_blocking_function_is_awaited() -> None:
         made: Any = make_tool(wrapper, Options(name="f"))
         assert made.is_async
         assert asyncio.run(made.run({"a": 1})) == 1
+
+
+def test_wrapper_that_passes_on_positions_alone_can_be_run() -> None:
+    def inner(a: int, b: int = 2) -> list[int]:
+        return [a, b]
+
+    @functools.wraps(inner)
+    def passes(*args: Any) -> Any:
+        return inner(*args)
+
+    @functools.singledispatch
+    def dispatches(a: int, b: int = 2) -> list[int]:
+        return [a, b]
+
+    functions: tuple[Any, ...] = (passes, dispatches)
+    for function in functions:
+        made: Any = make_tool(function, Options())
+        assert asyncio.run(made.run({"a": 1})) == [1, 2]
+
+
+def count(number: int) -> Any:
+    return (i for i in range(number))
+
+
+def double(number: int) -> Any:
+    return map((2).__mul__, range(number))
+
+
+async def count_later(number: int) -> Any:
+    return iter(range(number))
+
+
+@pytest.mark.parametrize(("function", "result"), [(count, [0, 1]), (double, [0, 2]), (count_later, [0, 1])])
+@pytest.mark.parametrize("annotation", [Iterable[int], list[int], Any])
+def test_what_can_be_read_once_is_a_list_in_json(function: Any, result: list[int], annotation: Any) -> None:
+    made = make_tool(functools.partial(function, 2), Options(effect="read"))
+    made.results.annotation = annotation
+    assert execute([made], [Step("a", made.name)])["a"].value == result
+
+
+def test_results_that_act_as_mappings_lists_or_paths_are_json() -> None:
+    @tool
+    def f() -> Any:
+        return {"map": ChainMap({"a": 1}), "keys": {"a": 1}.keys(), "range": range(2), "path": PurePosixPath("a/b")}
+
+    assert f.dump(asyncio.run(f.run())) == {"map": {"a": 1}, "keys": ["a"], "range": [0, 1], "path": "a/b"}
 
 
 class Model(BaseModel):

@@ -17,7 +17,7 @@ from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_p
 from flowkit.tools.schema.docstrings import Documentation, read_docstring
 from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.schema.repair import Repairer
-from flowkit.tools.schema.results import ResultType, find_table
+from flowkit.tools.schema.results import ResultType, find_table, keep
 from flowkit.tools.schema.secret_types import holds_secret, may_hold_secret
 from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap, unwrap_once
 
@@ -151,7 +151,8 @@ class FunctionCallee:
     def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
         values = arguments.values
         if self.takes_values:
-            return self.function(**values)
+            result = self.function(**values)
+            return result if self.is_async else keep(result)
         missing = [name for name in self._needed if name not in values]
         if missing:
             raise ToolArgumentsError(self.name, [f"{missing[0]!r} is needed, and nothing filled it"])
@@ -159,6 +160,8 @@ class FunctionCallee:
             values = {**values, self._signature.context: context}
         positional, named = self._signature.bind(values)
         result = self.function(*positional, **named)
+        if not self.is_async:
+            return keep(result)
         return _give(result) if self._may_be_awaited and not inspect.isawaitable(result) else result
 
     def bind(self, receiver: object) -> "FunctionCallee":
