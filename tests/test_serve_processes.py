@@ -37,6 +37,11 @@ async def wait_for_flag() -> str:
         await asyncio.sleep(0.01)
     return "seen"
 
+@tool(effect="write")
+async def send() -> str:
+    "Send something, which takes long."
+    return await wait_for_flag()
+
 @tool(approval=True)
 async def pay(won: int) -> str:
     "Pay."
@@ -45,9 +50,9 @@ async def pay(won: int) -> str:
     return f"paid {won}"
 
 FIRST = ["One. ", call("wait_for_flag")]
-SCRIPT = {"wait": [FIRST, "Two."], "pay": [[call("pay", won=5)], "Paid."], "rest": ["Paid."], "two": ["Two."]}
+SCRIPT = {"wait": [FIRST, "Two."], "pay": [[call("pay", won=5)], "Paid."], "rest": ["Paid."], "two": ["Two."], "send": [[call("send")]]}
 agent = Agent(
-    ScriptedModel(SCRIPT[os.environ["SCRIPT"]]), name="helper", tools=[wait_for_flag, pay], cache=False, early=False
+    ScriptedModel(SCRIPT[os.environ["SCRIPT"]]), name="helper", tools=[wait_for_flag, send, pay], cache=False, early=False
 )
 """
 
@@ -140,6 +145,22 @@ def test_killed_server_leaves_a_run_that_another_goes_on_with_by_a_button(tmp_pa
         assert set(seqs(seen.events)).isdisjoint(seqs(rest.events))
         assert fold([*seen.events, *rest.events])["text.delta", 1] == "One. "
         assert fold([*seen.events, *rest.events])["status"] == ("done", "Two.")
+
+    asyncio.run(go())
+
+
+def test_write_of_a_killed_server_is_in_doubt_when_its_run_is_cancelled(tmp_path: Path) -> None:
+    async def go() -> None:
+        with serve(tmp_path, "two") as again:
+            with serve(tmp_path, "send") as first:
+                said = {"message": "Hi", "run": RUN}
+                await first.client.ask("POST", "/api/runs", said, until=b"call.started")
+                first.process.kill()
+                first.process.wait()
+            assert (await again.client.ask("POST", f"/api/runs/{RUN}/cancel", {})).status == 202
+            seen = fold((await again.client.ask("GET", f"/api/runs/{RUN}/events")).events)
+        assert seen["turn/1/call/0"] == ("call.in_doubt", None)
+        assert seen["status"] == ("cancelled", None)
 
     asyncio.run(go())
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from flowkit.clock import SystemClock
 from flowkit.errors import FlowkitError, RunBusy, StoreError
-from flowkit.events import NOTICES, RunFinished, RunStarted
+from flowkit.events import NOTICES, CallInDoubt, RunFinished, RunStarted
 from flowkit.executor.approvals import read_decision
 from flowkit.identity import RunIdentity
 from flowkit.journal import Approval, Journal, RunDetails, RunSummary
@@ -160,8 +160,13 @@ async def end_stopped(
     named = (summary.run_id, held.first_seq, 0.0)
     now = SystemClock().wall()
     held.append_event(RunStarted(*named, summary.name, None, summary.user, summary.session, at_wall=now))
-    finished = (summary.run_id, held.first_seq + 1, 0.0)
-    held.append_event(RunFinished(*finished, status, None, error, notice=NOTICES.get(status)))
+    seq = held.first_seq + 1
+    for node in details.nodes.values():
+        # A write in flight when its process died may have happened.
+        if node.effect == "write" and node.state in ("claimed", "in_doubt"):
+            held.append_event(CallInDoubt(summary.run_id, seq, 0.0, node.node, error))
+            seq += 1
+    held.append_event(RunFinished(summary.run_id, seq, 0.0, status, None, error, notice=NOTICES.get(status)))
     await held.finish(status, None, error, details.messages or recall(held.details))
     await held.close()
 

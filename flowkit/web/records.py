@@ -64,7 +64,12 @@ def details_to_json(run: RunDetails) -> dict[str, JSON]:
         "title": say_inputs(run.inputs),
         "inputs": inputs,
         "output": output,
-        "waiting": [approval_to_json(approval) for approval in run.approvals.values() if approval.decision is None],
+        # Once the run is over, nobody is asked any more.
+        "waiting": [
+            approval_to_json(approval)
+            for approval in run.approvals.values()
+            if approval.decision is None and run.summary.status not in OVER
+        ],
         "decided": [approval_to_json(approval) for approval in run.approvals.values() if approval.decision is not None],
         "in_doubt": [
             {"call": node.node, "name": node.tool, "arguments": node.arguments}

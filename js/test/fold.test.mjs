@@ -81,6 +81,18 @@ test("a run that waited and went on is told once", () => {
   assert.deepEqual([waits.status, ...waits.calls.map(call => call.status)], ["waiting", "completed", "pending", "pending"])
 })
 
+test("a run that is over asks nobody any more and has nothing open", () => {
+  const asking = logs.approval.slice(0, logs.approval.findIndex(event => event.type === "run.finished") + 1)
+  const over = [started(100), event(101, "run.finished", { status: "cancelled", tips: [] })]
+  const run = fold([...asking, ...over])
+  assert.deepEqual(run.calls.map(call => call.state), ["finished", "cancelled", "cancelled"])
+  // Of a process that was killed the log tells no end.
+  const killed = asking.slice(0, asking.findIndex(event => event.type === "call.started") + 1)
+  assert.deepEqual(fold([...killed, ...over]).calls.filter(call => /ing$/.test(call.status)), [])
+  const resumed = fold([...asking, ...over, ...logs.approval.slice(asking.length).map(event => ({ ...event, seq: event.seq + 200 }))])
+  assert.deepEqual(resumed.calls.map(call => call.state), ["finished", "finished", "denied"])
+})
+
 test("another attempt of a turn takes its text back and leaves its calls", () => {
   const run = fold(logs.broken_turn)
   assert.deepEqual(run.turns.map(turn => turn.text), ["", "Ok."])

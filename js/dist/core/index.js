@@ -1,7 +1,5 @@
 // src/core/fold.ts
-var STATUS = { running: "executing", finished: "completed" };
-for (let state of ["failed", "skipped", "denied", "cancelled", "void", "in_doubt"]) STATUS[state] = "error";
-var Fold = class {
+var FAILED = /^(failed|skipped|denied|cancelled|void|in_doubt)$/, Fold = class {
   seq = -1;
   #head = {
     id: "",
@@ -42,11 +40,13 @@ var Fold = class {
       return Object.assign(head, { name, model, user, session, status: "running", error: void 0 }), head.inputs ??= inputs, head.message ??= event.message ?? void 0, !0;
     }
     let t = this.#offset + event.t;
-    t > this.#seconds && (this.#seconds = t);
+    this.#seconds = Math.max(this.#seconds, t);
     let turn = this.#turns.at(-1);
     switch (event.type) {
       case "run.finished":
-        head.status = event.status, head.output = event.output, head.partial !== void 0 && event.output != null && (head.partial = event.output), head.error = event.error ?? void 0, head.tips = event.tips ?? [];
+        if (head.status = event.status, head.output = event.output, head.partial !== void 0 && event.output != null && (head.partial = event.output), head.error = event.error ?? void 0, head.tips = event.tips ?? [], event.status !== "waiting")
+          for (let [call, { status }] of this.#calls)
+            /ing/.test(status) && this.#takeCall({ type: "call.cancelled", call }, t);
         break;
       case "turn.started":
         head.partial = void 0, this.#startTurn(event.turn, event.attempt, event.model, t);
@@ -137,7 +137,7 @@ var Fold = class {
     let call = known ?? this.#open(event.call, opened.name ?? event.call, opened.parent, t);
     this.#changed.add(call.id);
     let state = (state2) => {
-      call.waits = close(call.waits, t), call.state = state2, call.status = STATUS[state2] ?? "pending";
+      call.waits = close(call.waits, t), call.state = state2, call.status = state2 === "running" ? "executing" : state2 === "finished" ? "completed" : FAILED.test(state2) ? "error" : "pending";
     }, end = (as, error, at = null) => {
       let ended = at == null ? t : this.#offset + at;
       call.attempts = close(call.attempts, ended, error), call.tEnd = ended, call.error = error, state(as);
@@ -187,14 +187,13 @@ var Fold = class {
       // falls through: the other ends are told alike
       default: {
         let ended = event.type.slice(5), { error, because, reason, ended_s } = event;
-        STATUS[ended] === "error" && end(ended, error ?? because ?? reason, ended_s);
+        FAILED.test(ended) && end(ended, error ?? because ?? reason, ended_s);
       }
     }
   }
 };
 function close(spans, end, error) {
-  let last = spans.at(-1);
-  return last && last.end === void 0 ? [...spans.slice(0, -1), { ...last, end, error }] : spans;
+  return spans.map((span) => span.end === void 0 ? { ...span, end, error } : span);
 }
 function fold(events) {
   let folded = new Fold();
@@ -206,7 +205,9 @@ function put(target, kind, piece, at, turn) {
   at != null && (at += target.points[kind + turn] ??= points, at < points && (old = [...old].slice(0, at).join(""), points = at)), target.points[kind] = points + [...piece].length, target[kind] = old + piece;
 }
 function references(value) {
-  return !value || typeof value != "object" ? [] : !Array.isArray(value) && typeof value.from_call == "string" && "path" in value && Object.keys(value).length === 2 ? [value.from_call] : Object.values(value).flatMap((inner) => references(inner));
+  if (!value || typeof value != "object") return [];
+  let { from_call } = value;
+  return typeof from_call == "string" && Object.keys(value).sort().join() === "from_call,path" ? [from_call] : Object.values(value).flatMap((inner) => references(inner));
 }
 
 // src/core/parser.ts
@@ -221,7 +222,7 @@ var Parser = class {
     let endsInCr = text.endsWith("\r");
     this.#endedInCr && text[0] === `
 ` && (text = text.slice(1)), this.#endedInCr = endsInCr;
-    let lines = (this.#rest + text).split(/\r\n|\r|\n/);
+    let lines = (this.#rest + text).split(/\r\n?|\n/);
     this.#rest = lines.pop();
     for (let line of lines)
       /^data(:|$)/.test(line) ? this.#data.push(line.slice(5).replace(/^ /, "")) : !line && this.#data.length && (found.push(this.#data.join(`
@@ -241,8 +242,7 @@ var ServerError = class extends Error {
   body;
 }, TRIES = 6;
 function makeRunId() {
-  let bytes = crypto.getRandomValues(new Uint8Array(16));
-  return "run-" + Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join("");
+  return "run-" + [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => (byte + 256).toString(16).slice(1)).join("");
 }
 async function request(server, path, init = {}, json) {
   let { api = "/api", headers } = server, response = await fetch(api + path, {
@@ -269,11 +269,11 @@ async function follow({ server, run, start, after = -1, signal, onEvent, onCut }
         }
       if (isOver) return "over";
       if (status === "stopped") return status;
-      throw new ServerError(0, "the stream was cut");
+      throw new ServerError(0, "stream was cut");
     } catch (error) {
       let status = error instanceof ServerError ? error.status : 0;
-      if (signal.aborted || status >= 400 && status < 500 && status !== 429 || tries >= TRIES) throw error;
-      tries++, onCut?.(tries), await pause(Math.random() * Math.min(8e3, 250 * 2 ** (tries - 1)), signal);
+      if (signal.aborted || status && status < 500 && status !== 429 || tries >= TRIES) throw error;
+      onCut?.(++tries), await pause(Math.random() * Math.min(8e3, 125 * 2 ** tries), signal);
     }
 }
 function pause(ms, signal) {

@@ -38,7 +38,7 @@ export declare class Chat {
     #private;
     options: ChatOptions;
     getState: () => ChatState;
-    subscribe: (listener: () => void) => () => undefined;
+    subscribe: (listener: () => void) => () => boolean;
     /** Watch this run, or go on with the one that is known; the way back only stops watching. */
     mount(run?: string): () => void;
     sendMessage: (message: string) => Promise<void>;

@@ -29,7 +29,7 @@ const TRIES = 6
 export function makeRunId(): string {
   // Not randomUUID: it exists only on https and localhost.
   const bytes = crypto.getRandomValues(new Uint8Array(16))
-  return "run-" + Array.from(bytes, byte => (byte + 256).toString(16).slice(1)).join("")
+  return "run-" + [...bytes].map(byte => (byte + 256).toString(16).slice(1)).join("")
 }
 
 /** One request; raises `ServerError` for every status from 400 on. */
@@ -86,13 +86,12 @@ export async function follow({ server, run, start, after = -1, signal, onEvent, 
         }
       if (isOver) return "over"
       if (status === "stopped") return status
-      throw new ServerError(0, "the stream was cut")
+      throw new ServerError(0, "stream was cut")
     } catch (error) {
       const status = error instanceof ServerError ? error.status : 0
-      if (signal.aborted || (status >= 400 && status < 500 && status !== 429) || tries >= TRIES) throw error
-      tries++
-      onCut?.(tries)
-      await pause(Math.random() * Math.min(8000, 250 * 2 ** (tries - 1)), signal)
+      if (signal.aborted || (status && status < 500 && status !== 429) || tries >= TRIES) throw error
+      onCut?.(++tries)
+      await pause(Math.random() * Math.min(8000, 125 * 2 ** tries), signal)
     }
   }
 }

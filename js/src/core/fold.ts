@@ -109,8 +109,7 @@ export interface Run {
   seq: number
 }
 
-const STATUS: Record<string, CallStatus> = { running: "executing", finished: "completed" }
-for (const state of ["failed", "skipped", "denied", "cancelled", "void", "in_doubt"]) STATUS[state] = "error"
+const FAILED = /^(failed|skipped|denied|cancelled|void|in_doubt)$/
 
 /** A text that grows: `at` counts code points, as Python does, so its length is kept in those. */
 interface Growing {
@@ -160,7 +159,7 @@ export class Fold {
       return true
     }
     const t = this.#offset + event.t
-    if (t > this.#seconds) this.#seconds = t
+    this.#seconds = Math.max(this.#seconds, t)
     const turn = this.#turns.at(-1)
     switch (event.type) {
       case "run.finished":
@@ -169,6 +168,10 @@ export class Fold {
         if (head.partial !== undefined && event.output != null) head.partial = event.output
         head.error = event.error ?? undefined
         head.tips = event.tips ?? []
+        // Nobody asks any more, and what a killed process left open is over.
+        if (event.status !== "waiting")
+          for (const [call, { status }] of this.#calls)
+            if (/ing/.test(status)) this.#takeCall({ type: "call.cancelled", call } as RunEvent & { call: string }, t)
         break
       case "turn.started":
         head.partial = undefined
@@ -278,7 +281,7 @@ export class Fold {
     const state = (state: CallState) => {
       call.waits = close(call.waits, t)
       call.state = state
-      call.status = STATUS[state] ?? "pending"
+      call.status = state === "running" ? "executing" : state === "finished" ? "completed" : FAILED.test(state) ? "error" : "pending"
     }
     const end = (as: CallState, error?: string, at: number | null = null) => {
       const ended = at == null ? t : this.#offset + at
@@ -357,15 +360,14 @@ export class Fold {
       default: {
         const ended = event.type.slice(5) as CallState
         const { error, because, reason, ended_s } = event as { error?: string; because?: string; reason?: string; ended_s?: number }
-        if (STATUS[ended] === "error") end(ended, error ?? because ?? reason, ended_s)
+        if (FAILED.test(ended)) end(ended, error ?? because ?? reason, ended_s)
       }
     }
   }
 }
 
 function close<S extends Span>(spans: S[], end: number, error?: string): S[] {
-  const last = spans.at(-1)
-  return last && last.end === undefined ? [...spans.slice(0, -1), { ...last, end, error }] : spans
+  return spans.map(span => (span.end === undefined ? { ...span, end, error } : span))
 }
 
 /** Fold a whole log. */
@@ -395,7 +397,7 @@ function put<K extends "text" | "thinking" | "raw">(
 /** The names of the calls that arguments refer to: `{"from_call": …, "path": …}` and nothing besides. */
 function references(value: Json | undefined): string[] {
   if (!value || typeof value !== "object") return []
-  if (!Array.isArray(value) && typeof value.from_call === "string" && "path" in value && Object.keys(value).length === 2)
-    return [value.from_call]
+  const { from_call } = value as { from_call?: Json }
+  if (typeof from_call === "string" && Object.keys(value).sort().join() === "from_call,path") return [from_call]
   return Object.values(value).flatMap(inner => references(inner as Json))
 }

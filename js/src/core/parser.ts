@@ -16,7 +16,7 @@ export class Parser {
     const endsInCr = text.endsWith("\r")
     if (this.#endedInCr && text[0] === "\n") text = text.slice(1)
     this.#endedInCr = endsInCr
-    const lines = (this.#rest + text).split(/\r\n|\r|\n/)
+    const lines = (this.#rest + text).split(/\r\n?|\n/)
     this.#rest = lines.pop()!
     for (const line of lines) {
       if (/^data(:|$)/.test(line)) this.#data.push(line.slice(5).replace(/^ /, ""))

@@ -46,7 +46,7 @@ export class Chat {
   options: ChatOptions = {}
   #state: ChatState = { messages: [], isStreaming: false, currentThinking: "", functionCalls: [] }
   #listeners = new Set<() => void>()
-  #earlier: ChatMessage[] = []
+  #earlier: readonly ChatMessage[] = []
   #fold = new Fold()
   #run: string | undefined
   #said: string | undefined
@@ -58,7 +58,7 @@ export class Chat {
 
   subscribe = (listener: () => void) => {
     this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   /** Watch this run, or go on with the one that is known; the way back only stops watching. */
@@ -93,7 +93,7 @@ export class Chat {
 
   #begin(run: string, message?: string) {
     this.#watching?.abort()
-    if (this.#run) this.#earlier = [...this.#state.messages]
+    if (this.#run) this.#earlier = this.#state.messages
     this.#run = run
     this.#said = message
     this.#fold = new Fold()

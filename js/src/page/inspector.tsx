@@ -6,7 +6,7 @@ import { board } from "./board.js"
 import { canFork, Fork } from "./fork.js"
 import { stateOf } from "./graph.js"
 import { getCall } from "./server.js"
-import { Value } from "./values.js"
+import { isPlain, Value } from "./values.js"
 import type { Watched } from "./watched.js"
 import { say, sayState, SHAPES, showCost, showSeconds } from "./words.js"
 import type { Word } from "./words.js"
@@ -29,9 +29,11 @@ export function Inspector({ watched, run }: { watched: Watched; run: Run }) {
       {call.decision && (
         <p>{say(call.decision.approved ? "approvedBy" : "deniedBy", { name: call.decision.by ?? say("aPerson") })}{call.decision.reason && `: ${call.decision.reason}`}</p>
       )}
-      <Part title={say("arguments")} value={call.arguments}>
-        {call.state === "new" && call.raw ? <pre>{call.raw}</pre> : <Value value={call.arguments} />}
-      </Part>
+      {(call.raw || !isPlain(call.arguments)) && (
+        <Part title={say("arguments")} value={call.arguments}>
+          {call.state === "new" && call.raw ? <pre>{call.raw}</pre> : <Value value={call.arguments} />}
+        </Part>
+      )}
       {call.decision?.arguments != null && <Part title={`${say("arguments")} · ${say("approve")}`} value={call.decision.arguments}><Value value={call.decision.arguments} /></Part>}
       {call.repaired.length > 0 && <Part title={say("repaired")}><ul>{call.repaired.map(what => <li>{what}</li>)}</ul></Part>}
       {call.thinking && <Part title={say("thinking")}><p class="text">{call.thinking}</p></Part>}

@@ -97,7 +97,7 @@ function Plain({ value }: { value: Json }) {
   return <code>{String(value)}</code>
 }
 
-const isPlain = (value: Json) => value === null || typeof value !== "object" || !Object.keys(value).length
+export const isPlain = (value: Json) => value === null || typeof value !== "object" || !Object.keys(value).length
 
 export const shorten = (text: string, length: number) => (text.length > length ? text.slice(0, length - 1) + "…" : text)
 
