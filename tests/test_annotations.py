@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from threading import Thread
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -51,6 +51,15 @@ class Access(enum.Flag):
 class Grade(enum.Enum):
     GOOD = "good"
     BEST = (1, 2)
+
+
+class Marks(enum.Enum):
+    UNSET = object()
+
+
+class Movie(TypedDict):
+    title: str
+    sequels: NotRequired[list["Movie"]]
 
 
 class Order(BaseModel):
@@ -194,6 +203,27 @@ def test_result_schema_and_dump_agree(annotation: Any) -> None:
     assert errors == []
 
 
+@pytest.mark.parametrize(
+    ("annotation", "result"),
+    [
+        (bytes, b"hi\xff"),
+        (dict[str, bytes], {"a": b"hi"}),
+        (Point, Point(1, b"hi")),
+        (Route, Route(Point(2, b"hi"), {"a"})),
+        (Movie, {"title": "Heat", "sequels": [{"title": "Heat 2"}]}),
+        (Grade, Grade.BEST),
+        (Access, Access.READ | Access.WRITE),
+    ],
+)
+def test_result_that_was_kept_as_json_comes_back_as_its_type(annotation: Any, result: object) -> None:
+    def f() -> Any:
+        return result
+
+    f.__annotations__["return"] = annotation
+    made = tool(f)
+    assert made.load(made.dump(result)) == result
+
+
 def test_result_with_aliases_fills_a_need_of_its_type() -> None:
     built = taking(Order)
 
@@ -223,6 +253,7 @@ def test_type_whose_package_is_missing_is_told_with_its_parameter() -> None:
         (list[Thread], r"list\[threading.Thread\] can't be an argument: <class 'threading.Thread'> has no JSON form"),
         (Callable[[int], int], "can't be an argument: CallableSchema has no JSON form"),
         (type[int], r"type\[int\] can't be an argument: a subclass of int has no JSON form"),
+        (Marks, "test_annotations.Marks can't be an argument: a value of Marks has no JSON form"),
         (dict[tuple[int, int], str], "can't be an argument: a key that is a tuple has no JSON form"),
     ],
 )

@@ -60,6 +60,23 @@ SPHINX = """Find things.
 :returns: a list
 :raises ValueError: never
 """
+EPYTEXT = """Find things.
+
+@param word: What to find: any word.
+    More of it.
+@type word: str
+@param  limit :How many.
+@return: a list
+"""
+DRESSED = """Find things.
+
+Args:
+    word : What to find.
+    `limit` (int): How many, as in
+        `offset`: below.
+    **offset**: Where from.
+    *rest: Others.
+"""
 
 
 @pytest.mark.parametrize(
@@ -69,9 +86,29 @@ SPHINX = """Find things.
         (GOOGLE_HASH, {"word": "What to find."}),
         (NUMPY, {"word": "What to find: any word. More of it.", "x": "Both.", "y": "Both.", "rest": "Others."}),
         (SPHINX, {"word": "What to find: any word. More of it.", "limit": "How many."}),
+        (SPHINX.replace(" word:", "  word :"), {"word": "What to find: any word. More of it.", "limit": "How many."}),
+        (EPYTEXT, {"word": "What to find: any word. More of it.", "limit": "How many."}),
+        (
+            DRESSED,
+            {
+                "word": "What to find.",
+                "limit": "How many, as in `offset`: below.",
+                "offset": "Where from.",
+                "rest": "Others.",
+            },
+        ),
         ("Find things.", {}),
     ],
-    ids=["google without a blank line", "google with a hash", "numpy", "sphinx", "one line"],
+    ids=[
+        "google without a blank line",
+        "google with a hash",
+        "numpy",
+        "sphinx",
+        "sphinx with odd spaces",
+        "epytext",
+        "dressed",
+        "one line",
+    ],
 )
 def test_parameters_are_read_and_left_out_of_the_description(docstring: str, parameters: dict[str, str]) -> None:
     assert read_docstring(docstring) == Documentation("Find things.", parameters)
@@ -150,8 +187,13 @@ TEXTS = st.from_regex(r"[a-z]{1,5}:?( [(a-z.,)]{1,6}){0,5}", fullmatch=True)
 
 @pytest.mark.parametrize(
     ("heading", "item"),
-    [("Args:", "    {} (str): {}"), ("Parameters\n----------", "{} : str\n    {}"), ("", ":param {}: {}")],
-    ids=["google", "numpy", "sphinx"],
+    [
+        ("Args:", "    {} (str): {}"),
+        ("Parameters\n----------", "{} : str\n    {}"),
+        ("", ":param {}: {}"),
+        ("", "@param {}: {}"),
+    ],
+    ids=["google", "numpy", "sphinx", "epytext"],
 )
 @given(said=st.dictionaries(NAMES, TEXTS, min_size=1, max_size=4), prose=st.lists(TEXTS, max_size=3))
 def test_what_is_written_in_a_style_is_read(heading: str, item: str, said: dict[str, str], prose: list[str]) -> None:

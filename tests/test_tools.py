@@ -182,6 +182,25 @@ def test_wrapper_that_awaits_by_itself_can_be_run() -> None:
     assert asyncio.run(tool(passes).run({"a": 1})) == asyncio.run(tool(finishes).run({"a": 1})) == 1
 
 
+def test_async_wrapper_of_a_blocking_function_is_awaited() -> None:
+    def inner(a: int) -> int:
+        return a
+
+    @functools.wraps(inner)
+    async def awaits(a: int) -> int:
+        return inner(a)
+
+    @functools.wraps(awaits)
+    def passes(a: int) -> Any:
+        return awaits(a)
+
+    wrappers: tuple[Any, ...] = (awaits, passes, functools.partial(awaits))
+    for wrapper in wrappers:
+        made: Any = make_tool(wrapper, Options(name="f"))
+        assert made.is_async
+        assert asyncio.run(made.run({"a": 1})) == 1
+
+
 class Model(BaseModel):
     day: datetime.date = datetime.date(2026, 1, 2)
 

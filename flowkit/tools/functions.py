@@ -19,7 +19,7 @@ from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.schema.repair import Repairer
 from flowkit.tools.schema.results import ResultType, find_table
 from flowkit.tools.schema.secret_types import holds_secret, may_hold_secret
-from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap
+from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap, unwrap_once
 
 
 class FunctionCallee:
@@ -228,7 +228,17 @@ def read_return(function: Callable[..., Any], annotation: Any) -> tuple[bool, An
     if isinstance(origin, type) and issubclass(origin, Awaitable):
         arguments = get_args(annotation)
         return True, arguments[-1] if arguments else MISSING
-    return inspect.iscoroutinefunction(unwrap(function)), annotation
+    return _is_async(function), annotation
+
+
+def _is_async(function: Any) -> bool:
+    """Return whether the function, or one that it wraps, is `async`: a wrapper of either kind may hold the other."""
+    while not inspect.iscoroutinefunction(function):
+        inner = unwrap_once(function)
+        if inner is None:
+            return False
+        function = inner
+    return True
 
 
 _ELSEWHERE = frozenset({"pydantic", "pydantic_core", "flowkit"})

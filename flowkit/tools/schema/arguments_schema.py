@@ -9,6 +9,7 @@ import enum
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
 from typing import Annotated, Any, NoReturn, cast, get_args
 
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, Secret, TypeAdapter
@@ -109,7 +110,10 @@ class SchemaGenerator(GenerateJsonSchema):
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
         cls: type[enum.Enum] = schema["cls"]
         if not issubclass(cls, enum.Flag):
-            return super().enum_schema(schema)
+            try:
+                return super().enum_schema(schema)
+            except PydanticSerializationError:
+                raise PydanticInvalidForJsonSchema(f"a value of {cls.__name__}") from None
         everything = 0
         for member in cls.__members__.values():
             everything |= member.value
@@ -196,6 +200,8 @@ def _may_have_no_schema(core: Any) -> bool:
             kind == "dict" and held.get("keys_schema", _TEXT).get("type") != "str"
         ):
             return True
+        if kind == "enum" and not all(isinstance(member.value, _PLAIN_VALUES) for member in held["members"]):
+            return True
         return any(_may_have_no_schema(item) for key, item in held.items() if key not in _NOT_SCHEMAS)
     return isinstance(core, (list, tuple)) and any(_may_have_no_schema(item) for item in cast(list[Any], core))
 
@@ -203,6 +209,7 @@ def _may_have_no_schema(core: Any) -> bool:
 _DOUBTFUL = frozenset({"callable", "is-instance", "is-subclass", "function-plain", "custom-error", "generator"})
 _NOT_SCHEMAS = frozenset({"metadata", "default", "serialization", "config", "cls", "expected", "members"})
 _TEXT = {"type": "str"}
+_PLAIN_VALUES = (str, int, float, NoneType)
 
 
 def _field_type(parameter: Parameter, adapter: Adapter) -> Any:

@@ -1,4 +1,4 @@
-"""What a docstring says of a function and of each parameter: Google, NumPy and Sphinx styles, read by griffe."""
+"""What a docstring says of a function and of each parameter, read by griffe: Google, NumPy, Sphinx and Epytext styles."""
 
 import inspect
 import re
@@ -35,7 +35,7 @@ def _is_styled(docstring: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def read_docstring(docstring: str) -> Documentation:
-    """Read a docstring of any of the three styles; the style is found by its section marks."""
+    """Read a docstring of any of the four styles; the style is found by its marks."""
     text = inspect.cleandoc(docstring)
     style = _find_style(text)
     if style is None:
@@ -44,6 +44,8 @@ def read_docstring(docstring: str) -> Documentation:
 
     if style == "google":
         text = _part_sections(text)
+    elif style == "sphinx":
+        text = _SPACED_FIELD.sub(r":\1 \2:", _EPYTEXT.sub(r":\1:", text))
     parsed = griffe.Docstring(text, lineno=1).parse(style, warnings=False)
     description: list[str] = []
     parameters: dict[str, str] = {}
@@ -61,9 +63,10 @@ def read_docstring(docstring: str) -> Documentation:
     return Documentation("\n\n".join(part for part in description if part), parameters)
 
 
-_SPHINX = re.compile(
-    r"^:(param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|yields?)\b[^:\n]*:", re.M
-)
+_FIELDS = "param|parameter|arg|argument|key|keyword|type|returns?|rtype|raises?|yields?"
+_SPHINX = re.compile(rf"^:({_FIELDS})\b[^:\n]*:", re.M)
+_EPYTEXT = re.compile(rf"^@((?:{_FIELDS})\b[^:\n]*):", re.M)
+_SPACED_FIELD = re.compile(r"^:(\w+)[ \t]+([^:\n]*?)[ \t]*:", re.M)
 _NUMPY = re.compile(r"^(Parameters|Other Parameters|Returns|Yields|Raises|Attributes|Examples|Notes)\n-{3,}$", re.M)
 _SECTIONS = (
     "args|arguments|params|parameters|keyword args|keyword arguments|keyword parameters|other args|other arguments|"
@@ -72,13 +75,15 @@ _SECTIONS = (
 _TYPE_WITH_COLON = re.compile(
     r"^(\s+\*{0,2}\w+)[ \t]*\((?=[^()\n]*(?:\([^()\n]*\)[^()\n]*)*:)(?:[^()\n]|\([^()\n]*\))*\)[ \t]*:", re.M
 )
+_LIST = re.compile(r"^#?\s?((keyword|other) )?(args|arguments|params|parameters):\s*$", re.I)
+_DRESSED_NAME = re.compile(r"^(`{1,2}|\*{1,2}|)(\*{0,2}\w+)\1([ \t]*\([^\n]*\))?[ \t]*:(?!:)")
 _GOOGLE = re.compile(rf"^#?\s?({_SECTIONS}):\s*$", re.M | re.I)
 
 
 def _find_style(text: str) -> Literal["google", "numpy", "sphinx"] | None:
     if _NUMPY.search(text):
         return "numpy"
-    if _SPHINX.search(text):
+    if _SPHINX.search(text) or _EPYTEXT.search(text):
         return "sphinx"
     return "google" if _GOOGLE.search(text) else None
 
@@ -89,9 +94,25 @@ def _part_sections(text: str) -> str:
         # A list on the first line: its items' indentation was taken for that of the docstring.
         text = text[: header.end()] + text[header.end() :].replace("\n", "\n    ")
     # A type with a colon in it (`when (str, as HH:MM): …`) would end the name there.
-    text = _TYPE_WITH_COLON.sub(r"\1:", text)
+    text = _TYPE_WITH_COLON.sub(r"\1:", _undress_names(text))
     # griffe takes a section only behind a blank line; people often leave it out, or write `#Args:`.
     return _GOOGLE.sub(lambda match: f"\n{match[1]}:", text)
+
+
+def _undress_names(text: str) -> str:
+    """Write the items of parameter lists as griffe reads them: `city :` and `` `city`: `` become `city:`."""
+    lines: list[str] = []
+    in_list, indent = False, ""
+    for line in text.split("\n"):
+        bare = line.lstrip()
+        if bare == line and line:
+            in_list, indent = _LIST.match(line) is not None, ""
+        elif in_list and bare:
+            indent = indent or line[: len(line) - len(bare)]
+            if line == indent + bare:
+                line = indent + _DRESSED_NAME.sub(r"\2\3:", bare)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _join_lines(text: str) -> str:

@@ -29,7 +29,6 @@ class ResultType:
         self._itself = annotation if any(annotation is kind for kind in _ITSELF) else None
         self._adapter: TypeAdapter[Any] | None = None
         self._schema: Schema | None = None if schema is None else dict(schema)
-        self._loader: TypeAdapter[Any] | None = None
         self._is_read = schema is not None
 
     @property
@@ -71,9 +70,7 @@ class ResultType:
         """Load the result that `dump` wrote, as its annotated type; the JSON itself when there is no annotation."""
         if self.adapter is None:
             return value
-        if self._loader is None:
-            self._loader = TypeAdapter[Any](self.annotation)
-        return self._loader.validate_json(dumps(value))
+        return self.adapter.validate_json(dumps(value))
 
     def _dump(self, result: object) -> JSON:
         if self.adapter is not None:

@@ -128,15 +128,20 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
 
 def unwrap(function: Any) -> Any:
     """Return the plain function below partials, wrappers and callable objects."""
-    while True:
-        if isinstance(function, functools.partial):
-            function = cast(Any, function).func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        elif inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
-            return function
-        else:
-            function = type(function).__call__
+    while (inner := unwrap_once(function)) is not None:
+        function = inner
+    return function
+
+
+def unwrap_once(function: Any) -> Any:
+    """Return what a partial, a wrapper or a callable object calls; None for a plain function."""
+    if isinstance(function, functools.partial):
+        return cast(Any, function).func
+    if hasattr(function, "__wrapped__"):
+        return function.__wrapped__
+    if inspect.isroutine(function) or inspect.isclass(function) or not callable(function):
+        return None
+    return type(function).__call__
 
 
 _UNPACKS = (Unpack, typing_extensions.Unpack)
