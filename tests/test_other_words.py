@@ -224,7 +224,7 @@ def test_thinking_is_read_under_each_of_its_names(field: str) -> None:
     assert (turn.thinking, turn.text) == ("I think", "Hi")
 
 
-def test_last_event_counts_where_nothing_was_said_before() -> None:
+def test_last_event_counts_for_what_was_not_streamed_before() -> None:
     output = [
         {"type": "message", "id": "m", "content": [{"type": "output_text", "text": "Hello"}]},
         {"type": "function_call", "id": "i", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"},
@@ -233,7 +233,10 @@ def test_last_event_counts_where_nothing_was_said_before() -> None:
     turn = read(responses(output=output), "responses")
     assert (turn.text, shown(turn)) == ("Hello", [("f", {}, "sealed"), ("g", None, "void")])
     said: tuple[str, dict[str, Any]] = ("output_text.delta", {"output_index": 0, "delta": "Hi"})
-    assert shown(read(responses(said, output=output), "responses")) == []
+    turn = read(responses(said, output=output), "responses")
+    assert (turn.text, shown(turn)) == ("Hi", [("f", {}, "sealed"), ("g", None, "void")])
+    opened: tuple[str, dict[str, Any]] = ("output_item.added", {"output_index": 1, "item": output[1]})
+    assert [name for name, *_ in shown(read(responses(said, opened, output=output), "responses"))] == ["f"]
 
 
 def test_items_without_any_index_are_told_apart_by_their_ids() -> None:

@@ -254,6 +254,14 @@ def test_page_works_below_a_prefix_of_another_app(browser: Browser, tmp_path: Pa
     assert all(path.startswith("/flow/") for path in asked)
 
 
+def test_failed_run_is_forked_and_not_resumed(open_page: Open) -> None:
+    page = open_page()
+    say(page, "break")
+    ended(page, "failed")
+    expect(page.get_by_role("button", name="Fork here")).to_be_visible()
+    expect(page.get_by_role("button", name="Go on")).to_have_count(0)
+
+
 def test_language_is_switched_in_place(open_page: Open) -> None:
     page = open_page(locale="ko-KR")
     expect(page.get_by_role("button", name="보내기")).to_be_visible()

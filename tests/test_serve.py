@@ -271,10 +271,13 @@ def test_fork_is_a_new_run_that_begins_where_the_first_one_was(tmp_path: Path) -
         assert (answer.status, answer.headers["flowkit-run"]) == (201, OTHER)
         assert answer.events[-1]["output"] == "Coffee."
         assert [event["type"] for event in answer.events if str(event["type"]).startswith("call.")] == []
+        again = await ann.ask("POST", f"/api/runs/{RUN}/fork", {"at": "turn/2"})
+        shown = await ann.ask("GET", f"/api/runs/{again.headers['flowkit-run']}")
+        assert shown.json["title"] == "Hi"
         assert (await ann.ask("POST", f"/api/runs/{RUN}/fork", {"at": "turn/7"})).status == 422
         assert (await bob.ask("POST", f"/api/runs/{RUN}/fork", {"at": "turn/1"})).status == 404
 
-    walk(tmp_path, [[call("look_up", word="tea")], "Tea.", "Coffee."], check)
+    walk(tmp_path, [[call("look_up", word="tea")], "Tea.", "Coffee.", "Tea again."], check)
 
 
 def test_recipe_is_run_with_its_inputs_and_listed_with_them(tmp_path: Path) -> None:

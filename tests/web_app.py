@@ -100,6 +100,8 @@ def answer(request: ModelRequest) -> Sequence[Piece]:
             ]
         case "fail", 1:
             return [call("calculate_shipping", destination="<img src=x onerror=alert(1)>", weight_kg=1)]
+        case "break", 1:
+            raise RuntimeError("the model is broken")
         case "long", 1:
             return [piece for number in range(400) for piece in (f"line {number}\n", 0.01)]
         case _:

@@ -129,6 +129,10 @@ def say_inputs(inputs: JSON) -> str:
         case {"message": {"content": [*parts]}}:
             texts = (cast(Mapping[str, JSON], part).get("text", "") for part in parts if isinstance(part, dict))
             return _shorten(" ".join(str(text) for text in texts))
+        case {"message": None, "history": [*_, {"role": "user"} as last]}:
+            return say_inputs({"message": last})  # of a fork that begins with the question
+        case {"message": None, "history": [*earlier, {"role": str()}]}:
+            return say_inputs({"message": None, "history": earlier})
         case dict():
             return _shorten(", ".join(f"{name}={_say_value(value)}" for name, value in inputs.items()))
         case _:

@@ -110,7 +110,7 @@ function Ending({ watched, run }: { watched: Watched; run: Run }) {
       {run.usage.input_tokens > 0 && <span>{run.usage.input_tokens + run.usage.output_tokens} {say("tokens")}</span>}
       {run.cost.usd > 0 && <span>{showCost(run.cost)}</span>}
       {run.tips.length > 0 && <Fold title={say("tips")}>{() => <ul>{run.tips.map(tip => <li>{tip}</li>)}</ul>}</Fold>}
-      {isLive && (run.status === "stopped" || run.status === "failed" || (run.status === "waiting" && !run.calls.some(isAsked))) && (
+      {isLive && (run.status === "stopped" || (run.status === "waiting" && !run.calls.some(isAsked))) && (
         <>
           {run.status === "stopped" && <span>{say("stoppedHint")}</span>}
           <button disabled={isBusy} onClick={() => press("resume")}>{say("goOn")}</button>
