@@ -243,6 +243,48 @@ def test_what_can_be_read_once_is_a_list_in_json(function: Any, result: list[int
     assert execute([made], [Step("a", made.name)])["a"].value == result
 
 
+def test_what_can_be_read_once_is_given_to_the_tool_that_called_for_it() -> None:
+    made = make_tool(count_later, Options(effect="read"))
+
+    @tool(effect="read")
+    async def outer(ctx: Context[Any]) -> list[list[int]]:
+        return [list(await ctx.call(made, 2)) for _ in range(2)]
+
+    assert execute([outer, made], [Step("a", "outer")])["a"].value == [[0, 1], [0, 1]]
+
+
+def look_by_order(order: int) -> bool:
+    return order > 0
+
+
+def look_in_shop(number: int, shop: str) -> bool:
+    return number > 0 and bool(shop)
+
+
+def look_anywhere() -> bool:
+    return True
+
+
+def look_by_names(**names: object) -> bool:
+    return bool(names)
+
+
+@pytest.mark.parametrize(
+    ("probe", "problem"),
+    [
+        (look_by_order, "missing a required argument: 'order'"),
+        (look_in_shop, "missing a required argument: 'shop'"),
+        (look_anywhere, "got an unexpected keyword argument 'number'"),
+    ],
+)
+def test_probe_that_does_not_take_the_arguments_is_refused(probe: Callable[..., bool], problem: str) -> None:
+    def pay(number: int, ctx: Context[Any]) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"tool 'pay': its probe can't be called .*{problem}"):
+        tool(probe=probe)(pay)
+    assert tool(probe=look_by_names)(pay).probe is look_by_names
+
+
 def test_results_that_act_as_mappings_lists_or_paths_are_json() -> None:
     @tool
     def f() -> Any:

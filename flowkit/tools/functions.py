@@ -104,6 +104,19 @@ class FunctionCallee:
                 texts.setdefault(need.seen_as(name), text)
         return texts
 
+    def check_probe(self, probe: Callable[..., Any]) -> None:
+        """Raise `DefinitionError` for a probe that can't take the arguments: it is called after a crash, too late."""
+        parameters = [p for p in self._signature.parameters if p.name != self._signature.context]
+        if any(parameter.kind == "extra" for parameter in parameters):
+            return
+        try:
+            inspect.signature(probe).bind(**{parameter.name: None for parameter in parameters})
+        except TypeError as error:
+            problem = f"its probe can't be called with the tool's arguments, by name: {error}"
+            raise DefinitionError.about(self.name, problem) from None
+        except ValueError:
+            return  # written in C, without a signature
+
     @property
     def schema(self) -> Schema:
         if self._schema is None:
