@@ -457,6 +457,26 @@ def give(arguments: dict[str, Any]) -> dict[str, Any]:
 foreign = Tool.from_schema("foreign", "From elsewhere.", SCHEMA, give, effect="read", ttl=5, secret=("size",))
 
 
+def take_names(**names: object) -> object:
+    return names
+
+
+def take_two(arguments: dict[str, Any], more: int) -> object:
+    return arguments, more
+
+
+@pytest.mark.parametrize("handler", [None, 5, take_names, take_two])
+def test_handler_that_cannot_take_a_dict_is_refused(handler: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"tool 'f': its handler .*dict"):
+        Tool.from_schema("f", "", {}, handler)
+
+
+@pytest.mark.parametrize("schema", [None, [], "{}"])
+def test_schema_that_is_no_object_is_refused(schema: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"tool 'f': its schema is .* expected a JSON Schema of an object"):
+        Tool.from_schema("f", "", schema, give)
+
+
 def test_schema_tool_checks_fills_defaults_and_repairs() -> None:
     assert asyncio.run(foreign.run({"a": 1})) == {"a": 1, "b": 2}
     read = foreign.validate('{"a": 1, "words": "[\\"x\\"]", "b": null, "size": "m"}')
