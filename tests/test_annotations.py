@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import pytest
+import typing_extensions
 from jsonschema import Draft202012Validator
 from pydantic import AliasChoices, Base64Bytes, BaseModel, Field, SecretStr
 
@@ -147,6 +148,17 @@ def test_field_that_is_no_argument_is_told_of_results_alone() -> None:
     assert set(definitions["Parcel"]["properties"]) == {"grams"}
     assert set(result["properties"]) == {"grams", "is_heavy"}
     check(built, examples=20)
+
+
+def test_read_only_keys_are_taken_without_a_warning() -> None:
+    class Seat(typing_extensions.TypedDict):
+        row: typing_extensions.ReadOnly[int]
+        side: typing_extensions.NotRequired[typing_extensions.ReadOnly[str]]
+
+    made = taking(Seat)
+    assert made.validate({"x": {"row": 1}}).values == {"x": {"row": 1}}
+    with pytest.raises(ToolArgumentsError, match=r"'x\.row' is missing"):
+        made.validate({"x": {"side": "left"}})
 
 
 def test_flags_are_told_as_a_sum() -> None:

@@ -186,7 +186,9 @@ class Adapter:
         form.__module__, form.__doc__ = cls.__module__, cls.__doc__
         self.forms[key] = form
         fields = {name: self.adapt(hint, variables) for name, hint in hints.items()}
-        if not is_standard and all(fields[name] is hint for name, hint in hints.items()):
+        # pydantic warns of ReadOnly, which says nothing of JSON.
+        is_taken = not is_standard and not any(map(_is_read_only, get_type_hints(cls, include_extras=True).values()))
+        if is_taken and all(fields[name] is hint for name, hint in hints.items()):
             self.forms[key] = key
             return key
         _fill_form(form, fields, required=required, closed=False)
@@ -270,6 +272,12 @@ def _strip_qualifiers(annotation: Any) -> Any:
     while get_origin(annotation) in (Required, NotRequired, ReadOnly):
         annotation = get_args(annotation)[0]
     return annotation
+
+
+def _is_read_only(annotation: Any) -> bool:
+    while (origin := get_origin(annotation)) in (Required, NotRequired):
+        annotation = get_args(annotation)[0]
+    return origin is ReadOnly
 
 
 def _is_required(annotation: Any, default: bool) -> bool:
