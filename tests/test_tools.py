@@ -4,10 +4,12 @@ import asyncio
 import datetime
 import functools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import ChainMap
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy
@@ -17,8 +19,10 @@ from pydantic import BaseModel
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.codec import JSON
 from flowkit.errors import ToolResultError
+from flowkit.graph import Step
 from flowkit.tools import make_tool
 from flowkit.tools.options import Options
+from tests.executing import execute
 
 
 @tool
@@ -201,6 +205,94 @@ def test_async_wrapper_of_a_blocking_function_is_awaited() -> None:
         assert asyncio.run(made.run({"a": 1})) == 1
 
 
+def test_wrapper_that_passes_on_positions_alone_can_be_run() -> None:
+    def inner(a: int, b: int = 2) -> list[int]:
+        return [a, b]
+
+    @functools.wraps(inner)
+    def passes(*args: Any) -> Any:
+        return inner(*args)
+
+    @functools.singledispatch
+    def dispatches(a: int, b: int = 2) -> list[int]:
+        return [a, b]
+
+    functions: tuple[Any, ...] = (passes, dispatches)
+    for function in functions:
+        made: Any = make_tool(function, Options())
+        assert asyncio.run(made.run({"a": 1})) == [1, 2]
+
+
+def count(number: int) -> Any:
+    return (i for i in range(number))
+
+
+def double(number: int) -> Any:
+    return map((2).__mul__, range(number))
+
+
+async def count_later(number: int) -> Any:
+    return iter(range(number))
+
+
+@pytest.mark.parametrize(("function", "result"), [(count, [0, 1]), (double, [0, 2]), (count_later, [0, 1])])
+@pytest.mark.parametrize("annotation", [Iterable[int], list[int], Any])
+def test_what_can_be_read_once_is_a_list_in_json(function: Any, result: list[int], annotation: Any) -> None:
+    made = make_tool(functools.partial(function, 2), Options(effect="read"))
+    made.results.annotation = annotation
+    assert execute([made], [Step("a", made.name)])["a"].value == result
+
+
+def test_what_can_be_read_once_is_given_to_the_tool_that_called_for_it() -> None:
+    made = make_tool(count_later, Options(effect="read"))
+
+    @tool(effect="read")
+    async def outer(ctx: Context[Any]) -> list[list[int]]:
+        return [list(await ctx.call(made, 2)) for _ in range(2)]
+
+    assert execute([outer, made], [Step("a", "outer")])["a"].value == [[0, 1], [0, 1]]
+
+
+def look_by_order(order: int) -> bool:
+    return order > 0
+
+
+def look_in_shop(number: int, shop: str) -> bool:
+    return number > 0 and bool(shop)
+
+
+def look_anywhere() -> bool:
+    return True
+
+
+def look_by_names(**names: object) -> bool:
+    return bool(names)
+
+
+@pytest.mark.parametrize(
+    ("probe", "problem"),
+    [
+        (look_by_order, "missing a required argument: 'order'"),
+        (look_in_shop, "missing a required argument: 'shop'"),
+        (look_anywhere, "got an unexpected keyword argument 'number'"),
+    ],
+)
+def test_probe_that_does_not_take_the_arguments_is_refused(probe: Callable[..., bool], problem: str) -> None:
+    def pay(number: int, ctx: Context[Any]) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"tool 'pay': its probe can't be called .*{problem}"):
+        tool(probe=probe)(pay)
+    assert tool(probe=look_by_names)(pay).probe is look_by_names
+
+
+def test_results_that_act_as_mappings_lists_or_paths_are_json() -> None:
+    @tool
+    def f() -> Any:
+        return {"map": ChainMap({"a": 1}), "keys": {"a": 1}.keys(), "range": range(2), "path": PurePosixPath("a/b")}
+
+    assert f.dump(asyncio.run(f.run())) == {"map": {"a": 1}, "keys": ["a"], "range": [0, 1], "path": "a/b"}
+
+
 class Model(BaseModel):
     day: datetime.date = datetime.date(2026, 1, 2)
 
@@ -363,6 +455,26 @@ def give(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 foreign = Tool.from_schema("foreign", "From elsewhere.", SCHEMA, give, effect="read", ttl=5, secret=("size",))
+
+
+def take_names(**names: object) -> object:
+    return names
+
+
+def take_two(arguments: dict[str, Any], more: int) -> object:
+    return arguments, more
+
+
+@pytest.mark.parametrize("handler", [None, 5, take_names, take_two])
+def test_handler_that_cannot_take_a_dict_is_refused(handler: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"tool 'f': its handler .*dict"):
+        Tool.from_schema("f", "", {}, handler)
+
+
+@pytest.mark.parametrize("schema", [None, [], "{}"])
+def test_schema_that_is_no_object_is_refused(schema: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"tool 'f': its schema is .* expected a JSON Schema of an object"):
+        Tool.from_schema("f", "", schema, give)
 
 
 def test_schema_tool_checks_fills_defaults_and_repairs() -> None:

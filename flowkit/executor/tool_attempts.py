@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, cast
@@ -248,7 +248,8 @@ class Attempts:
             if plan.has_secrets:
                 entry.value = mask_echoes(entry.value, entry.find_secrets())
             if entry.on_end and entry.is_within:
-                entry.more.raw = result
+                # What can be read once was read for its JSON.
+                entry.more.raw = None if isinstance(result, Iterator) else result
             return None
         except TooLate:
             failure = None

@@ -134,6 +134,8 @@ def make_tool(function: Any, options: Options | None = None) -> Tool[..., Any]:
     callee = FunctionCallee(
         name, plain, skip_first=is_method, secrets=frozenset(options.secret), flatten=options.flatten
     )
+    if options.probe is not None:
+        callee.check_probe(options.probe)
     return Tool[..., Any](callee, options, is_method=is_method, is_class_method=is_class_method)
 
 

@@ -17,7 +17,7 @@ from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_p
 from flowkit.tools.schema.docstrings import Documentation, read_docstring
 from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.schema.repair import Repairer
-from flowkit.tools.schema.results import ResultType, find_table
+from flowkit.tools.schema.results import ResultType, find_table, keep
 from flowkit.tools.schema.secret_types import holds_secret, may_hold_secret
 from flowkit.tools.schema.signatures import MISSING, Factory, Parameter, read_signature, unwrap, unwrap_once
 
@@ -104,6 +104,19 @@ class FunctionCallee:
                 texts.setdefault(need.seen_as(name), text)
         return texts
 
+    def check_probe(self, probe: Callable[..., Any]) -> None:
+        """Raise `DefinitionError` for a probe that can't take the arguments: it is called after a crash, too late."""
+        parameters = [p for p in self._signature.parameters if p.name != self._signature.context]
+        if any(parameter.kind == "extra" for parameter in parameters):
+            return
+        try:
+            inspect.signature(probe).bind(**{parameter.name: None for parameter in parameters})
+        except TypeError as error:
+            problem = f"its probe can't be called with the tool's arguments, by name: {error}"
+            raise DefinitionError.about(self.name, problem) from None
+        except ValueError:
+            return  # written in C, without a signature
+
     @property
     def schema(self) -> Schema:
         if self._schema is None:
@@ -151,7 +164,8 @@ class FunctionCallee:
     def invoke(self, arguments: Arguments, context: Context[Any] | None) -> Any:
         values = arguments.values
         if self.takes_values:
-            return self.function(**values)
+            result = self.function(**values)
+            return result if self.is_async else keep(result)
         missing = [name for name in self._needed if name not in values]
         if missing:
             raise ToolArgumentsError(self.name, [f"{missing[0]!r} is needed, and nothing filled it"])
@@ -159,6 +173,8 @@ class FunctionCallee:
             values = {**values, self._signature.context: context}
         positional, named = self._signature.bind(values)
         result = self.function(*positional, **named)
+        if not self.is_async:
+            return keep(result)
         return _give(result) if self._may_be_awaited and not inspect.isawaitable(result) else result
 
     def bind(self, receiver: object) -> "FunctionCallee":

@@ -1,5 +1,6 @@
 """Tools that come with a JSON Schema and no signature: their arguments are checked by that."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ class SchemaCallee:
 
 
 def _read_object_schema(tool: str, schema: Mapping[str, JSON]) -> Schema:
+    if not isinstance(schema, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # read from someone's JSON
+        raise DefinitionError.about(tool, f"its schema is {schema!r}, expected a JSON Schema of an object")
     read = deepcopy(dict(schema))
     kind = read.setdefault("type", "object")
     if kind != "object":
@@ -145,10 +148,20 @@ def _foreign_type(tool: str, name: str, schema: Schema, draft: JSON) -> Any:
     return Annotated[Any, AfterValidator(check), WithJsonSchema(cast(dict[str, Any], schema))]
 
 
-def _read_handler(tool: str, handler: Callable[..., Any]) -> tuple[str | None, Any]:
+def _read_handler(tool: str, handler: object) -> tuple[str | None, Any]:
+    if not callable(handler):
+        raise DefinitionError.about(
+            tool, f"its handler is {handler!r}, expected a function of the arguments, as a dict"
+        )
     try:
         signature = read_signature(handler, skip_first=False, name=tool)
     except DefinitionError:
         # A builtin has no signature to read; it can take its dict all the same.
         return None, MISSING
+    try:
+        named = {} if signature.context is None else {signature.context: None}
+        inspect.signature(handler).bind({}, **named)
+    except TypeError as error:
+        problem = f"its handler can't be called with the arguments, as one dict: {error}"
+        raise DefinitionError.about(tool, problem) from None
     return signature.context, signature.returns

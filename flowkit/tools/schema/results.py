@@ -1,9 +1,10 @@
 """A tool's result as JSON, and the schema of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, time
 from enum import Enum
+from os import PathLike, fspath
 from typing import Any, cast, get_args
 
 import orjson
@@ -49,6 +50,7 @@ class ResultType:
         if type(result) is self._itself and (self._itself is not str or result.isascii()):
             return result
         try:
+            result = keep(result)
             value = self._dump(result)
             text = dumps(value)
             if (
@@ -100,10 +102,23 @@ class ResultType:
             return
 
 
+def keep(result: Any) -> Any:
+    """Return what can be read more than once: a list of what a generator, `map` or `zip` gives."""
+    if not isinstance(result, Iterator) or hasattr(cast(object, result), "read"):
+        return cast(Any, result)  # a file is an iterator too, and no result
+    return list(cast(Iterator[Any], result))
+
+
 def _to_plain(value: Any) -> object:
-    """Convert the numbers and arrays of numpy and its kin to Python's, by `tolist`."""
+    """Convert the numbers and arrays of numpy and its kin by `tolist`, and what only acts as a mapping, list or path."""
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, PathLike):
+        return fspath(cast("PathLike[str]", value))
+    if isinstance(value, Mapping):
+        return dict(cast(Mapping[object, object], value))
+    if isinstance(value, Collection):
+        return list(cast(Collection[object], value))
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is unknown")
 
 

@@ -69,12 +69,14 @@ class Signature:
     parameters: tuple[Parameter, ...]
     context: str | None
     returns: Any
+    takes_positions: bool = False
+    """Behind a wrapper that passes on positional arguments alone, or looks at the first of them."""
 
     def bind(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Bind the values, by name, to the positional and named arguments of the function."""
         positional: list[Any] = []
         named = dict(values)
-        has_star = any(parameter.kind == "star" and named.get(parameter.name) for parameter in self.parameters)
+        has_star = self.takes_positions or any(p.kind == "star" and named.get(p.name) for p in self.parameters)
         for parameter in self.parameters:
             match parameter.kind:
                 case "positional":
@@ -91,7 +93,9 @@ class Signature:
     @property
     def is_plain(self) -> bool:
         """All parameters can be passed by name."""
-        return all(parameter.kind in ("plain", "keyword", "extra") for parameter in self.parameters)
+        return not self.takes_positions and all(
+            parameter.kind in ("plain", "keyword", "extra") for parameter in self.parameters
+        )
 
 
 def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str) -> Signature:
@@ -123,7 +127,19 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
             parameters.extend(_unpack_typed_dict(get_args(annotation)[0]))
             continue
         parameters.append(_read_parameter(declaration.name, annotation, declaration.default, kind))
-    return Signature(tuple(parameters), context, hints.get("return", MISSING))
+    return Signature(tuple(parameters), context, hints.get("return", MISSING), _takes_positions(function))
+
+
+def _takes_positions(function: Any) -> bool:
+    """Return whether a wrapper takes less by name than what it wraps: `def inner(*args)`, or singledispatch."""
+    if not hasattr(function, "__wrapped__"):
+        return False
+    try:
+        kinds = {parameter.kind for parameter in inspect.signature(function, follow_wrapped=False).parameters.values()}
+    except (TypeError, ValueError):
+        return False  # such as lru_cache, which passes on all
+    passes_names = inspect.Parameter.VAR_KEYWORD in kinds
+    return inspect.Parameter.VAR_POSITIONAL in kinds and (not passes_names or hasattr(function, "register"))
 
 
 def unwrap(function: Any) -> Any:
