@@ -66,6 +66,7 @@ def test_approval_says_that_the_server_is_away_and_works_when_it_is_back(page: P
         page.goto(first.link)
         say(page, "Charge me")
         expect(approve).to_be_visible(timeout=WAIT_MS)
+        ended(page, "waiting")  # it is asked while the run still goes on
         first.kill()
     approve.click()
     expect(page.locator(".question [role=status]")).to_have_text("The server doesn't answer.")

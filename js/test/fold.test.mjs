@@ -93,6 +93,14 @@ test("a run that is over asks nobody any more and has nothing open", () => {
   assert.deepEqual(resumed.calls.map(call => call.state), ["finished", "finished", "denied"])
 })
 
+test("an attempt of a killed process ends where its run goes on", () => {
+  const call = (seq, type, fields = {}) => event(seq, type, { call: "turn/1/call/0", ...fields })
+  const told = [call(2, "call.new", { name: "look", parent: null }), call(3, "call.started", { attempt: 1, early: false }), call(5, "call.progress", { done: 1, total: 2, note: "" })]
+  const again = [started(6), ...told.slice(0, 2).map(event => ({ ...event, seq: event.seq + 6, t: event.t - 2 })), call(10, "call.finished", { t: 2, value: 1, source: "run" })]
+  const { attempts } = fold([started(0), turn(1), ...told, ...again]).calls[0]
+  assert.deepEqual(attempts.map(({ start, end }) => [start, end]), [[3, 5], [6, 7]])
+})
+
 test("another attempt of a turn takes its text back and leaves its calls", () => {
   const run = fold(logs.broken_turn)
   assert.deepEqual(run.turns.map(turn => turn.text), ["", "Ok."])

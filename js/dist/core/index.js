@@ -138,13 +138,15 @@ var FAILED = /^(failed|skipped|denied|cancelled|void|in_doubt)$/, Fold = class {
     this.#changed.add(call.id);
     let state = (state2) => {
       call.waits = close(call.waits, t), call.state = state2, call.status = state2 === "running" ? "executing" : state2 === "finished" ? "completed" : FAILED.test(state2) ? "error" : "pending";
+    }, pause2 = (as) => {
+      call.attempts = close(call.attempts, t), state(as);
     }, end = (as, error, at = null) => {
       let ended = at == null ? t : this.#offset + at;
       call.attempts = close(call.attempts, ended, error), call.tEnd = ended, call.error = error, state(as);
     };
     switch (event.type) {
       case "call.new":
-        known && (call.raw = "", call.points = {}, state("new"));
+        known && (call.raw = "", call.points = {}, pause2("new"));
         break;
       case "call.arguments":
         put(call, "raw", event.fragment);
@@ -181,7 +183,7 @@ var FAILED = /^(failed|skipped|denied|cancelled|void|in_doubt)$/, Fold = class {
       }
       case "call.cancelled":
         if (event.waits) {
-          call.attempts = close(call.attempts, t), state("waiting");
+          pause2("waiting");
           break;
         }
       // falls through: the other ends are told alike
@@ -219,9 +221,8 @@ var Parser = class {
   feed(bytes) {
     let text = this.#decoder.decode(bytes, { stream: !0 }), found = [];
     if (!text) return found;
-    let endsInCr = text.endsWith("\r");
     this.#endedInCr && text[0] === `
-` && (text = text.slice(1)), this.#endedInCr = endsInCr;
+` && (text = text.slice(1)), this.#endedInCr = text.endsWith("\r");
     let lines = (this.#rest + text).split(/\r\n?|\n/);
     this.#rest = lines.pop();
     for (let line of lines)

@@ -283,6 +283,11 @@ export class Fold {
       call.state = state
       call.status = state === "running" ? "executing" : state === "finished" ? "completed" : FAILED.test(state) ? "error" : "pending"
     }
+    /** Only this run of it is over; also by a killed process, whose log has no end. */
+    const pause = (as: CallState) => {
+      call.attempts = close(call.attempts, t)
+      state(as)
+    }
     const end = (as: CallState, error?: string, at: number | null = null) => {
       const ended = at == null ? t : this.#offset + at
       call.attempts = close(call.attempts, ended, error)
@@ -295,7 +300,7 @@ export class Fold {
         if (known) {
           call.raw = ""
           call.points = {}
-          state("new")
+          pause("new")
         }
         break
       case "call.arguments":
@@ -352,8 +357,7 @@ export class Fold {
       case "call.cancelled":
         // Of a call that waits for a person, itself or with one made for it, only this run of it is over.
         if (event.waits) {
-          call.attempts = close(call.attempts, t)
-          state("waiting")
+          pause("waiting")
           break
         }
       // falls through: the other ends are told alike

@@ -13,9 +13,8 @@ export class Parser {
     const found: string[] = []
     if (!text) return found
     // A CRLF may be cut in its middle: its LF ends no second line.
-    const endsInCr = text.endsWith("\r")
     if (this.#endedInCr && text[0] === "\n") text = text.slice(1)
-    this.#endedInCr = endsInCr
+    this.#endedInCr = text.endsWith("\r")
     const lines = (this.#rest + text).split(/\r\n?|\n/)
     this.#rest = lines.pop()!
     for (const line of lines) {
