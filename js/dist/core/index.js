@@ -273,8 +273,8 @@ async function follow({ server, run, start, after = -1, signal, onEvent, onCut }
       throw new ServerError(0, "stream was cut");
     } catch (error) {
       let status = error instanceof ServerError ? error.status : 0;
-      if (signal.aborted || status && status < 500 && status !== 429 || tries >= TRIES) throw error;
-      onCut?.(++tries), await pause(Math.random() * Math.min(8e3, 125 * 2 ** tries), signal);
+      if (signal.aborted || status && status < 500 && status !== 429 || tries++ >= TRIES) throw error;
+      onCut?.(tries), await pause(Math.random() * Math.min(8e3, 125 * 2 ** tries), signal);
     }
 }
 function pause(ms, signal) {

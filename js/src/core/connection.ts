@@ -89,8 +89,8 @@ export async function follow({ server, run, start, after = -1, signal, onEvent, 
       throw new ServerError(0, "stream was cut")
     } catch (error) {
       const status = error instanceof ServerError ? error.status : 0
-      if (signal.aborted || (status && status < 500 && status !== 429) || tries >= TRIES) throw error
-      onCut?.(++tries)
+      if (signal.aborted || (status && status < 500 && status !== 429) || tries++ >= TRIES) throw error
+      onCut?.(tries)
       await pause(Math.random() * Math.min(8000, 125 * 2 ** tries), signal)
     }
   }
