@@ -64,10 +64,12 @@ def test_what_was_acknowledged_survives_a_crash_of_the_server_and_the_runs_go_on
     runs, writes = 4, 40
 
     async def main(server: PostgresServer, address: str) -> None:
+        opened_runs = asyncio.Semaphore(0)
         with opened(address) as journal:
 
             async def drive(number: int) -> RunJournal:
                 run = await journal.open_run(f"r{number}", name="n")
+                opened_runs.release()
                 log = EventLog(run.run_id, lambda: 0.0)
                 log.listen(run.append_event)
                 for step in range(writes):
@@ -79,6 +81,9 @@ def test_what_was_acknowledged_survives_a_crash_of_the_server_and_the_runs_go_on
                 return run
 
             async def restart() -> None:
+                # A database that was never reached is refused at once, so the crashes come after that.
+                for _ in range(runs):
+                    await opened_runs.acquire()
                 for _ in range(3):
                     await until(lambda: bool(server.execute("SELECT 1")))
                     await asyncio.to_thread(server.restart, "immediate")
