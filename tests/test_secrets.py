@@ -220,11 +220,13 @@ def test_secret_at_any_depth_is_in_clear_nowhere(
         assert not look(told), [event for event in told if look(event)]
         assert not look(result.calls)
         assert not look(result.pending)
+        assert not look(repr(result))
         if result.status == "waiting":
             result = await agent.run(
                 run_id="r", user="ann", session="s", decisions={pending.id: Approve() for pending in result.pending}
             )
         assert result.status == "done"
+        assert not look(repr(result))
         assert not look(journal.events("r", user="ann", session="s"))
         shown = journal.show("r", user="ann", session="s")
         assert shown is not None

@@ -6,7 +6,7 @@ a person, which decisions or a new message settle later.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from flowkit import events
@@ -42,14 +42,15 @@ class AgentResult(RunResult[OutputT_co]):
     """The result of an agent's run.
 
     `text` is the model's last text. `output_name` is the name of the answer's output type, if there are several.
-    `messages` is the whole conversation, which the next run accepts as `history`. `prefetched` has the number of
-    prefetched calls that the model made, and the number of all of them. `tips` are sentences for a person on the cost
-    of tools without a declared effect.
+    `messages` is the whole conversation, which the next run accepts as `history`; `repr` leaves it out, since the
+    model's own calls hold secret arguments in clear. `prefetched` has the number of prefetched calls that the model
+    made, and the number of all of them. `tips` are sentences for a person on the cost of tools without a declared
+    effect.
     """
 
     text: str = ""
     output_name: str | None = None
-    messages: tuple[Message, ...] = ()
+    messages: tuple[Message, ...] = field(default=(), repr=False)
     prefetched: tuple[int, int] = (0, 0)
     tips: tuple[str, ...] = ()
 
