@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from uuid import uuid4
 
 from flowkit import codec
@@ -55,19 +55,25 @@ class _Standing:
         return self.answered == 0 and self.failed >= GIVE_UP_AFTER
 
 
+class MeasureOptions(TypedDict, total=False):
+    """Options of `measure`; `Measuring` has their defaults."""
+
+    repeats: int
+    judge: Model | None
+    allowed_writes: Collection[str]
+    timeout_s: float | None
+    data: dict[str, str] | None
+    user: str | None
+    now: Now | None
+
+
 async def measure(
     app: App,
     models: Sequence[Candidate],
     cases: CasesFile,
     *,
-    repeats: int = 1,
-    judge: Model | None = None,
-    allowed_writes: Collection[str] = (),
-    timeout_s: float | None = 120.0,
-    data: dict[str, str] | None = None,
-    user: str | None = None,
-    now: Now | None = None,
     tell: Callable[[CaseRun], None] | None = None,
+    **options: Unpack[MeasureOptions],
 ) -> Measured:
     """Measure the app's agent with each of these models on each case.
 
@@ -75,19 +81,7 @@ async def measure(
     given each run when it has ended. An error of one model ends its run alone. Raises `ConfigurationError` where the
     app's data can't be opened, or a case needs a judge and there is none.
     """
-    measuring = Measuring(
-        app,
-        models,
-        cases,
-        repeats=repeats,
-        judge=judge,
-        allowed_writes=allowed_writes,
-        timeout_s=timeout_s,
-        data=data,
-        user=user,
-        now=now,
-    )
-    return await measuring.run(tell)
+    return await Measuring(app, models, cases, **options).run(tell)
 
 
 class Measuring:

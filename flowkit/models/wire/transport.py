@@ -6,7 +6,6 @@ times as much as the bytes, and they stumble over what many servers send.
 """
 
 import asyncio
-import json
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -85,7 +84,7 @@ async def _post(
 
 def _refused(answer: httpx2.Response) -> openai.APIStatusError:
     try:
-        body: object = json.loads(answer.text)
+        body: object = loads(answer.text)
     except ValueError:
         body = answer.text.strip()
     inner = cast(dict[str, object], body).get("error", cast(object, body)) if isinstance(body, dict) else body
