@@ -29,7 +29,7 @@ from flowkit.models.wire.reasons import (
     says_error,
     text_says_error,
 )
-from flowkit.models.wire.sse import MAX_EVENT_COMMAS, STRAY, EventDecoder, looks_like_events
+from flowkit.models.wire.sse import LINE, MAX_EVENT_COMMAS, STRAY, EventDecoder, looks_like_events
 
 _BLANKS = re.compile(r"\s+")
 
@@ -110,7 +110,7 @@ class WireReader(ABC):
             except orjson.JSONDecodeError:
                 self._read_unusual(data, event_type, deltas)
                 continue
-            if event_type == STRAY:
+            if event_type[:1] == b" ":  # no event of the server's
                 self._read_unusual(data, event_type, deltas)
             elif not isinstance(value, dict):
                 self._read_other(value, event_type, deltas)
@@ -212,7 +212,8 @@ class WireReader(ABC):
     def _mend(self, value: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         """Read an event that may hold half characters, or follow one that did."""
         found: list[Delta] = []
-        self.read_event(value, event_type, found)
+        if event_type != LINE or not self.read_whole(value, found):
+            self.read_event(value, event_type, found)
         for delta in found:
             deltas += self._halves.mend(delta)
 
