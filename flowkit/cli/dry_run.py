@@ -1,7 +1,7 @@
 """Predict what a run of a recipe would do, as far as that can be known without running anything.
 
-A step whose arguments are known is looked up in the cache; a cached result is known too, so the walk continues from
-there. Behind a step that would have to run, arguments aren't known, and the walk says so.
+If a step's arguments are known, it is looked up in the cache. A cached result is known too, so the walk continues from
+there. After a step that would have to run, arguments are unknown, and the output says so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from flowkit.tools import Tool
 
 
 def say_dry_run(recipe: Recipe[..., Any], inputs: Mapping[str, object], *, user: str | None) -> list[str]:
-    """List a line for each step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
+    """List one line per step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
     walk = _Walk(recipe.plan.tools, open_default_cache(), user)
     walk.known[INPUTS] = dict(recipe.read_inputs(inputs))
     return list(walk.say(recipe.graph().values(), ""))

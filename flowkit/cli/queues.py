@@ -1,4 +1,4 @@
-"""The queue that a command names."""
+"""Open the queue that a command names."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ IN_JOURNAL = "journal"
 
 
 def await_queue(url: str | None, wait_s: float) -> None:
-    """Check the address of a queue, and wait at most `wait_s` for its database; the journal as the queue is there."""
+    """Check the address of a queue, and wait at most `wait_s` for its database. `journal` needs no waiting."""
     if url is None or url == IN_JOURNAL:
         return
     if not url.startswith(("postgresql://", "postgres://")):
@@ -24,7 +24,7 @@ def await_queue(url: str | None, wait_s: float) -> None:
 
 @asynccontextmanager
 async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[RunQueue]:
-    """Connect to the queue at this URL; for `journal` it is the journal alone, where workers find the runs."""
+    """Connect to the queue at this URL. For `journal`, workers find the runs in the journal itself."""
     if url == IN_JOURNAL:
         yield JournalQueue()
         return

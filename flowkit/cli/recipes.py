@@ -48,7 +48,7 @@ from flowkit.recipes import Recipe, RecipeResult
 
 @dataclass(frozen=True, slots=True)
 class RecipeRequest:
-    """What to run, for whom, and under which id."""
+    """A request to run a recipe: its inputs, its user and its run id."""
 
     app: App
     recipe: Recipe[..., Any]
@@ -59,7 +59,7 @@ class RecipeRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How a job is run and shown, as the command's options say."""
+    """The command's options about how a job runs and is displayed."""
 
     data: Mapping[str, str]
     model: str | None
@@ -111,7 +111,7 @@ def run(
 
 
 def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> RecipeRequest:
-    """Make the job that resumes a run from the journal."""
+    """Make a job that resumes a run from the journal."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
     return RecipeRequest(app, recipe, inputs, found.summary.user, found.summary.run_id)
 
@@ -175,7 +175,7 @@ async def _run(
 
 
 def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path | None) -> dict[str, object]:
-    """Read inputs from a file and from the command line, the latter by their types."""
+    """Read inputs from a file and from the command line; convert the latter to their types."""
     values: dict[str, object] = {}
     if file is not None:
         try:
@@ -198,7 +198,7 @@ def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path |
 
 
 def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> None:
-    """Raise `ConfigurationError`, before anything is opened, for inputs that don't fit."""
+    """Check the inputs before anything is opened; raises `ConfigurationError` for inputs that don't fit."""
     try:
         recipe.read_inputs(values)
     except ToolArgumentsError as error:

@@ -1,4 +1,4 @@
-"""`flowkit worker`: drives the runs of a journal, started by any other process."""
+"""`flowkit worker`: drive the runs of a journal that other processes started."""
 
 import asyncio
 from dataclasses import replace
@@ -61,7 +61,7 @@ def worker(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Drive runs of an app that other processes started, released, or left behind in a crash."""
+    """Drive an app's runs that other processes started, released, or left behind in a crash."""
     from flowkit.web.served import make_served
 
     end_at_sigterm()

@@ -1,4 +1,4 @@
-"""The page's files, and what there is to run."""
+"""Routes for the page's files, and for the list of agents and recipes."""
 
 import asyncio
 import mimetypes
@@ -17,14 +17,14 @@ LANGUAGES = ("ko", "en")
 
 
 class AppRoutes:
-    """`GET /api/app`, and the built page; a file is what the folder held when the server began."""
+    """`GET /api/app`, and the built page. The page's files are read once, when the server starts."""
 
     def __init__(self, served: Served, page: Path = PAGE) -> None:
         self._served = served
         self._files = {path.name: path for path in page.iterdir() if path.is_file()} if page.is_dir() else {}
 
     def list_endpoints(self) -> list[Endpoint]:
-        """List the routes; the page's last, since its pattern takes any name."""
+        """List the routes. The page's route is last, since its pattern matches any name."""
         return [
             Endpoint("GET", "/api/app", self.show),
             Endpoint("GET", "/", self.send_index, is_page=True),
@@ -32,7 +32,7 @@ class AppRoutes:
         ]
 
     async def show(self, asked: Asked) -> Answer:
-        """Show agents and recipes with their tools and schemas; no paths."""
+        """Describe the agents and recipes with their tools and schemas, without file paths."""
         targets = self._served.targets.values()
         agents: list[JSON] = [
             {
@@ -79,7 +79,7 @@ class AppRoutes:
 
 
 def choose_language(accepted: str) -> str:
-    """Choose the language of an `Accept-Language` header that the page has; English where it has none of them.
+    """Choose the page's language by an `Accept-Language` header; English if the page has none of its languages.
 
     >>> choose_language("fr, ko-KR;q=0.9, en;q=0.8")
     'ko'

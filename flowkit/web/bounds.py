@@ -1,4 +1,4 @@
-"""What a server grants one user, and how long it waits for a client."""
+"""Limits per user, and time limits for clients."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 class Bounds:
     """The bounds of `serve_app`; times in seconds.
 
-    `streams` and `runs` are how many one user may have open, and live, at the same time. `body_bytes` and
-    `head_bytes` bound a request, `body_s` how long its body may take. `unwatched_s` is after what time a run of
-    `/api/chat` that nobody watches is cancelled. `grace_s` is how long runs may go on when the server ends.
+    `streams` and `runs` limit each user's open streams and live runs. `body_bytes` and
+    `head_bytes` limit the size of a request, `body_s` the time its body takes. A run of `/api/chat` that has had no
+    viewer for `unwatched_s` is cancelled. `grace_s` is the time that runs have to finish when the server stops.
     """
 
     streams: int = 4

@@ -1,7 +1,7 @@
-"""A run's events from any point: first what its journal has, then what happens here, or in another process.
+"""Follow a run's events from any point: first the recorded ones, then new ones of this or another process.
 
-A run may have had several drivers, one after the other: each wrote a segment of one log. The log in memory has the
-last one; those before it are in the journal. A run that another process drives is read from the journal as it grows.
+If several processes drove a run one after another, each wrote a segment of one log. The log in memory has the
+last segment; the journal has the earlier ones. A run that another process drives is read from the journal as it grows.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class LiveBatch:
 
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
-    """Rows of the journal."""
+    """A batch of rows from the journal."""
 
     rows: Sequence[tuple[int, str]]
 
@@ -91,7 +91,7 @@ class RecordedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Nothing happened for the time after which a response needs a sign of life."""
+    """No event for the keep-alive interval: the response sends a keep-alive."""
 
     last: int
 
@@ -103,7 +103,7 @@ class Silence:
 
 
 class Follower:
-    """One reader's way through a run's events; it owns no task, and may be closed while another task reads."""
+    """One reader's position in a run's events. It owns no task, and can be closed while another task reads."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Follower:
         self._silent_s = 0.0
 
     async def read(self) -> EventBatch | None:
-        """Return what is ready, waiting for it; None at the end."""
+        """Wait for the next batch and return it; None at the end."""
         while not self._is_closed:
             batch, is_over = await self._look()
             if batch is not None:
@@ -158,14 +158,14 @@ class Follower:
         return None
 
     def close(self) -> None:
-        """Read no more; a pending `read` returns None."""
+        """Stop reading; a pending `read` returns None."""
         self._is_closed = True
         self._listen_no_more()
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
     async def _look(self) -> tuple[EventBatch | None, bool]:
-        """Return what is there now, and whether no more will come."""
+        """Return the events available now, and whether they are the last."""
         if self._log is None:
             self._log = self._find_log()
         log = self._log
@@ -209,7 +209,7 @@ class Follower:
         return RecordedBatch(rows) if rows else None
 
     async def _wait(self) -> None:
-        """Wait for an event, for the time to ask the journal again, or for the time of a sign of life."""
+        """Wait for an event, for the next journal poll, or for the keep-alive interval."""
         loop, log = asyncio.get_running_loop(), self._log
         if log is None and self._has_news:
             return
@@ -232,7 +232,7 @@ class Follower:
             waker.set_result(None)
 
     def _notice(self) -> None:
-        """Ask the journal again: another process has written something of this run."""
+        """Poll the journal now: another process has written an event of this run."""
         self._has_news = self._is_told = True
         if self._waker is not None and not self._waker.done() and self._log is None:
             self._waker.set_result(None)

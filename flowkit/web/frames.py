@@ -1,6 +1,6 @@
 """Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), encoded once for all readers.
 
-Viewers of a live run are mostly at the same position, so encoded events are cached briefly for the others. A viewer
+Viewers of a live run are mostly at the same position, so encoded events are cached briefly and shared. A viewer
 that is behind reads in blocks with fixed boundaries, which are the same for all viewers.
 """
 
@@ -30,7 +30,7 @@ def write_row(seq: int, body: str) -> bytes:
 
 
 def write_chunk(log: EventLog, start: int, stop: int) -> bytes:
-    """Write the events of a log from one place in its list to another, neighbouring pieces joined."""
+    """Write the events between two positions of a log; adjacent text deltas are merged."""
     kept = _chunks.get(log)
     if kept is None:
         kept = _chunks[log] = _Chunks()
@@ -43,7 +43,7 @@ def end_block(start: int, end: int) -> int:
 
 
 class _Chunks:
-    """The chunks of one log that were written last, up to a bound."""
+    """A bounded cache of one log's most recent chunks."""
 
     def __init__(self) -> None:
         self._by_place: OrderedDict[tuple[int, int], bytes] = OrderedDict()

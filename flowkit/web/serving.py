@@ -24,7 +24,7 @@ logger = logging.getLogger("flowkit.web")
 
 
 class WebApp:
-    """The ASGI app; `aclose` lets go of its runs, which its host calls when it ends."""
+    """The ASGI app. Its host calls `aclose` on shutdown, which releases the runs."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class WebApp:
         await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Handle startup and shutdown, where a server runs this app itself and doesn't mount it."""
+        """Handle startup and shutdown if a server runs this app directly instead of mounting it."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -117,16 +117,16 @@ def serve_app(
     bounds: Bounds | None = None,
     queue: RunQueue | None = None,
 ) -> WebApp:
-    """Make an ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
+    """Create an ASGI app that serves agents and recipes; mount it under any prefix of FastAPI or Starlette.
 
     `app` is an agent, a recipe, several of them, or a file with them, whose `open_data` takes the user and `data`.
-    `get_user` gives the user of a Starlette `Request`, None where nobody is logged in; nobody sees another's runs.
-    `journal` keeps the runs, in the usual place unless named. `hosts` are the values of the `Host` header that are
-    answered, all where left out; `origins` are those of other sites whose pages may ask. With a `queue` runs are written
-    down for workers, and not driven here. Call `aclose` when your app
-    ends, or let the server's lifespan do it where this app stands alone.
+    `get_user` returns the user of a Starlette `Request`, None without a login. Users see only their own runs.
+    `journal` stores the runs, by default in the usual place. `hosts` are the accepted values of the `Host`
+    header, by default any. `origins` are other sites that are allowed to send requests. With a `queue`, runs are
+    recorded for workers and not driven here. Call `aclose` when your app
+    shuts down; if this app isn't mounted, the server's lifespan calls it.
 
-    Raises `ConfigurationError` for an app with nothing to serve.
+    Raises `ConfigurationError` if the app has no agent and no recipe.
     """
     if not callable(get_user):
         raise ConfigurationError("serve_app(…, get_user=…) takes a function that returns a request's user")
@@ -137,7 +137,7 @@ def serve_app(
 
 
 def _add_headers(send: Send) -> Send:
-    """Add headers that say what a browser may do with each response."""
+    """Add security headers to each response."""
     added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def send_with_headers(message: Message) -> None:
