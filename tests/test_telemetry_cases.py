@@ -209,6 +209,7 @@ journal.close()
 """
 
 
+@pytest.mark.slow
 def test_what_a_journal_gives_after_a_crash_is_a_short_span_from_there_and_no_error(tmp_path: Path) -> None:
     def run(which: str) -> tuple[int, list[str]]:
         command = [sys.executable, "-c", CRASH, str(tmp_path), which]
