@@ -76,6 +76,7 @@ def hold_lease(folder: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_a_living_holder_keeps_its_lease_and_a_killed_one_loses_it_in_time(tmp_path: Path, forks: Forks) -> None:
     holder = forks.start("test_cache_processes:hold_lease", tmp_path / "c")

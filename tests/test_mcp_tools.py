@@ -366,6 +366,7 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(
     assert find_servers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_keys_of_this_program_stay_here_and_env_reaches_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -390,6 +391,7 @@ def test_options_that_would_share_what_is_not_shared_are_refused() -> None:
         MCPTools.stdio("x", name="s", effects={"a": "reed"})  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_a_connection_of_another_loop_is_refused(tmp_path: Path) -> None:
     async def make() -> MCPTools:
         tools = make_tools(tmp_path)
@@ -472,6 +474,7 @@ for use in (
 """
 
 
+@pytest.mark.slow
 def test_without_an_extra_the_error_names_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120, check=True)
     assert [line.partition("pip install ")[2] for line in done.stdout.splitlines()] == [

@@ -442,6 +442,7 @@ def test_a_processor_that_raises_breaks_no_run(moment: str, beginning: str, capl
     assert "a fault of the processor" in caplog.text
 
 
+@pytest.mark.slow
 def test_without_an_sdk_a_run_is_as_it_was(tmp_path: Path) -> None:
     code = """
 import sys
