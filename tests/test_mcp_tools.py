@@ -131,6 +131,7 @@ def test_a_server_not_entered_lives_as_long_as_each_run_and_an_entered_one_is_sh
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_users_with_one_run_id_have_a_server_each(tmp_path: Path) -> None:
     """Each has credentials of its own: nobody's call may go over the connection of another."""
 
@@ -273,6 +274,7 @@ def test_a_server_killed_while_idle_is_started_again(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_stops_its_call_in_the_server(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path) as tools:
@@ -287,6 +289,7 @@ def test_a_stopped_run_stops_its_call_in_the_server(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_progress_of_a_server_is_the_calls(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path, timeout=1.0) as tools:
@@ -302,6 +305,7 @@ def test_progress_of_a_server_is_the_calls(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_changed_listing_is_read_before_the_next_turn(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path) as tools:
@@ -317,6 +321,7 @@ def test_a_changed_listing_is_read_before_the_next_turn(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_an_idempotent_call_carries_its_key_and_a_write_none(tmp_path: Path) -> None:
     async def go() -> None:
         tools = make_tools(tmp_path, effects={"echo": "idempotent"})
