@@ -1,6 +1,8 @@
 """The agents and recipes that a server runs, by name, and how to start a run of each.
 
 Only this module distinguishes agents from recipes.
+
+Limits per user, and time limits for clients.
 """
 
 import asyncio
@@ -23,6 +25,27 @@ from flowkit.recipes import Recipe
 from flowkit.recipes.data import hash_recipe
 from flowkit.runs.options import check_identity
 from flowkit.runs.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds of `serve_app`; times in seconds.
+
+    `streams` and `runs` limit each user's open streams and live runs. `body_bytes` and
+    `head_bytes` limit the size of a request, `body_s` the time its body takes. A run of `/api/chat` that has had no
+    viewer for `unwatched_s` is cancelled. `grace_s` is the time that runs have to finish when the server stops.
+    """
+
+    streams: int = 4
+    runs: int = 8
+    body_bytes: int = 2**20
+    head_bytes: int = 2**16
+    body_s: float = 10.0
+    unwatched_s: float = 2.0
+    grace_s: float = 1.0
+    keep_alive_s: float = 15.0
+    poll_s: float = 0.25
+
 
 Target = Agent[Any] | Recipe[..., Any]
 Servable = App | Target | str | Path

@@ -24,12 +24,12 @@ from flowkit.codec import JSON
 from flowkit.errors import FlowkitError, RunBusy, StoreError
 from flowkit.journal.postgres import settling
 from flowkit.journal.postgres.address import read_address, warn_if_unchecked
-from flowkit.journal.postgres.applying import Applier
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.listening import Bell, Listener
 from flowkit.journal.postgres.reading import RunReader, approvals_of, choose, find_runs, read_asked
 from flowkit.journal.postgres.schema import check_version, read_version
 from flowkit.journal.postgres.session import Session, explain_fault
+from flowkit.journal.postgres.settling import Applier
 from flowkit.journal.postgres.taking import LeaseHolder, Taking
 from flowkit.journal.postgres.texts import Times, bind
 from flowkit.journal.postgres.upkeep import PostgresUpkeep
