@@ -201,6 +201,7 @@ def test_the_command_logs_as_much_as_it_is_asked_to(
     assert not any(word in ended.stderr for word in hidden), ended.stderr
 
 
+@pytest.mark.slow
 def test_a_level_that_is_none_ends_the_command_with_a_sentence() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "flowkit", "tools", "nothing.py"],
