@@ -12,14 +12,15 @@ from typing import cast
 
 from flowkit.codec import JSON
 from flowkit.models.offline.korean import find_statement, is_korean, strip_particle
-from flowkit.models.offline.request_phrases import find_pieces, stem
+from flowkit.models.offline.korean_numbers import COUNTERS
+from flowkit.models.offline.request_phrases import VALUE, find_pieces, stem
 
 Schema = Mapping[str, JSON]
 
 _NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w:-]*\d)")
 _ASKS_FOR_ALL = re.compile(r"\b(?:question|sentence)s?\b", re.IGNORECASE)
 """What the description of an argument says that takes the whole request."""
-_STATES_WHY = re.compile(r"(?:\A|_)(?:reason|why|comment|note)s?(?:_|\Z)")
+_STATES_WHY = re.compile(r"(?:\A|_)(?:reason|why|comment|note|damage|problem|issue|symptom|complaint|fault)s?(?:_|\Z)")
 """The name of an argument that takes a clause as it was said."""
 _UNIT_WORDS = {
     "won": "won 원 금액 krw",
@@ -36,10 +37,26 @@ _UNIT_WORDS = {
     "piece": "item piece count quantity amount number portion ticket copy unit seat time session lesson 개 수량 개수 회 횟수 매수",
 }
 """Units of numbers, and the words of arguments that are counted in them."""
-_UNIT_NAMES = {"원": "won", "일": "day", "주": "week", "달": "month", "개월": "month", "박": "night", "시간": "hour"}
-_UNIT_NAMES |= {"분": "minute", "명": "person", "인": "person", "프로": "%", "퍼센트": "%", "인분": "piece"}
-_COUNTED = "개 장 권 병 그릇 잔 봉지 봉 팩 마리 번 대 켤레 송이 박스 상자 통 캔 벌 자리 판 줄 조각 쌍 접시 묶음 포기 알 모 회 매 끼"
-_UNIT_NAMES |= dict.fromkeys(_COUNTED.split(), "piece")
+_UNIT_NAMES = {
+    **dict.fromkeys(COUNTERS, "piece"),
+    "원": "won",
+    "일": "day",
+    "주": "week",
+    "달": "month",
+    "개월": "month",
+    "박": "night",
+    "시간": "hour",
+    "분": "minute",
+    "명": "person",
+    "인": "person",
+    "사람": "person",
+    "매": "piece",
+    "킬로": "kg",
+    "키로": "kg",
+    "그램": "g",
+    "프로": "%",
+    "퍼센트": "%",
+}
 """Korean units and counters, by their English names."""
 _CONVERSIONS = {
     ("g", "kg"): 0.001,
@@ -125,7 +142,7 @@ def _ground_text(
     if _ASKS_FOR_ALL.search(described):
         return _choice([request.strip(" ?.!")]) if request.strip() else None
     if is_korean(request) and _STATES_WHY.search(name):
-        statement = find_statement(request)
+        statement = find_statement(request) or find_statement(VALUE.sub(",", request))
         return _choice([statement] if statement else [])
     pieces = find_pieces(request, known)
     if described and rank is not None and len(pieces) > 1:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
+from flowkit.models.offline.korean_numbers import HANGUL, write_figures
 from flowkit.models.offline.korean_words import (
     AFTER_CONSONANT,
     AFTER_VOWEL,
@@ -20,9 +21,6 @@ from flowkit.models.offline.korean_words import (
     LASTING,
     PARTICLES_ANYWHERE,
 )
-from flowkit.models.offline.korean_numbers import write_figures
-
-HANGUL = re.compile(r"[가-힣]")
 
 _UNITS = {
     r"(?:킬로그램|킬로|키로그램|키로|㎏)": "kg",
@@ -46,7 +44,9 @@ _SPANS = {
     rf"(?:개월|달)(?:{_LASTS}|(?![가-힣]))": "months",
 }
 _AHEAD = re.compile(
-    r"(?<![가-힣\d])(?:(?P<count>" + "|".join(_COUNTS) + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?"
+    r"(?<![가-힣\d])(?:(?P<count>"
+    + "|".join(_COUNTS)
+    + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?"
 )
 _DAY = (
     r"(?P<iso>\d{4}-\d{2}-\d{2})(?!T)"
@@ -68,7 +68,9 @@ _TIME = (
 _PARTICLE_AFTER = r"(?:\s*(?:에|의))?"
 _MOMENT = re.compile(rf"(?<![가-힣\d-])(?:{_DAY}){_PARTICLE_AFTER}(?:\s*{_TIME})?")
 _TIME_ALONE = re.compile(rf"(?<![가-힣\d:T-]){_TIME}")
-_SPAN = re.compile(r"(?<![가-힣])(?P<count>" + "|".join(_COUNTS) + r")\s*(?:동안|간|치|(?=\s*(?:더|연장)))(?![가-힣]{3})")
+_SPAN = re.compile(
+    r"(?<![가-힣])(?P<count>" + "|".join(_COUNTS) + r")\s*(?:동안|간|치|(?=\s*(?:더|연장)))(?![가-힣]{3})"
+)
 _SEAM = re.compile(r"(?<=[A-Za-z0-9_)%])(?=[가-힣])|(?<=[가-힣])(?=[A-Za-z0-9_(])")
 
 
@@ -236,19 +238,28 @@ def find_nouns(clause: str) -> Iterator[str]:
     """
     quoted = _QUOTED_BY.match(clause + " ")
     pieces: list[list[str]] = [[]]
-    for word in (quoted["words"] if quoted else clause).split():
+    words = (quoted["words"] if quoted else clause).split()
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         bare = word.strip(".,?!~\"'“”‘’()")
         stem = strip_particle(bare)
-        if not bare or bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare):
+        is_wish = bare.endswith("고") and after.startswith("싶")
+        if not bare or bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare) or is_wish:
             pieces.append([])
+        elif bare.endswith("의") and bare == f"{stem}의":
+            pieces[-1].append(bare)  # "서울의 봄" is one thing
         elif stem != bare:
             # A particle ends what is said of one thing: "서울에서 부산까지" names two.
             pieces[-1].append(stem)
             pieces.append([])
         else:
             pieces[-1].append(bare)
-    found = [" ".join(piece) for piece in pieces if piece]
+    found = [_end_genitive(" ".join(piece)) for piece in pieces if piece]
     yield from dict.fromkeys(sorted(found, key=len, reverse=True))
+
+
+def _end_genitive(piece: str) -> str:
+    *before, last = piece.split(" ")
+    return " ".join([*before, strip_particle(last) if last.endswith("의") else last])
 
 
 def _is_verb(word: str) -> bool:
@@ -271,7 +282,8 @@ def find_order(clause: str) -> str | None:
 
 
 _JOINED = re.compile(
-    r"(?P<noun>[가-힣]+?)(?:이랑|랑|하고|와|과)\s+(?!같이|함께|어울|비슷|잘)|(?:주시고|주고|그리고|또한)[,\s]\s*"
+    r"(?P<counted>\d\s*[가-힣]{1,2}?)(?:이랑|랑|하고|와|과)\s+(?=[^,.?!]*\d\s*[가-힣])"
+    r"|(?P<noun>[가-힣]+?)(?:이랑|랑|하고|와|과)\s+(?!같이|함께|어울|비슷|잘)|(?:주시고|주고|그리고|또한)[,\s]\s*"
 )
 
 
@@ -284,9 +296,9 @@ def split_korean(request: str) -> list[str]:
     parts: list[str] = []
     start = 0
     for match in _JOINED.finditer(request):
-        noun = match["noun"]
-        if noun is None or noun in ASKED_NOUNS:
-            end = match.start() if noun is None else match.end("noun")
+        noun = match["noun"] or match["counted"]
+        if noun is None or noun in ASKED_NOUNS or match["counted"]:
+            end = match.start() if noun is None else match.start() + len(noun)
             parts.append(request[start:end].strip(" ,"))
             start = match.end()
     parts.append(request[start:].strip())

@@ -6,16 +6,45 @@ other words, too ("사원" is an employee, not four won), so a number is read on
 
 import re
 
-_ONES = {"한": 1, "하나": 1, "두": 2, "둘": 2, "세": 3, "셋": 3, "석": 3, "네": 4, "넷": 4, "넉": 4, "다섯": 5}
-_ONES |= {"여섯": 6, "일곱": 7, "여덟": 8, "아홉": 9}
-_TENS = {"열": 10, "스물": 20, "스무": 20, "서른": 30, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
+HANGUL = re.compile(r"[가-힣]")
+
+_ONES = {
+    "한": 1,
+    "하나": 1,
+    "두": 2,
+    "둘": 2,
+    "세": 3,
+    "셋": 3,
+    "석": 3,
+    "네": 4,
+    "넷": 4,
+    "넉": 4,
+    "다섯": 5,
+    "여섯": 6,
+    "일곱": 7,
+    "여덟": 8,
+    "아홉": 9,
+}
+_TENS = {
+    "열": 10,
+    "스물": 20,
+    "스무": 20,
+    "서른": 30,
+    "마흔": 40,
+    "쉰": 50,
+    "예순": 60,
+    "일흔": 70,
+    "여든": 80,
+    "아흔": 90,
+}
 _SINO = {digit: number for number, digit in enumerate("일이삼사오육칠팔구", start=1)}
 _PLACES = {"천": 1000, "백": 100, "십": 10}
 
-COUNTERS = (
-    "명 분 사람 개 장 권 병 그릇 잔 봉지 봉 팩 마리 번 대 켤레 송이 시간 살 달 박스 상자 통 캔 벌 자리 판 줄 조각 "
-    "쌍 접시 묶음 포기 알 모 킬로그램 킬로 키로 그램 인분 박 회 주 끼"
-).split()
+_COUNTER_WORDS = """
+명 분 사람 개 장 권 병 그릇 잔 봉지 봉 팩 마리 번 대 켤레 송이 시간 살 달 박스 상자 통 캔 벌 자리 판 줄 조각 쌍 접시 묶음 포기 알 모
+킬로그램 킬로 키로 그램 인분 박 회 주 끼
+"""
+COUNTERS = _COUNTER_WORDS.split()
 """What stands behind a number and says what is counted."""
 _AFTER_COUNTER = r"(?![가-힣])|(?=(?:이|을|를|은|는|만|씩|의|에|랑|과|와|로|으로|치|짜리|용|정도|이서|이요|요|간|동안|더|이나|도)(?![가-힣]{2}))"
 
@@ -41,7 +70,9 @@ _MEASURED = re.compile(
 )
 _LONE = {"월", "분", "회", "박", "일", "주", "명", "년"}
 """Units that make another word with one Sino-Korean digit before them: "사회", "이주", "오월" is May all the same."""
-_HALF = re.compile(r"(?<![가-힣])반\s*(?P<unit>킬로그램|킬로|키로|kg)|(?P<whole>\d+)\s*(?P<second>킬로그램|킬로|키로|kg)\s*반(?![가-힣])")
+_HALF = re.compile(
+    r"(?<![가-힣])반\s*(?P<unit>킬로그램|킬로|키로|kg)|(?P<whole>\d+)\s*(?P<second>킬로그램|킬로|키로|kg)\s*반(?![가-힣])"
+)
 _MONTHS = {"유": "6", "시": "10"}
 
 
@@ -54,7 +85,9 @@ def write_figures(text: str) -> str:
     '사원 2 명이 0.5 킬로씩, 12월 24일'
     """
     text = _WON.sub(_read_won, text)
-    text = re.sub(r"(?<![가-힣])(유|시)월(?=\s*[\d일이삼사오육칠팔구십초말])", lambda match: f"{_MONTHS[match[1]]}월", text)
+    text = re.sub(
+        r"(?<![가-힣])(유|시)월(?=\s*[\d일이삼사오육칠팔구십초말])", lambda match: f"{_MONTHS[match[1]]}월", text
+    )
     text = _MEASURED.sub(_read_measured, text)
     text = _HALF.sub(_read_half, text)
     text = _NATIVE.sub(_read_native, text)
