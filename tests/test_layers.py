@@ -444,7 +444,7 @@ EXECUTOR = (
     ("worker",),
     ("entries",),
     ("waiters",),
-    ("contexts", "read_scope", "pooled", "retries", "seals", "table"),
+    ("contexts", "current", "read_scope", "pooled", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "shared_runs", "tool_attempts"),
     ("controls", "guarding"),

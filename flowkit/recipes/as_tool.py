@@ -34,7 +34,9 @@ def make_recipe_tool(plan: RecipePlan[Any]) -> AnyTool:
         )
 
     async def run(arguments: dict[str, JSON], context: Context[Any] = CONTEXT) -> Any:
-        attempt = "" if context.attempt == 1 else f"_{context.attempt}"
+        # A second attempt in this process needs other names; after a crash the first finds what earlier ones did.
+        here = context.attempt - context.attempts_before
+        attempt = "" if here <= 1 else f"_{here}"
         group = plan.nest(f"{context.call_id}/{plan.name}{attempt}", arguments)
         (lowered,), asking = lower_agents((group,), _ask, plan.tools, models_too=True)
         assert isinstance(lowered, Group)
