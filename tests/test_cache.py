@@ -82,6 +82,17 @@ def test_a_wall_clock_that_jumps_changes_nothing_on_the_same_boot(tmp_path: Path
     asyncio.run(main())
 
 
+def test_the_entry_says_how_long_it_counts_and_not_the_row(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "c", clock=ManualClock()) as cache:
+            await cache.set("key", 1, 60, tool="t")
+            with closing(sqlite3.connect(tmp_path / "c" / "cache.db")) as database, database:
+                database.execute("UPDATE Cache SET expire_time = 1")  # by a wall clock that somebody has set
+            assert value_of(cache.get("key")) == 1
+
+    asyncio.run(main())
+
+
 def test_what_another_boot_stored_is_as_old_as_the_wall_clock_says(tmp_path: Path) -> None:
     clock = ManualClock()
 

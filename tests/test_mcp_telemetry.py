@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flowkit import Agent, ConfigurationError, Journal, MCPTools, ScriptedModel
-from flowkit.mcp_client import spans
+from flowkit.mcp_client import connection as spans
 from flowkit.models.scripted import call
 from flowkit.telemetry import instrument, names
 from tests.test_mcp_cases import serve as serve_raw

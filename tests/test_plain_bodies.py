@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowkit import Agent, AnthropicModel, OpenAIModel, tool
-from flowkit.errors import StreamError
+from flowkit.errors import StreamError, StreamTruncated
+from flowkit.messages import Usage
+from flowkit.models.base import ErrorDelta, TextDelta
 from flowkit.testing.streams import read_turn
 from tests.bodies import DONE, anthropic, chat, event, responses, shown
 from tests.example_counts import examples
 from tests.server import Reply, ScriptedServer
-from tests.test_strange_streams import STRANGE, replace_value
+from tests.test_strange_streams import READERS, STRANGE, replace_value
 from tests.test_strange_streams import read as read_strange
 
 FUNCTION = {"name": "f", "arguments": '{"x": 1}'}
@@ -118,6 +120,58 @@ def test_events_a_line_each_or_in_one_list_are_read(api: str) -> None:
     for body in (b"\n".join(lines), b"\r\n".join([*lines, b""]), b"[" + items + b"]"):
         turn = read_turn(body, api=api, cuts=range(1, len(body)))
         assert (turn.text, turn.complete, turn.error) == ("Hi", True, None)
+
+
+@pytest.mark.parametrize("api", list(EVENTS))
+def test_an_event_a_line_is_read_as_it_arrives(api: str) -> None:
+    lines = [line.removeprefix(b"data: ") + b"\n" for line in EVENTS[api].split(b"\n\n") if line]
+    reader = READERS[api]()
+    first = next(number for number, line in enumerate(lines) if b'"Hi"' in line)
+    before = [delta for line in lines[:first] for delta in reader.feed(line)]
+    assert TextDelta("Hi") not in before
+    assert TextDelta("Hi") in reader.feed(lines[first])
+    rest = [delta for line in lines[first + 1 :] for delta in reader.feed(line)]
+    assert not any(isinstance(delta, TextDelta | ErrorDelta) for delta in [*rest, *reader.end()])
+
+
+@pytest.mark.parametrize("api", list(EVENTS))
+def test_lines_that_break_off_keep_their_words_and_say_so(api: str) -> None:
+    lines = [line.removeprefix(b"data: ") for line in EVENTS[api].split(b"\n\n") if line]
+    first = next(number for number, line in enumerate(lines) if b'"Hi"' in line)
+    turn = read_turn(b"\n".join(lines[: first + 1]) + b'\n{"type": "cont', api=api)
+    assert (turn.text, turn.complete) == ("Hi", False)
+    assert isinstance(turn.error, StreamTruncated)
+
+
+def test_an_error_between_lines_is_told() -> None:
+    lines = [b'{"choices": [{"delta": {"content": "Hi"}}]}', b'{"error": {"message": "Slow down", "code": 429}}', b""]
+    turn = read_turn(b"\n".join(lines), api="chat")
+    assert (turn.text, str(turn.error)) == ("Hi", "Slow down")
+    assert turn.error is not None
+    assert (turn.error.status, turn.error.retryable) == (429, True)
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "Slow down"}}, {"ok": "hello"}, {"type": "error", "error": {}}])
+@pytest.mark.parametrize("api", list(EVENTS))
+def test_a_line_that_is_no_answer_is_shown(api: str, body: Any) -> None:
+    for spelled in (json.dumps(body).encode(), json.dumps(body).encode() + b"\n"):
+        turn = read_turn(spelled, api=api)
+        assert "not an event stream" in str(turn.error)
+
+
+def test_the_lines_of_ollama_are_read() -> None:
+    function = {"name": "f", "arguments": {"x": 1}}
+    lines: list[dict[str, Any]] = [
+        {"message": {"role": "assistant", "content": "", "thinking": "hm"}, "done": False},
+        {"message": {"role": "assistant", "content": "Hi"}, "done": False},
+        {"message": {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}, "done": False},
+        {"message": {"content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 5, "eval_count": 7},
+    ]
+    body = b"".join(json.dumps({"model": "q", **line}).encode() + b"\n" for line in lines)
+    for cuts in ((), range(1, len(body))):
+        turn = read_turn(body, api="chat", cuts=cuts)
+        assert (turn.text, turn.thinking, shown(turn)) == ("Hi", "hm", [("f", {"x": 1}, "sealed")])
+        assert (turn.usage, turn.complete, turn.error) == (Usage(5, 7), True, None)
 
 
 @pytest.mark.parametrize("api", list(WHOLE))

@@ -59,7 +59,7 @@ from flowkit import (
     tool,
 )
 from flowkit.errors import ModelError
-from flowkit.mcp_client import spans
+from flowkit.mcp_client import connection as spans
 from flowkit.messages import Usage
 from flowkit.models.scripted import call
 from flowkit.telemetry import instrument, names

@@ -24,6 +24,7 @@ from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, W
 from flowkit.agent.outputs import Output, make_output, make_tool_output
 from flowkit.agent.plan import AgentPlan, ForkPoint, Given, Instructions, Prefetch, tell_dropped
 from flowkit.agent.prefetching import check_prefetch
+from flowkit.agent.run_record import hide_inputs
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
 from flowkit.agent.warming import WarmUp, warm_up
@@ -311,7 +312,7 @@ class Agent(Generic[OutputT]):
             place = NewRun(RunIdentity(user, session, run_id or make_run_id()))
         else:
             has_journal = plan.journal is not None
-            place = place_run(chosen, self.name, lambda: given.hiding(plan.tools)[0], has_journal=has_journal)
+            place = place_run(chosen, self.name, lambda: hide_inputs(given, plan.tools)[0], has_journal=has_journal)
         user, session = place.identity.user, place.identity.session
         context = Context(
             chosen.get("data"),

@@ -15,8 +15,7 @@ from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, ForkPoint, Given
 from flowkit.agent.requesting import TurnTools
 from flowkit.agent.rounds import Rounds
-from flowkit.agent.run_record import RunRecord
-from flowkit.agent.secret_calls import restore_history
+from flowkit.agent.run_record import RunRecord, hide_inputs, restore_history
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.clock import SystemClock
 from flowkit.codec import JSON
@@ -226,7 +225,7 @@ class AgentWork(Generic[OutputT]):
 
     async def _open_record_inside(self, around: RunJournal) -> Given:
         """Open the record of a run made by a call: when the call runs again, it resumes with its original task."""
-        inputs, kept = self._given.hiding(self._plan.tools)
+        inputs, kept = hide_inputs(self._given, self._plan.tools)
         held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=inputs, kept=kept)
         self._record = RunRecord(held, self.log)
         began = self._read_inputs(held)
@@ -236,7 +235,7 @@ class AgentWork(Generic[OutputT]):
     async def _open_record(self, journal: Journal) -> Given:
         """Start or resume the run in its journal; return its inputs, with its session's conversation."""
         context, given = self._context, self._given
-        inputs, kept = self._given.hiding(self._plan.tools)
+        inputs, kept = hide_inputs(self._given, self._plan.tools)
         held = await journal.open_run(
             context.run_id,
             name=self._plan.name,

@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from flowkit.agent.guards import Guards
 from flowkit.agent.outputs import Output
-from flowkit.agent.secret_calls import hide_history
 from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
@@ -80,11 +79,6 @@ class Given:
         """Convert to the journal's form; decisions are stored apart."""
         said = None if self.message is None else UserMessage(self.message).to_json()
         return {"message": said, "history": [message.to_json() for message in self.history]}
-
-    def hiding(self, tools: Toolset) -> tuple[JSON, dict[str, str]]:
-        """Return the inputs as the journal shows them, and the arguments of earlier calls that it keeps apart."""
-        shown, kept = hide_history(self.history, tools)
-        return replace(self, history=shown).to_json(), kept
 
     @classmethod
     def from_json(cls, data: JSON) -> "Given":

@@ -282,9 +282,10 @@ class DiskCache:
     def _look_up(self, key: str) -> Hit | HitError | None:
         if key.startswith(HERE):
             return self._memory.get(key)
-        if self._access.store is None:
+        access = self._access
+        if access.store is None:
             self._reach()
-        data = self._access.read(lambda store: store.reader.get(key), None)
+        data = access.find(key)
         return None if data is None else decode_entry(data, self._clock)
 
     async def _store_entry(self, key: str, body: bytes, ttl_s: float, label: Label, *, is_error: bool) -> None:

@@ -30,9 +30,8 @@ _MAGIC = b"fk1\n"
 _ERROR = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A result that was stored `age_s` seconds ago."""
+class Hit(NamedTuple):
+    """A result that was stored `age_s` seconds ago; a named tuple, which takes less time to make than a frozen dataclass."""
 
     value: JSON
     age_s: float
@@ -147,8 +146,9 @@ class ResultStore(Protocol):
     def close(self) -> None: ...
 
 
-class Stamp(NamedTuple):
-    """When an entry was stored, and for how long it counts; a named tuple, since one is made for each hit."""
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When an entry was stored, and for how long it counts."""
 
     wall: float
     boot_s: float
@@ -158,15 +158,7 @@ class Stamp(NamedTuple):
 
     def age(self, clock: Clock) -> float | None:
         """Return its age in seconds; None when it is unknown: a clock was set back."""
-        boot, now_s = read_boot(clock)
-        if boot and boot == self.boot:
-            age_s = now_s - self.boot_s
-            return None if age_s < 0 else age_s
-        if self.boot and not boot:
-            return None
-        # Without a boot clock `now_s` is 0; else it was stored before this boot, so it is older than that.
-        age_s = clock.wall() - self.wall
-        return None if age_s < now_s - CLOCK_SKEW_S else max(age_s, now_s)
+        return _find_age(clock, self.wall, self.boot_s, self.boot)
 
     def is_fresh(self, clock: Clock) -> bool:
         age_s = self.age(clock)
@@ -204,23 +196,40 @@ def read_stamp(data: bytes) -> Stamp | None:
 
 def decode_entry(data: bytes, clock: Clock) -> Hit | HitError | None:
     """Decode the result in these bytes; None when it is too old or is no entry."""
-    stamp = read_stamp(data)
-    if stamp is None:
+    # Without a `Stamp`, which would take a tenth of the time of a hit.
+    try:
+        magic, flags, wall, boot_s, ttl_s, boot = _HEADER.unpack_from(data)
+    except StructError:
         return None
-    age_s = stamp.age(clock)
-    if age_s is None or age_s >= stamp.ttl_s:
+    if magic != _MAGIC or not isfinite(wall + boot_s + ttl_s):
+        return None
+    age_s = _find_age(clock, wall, boot_s, boot)
+    if age_s is None or age_s >= ttl_s:
         return None
     try:
         value = loads(data[HEADER_BYTES:])
     except ValueError:
         return None
-    return HitError(str(value), age_s) if stamp.is_error else Hit(value, age_s)
+    return HitError(str(value), age_s) if flags & _ERROR else Hit(value, age_s)
 
 
 def read_boot(clock: Clock) -> tuple[int, float]:
     """Read a number for this boot and the seconds since it; zeros where the platform has no such clock."""
     boot = clock.boot()
     return (0, 0.0) if boot is None else (_boot_number(boot[0]), boot[1])
+
+
+def _find_age(clock: Clock, wall: float, boot_s: float, boot: int) -> float | None:
+    now = clock.boot()
+    now_boot, now_s = (0, 0.0) if now is None else (_boot_number(now[0]), now[1])
+    if now_boot and now_boot == boot:
+        age_s = now_s - boot_s
+        return None if age_s < 0 else age_s
+    if boot and not now_boot:
+        return None
+    # Without a boot clock `now_s` is 0; else it was stored before this boot, so it is older than that.
+    age_s = clock.wall() - wall
+    return None if age_s < now_s - CLOCK_SKEW_S else max(age_s, now_s)
 
 
 @lru_cache(maxsize=16)

@@ -13,10 +13,8 @@ from flowkit.cli.journals import open_journal
 from flowkit.cli.options import Data, JournalAddress, ToolsFile, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError, FlowkitError
-from flowkit.exports.case_file import write_cases
-from flowkit.exports.pytest_file import find_hidden, name_test, write_test
-from flowkit.exports.recorded_recipe import RecordedRecipe, read_recipe_run, write_recipe_run
-from flowkit.exports.recorded_run import RecordedRun, read_run
+from flowkit.exports.pytest_file import find_hidden, name_test, write_cases, write_test
+from flowkit.exports.recorded_run import RecordedRecipe, RecordedRun, read_recipe_run, read_run, write_recipe_run
 from flowkit.exports.replaying import Replay, record_run, replay_recipe_recording, replay_recording
 from flowkit.journal import Journal
 from flowkit.models.recording import HIDDEN

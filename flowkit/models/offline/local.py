@@ -145,11 +145,10 @@ def start_local_model(
     """
     require_xllamacpp()
     embedder = SentenceEmbedder()
-    weights = SMOLLM2.fetch(progress)
     with ThreadPoolExecutor(1) as thread:
-        # The server reads its model in C++, and the encoder's vocabulary is parsed in Python: each takes a second.
+        # The encoder is unpacked while the weights are fetched, and while the server reads them in C++.
         loading = thread.submit(embedder.load)
-        server = LlamaServer(weights, _FIRST)
+        server = LlamaServer(SMOLLM2.fetch(progress), _FIRST)
     try:
         loading.result()
         yield LocalModel(server, embedder, now)

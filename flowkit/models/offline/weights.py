@@ -35,10 +35,8 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """The path of the file: in `FLOWKIT_WEIGHTS_DIR`, or in the user's cache folder."""
-        named = os.environ.get("FLOWKIT_WEIGHTS_DIR")
-        folder = Path(named).expanduser() if named else user_cache_path("flowkit") / "weights"
-        return folder / self.sha256[:12] / Path(self.member).name
+        """The path of the file."""
+        return weights_folder() / self.sha256[:12] / Path(self.member).name
 
     @property
     def is_here(self) -> bool:
@@ -104,6 +102,12 @@ SMOLLM2 = Weights(
     size_bytes=92_871_040,
     licence="Apache-2.0",
 )
+
+
+def weights_folder() -> Path:
+    """Return where weights are kept: in `FLOWKIT_WEIGHTS_DIR`, or in the user's cache folder."""
+    named = os.environ.get("FLOWKIT_WEIGHTS_DIR")
+    return Path(named).expanduser() if named else user_cache_path("flowkit") / "weights"
 
 
 def _wait(process: "subprocess.Popen[str]", folder: Path, total: int, progress: Progress | None) -> str:

@@ -60,6 +60,18 @@ _KINDS = {
 }
 """The kinds of deltas by what they hold, for gateways that leave the type out."""
 
+_HOLDERS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "thinking"}
+"""The kind of block that holds these deltas."""
+
+_SPOKEN = ("text", "thinking")
+_MIXED_UP = (*_SPOKEN, "tool_use")
+"""Blocks whose index gateways that translate also give to words; those of other kinds may have words of their own."""
+
+_FAULTS = ("error", "exception")
+"""How the kinds of events end that report a fault, such as AWS's `throttlingException`."""
+
+OTHER_API = "the server answered with chunks of Chat Completions: use OpenAIModel, or its address for the Messages API"
+
 BlockIndex = int | float | str | None
 """Where a block stands; None where its events don't say."""
 
@@ -129,23 +141,36 @@ class AnthropicReader(WireReader):
             case "message_start":
                 self._begin(event.get("message"), deltas)
             case "message_stop":
+                if event.get("usage") or event.get("stop_reason"):  # a gateway that leaves `message_delta` out
+                    self._read_message({"stop_reason": event.get("stop_reason")}, event.get("usage"), deltas)
                 self._tell_inputs(deltas)
                 self._tell_blocks(deltas, all_of_them=True)
                 if self._has_reason or not _may_be_cut(self._last):
                     deltas.append(EndDelta())
             case "message" if self.read_whole(event, deltas):
                 self._ended = True
+            case "ping":
+                return
             case _:
                 is_foreign = not event.get("type") and says_error(event)  # a gateway's own words
-                if kind in ("error", "exception") or event.get("error") or is_foreign:
+                is_named = event_type in (b"error", b"exception") or str(kind).lower().endswith(_FAULTS)
+                if is_named or event.get("error") or is_foreign:
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
+                    self._ended = True
+                elif "choices" in event:
+                    deltas.append(ErrorDelta(StreamError(OTHER_API)))
                     self._ended = True
 
     def explain_error(self, value: Mapping[str, JSON]) -> StreamError:
         return read_anthropic_error(value)
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
-        if not isinstance(answer.get("content"), list) or self._begun:
+        content = answer.get("content")
+        if isinstance(content, str) and answer.get("role") == "assistant":
+            answer = {**answer, "content": [{"type": "text", "text": content}]}
+        elif not isinstance(content, list):
+            return False
+        if self._begun:
             return False
         self._begin(dict(answer), deltas)
         deltas.append(EndDelta())
@@ -197,6 +222,10 @@ class AnthropicReader(WireReader):
         # Only the last block of an answer can have been cut.
         deltas.extend(CallDone(slot, ending="completed") for slot in self._waiting)
         self._waiting.clear()
+        known = self._blocks.get(index)
+        if known is not None and not known.is_done and (id := start.get("id")) and id == known.start.get("id"):
+            known.start = start if start.get("input") else known.start
+            return  # told twice
         block = _Block(as_text(start.get("type")) or "", start)
         self._blocks[index] = self._last = block
         match block.kind:
@@ -230,20 +259,25 @@ class AnthropicReader(WireReader):
         block.pieces.append(text)
 
     def _read_delta(self, index: BlockIndex, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
-        block = self._blocks.get(index) or self._find_block(index, delta)
+        block = self._blocks.get(index) or self._find_block(index, delta, deltas)
         kind = delta.get("type") or next((_KINDS[name] for name in _KINDS if name in delta), None)
         if block is None:
-            fault = "arguments came for a call that never began"
-            deltas.append(ErrorDelta(StreamError(fault, retryable=True)))
-            self._ended = True
+            self._break_off(deltas)
             return
         if kind == "input_json_delta":
             piece = delta.get("partial_json")
             piece = piece if isinstance(piece, str) else as_arguments(piece)
-            if piece:
-                block.pieces.append(piece)
-                if block.slot is not None:
-                    deltas.append(CallDelta(block.slot, None, None, piece))
+            if not piece:
+                return
+            if block.slot is None and block.kind in _SPOKEN:
+                # Its index is wrong. Without it, a call would run with no arguments.
+                block = self._last
+                if block is None or block.slot is None or block.is_done:
+                    self._break_off(deltas)
+                    return
+            block.pieces.append(piece)
+            if block.slot is not None:
+                deltas.append(CallDelta(block.slot, None, None, piece))
             return
         if kind == "text_delta" and block.kind == "text":
             text = delta.get("text")
@@ -254,9 +288,16 @@ class AnthropicReader(WireReader):
         match kind:
             case "thinking_delta" if block.kind == "thinking":
                 self._say(block, delta.get("thinking"), deltas)
+            case "text_delta" | "thinking_delta" if block.kind in _MIXED_UP:
+                words = _HOLDERS[str(kind)]
+                self._say(self._open_beside(index, block, words, deltas), delta.get(words), deltas)
             case "signature_delta":
-                if isinstance(signature := delta.get("signature"), str):
-                    block.signature.append(signature)
+                thoughts = (one for one in reversed(self._untold) if one.kind == "thinking")
+                signed = block if block.kind == "thinking" else next(thoughts, block)
+                signature = delta.get("signature")
+                # Some gateways repeat at the end what stood in the start.
+                if isinstance(signature, str) and signed.signature != [signature]:
+                    signed.signature.append(signature)
             case "citations_delta":
                 block.citations.append(delta.get("citation"))
             case "compaction_delta":
@@ -267,16 +308,29 @@ class AnthropicReader(WireReader):
             case _:
                 block.is_strange = True
 
-    def _find_block(self, index: BlockIndex, delta: Mapping[str, JSON]) -> _Block | None:
+    def _find_block(self, index: BlockIndex, delta: Mapping[str, JSON], deltas: list[Delta]) -> _Block | None:
         """Find the block of a delta that doesn't name it, or whose start is missing; None for one of no call."""
         last, kind = self._last, delta.get("type")
         if last is not None and (index is None or (kind == "input_json_delta" and self._blocks.get(None) is last)):
             return last
         if kind == "input_json_delta":
             return None
-        kinds = {"thinking_delta": "thinking", "text_delta": "text"}
-        self._start(index, {"type": kinds.get(str(kind), "")}, [])
+        self._start(index, {"type": _HOLDERS.get(str(kind), "")}, deltas)
         return self._blocks[index]
+
+    def _open_beside(self, index: BlockIndex, block: _Block, kind: str, deltas: list[Delta]) -> _Block:
+        """Open a block for words that came for one of another kind; gateways that translate mix them up."""
+        last = self._last
+        if block.kind not in _SPOKEN:  # its own deltas may still come
+            index = f"{kind} beside {index}"
+        if index not in self._blocks or block.kind in _SPOKEN:
+            self._start(index, {"type": kind}, deltas)
+            self._last = last if block.kind not in _SPOKEN else self._last
+        return self._blocks[index]
+
+    def _break_off(self, deltas: list[Delta]) -> None:
+        deltas.append(ErrorDelta(StreamError("arguments came for a call that never began", retryable=True)))
+        self._ended = True
 
     def _stop(self, block: _Block, deltas: list[Delta]) -> None:
         if block.is_done:
@@ -337,6 +391,8 @@ def _read_start(block: _Block) -> str | None:
 
 def _place(event: Mapping[str, JSON]) -> BlockIndex:
     index = event.get("index")
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
     return index if isinstance(index, (int, float, str)) else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from flowkit.codec import JSON
 from flowkit.errors import StreamError
 from flowkit.messages import Usage
+from flowkit.models.wire.reading import read_usage
 from flowkit.models.wire.reasons import find_reason, find_status
 
 ANTHROPIC_URL = "https://api.anthropic.com/v1"
@@ -27,6 +28,11 @@ _STATUS = {
     "api_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,
+    # Bedrock's own words, as gateways pass them on.
+    "validationException": 400,
+    "throttlingException": 429,
+    "internalServerException": 500,
+    "serviceUnavailableException": 503,
 }
 
 
@@ -34,7 +40,8 @@ def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
     """Read an error from the middle of an answer, with the vendor's id of the request."""
     error = event.get("error")
     said: Mapping[str, JSON] = error if isinstance(error, dict) else {"message": error or find_reason(dict(event))}
-    kind = str(said.get("type") or "")
+    kind = str(said.get("type") or event.get("type") or "")
+    kind = "" if kind in ("error", "exception") else kind
     message = str(said.get("message") or kind or json.dumps(dict(event)))
     status = _STATUS.get(kind) or find_status(dict(event))
     request_id = event.get("request_id")
@@ -52,6 +59,8 @@ def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
 
 def read_anthropic_usage(said: Mapping[str, JSON]) -> Usage:
     """Read the tokens; the API's `input_tokens` are only those neither read from the cache nor written to it."""
+    if "input_tokens" not in said and "prompt_tokens" in said:
+        return read_usage(said)  # a gateway that counts in the words of Chat Completions
     usage = _read_tokens(said)
     iterations = said.get("iterations")
     if not isinstance(iterations, list):
@@ -78,9 +87,10 @@ def read_anthropic_usage(said: Mapping[str, JSON]) -> Usage:
 
 
 def _read_tokens(said: Mapping[str, JSON]) -> Usage:
-    read, written = _count(said.get("cache_read_input_tokens")), _count(said.get("cache_creation_input_tokens"))
     writes, details = said.get("cache_creation"), said.get("output_tokens_details")
     by_time = writes if isinstance(writes, dict) else {}
+    read, total = _count(said.get("cache_read_input_tokens")), said.get("cache_creation_input_tokens")
+    written = sum(map(_count, by_time.values())) if total is None else _count(total)
     thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
     cost = said.get("cost")
     return Usage(

@@ -65,6 +65,10 @@ class ChatReader(WireReader):
                 if isinstance(inner, dict) and "choices" in inner:
                     self.read_event(inner, event_type, deltas)
                     return
+            if isinstance(event.get("message"), dict) and "done" in event:
+                self._read_choice(_as_choice(event), event, deltas)
+                usage = {"prompt_tokens": event.get("prompt_eval_count"), "completion_tokens": event.get("eval_count")}
+                usage = usage if event["done"] else None
         if usage is None and "x_groq" in event:
             groq = event["x_groq"]
             usage = groq.get("usage") if isinstance(groq, dict) else None
@@ -185,6 +189,12 @@ def _read_parts(parts: list[JSON], choice: int, deltas: list[Delta]) -> None:
         if text is not None:
             is_thinking = as_text(part.get("type")) in _THINKING_PARTS
             deltas.append(ThinkingDelta(text, "content", choice) if is_thinking else TextDelta(text, choice))
+
+
+def _as_choice(line: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Convert a line of Ollama's own API, which proxies pass on, to a choice."""
+    finish: JSON = (line.get("done_reason") or "stop") if line.get("done") else None
+    return {"delta": line["message"], "finish_reason": finish}
 
 
 def _find_finish(choice: Mapping[str, JSON], event: Mapping[str, JSON]) -> JSON:

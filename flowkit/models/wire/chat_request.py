@@ -27,9 +27,9 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.wire.alternating import alternate
 from flowkit.models.wire.request_fields import (
     add_settings,
+    alternate,
     holds_to_schema,
     is_strict,
     limit_tokens,

@@ -4,11 +4,14 @@ Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, with two
 empty line never came is given at the end, for servers leave it out behind the one that holds their finish reason. A line
 `error: …` (llama.cpp) is an event of the type `error`; so is the type `error` alone. Lines that belong to no field, in the
 middle of a stream, are an event of the type `STRAY`: a gateway that breaks off writes what went wrong as it is.
+A body of JSON lines (`application/x-ndjson`) is read as it arrives, too: each line is an event of the type `LINE`.
 """
 
+import json
 from typing import NamedTuple
 
 from flowkit.errors import StreamError
+from flowkit.models.wire.reasons import says_error
 
 MAX_EVENT_BYTES = 24 * 1024 * 1024
 """The longest event that is read; a generated image in base64 takes some megabytes."""
@@ -28,12 +31,18 @@ HEAD_BYTES = 2_000
 STRAY = b" stray"
 """The type of what stands in the middle of a stream and is no field of an event; no server can name one so."""
 
+LINE = b" line"
+"""The type of a line of JSON that is an event without the fields of one."""
+
 _MOST_STRAY_LINES = 100
 """How many lines of it are kept; a page of an error has fewer."""
 
 _ERROR_FIELDS = (b"error", b"exception")
 _MARK = b"\xef\xbb\xbf"
 _FIELDS = (b"data", b"event", b"id", b"retry", b"error", b":")
+_EVENT_KEYS = ("type", "object", "choices", "content", "output", "done")
+"""One of these is in each event, and in each answer at one go, of the interfaces that are read."""
+
 _FIELDS_OF_NO_DATA = (b"", b"id", b"retry")
 
 
@@ -56,6 +65,7 @@ class EventDecoder:
         "_head_bytes",
         "_idle",
         "_is_json",
+        "_is_lines",
         "_partial",
         "_size",
         "_skip_line_feed",
@@ -70,6 +80,7 @@ class EventDecoder:
         self._head: list[bytes] = []
         self._head_bytes = 0
         self._is_json: bool | None = None
+        self._is_lines: bool | None = None  # unknown until the first line has ended
         self.is_stream = False
         self._partial: list[bytes] = []  # pieces of a line whose end hasn't come
         self._data: list[bytes] = []  # data lines of the event that is being read
@@ -104,6 +115,7 @@ class EventDecoder:
     def end(self) -> ServerSentEvent | None:
         """Return the last event, when the body ended without its empty line."""
         events: list[ServerSentEvent] = []
+        self._is_lines = self._is_lines is True  # a body of one line may be an answer, or a refusal: all of it says
         if self._partial:
             line = b"".join(self._partial)
             self._partial = []
@@ -178,10 +190,19 @@ class EventDecoder:
             self._dispatch(events)
             self._data, self._type = [value], b"error"
             self._dispatch(events)
+        elif line[:1] in (b"{", b"[") and self._holds_lines(line):
+            self._data, self._type = [line], LINE
+            self._dispatch(events)
         else:
             self._skipped += len(line) + _LINE_BYTES
             if self.is_stream and field not in _FIELDS_OF_NO_DATA and len(self._stray) < _MOST_STRAY_LINES:
                 self._stray.append(line)
+
+    def _holds_lines(self, line: bytes) -> bool:
+        """Return whether the body holds an event a line, as its first line shows."""
+        if self._is_lines is None:
+            self._is_lines = not self.is_stream and _is_event(line)
+        return self._is_lines
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         """Add the event that has been read, if it holds data."""
@@ -203,6 +224,15 @@ class EventDecoder:
             self._skipped += _LINE_BYTES
             if event_type == b"error":
                 self._type = event_type  # what went wrong comes in the next event, or never
+
+
+def _is_event(line: bytes) -> bool:
+    """Return whether a line is JSON that may be an event, or an answer at one go; an error is told with its body."""
+    try:
+        value = json.loads(line, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and not value.keys().isdisjoint(_EVENT_KEYS) and not says_error(value)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def looks_like_events(head: bytes) -> bool:

@@ -6,8 +6,7 @@ from typing import Literal
 from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.journal import Journal
-from flowkit.web.following import KEEP_ALIVE_S, Followed, Follower, follow
-from flowkit.web.frames import KEEP_ALIVE
+from flowkit.web.following import KEEP_ALIVE, KEEP_ALIVE_S, Followed, Follower, follow
 from flowkit.web.wires.ag_ui import AGUIEncoder
 from flowkit.web.wires.ai_sdk import AISDKEncoder, Version
 from flowkit.web.wires.calls import Encoder
