@@ -172,14 +172,7 @@ class RunJournal:
         if effect == "read":
             return attempt
         record = Recorded(
-            node,
-            "claimed",
-            attempt=attempt,
-            effect=effect,
-            arguments=arguments,
-            tool=tool,
-            code=code,
-            resources=tuple(resources),
+            node, "claimed", None, None, attempt, effect, arguments, tool, code, resources=tuple(resources)
         )
         try:
             record = await self._write_claim(record, timeout_s)
