@@ -15,8 +15,7 @@ from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, ForkPoint, Given
 from flowkit.agent.requesting import TurnTools
 from flowkit.agent.rounds import Rounds
-from flowkit.agent.run_record import RunRecord
-from flowkit.agent.secret_calls import hide_history, restore_history
+from flowkit.agent.run_record import RunRecord, hide_history, restore_history
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.clock import SystemClock
 from flowkit.codec import JSON

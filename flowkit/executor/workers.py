@@ -20,10 +20,10 @@ from flowkit.context import Context
 from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
+from flowkit.executor.approvals import Guarded
 from flowkit.executor.contexts import make_context
 from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
-from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
 from flowkit.executor.plan import AnyTool, Plan

@@ -16,10 +16,9 @@ from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, default_journal
 from flowkit.mcp.offers import make_offers
 from flowkit.mcp.server import McpServer
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import RequestRefused
 from flowkit.web.request_guard import Token, check_head, check_host, check_origin, read_body
-from flowkit.web.served import Servable, Target, make_served
+from flowkit.web.served import Bounds, Servable, Target, make_served
 
 
 def mcp_app(
@@ -46,7 +45,7 @@ def mcp_app(
     instead of a stream, so that progress isn't told. A journal that is named by its path is
     closed when the lifespan ends.
 
-    Raises `ConfigurationError` for an app with nothing to serve.
+    Raises `ConfigurationError` if the app has no agent and no recipe.
     """
     if find_spec("mcp") is None:
         raise ConfigurationError("mcp_app needs one more package: pip install 'flowkit-agents[mcp]'")

@@ -2,12 +2,17 @@
 
 A bound on a call measures the server. A person who takes an hour to answer would use it up, and a write whose answer
 came after all would be in doubt.
+
+Logins that ask a person: while one is asked, the bounds on connecting and on calls stand still.
+
+The `mcp` package stops its own clocks so; flowkit's would give a person 30 seconds to find a password.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
 
 LOGIN_S = 3600.0
 """How long a person may take to log in; a login that never ends must not hold a run for ever."""
@@ -97,3 +102,38 @@ class _CallClock:
 
 
 _own: ContextVar[_CallClock | None] = ContextVar("clock of the call that this code serves", default=None)
+
+
+def make_patient(auth: Any) -> Any:
+    """Wrap an `httpx2.Auth` so that time spent in its own code, between its requests, doesn't count.
+
+    Anything else that `httpx2` takes, such as a pair of user and password, asks nobody and is returned as it is.
+    """
+    from httpx2 import Auth
+
+    if not isinstance(auth, Auth):
+        return auth
+    inner: Any = auth
+
+    class PatientAuth(Auth):
+        requires_request_body = inner.requires_request_body
+        requires_response_body = inner.requires_response_body
+
+        def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+            return inner.sync_auth_flow(request)
+
+        async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+            flow = inner.async_auth_flow(request)
+            response: Any = None
+            try:
+                while True:
+                    with stand_still():
+                        try:
+                            request = await flow.asend(response)
+                        except StopAsyncIteration:
+                            return
+                    response = yield request
+            finally:
+                await flow.aclose()
+
+    return PatientAuth()

@@ -3,6 +3,8 @@
 `mcp.Client` must be entered and left in one task, and when a server goes away it cancels the task that entered it. So
 a task that does nothing else owns it; calls come from any task and wait for its answers. When the connection breaks,
 the owner leaves the client and, when the next call comes, enters a new one: one for all that wait.
+
+What the span of a call says of MCP, where flowkit's telemetry records it; the `mcp` package makes its own below.
 """
 
 import asyncio
@@ -12,13 +14,52 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
+from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, ToolError
 from flowkit.mcp_client.call_clocks import CallClocks
 from flowkit.mcp_client.failures import Broken, NotTaken, Unanswered, WrongResult, cut_text, explain, read_failure
-from flowkit.mcp_client.spans import find_span, mark_span
 from flowkit.mcp_client.transports import MODERN, MCPServer
+
+METHOD = "mcp.method.name"
+PROTOCOL_VERSION = "mcp.protocol.version"
+TRANSPORT = "network.transport"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+SERVER_NAME = "flowkit.mcp.server"
+SERVER_TOOL = "flowkit.mcp.tool"
+
+OURS = "flowkit"
+
+
+def find_span() -> Any:
+    """Find the current span; None where nothing is recorded, and where it isn't flowkit's: the app's stay as they are."""
+    from opentelemetry.trace import get_current_span
+
+    span = get_current_span()
+    if not span.is_recording() or getattr(getattr(span, "instrumentation_scope", None), "name", None) != OURS:
+        return None
+    return span
+
+
+def mark_span(span: Any, server: str, where: str, tool: str, protocol_version: str) -> None:
+    """Mark a span as a call of this server's tool.
+
+    `where` is a command or an address without secrets. A session's id isn't shown: who has it may use the session.
+    """
+    span.set_attribute(METHOD, "tools/call")
+    span.set_attribute(PROTOCOL_VERSION, protocol_version)
+    span.set_attribute(SERVER_NAME, server)
+    span.set_attribute(SERVER_TOOL, tool)
+    if "://" not in where:
+        span.set_attribute(TRANSPORT, "pipe")
+        return
+    parts = urlsplit(where)
+    span.set_attribute(TRANSPORT, "tcp")
+    span.set_attribute(SERVER_ADDRESS, parts.hostname or "")
+    span.set_attribute(SERVER_PORT, parts.port or (443 if parts.scheme == "https" else 80))
+
 
 Era = Literal["auto", "legacy"]
 CONNECT_S = 30.0

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
-from flowkit.mcp_client.addresses import may_be_key
+from flowkit.mcp_client.failures import may_be_key
 from flowkit.mcp_client.tools import MCPTools
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol, Self, TextIO, cast
 
 from flowkit.codec import JSON
-from flowkit.mcp_client.addresses import hide_keys, show_address
-from flowkit.mcp_client.patient_auth import make_patient
+from flowkit.mcp_client.call_clocks import make_patient
+from flowkit.mcp_client.failures import hide_keys, show_address
 from flowkit.mcp_client.server_processes import MESSAGE_BYTES_AT_MOST, NOISE, Report, open_process
 
 MODERN = "2026-07-28"

@@ -20,9 +20,8 @@ from flowkit.executor.slots import DEFAULT_LIMIT
 from flowkit.graph import INPUTS, ModelStep, Step
 from flowkit.journal import RunJournal
 from flowkit.models.base import Model
-from flowkit.recipes.agent_steps import lower_agents
 from flowkit.recipes.data import hash_recipe
-from flowkit.recipes.model_steps import AskRequest, run_request
+from flowkit.recipes.model_steps import AskRequest, lower_agents, run_request
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, read_past
 from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.references import resolve
