@@ -126,7 +126,7 @@ class LocalModel:
                     if isinstance(delta, CallDelta):
                         if delta.slot:
                             break  # the grammar lets the model repeat the call to its limit of tokens: one is wanted
-                        yield replace(delta, slot=slot)
+                        yield delta._replace(slot=slot)
         if rest:
             yield TextDelta(rest)
         yield FinishDelta("tool_calls")
