@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flowkit.messages import ToolSpec
+from flowkit.models.offline.declining import leave_declined_out
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.grounding import Grounded, Rank, ground
 from flowkit.models.offline.korean import count_called_for, is_korean, normalise, split_korean
@@ -91,11 +92,15 @@ class ChosenTool:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The result for a request: calls, tools that lack an argument, and the parts that no tool serves, verbatim."""
+    """The result for a request: calls, tools that lack an argument, and the parts that no tool serves, verbatim.
+
+    `declined` are those that ask for something not to be done.
+    """
 
     calls: list[ChosenTool]
     missing: list[ChosenTool]
     beyond: list[str]
+    declined: list[str]
 
 
 def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec], now: datetime) -> Choices:
@@ -103,6 +108,9 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
 
     Relative days and hours in a Korean request are counted from `now`.
     """
+    request, declined = leave_declined_out(request)
+    if not request.strip():
+        return Choices([], [], [], declined)
     said = split(request)
     if is_korean(request):
         request = normalise(request, now)
@@ -128,7 +136,9 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
         else:
             chosen.setdefault((choice.tool.name, str(choice.grounded.schema)), choice)
     names = {name for name, _ in chosen}
-    return Choices(list(chosen.values()), [choice for name, choice in missing.items() if name not in names], beyond)
+    return Choices(
+        list(chosen.values()), [choice for name, choice in missing.items() if name not in names], beyond, declined
+    )
 
 
 def is_beyond(choice: ChosenTool, elsewhere: float) -> bool:

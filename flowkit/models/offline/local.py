@@ -126,7 +126,7 @@ class LocalModel:
                     if isinstance(delta, CallDelta):
                         if delta.slot:
                             break  # the grammar lets the model repeat the call to its limit of tokens: one is wanted
-                        yield replace(delta, slot=slot)
+                        yield delta._replace(slot=slot)
         if rest:
             yield TextDelta(rest)
         yield FinishDelta("tool_calls")
@@ -218,6 +218,12 @@ def refuse(beyond: Sequence[str], asked: str = "") -> str:
     )
 
 
+def obey(declined: Sequence[str], asked: str = "") -> str:
+    """Say that nothing was done about these parts of the request, in the language of the request."""
+    parts = ", ".join(f'"{part}"' for part in declined)
+    return f"말씀하신 대로 하지 않았습니다: {parts}." if is_korean(asked) else f"As you asked, not done: {parts}."
+
+
 def tell_what_to_ask(tools: Sequence[ToolSpec], asked: str = "") -> str:
     """Introduce the model with an example request for each tool, taken from its description, in the request's language.
 
@@ -241,10 +247,12 @@ def _find_example(tool: ToolSpec, korean: bool) -> str:
 
 def _say_what_is_left(choices: Choices, asked: str, tools: Sequence[ToolSpec]) -> str:
     """Report what can't be called: parts beyond the tools, then the question for missing arguments, which must come last."""
-    said = [refuse(choices.beyond, asked)] if choices.beyond else []
+    said = [obey(choices.declined, asked)] if choices.declined else []
+    if choices.beyond:
+        said.append(refuse(choices.beyond, asked))
     if choices.missing:
         said.append(ask_for(choices.missing, asked))
-    elif said and not choices.calls:
+    elif choices.beyond and not choices.calls:
         said.append(tell_what_to_ask(tools, asked))
     return "\n".join(said)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from flowkit.models.offline.korean import find_nouns, find_order, is_korean, strip_particle
+from flowkit.models.offline.korean_numbers import COUNTERS
 
 VALUE = re.compile(
     r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)?"
@@ -16,7 +17,8 @@ VALUE = re.compile(
     r"|[\w.+-]+@[\w-]+\.[\w.]+"
     r"|[\w./-]*\w\.(?:md|txt|pdf|csv|json|html|docx?|xlsx?)\b"
     r"|\b[A-Z]{1,6}-?\d+\b"
-    r"|(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|days?|hours?|minutes?|원|킬로)?(?!\w)",
+    r"|(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|days?|weeks?|months?|nights?|hours?|minutes?|원|킬로|퍼센트|"
+    rf"{'|'.join(COUNTERS)})?(?:\s*(?:이서|이요|이면|씩|짜리|어치|치|요|면|만|에|을|를|이|은|으로|로))?(?!\w)",
     re.IGNORECASE,
 )
 """What is an argument by itself."""

@@ -119,9 +119,9 @@ class AnthropicReader(WireReader):
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
-        if kind == "content_block_delta":  # nearly every event, so it is the short way
+        if kind == "content_block_delta":
             delta = event.get("delta")
-            if isinstance(delta, dict):
+            if isinstance(delta, dict) and not self._read_more(event.get("index"), delta, deltas):
                 self._read_delta(_place(event), delta, deltas)
             return
         match kind:
@@ -258,6 +258,24 @@ class AnthropicReader(WireReader):
             deltas.append(TextDelta(text))
         block.pieces.append(text)
 
+    def _read_more(self, index: JSON, delta: Mapping[str, JSON], deltas: list[Delta]) -> bool:
+        """Read more of a call's arguments, or of a text: nearly every event, so it is the short way; False for others."""
+        block = self._blocks.get(index) if isinstance(index, int) else None
+        if block is None:
+            return False
+        if block.slot is not None:
+            piece = delta.get("partial_json")
+            if not piece or not isinstance(piece, str) or delta.get("type") != "input_json_delta":
+                return False
+            deltas.append(CallDelta(block.slot, None, None, piece))
+        else:
+            piece = delta.get("text")
+            if not piece or not isinstance(piece, str) or block.kind != "text" or delta.get("type") != "text_delta":
+                return False
+            deltas.append(TextDelta(piece))
+        block.pieces.append(piece)
+        return True
+
     def _read_delta(self, index: BlockIndex, delta: Mapping[str, JSON], deltas: list[Delta]) -> None:
         block = self._blocks.get(index) or self._find_block(index, delta, deltas)
         kind = delta.get("type") or next((_KINDS[name] for name in _KINDS if name in delta), None)
@@ -279,15 +297,9 @@ class AnthropicReader(WireReader):
             if block.slot is not None:
                 deltas.append(CallDelta(block.slot, None, None, piece))
             return
-        if kind == "text_delta" and block.kind == "text":
-            text = delta.get("text")
-            if text and isinstance(text, str):
-                block.pieces.append(text)
-                deltas.append(TextDelta(text))
-            return
         match kind:
-            case "thinking_delta" if block.kind == "thinking":
-                self._say(block, delta.get("thinking"), deltas)
+            case "text_delta" | "thinking_delta" if block.kind == _HOLDERS[str(kind)]:
+                self._say(block, delta.get(block.kind), deltas)
             case "text_delta" | "thinking_delta" if block.kind in _MIXED_UP:
                 words = _HOLDERS[str(kind)]
                 self._say(self._open_beside(index, block, words, deltas), delta.get(words), deltas)

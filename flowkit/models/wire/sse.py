@@ -216,10 +216,11 @@ class EventDecoder:
             if len(data) > MAX_EVENT_COMMAS and data.count(b",") > MAX_EVENT_COMMAS:
                 raise StreamError(f"an event holds more than {MAX_EVENT_COMMAS} values")
             events.append(ServerSentEvent(data, event_type))
-            self._skipped = 0 if events[-1].data else self._skipped + _LINE_BYTES
+            self._skipped = 0 if data else self._skipped + _LINE_BYTES
             self._data = []
-            self.is_stream = True
-            self._head = []
+            if not self.is_stream:
+                self.is_stream = True
+                self._head = []
         else:
             self._skipped += _LINE_BYTES
             if event_type == b"error":
