@@ -1,4 +1,4 @@
-"""A measurement against an earlier one: what has got worse by more than is allowed.
+"""Compare a measurement with an earlier one, and report what got worse beyond a tolerance.
 
 Only what both have is compared: the same models, by name, on the same cases, by name. Each model is held to its own
 earlier figures. Three things count, each with a tolerance:
@@ -25,7 +25,7 @@ NOISE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How much worse something may get: `right` in percentage points, the others in percent."""
+    """The tolerances: `right` in percentage points, the others in percent."""
 
     right: float = 5.0
     time: float = 25.0
@@ -33,7 +33,7 @@ class Tolerance:
 
     @classmethod
     def read(cls, pairs: Mapping[str, str]) -> "Tolerance":
-        """Read `{"time": "50"}`; raises `ConfigurationError` for another name, or what is no number."""
+        """Read `{"time": "50"}`; raises `ConfigurationError` for an unknown name or an invalid number."""
         values: dict[str, float] = {}
         for name, text in pairs.items():
             if name not in ("right", "time", "cost"):
@@ -49,7 +49,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What has got worse, a line for each; `notes` tell what couldn't be compared."""
+    """The figures that got worse, a line each; `notes` list what couldn't be compared."""
 
     worse: tuple[str, ...]
     better: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A measurement as one HTML file that needs nothing else: no script, no font, no network.
+"""A measurement as one self-contained HTML file: no script, no font, no network.
 
 It follows the reader's choice of light or dark, and prints.
 
