@@ -89,9 +89,9 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Grounded:
-    """A schema that allows only what the request says; `missing` names required arguments that it doesn't say.
+    """A schema that allows only values from the request; `missing` names required arguments without a value.
 
-    `values` counts the arguments that are numbers, codes, dates or choices, and not mere words.
+    `values` counts the arguments that are numbers, codes, dates or choices rather than words.
     """
 
     schema: dict[str, JSON]
@@ -153,7 +153,7 @@ def _ground_text(
 def _ground(
     name: str, schema: Schema, request: str, definitions: Mapping[str, Schema], required: bool
 ) -> dict[str, JSON] | None:
-    """Return the schema of what the request holds for this argument; None when it holds nothing."""
+    """Return the schema of the request's values for this argument; None if there are none."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
             # What describes the argument stands beside its branches.
@@ -204,7 +204,7 @@ def _spelled(pattern: str, text: str) -> str:
 
 
 def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[float]:
-    """Find the numbers that may be meant: those with the argument's unit, or any for a required argument.
+    """Find candidate numbers: those with the argument's unit, or for a required argument any number.
 
     A number with a unit is never one that is counted in another: "3박" are no guests.
     """

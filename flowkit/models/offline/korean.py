@@ -200,9 +200,9 @@ _ORDERED = re.compile(r"(?:으라고|라고)$")
 
 
 def strip_particle(word: str) -> str:
-    """Take the particle off a word, or leave the word as it is.
+    """Remove a word's particle, if it has one.
 
-    Which form a particle has is told by the sound before it, so "사과" isn't "사" with "과".
+    A particle's form depends on the sound before it, so "사과" isn't "사" with "과".
 
     >>> [strip_particle(word) for word in ("부산까지", "제주도", "사과", "녹차를", "컵이", "서울에서는")]
     ['부산', '제주도', '사과', '녹차', '컵', '서울']
@@ -224,12 +224,12 @@ def strip_particle(word: str) -> str:
 
 
 def _has_final(text: str) -> bool:
-    """Return whether the last syllable ends in a consonant (Unicode 3.12: 28 finals for each pair before)."""
+    """Return True if the last syllable ends in a consonant (Unicode 3.12: 28 finals for each pair before)."""
     return bool(text) and "가" <= text[-1] <= "힣" and (ord(text[-1]) - 0xAC00) % 28 != 0
 
 
 def find_nouns(clause: str) -> Iterator[str]:
-    """Find what a clause is about: its words without the verb at its end, words that ask, and last particles.
+    """Find a clause's subject matter: its words without the final verb, request words, and final particles.
 
     The longest piece comes first.
 
@@ -267,7 +267,7 @@ def _is_verb(word: str) -> bool:
 
 
 def find_order(clause: str) -> str | None:
-    """Find what somebody is to be reminded of or told: "약 먹으라고 알려 줘" → "약 먹기".
+    """Find the content of a reminder or message: "약 먹으라고 알려 줘" → "약 먹기".
 
     >>> find_order("엄마한테 전화하라고 알림 맞춰 줘")
     '엄마한테 전화하기'
@@ -288,7 +288,7 @@ _JOINED = re.compile(
 
 
 def split_korean(request: str) -> list[str]:
-    """Split a request where one thing asked for is joined to another.
+    """Split a Korean request between its tasks.
 
     >>> split_korean("내일 일정이랑 서울 날씨 알려 줘")
     ['내일 일정', '서울 날씨 알려 줘']

@@ -1,7 +1,7 @@
-"""Pieces of a request that a text argument could be: its words without the values and the words around them.
+"""Find the pieces of a request that could be a text argument: its words without other values and framing words.
 
 "Remind me to water the plants at 2026-12-04T08:00" holds the piece "water the plants". Numbers, codes, dates and file
-names are other arguments' values, and end a piece as a comma does. From its edges go words that no argument begins or
+names are other arguments' values, and separate pieces as a comma does. At its edges, a piece loses words that no argument begins or
 ends with, the verb of the request, and words of the tool's own description, which say what to do and not with what.
 """
 
@@ -47,7 +47,7 @@ _CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
 
 
 def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
-    """Find the longest pieces first, then their parts between prepositions; `known` are the tool's own words."""
+    """List the pieces, longest first, then their parts between prepositions; `known` are the tool's own words."""
     if is_korean(request):
         return _find_korean_pieces(request, known)
     stems = frozenset(map(stem, known))
@@ -70,7 +70,7 @@ def _find_korean_pieces(request: str, known: Collection[str]) -> list[str]:
 
 
 def _trim_korean(piece: str, names: Collection[str]) -> str:
-    """Take the tool's own words off the end, and off the start, of a piece: "김민수 고객 정보" is about "김민수".
+    """Remove the tool's own words from both ends of a piece: "김민수 고객 정보" is about "김민수".
 
     >>> _trim_korean("김민수 고객 정보", {"고객"}), _trim_korean("회원 정보", {"고객"})
     ('김민수', '회원 정보')
