@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, time
 from enum import Enum
+from inspect import isawaitable, iscoroutine
 from os import PathLike, fspath
 from typing import Any, cast, get_args
 
@@ -63,6 +64,8 @@ class ResultType:
             if b"null" in text and self.adapter is not None:
                 refuse_not_finite(self.adapter.dump_python(result, warnings=False))
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            if isawaitable(result):
+                raise ToolResultError(_say_not_awaited(tool, result)) from None
             raise ToolResultError(
                 f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
             ) from error
@@ -97,7 +100,15 @@ class ResultType:
             adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
             self._schema = generate(adapter, "serialization")
             self._adapter = adapter
-        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError, RecursionError):
+        except (
+            PydanticUserError,
+            SchemaError,
+            PydanticInvalidForJsonSchema,
+            TypeError,
+            NameError,
+            ImportError,
+            RecursionError,
+        ):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
 
@@ -107,6 +118,12 @@ def keep(result: Any) -> Any:
     if not isinstance(result, Iterator) or hasattr(cast(object, result), "read"):
         return cast(Any, result)  # a file is an iterator too, and no result
     return list(cast(Iterator[Any], result))
+
+
+def _say_not_awaited(tool: str, result: object) -> str:
+    if iscoroutine(result):
+        result.close()  # else Python warns of it, in some other place
+    return f"tool {tool!r}: it returned something to await: write it as `async def`, or annotate it `-> Awaitable[...]`"
 
 
 def _to_plain(value: Any) -> object:
