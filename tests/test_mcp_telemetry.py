@@ -24,6 +24,7 @@ from tests.test_mcp_tools import ask, make_tools, read_lines
 SECRETS = (TOKEN, "s3cret-query", "s3cret-password", "s3cret-user")
 
 
+@pytest.mark.slow
 def test_a_calls_span_names_the_server_and_its_tool_and_no_other_span_does(tmp_path: Path) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()

@@ -66,6 +66,7 @@ def test_against_ends_with_1_when_something_got_worse(
     assert "worse: model: right 100%, now 75% (-25 points)" in worse.out
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     (tmp_path / "orders.py").write_text(APP)
     (tmp_path / "cases.yaml").write_text("cases:\n  - message: One\n  - message: Two\n    answer: {contains: '2'}\n")

@@ -23,12 +23,18 @@ from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, FlowkitError, InDoubt, RunBusy, RunError, StoreError
 from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
 from flowkit.journal import Journal, Retry, RunJournal, migrate
+from flowkit.journal.postgres.address import read_address
+from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.schema import VERSION
+from flowkit.journal.postgres.session import Session
 from flowkit.journal.postgres.texts import array, bind, literal
+from flowkit.journal.postgres.writing import PLANS, make_statements
 from flowkit.web.following import follow
 from tests.command import SHOP, Command
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresServer
 
+KINDS = ("bigint[]", "text[]", "int[]", "float8[]")
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
 
 
@@ -928,8 +934,61 @@ def test_values_come_back_as_they_were_put_into_a_statement(postgres: str) -> No
         assert found == ([*texts, None],)
         data = b"\x00\xff"
         assert connection.execute(f"SELECT {literal(data)}".encode()).fetchone() == (data,)
+        assert connection.execute(f"SELECT {array(texts, 'text')}".replace("%", "%%").encode(), ()).fetchone() == (
+            texts,
+        )
     with pytest.raises(ValueError):
         literal("a\0b")
+    for others in ([], [None], ["x"]):
+        with pytest.raises(ValueError):
+            array(["a\0b", *others], "text")
+
+
+def find_prepared(link: PostgresLink) -> set[str]:
+    rows: Any = link.run("SELECT name FROM pg_prepared_statements", 30.0)[0]
+    return {name for (name,) in rows}
+
+
+def test_what_every_batch_repeats_is_prepared_where_the_session_is_ours(postgres_journal: str) -> None:
+    statements = make_statements("clock_timestamp()")
+    session = Session(read_address(postgres_journal), what="written", statements=statements)
+    assert session.attempt(find_prepared) == {statement.name for statement in statements}
+    session.close()
+
+
+def test_through_a_pooler_nothing_is_prepared(pgbouncer: PgBouncer, postgres_journal: str) -> None:
+    """Another client would get the session with it."""
+    address = read_address(pgbouncer.address(postgres_journal.rpartition("/")[2]))
+    session = Session(address, what="written", statements=make_statements("clock_timestamp()"))
+    assert session.attempt(find_prepared) == set()
+    session.close()
+
+
+def test_a_plan_that_was_kept_suits_the_tables_when_they_have_grown(postgres_journal: str) -> None:
+    statements = make_statements("clock_timestamp()")
+    values = {kind: array([1] if kind != "text[]" else ["a"], kind.removesuffix("[]")) for kind in KINDS}
+    session = Session(read_address(postgres_journal), what="written", statements=statements)
+    for statement in statements:
+        call = statement.call([values[kind] for kind in statement.kinds], is_prepared=True)
+        explain = f"BEGIN; {PLANS}; EXPLAIN {call}; ROLLBACK"
+        rows: Any = session.attempt(lambda link, explain=explain: link.run(explain, 30.0)[0])
+        plan = "\n".join(line for (line,) in rows)
+        assert not [word for word in ("Seq Scan", "Hash Join", "Merge Join") if word in plan], plan
+    session.close()
+
+
+def test_statements_that_a_session_lost_are_sent_in_full(postgres_journal: str) -> None:
+    """As by a pooler that isn't known as one."""
+    statements = make_statements("clock_timestamp()")
+    session = Session(read_address(postgres_journal), what="written", statements=statements)
+    session.attempt(lambda link: link.run("DEALLOCATE ALL", 30.0))
+    lock = statements.lock
+
+    def make(is_prepared: bool) -> str:
+        return f"BEGIN; {lock.call([array([1], 'bigint')], is_prepared=is_prepared)}; COMMIT"
+
+    assert session.attempt(lambda _: session.write(make, durable=True)) == [[]]
+    session.close()
 
 
 def test_a_claim_that_may_still_run_elsewhere_is_nobodys_to_settle(postgres_journal: str) -> None:

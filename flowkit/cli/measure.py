@@ -127,7 +127,7 @@ def measure_models(
 
 
 def _load_cases(path: Path, app: App) -> CasesFile:
-    """Load the cases; problems of the file are reported a line each."""
+    """Load the cases; report each problem of the file on a line."""
     tools = app.get_agent().tools
     names = None if tools.is_dynamic else tools.names
     try:
@@ -142,7 +142,7 @@ def _load_cases(path: Path, app: App) -> CasesFile:
 def _open_models(
     app: App, named: Sequence[str], base_url: str | None, prices: Sequence[str] | None
 ) -> Generator[list[Candidate]]:
-    """Open the named models; those started for this are stopped on leaving."""
+    """Open the named models; stop those that were started here when the block exits."""
     texts = [text.strip() for given in named for text in given.split(",") if text.strip()]
     if not texts:
         raise ConfigurationError("--models names no model")
@@ -165,7 +165,7 @@ def _open_models(
 def _find_model(
     app: App, text: str, base_url: str | None, prices: dict[str, Price], stack: ExitStack
 ) -> tuple[str, Model]:
-    """Find a model by `name`, `name@url`, `local`, or a variable of the app; `label=` before it names it."""
+    """Find a model by `name`, `name@url`, `local`, or a variable of the app. A prefix `label=` sets its label."""
     head, equals, rest = text.partition("=")
     label, spec = (head, rest) if equals and "/" not in head and "@" not in head else (text, text)
     name, _, url = spec.partition("@http")
@@ -208,7 +208,7 @@ def _open_judge(app: App, name: str | None) -> Generator[Model | None]:
 
 
 def _check_writable(path: Path | None) -> None:
-    """Raise before anything is asked: a measurement that can't be kept has cost money all the same."""
+    """Check that the result can be written before any model is called, since a lost measurement still costs money."""
     if path is not None:
         is_new = not path.exists()
         try:

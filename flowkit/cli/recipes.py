@@ -2,8 +2,8 @@
 
 Predict what a run of a recipe would do, as far as that can be known without running anything.
 
-A step whose arguments are known is looked up in the cache; a cached result is known too, so the walk continues from
-there. Behind a step that would have to run, arguments aren't known, and the walk says so.
+If a step's arguments are known, it is looked up in the cache. A cached result is known too, so the walk continues from
+there. After a step that would have to run, arguments are unknown, and the output says so.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ from flowkit.tools import Tool
 
 @dataclass(frozen=True, slots=True)
 class RecipeRequest:
-    """What to run, for whom, and under which id."""
+    """A request to run a recipe: its inputs, its user and its run id."""
 
     app: App
     recipe: Recipe[..., Any]
@@ -70,7 +70,7 @@ class RecipeRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How a job is run and shown, as the command's options say."""
+    """The command's options about how a job runs and is displayed."""
 
     data: Mapping[str, str]
     model: str | None
@@ -122,7 +122,7 @@ def run(
 
 
 def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> RecipeRequest:
-    """Make the job that resumes a run from the journal."""
+    """Make a job that resumes a run from the journal."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
     return RecipeRequest(app, recipe, inputs, found.summary.user, found.summary.run_id)
 
@@ -186,7 +186,7 @@ async def _run(
 
 
 def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path | None) -> dict[str, object]:
-    """Read inputs from a file and from the command line, the latter by their types."""
+    """Read inputs from a file and from the command line; convert the latter to their types."""
     values: dict[str, object] = {}
     if file is not None:
         try:
@@ -209,7 +209,7 @@ def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path |
 
 
 def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> None:
-    """Raise `ConfigurationError`, before anything is opened, for inputs that don't fit."""
+    """Check the inputs before anything is opened; raises `ConfigurationError` for inputs that don't fit."""
     try:
         recipe.read_inputs(values)
     except ToolArgumentsError as error:
@@ -244,7 +244,7 @@ def _say_resume(job: RecipeRequest) -> str:
 
 
 def say_dry_run(recipe: Recipe[..., Any], inputs: Mapping[str, object], *, user: str | None) -> list[str]:
-    """List a line for each step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
+    """List one line per step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
     walk = _Walk(recipe.plan.tools, open_default_cache(), user)
     walk.known[INPUTS] = dict(recipe.read_inputs(inputs))
     return list(walk.say(recipe.graph().values(), ""))

@@ -1,6 +1,6 @@
-"""`flowkit worker`: drives the runs of a journal, started by any other process.
+"""`flowkit worker`: drive the runs of a journal that other processes started.
 
-The queue that a command names.
+Open the queue that a command names.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ IN_JOURNAL = "journal"
 
 
 def await_queue(url: str | None, wait_s: float) -> None:
-    """Check the address of a queue, and wait at most `wait_s` for its database; the journal as the queue is there."""
+    """Check the address of a queue, and wait at most `wait_s` for its database. `journal` needs no waiting."""
     if url is None or url == IN_JOURNAL:
         return
     if not url.startswith(("postgresql://", "postgres://")):
@@ -51,7 +51,7 @@ def await_queue(url: str | None, wait_s: float) -> None:
 
 @asynccontextmanager
 async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[RunQueue]:
-    """Connect to the queue at this URL; for `journal` it is the journal alone, where workers find the runs."""
+    """Connect to the queue at this URL. For `journal`, workers find the runs in the journal itself."""
     if url == IN_JOURNAL:
         yield JournalQueue()
         return
@@ -94,7 +94,7 @@ def worker(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Drive runs of an app that other processes started, released, or left behind in a crash."""
+    """Drive an app's runs that other processes started, released, or left behind in a crash."""
     from flowkit.web.served import make_served
 
     end_at_sigterm()

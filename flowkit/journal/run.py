@@ -39,7 +39,9 @@ from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
 from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
 
 START_WITHIN_S = 5.0
-"""How long after its claim a call may start; later it is claimed again."""
+"""How long after its claim a call may start; later it is claimed again. No longer than the journal's lease."""
+START_WITHIN_AT_LEAST_S = 1.0
+"""A shorter lease doesn't shorten it further: where a commit takes longer than it, no call would ever start."""
 ASKED = -1
 """Under which number the journal keeps, apart from the turns', what tells the secrets of calls asked about."""
 CONVERSATION_RUNS = 1000
@@ -202,8 +204,9 @@ class RunJournal:
 
     async def _write_claim(self, record: Recorded, timeout_s: float | None) -> Recorded:
         clock = self._log.clock
-        start_by = self._now() + START_WITHIN_S
-        lease = RunLease(self._log.store.holder, *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
+        start_within_s = min(START_WITHIN_S, max(START_WITHIN_AT_LEAST_S, self._log.lease_s))
+        start_by = self._now() + start_within_s
+        lease = RunLease(self._log.store.holder, *lease_until(clock, start_within_s + (timeout_s or 0.0)))
         record = replace(record, lease=lease)
         await self._writing.write(self._put(record, b"null"), is_durable=True)
         self._start_by[record.node] = start_by

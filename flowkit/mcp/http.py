@@ -45,7 +45,7 @@ def mcp_app(
     instead of a stream, so that progress isn't told. A journal that is named by its path is
     closed when the lifespan ends.
 
-    Raises `ConfigurationError` for an app with nothing to serve.
+    Raises `ConfigurationError` if the app has no agent and no recipe.
     """
     if find_spec("mcp") is None:
         raise ConfigurationError("mcp_app needs one more package: pip install 'flowkit-agents[mcp]'")

@@ -104,7 +104,8 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
     """Read a `pydantic_ai.Tool`; `given` are the options that its user names.
 
     The arguments are validated by its own validator, the result is what its function returns; `ModelRetry` and
-    `ToolFailed` become `ToolError`. Its function sees a `RunContext` with the run's data as `deps`.
+    `ToolFailed` become `ToolError`. Its function sees a `RunContext` with the run's data as `deps`. The content of a
+    `ToolReturn` is part of the result; its metadata is left out, since the model doesn't see it.
     """
     schema = _take(tool, "function_schema", "a pydantic_ai.Tool")
     name = str(tool.name)
@@ -141,9 +142,18 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
             result = await schema.call(values, ctx)
         except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "pydantic_ai.exceptions", ("ModelRetry", "ToolFailed")) from error
-        return read_result(result.return_value if is_of(result, "pydantic_ai.messages", "ToolReturn") else result)
+        if not is_of(result, "pydantic_ai.messages", "ToolReturn"):
+            return read_result(result)
+        value = read_result(result.return_value)
+        if result.content is None:
+            return value
+        # What the model shall see beside the value; there, a message of its own.
+        parts = [result.content] if isinstance(result.content, str) else read_result(list(result.content))
+        return {"return_value": value, "content": parts}
 
     returns = getattr(schema, "return_schema", None) or None
+    if "ToolReturn" in str(getattr(schema.function, "__annotations__", {}).get("return")):
+        returns = None  # it may have content beside its value
     return ForeignTool(name, str(tool.description or ""), schema.json_schema, run, options, returns)
 
 

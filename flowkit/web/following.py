@@ -1,11 +1,11 @@
-"""A run's events from any point: first what its journal has, then what happens here, or in another process.
+"""Follow a run's events from any point: first the recorded ones, then new ones of this or another process.
 
-A run may have had several drivers, one after the other: each wrote a segment of one log. The log in memory has the
-last one; those before it are in the journal. A run that another process drives is read from the journal as it grows.
+If several processes drove a run one after another, each wrote a segment of one log. The log in memory has the
+last segment; the journal has the earlier ones. A run that another process drives is read from the journal as it grows.
 
 Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), encoded once for all readers.
 
-Viewers of a live run are mostly at the same position, so encoded events are cached briefly for the others. A viewer
+Viewers of a live run are mostly at the same position, so encoded events are cached briefly and shared. A viewer
 that is behind reads in blocks with fixed boundaries, which are the same for all viewers.
 """
 
@@ -44,7 +44,7 @@ def write_row(seq: int, body: str) -> bytes:
 
 
 def write_chunk(log: EventLog, start: int, stop: int) -> bytes:
-    """Write the events of a log from one place in its list to another, neighbouring pieces joined."""
+    """Write the events between two positions of a log; adjacent text deltas are merged."""
     kept = _chunks.get(log)
     if kept is None:
         kept = _chunks[log] = _Chunks()
@@ -57,7 +57,7 @@ def end_block(start: int, end: int) -> int:
 
 
 class _Chunks:
-    """The chunks of one log that were written last, up to a bound."""
+    """A bounded cache of one log's most recent chunks."""
 
     def __init__(self) -> None:
         self._by_place: OrderedDict[tuple[int, int], bytes] = OrderedDict()
@@ -148,7 +148,7 @@ class RecordedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Nothing happened for the time after which a response needs a sign of life."""
+    """No event for the keep-alive interval: the response sends a keep-alive."""
 
     last: int
 
@@ -160,7 +160,7 @@ class Silence:
 
 
 class Follower:
-    """One reader's way through a run's events; it owns no task, and may be closed while another task reads."""
+    """One reader's position in a run's events. It owns no task, and can be closed while another task reads."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class Follower:
         self._silent_s = 0.0
 
     async def read(self) -> EventBatch | None:
-        """Return what is ready, waiting for it; None at the end."""
+        """Wait for the next batch and return it; None at the end."""
         while not self._is_closed:
             batch, is_over = await self._look()
             if batch is not None:
@@ -215,14 +215,14 @@ class Follower:
         return None
 
     def close(self) -> None:
-        """Read no more; a pending `read` returns None."""
+        """Stop reading; a pending `read` returns None."""
         self._is_closed = True
         self._listen_no_more()
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
     async def _look(self) -> tuple[EventBatch | None, bool]:
-        """Return what is there now, and whether no more will come."""
+        """Return the events available now, and whether they are the last."""
         if self._log is None:
             self._log = self._find_log()
         log = self._log
@@ -266,7 +266,7 @@ class Follower:
         return RecordedBatch(rows) if rows else None
 
     async def _wait(self) -> None:
-        """Wait for an event, for the time to ask the journal again, or for the time of a sign of life."""
+        """Wait for an event, for the next journal poll, or for the keep-alive interval."""
         loop, log = asyncio.get_running_loop(), self._log
         if log is None and self._has_news:
             return
@@ -289,7 +289,7 @@ class Follower:
             waker.set_result(None)
 
     def _notice(self) -> None:
-        """Ask the journal again: another process has written something of this run."""
+        """Poll the journal now: another process has written an event of this run."""
         self._has_news = self._is_told = True
         if self._waker is not None and not self._waker.done() and self._log is None:
             self._waker.set_result(None)

@@ -1,6 +1,6 @@
 """`serve_app`: agents and recipes as an ASGI app, alone or mounted in another.
 
-The page's files, and what there is to run.
+Routes for the page's files, and for the list of agents and recipes.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ LANGUAGES = ("ko", "en")
 
 
 class AppRoutes:
-    """`GET /api/app`, and the built page; a file is what the folder held when the server began."""
+    """`GET /api/app`, and the built page. The page's files are read once, when the server starts."""
 
     def __init__(self, served: Served, page: Path = PAGE) -> None:
         self._served = served
         self._files = {path.name: path for path in page.iterdir() if path.is_file()} if page.is_dir() else {}
 
     def list_endpoints(self) -> list[Endpoint]:
-        """List the routes; the page's last, since its pattern takes any name."""
+        """List the routes. The page's route is last, since its pattern matches any name."""
         return [
             Endpoint("GET", "/api/app", self.show),
             Endpoint("GET", "/", self.send_index, is_page=True),
@@ -46,7 +46,7 @@ class AppRoutes:
         ]
 
     async def show(self, asked: Asked) -> Answer:
-        """Show agents and recipes with their tools and schemas; no paths."""
+        """Describe the agents and recipes with their tools and schemas, without file paths."""
         targets = self._served.targets.values()
         agents: list[JSON] = [
             {
@@ -93,7 +93,7 @@ class AppRoutes:
 
 
 def choose_language(accepted: str) -> str:
-    """Choose the language of an `Accept-Language` header that the page has; English where it has none of them.
+    """Choose the page's language by an `Accept-Language` header; English if the page has none of its languages.
 
     >>> choose_language("fr, ko-KR;q=0.9, en;q=0.8")
     'ko'
@@ -123,7 +123,7 @@ logger = logging.getLogger("flowkit.web")
 
 
 class WebApp:
-    """The ASGI app; `aclose` lets go of its runs, which its host calls when it ends."""
+    """The ASGI app. Its host calls `aclose` on shutdown, which releases the runs."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class WebApp:
         await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Handle startup and shutdown, where a server runs this app itself and doesn't mount it."""
+        """Handle startup and shutdown if a server runs this app directly instead of mounting it."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -216,16 +216,16 @@ def serve_app(
     bounds: Bounds | None = None,
     queue: RunQueue | None = None,
 ) -> WebApp:
-    """Make an ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
+    """Create an ASGI app that serves agents and recipes; mount it under any prefix of FastAPI or Starlette.
 
     `app` is an agent, a recipe, several of them, or a file with them, whose `open_data` takes the user and `data`.
-    `get_user` gives the user of a Starlette `Request`, None where nobody is logged in; nobody sees another's runs.
-    `journal` keeps the runs, in the usual place unless named. `hosts` are the values of the `Host` header that are
-    answered, all where left out; `origins` are those of other sites whose pages may ask. With a `queue` runs are written
-    down for workers, and not driven here. Call `aclose` when your app
-    ends, or let the server's lifespan do it where this app stands alone.
+    `get_user` returns the user of a Starlette `Request`, None without a login. Users see only their own runs.
+    `journal` stores the runs, by default in the usual place. `hosts` are the accepted values of the `Host`
+    header, by default any. `origins` are other sites that are allowed to send requests. With a `queue`, runs are
+    recorded for workers and not driven here. Call `aclose` when your app
+    shuts down; if this app isn't mounted, the server's lifespan calls it.
 
-    Raises `ConfigurationError` for an app with nothing to serve.
+    Raises `ConfigurationError` if the app has no agent and no recipe.
     """
     if not callable(get_user):
         raise ConfigurationError("serve_app(…, get_user=…) takes a function that returns a request's user")
@@ -236,7 +236,7 @@ def serve_app(
 
 
 def _add_headers(send: Send) -> Send:
-    """Add headers that say what a browser may do with each response."""
+    """Add security headers to each response."""
     added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def send_with_headers(message: Message) -> None:

@@ -101,6 +101,15 @@ class PostgresLink:
         return [_read_rows(result) for result in results if result.status == pq.ExecStatus.TUPLES_OK]
 
     @property
+    def is_direct(self) -> bool:
+        """Return whether the session is one of the server's, and not one that a pooler gives to each transaction anew.
+
+        A pooler makes up the number of the process that it names at the connection's beginning.
+        """
+        ((number,),) = self.run("SELECT pg_backend_pid()", GRACE_S)[0]
+        return self._connection is not None and self._connection.pgconn.backend_pid == number
+
+    @property
     def is_in_transaction(self) -> bool:
         """Return whether a transaction is open."""
         return self._connection is not None and self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE

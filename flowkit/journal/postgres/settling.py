@@ -13,7 +13,7 @@ import psycopg
 from flowkit.errors import FlowkitError, RunBusy, RunError, StoreError
 from flowkit.journal.postgres.link import PostgresLink, Rows
 from flowkit.journal.postgres.reading import RunReader, approvals_of, choose, find_runs
-from flowkit.journal.postgres.session import DURABLE_S, Session, may_pass
+from flowkit.journal.postgres.session import DURABLE_S, Session, Text, may_pass
 from flowkit.journal.postgres.texts import Times, bind
 from flowkit.journal.postgres.writing import Batch, begin, key_of
 from flowkit.journal.records import Approval, Decision, Recorded, Resolution, explain_running
@@ -166,13 +166,16 @@ class Applier:
         """Write a transaction, and note the errors of the changes in it; one that is refused for its data, each alone."""
         if not indexes:
             return
-        text = f"{begin(durable=durable)}; {together.to_text()}; COMMIT"
+
+        def make(is_prepared: bool) -> str:
+            return f"{begin(durable=durable)}; {together.to_text(is_prepared=is_prepared)}; COMMIT"
+
         is_alone = len(indexes) == 1
         try:
             if is_alone:
-                rows = self._writing.attempt(lambda _: self._writing.write(text, durable=durable))
+                rows = self._writing.attempt(lambda _: self._writing.write(make, durable=durable))
             else:
-                rows = self._writing.attempt(lambda _: self._write_or_split(text, durable=durable))
+                rows = self._writing.attempt(lambda _: self._write_or_split(make, durable=durable))
         except StoreError as error:
             for index in indexes:
                 errors[index] = error
@@ -189,10 +192,10 @@ class Applier:
             if ours.get(changes.run) != changes.token:
                 errors[index] = explain_refused(changes.run_id)
 
-    def _write_or_split(self, text: str, *, durable: bool) -> list[Rows] | None:
+    def _write_or_split(self, make: Text, *, durable: bool) -> list[Rows] | None:
         """Write a transaction of several changes; None where a part of it is refused, or waits for another process."""
         try:
-            return self._writing.write(text, durable=durable)
+            return self._writing.write(make, durable=durable)
         except psycopg.errors.LockNotAvailable:
             return None
         except psycopg.Error as error:

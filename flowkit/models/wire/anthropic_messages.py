@@ -155,6 +155,7 @@ def _source(url: str, name: str) -> Block:
         return {"type": "url", "url": url}
     head, _, data = url.removeprefix("data:").partition(",")
     media_type, *parameters = head.split(";")
+    media_type = "image/jpeg" if media_type == "image/jpg" else media_type
     content = re.sub(r"\s", "", data) if "base64" in parameters else base64.b64encode(unquote_to_bytes(data)).decode()
     if media_type.startswith("image/") or media_type == "application/pdf":
         return {"type": "base64", "media_type": media_type, "data": content}
@@ -266,8 +267,9 @@ def _pair_calls(marks: Sequence[ProviderData], calls: Sequence[RequestedCall]) -
     if len(positions) == len(calls):
         return dict(zip(positions, calls, strict=True))
     by_id = {call.id: call for call in calls}
-    ids = {position: _data(marks[position]).get("id") for position in positions}
-    return {position: by_id[id] for position, id in ids.items() if isinstance(id, str) and id in by_id}
+    # Each call once, at its last mark: messages that were joined may hold marks of calls that are gone.
+    found = ((position, by_id.pop(str(_data(marks[position]).get("id")), None)) for position in reversed(positions))
+    return {position: call for position, call in found if call is not None}
 
 
 def _call(call: RequestedCall) -> Block:

@@ -6,6 +6,7 @@ A conversation holds two messages of one role in a row where a run failed, was s
 stays as it was said; what is sent is joined.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -83,6 +84,19 @@ def safe_arguments(arguments: str) -> str:
     except ValueError:
         return "{}"
     return arguments if isinstance(value, dict) else "{}"
+
+
+def shorten_id(call_id: str, most: int) -> str:
+    """Shorten an id that has more characters than the server accepts, the same for the same id.
+
+    A conversation may come from another vendor or through a gateway; some of these put a signature into their ids.
+
+    >>> shorten_id("call_1", 40), shorten_id("call_1__thought__" + "Ab3" * 50, 40)
+    ('call_1', 'call_1__thought__Ab3Ab3Ab3Ab3Ab_60f9c8dc')
+    """
+    if len(call_id) <= most:
+        return call_id
+    return f"{call_id[: most - 9]}_{hashlib.sha256(call_id.encode()).hexdigest()[:8]}"
 
 
 def object_schema(parameters: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -16,7 +16,7 @@ from flowkit.models.wire.settings import Api
 
 logger = logging.getLogger("flowkit.models")
 
-IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 AUDIO_TYPES = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 """What Chat Completions takes, and what it calls that."""
 TEXT_CHARS_AT_MOST = 100_000
