@@ -443,7 +443,7 @@ EXECUTOR = (
     ("plan", "standalone"),
     ("worker",),
     ("entries",),
-    ("contexts", "read_scope", "pooled", "retries", "seals", "table"),
+    ("contexts", "current", "read_scope", "pooled", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "shared_runs", "tool_attempts"),
     ("controls",),

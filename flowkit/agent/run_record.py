@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from flowkit.agent.plan import Given
 from flowkit.agent.requesting import TurnTools
 from flowkit.codec import JSON, dumps, loads
 from flowkit.events import EventLog, RunStatus
@@ -46,6 +47,12 @@ def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Mess
         shown.append(hidden)
         kept |= {f"{place}/{call}": text for call, text in arguments.items()}
     return tuple(shown), kept
+
+
+def hide_inputs(given: Given, tools: Toolset) -> tuple[JSON, dict[str, str]]:
+    """Return a run's inputs as the journal shows them, and the arguments of earlier calls that it keeps apart."""
+    shown, kept = hide_history(given.history, tools)
+    return replace(given, history=shown).to_json(), kept
 
 
 def restore_history(history: Sequence[Message], kept: Mapping[str, str]) -> tuple[Message, ...]:

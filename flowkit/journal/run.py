@@ -132,6 +132,11 @@ class RunJournal:
         """Look up the record of this node; None when it has to run."""
         return self._nodes.get(node)
 
+    def retry_failures(self) -> None:
+        """Let nodes that failed run again, in a run that has ended and is resumed; a write that failed stays so."""
+        failed = [node for node in self._nodes.values() if node.state == "failed" and node.effect != "write"]
+        self._nodes |= {node.node: replace(node, state="retry") for node in failed}
+
     def may_still_run(self, node: str) -> bool:
         """Return whether a call that another process claimed may still be running: then it can't be settled or repeated yet."""
         found = self._nodes.get(node)
@@ -167,14 +172,7 @@ class RunJournal:
         if effect == "read":
             return attempt
         record = Recorded(
-            node,
-            "claimed",
-            attempt=attempt,
-            effect=effect,
-            arguments=arguments,
-            tool=tool,
-            code=code,
-            resources=tuple(resources),
+            node, "claimed", None, None, attempt, effect, arguments, tool, code, resources=tuple(resources)
         )
         try:
             record = await self._write_claim(record, timeout_s)
@@ -253,8 +251,7 @@ class RunJournal:
         data = encode_value(record.value, record.node)
         if self.is_over:
             return
-        record = self._add_claimed(record)
-        put = self._put(record, data)
+        put = self._put(record := self._add_claimed(record), data)
         if len(data) > OWN_WRITE_BYTES:
             self._writing.post_alone(nodes=(put,))
         else:
@@ -384,14 +381,14 @@ class RunJournal:
         return await self._log.run(lambda: store.conversation(session, user, self._number, CONVERSATION_RUNS))
 
     async def open_inside(
-        self, run_id: str, *, name: str, inputs: JSON = None, kept: Mapping[str, str] | None = None
+        self, run_id: str, *, name: str, code: str = "", inputs: JSON = None, kept: Mapping[str, str] | None = None
     ) -> "RunJournal":
         """Start or resume the run of this id that a call of this run makes; the errors are those of `open_run`.
 
         Its messages don't become part of the session's conversation.
         """
-        user, session = self.details.summary.user, self.details.summary.session
-        wanted = WantedRun(run_id, name, "", inputs, user, session, self._allow_changed)
+        summary = self.details.summary
+        wanted = WantedRun(run_id, name, code, inputs, summary.user, summary.session, self._allow_changed)
         return await open_run(self._log, replace(wanted, parent=self._number, ignores_inputs=True, kept=kept))
 
     async def finish(

@@ -40,8 +40,9 @@ from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
 from flowkit.runs.decided import DECIDED
+from flowkit.runs.nested import NewRun, place_run
 from flowkit.runs.options import open_log
-from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
+from flowkit.runs.run import Run, RunsAtWork, block_on, hold, wait_with
 from flowkit.schema_paths import find_problem
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.needs import NeedMarker
@@ -64,7 +65,9 @@ def make_recipe_tool(plan: RecipePlan[Any]) -> AnyTool:
         )
 
     async def run(arguments: dict[str, JSON], context: Context[Any] = CONTEXT) -> Any:
-        attempt = "" if context.attempt == 1 else f"_{context.attempt}"
+        # A second attempt in this process needs other names; after a crash the first finds what earlier ones did.
+        here = context.attempt - context.attempts_before
+        attempt = "" if here <= 1 else f"_{here}"
         group = plan.nest(f"{context.call_id}/{plan.name}{attempt}", arguments)
         (lowered,), asking = lower_agents((group,), _ask, plan.tools, models_too=True)
         assert isinstance(lowered, Group)
@@ -153,7 +156,9 @@ class Recipe(Generic[P, R_co]):
         """Start a run that owns its task; needs a running event loop.
 
         If this user has a run with this `run_id` in progress in this session, that run is returned; without a `user`,
-        no run is joined. If the journal has the run, it is resumed. Raises:
+        no run is joined. If the journal has the run, it is resumed. A run that a tool's function starts without a
+        `run_id` gets one from its call, the same when the call runs again, and is recorded in the calling run's journal.
+        Raises:
 
         - `ToolArgumentsError` for inputs that don't fit.
         - `RunError` for other inputs than those of the run in progress.
@@ -163,8 +168,14 @@ class Recipe(Generic[P, R_co]):
         chosen = cast(RecipeRunOptions, {**self._options, **options})
         values = self.read_inputs({} if inputs is None else inputs)
         resumed = chosen.get("resume")
-        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id) or make_run_id()
-        identity = RunIdentity(chosen.get("user"), chosen.get("session"), run_id)
+        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id)
+        if run_id is not None:
+            place = NewRun(RunIdentity(chosen.get("user"), chosen.get("session"), run_id))
+        else:
+            has_journal = chosen.get("journal") is not None
+            place = place_run(chosen, self.name, lambda: values, has_journal=has_journal)
+            chosen = cast(RecipeRunOptions, {**chosen, "user": place.identity.user, "session": place.identity.session})
+        identity = place.identity
         at_work = self._at_work.find(identity, values)
         if at_work is not None:
             at_work.add_decisions(chosen.get("decisions", {}))
@@ -175,7 +186,7 @@ class Recipe(Generic[P, R_co]):
         before = None if key is None else DECIDED.find(key, decisions)
         if before is not None:
             return before
-        work = RecipeWork(self.plan, values, chosen, open_log(run_id))
+        work = RecipeWork(self.plan, values, chosen, open_log(identity.run_id), place.around)
         run = self._at_work.start(work, identity, values)
         if key is not None and decisions:
             DECIDED.keep(key, decisions, run, of=resumed)
