@@ -137,7 +137,7 @@ class Rounds(Generic[OutputT]):
 
     async def _catch_up(self) -> bool:
         """Restore the state from before this process, or this message; return False when nothing is left to do."""
-        past = tuple(self._record.turns)
+        past = self._record.past
         if past:
             self._meter.take_back(past[-1].spent, past[-1].cost_usd, past[-1].costs)
         if not self._is_new:
