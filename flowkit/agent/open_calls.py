@@ -101,6 +101,8 @@ class OpenCalls:
                 settled.append(make_tool_message(requested, outcome, tools.get(requested.name), self._long))
         settled = self._keep(settled, tools) if self.pending else list(mend(settled, missing=NOT_RUN))
         self._open = {}
+        if not self.pending:
+            self._keys = {}
         return settled
 
     def _decided(self) -> dict[str, Decision]:

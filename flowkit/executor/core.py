@@ -316,6 +316,8 @@ class Executor:
         if is_provisional:
             entry.more.is_provisional = True
         if stands:
+            if entry.extra is None or entry.extra.given is None:
+                entry.node = call  # its values are those of the model's message, so that the others needn't be kept
             self._settler.seal_early(entry, tuple(repaired))
         else:
             self._place_sealed(entry, call, repaired)
