@@ -35,7 +35,9 @@ class RunRecord:
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal
         self.past = (
-            () if journal is None else tuple(_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns)
+            ()
+            if journal is None
+            else tuple(_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns)
         )
         """The turns of earlier processes, in order."""
         self._latest = self.past[-1] if self.past else None
@@ -68,8 +70,9 @@ class RunRecord:
 
     async def write_turn(self, turn: PastTurn) -> None:
         """Write a turn down, soon; its calls may start after this, since a claim of theirs takes it along."""
-        self._latest = turn
-        await self._write(turn)
+        if self.journal is not None:
+            self._latest = turn
+            await self._write(turn)
 
     async def write_spent(self, spent: Usage, cost_usd: float | None, costs: tuple[Cost, ...]) -> None:
         """Add to the last turn the usage after it was recorded: by its tools, or by attempts at the next turn."""
