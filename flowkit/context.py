@@ -35,7 +35,8 @@ _MAKING_FLAG = Lock()
 class Context(Generic[D]):
     """One call's view of its run; `data` is the argument of `run(data=…)`.
 
-    `user`, `session` and `run_id` are those of the run, `call_id` identifies the call in it, `attempt` counts from 1.
+    `user`, `session` and `run_id` are those of the run, `call_id` identifies the call in it, `attempt` counts from 1,
+    and `attempts_before` of them were made by earlier processes.
     `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
     set when the call should stop; a blocking tool has to check it, since a thread can't be stopped. `message` is the
     user's message, for the functions that make an agent's instructions or choose its tools. `log` takes the events of a
@@ -49,6 +50,7 @@ class Context(Generic[D]):
     run_id: str = ""
     call_id: str = ""
     attempt: int = 1
+    attempts_before: int = 0
     idempotency_key: str = ""
     log: EventLog | None = None
     _progress: Callable[[float, float | None, str], None] | None = None

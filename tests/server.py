@@ -10,15 +10,19 @@ reply is made by `chat`, `responses`, `replay`, `error` or `page`. In their piec
 `CUT` closes the connection in the middle. A request says when each piece went out, by the clock of
 `time.monotonic()`, which the processes of one machine share.
 
-The server's process runs this very file with the standard library alone.
+All servers of a process share a second one, which runs this very file with the standard library alone: to start Python
+for each took most of the time of a test.
 """
 
 import asyncio
+import atexit
 import base64
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -193,6 +197,44 @@ def page(
     return Reply((text.encode(),), status, {"content-type": content_type})
 
 
+class _ServerProcess:
+    """The process of all servers that this one starts; begun with the first of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._parent = 0
+
+    def ask(self, what: Mapping[str, object]) -> int:
+        """Open or close a server; return its port."""
+        with self._lock:
+            process = self._process
+            if process is None or self._parent != os.getpid():  # a fork shares its parent's pipes with it
+                process = self._start()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(what).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            assert line, "the scripted server doesn't answer"
+            return int(line)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-I", str(Path(__file__).resolve())]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process, self._parent = process, os.getpid()
+        atexit.register(self._stop)
+        return process
+
+    def _stop(self) -> None:
+        if self._process is not None and self._parent == os.getpid():
+            with self._process as process:  # closes its pipes and waits
+                process.kill()
+
+
+_SERVERS = _ServerProcess()
+
+
 class ScriptedServer:
     """The server; it listens on loopback while the `with` block runs."""
 
@@ -200,27 +242,14 @@ class ScriptedServer:
         by_model = script if isinstance(script, Mapping) else {"": script}
         self._script = {name: [_reply_to_json(reply) for reply in replies] for name, replies in by_model.items()}
         self._cycle = cycle
-        self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def __enter__(self) -> Self:
-        process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps({"script": self._script, "cycle": self._cycle}).encode() + b"\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        assert line, "the scripted server didn't start"
-        self._process = process
-        self.port = int(line)
+        self.port = _SERVERS.ask({"script": self._script, "cycle": self._cycle})
         return self
 
     def __exit__(self, *exc: object) -> None:
-        assert self._process is not None
-        with self._process as process:  # closes its pipes and waits
-            process.kill()
+        _SERVERS.ask({"close": self.port})
 
     @property
     def base_url(self) -> str:
@@ -297,6 +326,23 @@ class _Server:
         self.opened = 0
         self.changed = asyncio.Condition()
         self.go_on = asyncio.Semaphore(0)
+        self.serving: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> int:
+        self.listener = await asyncio.start_server(self.start_serving, "127.0.0.1", 0)
+        return int(self.listener.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Refuse connections from now on, and break off those that are open."""
+        self.listener.close()
+        for task in self.serving:
+            task.cancel()
+        await asyncio.gather(*self.serving, return_exceptions=True)
+
+    def start_serving(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self.serve(reader, writer))
+        self.serving.add(task)
+        task.add_done_callback(self.serving.discard)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = self.opened
@@ -316,6 +362,8 @@ class _Server:
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
         finally:
             writer.close()
             if is_client:
@@ -440,12 +488,21 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]
 
 
 async def _main() -> None:
-    settings = json.loads(sys.stdin.buffer.readline())
-    scripted = _Server(settings["script"], settings["cycle"])
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    opened: dict[int, _Server] = {}
+    loop = asyncio.get_running_loop()
     # The parent's end of the pipe closes when it dies, however it dies: no server is left behind.
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
+        settings = json.loads(line)
+        port = settings.get("close")
+        if port is None:
+            scripted = _Server(settings["script"], settings["cycle"])
+            port = await scripted.open()
+            opened[port] = scripted
+        else:
+            await opened.pop(port).close()
+        print(port, flush=True)
+    for scripted in opened.values():
+        await scripted.close()
 
 
 if __name__ == "__main__":

@@ -127,6 +127,7 @@ def test_secret_default_is_told_nowhere(annotation: Any, default: object) -> Non
     assert "hunter2" not in str(built.result_schema)
 
 
+@pytest.mark.slow
 def test_default_of_a_set_is_the_same_in_every_process() -> None:
     code = "from flowkit import tool\ndef f(x: set[str] = {'a', 'b', 'c', 'd'}): ...\nprint(tool(f).parameters)"
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import sqlite3
 from collections.abc import Awaitable, Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import diskcache  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from flowkit.cache import DiskCache, Hit
+from tests.example_counts import share
 from tests.stores import opened
 
 stock = cast(Any, diskcache)
@@ -117,9 +119,9 @@ def test_a_pickled_key_never_runs(tmp_path: Path, raw: int) -> None:
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.parametrize("mode", [1, 2, 3, 4])
-@pytest.mark.parametrize("expires", [None, 1, 4e9])
-@pytest.mark.parametrize("is_absolute", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "expires", "is_absolute"), share([*product([1, 2, 3, 4], [None, 1, 4e9], [True, False])], every=5)
+)
 def test_a_file_that_a_row_names_is_neither_read_nor_deleted(
     tmp_path: Path, mode: int, expires: float | None, is_absolute: bool
 ) -> None:

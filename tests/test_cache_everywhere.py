@@ -211,6 +211,7 @@ WRITER = """
 """
 
 
+@pytest.mark.slow
 def test_after_a_write_of_another_process_has_ended_nobody_reads_what_was_before(
     places: CachePlace, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def hold_lease(folder: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_a_living_holder_keeps_its_lease_and_a_killed_one_loses_it_in_time(tmp_path: Path, forks: Forks) -> None:
     holder = forks.start("test_cache_processes:hold_lease", tmp_path / "c")
@@ -159,6 +160,7 @@ def open_at_once(folder: str, start_s: float) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_twelve_processes_may_open_a_new_cache_at_once(tmp_path: Path, forks: Forks) -> None:
     for attempt in range(3):
@@ -190,5 +192,6 @@ def fork_and_use(folder: str) -> None:
     asyncio.run(caches[0].close())
 
 
+@pytest.mark.slow
 def test_a_cache_goes_on_in_a_forked_process(tmp_path: Path, forks: Forks) -> None:
     assert forks.start("test_cache_processes:fork_and_use", tmp_path / "c").wait() == 0

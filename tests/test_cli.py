@@ -378,7 +378,6 @@ print(*(name for name in {names} if name in sys.modules))
         return ended.stdout.splitlines()[-1]
 
     assert list_imported("--version") == ""
-    assert list_imported("schema") == ""
     assert list_imported("chat", "--help") == "flowkit.agent"
 
 

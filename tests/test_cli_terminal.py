@@ -134,6 +134,7 @@ def test_something_moves_while_a_command_starts() -> None:
     assert shown.endswith("\r\x1b[Kready\r\n")
 
 
+@pytest.mark.slow
 def test_server_that_says_nothing_is_named_with_the_time(tmp_path: Path) -> None:
     with ScriptedServer([chat(3.0, "Hello at last.")]) as server, talk(server, tmp_path, "Hello?") as terminal:
         host = f"127.0.0.1:{server.port}"
@@ -145,6 +146,7 @@ def test_server_that_says_nothing_is_named_with_the_time(tmp_path: Path) -> None
     assert code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -> None:
     replies = [chat("I think", 30.0, "about it."), chat("Hello again.")]
     with ScriptedServer(replies) as server, talk(server, tmp_path) as terminal:

@@ -15,7 +15,7 @@ from flowkit import Agent, AgentResult, AnthropicModel, ConfigurationError, Mode
 from flowkit.errors import StreamError
 from flowkit.messages import UserMessage
 from flowkit.models.base import ModelRequest
-from flowkit.models.wire.aws_events import CONTENT_TYPE, AwsEventDecoder
+from flowkit.models.wire.vendor_clients import CONTENT_TYPE, AwsEventDecoder
 from tests.bodies import anthropic
 from tests.extra_packages import NEEDS_ALL
 from tests.server import Reply, ScriptedServer, replay

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flowkit.codec import JSON
-from flowkit.display.lines import say_call
-from flowkit.display.plain import PlainDisplay
-from flowkit.display.steps import Steps
+from flowkit.display.plain import PlainDisplay, say_call
 from flowkit.display.summary import say_summary, summarise
-from flowkit.display.terminal import MANY_CALLS, TerminalDisplay
+from flowkit.display.terminal import MANY_CALLS, Steps, TerminalDisplay
 from flowkit.display.transcript import Transcript
 from flowkit.display.words import clean, shorten
 from flowkit.events import (

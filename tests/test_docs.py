@@ -64,6 +64,9 @@ def find_blocks() -> Iterator[Block]:
             yield Block(page, line, language, body, title[1] if title else None)
 
 
+FIRST_PAGES = ("README.md", "README.ko.md", "tutorial.md", "run-to-test.md")
+
+
 def blocks_of(language: str) -> list[Block]:
     return [block for block in find_blocks() if block.language == language]
 
@@ -78,11 +81,19 @@ SLOW = re.compile(
 
 
 def runs_of(language: str) -> list[Any]:
-    """The blocks as parameters; what takes its time, or needs more than the extra `test`, is marked."""
+    """The blocks as parameters; what takes its time, or needs more than the extra `test`, is marked.
+
+    Of the pages with commands, a quick run takes those that a newcomer reads first.
+    """
     return [
-        pytest.param(block, id=str(block), marks=[pytest.mark.slow] if SLOW.search(block.text) else [])
+        pytest.param(block, id=str(block), marks=[pytest.mark.slow] if is_slow(block) else [])
         for block in blocks_of(language)
     ]
+
+
+def is_slow(block: Block) -> bool:
+    is_later = block.language == "console" and block.page.name not in FIRST_PAGES
+    return is_later or SLOW.search(block.text) is not None
 
 
 @pytest.fixture(scope="module")

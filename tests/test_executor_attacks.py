@@ -29,9 +29,10 @@ from flowkit.errors import GraphError
 from flowkit.events import EventLog
 from flowkit.graph import Body, Each, Node, item_id
 from flowkit.testing.loop import VirtualLoop, run_virtual
+from tests.example_counts import share
 
 ENDS = {f"call.{word}" for word in ("finished", "failed", "cancelled", "skipped", "denied", "void", "in_doubt")}
-TICKS = (*range(40), 60)
+TICKS = tuple(share((*range(40), 60), every=5))
 
 
 @tool(effect="read")

@@ -358,6 +358,7 @@ def count_points(forks: Forks, folder: Path, count: int, names: Sequence[str]) -
     return ended["points"]
 
 
+@pytest.mark.slow
 def test_rows_1_to_3_killed_at_every_point_a_run_goes_on(place: Path, forks: Forks) -> None:
     """Before and after each call of the journal and each effect, in tasks and in threads."""
     (place / "whole").mkdir()
@@ -390,6 +391,7 @@ def test_killed_at_points_of_a_run_whose_journal_is_in_postgres(
     assert doubts > 0, "some of these kills must hit a write in the middle"
 
 
+@pytest.mark.slow
 def test_row_8_a_probe_decides_on_a_write_that_may_have_happened(place: Path, forks: Forks) -> None:
     names = ("pay_and_tell", "look")
     (place / "whole").mkdir()
@@ -468,6 +470,7 @@ def test_row_7_a_second_driver_is_refused(place: Path, forks: Forks) -> None:
     story.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_known", [True, False])
 def test_row_6_a_driver_that_was_stopped_past_its_lease_starts_nothing_and_repeats_nothing(
     place: Path, forks: Forks, is_known: bool
@@ -576,6 +579,7 @@ def list_runs(folder: str) -> None:
         say(" ".join(run.run_id for run in journal.runs()))
 
 
+@pytest.mark.slow
 def test_a_second_journal_on_the_file_costs_the_first_nothing(place: Path, forks: Forks) -> None:
     """Closing any handle of a file ends the locks that its process has on it: others would take SQLite's log away."""
 

@@ -33,7 +33,7 @@ from flowkit.messages import (
     UserMessage,
     text_of,
 )
-from flowkit.models.wire.alternating import NO_ANSWER, alternate
+from flowkit.models.wire.request_fields import NO_ANSWER, alternate
 from flowkit.testing import call, run_virtual
 from tests import server as scripted
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.server import ScriptedServer, chat
 
 HEAVY = (
@@ -41,6 +43,7 @@ def test_making_a_tool_loads_only_pydantic() -> None:
     assert loaded & set(HEAVY) == set()
 
 
+@pytest.mark.slow
 def test_asking_a_server_on_this_machine_loads_what_speaks_to_it() -> None:
     with ScriptedServer([chat("Fine.")]) as server:
         model = f"OpenAIModel('any', base_url={server.base_url!r}, api_key='any')"
@@ -50,6 +53,7 @@ def test_asking_a_server_on_this_machine_loads_what_speaks_to_it() -> None:
     assert loaded & {"genai_prices", "openai.resources", *HEAVY} == {"openai", "httpx2", "sqlite3"}
 
 
+@pytest.mark.slow
 def test_every_public_name_is_there() -> None:
     loaded = modules_after("import flowkit\nfor name in flowkit.__all__: getattr(flowkit, name)")
 

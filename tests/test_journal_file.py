@@ -398,6 +398,26 @@ def test_a_driver_that_wakes_too_late_after_its_claim_may_not_start(tmp_path: Pa
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("lease_s", "start_within_s"), [(60.0, START_WITHIN_S), (2.0, 2.0), (0.1, 1.0)])
+def test_a_claim_waits_for_its_start_no_longer_than_its_driver_is_waited_for(
+    tmp_path: Path, lease_s: float, start_within_s: float
+) -> None:
+    """Whoever took the run over of a dead driver may settle its write then, instead of seconds later."""
+    path, clock = tmp_path / "j", ManualClock()
+
+    async def main() -> None:
+        with closing(Journal(path, clock=clock, lease_s=lease_s)) as journal:
+            run = await journal.open_run("r", name="n")
+            await claim(run, "w")
+            clock.advance(start_within_s - 0.01)
+            assert [run.may_start("w"), run.nodes["w"].lease.is_in_time(clock)] == [True, True]
+            clock.advance(0.02)
+            assert [run.may_start("w"), run.nodes["w"].lease.is_in_time(clock)] == [False, False]
+            await run.close()
+
+    asyncio.run(main())
+
+
 def test_a_run_that_was_deleted_and_began_anew_is_out_of_reach_of_its_old_driver(tmp_path: Path) -> None:
     clock = ManualClock()
     path = tmp_path / "j"

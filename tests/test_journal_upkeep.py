@@ -165,6 +165,7 @@ def test_runs_in_a_journal_of_an_older_version_go_on(tmp_path: Path, version: in
         assert "TEMP B-TREE" not in str(plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_new", [True, False])
 @pytest.mark.sqlite_only
 def test_several_may_open_a_journal_that_is_new_or_old_at_once(is_new: bool) -> None:

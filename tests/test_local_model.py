@@ -249,11 +249,13 @@ def test_a_server_that_is_closed_at_once_ends() -> None:
     subprocess.run([sys.executable, "-c", CLOSED_AT_ONCE], check=True, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("embedded")
 def test_the_encoder_is_there_when_the_model_has_started() -> None:
     assert embeddings._load_encoder.cache_info().currsize == 1  # pyright: ignore[reportPrivateUsage]  # nothing else shows it
 
 
+@pytest.mark.slow
 def test_two_parts_become_two_calls_with_values_from_the_request(embedded: LocalModel) -> None:
     async def go() -> list[tuple[str, object]]:
         agent = Agent(embedded, tools=[get_order_status, calculate_shipping], cache=False)
@@ -270,6 +272,7 @@ def test_two_parts_become_two_calls_with_values_from_the_request(embedded: Local
     assert calls[1][1] == {"destination": "Busan", "weight_kg": 2.0}
 
 
+@pytest.mark.slow
 def test_results_of_a_tool_with_a_korean_name_are_shown_under_it(embedded: LocalModel) -> None:
     async def go() -> str:
         result = await Agent(embedded, tools=[고객_조회], cache=False).run("김민수 고객 정보 알려 줘")
@@ -279,6 +282,7 @@ def test_results_of_a_tool_with_a_korean_name_are_shown_under_it(embedded: Local
     assert asyncio.run(go()) == "고객 조회:\n  김민수: 우수"
 
 
+@pytest.mark.slow
 def test_what_no_tool_does_is_said_and_the_rest_is_called(embedded: LocalModel) -> None:
     async def go() -> tuple[str, list[str], str]:
         agent = Agent(embedded, tools=[get_order_status, calculate_shipping], cache=False)

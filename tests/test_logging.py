@@ -12,10 +12,11 @@ import pytest
 from pydantic import AfterValidator, SecretStr
 from typer.testing import CliRunner
 
-from flowkit import Agent, Executor, FallbackModel, ScriptedModel, ToolCall, recipe, step, tool
+from flowkit import Agent, Executor, FallbackModel, OpenAIModel, ScriptedModel, ToolCall, recipe, step, tool
 from flowkit.cli.commands import app, read_levels
 from flowkit.errors import ConfigurationError, ModelError
 from flowkit.models.scripted import call
+from tests.server import ScriptedServer, chat
 from tests.traced_shop import run_shop
 
 
@@ -200,6 +201,7 @@ def test_the_command_logs_as_much_as_it_is_asked_to(
     assert not any(word in ended.stderr for word in hidden), ended.stderr
 
 
+@pytest.mark.slow
 def test_a_level_that_is_none_ends_the_command_with_a_sentence() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "flowkit", "tools", "nothing.py"],
@@ -212,3 +214,18 @@ def test_a_level_that_is_none_ends_the_command_with_a_sentence() -> None:
     assert ended.returncode == 2
     assert "'loud' is no level" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_each_request_to_a_model_is_in_the_log_of_the_http_client_without_its_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer([chat("Hi")]) as server:
+        model = OpenAIModel("any", base_url=server.base_url, api_key="sk-very-secret")
+        assert asyncio.run(Agent(model).run("Hi")).output == "Hi"
+        headers = server.requests[0].headers
+    lines = [record.getMessage() for record in caplog.records if record.name == "httpx2"]
+    assert lines == [f'HTTP Request: POST {server.base_url}/chat/completions "HTTP/1.1 200 Scripted"']
+    assert "sk-very-secret" not in caplog.text
+    assert headers["x-stainless-lang"] == "python"
+    assert "x-stainless-retry-count" not in headers

@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
 from flowkit import ConfigurationError, MCPTools
-from flowkit.mcp_client.addresses import show_address
 from flowkit.mcp_client.entries import read_command
+from flowkit.mcp_client.failures import show_address
 from flowkit.models.scripted import call
 from tests.test_mcp_http import make_app, serve
 from tests.test_mcp_tools import ask

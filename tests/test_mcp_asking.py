@@ -44,6 +44,7 @@ def test_a_servers_question_gets_the_persons_answer(tmp_path: Path, mode: str) -
     assert find_servers(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_where_nobody_can_be_asked_the_call_fails_and_the_run_goes_on(tmp_path: Path, mode: str) -> None:
     result = asyncio.run(ask(make_tools(tmp_path, mode=mode), call("small_ask"), call("small_echo", text="on")))

@@ -22,8 +22,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from flowkit import Agent, Journal, MCPTools, ScriptedModel, mcp_app, recipe, step, tool
-from flowkit.mcp_client.call_clocks import LOGIN_S, CallClocks
-from flowkit.mcp_client.patient_auth import make_patient
+from flowkit.mcp_client.call_clocks import LOGIN_S, CallClocks, make_patient
 from flowkit.mcp_client.token_files import FileTokens
 from flowkit.models.scripted import call
 from flowkit.testing.loop import run_virtual

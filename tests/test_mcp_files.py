@@ -154,6 +154,7 @@ agent = Agent(DefaultModel(), tools=[small.tools])
 """
 
 
+@pytest.mark.slow
 def test_the_command_lists_a_servers_tools_with_effect_and_origin(flowkit: Command, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP.format(server=str(SERVER), folder=str(tmp_path)))
     shown = flowkit("tools", "app.py")
@@ -164,6 +165,7 @@ def test_the_command_lists_a_servers_tools_with_effect_and_origin(flowkit: Comma
     assert find_servers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_server_is_tried_in_a_chat_without_an_app(
     flowkit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

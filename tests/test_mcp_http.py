@@ -122,6 +122,7 @@ def test_what_is_not_from_a_host_of_ours_is_turned_away(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ERAS)
 def test_ten_hosts_use_one_agent_at_once(tmp_path: Path, mode: str) -> None:
     async def go() -> None:

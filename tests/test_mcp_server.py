@@ -341,6 +341,7 @@ def wait_for_port(port: int) -> None:
     raise AssertionError("nobody listens")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [(["--http", "0", "--host", "0.0.0.0"], "give --token"), (["--tool", "nothing"], "there is no tool 'nothing'")],

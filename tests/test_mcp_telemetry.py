@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flowkit import Agent, ConfigurationError, Journal, MCPTools, ScriptedModel
-from flowkit.mcp_client import spans
+from flowkit.mcp_client import connection as spans
 from flowkit.models.scripted import call
 from flowkit.telemetry import instrument, names
 from tests.test_mcp_cases import serve as serve_raw
@@ -24,6 +24,7 @@ from tests.test_mcp_tools import ask, make_tools, read_lines
 SECRETS = (TOKEN, "s3cret-query", "s3cret-password", "s3cret-user")
 
 
+@pytest.mark.slow
 def test_a_calls_span_names_the_server_and_its_tool_and_no_other_span_does(tmp_path: Path) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()

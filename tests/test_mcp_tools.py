@@ -131,6 +131,7 @@ def test_a_server_not_entered_lives_as_long_as_each_run_and_an_entered_one_is_sh
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_users_with_one_run_id_have_a_server_each(tmp_path: Path) -> None:
     """Each has credentials of its own: nobody's call may go over the connection of another."""
 
@@ -273,6 +274,7 @@ def test_a_server_killed_while_idle_is_started_again(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_stops_its_call_in_the_server(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path) as tools:
@@ -287,6 +289,7 @@ def test_a_stopped_run_stops_its_call_in_the_server(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_progress_of_a_server_is_the_calls(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path, timeout=1.0) as tools:
@@ -302,6 +305,7 @@ def test_progress_of_a_server_is_the_calls(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_a_changed_listing_is_read_before_the_next_turn(tmp_path: Path) -> None:
     async def go() -> None:
         async with make_tools(tmp_path) as tools:
@@ -317,6 +321,7 @@ def test_a_changed_listing_is_read_before_the_next_turn(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_an_idempotent_call_carries_its_key_and_a_write_none(tmp_path: Path) -> None:
     async def go() -> None:
         tools = make_tools(tmp_path, effects={"echo": "idempotent"})
@@ -366,6 +371,7 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(
     assert find_servers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_keys_of_this_program_stay_here_and_env_reaches_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -390,6 +396,7 @@ def test_options_that_would_share_what_is_not_shared_are_refused() -> None:
         MCPTools.stdio("x", name="s", effects={"a": "reed"})  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_a_connection_of_another_loop_is_refused(tmp_path: Path) -> None:
     async def make() -> MCPTools:
         tools = make_tools(tmp_path)
@@ -472,6 +479,7 @@ for use in (
 """
 
 
+@pytest.mark.slow
 def test_without_an_extra_the_error_names_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120, check=True)
     assert [line.partition("pip install ")[2] for line in done.stdout.splitlines()] == [

@@ -14,7 +14,7 @@ from flowkit.measure.figures import Spread, make_figures
 from flowkit.measure.measuring import GIVE_UP_AFTER, Candidate, measure
 from flowkit.measure.records import Measured, read_measured
 from flowkit.measure.router_rule import Proposal, propose, read_requests, write_rule
-from flowkit.measure.text_table import write_table
+from flowkit.measure.words import write_table
 from flowkit.messages import ToolMessage
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.pricing import Price

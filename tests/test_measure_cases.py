@@ -16,15 +16,13 @@ from flowkit import Price, ScriptedModel, TextDelta, Usage, UsageDelta
 from flowkit.codec import JSON
 from flowkit.errors import FlowkitError
 from flowkit.measure.cases import AnswerCheck, Case, CasesError, ExpectedCall, load_cases
-from flowkit.measure.charts import draw_times
-from flowkit.measure.checks import Judge, find_wrong_answer
+from flowkit.measure.checks import Judge, find_wrong_answer, find_wrong_calls, fits
 from flowkit.measure.comparing import Tolerance, compare
 from flowkit.measure.figures import ModelFigures, Share, Spread
-from flowkit.measure.matching import find_wrong_calls, fits
-from flowkit.measure.page import write_page
+from flowkit.measure.page import draw_times, write_page
 from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.router_rule import propose
-from flowkit.measure.text_table import write_table
+from flowkit.measure.words import write_table
 from flowkit.messages import Image, Text, UserMessage
 from flowkit.tools.toolsets import Toolset
 from tests.command import ROOT

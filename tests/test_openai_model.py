@@ -401,6 +401,7 @@ def test_many_streams_at_once_each_get_their_own_answer() -> None:
     assert [deltas[0] for deltas in answers] == [TextDelta(f"answer {i}") for i in range(count)]
 
 
+@pytest.mark.slow
 def test_the_openai_package_waits_until_a_model_is_made() -> None:
     code = (
         "import sys, flowkit, flowkit.models.openai as m\n"

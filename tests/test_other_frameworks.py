@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import pytest
 
-from flowkit import Agent, Approve, DefinitionError, Needs, ScriptedModel, Tool, tool
+from flowkit import Agent, Approve, DefinitionError, Image, Needs, ScriptedModel, Tool, tool
+from flowkit.codec import loads
 from flowkit.messages import ToolMessage
 from flowkit.testing import call
 from tests.extra_packages import NEEDS_ALL
@@ -102,6 +103,25 @@ def test_what_pydantic_ais_runner_alone_does_is_refused(option: str, told: str) 
     value = True if option == "sequential" else lambda ctx, definition: definition
     with pytest.raises(DefinitionError, match=told):
         Tool.from_pydantic_ai(make_pydantic_ai(**{option: value}))
+
+
+def test_tool_of_pydantic_ai_shows_the_model_the_content_beside_its_result() -> None:
+    pydantic_ai = pytest.importorskip("pydantic_ai", reason=NEEDS_ALL)
+
+    def look(at: str):
+        """Look at it."""
+        seen = pydantic_ai.BinaryContent(b"png", media_type="image/png")
+        content: Any = {"image": ["Here it is:", seen], "text": "It is red."}.get(at)
+        return pydantic_ai.ToolReturn(f"saw {at}", content=content, metadata={"took": 3})
+
+    look.__annotations__["return"] = pydantic_ai.ToolReturn[str]
+    taken = Tool.from_pydantic_ai(pydantic_ai.Tool(look), effect="read")
+    assert taken.result_schema is None
+    image, text, bare = ask(taken, call("look", at="image"), call("look", at="text"), call("look", at="nothing"))
+    assert [type(media) for media in image.media] == [Image]
+    assert "Here it is:" in image.text
+    assert loads(text.text) == {"return_value": "saw text", "content": ["It is red."]}
+    assert bare.text == "saw nothing"
 
 
 def test_tool_of_pydantic_ai_can_be_needed_by_another() -> None:

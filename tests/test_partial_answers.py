@@ -92,6 +92,7 @@ def test_an_answer_that_is_asked_for_again_begins_anew() -> None:
     assert told[-1] == {"title": "right", "score": 1, "notes": []}
 
 
+@pytest.mark.slow
 def test_events_hold_a_few_times_the_size_of_the_answer_however_it_is_cut() -> None:
     text = '{"title": "' + "x" * 20_000 + '", "score": 1}'
 

@@ -185,6 +185,7 @@ def replay(plan: Plan, seed: int) -> None:
     assert ran.makespan == max(best.values())
 
 
+@pytest.mark.slow
 def test_tasks_with_references_added_afterwards_run_as_fast_as_can_be() -> None:
     read = list(read_complex())
     assert len(read) == 500

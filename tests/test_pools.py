@@ -140,6 +140,7 @@ def test_a_script_needs_its_guard(tmp_path: Path, pool: str, end: str, said: str
     assert said in (done.stdout if end == GUARD and pool == "process" else done.stderr)
 
 
+@pytest.mark.slow
 def test_an_interactive_session_is_told_to_use_a_module() -> None:
     program = SCRIPT.format(pool="process", end="")
 

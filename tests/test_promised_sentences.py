@@ -5,7 +5,6 @@ that hold it, or why there is nothing to hold. So whoever changes a sentence loo
 removes a test finds the sentence that it held.
 """
 
-import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -38,6 +37,9 @@ MARK = re.compile(r"(?:- |\d+\. )")
 FIGURE = re.compile(r"(?<=\|) [\d.,]+(?: s)?(?= \|)")
 BETWEEN = re.compile(r"(?<=[.?!]) +(?=[A-Z`\[*])")
 
+FUNCTION = re.compile(r"^ *(?:async )?def (\w+)\(", re.MULTILINE)
+"""Reading a file so takes a hundredth of the time of parsing it."""
+
 
 def split_page(text: str) -> list[str]:
     """The sentences of a page in their order, and the rows of its tables without heads and measured figures."""
@@ -67,8 +69,7 @@ def read_promises(page: str) -> dict[str, list[str]]:
 @cache
 def names_of(path: str) -> frozenset[str]:
     """The functions of a file of tests."""
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(FUNCTION.findall((ROOT / path).read_text(encoding="utf-8")))
 
 
 def is_there(name: str) -> bool:

@@ -118,14 +118,14 @@ def test_states_of_calls_follow_from_how_the_body_ends(body: RecordedBody) -> No
     assert len({call.id for call in turn.calls}) == len(turn.calls)
 
 
-@parametrize(tuple(share(ALL)))
+@parametrize(tuple(share(ALL, every=8)))
 def test_body_reads_the_same_byte_by_byte(body: RecordedBody) -> None:
     assert read_deltas(make_reader(body), body.body, range(1, len(body.body))) == read_deltas(
         make_reader(body), body.body
     )
 
 
-@parametrize(tuple(body for body in ALL if len(body.body) < SMALL_BYTES))
+@parametrize(tuple(share([body for body in ALL if len(body.body) < SMALL_BYTES], every=8)))
 def test_small_body_reads_the_same_cut_in_two_at_each_place(body: RecordedBody) -> None:
     whole = read_turn(body.body, api=body.api)
     for cut in share(range(len(body.body) + 1), len(body.body)):
@@ -145,7 +145,7 @@ def test_body_reads_the_same_cut_at_random(data: st.DataObject) -> None:
     assert read_deltas(make_reader(body), body.body, cuts) == read_deltas(make_reader(body), body.body)
 
 
-@parametrize(ALL)
+@parametrize(tuple(share(ALL, 2, every=8)))
 def test_body_that_ends_after_any_event_seals_nothing_more_and_says_that_it_was_cut(body: RecordedBody) -> None:
     """After each of the first and last twenty events, and after every fiftieth in between."""
     reader, assembler = make_reader(body), Assembler()

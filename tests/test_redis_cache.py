@@ -575,6 +575,7 @@ def test_a_bump_that_failed_is_repeated_and_nothing_old_is_read_meanwhile(redis_
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_another_process_of_the_machine_doesnt_look_up_what_a_failed_bump_should_have_ended(
     place: RedisPlace,
 ) -> None:

@@ -16,7 +16,7 @@ from flowkit import Agent, ConfigurationError, Journal, ScriptedModel, recipe, s
 from flowkit.codec import JSON
 from flowkit.messages import Usage
 from flowkit.testing import call, thinking
-from flowkit.web.bounds import Bounds
+from flowkit.web.served import Bounds
 from flowkit.web.serving import WebApp
 from tests.test_following import fold
 from tests.web_server import RUN, Answer, Client, serving

@@ -11,10 +11,9 @@ import pytest
 from flowkit import Agent, Journal, ScriptedModel
 from flowkit.cli.serve import list_hosts
 from flowkit.web import server
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Endpoint
 from flowkit.web.request_guard import SECURITY_HEADERS, Token
-from flowkit.web.served import make_served
+from flowkit.web.served import Bounds, make_served
 from flowkit.web.server import bind
 from flowkit.web.serving import WebApp
 from tests.web_server import RUN, TOKEN, Answer, Client, Hasty, serving

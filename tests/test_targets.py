@@ -21,6 +21,7 @@ from flowkit.context import CONTEXT, Context
 from flowkit.targets import Lowered, find_violations, lower, parse_target, to_wire
 from flowkit.testing import check
 from flowkit.tools import Tool, tool
+from tests.example_counts import examples
 
 
 def lowered_tool(function: Any) -> Lowered:
@@ -325,7 +326,7 @@ def test_arguments_come_back_from_a_strict_target(annotation: Any, has_default: 
         take.__annotations__["x"] = annotation | None
     made = tool(take)
     assert lower(made.parameters).strict
-    check(made, examples=40)
+    check(made, examples=examples(40))
 
 
 def test_recursive_schema_keeps_its_reference() -> None:

@@ -59,7 +59,7 @@ from flowkit import (
     tool,
 )
 from flowkit.errors import ModelError
-from flowkit.mcp_client import spans
+from flowkit.mcp_client import connection as spans
 from flowkit.messages import Usage
 from flowkit.models.scripted import call
 from flowkit.telemetry import instrument, names
@@ -209,6 +209,7 @@ journal.close()
 """
 
 
+@pytest.mark.slow
 def test_what_a_journal_gives_after_a_crash_is_a_short_span_from_there_and_no_error(tmp_path: Path) -> None:
     def run(which: str) -> tuple[int, list[str]]:
         command = [sys.executable, "-c", CRASH, str(tmp_path), which]
@@ -441,6 +442,7 @@ def test_a_processor_that_raises_breaks_no_run(moment: str, beginning: str, capl
     assert "a fault of the processor" in caplog.text
 
 
+@pytest.mark.slow
 def test_without_an_sdk_a_run_is_as_it_was(tmp_path: Path) -> None:
     code = """
 import sys

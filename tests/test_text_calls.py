@@ -15,7 +15,7 @@ from flowkit.codec import JSON, loads
 from flowkit.messages import AssistantMessage, Message, RequestedCall, ToolMessage, ToolSpec, UserMessage
 from flowkit.models.base import CallDelta, Delta, EndDelta, FinishDelta, ModelRequest, TextDelta
 from flowkit.models.openai import OpenAIModel
-from flowkit.models.wire.text_calls import TextCalls
+from flowkit.models.wire.call_formats import TextCalls
 from flowkit.tools import tool
 from tests.server import ScriptedServer, call, chat
 

@@ -10,7 +10,7 @@ import pytest
 
 from flowkit import Agent, ScriptedModel, serve_app, tool
 from flowkit.testing import call, thinking
-from flowkit.web.bounds import Bounds
+from flowkit.web.served import Bounds
 from flowkit.web.serving import WebApp
 from tests.node import run_client
 from tests.test_serve import get_user

@@ -622,6 +622,7 @@ def test_a_failed_run_that_nobody_asks_for_its_result_is_logged_once_and_tells_a
     ]
 
 
+@pytest.mark.slow
 def test_a_failed_run_whose_result_somebody_takes_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     agent = Agent(ScriptedModel([[ModelError("no", status=401)]]), attempts=1)
     with pytest.raises(ModelError):

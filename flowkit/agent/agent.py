@@ -24,6 +24,7 @@ from flowkit.agent.guards import AnswerGuard, CallGuard, Guards, RequestGuard, W
 from flowkit.agent.outputs import Output, make_output, make_tool_output
 from flowkit.agent.plan import AgentPlan, ForkPoint, Given, Instructions, Prefetch, tell_dropped
 from flowkit.agent.prefetching import check_prefetch
+from flowkit.agent.run_record import hide_inputs
 from flowkit.agent.settings import EXPECTED, AgentSettings, ToolLike
 from flowkit.agent.tool_messages import find_question
 from flowkit.agent.warming import WarmUp, warm_up
@@ -41,7 +42,7 @@ from flowkit.option_checks import find_misfit
 from flowkit.runs.budgets import Budget
 from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
-from flowkit.runs.nested import AROUND
+from flowkit.runs.nested import AROUND, NewRun, place_run
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.tools import Tool
@@ -278,7 +279,8 @@ class Agent(Generic[OutputT]):
         """Start a run that owns its task; needs a running event loop.
 
         If the `history` ends with calls that wait for a person, omit `message` and pass `decisions`; a new message
-        denies them. If this user has a run with this `run_id` in progress in this session, that run is returned;
+        denies them. A run that a tool's function starts without a `run_id` gets one from its call, the same when the
+        call runs again, and is recorded in the calling run's journal. If this user has a run with this `run_id` in progress in this session, that run is returned;
         without a `user`, no run is joined. If the journal has the run, it is resumed: pass the same `data` and `user`
         then, and no message. Raises `ValueError` for a message or a history that can't be read.
         """
@@ -305,19 +307,26 @@ class Agent(Generic[OutputT]):
             raise ConfigurationError(
                 "a message denies the calls that wait: resume with the decisions, then send the message"
             )
+        given = Given(said, messages, decisions, fork)
+        if run_id is not None or fork is not None:
+            place = NewRun(RunIdentity(user, session, run_id or make_run_id()))
+        else:
+            has_journal = plan.journal is not None
+            place = place_run(chosen, self.name, lambda: hide_inputs(given, plan.tools)[0], has_journal=has_journal)
+        user, session = place.identity.user, place.identity.session
         context = Context(
             chosen.get("data"),
             user=user,
             session=session,
             message=text_of(said),
-            run_id=run_id or make_run_id(),
+            run_id=place.identity.run_id,
         )
         question = find_question(messages) if decisions and plan.journal is None else None
         key = None if question is None else (user, session, question)
         before = None if key is None else DECIDED.find(key, decisions)
         if before is not None:
             return before
-        run = self._launch(plan, context, Given(said, messages, decisions, fork))
+        run = self._launch(plan, context, given, around=place.around)
         if key is not None:
             DECIDED.keep(key, decisions, run)
         return run

@@ -15,8 +15,7 @@ from flowkit.agent.guards import GuardRun
 from flowkit.agent.plan import AgentPlan, ForkPoint, Given
 from flowkit.agent.requesting import TurnTools
 from flowkit.agent.rounds import Rounds
-from flowkit.agent.run_record import RunRecord
-from flowkit.agent.secret_calls import hide_history, restore_history
+from flowkit.agent.run_record import RunRecord, hide_inputs, restore_history
 from flowkit.agent.tool_messages import make_tips, unload
 from flowkit.clock import SystemClock
 from flowkit.codec import JSON
@@ -226,7 +225,7 @@ class AgentWork(Generic[OutputT]):
 
     async def _open_record_inside(self, around: RunJournal) -> Given:
         """Open the record of a run made by a call: when the call runs again, it resumes with its original task."""
-        inputs, kept = self._hide_inputs()
+        inputs, kept = hide_inputs(self._given, self._plan.tools)
         held = await around.open_inside(self._context.run_id, name=self._plan.name, inputs=inputs, kept=kept)
         self._record = RunRecord(held, self.log)
         began = self._read_inputs(held)
@@ -236,7 +235,7 @@ class AgentWork(Generic[OutputT]):
     async def _open_record(self, journal: Journal) -> Given:
         """Start or resume the run in its journal; return its inputs, with its session's conversation."""
         context, given = self._context, self._given
-        inputs, kept = self._hide_inputs()
+        inputs, kept = hide_inputs(self._given, self._plan.tools)
         held = await journal.open_run(
             context.run_id,
             name=self._plan.name,
@@ -260,11 +259,6 @@ class AgentWork(Generic[OutputT]):
         # A resumed run keeps its own inputs, whatever the caller passed.
         self._context = replace(context, session=session, message=text_of(began.message) or context.message)
         return began
-
-    def _hide_inputs(self) -> tuple[JSON, dict[str, str]]:
-        """Return the inputs as the journal shows them, and the arguments of earlier calls that it keeps apart."""
-        shown, kept = hide_history(self._given.history, self._plan.tools)
-        return replace(self._given, history=shown).to_json(), kept
 
     def _read_inputs(self, held: RunJournal) -> Given:
         """Read the inputs of the run, unmasked while it can be resumed."""

@@ -12,7 +12,7 @@ from typing import Any, assert_never, cast
 
 from flowkit import events
 from flowkit.agent.growing.answers import PartialAnswer
-from flowkit.agent.model_references import link, unwrap_literal
+from flowkit.agent.open_calls import link, unwrap_literal
 from flowkit.agent.plan import AgentPlan
 from flowkit.agent.tool_messages import make_message, seal_again
 from flowkit.assemble import Assembler, CallFragment, CallOpened, CallReady, CallVoided, Part, SealedCall, Turn

@@ -8,17 +8,21 @@ open. `CallReady` is a soft signal and seals nothing.
 
 Always true: a call that was opened is sealed or voided once, and nothing changes it afterwards; cutting the same body
 elsewhere gives the same turn; time is linear in the body. Pure: no clock, no tasks, nothing waits.
+
+Thinking that a server leaves in the text, between `<think>` and `</think>`.
+
+Asked for, not guessed: an answer may well speak of these tags. The opening tag counts only where nothing but blanks
+came before. Some chat templates put it into the prompt, so that only the closing tag arrives: then all that came
+before was thinking, though it has already been shown as text.
 """
 
 from collections.abc import Collection, Sequence
-from typing import assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from flowkit.assemble.arguments_text import read_fragments, read_object
-from flowkit.assemble.calls import MAY_CLOSE, TOO_MANY, CallBook, GrowingCall
+from flowkit.assemble.calls import MAY_CLOSE, TOO_MANY, CallBook, GrowingCall, MergedDetails
 from flowkit.assemble.parts import CallFragment, CallReady, Part, Turn
-from flowkit.assemble.reasoning_details import MergedDetails
 from flowkit.assemble.sealing import Sealer, show
-from flowkit.assemble.thinking_tags import Piece, TagSplitter
 from flowkit.errors import ModelError, StreamError, StreamTruncated
 from flowkit.messages import FinishReason, Usage
 from flowkit.models.base import (
@@ -35,6 +39,77 @@ from flowkit.models.base import (
     UsageDelta,
 )
 from flowkit.models.wire.call_formats import SIGNS
+
+OPENING, CLOSING = "<think>", "</think>"
+
+
+class Piece(NamedTuple):
+    """A piece of text or thinking; `retract` says that all text before it was thinking."""
+
+    kind: Literal["text", "thinking", "retract"]
+    text: str
+
+
+class TagSplitter:
+    """Tells thinking from text while it comes, whatever cuts the tags."""
+
+    __slots__ = ("_held", "_state")
+
+    def __init__(self) -> None:
+        self._held: str = ""  # might be the beginning of a tag
+        self._state: Literal["start", "thinking", "behind", "text", "answer"] = "start"
+
+    def feed(self, text: str) -> list[Piece]:
+        """Return the pieces that are certain by now; the beginning of a tag is held back."""
+        pieces: list[Piece] = []
+        text = self._held + text
+        self._held = ""
+        if self._state == "start":
+            begun = text.lstrip()
+            if begun.startswith(OPENING):
+                self._state = "thinking"
+                text = begun[len(OPENING) :]
+            elif OPENING.startswith(begun):
+                self._held = text
+                return pieces
+            else:
+                self._state = "text"
+        if self._state in ("thinking", "text"):
+            before, tag, after = text.partition(CLOSING)
+            if not tag:
+                held = _held_back(text)
+                self._held = text[len(text) - held :]
+                before = text[: len(text) - held]
+            if before:
+                pieces.append(Piece("thinking" if self._state == "thinking" else "text", before))
+            if not tag:
+                return pieces
+            if self._state == "text":
+                pieces.append(Piece("retract", ""))
+            self._state = "behind"
+            text = after
+        if self._state == "behind":
+            text = text.lstrip()
+            if text:
+                self._state = "answer"
+        if text:
+            pieces.append(Piece("text", text))
+        return pieces
+
+    def end(self) -> list[Piece]:
+        """Return what was held back, and turned out to be no tag."""
+        held = self._held
+        self._held = ""
+        return [Piece("thinking" if self._state == "thinking" else "text", held)] if held else []
+
+
+def _held_back(text: str) -> int:
+    """Return how many characters at the end might begin a closing tag."""
+    for length in range(min(len(CLOSING) - 1, len(text)), 0, -1):
+        if CLOSING.startswith(text[-length:]):
+            return length
+    return 0
+
 
 _GOOD: tuple[FinishReason, ...] = ("stop", "tool_calls")
 
@@ -169,22 +244,23 @@ class Assembler:
         return []
 
     def _take_call(self, delta: CallDelta) -> list[Part]:
-        parts: list[Part] = []
         call = self._book.find(delta)
+        fragment = delta.arguments
         # Nothing but more of the arguments: nearly every fragment, so it is the short way.
         if (
             call is not None
             and call.opened
             and call.state == "open"
-            and delta.arguments
+            and fragment
             and delta.id is delta.name is delta.provider is None
             and not delta.custom
         ):
-            call.grow(delta.arguments)
-            parts.append(CallFragment(call.index, delta.arguments))
-            if delta.arguments[-1] in MAY_CLOSE:
+            call.grow(fragment)
+            parts: list[Part] = [CallFragment(call.index, fragment)]
+            if fragment[-1] in MAY_CLOSE:
                 self._look_if_closed(call, parts)
             return parts
+        parts = []
         if call is None:
             if not self._book.has_room():
                 return self._break(StreamError(TOO_MANY))

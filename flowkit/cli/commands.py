@@ -1,6 +1,6 @@
 """All commands under one name, and what each of them logs to stderr.
 
-A command's module is imported when the command is called, or shown by `--help`: together they import for a second.
+A command's module is imported when the command is called or listed by `--help`: importing all of them takes a second.
 """
 
 import logging
@@ -126,10 +126,10 @@ BY_COUNT = ("warning", "info", "debug")
 
 
 def start_logging(verbose: int, wanted: str | None) -> Callable[[], None]:
-    """Log what flowkit says to stderr; return what ends that.
+    """Send flowkit's log to stderr; return a function that stops it.
 
-    `wanted` has levels with commas between: one alone is for all of flowkit, `flowkit.cache=debug` for a part. `-v`
-    goes before the one for all. Raises `ConfigurationError` for what is no level.
+    `wanted` is a comma-separated list of levels: `debug` sets all of flowkit, `flowkit.cache=debug` one logger. `-v`
+    overrides the level for all. Raises `ConfigurationError` for an unknown level.
     """
     levels = {"flowkit": LEVELS["warning"], **read_levels(wanted or "")}
     if verbose:

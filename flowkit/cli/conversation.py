@@ -24,7 +24,7 @@ from flowkit.runs.results import Pending
 
 
 class Conversation:
-    """One person, one agent; `open` before the first message, `close` after the last."""
+    """A conversation of one user with one agent. Call `open` before the first message and `close` after the last."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Conversation:
             await asyncio.wait([self._holder])
 
     async def say(self, text: str) -> RunStatus:
-        """Send a message and show the answer; a call that waits for a person is asked about on a terminal."""
+        """Send a message and show the answer. On a terminal, ask the user about each call that needs approval."""
         # A session's history is in the journal.
         history: AgentRunOptions = {} if self._session is not None else {"history": self._history}
         return await self._finish(await self._run(text, history))
@@ -98,7 +98,7 @@ class Conversation:
         return await self._finish(await self._run(None, {"run_id": run_id}))
 
     async def fork(self, options: AgentRunOptions, text: str | None) -> RunStatus:
-        """Start a run from the state that another one had reached, and show it."""
+        """Fork a run from an earlier turn of another run, and show it."""
         return await self._finish(await self._run(text, options))
 
     async def _finish(self, result: AgentResult[Any]) -> RunStatus:
@@ -142,13 +142,13 @@ async def _enter(servers: Sequence[MCPTools], stack: AsyncExitStack) -> list[str
 
 
 def _ask(pending: Pending) -> Decision:
-    """Ask the person at the terminal; anything but yes is no."""
+    """Ask for approval at the terminal; any answer but yes denies."""
     print(f"approve {clean(pending.name)}({say_arguments(dict(pending.arguments), 400)})? [y/N] ", end="", flush=True)
     return Approve() if sys.stdin.readline().strip().lower() in ("y", "yes", "예", "네") else Deny("the person said no")
 
 
 def _say_end(result: AgentResult[Any], *, in_journal: bool) -> None:
-    """Print in one line why there is no answer, and how to resume."""
+    """Print one line that says why there is no answer and how to resume."""
     match result.status:
         case "waiting":
             names = ", ".join(pending.name for pending in result.pending)

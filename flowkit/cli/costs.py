@@ -73,7 +73,7 @@ def costs(
 
 
 def _find_key(by: str) -> Callable[[Cost, RunSummary], str]:
-    """Find what names the sum that a cost of a run belongs to."""
+    """Find the function that returns the group of a run's cost."""
     if by == "run":
         return lambda cost, run: run.run_id
     if by == "day":

@@ -1,4 +1,4 @@
-"""The end of long-running commands: by a signal, and without waiting for what can't be stopped."""
+"""Shut down long-running commands: on a signal, and without waiting for threads that can't be stopped."""
 
 import asyncio
 import os
@@ -12,9 +12,9 @@ from flowkit.cli.exit_codes import STOPPED
 
 
 def end_at_sigterm() -> None:
-    """End the process with 0 at SIGTERM, until a loop handles it: while it starts or waits, there is nothing to release.
+    """Exit with code 0 on SIGTERM until an event loop handles it: while the process starts, it has nothing to release.
 
-    Without a handler the first process of a container ignores the signal, and is killed at the end of its grace.
+    Without a handler, the first process of a container ignores the signal and is killed after its grace period.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -25,7 +25,7 @@ def end_at_sigterm() -> None:
 
 
 def stop_by_signals(stop: asyncio.Event) -> None:
-    """Set `stop` when the process is asked to end; at the second signal it ends at once."""
+    """Set `stop` at the first signal; exit immediately at the second."""
 
     def end() -> None:
         if stop.is_set():
@@ -39,7 +39,7 @@ def stop_by_signals(stop: asyncio.Event) -> None:
 
 
 def leave(runner: asyncio.Runner) -> None:
-    """End the process even if a tool's thread hangs: a thread can't be stopped, and would be waited for."""
+    """Exit the process even if a tool's thread hangs: Python would wait for the thread, and can't stop it."""
     sys.stdout.flush()
     if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
         os._exit(0)

@@ -1,4 +1,4 @@
-"""`flowkit runs export`: a run of the journal as a test that replays it, or as a case to measure models by."""
+"""`flowkit runs export`: export a run as a test that replays it, or as a case for `flowkit measure`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,10 +13,8 @@ from flowkit.cli.journals import open_journal
 from flowkit.cli.options import Data, JournalAddress, ToolsFile, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError, FlowkitError
-from flowkit.exports.case_file import write_cases
-from flowkit.exports.pytest_file import find_hidden, name_test, write_test
-from flowkit.exports.recorded_recipe import RecordedRecipe, read_recipe_run, write_recipe_run
-from flowkit.exports.recorded_run import RecordedRun, read_run
+from flowkit.exports.pytest_file import find_hidden, name_test, write_cases, write_test
+from flowkit.exports.recorded_run import RecordedRecipe, RecordedRun, read_recipe_run, read_run, write_recipe_run
 from flowkit.exports.replaying import Replay, record_run, replay_recipe_recording, replay_recording
 from flowkit.journal import Journal
 from flowkit.models.recording import HIDDEN
@@ -42,7 +40,7 @@ def export(
     data: Data = None,
     journal: JournalAddress = None,
 ) -> None:
-    """Export a run as a test that replays it without a network, or runs as cases to measure models by."""
+    """Export a run as a test that replays it without a network, or export runs as cases for `flowkit measure`."""
     if test == case:
         raise ConfigurationError("give one of --test, --case")
     if test and len(run_ids) > 1:
@@ -64,7 +62,7 @@ def export(
 
 
 def _find_recipe(journal: Journal, run_id: str, app: App) -> tuple[RecordedRecipe, Recipe[..., Any]] | None:
-    """Find the recipe of this run in the app, with what its journal knows; None for a run of an agent."""
+    """Find the run's recipe in the app, and the run's record in the journal; None for a run of an agent."""
     details = journal.show(run_id)
     if details is None or any(agent.name == details.summary.name for agent in app.agents.values()):
         return None
@@ -73,7 +71,7 @@ def _find_recipe(journal: Journal, run_id: str, app: App) -> tuple[RecordedRecip
 
 
 def _find_id(journal: Journal, run_id: str) -> str:
-    """Find the id, or that of the newest run for `last`."""
+    """Return the given id, or for `last` the id of the newest run."""
     if run_id != "last" or journal.find(run_id) is not None:
         return run_id
     newest = journal.runs(limit=1)
@@ -116,7 +114,7 @@ def _export_recipe_test(
 
 
 def _name_files(run: RecordedRun | RecordedRecipe, out: Path | None, hide: list[str]) -> tuple[Path, Path]:
-    """Name the test and its recording, neither of which may exist."""
+    """Choose the paths of the test and its recording; raise if either file exists."""
     test = out or Path(f"test_{name_test(run, hide)}.py")
     if test.suffix != ".py" or not test.name.startswith("test_"):
         raise ConfigurationError(f"--out {str(test)!r}: pytest looks for files named test_….py")
@@ -134,7 +132,7 @@ def _write(
     hide: list[str],
     replay_once: Callable[[], Coroutine[Any, Any, Replay]],
 ) -> None:
-    """Write the test of what a replay gives; leave no file behind where that fails."""
+    """Write the test of the replayed result; leave no file behind on failure."""
     try:
         replay = asyncio.run(replay_once())
     except FlowkitError as error:

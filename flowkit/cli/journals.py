@@ -24,7 +24,7 @@ def group() -> None:
 
 @app.command()
 def migrate(journal: JournalAddress = None) -> None:
-    """Make or extend the journal's tables in PostgreSQL, as a role that may; safe to repeat, and while others write."""
+    """Create or upgrade the journal's tables in PostgreSQL; safe to repeat, also while other processes write."""
     address = str(journal or default_journal())
     check_address(address)
     if not is_url(address):
@@ -40,7 +40,7 @@ def open_journal(
 ) -> Generator[Journal]:
     """Open this journal, or the default one; raises `ConfigurationError` if its file must exist and doesn't.
 
-    A database that takes no connections yet is waited for, at most `wait_s`. `lease_s` after this process has died, its
+    Wait at most `wait_s` for a database that accepts no connections yet. `lease_s` after this process has died, its
     runs may be taken over.
     """
     found = address or default_journal()
@@ -57,7 +57,7 @@ def open_journal(
 
 
 def await_database(url: str, wait_s: float, *, what: str = "journal") -> None:
-    """Wait until this database takes connections, at most `wait_s`, and say so; who opens it says what else is wrong."""
+    """Wait at most `wait_s`, with a note, until this database accepts connections; leave other errors to the caller."""
     if wait_s <= 0 or find_spec("psycopg") is None or not url.startswith(("postgresql://", "postgres://")):
         return
     from flowkit.journal.postgres.address import read_address
@@ -68,7 +68,7 @@ def await_database(url: str, wait_s: float, *, what: str = "journal") -> None:
 
 @contextmanager
 def open_chosen_journal(address: str | None, *, wanted: bool) -> Generator[Journal | None]:
-    """Open a journal if one is named or wanted, else yield None."""
+    """If a journal is named or needed, open it; else yield None."""
     if address is None and not wanted:
         yield None
         return
@@ -85,7 +85,7 @@ def find_run(journal: Journal, run_id: str) -> RunDetails:
 
 
 def _check_file(path: Path, *, must_exist: bool) -> None:
-    """Make the file's folder; raises `ConfigurationError` where that fails, or where the file must exist and doesn't."""
+    """Create the file's folder; raises `ConfigurationError` if that fails, or if a required file is missing."""
     if must_exist and not path.exists():
         raise ConfigurationError(
             f"no journal at {str(path)!r}: no run was recorded there yet; "

@@ -96,7 +96,7 @@ def mcp(
 
 
 def bind_port(host: str, port: int) -> socket:
-    """Bind a port to listen on; raises `ConfigurationError`, in one sentence."""
+    """Bind a port to listen on; raises `ConfigurationError` if that fails."""
     from flowkit.web.server import bind
 
     try:
@@ -131,4 +131,4 @@ async def _serve_http(server: Any, listening: socket, host: str, token: str | No
 
 
 async def _leave_nothing() -> None:
-    """Do nothing: the runs of hosts end with their sessions, which the app's lifespan ends."""
+    """Do nothing: the app's lifespan closes the hosts' sessions, and each run ends with its session."""

@@ -15,12 +15,12 @@ from flowkit.cli.options import AppTarget, BaseUrl, Data, User, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError
 from flowkit.measure.cases import CasesError, CasesFile, load_cases
-from flowkit.measure.comparing import Comparison, Tolerance, compare
+from flowkit.measure.comparing import Comparison, Tolerance, check_comparable, compare
 from flowkit.measure.measuring import Candidate, Measuring
 from flowkit.measure.page import write_page
 from flowkit.measure.records import CaseRun, read_measured
 from flowkit.measure.router_rule import Proposal, propose, write_proposal
-from flowkit.measure.text_table import say_run, write_table
+from flowkit.measure.words import say_run, write_table
 from flowkit.models.anthropic import AnthropicModel
 from flowkit.models.base import Model
 from flowkit.models.default import make_model
@@ -81,6 +81,8 @@ def measure_models(
         _open_models(loaded, models, base_url, price) as candidates,
         _open_judge(loaded, judge or file.judge) as judging,
     ):
+        if before is not None:  # before anything is paid for
+            check_comparable([one.label for one in candidates], [case.name for case in file.cases], before)
         measuring = Measuring(
             loaded,
             candidates,
@@ -127,7 +129,7 @@ def measure_models(
 
 
 def _load_cases(path: Path, app: App) -> CasesFile:
-    """Load the cases; problems of the file are reported a line each."""
+    """Load the cases; report each problem of the file on a line."""
     tools = app.get_agent().tools
     names = None if tools.is_dynamic else tools.names
     try:
@@ -142,7 +144,7 @@ def _load_cases(path: Path, app: App) -> CasesFile:
 def _open_models(
     app: App, named: Sequence[str], base_url: str | None, prices: Sequence[str] | None
 ) -> Generator[list[Candidate]]:
-    """Open the named models; those started for this are stopped on leaving."""
+    """Open the named models; stop those that were started here when the block exits."""
     texts = [text.strip() for given in named for text in given.split(",") if text.strip()]
     if not texts:
         raise ConfigurationError("--models names no model")
@@ -165,7 +167,7 @@ def _open_models(
 def _find_model(
     app: App, text: str, base_url: str | None, prices: dict[str, Price], stack: ExitStack
 ) -> tuple[str, Model]:
-    """Find a model by `name`, `name@url`, `local`, or a variable of the app; `label=` before it names it."""
+    """Find a model by `name`, `name@url`, `local`, or a variable of the app. A prefix `label=` sets its label."""
     head, equals, rest = text.partition("=")
     label, spec = (head, rest) if equals and "/" not in head and "@" not in head else (text, text)
     name, _, url = spec.partition("@http")
@@ -208,7 +210,7 @@ def _open_judge(app: App, name: str | None) -> Generator[Model | None]:
 
 
 def _check_writable(path: Path | None) -> None:
-    """Raise before anything is asked: a measurement that can't be kept has cost money all the same."""
+    """Check that the result can be written before any model is called, since a lost measurement still costs money."""
     if path is not None:
         is_new = not path.exists()
         try:

@@ -1,4 +1,4 @@
-"""The choice of the model that a command calls: the named one, the app's own, or the offline demo model."""
+"""Choose the model that a command calls: the named one, the app's own, or the offline demo model."""
 
 import sys
 from collections.abc import Generator, Iterable, Sequence
@@ -32,7 +32,7 @@ class Closable(Protocol):
 def choose_model(own: Iterable[Model], name: str | None, base_url: str | None) -> Generator[Model | None]:
     """Open the model that replaces an app's `own` models; yields None if the app keeps its own.
 
-    If none is named, it replaces only those that the environment should have named: the `DefaultModel`s.
+    If no model is named, it replaces only `DefaultModel`s, which the environment should have configured.
 
     Raises `ConfigurationError` if the model isn't available.
     """
@@ -51,27 +51,27 @@ def choose_model(own: Iterable[Model], name: str | None, base_url: str | None) -
 
 
 def is_local(own: Iterable[Model], name: str | None, base_url: str | None) -> bool:
-    """Return whether the offline demo model will answer: it is named, or no other model is configured."""
+    """Return True if the offline demo model will answer: it is named, or no other model is configured."""
     if name is not None or base_url is not None:
         return name == LOCAL
     return not has_server() and any(isinstance(model, DefaultModel) for model in own)
 
 
 async def close_models(*models: Model) -> None:
-    """Close the connections of those that keep some."""
+    """Close the connections of the models that keep connections open."""
     for model in models:
         if isinstance(model, Closable):
             await model.aclose()
 
 
 def find_server(model: Model) -> str | None:
-    """Find the host that a model is asked at, as a person at the terminal knows it."""
+    """Return the host that a model is called at, for display."""
     address = model.base_url if isinstance(model, Priced) else None
     return None if address is None else urlsplit(address).netloc.rpartition("@")[2]
 
 
 def offer_local_servers() -> None:
-    """Suggest model servers on this machine that would answer better."""
+    """Suggest local model servers, which would answer better than the demo model."""
 
     for server in find_local_servers():
         note(
@@ -81,7 +81,7 @@ def offer_local_servers() -> None:
 
 @contextmanager
 def _start_local() -> Generator[Model]:
-    """Start the embedded model; shows what is downloaded, and its progress."""
+    """Start the embedded model, and show its download with progress."""
     from flowkit.models.offline.local import describe_download, start_local_model
 
     download = describe_download()
@@ -157,7 +157,7 @@ KNOWN = (("Ollama", "127.0.0.1", 11434), ("LM Studio", "127.0.0.1", 1234))
 
 
 def find_local_servers(known: Sequence[tuple[str, str, int]] = KNOWN) -> list[LocalServer]:
-    """Find the servers among `known` (name, host, port) that answer and have a model."""
+    """Return the servers among `known` (name, host, port) that respond and have a model."""
     found = (_ask(name, host, port) for name, host, port in known)
     return [server for server in found if server is not None]
 

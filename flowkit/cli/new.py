@@ -50,7 +50,7 @@ Replace the tools in `{main}` with your own: a function with types, a docstring 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """An app to copy: its files, the app's own first, and commands to try, with `{app}` for its path."""
+    """An app to copy: its files, with the app itself first, and commands to try. `{app}` is replaced by its path."""
 
     files: tuple[str, ...]
     test: str
@@ -115,7 +115,7 @@ def create(
 
 
 def _write_folder(folder: Path, chosen: Template) -> None:
-    """Create the folder with the example's files, its test under pytest's usual name, and what it needs besides."""
+    """Create the folder with the example's files, its test as `test_….py`, a README and a .gitignore."""
     source = _find_templates()
     folder.mkdir(parents=True)
     base = chosen.test.removesuffix("_test.py")
@@ -136,11 +136,11 @@ def _write_folder(folder: Path, chosen: Template) -> None:
 
 
 def _list_commands(chosen: Template, app: Path, folder: Path) -> list[str]:
-    """List the commands to try, as they are typed from where `app` and `folder` are relative to."""
+    """List the commands to try, with paths relative to the current folder."""
     return [command.format(app=quote(str(app)), folder=quote(str(folder))) for command in chosen.commands]
 
 
 def _find_templates() -> Traversable:
-    """Find the wheel's copies of the apps, or in a checkout the apps themselves."""
+    """Return the folder of the apps: the wheel's copies, or in a checkout the originals."""
     templates = files("flowkit") / "templates"
     return templates if templates.is_dir() else Path(__file__).parents[2] / "recipes"

@@ -1,4 +1,4 @@
-"""Where commands print, and how: what a model or a tool said can neither drive the terminal nor end the command."""
+"""Print the output of commands; text of a model or a tool can't drive the terminal, since control characters are escaped."""
 
 import codecs
 import io
@@ -14,7 +14,7 @@ from flowkit.errors import FlowkitError, RecipeFileError
 
 
 class CleanConsole(Console):
-    """A console that shows control characters of what it prints as escapes; its own colours it writes as ever."""
+    """A console that escapes control characters in its text; its own colours stay."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -22,7 +22,7 @@ class CleanConsole(Console):
 
 
 def make_console() -> Console:
-    """Make a console of standard output, for text as it is: `[red]` is no colour.
+    """Make a console for standard output that prints text literally: `[red]` isn't read as markup.
 
     A pipe isn't wrapped at 80 columns.
     """
@@ -31,7 +31,7 @@ def make_console() -> Console:
 
 
 def write_any_text() -> None:
-    """Let standard output and error escape what their encoding lacks, such as Hangul in an old Windows console.
+    """Make standard output and error escape characters that their encoding lacks, such as Hangul in an old Windows console.
 
     Otherwise a command would end in a traceback after its work is done, and a retry would do it twice.
     """
@@ -50,7 +50,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def say(text: str) -> None:
-    """Print a text of which parts may be a model's or a tool's."""
+    """Print a text that may contain words of a model or a tool."""
     print(clean(text))
 
 
@@ -70,7 +70,7 @@ def note(text: str) -> None:
 
 
 def note_error(error: FlowkitError) -> None:
-    """Print what is wrong to standard error, in one line; a recipe file has a line for each of its errors."""
+    """Print an error to standard error in one line; for a recipe file, print one line per error."""
     for single in error.errors if isinstance(error, RecipeFileError) else (error,):
         note(f"flowkit: {' '.join(str(single).split())}")
 

@@ -1,9 +1,15 @@
-"""`flowkit run`: run a recipe, show its progress, and resume one that was stopped."""
+"""`flowkit run`: run a recipe, show its progress, and resume one that was stopped.
+
+Predict what a run of a recipe would do, as far as that can be known without running anything.
+
+If a step's arguments are known, it is looked up in the cache. A cached result is known too, so the walk continues from
+there. After a step that would have to run, arguments are unknown, and the output says so.
+"""
 
 import asyncio
 import secrets
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from flowkit import codec
 from flowkit.apps import App, load_app
-from flowkit.cache import open_default_cache
-from flowkit.cli.dry_run import say_dry_run
+from flowkit.cache import Cache, Hit, open_default_cache
 from flowkit.cli.exit_codes import FAILED
 from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.model_choice import choose_model, close_models, is_local, offer_local_servers
@@ -36,19 +41,25 @@ from flowkit.cli.output import note, print_json, say
 from flowkit.cli.running import open_trace, show_summary, watch
 from flowkit.cli.schemas import read_properties
 from flowkit.cli.starting import show_start
+from flowkit.codec import JSON
 from flowkit.display.words import say_arguments
-from flowkit.errors import ConfigurationError, ToolArgumentsError
+from flowkit.errors import ConfigurationError, FlowkitError, ResolutionError, ToolArgumentsError
 from flowkit.events import Event
+from flowkit.graph import INPUTS, Node, describe, find_own_references, get_bodies
+from flowkit.graph.pictures.timeline import format_seconds
+from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunDetails
 from flowkit.journal.store import OVER
 from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe, RecipeResult
+from flowkit.references import ToolCall, resolve
+from flowkit.tools import Tool
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeRequest:
-    """What to run, for whom, and under which id."""
+    """A request to run a recipe: its inputs, its user and its run id."""
 
     app: App
     recipe: Recipe[..., Any]
@@ -59,7 +70,7 @@ class RecipeRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How a job is run and shown, as the command's options say."""
+    """The command's options about how a job runs and is displayed."""
 
     data: Mapping[str, str]
     model: str | None
@@ -111,7 +122,7 @@ def run(
 
 
 def make_job(app: App, recipe: Recipe[..., Any], found: RunDetails) -> RecipeRequest:
-    """Make the job that resumes a run from the journal."""
+    """Make a job that resumes a run from the journal."""
     inputs = found.inputs if isinstance(found.inputs, dict) else {}
     return RecipeRequest(app, recipe, inputs, found.summary.user, found.summary.run_id)
 
@@ -175,7 +186,7 @@ async def _run(
 
 
 def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path | None) -> dict[str, object]:
-    """Read inputs from a file and from the command line, the latter by their types."""
+    """Read inputs from a file and from the command line; convert the latter to their types."""
     values: dict[str, object] = {}
     if file is not None:
         try:
@@ -198,7 +209,7 @@ def _read_inputs(recipe: Recipe[..., Any], pairs: list[str] | None, file: Path |
 
 
 def _check_inputs(recipe: Recipe[..., Any], values: Mapping[str, object]) -> None:
-    """Raise `ConfigurationError`, before anything is opened, for inputs that don't fit."""
+    """Check the inputs before anything is opened; raises `ConfigurationError` for inputs that don't fit."""
     try:
         recipe.read_inputs(values)
     except ToolArgumentsError as error:
@@ -230,3 +241,74 @@ def _say_end(job: RecipeRequest, result: RecipeResult[Any]) -> None:
 def _say_resume(job: RecipeRequest) -> str:
     tools = [] if job.app.tools_file is None else ["--tools", str(job.app.tools_file)]
     return "resume with: " + shlex.join(["flowkit", "run", job.app.target, *tools, "--resume", job.run_id])
+
+
+def say_dry_run(recipe: Recipe[..., Any], inputs: Mapping[str, object], *, user: str | None) -> list[str]:
+    """List one line per step, in an order in which they can run; raises `ToolArgumentsError` for wrong inputs."""
+    walk = _Walk(recipe.plan.tools, open_default_cache(), user)
+    walk.known[INPUTS] = dict(recipe.read_inputs(inputs))
+    return list(walk.say(recipe.graph().values(), ""))
+
+
+class _Walk:
+    def __init__(self, tools: Mapping[str, Tool[..., Any]], cache: Cache, user: str | None) -> None:
+        self.known: dict[str, JSON] = {}
+        self._tools = tools
+        self._cache = cache
+        self._user = user
+
+    def say(self, nodes: Iterable[Node], indent: str) -> Iterable[str]:
+        for node in nodes:
+            if isinstance(node, ToolCall):
+                yield f"{indent}{self._say_call(node)}"
+                continue
+            yield f"{indent}{node.id}: {describe(node)}"
+            for word, body in get_bodies(node):
+                if word:
+                    yield f"{indent}  {word}:"
+                yield from self.say(body.nodes, indent + "    ")
+
+    def _say_call(self, call: ToolCall) -> str:
+        tool = self._tools[call.name]
+        said = call.id if call.id.rsplit("/", 1)[-1] == call.name else f"{call.id}: {call.name}"
+        open_ids = {reference.call_id for reference in find_own_references(call)} - set(self.known)
+        if open_ids:
+            return f"{said}, with what {', '.join(sorted(open_ids))} gives: {_say_effect(tool)}"
+        try:
+            arguments: Any = resolve(dict(call.arguments), self.known.__getitem__)
+            hit = self._find(tool, ToolCall(call.id, call.name, arguments))
+        except (FlowkitError, ResolutionError) as error:
+            return f"{said}: would fail: {error}"
+        said += f"({say_arguments(arguments)})"
+        if hit is None:
+            return f"{said}: {_say_effect(tool)}"
+        self.known[call.id] = hit.value
+        return f"{said}: in the cache, {format_seconds(hit.age_s)} old"
+
+    def _find(self, tool: Tool[..., Any], call: ToolCall) -> Hit | None:
+        """Find a call's result in the cache, if everything that the call needs is cached too."""
+        *needed, bound = tool.expand(call)
+        for need in needed:
+            hit = self._look_up(tool.needed_tools[need.name], need.arguments)
+            if hit is None:
+                return None
+            self.known[need.id] = hit.value
+        return self._look_up(tool, bound.arguments)
+
+    def _look_up(self, tool: Tool[..., Any], arguments: Mapping[str, object]) -> Hit | None:
+        values: Any = resolve(dict(arguments), self.known.__getitem__)
+        needed = {need.parameter: values.pop(need.parameter) for need in tool.needs}
+        read = tool.validate(values, needed)
+        # As a run does it, or the keys differ; a session and a run's own results are no dry run's.
+        scope_id = RunIdentity(self._user).scope_key(tool.scope)
+        if tool.ttl_s is None or scope_id is None:
+            return None
+        generations = [self._cache.generation(resource) for resource in tool.resources(read)]
+        key = tool.key(read, scope_id, generations)
+        found = None if key is None else self._cache.get(key)
+        return found if isinstance(found, Hit) else None
+
+
+def _say_effect(tool: Tool[..., Any]) -> str:
+    asks = "" if tool.approval is False else ", after approval" if tool.approval is True else ", perhaps after approval"
+    return f"would run ({tool.effect}{asks})"

@@ -22,7 +22,7 @@ STOP_WITHIN_S = 0.8
 
 
 class Runs(Protocol):
-    """What is shown: a run of an agent or of a recipe."""
+    """A run to display: an agent's or a recipe's."""
 
     @property
     def log(self) -> EventLog: ...
@@ -57,10 +57,10 @@ async def watch(
     server: str | None = None,
     opens: str = "",
 ) -> None:
-    """Show a run until it is over; if this is cancelled, the run is too, and has STOP_WITHIN_S to stop.
+    """Show a run until it finishes. If this coroutine is cancelled, cancel the run, which has STOP_WITHIN_S to stop.
 
-    `quiet` shows nothing but still writes the trace; `graph` is what a recipe will run,
-    `server` where its model is asked, and `opens` what it has to wait for before its first turn.
+    `quiet` shows nothing but still writes the trace. `graph` is the recipe's graph. `server` is the model's host.
+    `opens` names what must be opened before the first turn.
     """
     if quiet:
         await _follow(run, trace, lambda event: None)
@@ -75,7 +75,7 @@ async def watch(
 
 
 def show_summary(events: Sequence[Event]) -> None:
-    """Show what the run took; in a pipe beside its output."""
+    """Show the run's summary; in a pipe, write it to standard error."""
     console = CleanConsole(highlight=False) if sys.stdout.isatty() else None
     for line in say_summary(summarise(events)):
         if console is None:
@@ -85,7 +85,7 @@ def show_summary(events: Sequence[Event]) -> None:
 
 
 async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], None]) -> None:
-    """Pass every event to `show` and to the trace, including those of a run that is being stopped."""
+    """Pass every event to `show` and to the trace, including the events of a run that is being stopped."""
     seen = -1
 
     def take(event: Event) -> None:

@@ -105,7 +105,7 @@ def approve(
     by: By = None,
     journal: JournalAddress = None,
 ) -> None:
-    """Approve or deny a waiting call; after the last one the run is queued for a worker, or for `runs resume`."""
+    """Approve or deny a waiting call. After the last decision the run is queued for a worker or for `runs resume`."""
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
         decision = opened.decide(run_id, node, approved=not deny, by=by or getpass.getuser(), reason=reason)
@@ -138,7 +138,7 @@ def resolve(
     by: By = None,
     journal: JournalAddress = None,
 ) -> None:
-    """Resolve a write in doubt: one that may or may not have taken effect."""
+    """Resolve a write in doubt: record whether it took effect."""
     resolution = _read_resolution(done, retry, fail)
     with open_journal(journal, must_exist=True) as opened:
         find_run(opened, run_id)
@@ -267,7 +267,7 @@ def fork(
 
 
 def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[RunSummary]:
-    """Find the runs; none where the usual journal doesn't exist yet, since nothing ran."""
+    """Return the runs; an empty list if the default journal doesn't exist yet."""
     if journal is None and not is_url(default_journal()) and not default_journal_path().exists():
         return ()
     with open_journal(journal, must_exist=True) as opened:
@@ -275,7 +275,7 @@ def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[
 
 
 def _queue_if_ready(journal: Journal, run_id: str) -> None:
-    """Queue a run in which nothing is left to decide, so that a worker goes on with it, or whoever resumes it first."""
+    """If every approval of the run is decided, queue it: a worker or `runs resume` resumes it."""
     if find_run(journal, run_id).can_go_on:
         journal.requeue(run_id)
 
@@ -318,7 +318,7 @@ def _read_json(option: str, text: str) -> codec.JSON:
 
 
 def _make_cell(text: str, limit: int) -> Text:
-    """Make one line, cut where the table has no more room for it."""
+    """Format a text as one line, truncated to the table's column."""
     return Text(shorten(text, limit), no_wrap=True, overflow="ellipsis")
 
 

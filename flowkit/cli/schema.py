@@ -11,5 +11,5 @@ def show(
         Literal["recipe", "cases"], typer.Argument(metavar="KIND", help="The file: recipe, or cases.")
     ] = "recipe",
 ) -> None:
-    """Print the JSON Schema of a recipe file or of a file of cases, which editors check against and complete from."""
+    """Print the JSON Schema of a recipe file or a cases file, for validation and completion in editors."""
     print(files("flowkit").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8").rstrip())

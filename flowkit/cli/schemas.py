@@ -1,4 +1,4 @@
-"""JSON Schemas of arguments: show them in words, and read a command line's text by them."""
+"""JSON Schemas of arguments: describe them in words, and parse command-line text by them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _SAID = {"$ref", "type", "enum", "items", "anyOf", "description", "title", "defa
 
 
 def say_schema(schema: Mapping[str, JSON]) -> str:
-    """Describe a schema in words, its descriptions last; falls back to JSON if it says more than there are words for.
+    """Describe a schema in words, its descriptions last; falls back to JSON for keywords without words.
 
     >>> say_schema({"type": "integer", "minimum": 1, "default": 3, "description": "How many."})
     'integer, at least 1, default 3. How many.'
@@ -43,7 +43,7 @@ def say_schema(schema: Mapping[str, JSON]) -> str:
 
 
 def _say_type(schema: JSON, descriptions: list[str]) -> str | None:
-    """Describe the type, or return None if there are no words for it; adds the descriptions inside to `descriptions`."""
+    """Describe the type, or return None if there are no words for it; append nested descriptions to `descriptions`."""
     if not isinstance(schema, dict) or schema.keys() - _SAID:
         return None
     if isinstance(description := schema.get("description"), str):
@@ -71,16 +71,16 @@ def _say_type(schema: JSON, descriptions: list[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One argument: its name, its schema, and whether it must be given."""
+    """An argument: its name, its schema, and whether it is required."""
 
     name: str
     schema: Mapping[str, JSON]
     is_required: bool
 
     def read(self, text: str) -> JSON:
-        """Read text from a command line: unchanged if the schema takes text, else as JSON if it parses.
+        """Read text from a command line: unchanged if the schema accepts a string, else as JSON if it parses.
 
-        What doesn't fit is left to the validation of the arguments, which says more.
+        Text that doesn't fit is left to the validation of the arguments, which has better messages.
         """
         kinds = self._kinds()
         if "string" in kinds and not ("null" in kinds and text == "null"):

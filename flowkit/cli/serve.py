@@ -1,4 +1,4 @@
-"""`flowkit serve`: an app's agents and recipes in the browser, and for programs that speak to it."""
+"""`flowkit serve`: serve an app's agents and recipes to browsers and to programs."""
 
 import asyncio
 import secrets
@@ -31,7 +31,7 @@ from flowkit.cli.options import (
     read_pairs,
 )
 from flowkit.cli.output import note
-from flowkit.cli.queues import await_queue, open_queue
+from flowkit.cli.worker import await_queue, open_queue
 from flowkit.errors import ConfigurationError
 
 LOOPBACK = ("localhost", "localhost.", "127.0.0.1", "[::1]")
@@ -79,7 +79,7 @@ def serve(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Serve an app in the browser: a page to talk to it and watch its runs, and an HTTP API."""
+    """Serve an app over HTTP: a page for chatting and watching runs, and an API."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise ConfigurationError("serve needs two more packages: pip install 'flowkit-agents[serve]'")
     if not _is_loopback(host) and token is None:

@@ -1,6 +1,6 @@
-"""Something that moves while a command imports what it needs, or waits: half a second, or several on a slow machine.
+"""A spinner while a command imports packages or waits, which takes half a second, or several on a slow machine.
 
-It stands before all imports, and needs only the standard library's smallest modules.
+It runs before all other imports, so it uses only small modules of the standard library.
 """
 
 import sys
@@ -17,7 +17,7 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 @contextmanager
 def show_start(what: str = "starting") -> Generator[None]:
-    """Show on a terminal what is being done, and for how long, until the block is left; the line is then removed."""
+    """Show the current action and its elapsed time on a terminal; remove the line when the block exits."""
     if not sys.stderr.isatty():
         yield
         return

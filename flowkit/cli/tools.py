@@ -1,4 +1,4 @@
-"""`flowkit tools`: show what a model sees of an app's tools."""
+"""`flowkit tools`: show an app's tools as a model sees them."""
 
 import asyncio
 from textwrap import indent
@@ -71,9 +71,9 @@ def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:
 
 
 def _find_tools(app: App) -> list[Tool[..., object]]:
-    """Find the named tool or the named agent's tools, else those of all agents; without an agent, those of the file.
+    """Find the named tool or the named agent's tools, else the tools of all agents; without an agent, the tools of the file.
 
-    The tools of a dynamic set are known only during a run, so the file's are listed instead; MCP servers are asked.
+    The tools of a dynamic set are known only during a run, so the file's tools are listed instead. MCP servers are queried.
     """
     if app.selected is None:
         agents = list(app.agents.values())
@@ -92,7 +92,7 @@ def _find_tools(app: App) -> list[Tool[..., object]]:
 
 
 def _ask_servers(tools: Toolset) -> list[Tool[..., object]]:
-    """List the tools of a set, with those of its MCP servers; a note names a server that can't be asked."""
+    """List the tools of a set and of its MCP servers; a note names each unreachable server."""
     servers = MCPTools.find(tools)
     if None not in servers and servers:
         try:

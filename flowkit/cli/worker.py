@@ -1,7 +1,13 @@
-"""`flowkit worker`: drives the runs of a journal, started by any other process."""
+"""`flowkit worker`: drive the runs of a journal that other processes started.
+
+Open the queue that a command names.
+"""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -9,7 +15,7 @@ import typer
 from flowkit.apps import load_app
 from flowkit.cache import open_default_cache
 from flowkit.cli.ending import end_at_sigterm, leave, stop_by_signals
-from flowkit.cli.journals import open_journal
+from flowkit.cli.journals import await_database, open_journal
 from flowkit.cli.model_choice import choose_model, close_models
 from flowkit.cli.options import (
     WAIT_S,
@@ -24,9 +30,36 @@ from flowkit.cli.options import (
     read_pairs,
 )
 from flowkit.cli.output import note
-from flowkit.cli.queues import IN_JOURNAL, await_queue, open_queue
+from flowkit.errors import ConfigurationError
 from flowkit.journal.log import RUN_LEASE_S
 from flowkit.queues import Driver, QueueWorker
+from flowkit.runs.queue import JournalQueue, RunQueue
+
+IN_JOURNAL = "journal"
+
+
+def await_queue(url: str | None, wait_s: float) -> None:
+    """Check the address of a queue, and wait at most `wait_s` for its database. `journal` needs no waiting."""
+    if url is None or url == IN_JOURNAL:
+        return
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError("--queue takes postgresql://… or the word journal")
+    if find_spec("procrastinate") is None:
+        raise ConfigurationError("this queue needs another package: pip install 'flowkit-agents[queue]'")
+    await_database(url, wait_s, what="queue")
+
+
+@asynccontextmanager
+async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[RunQueue]:
+    """Connect to the queue at this URL. For `journal`, workers find the runs in the journal itself."""
+    if url == IN_JOURNAL:
+        yield JournalQueue()
+        return
+    from flowkit.queues.procrastinate import open_queue as connect
+
+    async with connect(url, makes_tables=makes_tables) as queue:
+        yield queue
+
 
 GRACE_S = 10.0
 LEASE_AT_LEAST_S = 1.0
@@ -61,7 +94,7 @@ def worker(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Drive runs of an app that other processes started, released, or left behind in a crash."""
+    """Drive an app's runs that other processes started, released, or left behind in a crash."""
     from flowkit.web.served import make_served
 
     end_at_sigterm()

@@ -52,6 +52,7 @@ def make_context(
         run_id=identity.run_id,
         call_id=entry.id,
         attempt=max(1, entry.attempt),
+        attempts_before=0 if entry.extra is None else entry.extra.attempts_before,
         idempotency_key=identity.idempotency_key(entry.id),
         log=log,
         _progress=Progress(log, entry),

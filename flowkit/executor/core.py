@@ -32,11 +32,10 @@ from flowkit.codec import JSON, dump_sorted
 from flowkit.errors import ConfigurationError, GraphError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import phases
-from flowkit.executor.approvals import ApprovalGate
+from flowkit.executor.approvals import ApprovalGate, CallGuard, Guarded
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import Entry
 from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
-from flowkit.executor.guarding import CallGuard, Guarded
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
 from flowkit.executor.lending import Lending
 from flowkit.executor.outcomes import Decision, Outcome
@@ -53,9 +52,8 @@ from flowkit.executor.standalone import (
     find_tools,
     name_run,
 )
-from flowkit.executor.table import Outcomes, Past, Table
+from flowkit.executor.table import AllWaiter, CallsWaiter, Outcomes, Past, Table
 from flowkit.executor.tool_attempts import Attempts, RunModelStep
-from flowkit.executor.waiters import AllWaiter, CallsWaiter
 from flowkit.executor.worker import Worker
 from flowkit.executor.workers import Workers
 from flowkit.graph import Node

@@ -1,7 +1,7 @@
 """The executor's state for one call or control while it lives."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from flowkit.cache import KeyOf, Look
@@ -55,6 +55,8 @@ class Extra:
 
     after: frozenset[str] = frozenset()
     """Nodes that only have to finish first."""
+    attempts_before: int = 0
+    """How many attempts at it earlier processes made."""
     age_s: float | None = None
     """How old its result was, where that came out of a cache."""
     asks_person: bool | None = None
@@ -102,6 +104,8 @@ class Extra:
     """The function's return value, for a caller in the same process."""
     repaired: tuple[str, ...] = ()
     retries: int | None = None
+    runs: "tuple[int, dict[str, Iterator[int]]] | None" = None
+    """The attempt, and the counts of the equal runs that its function has started."""
     source: Source = "run"
     stop: str | None = None
     """The reason that it was stopped while it ran, or waited in a task."""

@@ -7,11 +7,10 @@ from flowkit import events
 from flowkit.errors import CycleError
 from flowkit.events import EventLog
 from flowkit.executor import phases
-from flowkit.executor.approvals import ApprovalGate, read_decision
+from flowkit.executor.approvals import ApprovalGate, Guarded, read_decision
 from flowkit.executor.circles import find_circle
 from flowkit.executor.controls import Controls
 from flowkit.executor.entries import MODEL_SLOT, Entry
-from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.outcomes import Approve
 from flowkit.executor.plan import Plan

@@ -14,6 +14,7 @@ from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
+from flowkit.executor.current import CALL
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.pooled import Pooled, TooSlow, prepare
@@ -121,6 +122,8 @@ class Attempts:
                 )
                 - 1
             )
+            if entry.attempt:
+                entry.more.attempts_before = entry.attempt
         except InDoubt as error:
             if tool.probe is None or journal.may_still_run(entry.id):
                 return Doubt(Failure("in_doubt", f"{error}; {MAY_HAVE_HAPPENED}"))
@@ -274,6 +277,8 @@ class Attempts:
     def _enter(self, entry: Entry) -> list[Callable[[], object]]:
         """Set the current call for the code in this task; return a function that resets it."""
         leaves: list[Callable[[], object]] = []
+        if CALL.get() is not entry:  # a task of its own: a read of a flight, a guard or a rule
+            leaves.append(partial(CALL.reset, CALL.set(entry)))
         if entry.is_within or not entry.may_write:
             unsealed = find_unsealed(entry)
             if unsealed is not None:

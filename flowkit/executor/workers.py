@@ -20,10 +20,11 @@ from flowkit.context import Context
 from flowkit.errors import RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
+from flowkit.executor.approvals import Guarded
 from flowkit.executor.contexts import make_context
+from flowkit.executor.current import CALL, enter_run
 from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
-from flowkit.executor.guarding import Guarded
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
 from flowkit.executor.plan import AnyTool, Plan
@@ -35,7 +36,6 @@ from flowkit.executor.table import Table
 from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_result
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
-from flowkit.observers import RUN_AROUND
 from flowkit.tools.lives import Lives
 
 CALLS_IN_A_ROW = 64
@@ -78,8 +78,7 @@ class Workers:
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._context = contextvars.copy_context()
-        self._context.run(RUN_AROUND.set, log)
+        self._context = enter_run(identity, log)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of the enclosing run, if it wasn't sealed when this run started."""
@@ -177,10 +176,11 @@ class Workers:
         table, settler, gates, log, moves = self._table, self._settler, self._gates, self._log, self._table.moves
         task = asyncio.current_task(self._attempts.loop)
         in_a_row, was_stopped = 0, False
-        before = contextvars.copy_context()
+        copy_context, set_call = contextvars.copy_context, CALL.set
+        before = copy_context()
         while following is not None:
             entry = following
-            if in_a_row >= CALLS_IN_A_ROW or was_stopped or contextvars.copy_context() != before:
+            if in_a_row >= CALLS_IN_A_ROW or was_stopped or copy_context() != before:
                 # What a tool left in the task, a variable or a cancellation, must not reach the next call. And calls
                 # that never wait would keep the loop from everything else: 64 of them are a few milliseconds, and
                 # the new task is then a hundredth of their cost.
@@ -188,6 +188,8 @@ class Workers:
                 self._send_for_help()
                 return
             in_a_row += 1
+            set_call(entry)
+            before = copy_context()
             try:
                 # It may have been cancelled between getting its slot and this task's beginning.
                 if entry.phase >= phases.ENDED:

@@ -1,15 +1,20 @@
-"""A run of an agent as its journal knows it: its message, its model's answers, and its tools' results."""
+"""Read an agent's run from the journal: its message, its model's answers, and its tools' results.
+
+Read a recipe's run from the journal: its inputs, and each step's result by the step's id.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from flowkit import codec
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dumps, loads
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Approval, Journal, RunDetails
 from flowkit.media import Media, fill_media, read_media, write_media
 from flowkit.messages import AssistantMessage, Message, UserMessage, message_from_json, read_content, text_of
+from flowkit.models.recording import HIDDEN
 
 _MEDIA = "$media"
 """Where a recorded result has an image, a sound or a file, with its content."""
@@ -17,7 +22,7 @@ _MEDIA = "$media"
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A call that the model made; `error` is what the model read where it failed. Secrets are masked."""
+    """A call by the model; `error` is the message that the model read if it failed. Secrets are masked."""
 
     tool: str
     arguments: Mapping[str, JSON]
@@ -72,7 +77,7 @@ class RecordedRun:
 
 
 def read_run(journal: Journal, run_id: str) -> RecordedRun:
-    """Read a run of an agent that has ended. Raises `ConfigurationError` for any other."""
+    """Read a finished run of an agent. Raises `ConfigurationError` for any other."""
     details = journal.show(run_id)
     if details is None:
         raise ConfigurationError(f"no run {run_id!r} in the journal")
@@ -133,7 +138,7 @@ def _read_turns(details: RunDetails) -> tuple[tuple[RecordedCall, ...], tuple[As
 
 
 def _read_refusal(approval: Approval | None) -> str | None:
-    """Read what a person said who denied the call; None for a call that nobody denied."""
+    """Return the reason given for denying the call; None for a call that wasn't denied."""
     decision = None if approval is None else approval.decision
     return f"denied: {decision.reason or 'no reason given'}" if decision is not None and not decision.approved else None
 
@@ -148,7 +153,7 @@ def _read_arguments(text: str) -> Mapping[str, JSON]:
 
 
 def keep_media(value: JSON) -> JSON:
-    """Put the content of images, sounds and files into a result; the journal keeps it beside, and not for ever."""
+    """Put the content of images, audio and files into a result; the journal stores it separately, for a limited time."""
     media = read_media(value)
     if media is not None:
         return {_MEDIA: (fill_media(media) or media).to_json()}
@@ -166,3 +171,119 @@ def give_media(value: JSON) -> JSON:
             return write_media(media) if isinstance(media, Media) else kept
         return {name: give_media(inner) for name, inner in value.items()}
     return [give_media(inner) for inner in value] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStep:
+    """A step's result; `error` is the reason of a failure, `is_denied` means that a person denied it."""
+
+    id: str
+    tool: str
+    value: JSON = None
+    error: str | None = None
+    is_denied: bool = False
+
+    def to_json(self) -> dict[str, JSON]:
+        """Write a line of the recording."""
+        said: dict[str, JSON] = {"value": self.value} if self.error is None else {"error": self.error}
+        return {"step": self.id, "tool": self.tool, **said, **({"denied": True} if self.is_denied else {})}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> "RecordedStep":
+        """Read what `to_json` wrote."""
+        error = data.get("error")
+        said = error if isinstance(error, str) else None
+        return cls(str(data["step"]), str(data["tool"]), data.get("value"), said, data.get("denied") is True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRecipe:
+    """A whole run; `error` is why it failed."""
+
+    run_id: str
+    recipe: str
+    user: str | None
+    session: str | None
+    inputs: Mapping[str, JSON]
+    steps: tuple[RecordedStep, ...]
+    status: str
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The recipe and its inputs in a few words, to name a test after."""
+        return " ".join([self.recipe, *(str(value) for value in self.inputs.values() if isinstance(value, str | int))])
+
+
+def read_recipe_run(details: RunDetails) -> RecordedRecipe:
+    """Read a finished run of a recipe. Raises `ConfigurationError` for any other."""
+    summary = details.summary
+    if summary.status not in ("done", "failed"):
+        raise ConfigurationError(
+            f"run {summary.run_id!r} is {summary.status}; a recipe's run is exported when it is done or has failed"
+        )
+    steps: list[RecordedStep] = []
+    for node in details.nodes.values():
+        if not node.is_ended:
+            raise ConfigurationError(f"run {summary.run_id!r} has no result of {node.node!r}; resolve it first")
+        if node.state in ("finished", "failed", "denied"):
+            error = None if node.state == "finished" else node.error or node.state
+            steps.append(RecordedStep(node.node, node.tool, keep_media(node.value), error, node.state == "denied"))
+    known = {step.id for step in steps}
+    for node, approval in details.approvals.items():
+        if node not in known and approval.decision is not None and not approval.decision.approved:
+            steps.append(RecordedStep(node, approval.name, error=approval.decision.reason, is_denied=True))
+    return RecordedRecipe(
+        run_id=summary.run_id,
+        recipe=summary.name,
+        user=summary.user,
+        session=summary.session,
+        inputs=cast(Mapping[str, JSON], details.inputs),
+        steps=tuple(steps),
+        status=summary.status,
+        error=summary.error,
+    )
+
+
+def write_recipe_run(run: RecordedRecipe, path: Path, hide: Sequence[str] = ()) -> None:
+    """Write the recording: a line for the run, and one for each step."""
+    about: dict[str, JSON] = {
+        "run": run.run_id,
+        "recipe": run.recipe,
+        "user": run.user,
+        "session": run.session,
+        "inputs": dict(run.inputs),
+        "status": run.status,
+        "error": run.error,
+    }
+    lines: list[JSON] = [{"about": about}, *(step.to_json() for step in run.steps)]
+    path.write_bytes(b"".join(dumps(_hide(line, hide)) + b"\n" for line in lines))
+
+
+def load_recipe_run(path: Path) -> RecordedRecipe:
+    """Read the file of `write_recipe_run`."""
+    try:
+        first, *lines = [cast(dict[str, JSON], loads(line)) for line in path.read_bytes().splitlines()]
+        about = cast(dict[str, JSON], first["about"])
+        return RecordedRecipe(
+            run_id=str(about["run"]),
+            recipe=str(about["recipe"]),
+            user=cast("str | None", about["user"]),
+            session=cast("str | None", about["session"]),
+            inputs=cast(Mapping[str, JSON], about["inputs"]),
+            steps=tuple(RecordedStep.from_json(line) for line in lines),
+            status=str(about["status"]),
+            error=cast("str | None", about["error"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path}: not the recording of a recipe's run: {error}") from error
+
+
+def _hide(value: JSON, hidden: Sequence[str]) -> JSON:
+    if isinstance(value, str):
+        for text in hidden:
+            value = value.replace(text, HIDDEN)
+        return value
+    if isinstance(value, dict):
+        return {name: _hide(inner, hidden) for name, inner in value.items()}
+    return [_hide(inner, hidden) for inner in value] if isinstance(value, list) else value

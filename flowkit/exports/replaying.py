@@ -1,14 +1,19 @@
-"""Rerun an agent, or a recipe, from a recording: the model's answers and the tools' results are those of the recording.
+"""Rerun an agent or a recipe from a recording, with the recorded model answers and tool results.
 
 Nothing leaves the process and no tool runs. What is new is the agent itself: its code, its instructions and its tools'
 schemas of today, with which the same answers have to lead to the same calls and the same output.
+
+Rerun a recipe from a recording: each step returns the recorded result of the step with its id.
+
+No tool runs and no model is called. Only the recipe itself is new: its current steps, conditions and loops, which
+have to make the same calls, with the same arguments, of the same results.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from re import fullmatch
 from typing import Any, cast
@@ -16,12 +21,20 @@ from typing import Any, cast
 from flowkit.agent import Agent, AgentResult
 from flowkit.apps import load_app
 from flowkit.codec import JSON, loads
+from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, ModelError, ToolError
-from flowkit.exports.recipe_replaying import AnyRecipe, replay_recipe_run
-from flowkit.exports.recorded_run import RecordedCall, RecordedRun, give_media
+from flowkit.executor import Deny, Outcome
+from flowkit.exports.recorded_run import (
+    RecordedCall,
+    RecordedRecipe,
+    RecordedRun,
+    RecordedStep,
+    give_media,
+    load_recipe_run,
+)
 from flowkit.history import read_history
 from flowkit.masking import MASK, show_arguments
-from flowkit.measure.rehearsing import AnyTool, answer_for
+from flowkit.measure.rehearsing import AnyTool, answer_for, imitate
 from flowkit.messages import AssistantMessage, Content, Message, UserMessage, message_from_json
 from flowkit.models.base import Delta, Model, ModelRequest
 from flowkit.models.openai import OpenAIModel
@@ -30,15 +43,18 @@ from flowkit.models.recording import Recorder, Replayer
 from flowkit.models.wire.bytes_to_deltas import stream_deltas
 from flowkit.models.wire.settings import NO_HEADERS, ModelServer, Settings
 from flowkit.recipes import Recipe, RecipeResult
+from flowkit.recipes.model_steps import AskRequest, lower_agents
 from flowkit.runs.limits import Limits
 from flowkit.runs.results import RunResult
+
+AnyRecipe = Recipe[..., Any]
 
 _TURN_CALL = r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)"
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of a replay: the calls that the model's answers led to, and the output as JSON."""
+    """The result of a replay: the calls that followed from the model's answers, and the output as JSON."""
 
     calls: list[tuple[str, dict[str, Any]]]
     output: Any
@@ -55,9 +71,9 @@ def replay_run(
 ) -> Replay:
     """Replay a run of this app's agent or recipe from a recording that `flowkit runs export --test` wrote.
 
-    `data` is what instructions, and functions that name tools, look at; no tool sees it, since none runs. `tools` is
+    `data` is passed to instructions and to functions that choose tools; tools don't run, so they don't see it. `tools` is
     the Python file with the tools of a recipe in YAML. Raises
-    `ModelError` with the difference where the conversation isn't the recorded one.
+    `ModelError` with the difference if the conversation isn't the recorded one.
     """
     path = Path(recording)
     header = _read_header(path)
@@ -86,7 +102,7 @@ async def replay_recipe_recording(path: Path, recipe: AnyRecipe) -> Replay:
 async def record_run(
     run: RecordedRun, agent: Agent[Any], path: Path, *, hide: Sequence[str] = (), data: object = None
 ) -> Replay:
-    """Run the agent once more with what the journal knows, and record that; a replay is known to work then."""
+    """Rerun the agent from the journal's data and record that, which also proves that a replay works."""
     recorder = Recorder(JournalModel(run), path, hide=hide, about=run.to_json())
     return await _run(agent, recorder, run.to_json(), data)
 
@@ -115,9 +131,9 @@ async def _run(agent: Agent[Any], model: Model, about: Mapping[str, JSON], data:
 
 
 def _find_limits(about: Mapping[str, JSON]) -> Limits:
-    """Stop a run again that a limit stopped, after as many turns; which limit it was, the journal doesn't know.
+    """If a limit stopped the run, stop the rerun after as many turns; the journal doesn't record which limit it was.
 
-    Any other ends with its last answer, and needs no limit.
+    Other runs finish with their last answer and need no limit.
     """
     turns = about.get("turns")
     return Limits(turns=turns if about.get("status") == "limit" and isinstance(turns, int) else None)
@@ -176,7 +192,7 @@ def _read_header(path: Path) -> dict[str, JSON]:
 
 
 class RecordedAnswers:
-    """What tools gave, in place of running them.
+    """The recorded results of tools, returned instead of running them.
 
     An equal call gets the result of the call that it equals, the second one that of the second. A call that wasn't
     recorded is told so: a prefetch that nobody asked for, or the first sign that the agent does something else.
@@ -204,12 +220,12 @@ class RecordedAnswers:
 
 
 def _is_of(recorded: Mapping[str, JSON], given: Mapping[str, JSON]) -> bool:
-    """Return whether the call is the recorded one; a masked secret is any, and a default may be left out."""
+    """Return True if the call equals the recorded one; a masked secret matches any value, and defaults can be omitted."""
     return all(value == MASK or given.get(name) == value for name, value in recorded.items())
 
 
 class JournalModel:
-    """Gives a run's answers once more, as a server of Chat Completions would send them."""
+    """Send a run's recorded answers as a Chat Completions server would."""
 
     price: Price | None = None
 
@@ -284,3 +300,82 @@ def _write(message: AssistantMessage) -> list[bytes]:
     chunks.append({"index": 0, "delta": {}, "finish_reason": finish})
     lines = [json.dumps({"choices": [chunk]}, ensure_ascii=False) for chunk in chunks]
     return [f"data: {line}\n\n".encode() for line in (*lines, "[DONE]")]
+
+
+async def replay_recipe_run(
+    path: Path, recipe: AnyRecipe
+) -> tuple[RecipeResult[Any], list[tuple[str, dict[str, Any]]]]:
+    """Run the recipe on the recorded results; return its result, and the calls in the order of the recipe's steps.
+
+    Raises the run's error if the recorded run didn't fail in the same way.
+    """
+    run = load_recipe_run(path)
+    answers = _RecordedSteps(run)
+    nodes, asking = lower_agents(recipe.plan.body.nodes, answers.ask, recipe.plan.tools, models_too=True)
+    tools = {name: answers.replace(tool) for name, tool in recipe.plan.tools.items()}
+    plan = replace(
+        recipe.plan, body=replace(recipe.plan.body, nodes=nodes), tools={**tools, **asking}, requests={}, nestings={}
+    )
+    alone: AnyRecipe = Recipe(plan)
+    inputs, user, session = dict(run.inputs), run.user, run.session
+    result = await alone.start(inputs, user=user, session=session, cache=False, journal=None).wait()
+    if result.status == "waiting":
+        result = await alone.start(
+            inputs,
+            user=user,
+            session=session,
+            cache=False,
+            resume=result,
+            decisions={call.id: Deny(answers.steps[call.id].error or "") for call in result.pending},
+        ).wait()
+    if result.status != run.status or (result.error is not None and str(result.error) != run.error):
+        raise result.error or ToolError(f"the recorded run was {run.status}: {run.error}; this one is {result.status}")
+    order = {node.id: index for index, node in enumerate(recipe.plan.body.nodes)}
+    calls = sorted(
+        (outcome for outcome in result.calls if outcome.call.id in answers.steps),
+        key=lambda outcome: _find_place(outcome.call.id, order),
+    )
+    return result, [_show(outcome) for outcome in calls]
+
+
+class _RecordedSteps:
+    """What the steps gave, in place of running them."""
+
+    def __init__(self, run: RecordedRecipe) -> None:
+        self.steps = {step.id: step for step in run.steps}
+
+    def replace(self, tool: AnyTool) -> AnyTool:
+        """Return a tool that takes what this one takes, and gives what the step gave."""
+
+        def give(arguments: dict[str, Any], context: Context[Any] = CONTEXT) -> JSON:
+            return self._answer(tool.name, context.call_id)
+
+        def asks(arguments: Mapping[str, Any], context: Context[Any]) -> bool:
+            return (step := self.steps.get(context.call_id)) is not None and step.is_denied
+
+        return imitate(tool, give, approval=asks if tool.approval else None)
+
+    async def ask(self, request: AskRequest, values: Mapping[str, JSON], context: Context[Any]) -> JSON:
+        """Return what the model or the agent of this step answered."""
+        return self._answer(request.name, context.call_id)
+
+    def _answer(self, tool: str, step_id: str) -> JSON:
+        step: RecordedStep | None = self.steps.get(step_id)
+        if step is None or step.tool.rstrip("+") != tool:
+            raise ToolError(
+                f"the recording has no result of {tool} at step {step_id!r}: the recipe isn't the one that ran"
+            )
+        if step.error is not None:
+            raise ToolError(step.error)
+        return give_media(step.value)
+
+
+def _find_place(step_id: str, order: Mapping[str, int]) -> list[tuple[int, str]]:
+    """Place a call as its step stands in the recipe, numbers by size: calls in flight together end in any order."""
+    first, *inner = step_id.split("/")
+    parts = [(int(part), "") if part.isdecimal() else (-1, part) for part in inner]
+    return [(order.get(first, len(order)), first), *parts]
+
+
+def _show(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    return outcome.call.name, cast(dict[str, Any], show_arguments(outcome.call.arguments))

@@ -48,6 +48,7 @@ class JournalLog:
     ) -> None:
         self.store = store
         self.clock = clock
+        self.lease_s = lease_s
         self._held = held
         self._events: KeptEvents = events
         self.is_leaving = False

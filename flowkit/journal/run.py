@@ -39,7 +39,9 @@ from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
 from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
 
 START_WITHIN_S = 5.0
-"""How long after its claim a call may start; later it is claimed again."""
+"""How long after its claim a call may start; later it is claimed again. No longer than the journal's lease."""
+START_WITHIN_AT_LEAST_S = 1.0
+"""A shorter lease doesn't shorten it further: where a commit takes longer than it, no call would ever start."""
 ASKED = -1
 """Under which number the journal keeps, apart from the turns', what tells the secrets of calls asked about."""
 CONVERSATION_RUNS = 1000
@@ -130,6 +132,11 @@ class RunJournal:
         """Look up the record of this node; None when it has to run."""
         return self._nodes.get(node)
 
+    def retry_failures(self) -> None:
+        """Let nodes that failed run again, in a run that has ended and is resumed; a write that failed stays so."""
+        failed = [node for node in self._nodes.values() if node.state == "failed" and node.effect != "write"]
+        self._nodes |= {node.node: replace(node, state="retry") for node in failed}
+
     def may_still_run(self, node: str) -> bool:
         """Return whether a call that another process claimed may still be running: then it can't be settled or repeated yet."""
         found = self._nodes.get(node)
@@ -165,14 +172,7 @@ class RunJournal:
         if effect == "read":
             return attempt
         record = Recorded(
-            node,
-            "claimed",
-            attempt=attempt,
-            effect=effect,
-            arguments=arguments,
-            tool=tool,
-            code=code,
-            resources=tuple(resources),
+            node, "claimed", None, None, attempt, effect, arguments, tool, code, resources=tuple(resources)
         )
         try:
             record = await self._write_claim(record, timeout_s)
@@ -202,8 +202,9 @@ class RunJournal:
 
     async def _write_claim(self, record: Recorded, timeout_s: float | None) -> Recorded:
         clock = self._log.clock
-        start_by = self._now() + START_WITHIN_S
-        lease = RunLease(self._log.store.holder, *lease_until(clock, START_WITHIN_S + (timeout_s or 0.0)))
+        start_within_s = min(START_WITHIN_S, max(START_WITHIN_AT_LEAST_S, self._log.lease_s))
+        start_by = self._now() + start_within_s
+        lease = RunLease(self._log.store.holder, *lease_until(clock, start_within_s + (timeout_s or 0.0)))
         record = replace(record, lease=lease)
         await self._writing.write(self._put(record, b"null"), is_durable=True)
         self._start_by[record.node] = start_by
@@ -250,8 +251,7 @@ class RunJournal:
         data = encode_value(record.value, record.node)
         if self.is_over:
             return
-        record = self._add_claimed(record)
-        put = self._put(record, data)
+        put = self._put(record := self._add_claimed(record), data)
         if len(data) > OWN_WRITE_BYTES:
             self._writing.post_alone(nodes=(put,))
         else:
@@ -381,14 +381,14 @@ class RunJournal:
         return await self._log.run(lambda: store.conversation(session, user, self._number, CONVERSATION_RUNS))
 
     async def open_inside(
-        self, run_id: str, *, name: str, inputs: JSON = None, kept: Mapping[str, str] | None = None
+        self, run_id: str, *, name: str, code: str = "", inputs: JSON = None, kept: Mapping[str, str] | None = None
     ) -> "RunJournal":
         """Start or resume the run of this id that a call of this run makes; the errors are those of `open_run`.
 
         Its messages don't become part of the session's conversation.
         """
-        user, session = self.details.summary.user, self.details.summary.session
-        wanted = WantedRun(run_id, name, "", inputs, user, session, self._allow_changed)
+        summary = self.details.summary
+        wanted = WantedRun(run_id, name, code, inputs, summary.user, summary.session, self._allow_changed)
         return await open_run(self._log, replace(wanted, parent=self._number, ignores_inputs=True, kept=kept))
 
     async def finish(

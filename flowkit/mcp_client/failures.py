@@ -1,7 +1,97 @@
-"""Failures of MCP calls, by what they mean: did the call run, may it have run, did it not."""
+"""Classify failures of MCP calls: the call ran, may have run, or didn't run.
+
+Show addresses of MCP servers without possible keys.
+
+Many public servers identify their users by a key in the address, in its path or after `?`.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from flowkit.errors import FlowkitError
-from flowkit.mcp_client.addresses import leave_out_keys
+
+HIDDEN = "…"
+_RUN = re.compile(r"[A-Za-z0-9]+")
+_KEY_LENGTH = 12
+"""Words of a path with a digit in them are shorter, and keys are longer."""
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_LOGGERS = (
+    "httpx2",
+    "mcp.client.streamable_http",
+    "mcp.client.auth.oauth2",
+    *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")),
+)
+
+
+def show_address(url: str) -> str:
+    """Format an address without user, password and query, and without parts of its path that could be keys.
+
+    >>> show_address("https://ann:pw@shop.example/v2/s/a81Hk3bd9LqW0/mcp?key=1")
+    'https://shop.example/v2/s/…/mcp'
+    """
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    path = re.split(r"[?#]", path)[0]
+    host = re.split(r"[?#]", host)[0]
+    shown = "/".join(HIDDEN if may_be_key(part) else part for part in path.split("/"))
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{shown}"
+
+
+def may_be_key(part: str) -> bool:
+    """Return True if a part of a path could be a key rather than a word.
+
+    >>> [may_be_key(part) for part in ("a81Hk3bd9LqW0", "mcp-server-2025", "customer-orders", "v2")]
+    [True, False, False, False]
+    """
+    text = unquote(part)
+    if _UUID.search(text):
+        return True
+    return any(len(run) >= _KEY_LENGTH and not run.isalpha() for run in _RUN.findall(text))
+
+
+def hide_keys(url: str) -> None:
+    """Mask possible keys of this address from now on in the logs of the packages below."""
+    keys = {key for found in _find_keys(url) for key in (found, unquote(found), quote(unquote(found)))}
+    _hidden.keys |= keys
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_hidden)  # adding it again does nothing
+
+
+def leave_out_keys(text: str) -> str:
+    """Remove the keys of all addresses passed to `hide_keys` from a text, such as an error message."""
+    for key in _hidden.keys:
+        text = text.replace(key, HIDDEN)
+    return text
+
+
+def _find_keys(url: str) -> Iterator[str]:
+    parts = urlsplit(url)
+    yield from (part for part in parts.path.split("/") if may_be_key(part))
+    yield from (part for part in (parts.query, parts.password) if part)
+    yield from (value for _, value in parse_qsl(parts.query) if len(value) >= _KEY_LENGTH)
+
+
+class _Hidden(logging.Filter):
+    """Mask keys of addresses and ids of sessions, which grant access to the session."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        shown = "Received session ID" if text.startswith("Received session ID") else leave_out_keys(text)
+        if shown != text:
+            record.msg, record.args = shown, ()
+        if record.exc_info and self.keys:
+            record.exc_text = leave_out_keys(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+_hidden = _Hidden()
+
 
 CONNECTION_CLOSED = -32000
 INVALID_REQUEST = -32600
@@ -15,23 +105,23 @@ ERROR_CHARS_AT_MOST = 10_000
 
 
 class Broken(FlowkitError):
-    """The connection broke while the call was in flight: it may have run."""
+    """The connection broke while the call was in flight; the call may have run."""
 
 
 class Unanswered(FlowkitError):
-    """No answer came in time: the call may have run, and the server was told to stop."""
+    """No answer arrived in time. The call may have run; the server was sent a cancellation."""
 
 
 class NotTaken(FlowkitError):
-    """The server refused the call before it ran, since it doesn't know the session any more."""
+    """The server no longer knows the session, so it refused the call before running it."""
 
 
 class WrongResult(FlowkitError):
-    """The call ran, and what came back isn't what the tool promises."""
+    """The call ran, and its result doesn't fit the tool's output schema."""
 
 
 def read_failure(error: BaseException) -> FlowkitError | None:
-    """Read what an error of the `mcp` package means; None for what the server says itself."""
+    """Classify an error of the `mcp` package; None for an error of the server itself."""
     from mcp.shared.exceptions import MCPError
     from pydantic import ValidationError
 
@@ -57,7 +147,7 @@ def read_failure(error: BaseException) -> FlowkitError | None:
 
 
 def cut_text(text: str) -> str:
-    """Cut a text of a server to what a model should read of it.
+    """Truncate a server's text for the model.
 
     >>> len(cut_text("e" * 1_000_000)) < 10_100
     True
@@ -80,7 +170,7 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def explain(error: BaseException) -> str:
-    """Explain an error in one line, with what its server wrote last; of a group, its first."""
+    """Explain an error in one line, with the server's last output; for a group, its first error."""
     notes = [*getattr(error, "__notes__", ())]
     while members := _members(error):
         error = members[0]

@@ -1,21 +1,35 @@
-"""Whether an answer is right: checks that need no model, and a model that judges."""
+"""Judge an answer: by checks without a model, and by a model.
+
+Judge calls: compare the calls that a model made with those that a case expects.
+
+Each expected call must match an actual one, and no actual call may be left over unless the case sets `more_calls`.
+Their order doesn't count. An argument that the case doesn't name may be anything (`only: true` forbids it); one that the
+model left out counts as its default. Texts are equal but for case and the space around them, numbers by their value,
+objects in the fields that the case names, lists item by item. In place of a value a case may write
+
+- `{any: [a, b]}`: one of these values,
+- `{contains: word}` or `{contains: [a, b]}`: a text that holds them all, in any case,
+- `{regex: "…"}`: a text in which this is found,
+- `{equals: value}`: this value, for one that looks like the forms above.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import Field
 
 from flowkit.agent import Agent
-from flowkit.codec import dumps
+from flowkit.codec import JSON, dumps
 from flowkit.errors import FlowkitError
-from flowkit.measure.cases import AnswerCheck
+from flowkit.measure.cases import AnswerCheck, Case, ExpectedCall
+from flowkit.measure.records import MadeCall
 from flowkit.models.base import Model
 
 
 def find_wrong_answer(check: AnswerCheck, answer: str) -> list[str]:
-    """Find what is wrong with an answer, a line for each failed check; what a model judges isn't checked here."""
+    """List the failed checks of an answer, a line each; criteria for the judging model aren't checked here."""
     return list(_find(check, answer))
 
 
@@ -76,7 +90,7 @@ class Verdict:
 
 
 class Judge:
-    """A model that judges answers; `cost_usd` is what that has cost so far, None where a price isn't known.
+    """A model that judges answers; `cost_usd` is the cost so far, None if a price isn't known.
 
     It reads the question, the answer and one sentence that is true of a good answer, and says whether it is true of
     this one. It doesn't know which model gave the answer, so it can't favour its own kind by name.
@@ -88,7 +102,7 @@ class Judge:
         self._agent = Agent(model, output_type=Verdict, instructions=_INSTRUCTIONS, cache=False, name="judge")
 
     async def find_wrong(self, request: str, answer: str, criterion: str) -> str | None:
-        """Ask the judge and return why the criterion isn't true of the answer.
+        """Ask the judging model; return why the criterion isn't true of the answer.
 
         None where it is. Raises `FlowkitError`.
         """
@@ -101,3 +115,134 @@ class Judge:
             raise FlowkitError(f"the judge gave no verdict: {result.error or result.status}")
         verdict = result.output
         return None if verdict.is_true else f"the judge: {verdict.reason}"
+
+
+Defaults = Mapping[str, Mapping[str, JSON]]
+"""The defaults of arguments by tool."""
+
+
+def find_wrong_calls(case: Case, made: Sequence[MadeCall], defaults: Defaults) -> str | None:
+    """Describe wrong calls in one line; None if they are right or aren't judged."""
+    if case.calls is None:
+        return None
+    met = _pair(case.calls, made, defaults)
+    missing = [expected for index, expected in enumerate(case.calls) if index not in met]
+    left = [call for index, call in enumerate(made) if index not in met.values()]
+    problems: list[str] = []
+    for expected in missing:
+        alike = next((call for call in left if call.tool in expected.tools), None)
+        if alike is None:
+            problems.append(f"no call of {' or '.join(expected.tools)}")
+            continue
+        left.remove(alike)
+        wrong = find_misfit(expected, alike, defaults)
+        problems.append(f"{alike.tool}: {wrong}")
+    if not case.more_calls:
+        problems += [f"a call of {call.tool} too many" for call in left]
+    return "; ".join(problems) or None
+
+
+def find_misfit(expected: ExpectedCall, made: MadeCall, defaults: Defaults) -> str | None:
+    """Find the argument of this call that isn't the expected one, and describe it."""
+    if made.tool not in expected.tools:
+        return f"is {made.tool}"
+    usual = defaults.get(made.tool, {})
+    for name, wanted in expected.arguments.items():
+        if name not in made.arguments and name not in usual:
+            if not fits(wanted, None):
+                return f"{name} is missing, expected {_say(wanted)}"
+            continue
+        value = made.arguments.get(name, usual.get(name))
+        if not fits(wanted, value):
+            return f"{name} is {_say(value)}, expected {_say(wanted)}"
+    if expected.only:
+        for name, value in made.arguments.items():
+            if name not in expected.arguments and (name not in usual or not fits(usual[name], value)):
+                return f"{name} is {_say(value)}, expected none"
+    return None
+
+
+def fits(wanted: JSON, value: JSON) -> bool:
+    """Return True if a value matches the case's value.
+
+    >>> fits("Busan", "busan "), fits(2, 2.0), fits({"city": "Seoul"}, {"city": "seoul", "zip": 1})
+    (True, True, True)
+    >>> fits({"contains": ["broken", "cup"]}, "The cup is broken"), fits({"any": [1, 2]}, 3), fits(1, True)
+    (True, False, False)
+    """
+    match wanted:
+        case {"any": list(choices)} if len(wanted) == 1:
+            return any(fits(choice, value) for choice in choices)
+        case {"contains": str() | list() as words} if len(wanted) == 1:
+            said = value if isinstance(value, str) else dumps(value).decode()
+            return all(
+                str(word).casefold() in said.casefold() for word in ([words] if isinstance(words, str) else words)
+            )
+        case {"regex": str(pattern)} if len(wanted) == 1:
+            return isinstance(value, str) and re.search(pattern, value) is not None
+        case {"equals": literal} if len(wanted) == 1:
+            return _equal(literal, value)
+        case dict():
+            return isinstance(value, dict) and all(
+                name in value and fits(inner, value[name]) for name, inner in wanted.items()
+            )
+        case list():
+            return (
+                isinstance(value, list)
+                and len(value) == len(wanted)
+                and all(fits(inner, item) for inner, item in zip(wanted, value, strict=True))
+            )
+        case _:
+            return _equal(wanted, value)
+
+
+def _equal(wanted: JSON, value: JSON) -> bool:
+    match wanted, value:
+        case (bool(), _) | (_, bool()):
+            return wanted is value
+        case ((int() | float()), (int() | float())):
+            return float(wanted) == float(value)
+        case str(), str():
+            return wanted.strip().casefold() == value.strip().casefold()
+        case list(), list():
+            return len(wanted) == len(value) and all(map(_equal, wanted, value))
+        case dict(), dict():
+            return wanted.keys() == value.keys() and all(_equal(inner, value[name]) for name, inner in wanted.items())
+        case _:
+            return wanted == value
+
+
+def _pair(wanted: Sequence[ExpectedCall], made: Sequence[MadeCall], defaults: Defaults) -> dict[int, int]:
+    """Pair as many expected calls as possible, each with a call of its own, so that no pairing blocks another."""
+    fitting = [
+        [at for at, call in enumerate(made) if find_misfit(expected, call, defaults) is None] for expected in wanted
+    ]
+    holder: dict[int, int] = {}
+
+    def find_place(expected: int, tried: set[int]) -> bool:
+        for at in fitting[expected]:
+            if at not in tried:
+                tried.add(at)
+                if at not in holder or find_place(holder[at], tried):
+                    holder[at] = expected
+                    return True
+        return False
+
+    for expected in range(len(wanted)):
+        find_place(expected, set())
+    return {expected: at for at, expected in holder.items()}
+
+
+def read_defaults(schema: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Read the defaults of a tool's schema, by argument; null for an optional one without a default."""
+    properties = cast(Mapping[str, JSON], schema.get("properties") or {})
+    return {
+        name: property_schema["default"]
+        for name, property_schema in properties.items()
+        if isinstance(property_schema, dict) and "default" in property_schema
+    }
+
+
+def _say(value: JSON) -> str:
+    text = dumps(value).decode()
+    return text if len(text) <= 60 else f"{text[:59]}…"

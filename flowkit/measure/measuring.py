@@ -1,15 +1,21 @@
-"""Ask every model every case, one run at a time and the models in turn.
+"""Run every case with every model, one run at a time, alternating between models.
 
-In turn, so that an hour in which a network is slow is slow for all of them; one at a time, so that they don't wait for
+Alternating, so that an hour with a slow network affects all of them; one at a time, so that they don't wait for
 one another. Each round begins with another model. Nothing is taken from a cache or written to a journal, and writes
 are answered in place of running (see `rehearsing`).
+
+A model that times its answers as they arrive.
+
+What is timed is what arrives here, piece by piece: the request's way, the server's work and the answer's way back. The
+assembler says when a call has begun and when its arguments are complete, as it does for a run.
 """
 
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 from uuid import uuid4
@@ -17,16 +23,116 @@ from uuid import uuid4
 from flowkit import codec
 from flowkit.agent import Agent, AgentResult
 from flowkit.apps import App
+from flowkit.assemble import Assembler
+from flowkit.assemble.parts import CallOpened, CallReady, SealedCall
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.masking import show_arguments
 from flowkit.measure.cases import Case, CasesFile
-from flowkit.measure.checks import Judge, find_wrong_answer
-from flowkit.measure.matching import Defaults, find_wrong_calls, read_defaults
+from flowkit.measure.checks import Defaults, Judge, find_wrong_answer, find_wrong_calls, read_defaults
 from flowkit.measure.records import CaseRun, MadeCall, Measured
 from flowkit.measure.rehearsing import AnyTool, Rehearsal
-from flowkit.measure.timing import Now, TimedAnswer, TimedModel, time_model
-from flowkit.models.base import Model
+from flowkit.models.base import (
+    CallDelta,
+    Delta,
+    Model,
+    ModelRequest,
+    RefusalDelta,
+    TextDelta,
+    ThinkingDelta,
+)
+from flowkit.models.pricing import ManyModels, Price, Priced
 from flowkit.suggestions import suggest
+
+Now = Callable[[], float]
+
+
+@dataclass(slots=True)
+class TimedAnswer:
+    """One answer; `opened_s` and `complete_s` are by the position of a call in it, all on one clock."""
+
+    asked_s: float
+    turn: int
+    first_token_s: float | None = None
+    opened_s: dict[int, float] = field(default_factory=dict[int, float])
+    complete_s: dict[int, float] = field(default_factory=dict[int, float])
+
+
+class TimedModel:
+    """The same model; `answers` has the times of each answer, attempts that broke included."""
+
+    def __init__(self, model: Model, now: Now) -> None:
+        self.model = model
+        self.answers: list[TimedAnswer] = []
+        self._now = now
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def source(self) -> str:
+        return self.model.source
+
+    @property
+    def price(self) -> Price | None:
+        return self.model.price if isinstance(self.model, Priced) else None
+
+    @property
+    def base_url(self) -> str | None:
+        return self.model.base_url if isinstance(self.model, Priced) else None
+
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
+        """Stream the model's answer, timed as it passes."""
+        return self._open(request)
+
+    @asynccontextmanager
+    async def _open(self, request: ModelRequest) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
+        answer = TimedAnswer(self._now(), request.turn)
+        self.answers.append(answer)
+        assembler = Assembler(known_names=[spec.name for spec in request.tools])
+        async with self.model.stream(request) as deltas:
+            timed = self._time(deltas, answer, assembler)
+            try:
+                yield timed
+            finally:
+                await timed.aclose()
+
+    async def _time(
+        self, deltas: AsyncIterator[Delta], answer: TimedAnswer, assembler: Assembler
+    ) -> AsyncGenerator[Delta, None]:
+        begun_s: dict[int | str, float] = {}  # by slot or id: a call's name, which opens it, may come later
+        async for delta in deltas:
+            at_s = self._now()
+            if isinstance(delta, CallDelta) and not delta.choice:
+                key = delta.id if delta.slot is None else delta.slot
+                if key is not None:
+                    begun_s.setdefault(key, at_s)
+            if answer.first_token_s is None and isinstance(delta, (TextDelta, ThinkingDelta, RefusalDelta, CallDelta)):
+                answer.first_token_s = at_s
+            for part in assembler.feed(delta):
+                match part:
+                    case CallOpened(index=index):
+                        answer.opened_s[index] = [*begun_s.values(), *[at_s] * (index + 1)][index]
+                    case CallReady(index=index) | SealedCall(index=index):
+                        answer.complete_s.setdefault(index, at_s)
+                    case _:
+                        pass
+            yield delta
+
+
+class TimedModels(TimedModel):
+    """A router or a fallback, whose members tell the price."""
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models behind it."""
+        return self.model.models if isinstance(self.model, ManyModels) else ()
+
+
+def time_model(model: Model, now: Now) -> TimedModel:
+    """Wrap a model for one run."""
+    return TimedModels(model, now) if isinstance(model, ManyModels) else TimedModel(model, now)
+
 
 GIVE_UP_AFTER = 3
 """A model that fails this often before it has answered anything isn't asked the rest."""
@@ -44,7 +150,7 @@ class Candidate:
 
 @dataclass(slots=True)
 class _Standing:
-    """What is known of one model so far."""
+    """One model's results so far."""
 
     answered: int = 0
     failed: int = 0
@@ -77,15 +183,15 @@ async def measure(
 ) -> Measured:
     """Measure the app's agent with each of these models on each case.
 
-    `data` and `user` count before those of the cases. `now` is the clock, the event loop's where left out; `tell` is
-    given each run when it has ended. An error of one model ends its run alone. Raises `ConfigurationError` where the
-    app's data can't be opened, or a case needs a judge and there is none.
+    `data` and `user` override those of the cases. `now` is the clock, by default the event loop's; `tell` is
+    called with each finished run. An error of one model fails only its run. Raises `ConfigurationError` if the
+    app's data can't be opened, or if a case needs a judge and there is none.
     """
     return await Measuring(app, models, cases, **options).run(tell)
 
 
 class Measuring:
-    """A measurement that may be stopped: `measured` is what is known so far. Raises as `measure` does."""
+    """A measurement that can be stopped: `measured` has the results so far. Raises the errors of `measure`."""
 
     def __init__(
         self,
@@ -144,7 +250,7 @@ class Measuring:
         )
 
     async def run(self, tell: Callable[[CaseRun], None] | None = None) -> Measured:
-        """Make all runs; `tell` is given each when it has ended."""
+        """Make all runs; call `tell` with each finished one."""
         cases, models = self._course.cases.cases, self._models
         for repeat in range(1, self._repeats + 1):
             for number, case in enumerate(cases):
@@ -166,7 +272,7 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """What all runs have in common."""
+    """The settings shared by all runs."""
 
     app: App
     agent: Agent[Any]
@@ -179,7 +285,7 @@ class _Course:
     now: Now | None
 
     async def run(self, candidate: Candidate, case: Case, repeat: int) -> CaseRun:
-        """Ask one model one case, and judge the result."""
+        """Run one case with one model, and judge the result."""
         now = self.now or asyncio.get_running_loop().time
         timed = time_model(candidate.model, now)
         rehearsal = Rehearsal(case.results, self.cases.stub, self.allowed)
@@ -308,7 +414,7 @@ def _not_asked(candidate: Candidate, case: Case, repeat: int, standing: _Standin
 
 
 def _note(runs: Sequence[CaseRun], standings: dict[str, _Standing]) -> list[str]:
-    """List what a reader has to know beside the figures."""
+    """List notes that explain the figures."""
     notes: list[str] = []
     stubbed = Counter(name for run in runs for name in run.stubbed)
     if stubbed:

@@ -2,6 +2,14 @@
 
 The function runs once, at decoration, with a `Ref` for each input. Its steps are the graph, and its return value is the
 output. After that it never runs again: runs, pictures and files are made from the graph alone.
+
+A recipe as a tool that a model, another tool or an agent can call.
+
+Its steps become nodes of the graph that the call stands in, under the call's name: with their own cache, journal,
+and events. The tool's effect and scope are the strongest of them.
+
+A write that has begun can't wait for a person. So a recipe that writes is no tool when one of its steps always asks,
+and a step that asks by its rule, and does, fails there.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,31 +23,64 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import ParamSpec, Unpack
 
 from flowkit.codec import JSON
+from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
-from flowkit.graph import INPUTS, Body, Graph, Node, get_after
+from flowkit.graph import INPUTS, Body, Graph, Group, Node, get_after
 from flowkit.identity import RunIdentity
 from flowkit.notebook import Bundle, show_picture
 from flowkit.option_checks import TEXT, find_misfit
-from flowkit.recipes.as_tool import make_recipe_tool
 from flowkit.recipes.asking import ask
-from flowkit.recipes.missing_values import find_missing_values
+from flowkit.recipes.input_findings import find_missing_values, find_secret_inputs
+from flowkit.recipes.model_steps import AskRequest, lower_agents, run_request
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
-from flowkit.recipes.plan import RecipePlan, output_of_type
+from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
-from flowkit.recipes.secret_inputs import find_secret_inputs
 from flowkit.recipes.source import check_source
 from flowkit.recipes.steps import build, each, finally_, step, when
 from flowkit.recipes.tracing import Scope
 from flowkit.runs.decided import DECIDED
+from flowkit.runs.nested import NewRun, place_run
 from flowkit.runs.options import open_log
-from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
+from flowkit.runs.run import Run, RunsAtWork, block_on, hold, wait_with
 from flowkit.schema_paths import find_problem
 from flowkit.tools import Tool, make_tool
 from flowkit.tools.needs import NeedMarker
 from flowkit.tools.options import Effect, Options
 from flowkit.tools.schema.arguments_schema import Schema
 from flowkit.tools.schema.signatures import MISSING, Signature, read_signature
+
+
+def make_recipe_tool(plan: RecipePlan[Any]) -> AnyTool:
+    """Make the tool: its arguments are the recipe's inputs, its result is the output as JSON.
+
+    Raises `DefinitionError` for a recipe that writes and always asks a person.
+    """
+    asking = [tool.name for tool in plan.tools.values() if tool.approval is True]
+    if plan.effect == "write" and asking:
+        raise DefinitionError(
+            f"recipe {plan.name!r} can't be a tool: its step {asking[0]!r} asks a person, and a write that has begun "
+            f"can't wait for that; give {asking[0]!r} to the agent",
+            tool=asking[0],
+        )
+
+    async def run(arguments: dict[str, JSON], context: Context[Any] = CONTEXT) -> Any:
+        # A second attempt in this process needs other names; after a crash the first finds what earlier ones did.
+        here = context.attempt - context.attempts_before
+        attempt = "" if here <= 1 else f"_{here}"
+        group = plan.nest(f"{context.call_id}/{plan.name}{attempt}", arguments)
+        (lowered,), asking = lower_agents((group,), _ask, plan.tools, models_too=True)
+        assert isinstance(lowered, Group)
+        return await context.open_group(lowered, {**plan.tools, **asking})
+
+    return Tool.from_schema(
+        plan.name, plan.description, plan.parameters, run, effect=plan.effect, scope=plan.scope or "all"
+    )
+
+
+async def _ask(request: AskRequest, values: Mapping[str, JSON], context: Context[Any]) -> JSON:
+    return await run_request(request, values, call_id=context.call_id, log=context.log, context=context)
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,7 +156,9 @@ class Recipe(Generic[P, R_co]):
         """Start a run that owns its task; needs a running event loop.
 
         If this user has a run with this `run_id` in progress in this session, that run is returned; without a `user`,
-        no run is joined. If the journal has the run, it is resumed. Raises:
+        no run is joined. If the journal has the run, it is resumed. A run that a tool's function starts without a
+        `run_id` gets one from its call, the same when the call runs again, and is recorded in the calling run's journal.
+        Raises:
 
         - `ToolArgumentsError` for inputs that don't fit.
         - `RunError` for other inputs than those of the run in progress.
@@ -125,8 +168,14 @@ class Recipe(Generic[P, R_co]):
         chosen = cast(RecipeRunOptions, {**self._options, **options})
         values = self.read_inputs({} if inputs is None else inputs)
         resumed = chosen.get("resume")
-        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id) or make_run_id()
-        identity = RunIdentity(chosen.get("user"), chosen.get("session"), run_id)
+        run_id = chosen.get("run_id") or (None if resumed is None else resumed.run_id)
+        if run_id is not None:
+            place = NewRun(RunIdentity(chosen.get("user"), chosen.get("session"), run_id))
+        else:
+            has_journal = chosen.get("journal") is not None
+            place = place_run(chosen, self.name, lambda: values, has_journal=has_journal)
+            chosen = cast(RecipeRunOptions, {**chosen, "user": place.identity.user, "session": place.identity.session})
+        identity = place.identity
         at_work = self._at_work.find(identity, values)
         if at_work is not None:
             at_work.add_decisions(chosen.get("decisions", {}))
@@ -137,7 +186,7 @@ class Recipe(Generic[P, R_co]):
         before = None if key is None else DECIDED.find(key, decisions)
         if before is not None:
             return before
-        work = RecipeWork(self.plan, values, chosen, open_log(run_id))
+        work = RecipeWork(self.plan, values, chosen, open_log(identity.run_id), place.around)
         run = self._at_work.start(work, identity, values)
         if key is not None and decisions:
             DECIDED.keep(key, decisions, run, of=resumed)
@@ -163,7 +212,7 @@ class Recipe(Generic[P, R_co]):
 
     def to_yaml(self) -> str:
         """Write the recipe as a file that `load_recipe` reads; raises `DefinitionError` for a part that a file can't express."""
-        from flowkit.recipes.yaml_text import to_yaml
+        from flowkit.recipes.format import to_yaml
 
         return to_yaml(self.plan)
 

@@ -20,9 +20,8 @@ from flowkit.mcp_client.entries import read_entry
 from flowkit.recipes.blocks import AnyTarget, Known, StepReader
 from flowkit.recipes.decorator import Recipe, order_nodes
 from flowkit.recipes.format import find_format_errors
-from flowkit.recipes.missing_values import find_missing_values
+from flowkit.recipes.input_findings import find_missing_values, find_secret_inputs
 from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_schema
-from flowkit.recipes.secret_inputs import find_secret_inputs
 from flowkit.recipes.values import FileScope, ValueReader
 from flowkit.recipes.yaml_source import Path, YamlSource, join_errors, read_yaml
 from flowkit.references import Reference

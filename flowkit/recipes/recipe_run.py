@@ -20,9 +20,8 @@ from flowkit.executor.slots import DEFAULT_LIMIT
 from flowkit.graph import INPUTS, ModelStep, Step
 from flowkit.journal import RunJournal
 from flowkit.models.base import Model
-from flowkit.recipes.agent_steps import lower_agents
 from flowkit.recipes.data import hash_recipe
-from flowkit.recipes.model_steps import AskRequest, run_request
+from flowkit.recipes.model_steps import AskRequest, lower_agents, run_request
 from flowkit.recipes.options import RecipeResult, RecipeRunOptions, read_past
 from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.references import resolve
@@ -41,13 +40,20 @@ class RecipeWork(Generic[R]):
     """One run of a recipe; lives as long as its task."""
 
     def __init__(
-        self, plan: RecipePlan[R], inputs: Mapping[str, JSON], options: RecipeRunOptions, log: EventLog
+        self,
+        plan: RecipePlan[R],
+        inputs: Mapping[str, JSON],
+        options: RecipeRunOptions,
+        log: EventLog,
+        around: RunJournal | None = None,
     ) -> None:
+        """Prepare a run; `around` is the journal of the run whose call starts it."""
         self.log = log
         self.meter = Meter(find_limits(options.get("limits"), options.get("timeout")), outer=METER.get())
         self._plan = plan
         self._inputs = dict(inputs)
         self._options = options
+        self._around = around
         self._past, self._decisions = read_past(options)
         self._journal: RunJournal | None = None
         self._executor: Executor | None = None
@@ -80,24 +86,31 @@ class RecipeWork(Generic[R]):
     async def begin(self) -> None:
         """Take hold of the run in its journal, if it has one."""
         journal = self._options.get("journal")
-        if journal is None:
-            AROUND.set(None)
-            return
-        held = self._journal = await journal.open_run(
-            self.log.run_id,
-            name=self._plan.name,
-            code=hash_recipe(self._plan),
-            inputs=self._inputs,
-            user=self._context.user,
-            session=self._context.session,
-            allow_changed=self._options.get("allow_changed", False),
-            only_read=_OVER,
-        )
+        if self._around is not None:
+            self._journal = await self._around.open_inside(
+                self.log.run_id, name=self._plan.name, code=hash_recipe(self._plan), inputs=self._inputs
+            )
+            if self._journal.details.summary.status == "failed":
+                self._journal.retry_failures()
+        elif journal is not None:
+            self._journal = await journal.open_run(
+                self.log.run_id,
+                name=self._plan.name,
+                code=hash_recipe(self._plan),
+                inputs=self._inputs,
+                user=self._context.user,
+                session=self._context.session,
+                allow_changed=self._options.get("allow_changed", False),
+                only_read=_OVER,
+            )
+        held = self._journal
         AROUND.set(held)
+        if held is None:
+            return
         # A resumed run stays in the session in which it started, whatever the caller passed.
         self._context = replace(self._context, session=held.details.summary.session)
         self.log.first_seq = held.first_seq
-        if not self._is_over:
+        if not held.is_over and not held.is_inner:
             held.follow(self.log)
 
     @property
@@ -257,7 +270,7 @@ class RecipeWork(Generic[R]):
     @property
     def _is_over(self) -> bool:
         """Return whether the journal already has its end."""
-        return self._journal is not None and self._journal.details.summary.status in _OVER
+        return self._journal is not None and self._journal.is_over
 
     def _recall(self, journal: RunJournal) -> None:
         """Take the end of a run that is over; its steps are in the journal, not in `calls`."""

@@ -1,19 +1,51 @@
-"""A run inside another one's call: its events are told under the call's name, and it ends with the call."""
+"""A run inside another one's call: where it belongs, and its events under the call's name."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from flowkit import events
+from flowkit.codec import JSON
 from flowkit.events import Event, EventLog
+from flowkit.executor.current import find_call
+from flowkit.identity import RunIdentity
 from flowkit.journal import RunJournal
+from flowkit.runs.options import RunOptions
 from flowkit.runs.results import RunResult
-from flowkit.runs.run import Run
+from flowkit.runs.run import Run, make_run_id
 
 ResultT = TypeVar("ResultT", bound=RunResult[Any])
 
 AROUND: ContextVar[RunJournal | None] = ContextVar("flowkit_around", default=None)
 """The journal of the run in whose call this task runs: a run that the call starts is recorded there, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """The identity of a run that starts, and the journal of the run around it where that records it, too."""
+
+    identity: RunIdentity
+    around: RunJournal | None = None
+
+
+def place_run(options: RunOptions, name: str, inputs: Callable[[], JSON], *, has_journal: bool) -> NewRun:
+    """Find the place of a run that starts without a `run_id`: a new one, unless a call's function starts it.
+
+    Then its id is derived from the call and its inputs, so that it is the same run when the call runs again. The run
+    around it records it, unless it has a journal or a user of its own; without a user, it belongs to that run's.
+    """
+    user, session = options.get("user"), options.get("session")
+    call = find_call()
+    if call is None:
+        return NewRun(RunIdentity(user, session, make_run_id()))
+    run_id, outer, around = call.name_run(name, inputs()), call.identity, AROUND.get()
+    if has_journal:
+        return NewRun(RunIdentity(user, session, run_id))
+    if user is None and session is None:
+        user, session = outer.user, outer.session
+    is_recorded = around is not None and around.run_id == outer.run_id and user == outer.user
+    return NewRun(RunIdentity(user, session, run_id), around if is_recorded else None)
 
 
 async def follow(run: Run[ResultT], call_id: str, log: EventLog | None) -> ResultT:

@@ -24,19 +24,21 @@ from flowkit.targets.conversions import (
     Positions,
 )
 from flowkit.targets.definitions import AlternativeShape, Definitions, NotStrict
-from flowkit.targets.pieces import (
+from flowkit.targets.strict import (
     ANNOTATIONS,
+    FORMATS,
+    KEYWORDS,
     TEXTS,
     array_of,
     closed_object,
     guess_types,
+    is_supported_pattern,
     nullable,
     only_type,
     tell,
     tell_examples,
     unique,
 )
-from flowkit.targets.strict import FORMATS, KEYWORDS, is_supported_pattern
 
 NoteKind = Literal["lowered", "dropped", "refused", "default", "references"]
 

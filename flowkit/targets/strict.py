@@ -3,14 +3,17 @@
 Source: https://platform.openai.com/docs/guides/structured-outputs, section "Supported schemas" (read in 2026); what
 it leaves open follows the answers of the server that users quote: `$ref` stands alone ("$ref cannot have keywords",
 camel-ai/camel#3001), every schema says its type, patterns can't look around.
+
+Small pieces of schema: how strict ones are put together, and what the keywords of faithful ones mean.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from flowkit.codec import dumps
-from flowkit.schema_paths import TYPES, Schema, alternatives, subschemas, types_of, values_of
+from flowkit.codec import JSON, dumps
+from flowkit.schema_paths import TYPES, Schema, alternatives, subschemas, types_of, types_of_value, values_of
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 KEYWORDS: Mapping[str, frozenset[str]] = {
@@ -163,3 +166,102 @@ def _check_totals(totals: _Totals, depth: int) -> Iterator[Violation]:
     ):
         if count > limit:
             yield Violation("", f"{count} {what}, at most {limit}")
+
+
+SILENT = frozenset({"title", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly", "discriminator"})
+ANNOTATIONS = SILENT | {"description", "default", "examples"}
+TEXTS: Mapping[str, str] = {
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minProperties": "at least {} entries",
+    "maxProperties": "at most {} entries",
+    "pattern": "matches the regular expression {}",
+    "format": "format: {}",
+    "contentEncoding": "encoding: {}",
+    "contentMediaType": "content: {}",
+    "uniqueItems": "no item twice",
+}
+WORDS: Mapping[str, frozenset[str]] = {
+    "string": frozenset({"minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"}),
+    "number": KEYWORDS["number"],
+    "integer": KEYWORDS["integer"],
+    "array": frozenset(
+        {"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"}
+    ),
+    "object": frozenset(
+        {"properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties"}
+        | {"maxProperties", "dependentRequired", "dependentSchemas"}
+    ),
+    "boolean": frozenset(),
+    "null": frozenset(),
+}
+"""The keywords that mean something for one type only."""
+
+
+def array_of(items: JSON, bounds: Schema, described: dict[str, JSON]) -> dict[str, JSON]:
+    """Make a list of `items` with the `minItems` and `maxItems` of `bounds`."""
+    kept = {key: bounds[key] for key in ("minItems", "maxItems") if bounds.get(key) is not None}
+    return {"type": "array", **described, "items": items, **kept}
+
+
+def closed_object(properties: dict[str, JSON], described: dict[str, JSON]) -> dict[str, JSON]:
+    """Make an object as strict mode requires: every field required, no others."""
+    return {
+        "type": "object",
+        **described,
+        "properties": properties,
+        "required": list[JSON](properties),
+        "additionalProperties": False,
+    }
+
+
+def nullable(lowered: dict[str, JSON]) -> dict[str, JSON]:
+    """Return the same schema with null allowed."""
+    null: JSON = {"type": "null"}
+    branches = lowered.get("anyOf")
+    if isinstance(branches, list):
+        return {**lowered, "anyOf": [*branches, null]}
+    kind = lowered.get("type")
+    if not lowered.keys() & {"$ref", "enum", "const", "items", "properties"}:
+        return {**lowered, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
+    return {"anyOf": [lowered, null]}
+
+
+def tell(description: str, texts: Sequence[str]) -> dict[str, JSON]:
+    """Append remarks to a description; return nothing at all when both are empty."""
+    remarks = "; ".join(texts)
+    if description and remarks:
+        return {"description": f"{description} ({remarks})"}
+    return {"description": description or remarks} if description or remarks else {}
+
+
+def tell_examples(schema: Schema) -> list[str]:
+    """Return a remark with the schema's examples, if any."""
+    examples = schema.get("examples")
+    if not isinstance(examples, list) or not examples:
+        return []
+    return [f"for example {', '.join(json.dumps(example, ensure_ascii=False) for example in examples)}"]
+
+
+def unique(schemas: Iterable[dict[str, JSON]]) -> list[dict[str, JSON]]:
+    """Return the schemas in their order, equal ones once."""
+    kept: list[dict[str, JSON]] = []
+    for schema in schemas:
+        if schema not in kept:
+            kept.append(schema)
+    return kept
+
+
+def guess_types(schema: Schema) -> tuple[str, ...]:
+    """Guess the types of a schema from its other keywords."""
+    values = values_of(schema)
+    if values is not None:
+        kinds = [min(types_of_value(value)) for value in values]  # "integer" before "number"
+        return tuple(dict.fromkeys(kinds))
+    return tuple(kind for kind, words in WORDS.items() if words & schema.keys())[:1]
+
+
+def only_type(schema: Schema, kind: str) -> dict[str, JSON]:
+    """Reduce a schema that has several types to one."""
+    others = frozenset[str]().union(*(words for other, words in WORDS.items() if other != kind)) - WORDS[kind]
+    return {**{key: value for key, value in schema.items() if key not in others | ANNOTATIONS}, "type": kind}

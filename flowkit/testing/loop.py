@@ -18,6 +18,9 @@ T = TypeVar("T")
 STALL_S = 10.0
 """How long a loop with no timer waits for a thread before it says that nothing will ever happen."""
 
+LOOK_S = 0.02
+"""How often a waiting loop looks whether threads are still busy."""
+
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio loop whose `time` starts at 0 and moves only when there is nothing to do."""
@@ -50,7 +53,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if ready or (timeout is not None and timeout <= 0):
             return ready
         if timeout is None:
-            ready = super().select(STALL_S if self._others_work() else 0)
+            ready = self._wait(STALL_S)
             if not ready and not self._others_work():
                 # what ended between the two looks has woken the loop by now
                 ready = super().select(0)
@@ -59,11 +62,19 @@ class _JumpingSelector(selectors.DefaultSelector):
             return ready
         if self._others_work():
             began_s = time.monotonic()
-            ready = super().select(timeout)
+            ready = self._wait(timeout)
             self._loop.advance(min(timeout, time.monotonic() - began_s) if ready else timeout)
             return ready
         self._loop.advance(timeout)
         return []
+
+    def _wait(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait in real time, at most while others work: a thread may wake the loop just before it counts as idle."""
+        until_s = time.monotonic() + timeout
+        while self._others_work() and (left_s := until_s - time.monotonic()) > 0:
+            if ready := super().select(min(left_s, LOOK_S)):
+                return ready
+        return super().select(0)
 
     def _others_work(self) -> bool:
         return count_busy() > 0 or count_waiting() > 0 or len(self.get_map()) > self.own_files

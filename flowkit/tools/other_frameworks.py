@@ -3,9 +3,12 @@
 Their objects are taken as they are, and their packages are never imported here: whoever has such an object has its
 package. What an object says that only its own runner keeps, such as a guard or an approval, is refused when the tool is
 made: none is dropped in silence.
+
+What tools of other frameworks give besides JSON: their images, sound and files, as those of flowkit.
 """
 
 import inspect
+import mimetypes
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +17,69 @@ from typing import Any, cast
 from flowkit.codec import JSON, dumps
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolError
-from flowkit.tools.foreign_results import is_of, read_result
+from flowkit.media import Audio, File, Image
+
+
+def read_result(value: Any) -> Any:
+    """Return the result with the framework's media as flowkit's, which reach the model as such and not as text."""
+    if value.__class__ in (list, tuple):
+        items: list[Any] = list(value)
+        read = [read_result(item) for item in items]
+        # The same object where nothing changed: a result keeps its type.
+        return value if all(new is old for new, old in zip(read, items, strict=True)) else read
+    match str(value.__class__.__module__).partition(".")[0]:
+        case "pydantic_ai":
+            return _read_pydantic_ai(value)
+        case "agents":
+            return _read_openai_agents(value)
+        case _:
+            return value
+
+
+def is_of(value: object, module: str, name: str) -> bool:
+    """Return whether the value is of this class of the framework, whose package isn't imported for it."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _read_pydantic_ai(value: Any) -> Any:
+    if is_of(value, "pydantic_ai.messages", "BinaryContent"):
+        return _make(bytes(value.data), str(value.media_type))
+    if is_of(value, "pydantic_ai.messages", "ImageUrl"):
+        return Image(str(value.url))
+    if is_of(value, "pydantic_ai.messages", "DocumentUrl"):
+        return File(_find_name(str(value.url)), str(value.url))
+    return value
+
+
+def _read_openai_agents(value: Any) -> Any:
+    if is_of(value, "agents.tool", "ToolOutputText"):
+        return value.text
+    if is_of(value, "agents.tool", "ToolOutputImage") and value.image_url:
+        return Image(value.image_url, value.detail or "auto")
+    if is_of(value, "agents.tool", "ToolOutputFileContent"):
+        url = value.file_url or value.file_data
+        if url and not url.startswith(("data:", "http")):
+            url = f"data:{_guess(value.filename)};base64,{url}"
+        if url:
+            return File(value.filename or _find_name(url), url)
+    return value
+
+
+def _make(data: bytes, media_type: str) -> Image | Audio | File:
+    if media_type.startswith("image/"):
+        return Image.of(data, media_type)
+    return Audio.of(data, media_type) if media_type.startswith("audio/") else File.of(data, "file", media_type)
+
+
+def _find_name(url: str) -> str:
+    """Find a file's name in its address."""
+    return "file" if url.startswith("data:") else url.partition("?")[0].rstrip("/").rpartition("/")[2] or "file"
+
+
+def _guess(name: str | None) -> str:
+    return mimetypes.guess_type(name or "")[0] or "application/octet-stream"
+
 
 _TEXT = "tool_input"
 """The one argument of LangChain's oldest tools."""
@@ -39,7 +104,8 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
     """Read a `pydantic_ai.Tool`; `given` are the options that its user names.
 
     The arguments are validated by its own validator, the result is what its function returns; `ModelRetry` and
-    `ToolFailed` become `ToolError`. Its function sees a `RunContext` with the run's data as `deps`.
+    `ToolFailed` become `ToolError`. Its function sees a `RunContext` with the run's data as `deps`. The content of a
+    `ToolReturn` is part of the result; its metadata is left out, since the model doesn't see it.
     """
     schema = _take(tool, "function_schema", "a pydantic_ai.Tool")
     name = str(tool.name)
@@ -76,9 +142,18 @@ def read_pydantic_ai(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
             result = await schema.call(values, ctx)
         except Exception as error:  # the other framework's tool: its own errors become ours, all others stay
             raise _translate(error, "pydantic_ai.exceptions", ("ModelRetry", "ToolFailed")) from error
-        return read_result(result.return_value if is_of(result, "pydantic_ai.messages", "ToolReturn") else result)
+        if not is_of(result, "pydantic_ai.messages", "ToolReturn"):
+            return read_result(result)
+        value = read_result(result.return_value)
+        if result.content is None:
+            return value
+        # What the model shall see beside the value; there, a message of its own.
+        parts = [result.content] if isinstance(result.content, str) else read_result(list(result.content))
+        return {"return_value": value, "content": parts}
 
     returns = getattr(schema, "return_schema", None) or None
+    if "ToolReturn" in str(getattr(schema.function, "__annotations__", {}).get("return")):
+        returns = None  # it may have content beside its value
     return ForeignTool(name, str(tool.description or ""), schema.json_schema, run, options, returns)
 
 

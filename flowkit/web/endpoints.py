@@ -1,4 +1,4 @@
-"""What a route is: its method and path, what its body must be, and the function that answers."""
+"""Define a route: its method and path, the type of its body, and its handler."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from flowkit.codec import JSON
 
 
 class RequestRefused(Exception):
-    """A request that isn't answered; `error` is what the client is told, `details` stand beside it."""
+    """A refused request. The response holds `error` and the fields of `details`."""
 
     def __init__(
         self,
@@ -29,24 +29,24 @@ class RequestRefused(Exception):
         self.details = details
 
     def answer(self) -> Response:
-        """Make the response."""
+        """Create the response."""
         return JSONResponse({"error": str(self), **(self.details or {})}, self.status, self.headers)
 
 
 class RequestBody(BaseModel):
-    """The JSON object of a POST; a field that isn't known is refused."""
+    """The JSON object of a POST; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Loose(BaseModel):
-    """The JSON object of another protocol's POST, whose other fields are passed over."""
+    """The JSON object of another protocol's POST; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Nothing(RequestBody):
-    """A POST that says all by its path: `{}`."""
+    """An empty body, `{}`, for a POST that needs only its path."""
 
 
 Answer = Response | Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -64,13 +64,13 @@ class Asked:
 
     @property
     def run(self) -> str:
-        """The run in the path."""
+        """The run's id in the path."""
         return self.path["run"]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route. `is_page` is for files without secrets, which a browser opens before it knows a token."""
+    """A route. `is_page` marks files without secrets, which a browser loads before it has a token."""
 
     method: Literal["GET", "POST"]
     path: str

@@ -1,21 +1,78 @@
-"""A run's events from any point: first what its journal has, then what happens here, or in another process.
+"""Follow a run's events from any point: first the recorded ones, then new ones of this or another process.
 
-A run may have had several drivers, one after the other: each wrote a segment of one log. The log in memory has the
-last one; those before it are in the journal. A run that another process drives is read from the journal as it grows.
+If several processes drove a run one after another, each wrote a segment of one log. The log in memory has the
+last segment; the journal has the earlier ones. A run that another process drives is read from the journal as it grows.
+
+Events as the bytes of `text/event-stream` (WHATWG HTML, section 9.2), encoded once for all readers.
+
+Viewers of a live run are mostly at the same position, so encoded events are cached briefly and shared. A viewer
+that is behind reads in blocks with fixed boundaries, which are the same for all viewers.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Protocol, cast
+from weakref import WeakKeyDictionary
 
 from flowkit import codec
 from flowkit.codec import JSON
-from flowkit.events import Event, EventLog, RunFinished, merge
+from flowkit.events import Event, EventLog, RunFinished, dump_event, merge
 from flowkit.journal import Journal
-from flowkit.web.frames import KEEP_ALIVE, end_block, write_chunk, write_row
+
+BLOCK_EVENTS = 256
+"""A chunk ends where a block of so many events does."""
+KEPT_BYTES = 2**18
+"""How much of each log's bytes is kept for other viewers."""
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_chunks: WeakKeyDictionary[EventLog, "_Chunks"] = WeakKeyDictionary()
+
+
+def write_event(event: Event) -> bytes:
+    """Write one event: its `seq` as id, its type, its JSON in one line."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), dump_event(event))
+
+
+def write_row(seq: int, body: str) -> bytes:
+    """Write an event of the journal, whose JSON begins with its type."""
+    kind = body[9 : body.index('"', 9)]
+    return f"id: {seq}\nevent: {kind}\ndata: {body}\n\n".encode()
+
+
+def write_chunk(log: EventLog, start: int, stop: int) -> bytes:
+    """Write the events between two positions of a log; adjacent text deltas are merged."""
+    kept = _chunks.get(log)
+    if kept is None:
+        kept = _chunks[log] = _Chunks()
+    return kept.write(log, start, stop)
+
+
+def end_block(start: int, end: int) -> int:
+    """Return where a chunk from `start` on ends, of `end` events."""
+    return min(end, (start // BLOCK_EVENTS + 1) * BLOCK_EVENTS)
+
+
+class _Chunks:
+    """A bounded cache of one log's most recent chunks."""
+
+    def __init__(self) -> None:
+        self._by_place: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._size_bytes = 0
+
+    def write(self, log: EventLog, start: int, stop: int) -> bytes:
+        chunk = self._by_place.get((start, stop))
+        if chunk is None:
+            chunk = self._by_place[start, stop] = b"".join(map(write_event, merge(log.events[start:stop])))
+            self._size_bytes += len(chunk)
+            while self._size_bytes > KEPT_BYTES:
+                _, dropped = self._by_place.popitem(last=False)
+                self._size_bytes -= len(dropped)
+        return chunk
+
 
 POLL_S = 0.25
 """How often the journal is asked for what another process wrote."""
@@ -91,7 +148,7 @@ class RecordedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Nothing happened for the time after which a response needs a sign of life."""
+    """No event for the keep-alive interval: the response sends a keep-alive."""
 
     last: int
 
@@ -103,7 +160,7 @@ class Silence:
 
 
 class Follower:
-    """One reader's way through a run's events; it owns no task, and may be closed while another task reads."""
+    """One reader's position in a run's events. It owns no task, and can be closed while another task reads."""
 
     def __init__(
         self,
@@ -141,7 +198,7 @@ class Follower:
         self._silent_s = 0.0
 
     async def read(self) -> EventBatch | None:
-        """Return what is ready, waiting for it; None at the end."""
+        """Wait for the next batch and return it; None at the end."""
         while not self._is_closed:
             batch, is_over = await self._look()
             if batch is not None:
@@ -158,14 +215,14 @@ class Follower:
         return None
 
     def close(self) -> None:
-        """Read no more; a pending `read` returns None."""
+        """Stop reading; a pending `read` returns None."""
         self._is_closed = True
         self._listen_no_more()
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
     async def _look(self) -> tuple[EventBatch | None, bool]:
-        """Return what is there now, and whether no more will come."""
+        """Return the events available now, and whether they are the last."""
         if self._log is None:
             self._log = self._find_log()
         log = self._log
@@ -209,7 +266,7 @@ class Follower:
         return RecordedBatch(rows) if rows else None
 
     async def _wait(self) -> None:
-        """Wait for an event, for the time to ask the journal again, or for the time of a sign of life."""
+        """Wait for an event, for the next journal poll, or for the keep-alive interval."""
         loop, log = asyncio.get_running_loop(), self._log
         if log is None and self._has_news:
             return
@@ -232,7 +289,7 @@ class Follower:
             waker.set_result(None)
 
     def _notice(self) -> None:
-        """Ask the journal again: another process has written something of this run."""
+        """Poll the journal now: another process has written an event of this run."""
         self._has_news = self._is_told = True
         if self._waker is not None and not self._waker.done() and self._log is None:
             self._waker.set_result(None)

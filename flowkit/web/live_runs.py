@@ -1,6 +1,6 @@
-"""The runs that this process drives for its users: each in a task of its own, which no viewer owns.
+"""The runs that this process drives for its users, each in its own task, independent of viewers.
 
-A run holds its app's data from before its first event to after its last. Whoever starts a run that is live joins it.
+A run holds its app's data from before its first event until after its last. Starting a live run again joins it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ AnyRun = Run[Any]
 
 @dataclass(eq=False, slots=True)
 class Live:
-    """A run from the moment that it is asked for; `started` gives its handle, or why there is none."""
+    """A run from the moment of its request; `started` resolves to its handle, or to the error that prevented it."""
 
     started: asyncio.Future[AnyRun]
     task: asyncio.Task[None] | None = None
@@ -36,15 +36,15 @@ class Live:
 
     @property
     def handle(self) -> AnyRun | None:
-        """The run, once it has begun."""
+        """The run, once it has started."""
         is_there = self.started.done() and not self.started.cancelled() and self.started.exception() is None
         return self.started.result() if is_there else None
 
 
 class LiveRuns:
-    """Starts runs, finds them, and lets go of them when the server ends.
+    """Start runs, find them, and release them when the server stops.
 
-    With a `queue` it drives only forks: other runs are written down, and workers drive them.
+    With a `queue` it drives only forks: other runs are recorded in the journal, and workers drive them.
     """
 
     def __init__(self, served: Served, journal: Journal, most: int, queue: RunQueue | None = None) -> None:
@@ -61,19 +61,19 @@ class LiveRuns:
         return self._runs.get((user, run_id))
 
     def find_log(self, user: str | None, run_id: str) -> EventLog | None:
-        """Find its event log, once it has begun."""
+        """Find its event log, once it has started."""
         live = self.find(user, run_id)
         handle = None if live is None else live.handle
         return None if handle is None else handle.log
 
     async def hand_over(self, wanted: StartRequest, queue: RunQueue) -> None:
-        """Write the run down for workers; raises what speaks against it."""
+        """Record the run for workers; raises the error if it can't be started."""
         self._check_leaving()
         if await self._served.record(wanted, self._journal):
             await queue.put(RunIdentity(wanted.user, wanted.session, wanted.run_id), wanted.target)
 
     async def go_on(self, details: RunDetails) -> None:
-        """Resume a run of the journal, here or in a worker; raises what prevents it."""
+        """Resume a run of the journal, here or in a worker; raises the error if it can't be resumed."""
         if self.queue is None:
             await self.start(go_on_with(details))
             return
@@ -82,7 +82,7 @@ class LiveRuns:
         await self.queue.put(identify(summary), summary.name)
 
     async def start(self, wanted: StartRequest) -> Live:
-        """Start or join the run and wait until it has begun; raises what kept it from that."""
+        """Start or join the run and wait until it has started; raises the error that prevented it."""
         live = self._runs.get((wanted.user, wanted.run_id))
         if live is None:
             self._check_room(wanted.user)
@@ -105,7 +105,7 @@ class LiveRuns:
         return live
 
     async def leave(self, grace_s: float) -> None:
-        """Release all runs, so that another process can resume them; those that finish within `grace_s` do."""
+        """Wait at most `grace_s` for runs to finish; release the others, so that another process can resume them."""
         self.is_leaving = True
         tasks = [live.task for live in self._runs.values() if live.task is not None]
         if not tasks:
@@ -118,7 +118,7 @@ class LiveRuns:
         await asyncio.wait(tasks, timeout=grace_s)
 
     def watch(self, live: Live, unwatched_s: float | None) -> Callable[[], None]:
-        """Count a viewer; call what this returns when it leaves. The last one's leaving cancels the run after a time."""
+        """Count a viewer and return a function to call when it leaves. Without viewers, the run is cancelled after a time."""
         live.viewers += 1
 
         def leave() -> None:
@@ -163,9 +163,9 @@ class LiveRuns:
                 logger.exception("run %s failed in the app's own code", wanted.run_id, extra={"run_id": wanted.run_id})
 
     async def _look_again(self, run: RunIdentity) -> None:
-        """Carry out what was asked of a run in the moment in which it stopped to wait.
+        """Handle a request that arrived just as the run stopped to wait.
 
-        Whoever asks for something later sees that nobody drives the run, and sees to it.
+        Later requests see that no process drives the run, and resume it themselves.
         """
         session = run.session or ...  # without one, the run went on in the session in which it began
         details = await asyncio.to_thread(self._journal.show, run.run_id, user=run.user, session=session)

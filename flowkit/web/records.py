@@ -1,4 +1,4 @@
-"""Runs of the journal as a server shows them, each and in a list: one user's, and no other's."""
+"""Describe one user's runs of the journal as JSON, each and in a list."""
 
 import secrets
 from collections import OrderedDict
@@ -20,7 +20,7 @@ WORDS = 80
 
 
 def find_run(journal: Journal, user: str | None, run_id: str) -> RunSummary | None:
-    """Find this user's run; None also for another user's, so that nobody learns that it exists."""
+    """Find this user's run; None also for another user's run, so its existence isn't revealed."""
     return journal.find(run_id, user=user)
 
 
@@ -32,12 +32,12 @@ def get_run(journal: Journal, user: str | None, run_id: str) -> RunDetails:
 
 
 def no_run() -> RequestRefused:
-    """Make the answer about a run that doesn't exist, or is another user's."""
+    """Create the 404 for a run that doesn't exist or belongs to another user."""
     return RequestRefused(404, "there is no such run")
 
 
 def say_status(run: RunSummary) -> str:
-    """Return its status; `stopped` for one whose process died before it had finished."""
+    """Return the run's status; `stopped` if its process died before it finished."""
     return "stopped" if run.status == "running" and not run.is_held else run.status
 
 
@@ -56,7 +56,7 @@ def summary_to_json(run: RunSummary) -> dict[str, JSON]:
 
 
 def details_to_json(run: RunDetails) -> dict[str, JSON]:
-    """Describe one run: its input, what waits for a person, what is in doubt, its output."""
+    """Describe one run: its input, pending approvals, writes in doubt, and output."""
     inputs, _ = cut_value(run.inputs)
     output, size = cut_value(run.output)
     told: dict[str, JSON] = {
@@ -81,7 +81,7 @@ def details_to_json(run: RunDetails) -> dict[str, JSON]:
 
 
 def approval_to_json(approval: Approval) -> dict[str, JSON]:
-    """Describe an approval request, with its answer."""
+    """Describe an approval request and its decision."""
     told: dict[str, JSON] = {
         "call": approval.node,
         "name": approval.name,
@@ -112,12 +112,12 @@ def call_to_json(run: RunDetails, name: str) -> dict[str, JSON]:
 
 
 def make_run_id() -> str:
-    """Make an id that no other run has, as clients make it."""
+    """Create a unique run id in the format that clients use."""
     return f"run-{secrets.token_hex(16)}"
 
 
 def as_json(values: Mapping[str, object]) -> dict[str, JSON]:
-    """Return the values of a JSON body as JSON."""
+    """Type the values of a parsed JSON body as JSON."""
     return cast(dict[str, JSON], dict(values))
 
 
@@ -154,7 +154,7 @@ KEPT = 1000
 
 
 class RunList:
-    """Lists the runs of a journal; may be asked from several threads.
+    """List the runs of a journal; thread-safe.
 
     A page polls it every few seconds, and the message and the cost of a run require a journal query, so each run's entry
     is cached until the run changes.
@@ -166,7 +166,7 @@ class RunList:
         self._known: OrderedDict[tuple[object, ...], dict[str, JSON]] = OrderedDict()
 
     def read(self, user: str | None, *, status: str | None, session: str | None, before: str | None) -> dict[str, JSON]:
-        """List the user's latest runs, newest first, and where the next page begins; raises `ValueError`."""
+        """List the user's latest runs, newest first, and the start of the next page; raises `ValueError` for an invalid page."""
         asked = "running" if status == "stopped" else status
         page = self._journal.runs(status=asked, session=session, user=user, limit=LISTED, cursor=before)
         shown = [run for run in page if run.name in self._names and status in (None, say_status(run))]

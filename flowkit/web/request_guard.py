@@ -22,8 +22,8 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from flowkit import codec
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
+from flowkit.web.served import Bounds
 
 GetUser = Callable[[Request], "str | Awaitable[str | None] | None"]
 """Gives the user of a request, None where nobody is logged in."""
@@ -42,13 +42,13 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A user who is known by a token in `Authorization: Bearer`; there is no cookie, since ports share those."""
+    """A user identified by a token in `Authorization: Bearer`. Cookies aren't used, since all ports of a host share them."""
 
     token: str
     user: str | None
 
     def find(self, headers: Headers) -> str | None:
-        """Find the user; raises `RequestRefused` for another token, and for none."""
+        """Find the user; raises `RequestRefused` for a wrong or missing token."""
         given = headers.getlist("authorization")
         if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {self.token}".encode()):
             raise _not_known()
@@ -56,10 +56,10 @@ class Token:
 
 
 class Guard:
-    """Finds the route of a request, and refuses what isn't for it.
+    """Find the route of a request, and refuse requests that fail a check.
 
-    `hosts` are the values of `Host` that are answered, None for every one; `origins` are those of other sites whose
-    pages may ask, as `https://shop.example`.
+    `hosts` are the accepted values of `Host`, None for any. `origins` are other sites whose pages
+    are allowed to send requests, such as `https://shop.example`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Guard:
         self._origins = frozenset(origins)
 
     async def admit(self, scope: Scope, receive: Receive, send: Send) -> Answer:
-        """Answer a request by its route; raises `RequestRefused`."""
+        """Check a request and call its route; raises `RequestRefused`."""
         headers = Headers(scope=scope)
         check_head(scope, self._bounds)
         host = check_host(scope, headers, self._fits)
@@ -137,7 +137,7 @@ class Guard:
 
 
 def check_head(scope: Scope, bounds: Bounds) -> None:
-    """Refuse a head that is too long."""
+    """Refuse request headers that are too large."""
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
     if size > bounds.head_bytes:
@@ -145,7 +145,7 @@ def check_head(scope: Scope, bounds: Bounds) -> None:
 
 
 def check_host(scope: Scope, headers: Headers, fits: Callable[[str], bool]) -> str:
-    """Return the one `Host` of a request, in small letters; refuse none, two, and one that doesn't fit."""
+    """Return the request's `Host` in lower case; refuse a missing, a repeated and an unaccepted one."""
     given = headers.getlist("host")
     if len(given) != 1 or not given[0] or not scope["path"].startswith("/"):
         raise _refuse(421, "one Host is expected, and a path")
@@ -156,7 +156,7 @@ def check_host(scope: Scope, headers: Headers, fits: Callable[[str], bool]) -> s
 
 
 def check_origin(scope: Scope, headers: Headers, host: str, origins: Collection[str], *, is_api: bool) -> None:
-    """Refuse what a page of another site asks, and what is to be looked at in a frame."""
+    """Refuse requests from pages of other sites, and requests to show the page in a frame."""
     given = headers.getlist("origin")
     if len(given) == 1 and given[0] in origins:
         return
@@ -172,7 +172,7 @@ def check_origin(scope: Scope, headers: Headers, host: str, origins: Collection[
 
 
 async def read_body(headers: Headers, receive: Receive, bounds: Bounds) -> bytes:
-    """Read a body within its bounds, counting it as it comes: a chunked one declares no length."""
+    """Read a body within its limits, counting bytes as they arrive: a chunked body declares no length."""
     declared = headers.get("content-length")
     if declared is not None and int(declared) > bounds.body_bytes:
         raise _too_large(bounds)
@@ -197,13 +197,13 @@ def _too_large(bounds: Bounds) -> RequestRefused:
 
 
 def _get_path(scope: Scope) -> str:
-    """Return the path below the place where the app is mounted."""
+    """Return the path relative to the app's mount point."""
     path, root = cast(str, scope["path"]), cast(str, scope.get("root_path", ""))
     return (path.removeprefix(root) if root and path.startswith(root) else path) or "/"
 
 
 def _check_type(headers: Headers) -> None:
-    """Accept JSON only: forms and plain text are what a page may send to another site unasked."""
+    """Accept JSON only: a page can send forms and plain text to another site without a preflight request."""
     kind, _, parameters = headers.get("content-type", "").partition(";")
     charset = parameters.strip().lower().replace('"', "")
     if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
@@ -213,7 +213,7 @@ def _check_type(headers: Headers) -> None:
 
 
 def _refuse(status: int, error: str) -> RequestRefused:
-    """Make a refusal that also closes the connection: the rest of such a request isn't read."""
+    """Create a refusal that also closes the connection, since the rest of the request isn't read."""
     return RequestRefused(status, error, headers={"connection": "close"})
 
 

@@ -1,4 +1,4 @@
-"""The routes of runs: start, watch, list, decide, stop, go on."""
+"""The routes of runs: start, watch, list, decide, cancel, resume."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,12 +17,11 @@ from flowkit.executor import Approve, Deny
 from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails
 from flowkit.runs.requests import end_stopped
 from flowkit.web import records
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Nothing, RequestBody, RequestRefused
 from flowkit.web.following import Follower
 from flowkit.web.live_runs import Live, LiveRuns
 from flowkit.web.records import RunList
-from flowkit.web.served import Served, StartRequest
+from flowkit.web.served import Bounds, Served, StartRequest
 from flowkit.web.sse_response import ByteStream, EventStream, StreamAnswer, read_event_id
 
 RUN_ID = r"^run-[0-9a-f]{32}$"
@@ -60,7 +59,7 @@ class Resolve(RequestBody):
 
 
 class RunRoutes:
-    """What the routes share: what is served, its journal, the runs that are live here, the streams of each user."""
+    """The routes' shared state: the served app, its journal, the live runs, and each user's open streams."""
 
     def __init__(self, served: Served, journal: Journal, runs: LiveRuns, bounds: Bounds) -> None:
         self._served = served
@@ -72,7 +71,7 @@ class RunRoutes:
         self._owners: dict[object, str | None] = {}
 
     def list_endpoints(self) -> list[Endpoint]:
-        """List the routes, each with a body that passes."""
+        """List the routes, each with a valid example body."""
         run, call = "run-" + "0" * 32, "turn/1/call/0"
         return [
             Endpoint("POST", "/api/runs", self.start, Start, example={"message": "Hi", "run": run}),
@@ -92,7 +91,7 @@ class RunRoutes:
         ]
 
     async def start(self, asked: Asked) -> Answer:
-        """Start a run and stream its events; a run that the journal knows is only watched."""
+        """Start a run and stream its events. If the journal knows the run, only stream."""
         self.check_streams(asked)
         body: Start = asked.body
         wanted = self.make_wanted(asked, body.app, body.message, body.inputs, body.session, body.run)
@@ -108,7 +107,7 @@ class RunRoutes:
         session: str | None,
         run_id: str | None,
     ) -> StartRequest:
-        """Make the request for a run; raises `RequestRefused` with 422 for what isn't served."""
+        """Create the request for a run; raises `RequestRefused` with 422 for an unknown agent or recipe."""
         try:
             target = self._served.choose(app)
         except KeyError:
@@ -117,7 +116,7 @@ class RunRoutes:
         return StartRequest(target, asked.user, run_id, message, records.as_json(inputs or {}), session)
 
     async def begin(self, wanted: StartRequest) -> Live | None:
-        """Start or join the run; None where the journal has it, and it isn't driven here."""
+        """Start or join the run; None if the journal has it and it isn't driven here."""
         live = self._runs.find(wanted.user, wanted.run_id)
         if live is None and await asyncio.to_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
             return None
@@ -136,7 +135,7 @@ class RunRoutes:
             raise RequestRefused(422, str(error)) from error
 
     async def watch(self, asked: Asked) -> Answer:
-        """Send the events after those that the viewer has."""
+        """Stream the events after the last one that the viewer has."""
         after = read_event_id(asked.headers.get("last-event-id") or asked.query.get("after"))
         if self._runs.find_log(asked.user, asked.run) is not None:
             return self.stream_events(asked, asked.run, after)
@@ -155,13 +154,13 @@ class RunRoutes:
     def stream_events(
         self, asked: Asked, run_id: str, after: int, *, status: int = 200, run_status: str = "running"
     ) -> Answer:
-        """Make a response with the run's events."""
+        """Create a response that streams the run's events."""
         follower = self.make_follower(asked.user, run_id, after)
         headers = {"flowkit-run-status": run_status}
         return self.stream(asked, run_id, EventStream(follower), headers, status=status)
 
     def make_follower(self, user: str | None, run_id: str, after: int = -1) -> Follower:
-        """Make a reader of this user's run, live here or not."""
+        """Create a reader of this user's run, live here or not."""
         return Follower(
             run_id,
             lambda: self._runs.find_log(user, run_id),
@@ -184,7 +183,7 @@ class RunRoutes:
         status: int = 200,
         on_end: Callable[[], None] | None = None,
     ) -> Answer:
-        """Make a response that counts among the user's streams until it ends."""
+        """Create a response that counts as one of the user's streams until it ends."""
         self.check_streams(asked)
         key = object()
         self._owners[key], self._streams[key] = asked.user, stream
@@ -202,7 +201,7 @@ class RunRoutes:
         return len(self._streams)
 
     def check_streams(self, asked: Asked) -> None:
-        """Raise `RequestRefused` with 429 for one stream too many, before a run is started for it."""
+        """Check the user's number of streams before a run is started; raises `RequestRefused` with 429."""
         if sum(owner == asked.user for owner in self._owners.values()) >= self._bounds.streams:
             raise RequestRefused(429, f"{self._bounds.streams} streams are open", headers={"retry-after": "2"})
 
@@ -227,16 +226,16 @@ class RunRoutes:
         return JSONResponse(found)
 
     async def show(self, asked: Asked) -> Answer:
-        """Show one run."""
+        """Describe one run."""
         return JSONResponse(records.details_to_json(await self._get(asked)))
 
     async def show_call(self, asked: Asked) -> Answer:
-        """Show one call with its whole result; its name is a query parameter, since names hold slashes."""
+        """Describe one call with its whole result. Its name is a query parameter, since names contain slashes."""
         details = await self._get(asked)
         return JSONResponse(records.call_to_json(details, asked.query.get("name", "")))
 
     async def decide(self, asked: Asked) -> Answer:
-        """Decide on a call that waits; when nothing else waits, the run resumes automatically."""
+        """Decide on a waiting call. After the last decision the run resumes automatically."""
         body: Decide = asked.body
         await self.decide_on(
             asked, asked.run, body.call, approved=body.approved is True, reason=body.reason, changes=body.changes
@@ -253,7 +252,7 @@ class RunRoutes:
         reason: str | None = None,
         changes: Mapping[str, object] | None = None,
     ) -> None:
-        """Record the decision, and resume where all is decided; raises `RequestRefused`: 404, 409, 422."""
+        """Record the decision, and resume if all calls are decided; raises `RequestRefused` with 404, 409 or 422."""
         details = await self._get(asked, run_id)
         approval = details.approvals.get(call)
         if approval is None:
@@ -294,7 +293,7 @@ class RunRoutes:
         await self._go_on_if_decided(asked, run_id)
 
     async def _decide_live(self, live: Live, call: str, decision: Approve | Deny) -> bool:
-        """Pass the decision to the run itself; False when it has just stopped to wait, so that the journal takes it."""
+        """Pass the decision to the live run; False if it has just stopped to wait, so the journal must record it."""
         if call in live.decided:
             raise RequestRefused(
                 409, "it was decided already", details={"decided": _say_decision(call, live.decided[call])}
@@ -315,7 +314,7 @@ class RunRoutes:
         return True
 
     async def cancel(self, asked: Asked) -> Answer:
-        """Stop the run; its stream reports how each call ended."""
+        """Cancel the run; its stream reports how each call ended."""
         live = self._runs.find(asked.user, asked.run)
         if live is not None and live.handle is not None and not live.handle.is_done:
             live.handle.cancel()
@@ -333,7 +332,7 @@ class RunRoutes:
         return JSONResponse({"run": asked.run}, 202)
 
     async def resume(self, asked: Asked) -> Answer:
-        """Resume a run that was stopped, or whose questions are decided."""
+        """Resume a run that was stopped, or that has all its decisions."""
         if self._runs.find(asked.user, asked.run) is None:
             details = await self._get(asked)
             self._check_goes_on(details)
@@ -346,7 +345,7 @@ class RunRoutes:
         return JSONResponse({"run": asked.run}, 202)
 
     async def fork(self, asked: Asked) -> Answer:
-        """Begin a new run with what this one had come to before a turn, and stream its events."""
+        """Fork this run before a turn, and stream the new run's events."""
         self.check_streams(asked)
         body: Fork = asked.body
         summary = (await self._get(asked)).summary
@@ -366,7 +365,7 @@ class RunRoutes:
         return self.stream_events(asked, run_id, -1, status=201)
 
     async def resolve(self, asked: Asked) -> Answer:
-        """Settle a write in doubt; when no other is, the run resumes automatically."""
+        """Resolve a write in doubt. If no other write is in doubt, the run resumes automatically."""
         body: Resolve = asked.body
         resolution = _read_resolution(body)
         await self._get(asked)

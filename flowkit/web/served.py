@@ -1,6 +1,8 @@
-"""The agents and recipes that a server runs, by their names, and how a run of one is started.
+"""The agents and recipes that a server runs, by name, and how to start a run of each.
 
-The one place that knows the two kinds apart.
+Only this module distinguishes agents from recipes.
+
+Limits per user, and time limits for clients.
 """
 
 import asyncio
@@ -24,13 +26,34 @@ from flowkit.recipes.data import hash_recipe
 from flowkit.runs.options import check_identity
 from flowkit.runs.run import Run
 
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds of `serve_app`; times in seconds.
+
+    `streams` and `runs` limit each user's open streams and live runs. `body_bytes` and
+    `head_bytes` limit the size of a request, `body_s` the time its body takes. A run of `/api/chat` that has had no
+    viewer for `unwatched_s` is cancelled. `grace_s` is the time that runs have to finish when the server stops.
+    """
+
+    streams: int = 4
+    runs: int = 8
+    body_bytes: int = 2**20
+    head_bytes: int = 2**16
+    body_s: float = 10.0
+    unwatched_s: float = 2.0
+    grace_s: float = 1.0
+    keep_alive_s: float = 15.0
+    poll_s: float = 0.25
+
+
 Target = Agent[Any] | Recipe[..., Any]
 Servable = App | Target | str | Path
 
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A run to start: what is said to an agent, or the inputs of a recipe; neither, to go on with one."""
+    """A run to start: a message for an agent, or inputs for a recipe; neither to resume a run."""
 
     target: str
     user: str | None
@@ -45,7 +68,7 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What is served. `model` is asked in place of `DefaultModel`s, and of all where `replaces_all`."""
+    """The served agents and recipes. `model` replaces `DefaultModel`s, or with `replaces_all` every model."""
 
     targets: Mapping[str, Target]
     app: App | None = None
@@ -54,23 +77,23 @@ class Served:
     replaces_all: bool = False
 
     def choose(self, name: str | None) -> str:
-        """Choose the target by name: the first where none is given. Raises `KeyError`."""
+        """Find the target by name; without a name, the first. Raises `KeyError`."""
         if name is None:
             return next(iter(self.targets))
         _ = self.targets[name]
         return name
 
     def is_agent(self, name: str) -> bool:
-        """Return whether an agent of this name is served."""
+        """Return True if an agent of this name is served."""
         return isinstance(self.targets.get(name), Agent)
 
     def find_user(self, user: str | None) -> str | None:
-        """Find the user where nobody logs in: the given one, or the app's default."""
+        """Return the user when there is no login: the given one, or the app's default."""
         return user if self.app is None else self.app.find_user(user)
 
     @asynccontextmanager
     async def open(self, user: str | None) -> AsyncGenerator[object]:
-        """Open the data of one run; raises `ConfigurationError` when it isn't available."""
+        """Open the data of one run; raises `ConfigurationError` if it isn't available."""
         if self.app is None:
             yield None
             return
@@ -78,7 +101,7 @@ class Served:
             yield data
 
     def check(self, wanted: StartRequest) -> None:
-        """Raise `ToolArgumentsError` for inputs that the recipe doesn't take, `RunError` for a message to a recipe."""
+        """Check a request; raises `ToolArgumentsError` for invalid inputs, `RunError` for a message to a recipe."""
         target = self.targets[wanted.target]
         if isinstance(target, Recipe):
             if wanted.message is not None:
@@ -88,7 +111,7 @@ class Served:
             raise RunError(f"agent {wanted.target!r} takes a message")
 
     def start(self, wanted: StartRequest, data: object, journal: Journal) -> Run[Any]:
-        """Start the run in the loop that runs here."""
+        """Start the run in the current event loop."""
         target = self.targets[wanted.target]
         if isinstance(target, Recipe):
             return target.start(
@@ -112,9 +135,9 @@ class Served:
             return target.start(wanted.message, **options)
 
     async def record(self, wanted: StartRequest, journal: Journal) -> bool:
-        """Record the run for the process that drives it next; False where the journal has it already.
+        """Record the run for the process that drives it next; False if the journal has it already.
 
-        Raises what `check` raises, and `RunError` for a run of that id that began with something else.
+        Raises the errors of `check`, and `RunError` if a run with this id started with different inputs.
         """
         self.check(wanted)
         target = self.targets[wanted.target]
@@ -147,14 +170,14 @@ class Served:
         return held.is_new
 
     def check_arguments(self, target: str, tool: str, arguments: Mapping[str, JSON]) -> None:
-        """Raise `ToolArgumentsError` for arguments that the tool of a call doesn't take."""
+        """Check a call's arguments; raises `ToolArgumentsError` for arguments that its tool doesn't accept."""
         found = self._find_tool(target, tool)
         # What fills its needs isn't among them, and a secret only as its mask: the run itself checks those.
         if found is not None and not found.needs and not found.secrets:
             found.validate(arguments)
 
     def name_model(self, target: Agent[Any]) -> str:
-        """Name the model that answers for this agent."""
+        """Return the name of the model that this agent calls."""
         return (self._replace_model(target.model) or target.model).name
 
     def _find_tool(self, target: str, tool: str) -> Any:
@@ -173,7 +196,7 @@ class Served:
 
     @property
     def models(self) -> list[Model]:
-        """All models that are asked."""
+        """All models that can be called."""
         found: list[Model] = []
         for target in self.targets.values():
             if isinstance(target, Recipe):
@@ -184,16 +207,16 @@ class Served:
 
 
 def go_on_with(details: RunDetails) -> StartRequest:
-    """Return what restarts a run of the journal."""
+    """Return the request that resumes a run of the journal."""
     summary = details.summary
     inputs = details.inputs if isinstance(details.inputs, dict) else {}
     return StartRequest(summary.name, summary.user, summary.run_id, inputs=inputs, session=summary.session)
 
 
 def make_served(servable: Servable | Iterable[Target], options: Mapping[str, str] | None = None) -> Served:
-    """Make the served agents and recipes by name, from an app, a path of one, an agent, a recipe or several.
+    """Collect the served agents and recipes by name, from an app, its path, or one or several agents and recipes.
 
-    Raises `ConfigurationError` where two have one name, or there is none.
+    Raises `ConfigurationError` if two have the same name, or if there is none.
     """
     app = None
     if isinstance(servable, (str, Path)):

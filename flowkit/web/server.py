@@ -1,4 +1,4 @@
-"""The process of `flowkit serve`: uvicorn, with bounds that it hasn't, and an end that doesn't wait for viewers."""
+"""The server of `flowkit serve`: uvicorn with more limits, and a shutdown that doesn't wait for viewers."""
 
 import asyncio
 import socket
@@ -19,13 +19,13 @@ SHUTDOWN_S = 2.2
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 whose connections are closed when a head doesn't come: armed from the beginning and between requests."""
+    """HTTP/1.1 with a time limit for request headers, on a new connection and between requests."""
 
     head_s = HEAD_S
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, and wait for a head."""
+        """Accept the connection, and start the timer for its request headers."""
         super().connection_made(transport)
         self._arm()
 
@@ -35,13 +35,13 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; once the head is there, its request may take its time."""
+        """Read more data; stop the timer once the request headers are complete."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._disarm()
 
     def on_response_complete(self) -> None:
-        """Wait for the next head."""
+        """Start the timer for the next request's headers."""
         super().on_response_complete()
         if not self.transport.is_closing() and self.conn.their_state is h11.IDLE:
             self._arm()
@@ -57,7 +57,7 @@ class BoundedProtocol(H11Protocol):
 
 
 class GracefulServer(uvicorn.Server):
-    """uvicorn's server; told to end, it lets go of the runs and ends the streams first, since it waits for both."""
+    """uvicorn's server. On shutdown it first releases the runs and ends the streams, since uvicorn waits for both."""
 
     def __init__(self, config: uvicorn.Config, aclose: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
@@ -66,12 +66,12 @@ class GracefulServer(uvicorn.Server):
         self._leaving: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start to accept requests."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop gracefully; at the second signal, at once."""
+        """Stop gracefully; at the second signal, immediately."""
         super().handle_exit(sig, frame)
         if self._loop is not None:
             # From a signal's handler: the loop may be asleep.
@@ -95,9 +95,9 @@ def make_server(
     log_level: str = "warning",
     forwarded: Sequence[str] = (),
 ) -> GracefulServer:
-    """Make a server of this app; `aclose` stops the app's runs and streams when the server is stopped.
+    """Create a server for this app. `aclose` stops the app's runs and streams on shutdown.
 
-    `forwarded` names the proxies whose `X-Forwarded-` headers are believed.
+    `forwarded` lists the proxies that are trusted to set `X-Forwarded-` headers.
     """
     config = uvicorn.Config(
         app,
@@ -119,7 +119,7 @@ def make_server(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind a socket that listens there; port 0 takes any. Raises `OSError`."""
+    """Bind a listening socket; port 0 picks a free one. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,30 +1,129 @@
-"""`serve_app`: agents and recipes as an ASGI app, alone or mounted in another."""
+"""`serve_app`: agents and recipes as an ASGI app, alone or mounted in another.
 
+Routes for the page's files, and for the list of agents and recipes.
+"""
+
+import asyncio
 import logging
+import mimetypes
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Self, cast
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError
 from flowkit.journal import Journal, default_journal
+from flowkit.recipes import Recipe
 from flowkit.runs.queue import RunQueue
-from flowkit.web.app_routes import AppRoutes
-from flowkit.web.bounds import Bounds
-from flowkit.web.endpoints import Endpoint, RequestRefused
+from flowkit.tools import Tool
+from flowkit.web.endpoints import Answer, Asked, Endpoint, RequestRefused
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.request_guard import SECURITY_HEADERS, GetUser, Guard, Token
 from flowkit.web.run_routes import RunRoutes
-from flowkit.web.served import Servable, Served, Target, make_served
+from flowkit.web.served import Bounds, Servable, Served, Target, make_served
 from flowkit.web.wire_routes import WireRoutes
+
+PAGE = Path(__file__).parent / "page"
+LANGUAGES = ("ko", "en")
+
+
+class AppRoutes:
+    """`GET /api/app`, and the built page. The page's files are read once, when the server starts."""
+
+    def __init__(self, served: Served, page: Path = PAGE) -> None:
+        self._served = served
+        self._files = {path.name: path for path in page.iterdir() if path.is_file()} if page.is_dir() else {}
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """List the routes. The page's route is last, since its pattern matches any name."""
+        return [
+            Endpoint("GET", "/api/app", self.show),
+            Endpoint("GET", "/", self.send_index, is_page=True),
+            Endpoint("GET", "/{file}", self.send_file, is_page=True),
+        ]
+
+    async def show(self, asked: Asked) -> Answer:
+        """Describe the agents and recipes with their tools and schemas, without file paths."""
+        targets = self._served.targets.values()
+        agents: list[JSON] = [
+            {
+                "name": target.name,
+                "model": self._served.name_model(target),
+                "tools": [_tool_to_json(tool) for tool in target.tools],
+            }
+            for target in targets
+            if not isinstance(target, Recipe)
+        ]
+        recipes: list[JSON] = [
+            {
+                "name": target.name,
+                "description": target.description,
+                "parameters": dict(target.parameters),
+                "effect": target.effect,
+                "tools": [_tool_to_json(tool) for tool in target.plan.tools.values()],
+            }
+            for target in targets
+            if isinstance(target, Recipe)
+        ]
+        language = choose_language(asked.headers.get("accept-language", ""))
+        first = next(iter(self._served.targets))
+        return JSONResponse(
+            {"agents": agents, "recipes": recipes, "first": first, "user": asked.user, "language": language}
+        )
+
+    async def send_index(self, asked: Asked) -> Answer:
+        """Send the page."""
+        return await self._send("index.html")
+
+    async def send_file(self, asked: Asked) -> Answer:
+        """Send a file of the page."""
+        return await self._send(asked.path["file"])
+
+    async def _send(self, name: str) -> Answer:
+        path = self._files.get(name)
+        if path is None:
+            raise RequestRefused(404, "there is nothing here")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(
+            await asyncio.to_thread(path.read_bytes), media_type=kind, headers={"cache-control": "no-cache"}
+        )
+
+
+def choose_language(accepted: str) -> str:
+    """Choose the page's language by an `Accept-Language` header; English if the page has none of its languages.
+
+    >>> choose_language("fr, ko-KR;q=0.9, en;q=0.8")
+    'ko'
+    """
+    ranked: list[tuple[float, int, str]] = []
+    for position, part in enumerate(accepted.split(",")[:20]):
+        name, _, quality = part.strip().partition(";q=")
+        try:
+            ranked.append((-float(quality or 1), position, name.split("-")[0].lower()))
+        except ValueError:
+            continue
+    return next((name for _, _, name in sorted(ranked) if name in LANGUAGES), "en")
+
+
+def _tool_to_json(tool: Tool[..., object]) -> JSON:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "effect": tool.effect,
+        "asks": bool(tool.approval),
+        "secrets": list[JSON](sorted(tool.secrets)),
+    }
+
 
 logger = logging.getLogger("flowkit.web")
 
 
 class WebApp:
-    """The ASGI app; `aclose` lets go of its runs, which its host calls when it ends."""
+    """The ASGI app. Its host calls `aclose` on shutdown, which releases the runs."""
 
     def __init__(
         self,
@@ -95,7 +194,7 @@ class WebApp:
         await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Handle startup and shutdown, where a server runs this app itself and doesn't mount it."""
+        """Handle startup and shutdown if a server runs this app directly instead of mounting it."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -117,16 +216,16 @@ def serve_app(
     bounds: Bounds | None = None,
     queue: RunQueue | None = None,
 ) -> WebApp:
-    """Make an ASGI app that serves agents and recipes, to be mounted under any prefix of FastAPI or Starlette.
+    """Create an ASGI app that serves agents and recipes; mount it under any prefix of FastAPI or Starlette.
 
     `app` is an agent, a recipe, several of them, or a file with them, whose `open_data` takes the user and `data`.
-    `get_user` gives the user of a Starlette `Request`, None where nobody is logged in; nobody sees another's runs.
-    `journal` keeps the runs, in the usual place unless named. `hosts` are the values of the `Host` header that are
-    answered, all where left out; `origins` are those of other sites whose pages may ask. With a `queue` runs are written
-    down for workers, and not driven here. Call `aclose` when your app
-    ends, or let the server's lifespan do it where this app stands alone.
+    `get_user` returns the user of a Starlette `Request`, None without a login. Users see only their own runs.
+    `journal` stores the runs, by default in the usual place. `hosts` are the accepted values of the `Host`
+    header, by default any. `origins` are other sites that are allowed to send requests. With a `queue`, runs are
+    recorded for workers and not driven here. Call `aclose` when your app
+    shuts down; if this app isn't mounted, the server's lifespan calls it.
 
-    Raises `ConfigurationError` for an app with nothing to serve.
+    Raises `ConfigurationError` if the app has no agent and no recipe.
     """
     if not callable(get_user):
         raise ConfigurationError("serve_app(…, get_user=…) takes a function that returns a request's user")
@@ -137,7 +236,7 @@ def serve_app(
 
 
 def _add_headers(send: Send) -> Send:
-    """Add headers that say what a browser may do with each response."""
+    """Add security headers to each response."""
     added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def send_with_headers(message: Message) -> None:

@@ -11,9 +11,9 @@ from flowkit.web.following import KEEP_ALIVE_S, Followed, Follower, follow
 
 
 class EventStream(AsyncIterator[bytes]):
-    """The bytes of one viewer's response; owns no task, so that it can be closed, cancelled or dropped at any moment.
+    """The bytes of one viewer's response. It owns no task, so it can be closed, cancelled or dropped at any moment.
 
-    Each chunk holds all that was ready. The run goes on whatever happens to its viewers.
+    Each chunk holds all events that were ready. The run continues if its viewers disconnect.
     """
 
     def __init__(self, follower: Follower) -> None:
@@ -26,7 +26,7 @@ class EventStream(AsyncIterator[bytes]):
         return batch.write()
 
     async def aclose(self) -> None:
-        """Stop watching, also while another task waits for the next event; more calls do nothing."""
+        """Stop watching, even while another task waits for the next event; further calls do nothing."""
         self._follower.close()
 
 
@@ -39,16 +39,16 @@ def sse(
 ) -> EventStream:
     """Stream the run's events as bytes: `StreamingResponse(sse(run), media_type="text/event-stream")`.
 
-    `after` is what the viewer saw last, its `Last-Event-ID` header as it came; None, and what isn't a number, starts
-    at the first event. With a `journal` that is the first of the whole run, also of one that goes on after a crash, and
-    `run` may be the id of one that another process drives. The stream ends after `run.finished`. `keep_alive` is in
+    `after` is the viewer's `Last-Event-ID` header. With None or a text that isn't a number, the stream starts
+    at the first event. With a `journal` it includes the events before a crash, and
+    `run` can be the id of a run that another process drives. The stream ends after `run.finished`. `keep_alive` is in
     seconds.
     """
     return EventStream(follow(run, journal=journal, after=read_event_id(after), keep_alive_s=keep_alive))
 
 
 def read_event_id(after: int | str | None) -> int:
-    """Read the `seq` in a `Last-Event-ID` header; -1 where there is none."""
+    """Read the `seq` in a `Last-Event-ID` header; -1 if there is none."""
     if after is None or isinstance(after, int):
         return -1 if after is None else after
     text = after.strip()
@@ -63,14 +63,14 @@ HEADERS = {
 
 
 class ByteStream(Protocol):
-    """Bytes that may be closed while another task waits for them."""
+    """A byte stream that can be closed while another task waits for it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None: ...
 
 
 class StreamAnswer:
-    """An ASGI response; a client that leaves ends it at once, and `on_end` is called in any case."""
+    """An ASGI response that ends as soon as the client disconnects; `on_end` is always called."""
 
     def __init__(
         self, stream: ByteStream, headers: Mapping[str, str], on_end: Callable[[], None], status: int = 200

@@ -1,7 +1,7 @@
 """The routes of other front ends: `/api/chat` for the AI SDK's `useChat`, `/api/agui` for AG-UI.
 
-A browser's history can't be trusted: only the new message is read from a request, and only the id and the verdict of
-an approval. The journal has the earlier messages, the pending questions and their arguments.
+A browser's history can't be trusted: only the new message is read from a request, and only the id and decision of
+an approval. Earlier messages, pending approvals and their arguments come from the journal.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from starlette.responses import Response
 from flowkit.codec import JSON
 from flowkit.journal import Journal
 from flowkit.web import records
-from flowkit.web.bounds import Bounds
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Loose, RequestRefused
 from flowkit.web.live_runs import LiveRuns
 from flowkit.web.run_routes import RunRoutes, Words
+from flowkit.web.served import Bounds
 from flowkit.web.wires.ai_sdk import Version
 from flowkit.web.wires.encoding import HEADERS, make_stream
 
@@ -27,7 +27,7 @@ VERSIONS: Mapping[str, Version] = {"5": 5, "6": 6, "7": 7}
 
 
 class Chat(Loose):
-    """What `DefaultChatTransport` sends."""
+    """The request body of `DefaultChatTransport`."""
 
     id: Words
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -41,7 +41,7 @@ class Resume(Loose):
 
 
 class AGUI(Loose):
-    """A `RunAgentInput`."""
+    """A request body of type `RunAgentInput`."""
 
     threadId: Words
     runId: Words
@@ -50,7 +50,7 @@ class AGUI(Loose):
 
 
 class WireDecision:
-    """What a person said about one call, as it came over a wire: `id` is `run:call`."""
+    """A decision about one call, as sent by a client: `id` is `run:call`."""
 
     def __init__(self, id: object, *, approved: bool, reason: object) -> None:
         run, colon, call = (id if isinstance(id, str) else "").partition(":")
@@ -61,7 +61,7 @@ class WireDecision:
 
 
 class WireRoutes:
-    """The two wires over the same runs."""
+    """Both protocols over the same runs."""
 
     def __init__(self, routes: RunRoutes, runs: LiveRuns, journal: Journal, bounds: Bounds) -> None:
         self._routes = routes
@@ -70,7 +70,7 @@ class WireRoutes:
         self._bounds = bounds
 
     def list_endpoints(self) -> list[Endpoint]:
-        """List the routes, each with a body that passes."""
+        """List the routes, each with a valid example body."""
         said: JSON = [{"id": "m1", "role": "user", "content": "Hi", "parts": [{"type": "text", "text": "Hi"}]}]
         return [
             Endpoint("POST", "/api/chat", self.chat, Chat, example={"id": "chat-1", "messages": said}),
@@ -99,7 +99,7 @@ class WireRoutes:
         return self._stream_chat(asked, run_id, version, after)
 
     async def go_on_reading(self, asked: Asked) -> Answer:
-        """Stream the chat's live run from its beginning; 204 when none is live."""
+        """Stream the chat's live run from its beginning; 204 if none is live."""
         version = _read_version(asked)
         found = await asyncio.to_thread(self._journal.runs, session=asked.path["chat"], user=asked.user, limit=20)
         live = next((run for run in found if run.is_held or records.say_status(run) in records.OPEN), None)
@@ -149,7 +149,7 @@ class WireRoutes:
         return self._routes.stream(asked, run_id, stream, HEADERS["ag-ui"])
 
     async def _decide(self, asked: Asked, run_id: str, verdicts: Sequence[WireDecision]) -> int:
-        """Record the verdicts; return the number of the last event before they take effect."""
+        """Record the decisions; return the number of the last event before they take effect."""
         if any(verdict.run != run_id for verdict in verdicts):
             raise RequestRefused(422, "approvals of one run at a time")
         found = await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
@@ -178,7 +178,7 @@ def _read_version(asked: Asked) -> Version:
 
 
 def _make_run_id(asked: Asked, *parts: object) -> str:
-    """Make the same run id for the same message, so that a repeated POST joins its run."""
+    """Derive the run id from the message, so that a repeated POST joins its run."""
     named = "\0".join(str(part) for part in (asked.user, *parts))
     return f"run-{sha256(named.encode()).hexdigest()[:32]}"
 
@@ -207,7 +207,7 @@ def _as_object(value: object) -> Message:
 
 
 def _read_text(message: Message) -> str:
-    """Read the text of a user's message, of whichever wire."""
+    """Read the text of a user's message, of either protocol."""
     content = message.get("parts") or message.get("content")
     if isinstance(content, str):
         return content

@@ -7,7 +7,12 @@ What can be reached depends on the disk. A run waits for 24 durable commits one 
 `floor` is their time alone. A pool of 16 serves 64 runs in four turns, so where only the disk counts and each sync takes
 along all 16, ours takes a quarter of its time (0.25); where the pool's syncs take along half of them, an eighth. Where
 the processor counts, it is the work of an operation: a statement each, or a row of one statement. Other work on the
-machine is against us, since a pool's 16 servers get 16 shares of the processor. Hits in Redis are measured by
+machine is against us, since a pool's 16 servers get 16 shares of the processor.
+
+One run's claim is one round trip and one sync of the disk. A server is another process, which has to be woken, and which
+has to wake the client: on a busy machine each costs some milliseconds, and a file in the own process costs none. So the
+least that any client can reach, one prepared INSERT by bare psycopg, stands beside it; where that is over the goal, the
+machine decides. Hits in Redis are measured by
 `tests.bench.distributed_cache`, pools by `tests.bench.pools`.
 """
 
@@ -142,6 +147,18 @@ async def claim_alone(journal: Journal, name: str) -> float:
     return statistics.median(took)
 
 
+async def insert_alone(address: str, name: str) -> float:
+    """The median of the seconds of one row's durable INSERT by bare psycopg, prepared: what no claim can be under."""
+    with psycopg.connect(address, autocommit=True, prepare_threshold=0) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS flowkit.bare (name text, step int, arguments text)")
+        took: list[float] = []
+        for step in range(40):
+            began_s = time.perf_counter()
+            connection.execute("INSERT INTO flowkit.bare VALUES (%s, %s, %s)", (name, step, str(ARGUMENTS)))
+            took.append(time.perf_counter() - began_s)
+    return statistics.median(took)
+
+
 async def read_graph(journal: Journal, name: str) -> float:
     """The seconds of a graph of many reads, with the journal written."""
     graph = Graph(ToolCall(f"c{number}", "look", {"number": number}) for number in range(READS))
@@ -193,6 +210,15 @@ async def measure_writes(report: Report, address: str, folder: Path) -> None:
             2.0,
             ms=round(ours * 1e3, 2),
             sqlite_ms=round(theirs * 1e3, 2),
+        )
+        bare, theirs = await in_turns(
+            lambda name: insert_alone(address, name), lambda name: claim_alone(file, f"b{name}")
+        )
+        report.row(
+            "the limit of that: an INSERT by bare psycopg, by SQLite's claim",
+            bare / theirs,
+            bare_ms=round(bare * 1e3, 2),
+            claim_by_bare=round(ours / bare, 2),
         )
         ours, theirs = await in_turns(
             lambda name: read_graph(shared, f"g{name}"), lambda name: read_graph(file, f"g{name}")

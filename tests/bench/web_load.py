@@ -27,7 +27,7 @@ from starlette.requests import Request
 from flowkit import Agent, codec, serve_app
 from flowkit.models.base import ModelRequest
 from flowkit.models.scripted import Script, ScriptedModel
-from flowkit.web.bounds import Bounds
+from flowkit.web.served import Bounds
 from flowkit.web.server import bind, make_server
 from tests.bench.report import Report
 from tests.web_server import Client

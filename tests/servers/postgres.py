@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +108,14 @@ class PostgresServer:
     def create_database(self, template: str | None = None) -> str:
         """Make a new database, empty or a copy of another that nobody uses; returns its name."""
         name = f"test_{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}{self._copy_option}")
         return name
+
+    @cached_property
+    def _copy_option(self) -> str:
+        """The option that copies files; from PostgreSQL 15 on, the other way is to log each page, in four times the time."""
+        ((version,),) = self.execute("SHOW server_version_num")
+        return " STRATEGY FILE_COPY" if int(version) >= 150_000 else ""
 
     def drop_database(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""

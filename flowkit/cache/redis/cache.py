@@ -47,10 +47,9 @@ from flowkit.cache.redis.layout import (
     list_rows,
     to_ms,
 )
-from flowkit.cache.redis.link import RedisLink
+from flowkit.cache.redis.link import Answer, RedisLink, read_info
 from flowkit.cache.redis.place import Outage, RedisAddress, Unreachable
 from flowkit.cache.redis.tokens import Tokens
-from flowkit.cache.redis.wire import Answer, read_info
 from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON, dumps
 from flowkit.errors import ConfigurationError, StoreError

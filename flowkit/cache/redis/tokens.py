@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from secrets import token_hex
 
 from flowkit.cache.redis.layout import Command, KeyLayout, Mark, combine, list_rows
-from flowkit.cache.redis.link import RedisLink
+from flowkit.cache.redis.link import Answer, RedisLink
 from flowkit.cache.redis.place import Unreachable
-from flowkit.cache.redis.wire import Answer
 
 MARKS = 10_000
 """How many tokens are remembered."""

@@ -8,6 +8,7 @@ Only a cancellation ends a durable commit that waits for a synchronous standby: 
 The server reports the cancelled commit as a success with a warning, which is treated as an error here.
 """
 
+import math
 import os
 import select
 import time
@@ -83,6 +84,9 @@ class PostgresLink:
         assert self._connection is not None
         pgconn = self._connection.pgconn
         self._is_unreplicated = False
+        if pgconn.transaction_status == pq.TransactionStatus.IDLE and not statements.startswith("BEGIN"):
+            # In place of a time-out that the role or the database may have; it ends with these statements.
+            statements = f"SET LOCAL statement_timeout = '{math.ceil(timeout_s)}s'; {statements}"
         try:
             results = self._exchange(pgconn, statements.encode(), timeout_s)
             if any(result.status == pq.ExecStatus.FATAL_ERROR for result in results):
@@ -99,6 +103,15 @@ class PostgresLink:
                 "the synchronous standby doesn't answer, so it wouldn't survive the loss of this server"
             )
         return [_read_rows(result) for result in results if result.status == pq.ExecStatus.TUPLES_OK]
+
+    @property
+    def is_direct(self) -> bool:
+        """Return whether the session is one of the server's, and not one that a pooler gives to each transaction anew.
+
+        A pooler makes up the number of the process that it names at the connection's beginning.
+        """
+        ((number,),) = self.run("SELECT pg_backend_pid()", GRACE_S)[0]
+        return self._connection is not None and self._connection.pgconn.backend_pid == number
 
     @property
     def is_in_transaction(self) -> bool:

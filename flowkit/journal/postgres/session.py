@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import psycopg
@@ -19,6 +19,7 @@ import psycopg
 from flowkit.errors import StoreError
 from flowkit.journal.postgres.address import Address
 from flowkit.journal.postgres.link import NotReplicated, PostgresLink, Rows
+from flowkit.journal.postgres.texts import Statement
 from flowkit.journal.store import Commits, MaybeWritten
 
 T = TypeVar("T")
@@ -37,17 +38,26 @@ KEEP_BYTES = 32 * 2**20
 logger = logging.getLogger("flowkit.journal")
 
 
-class Session:
-    """A connection that is made again; of one thread, or guarded by the caller."""
+Text = Callable[[bool], str]
+"""Makes a transaction's text, given whether the session has prepared its statements."""
 
-    def __init__(self, address: Address, *, what: str) -> None:
+
+class Session:
+    """A connection that is made again; of one thread, or guarded by the caller.
+
+    It prepares `statements` where it can.
+    """
+
+    def __init__(self, address: Address, *, what: str, statements: Iterable[Statement] = ()) -> None:
         self.address = address
         self._what = what
         self._link = PostgresLink(address)
         self._down_since: float | None = None
         self._times_opened = 0
         self._pid = os.getpid()
-        self._kept: deque[tuple[float, str]] = deque()
+        self._statements = tuple(statements)
+        self._is_prepared = False
+        self._kept: deque[tuple[float, int, Text]] = deque()
         self._kept_size = 0
         self.commits = Commits()
 
@@ -75,12 +85,19 @@ class Session:
         self._open()
         return operation(self._link)
 
-    def write(self, statements: str, *, durable: bool) -> list[Rows]:
-        """Run a transaction's text; call it inside `attempt`. Raises `psycopg.Error`."""
-        rows = self._link.run(statements, DURABLE_S if durable else ANSWER_S)
+    def write(self, make: Text, *, durable: bool) -> list[Rows]:
+        """Run a transaction; call it inside `attempt`. Raises `psycopg.Error`."""
+        timeout_s = DURABLE_S if durable else ANSWER_S
+        text = make(self._is_prepared)
+        try:
+            rows = self._link.run(text, timeout_s)
+        except psycopg.errors.InvalidSqlStatementName:
+            # The session isn't ours after all; nothing was written.
+            self._is_prepared, self._statements = False, ()
+            rows = self._link.run(make(False), timeout_s)
         self.count(durable=durable)
         if not durable:
-            self.keep(statements)
+            self.keep(make, len(text))
         return rows
 
     def count(self, *, durable: bool) -> None:
@@ -92,13 +109,13 @@ class Session:
         else:
             self.commits.normal += 1
 
-    def keep(self, statements: str) -> None:
+    def keep(self, make: Text, size: int) -> None:
         """Keep a transaction for the case that the server crashes; it may be replayed."""
         now = time.monotonic()
-        self._kept.append((now, statements))
-        self._kept_size += len(statements)
+        self._kept.append((now, size, make))
+        self._kept_size += size
         while self._kept and (self._kept[0][0] < now - KEEP_S or self._kept_size > KEEP_BYTES):
-            self._kept_size -= len(self._kept.popleft()[1])
+            self._kept_size -= self._kept.popleft()[1]
 
     def close(self) -> None:
         """Close the connection; it may be reused."""
@@ -110,14 +127,31 @@ class Session:
             self._pid, self._times_opened, self._kept_size = os.getpid(), 0, 0
             self._kept.clear()
         self._link.open()
-        if self._times_opened not in (0, self._link.times_opened):
-            for _, statements in self._kept:
-                self._write_again(statements)
+        if self._times_opened == self._link.times_opened:
+            return
+        self._is_prepared = self._prepare()
+        if self._times_opened:
+            for _, _, make in self._kept:
+                self._write_again(make)
         self._times_opened = self._link.times_opened
 
-    def _write_again(self, statements: str) -> None:
+    def _prepare(self) -> bool:
+        """Prepare the statements in a new session; return whether it has them."""
+        if not self._statements or not self._link.is_direct:
+            return False
         try:
-            self._link.run(statements, ANSWER_S)
+            # Without this the server makes a plan for each of the first five calls.
+            preparations = (statement.preparation for statement in self._statements)
+            self._link.run("; ".join(["SET plan_cache_mode = force_generic_plan", *preparations]), ANSWER_S)
+        except psycopg.Error as error:
+            if may_pass(error):
+                raise
+            return False  # whoever uses them gets the error
+        return True
+
+    def _write_again(self, make: Text) -> None:
+        try:
+            self._link.run(make(self._is_prepared), ANSWER_S)
         except psycopg.Error as error:
             if may_pass(error):
                 raise
@@ -127,8 +161,11 @@ class Session:
         return explain_fault(error, self.address, self._what)
 
 
-PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "55P03")
-"""Prefixes of the SQLSTATE of temporary errors: lost connections, restarts, too many clients, conflicts, a standby, a lock."""
+PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "25P03", "55P03")
+"""Prefixes of the SQLSTATE of temporary errors.
+
+Lost connections, restarts, too many clients, conflicts, a standby, a transaction that this process slept in, a lock.
+"""
 
 
 def may_pass(error: psycopg.Error) -> bool:
@@ -153,5 +190,7 @@ def explain_fault(error: psycopg.Error, address: Address, done: str) -> StoreErr
         error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedColumn
     ):
         hint = "; `flowkit journal migrate` makes its tables"
+    elif "session is read-only" in text:
+        hint = "; name the primary: this is a standby, or default_transaction_read_only is on for the database or role"
     kind = MaybeWritten if isinstance(error, NotReplicated) or error.sqlstate is None else StoreError
     return kind(f"the journal {address.name!r} can't be {done}: {text}{hint}")

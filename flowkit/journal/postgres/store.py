@@ -19,21 +19,21 @@ from typing import TypeVar
 
 import psycopg
 
-from flowkit.clock import Clock
+from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import FlowkitError, RunBusy, StoreError
 from flowkit.journal.postgres import settling
 from flowkit.journal.postgres.address import read_address, warn_if_unchecked
-from flowkit.journal.postgres.applying import Applier
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.listening import Bell, Listener
 from flowkit.journal.postgres.reading import RunReader, approvals_of, choose, find_runs, read_asked
 from flowkit.journal.postgres.schema import check_version, read_version
 from flowkit.journal.postgres.session import Session, explain_fault
+from flowkit.journal.postgres.settling import Applier
 from flowkit.journal.postgres.taking import LeaseHolder, Taking
 from flowkit.journal.postgres.texts import Times, bind
 from flowkit.journal.postgres.upkeep import PostgresUpkeep
-from flowkit.journal.postgres.writing import begin, key_of
+from flowkit.journal.postgres.writing import begin, key_of, make_statements
 from flowkit.journal.records import (
     Approval,
     Decision,
@@ -63,7 +63,9 @@ class PostgresStore:
         self._lease_s = lease_s
         self._times = Times(clock)
         self._holder, self._pid = _name_process(), os.getpid()
-        self._writing = Session(self._address, what="written")
+        # A clock of a test is written into the statements.
+        statements = make_statements(self._times.now) if isinstance(clock, SystemClock) else ()
+        self._writing = Session(self._address, what="written", statements=statements)
         self._reading = Session(self._address, what="read")
         self._listener = Listener(self._address)
         self._days: dict[int, str] = {}
@@ -118,7 +120,7 @@ class PostgresStore:
             self._held.tokens[taken.details.summary.number] = taken.token
             self._writing.count(durable=False)
             if taking.replay:
-                self._writing.keep(taking.replay)
+                self._writing.keep(lambda _: taking.replay, len(taking.replay))
         return taken
 
     def apply(self, batch: Sequence[Changes], *, durable: bool) -> list[FlowkitError | None]:

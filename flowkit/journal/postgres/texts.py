@@ -1,15 +1,22 @@
 """Values, and the server's clock, in the text of a statement.
 
-A batch is sent to the server as one text of several statements. That takes one round trip for any number of them, and
-leaves no state in a session, so a pooler may use another connection for each transaction.
+A batch is sent to the server as one text of several statements. That takes one round trip for any number of them.
+Statements that every batch repeats are prepared where the session is this process's own: the server then spends a fifth
+of the time on them. A pooler may use another connection for each transaction, so through one the same statements are
+sent in full, and leave no state.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import cast
 
 from flowkit.clock import Clock, SystemClock
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 
+_NUL = "a NUL would end the statement; `to_column` escapes it"
 Value = str | int | float | bool | bytes | None
 
 
@@ -41,7 +48,15 @@ def array(values: Sequence[str | int | float | bool | None], kind: str) -> str:
     >>> array(["a", None, 'b"c'], "text")
     'E\\'{"a",NULL,"b\\\\\\\\"c"}\\'::text[]'
     """
-    return f"{_quote('{' + ','.join(map(_to_element, values)) + '}')}::{kind}[]"
+    if kind == "text" and values and None not in values:
+        # All at once: a batch has thousands of them. No text holds the separator, since no column may.
+        joined = "\0".join(cast("Sequence[str]", values))
+        if joined.count("\0") != len(values) - 1:
+            raise ValueError(_NUL)
+        listed = '"' + joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"'
+    else:
+        listed = ",".join(map(_to_element, values))
+    return f"{_quote('{' + listed + '}')}::{kind}[]"
 
 
 def bind(statement: str, *values: Value) -> str:
@@ -55,9 +70,45 @@ def bind(statement: str, *values: Value) -> str:
     return parts[0] + "".join(literal(value) + part for value, part in zip(values, parts[1:], strict=True))
 
 
+@dataclass(frozen=True)
+class Statement:
+    """A statement with the parameters `$1`, `$2`, …, and their types."""
+
+    text: str
+    kinds: tuple[str, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """Its name in a session; other texts have other names, also those of another version of flowkit."""
+        return f"flowkit_{sha256(self.text.encode()).hexdigest()[:16]}"
+
+    @property
+    def preparation(self) -> str:
+        """Return the statement that prepares it."""
+        return f"PREPARE {self.name} ({', '.join(self.kinds)}) AS {self.text}"
+
+    def call(self, values: Sequence[str], *, is_prepared: bool) -> str:
+        """Return the text that runs it with these values, each written as SQL.
+
+        >>> statement = Statement("SELECT $1 + $2, $1", ("int", "int"))
+        >>> statement.call(["3", "'$1'"], is_prepared=False)
+        "SELECT 3 + '$1', 3"
+        >>> statement.call(["3", "'$1'"], is_prepared=True)
+        "EXECUTE flowkit_817044aff6d750af(3, '$1')"
+        """
+        if is_prepared:
+            return f"EXECUTE {self.name}({', '.join(values)})"
+        # Text and numbers of parameters in turn, so a value that looks like a parameter isn't replaced.
+        return "".join(values[int(part) - 1] if odd else part for odd, part in self._parts)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[int, str], ...]:
+        return tuple((index % 2, part) for index, part in enumerate(re.split(r"\$(\d+)", self.text)))
+
+
 def _quote(text: str) -> str:
     if "\0" in text:
-        raise ValueError("a NUL would end the statement; `to_column` escapes it")
+        raise ValueError(_NUL)
     quoted = text.replace("'", "''")
     return f"'{quoted}'" if "\\" not in text else f"E'{quoted.replace(chr(92), chr(92) * 2)}'"
 

@@ -8,12 +8,13 @@ written only for runs that still have the expected token.
 All transactions lock the runs in the order of their numbers, so no two can deadlock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 from flowkit.errors import StoreError
-from flowkit.journal.postgres.texts import Times, array, bind
+from flowkit.journal.postgres.texts import Statement, Times, array, bind
 from flowkit.journal.rows import RECORD_COLUMNS, record_values, to_column, to_optional_column
 from flowkit.journal.store import OVER, Changes, Ending, Put, TakeBack, TurnText
 
@@ -26,6 +27,11 @@ LOCK_S = 2
 """How long a batch waits for a row that somebody is taking over, or a table that is changed."""
 STATEMENT_S = 60
 """In place of a time-out that the role or the database may have."""
+IDLE_S = 5
+"""After which time the server ends a transaction whose process was stopped in the middle of it, and holds its locks.
+
+The process begins the transaction anew when it wakes.
+"""
 
 _COLUMNS = f"key, {RECORD_COLUMNS}"
 _KINDS = ("text", "text", "text", "text", "text", "text", "int", *("text",) * 6)
@@ -38,13 +44,80 @@ def begin(*, durable: bool) -> str:
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
         f" SET LOCAL synchronous_commit = {'on' if durable else 'off'}; SET LOCAL array_nulls = on;"
-        f" SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s'"
+        f" SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s';"
+        f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s';"
+        # A warning says that a commit isn't on the synchronous standby, and a role may have turned warnings off.
+        " SET LOCAL client_min_messages = warning"
     )
 
 
 def key_of(node: str) -> str:
     """Return what stands for a node, given as a column, in the index."""
     return node if len(node) <= KEY_CHARACTERS else f"sha256:{sha256(node.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """What almost every batch consists of."""
+
+    lock: Statement
+    nodes: Statement
+    turns: Statement
+    kept: Statement
+    events: Statement
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter((self.lock, self.nodes, self.turns, self.kept, self.events))
+
+
+PLANS = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+"""A kept plan must suit the table when it has grown: made for a small one, it would read all of it for every batch."""
+
+
+@lru_cache(maxsize=4)
+def make_statements(now: str) -> Statements:
+    """Make the statements, `now` being the time as SQL."""
+    given = ", ".join(f"i.{name}" for name in _COLUMNS.split(", "))
+    held = " JOIN flowkit.run r ON r.id = i.run AND r.token = i.token"
+
+    def make(text: str, *kinds: str) -> Statement:
+        parameters = ", ".join(f"${number}" for number in range(1, len(kinds) + 1))
+        return Statement(text.replace("$*", parameters), tuple(f"{kind}[]" for kind in kinds))
+
+    def put_text(table: str, column: str) -> Statement:
+        return make(
+            f"INSERT INTO flowkit.{table} (run, turn, {column}) SELECT r.id, i.turn, i.body"
+            f" FROM unnest($*) AS i (run, token, turn, body){held}"
+            f" ON CONFLICT (run, turn) DO UPDATE SET {column} = excluded.{column}",
+            *("bigint", "text", "int", "text"),
+        )
+
+    return Statements(
+        make("SELECT id, token FROM flowkit.run WHERE id = ANY ($*) ORDER BY id FOR SHARE", "bigint"),
+        make(
+            f"INSERT INTO flowkit.node (run, {_COLUMNS}, changed, position, deadline)"
+            f" SELECT r.id, {given}, {now}, i.position, {now} + i.remaining * interval '1 second'"
+            f" FROM unnest($*) AS i (run, token, position, remaining, {_COLUMNS}){held}"
+            f" ON CONFLICT (run, key) DO UPDATE SET {_SET}",
+            *("bigint", "text", "bigint", "float8", *_KINDS),
+        ),
+        put_text("turn", "message"),
+        put_text("kept", "arguments"),
+        make(
+            "INSERT INTO flowkit.event (day, run, seq, body) SELECT r.day, r.id, i.seq, i.body"
+            f" FROM unnest($*) AS i (run, token, seq, body){held}"
+            " ON CONFLICT (run, seq, day) DO UPDATE SET body = excluded.body",
+            *("bigint", "text", "bigint", "text"),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One of the statements with its values."""
+
+    statement: Statement
+    values: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -58,7 +131,7 @@ class Batch:
     _turns: dict[tuple[int, int], TurnText] = field(default_factory=dict[tuple[int, int], TurnText])
     _events: dict[tuple[int, int], str] = field(default_factory=dict[tuple[int, int], str])
     _endings: dict[int, Ending] = field(default_factory=dict[int, Ending])
-    _statements: list[str] = field(default_factory=list[str])
+    _statements: list[str | Call] = field(default_factory=list[str | Call])
     size: int = 0
 
     def takes(self, changes: Changes) -> bool:
@@ -86,17 +159,23 @@ class Batch:
             self._endings[run] = changes.ending
         self.size += sum(len(put.data) for put in changes.nodes) + sum(len(body) for _, body in changes.events)
 
-    def to_text(self) -> str:
-        """Return the transaction's statements, without begin and end.
+    def to_text(self, *, is_prepared: bool = False) -> str:
+        """Return the transaction's statements, without begin and end; `is_prepared` where the session knows them.
 
-        The first returns the runs that are still ours.
+        The first that returns rows returns the runs that are still ours.
         """
         self._flush_nodes()
-        runs = sorted(self.runs)
-        listed = ", ".join(map(str, runs))
-        lock = f"SELECT id, token FROM flowkit.run WHERE id IN ({listed}) ORDER BY id FOR SHARE"
-        after = [*self._write_turns(), *self._write_events(), *self._write_endings()]
-        return "; ".join([lock, *self._statements, *after])
+        lock = Call(self._known.lock, (array(sorted(self.runs), "bigint"),))
+        statements = [lock, *self._statements, *self._write_texts(), *self._write_endings()]
+        texts = (
+            one if isinstance(one, str) else one.statement.call(one.values, is_prepared=is_prepared)
+            for one in statements
+        )
+        return "; ".join([PLANS, *texts] if is_prepared else texts)
+
+    @property
+    def _known(self) -> Statements:
+        return make_statements(self.times.now)
 
     def _take_back(self, run: int, undone: TakeBack) -> None:
         pending = self._nodes.get((run, undone.node))
@@ -150,56 +229,30 @@ class Batch:
             )
         columns = [array(column, kind) for column, kind in zip(zip(*rows, strict=True), _KINDS, strict=True)]
         owners = [run for run, _ in nodes]
-        arrays = ", ".join(
-            [
-                array(owners, "bigint"),
-                array([self.runs[run] for run in owners], "text"),
-                array([put.position for put in nodes.values()], "bigint"),
-                array(remaining, "float8"),
-                *columns,
-            ]
+        values = (
+            array(owners, "bigint"),
+            array([self.runs[run] for run in owners], "text"),
+            array([put.position for put in nodes.values()], "bigint"),
+            array(remaining, "float8"),
+            *columns,
         )
-        given = ", ".join(f"i.{name}" for name in _COLUMNS.split(", "))
-        self._statements.append(
-            f"INSERT INTO flowkit.node (run, {_COLUMNS}, changed, position, deadline)"
-            f" SELECT r.id, {given}, {self.times.now}, i.position, {self.times.after('i.remaining')}"
-            f" FROM unnest({arrays}) AS i (run, token, position, remaining, {_COLUMNS})"
-            " JOIN flowkit.run r ON r.id = i.run AND r.token = i.token"
-            f" ON CONFLICT (run, key) DO UPDATE SET {_SET}"
-        )
+        self._statements.append(Call(self._known.nodes, values))
 
-    def _write_turns(self) -> Iterable[str]:
-        for table, column, texts in (
-            ("turn", "message", {at: turn.message for at, turn in self._turns.items() if turn.message is not None}),
-            ("kept", "arguments", {at: turn.kept for at, turn in self._turns.items() if turn.kept is not None}),
+    def _write_texts(self) -> Iterable[Call]:
+        turns = self._turns.items()
+        for statement, kind, texts in (
+            (self._known.turns, "int", {at: turn.message for at, turn in turns if turn.message is not None}),
+            (self._known.kept, "int", {at: turn.kept for at, turn in turns if turn.kept is not None}),
+            (self._known.events, "bigint", self._events),
         ):
             if texts:
-                yield (
-                    f"INSERT INTO flowkit.{table} (run, turn, {column}) SELECT r.id, i.turn, i.body"
-                    f" FROM {self._unnest(texts, 'turn', 'int')} ON CONFLICT (run, turn) DO UPDATE"
-                    f" SET {column} = excluded.{column}"
+                values = (
+                    array([run for run, _ in texts], "bigint"),
+                    array([self.runs[run] for run, _ in texts], "text"),
+                    array([number for _, number in texts], kind),
+                    array(list(texts.values()), "text"),
                 )
-
-    def _write_events(self) -> Iterable[str]:
-        if self._events:
-            yield (
-                "INSERT INTO flowkit.event (day, run, seq, body) SELECT r.day, r.id, i.seq, i.body"
-                f" FROM {self._unnest(self._events, 'seq', 'bigint')} ON CONFLICT (run, seq, day) DO UPDATE"
-                " SET body = excluded.body"
-            )
-
-    def _unnest(self, texts: "dict[tuple[int, int], str]", name: str, kind: str) -> str:
-        arrays = ", ".join(
-            [
-                array([run for run, _ in texts], "bigint"),
-                array([self.runs[run] for run, _ in texts], "text"),
-                array([number for _, number in texts], kind),
-                array(list(texts.values()), "text"),
-            ]
-        )
-        return (
-            f"unnest({arrays}) AS i (run, token, {name}, body) JOIN flowkit.run r ON r.id = i.run AND r.token = i.token"
-        )
+                yield Call(statement, values)
 
     def _write_endings(self) -> Iterable[str]:
         """Release runs, in the order of their numbers; nothing that they claimed runs any more."""

@@ -25,7 +25,6 @@ from flowkit.journal.records import (
     explain_running,
 )
 from flowkit.journal.rows import encode_value, show_doubt
-from flowkit.journal.sqlite.blobs import BlobFolder
 from flowkit.journal.sqlite.file import JournalFile, Transactions
 from flowkit.journal.sqlite.holding import Holding
 from flowkit.journal.sqlite.reading import (
@@ -37,7 +36,7 @@ from flowkit.journal.sqlite.reading import (
     read_summary,
 )
 from flowkit.journal.sqlite.takeover import find_run, take_run
-from flowkit.journal.sqlite.upkeep import SQLiteUpkeep
+from flowkit.journal.sqlite.upkeep import BlobFolder, SQLiteUpkeep
 from flowkit.journal.sqlite.writing import (
     Fences,
     LogCleaner,

@@ -1,21 +1,32 @@
-"""A request in the words of Anthropic's Messages API: the body that is sent, from the conversation and the settings.
+"""Build a request body of Anthropic's Messages API from the conversation and the settings.
 
-Pure. Instructions stand beside the conversation, tools carry an `input_schema`, and a limit of tokens is compulsory.
-What a model's version doesn't take raises `ConfigurationError` with the setting, before the server's 400.
+Pure. Instructions are a field of their own, tools have an `input_schema`, and a limit of tokens is required.
+A setting that the model's version doesn't support raises `ConfigurationError` before the server's 400.
 https://platform.claude.com/docs/en/api/messages
+
+Place the prompt-cache breakpoints of the Messages API.
+
+The cache matches from the front, in the order tools, instructions, messages, so a mark at the end of the instructions
+holds the tools, too, and one at the end of the last message holds all of the conversation for the next turn. A mark
+finds what was kept up to 20 blocks before it: a turn with more blocks gets further marks.
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+
+Convert schemas to the form that Anthropic enforces: every object closed, no recursion, few bounds.
+
+Constraints that the form lacks go into the description, and are still validated when the answer is read.
+https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, cast
 
 from flowkit.codec import JSON, dumps
 from flowkit.errors import ConfigurationError
 from flowkit.messages import SystemMessage, ToolSpec, UserMessage
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.wire.anthropic_cache import place_breakpoints
 from flowkit.models.wire.anthropic_messages import begins_without_thinking, find_container, write_messages
 from flowkit.models.wire.anthropic_words import FILES_BETA, INTERLEAVED_BETA
 from flowkit.models.wire.claude_models import claude_rules, interleaves_by_beta
-from flowkit.models.wire.closed_schemas import close_schema, is_closed
 from flowkit.models.wire.request_fields import limit_tokens, object_schema
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.thinking import thinking_fields
@@ -31,7 +42,7 @@ def build_anthropic_body(
 ) -> dict[str, JSON]:
     """Build the body of a streamed request.
 
-    `keeps_thinking=False` leaves out the thinking of earlier turns, for a server that refuses it. `goes_on=True` lets
+    `keeps_thinking=False` omits the thinking of earlier turns, for a server that refuses it. `goes_on=True` lets
     the conversation end with the assistant's words, where the server paused in them.
     """
     rules = claude_rules(settings.model)
@@ -82,7 +93,7 @@ def build_anthropic_body(
 
 
 def check_anthropic_settings(settings: Settings) -> None:
-    """Raise `ConfigurationError` for what the model of these settings can't be told."""
+    """Check the settings; raises `ConfigurationError` for one that the model doesn't support."""
     rules = claude_rules(settings.model)
     asked = {name: settings.extra_body.get(name) for name in _SAMPLING}
     asked["temperature"] = settings.temperature if settings.temperature is not None else asked["temperature"]
@@ -196,3 +207,185 @@ def _names_a_file(messages: JSON) -> bool:
         if isinstance(message, dict) and isinstance(blocks := message.get("content"), list)
         for block in blocks
     )
+
+
+MOST_BREAKPOINTS = 4
+"""More are refused."""
+
+STEP_BLOCKS = 15
+"""How far marks stand apart: with room to spare within the 20 blocks that a mark looks back."""
+
+_UNMARKED = ("thinking", "redacted_thinking")
+"""Blocks that take no mark; text that says nothing doesn't, either."""
+
+Block = dict[str, JSON]
+
+
+def place_breakpoints(body: dict[str, JSON], ttl: Literal["5m", "1h"]) -> dict[str, JSON]:
+    """Place cache marks in the body; a user's own marks count, and no more are added than fit."""
+    mark: Block = {"type": "ephemeral"} if ttl == "5m" else {"type": "ephemeral", "ttl": ttl}
+    left = MOST_BREAKPOINTS - _count_marks(body)
+    body = dict(body)
+    for place in ("system", "tools"):
+        blocks = body.get(place)
+        if isinstance(blocks, list) and blocks and left > 0:
+            if not any(_is_marked(block) for block in blocks):
+                body[place] = [*blocks[:-1], {**cast(Block, blocks[-1]), "cache_control": mark}]
+                left -= 1
+            break
+    messages = body.get("messages")
+    if left > 0 and isinstance(messages, list):
+        body["messages"] = _mark_messages(cast(list[Block], messages), mark, left)
+    return body
+
+
+def _mark_messages(messages: list[Block], mark: Block, left: int) -> JSON:
+    """Mark the last block, and back from there one in every `STEP_BLOCKS` of what this turn added."""
+    flat = [
+        (number, position)
+        for number, message in enumerate(messages)
+        for position in range(len(cast(list[Block], message["content"])))
+    ]
+    added = len(flat) - _count_kept(messages)
+    marked: set[tuple[int, int]] = set()
+    distance = 0
+    while distance < max(added, 1) and left > 0:
+        # The block itself, or the nearest before it that takes a mark.
+        place = next((place for place in reversed(flat[: len(flat) - distance]) if _takes_mark(messages, place)), None)
+        if place is None:
+            break
+        if place not in marked:
+            marked.add(place)
+            left -= 1
+        distance += STEP_BLOCKS
+    return [
+        {
+            **message,
+            "content": [
+                {**block, "cache_control": mark} if (number, position) in marked else block
+                for position, block in enumerate(cast(list[Block], message["content"]))
+            ],
+        }
+        for number, message in enumerate(messages)
+    ]
+
+
+def _count_kept(messages: list[Block]) -> int:
+    """Count the blocks of the request before this one: those up to the user's message before the last."""
+    users = [number for number, message in enumerate(messages) if message["role"] == "user"]
+    if len(users) < 2:
+        return 0
+    return sum(len(cast(list[Block], message["content"])) for message in messages[: users[-2] + 1])
+
+
+def _takes_mark(messages: list[Block], place: tuple[int, int]) -> bool:
+    number, position = place
+    block = cast(list[Block], messages[number]["content"])[position]
+    return block["type"] not in _UNMARKED and not (block["type"] == "text" and not str(block["text"]).strip())
+
+
+def _count_marks(body: Block) -> int:
+    """Count the marks in the body; a schema or an argument of that name is none."""
+    messages = body.get("messages")
+    rows = [body.get("system"), body.get("tools")]
+    rows += [message["content"] for message in cast(list[Block], messages)] if isinstance(messages, list) else []
+    return sum(_is_marked(block) for row in rows if isinstance(row, list) for block in row)
+
+
+def _is_marked(block: JSON) -> bool:
+    return isinstance(block, dict) and "cache_control" in block
+
+
+_BOUNDS = frozenset(
+    (
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "maxItems",
+        "uniqueItems",
+        "minProperties",
+        "maxProperties",
+    )
+)
+"""Keywords that are refused; `minItems` is taken up to 1."""
+
+_MAPS = ("properties", "$defs", "definitions")
+
+
+def close_schema(schema: Mapping[str, JSON]) -> dict[str, JSON] | None:
+    """Close the schema as servers require; None where that would refuse values of it, as for a free dictionary."""
+    if _is_recursive(schema):
+        return None
+    try:
+        return _close(schema)
+    except _Open:
+        return None
+
+
+def is_closed(schema: Mapping[str, JSON]) -> bool:
+    """Return True if a schema is closed already, so a tool with it can be strict."""
+    return close_schema(schema) == dict(schema)
+
+
+class _Open(Exception):
+    """An object whose fields aren't known."""
+
+
+def _close(schema: Mapping[str, JSON]) -> dict[str, JSON]:
+    closed: dict[str, JSON] = {}
+    told: list[str] = []
+    for name, value in schema.items():
+        if name in _BOUNDS or (name == "minItems" and value not in (0, 1)):
+            told.append(f"{name}: {dumps(value).decode()}")
+        elif name in _MAPS and isinstance(value, dict):
+            closed[name] = {key: _close_value(inner) for key, inner in value.items()}
+        elif name in ("enum", "const", "default", "examples", "required"):
+            closed[name] = value
+        else:
+            closed[name] = _close_value(value)
+    if told:
+        closed["description"] = f"{closed.get('description') or ''} ({', '.join(told)})".strip()
+    if schema.get("type") == "object" or "properties" in schema:
+        if "properties" not in schema or schema.get("additionalProperties", False) is not False:
+            raise _Open
+        closed["additionalProperties"] = False
+    return closed
+
+
+def _close_value(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return _close(value)
+    return [_close_value(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_recursive(schema: Mapping[str, JSON]) -> bool:
+    definitions = {
+        f"#/{place}/{name}": inner
+        for place in ("$defs", "definitions")
+        if isinstance(found := schema.get(place), dict)
+        for name, inner in found.items()
+    }
+    leads_to = {name: set(_references(inner)) for name, inner in definitions.items()}
+    if "#" in _references(cast(JSON, dict(schema))):
+        return True
+    reached = {name: set(names) for name, names in leads_to.items()}
+    for _ in reached:
+        for names in reached.values():
+            for name in tuple(names):
+                names |= leads_to.get(name, set())
+    return any(name in names for name, names in reached.items())
+
+
+def _references(value: JSON) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(reference := value.get("$ref"), str):
+            yield reference
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)

@@ -1,17 +1,27 @@
-"""From a server's bytes to deltas: what every model over HTTP does, be its bytes fresh or recorded."""
+"""Convert a server's bytes to deltas, for every model over HTTP and for recordings.
+
+Rewrite a request when the server refuses its form.
+
+Some refusals concern a form that every such request will have: consecutive messages of one role, or tools together
+with a schema for the answer. The request is rewritten in a form that the server accepts, once for each form. What was
+learned about a model is kept for the life of the process.
+"""
 
 import asyncio
+import logging
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError
 from flowkit.models.base import CallDelta, Delta, ModelRequest, TextDelta, ThinkingDelta
-from flowkit.models.wire.adapting import adapt, learn, recall
 from flowkit.models.wire.anthropic_answer import AnthropicAnswer
+from flowkit.models.wire.call_formats import read_text_calls
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.chat_request import build_chat_body
 from flowkit.models.wire.reading import WireReader
@@ -19,7 +29,62 @@ from flowkit.models.wire.responses import ResponsesReader
 from flowkit.models.wire.responses_request import build_responses_body
 from flowkit.models.wire.sent_keys import AnswerBytes, mask_errors
 from flowkit.models.wire.settings import Settings, Timeout
-from flowkit.models.wire.text_calls import read_text_calls
+
+MAX_LEARNED = 1000
+"""Of how many models it is remembered; a process asks a few."""
+
+logger = logging.getLogger("flowkit.models")
+
+_ALTERNATE = re.compile(
+    r"roles? must (be )?alternat|must alternate between|alternat\w+ (between )?(user|roles?)|consecutive \w+ messages?|"
+    r"after the optional system message",
+    re.IGNORECASE,
+)
+_TOOLS = r"\b(tools?|function.?call\w*)\b"
+_FORMAT = r"\b(response.?format|response.?schema|response.?mime.?type|json.?schema|json mode|structured output)"
+_PAIR = re.compile(f"{_TOOLS}.{{0,80}}{_FORMAT}|{_FORMAT}.{{0,80}}{_TOOLS}", re.IGNORECASE | re.DOTALL)
+
+_learned: dict[str, Settings] = {}
+
+
+def recall(settings: Settings) -> Settings:
+    """Add the rewrites learned for this model to the settings."""
+    learned = _learned.get(settings.source)
+    return settings if learned is None else _join(settings, learned)
+
+
+def adapt(settings: Settings, request: ModelRequest, error: ModelError) -> Settings | None:
+    """Adapt the settings to a server that refused a request in these words; None when the words don't help."""
+    if error.status in (None, 401, 403, 404, 429):
+        return None
+    said = f"{error} {error.body}"
+    if not settings.alternate_roles and _ALTERNATE.search(said):
+        return replace(settings, alternate_roles=True)
+    has_pair = bool(request.tools) and request.output_schema is not None
+    if has_pair and settings.schema_with_tools and _PAIR.search(said):
+        return replace(settings, schema_with_tools=False)
+    return None
+
+
+def learn(settings: Settings) -> None:
+    """Remember the form in which a server took a request that it had refused in another."""
+    logger.info(
+        "%s refuses requests as they were made; from now on: alternate_roles=%s, schema_with_tools=%s",
+        settings.source,
+        settings.alternate_roles,
+        settings.schema_with_tools,
+    )
+    if len(_learned) < MAX_LEARNED:
+        _learned[settings.source] = settings
+
+
+def _join(settings: Settings, learned: Settings) -> Settings:
+    return replace(
+        settings,
+        alternate_roles=settings.alternate_roles or learned.alternate_roles,
+        schema_with_tools=settings.schema_with_tools and learned.schema_with_tools,
+    )
+
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """The longest answer that is read; a model with a runaway loop is stopped long before by its limit of tokens."""
@@ -54,7 +119,7 @@ class ByteSource(Protocol):
 async def stream_deltas(
     source: ByteSource, request: ModelRequest, patience: Timeout = FOREVER
 ) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
-    """Stream the answer of a byte source as deltas; `patience` limits how long a body may send nothing new."""
+    """Stream the answer of a byte source as deltas; `patience` limits the time without new data."""
     settings = source.settings
     opened = await (_open_anthropic if settings.api == "anthropic" else _open)(source, request, patience)
     async with opened.body, aclosing(opened.deltas) as deltas:
@@ -203,9 +268,9 @@ class _Watch:
         self._turn_bytes = TURN_BYTES
 
     def check(self, chunk: bytes, deltas: Sequence[Delta]) -> bool:
-        """Return whether to let others have their turn: bytes that have arrived already come without a pause.
+        """Return True if the event loop should run other tasks: buffered bytes arrive without a pause.
 
-        Raises `StreamError` for a body that is too long, or goes on without saying anything.
+        Raises `StreamError` for a body that is too long, or that continues without content.
         """
         self._size_bytes += len(chunk)
         if self._size_bytes > MAX_BODY_BYTES:

@@ -1,4 +1,4 @@
-"""A request in the words of Chat Completions: the body that is sent, from the conversation and the settings.
+"""Build a request body of Chat Completions from the conversation and the settings.
 
 Pure. Tools stand nested (`{"type": "function", "function": {…}}`), a call's result is a message of its own, and what a
 server gave for itself (signatures, its thinking) goes back under the field it came in, to the same server and model
@@ -27,9 +27,9 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.wire.alternating import alternate
 from flowkit.models.wire.request_fields import (
     add_settings,
+    alternate,
     holds_to_schema,
     is_strict,
     limit_tokens,
@@ -37,6 +37,7 @@ from flowkit.models.wire.request_fields import (
     object_schema,
     put_schema_into_words,
     safe_arguments,
+    shorten_id,
 )
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.tool_media import AUDIO_TYPES, move_media
@@ -48,6 +49,9 @@ FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 https://ai.google.dev/gemini-api/docs/thought-signatures
 """
 
+
+OPENAI_ID_CHARS = 40
+"""OpenAI answers 400 to a call's longer id."""
 
 _SENT_BACK = {"reasoning_content": str, "reasoning": str, "reasoning_details": list, "extra_content": dict}
 """The fields of a message that a server wants back, and what they hold; its thinking may also have come in others."""
@@ -175,7 +179,9 @@ def _call(call: RequestedCall, position: int, settings: Settings) -> JSON:
 
 
 def _wire_id(call_id: str, settings: Settings) -> str:
-    return mistral_id(call_id) if family_of(settings.model) == "mistral" else call_id
+    if family_of(settings.model) == "mistral":
+        return mistral_id(call_id)
+    return shorten_id(call_id, OPENAI_ID_CHARS) if is_openai_host(settings.base_url) else call_id
 
 
 def _tool(tool: ToolSpec) -> JSON:

@@ -1,9 +1,17 @@
-"""Fields of a request that both interfaces say alike: what the settings ask for, schemas, the text of arguments."""
+"""Request fields that both interfaces share: settings, schemas, the text of arguments.
 
+A conversation in which user and assistant take turns, for servers whose chat templates refuse any other.
+
+A conversation holds two messages of one role in a row where a run failed, was stopped, or reached a limit. What is kept
+stays as it was said; what is sent is joined.
+"""
+
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from flowkit.codec import JSON, dumps, loads
-from flowkit.messages import Message, SystemMessage
+from flowkit.messages import AssistantMessage, Content, Message, SystemMessage, Text, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.thinking import Api, thinking_fields
@@ -31,7 +39,7 @@ def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
 
 
 def may_name_format(request: ModelRequest, settings: Settings) -> bool:
-    """Return whether a request may declare that its answer is JSON: some servers refuse that beside tools."""
+    """Return True if a request can declare a JSON answer: some servers refuse that together with tools."""
     return settings.schema_with_tools or not request.tools
 
 
@@ -78,6 +86,60 @@ def safe_arguments(arguments: str) -> str:
     return arguments if isinstance(value, dict) else "{}"
 
 
+def shorten_id(call_id: str, most: int) -> str:
+    """Shorten an id that has more characters than the server accepts, the same for the same id.
+
+    A conversation may come from another vendor or through a gateway; some of these put a signature into their ids.
+
+    >>> shorten_id("call_1", 40), shorten_id("call_1__thought__" + "Ab3" * 50, 40)
+    ('call_1', 'call_1__thought__Ab3Ab3Ab3Ab3Ab_60f9c8dc')
+    """
+    if len(call_id) <= most:
+        return call_id
+    return f"{call_id[: most - 9]}_{hashlib.sha256(call_id.encode()).hexdigest()[:8]}"
+
+
 def object_schema(parameters: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return a tool's schema as servers accept it: several refuse one without `properties`."""
     return {"type": "object", "properties": {}} | dict(parameters)
+
+
+NO_ANSWER = "(no answer)"
+"""What the assistant says where its turn ended behind its tools' results."""
+
+
+def alternate(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Merge consecutive messages of one role, so that roles alternate.
+
+    A short assistant message is inserted between a tool's result and a user's message.
+    """
+    sent: list[Message] = []
+    for message in messages:
+        last = sent[-1] if sent else None
+        match last, message:
+            case SystemMessage(), SystemMessage():
+                sent[-1] = SystemMessage(f"{last.text}\n\n{message.text}")
+            case UserMessage(), UserMessage():
+                sent[-1] = UserMessage(_join(last.content, message.content))
+            case AssistantMessage(calls=()), AssistantMessage():
+                sent[-1] = replace(
+                    message,
+                    text="\n\n".join(filter(None, (last.text, message.text))),
+                    refusal="\n\n".join(filter(None, (last.refusal, message.refusal))),
+                    provider=(*last.provider, *message.provider),
+                )
+            case ToolMessage(), UserMessage():
+                sent += (AssistantMessage(NO_ANSWER), message)
+            case _:
+                sent.append(message)
+    return tuple(sent)
+
+
+def _join(first: str | tuple[Content, ...], second: str | tuple[Content, ...]) -> str | tuple[Content, ...]:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return (*_parts(first), *_parts(second))
+
+
+def _parts(content: str | tuple[Content, ...]) -> tuple[Content, ...]:
+    return (Text(content),) if isinstance(content, str) else content

@@ -1,4 +1,4 @@
-"""A request in the words of the Responses API: the body that is sent, from the conversation and the settings.
+"""Build a request body of the Responses API from the conversation and the settings.
 
 Pure. Tools stand flat (`{"type": "function", "name": …}`), calls and results are items beside the messages, and the
 conversation is ours: `store` is off, so reasoning items come back with their encrypted content and are sent again,
@@ -25,22 +25,26 @@ from flowkit.messages import (
     UserMessage,
 )
 from flowkit.models.base import ModelRequest, NamedTool
-from flowkit.models.wire.alternating import alternate
 from flowkit.models.wire.request_fields import (
     add_settings,
+    alternate,
     is_strict,
     limit_tokens,
     may_name_format,
     object_schema,
     put_schema_into_words,
     safe_arguments,
+    shorten_id,
 )
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.tool_media import explain_refusal, sort_media
-from flowkit.models.wire.vendors import family_of, thinks
+from flowkit.models.wire.vendors import family_of, is_openai_host, thinks
 
 LEAST_OUTPUT_TOKENS = 16
 """OpenAI answers 400 to a smaller limit, as it is left at the end of a run with a limit on tokens."""
+
+OPENAI_ID_CHARS = 64
+"""OpenAI answers 400 to a call's longer id, and takes a longer one here than in Chat Completions."""
 
 _CALLS = ("function_call", "custom_tool_call")
 
@@ -88,7 +92,7 @@ def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
         case ToolMessage(call_id=call_id, text=text):
             parts = [_part(sort_media(media, "responses")) for media in message.media]
             output: JSON = [_part(Text(text)), *parts] if parts else text
-            yield {"type": "function_call_output", "call_id": call_id, "output": output}
+            yield {"type": "function_call_output", "call_id": _wire_id(call_id, settings), "output": output}
         case _:
             assert_never(message)
 
@@ -115,7 +119,7 @@ def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[s
             case kind if kind in _CALLS:
                 if position in led_to:
                     yield from reasoning
-                    yield _call(led_to[position])
+                    yield _call(led_to[position], settings)
                 reasoning = []
             case _:
                 reasoning.append(data)
@@ -126,7 +130,7 @@ def _assistant(message: AssistantMessage, settings: Settings) -> Iterable[dict[s
     if text:
         yield _said(text)
     for call in rest:
-        yield _call(call)
+        yield _call(call, settings)
 
 
 def _field(mark: ProviderData, name: str) -> str:
@@ -147,13 +151,18 @@ def _pair_calls(marks: Sequence[ProviderData], calls: Sequence[RequestedCall]) -
     if len(positions) == len(calls):
         return dict(zip(positions, calls, strict=True))
     by_id = {call.id: call for call in calls}
-    wire_ids = {position: _field(marks[position], "call_id") for position in positions}
-    return {position: by_id[id] for position, id in wire_ids.items() if id in by_id}
+    # Each call once, at its last mark: messages that were joined may hold marks of calls that are gone.
+    found = ((position, by_id.pop(_field(marks[position], "call_id"), None)) for position in reversed(positions))
+    return {position: call for position, call in found if call is not None}
 
 
-def _call(call: RequestedCall) -> dict[str, JSON]:
-    arguments = safe_arguments(call.arguments)
-    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
+def _call(call: RequestedCall, settings: Settings) -> dict[str, JSON]:
+    id, arguments = _wire_id(call.id, settings), safe_arguments(call.arguments)
+    return {"type": "function_call", "call_id": id, "name": call.name, "arguments": arguments}
+
+
+def _wire_id(call_id: str, settings: Settings) -> str:
+    return shorten_id(call_id, OPENAI_ID_CHARS) if is_openai_host(settings.base_url) else call_id
 
 
 def _part(part: Content) -> JSON:

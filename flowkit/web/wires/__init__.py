@@ -1,4 +1,4 @@
-"""Runs on the wires that other front ends speak."""
+"""Runs in the protocols of other front ends."""
 
 from flowkit.web.wires.encoding import Wire, encode
 

@@ -1,7 +1,7 @@
-"""A run on the wire of AG-UI 1.0, as `HttpAgent` of `@ag-ui/client` reads it.
+"""Encode a run as AG-UI 1.0, as `HttpAgent` of `@ag-ui/client` reads it.
 
-https://docs.ag-ui.com/concepts/events. Calls that wait for a person end the run with an interrupt for each. What a
-model says inside a call is a subagent's. States that AG-UI has no words for go as CUSTOM `flowkit.call.…`.
+https://docs.ag-ui.com/concepts/events. Calls that wait for approval end the run with an interrupt each. The text of a
+model inside a call belongs to a subagent. States without an AG-UI event are sent as CUSTOM `flowkit.call.…`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ TOKENS = {
 
 
 class AGUIEncoder:
-    """The events of one run in a thread; `run_id` is the client's name for it, the run's own where it gives none.
+    """The events of one run in a thread. `run_id` is the client's name for it, by default the run's own id.
 
-    `messages` are those that the client has: a turn that is taken back is told by a list of all that stays.
+    `messages` are those that the client has: if a turn is discarded, the client is sent the list of the remaining messages.
     """
 
     def __init__(self, thread: str = "", run_id: str = "", messages: Sequence[Mapping[str, JSON]] = ()) -> None:
@@ -76,7 +76,7 @@ class AGUIEncoder:
                 return self._tell_call(event)
 
     def close(self, reason: str) -> list[Frame]:
-        """Break off the stream of an unfinished run: RUN_ERROR, since this client takes a silent end for a success."""
+        """End the stream of an unfinished run with RUN_ERROR, since this client treats a silent end as success."""
         if not self._is_running:
             return []
         self._is_running = False
@@ -151,7 +151,7 @@ class AGUIEncoder:
         ]
 
     def _name_message(self, event: Told, kind: str, owner: str) -> str:
-        """Name the message: the first text of a turn has the turn's id, which its calls name as their message."""
+        """Name the message: a turn's first text has the turn's id, which its calls refer to."""
         if kind == "text" and not owner and self._turn_message is None:
             self._turn_message = self._name_turn(event)
             return self._turn_message
@@ -185,7 +185,7 @@ class AGUIEncoder:
         return [_own(frame, owner)]
 
     def _keep_call(self, call: ToldCall, event: Told, message_id: str) -> None:
-        """Remember the call, in its message, for a list of all that stays."""
+        """Record the call in its message, for the list of remaining messages."""
         last = self._messages[-1] if self._messages else None
         kept = last if last is not None and last["id"] == message_id else self._find_message(message_id)
         function = self._functions[call.id] = dict[str, JSON](name=call.name, arguments="")
@@ -195,7 +195,7 @@ class AGUIEncoder:
         calls.append(made)
 
     def _find_message(self, message_id: str) -> Frame:
-        """Find the message of this turn; a new one where nothing was said before its first call."""
+        """Find the message of this turn; create one if there was no text before its first call."""
         for message in reversed(self._messages[self._before_turn :]):
             if message["id"] == message_id:
                 return message
@@ -221,7 +221,7 @@ class AGUIEncoder:
         return [frame]
 
     def _end_subagents(self, owner: str | None = None) -> list[Frame]:
-        """End the subagent of a call, or all, the inner ones first."""
+        """End the subagent of a call, or all subagents, innermost first."""
         frames: list[Frame] = []
         for name, goes_on in reversed(list(self._subagents.items())):
             if goes_on and (owner is None or name == owner or name.startswith(f"{owner}/")):
@@ -356,7 +356,7 @@ def _interrupt(call: ToldCall, event: Told) -> JSON:
 
 
 def _find_owner(call: ToldCall) -> str | None:
-    """Find the call whose agent made this one in a turn of its own."""
+    """Find the nested agent's call in which this call was made."""
     parent = call.parent
     return parent if parent is not None and call.id.startswith(f"{parent}/turn/") else None
 

@@ -1,10 +1,10 @@
-"""A run on the wire of the AI SDK: its UI message stream, version 1, as `useChat` of `ai` 5, 6 and 7 reads it.
+"""Encode a run as the AI SDK's UI message stream, version 1, as `useChat` of `ai` 5, 6 and 7 reads it.
 
-https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol. What that wire has no words for, such as waits, retries, progress,
-and calls that other calls made, goes as `data-flow`, which a client hears in `onData` and doesn't keep.
+https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol. States that the protocol lacks, such as waits, retries, progress,
+and nested calls, are sent as `data-flow`, which a client receives in `onData` and doesn't store.
 
-For this client a null where a field may be missing is an error that ends the stream, as are a delta without a start and
-a result of a call that it has not seen.
+For this client three things are errors that end the stream: a null in an optional field, a delta without a start, and
+a result of an unknown call.
 """
 
 from typing import Literal
@@ -19,7 +19,7 @@ FINISH: dict[str, str] = {"done": "stop", "waiting": "tool-calls", "limit": "len
 
 
 class AISDKEncoder:
-    """One assistant's message: a step for each turn, a part for each text, thought and call."""
+    """One assistant message: a step for each turn, a part for each text, reasoning text and call."""
 
     def __init__(self, version: Version = 7) -> None:
         self._version = version
@@ -61,7 +61,7 @@ class AISDKEncoder:
                 return self._tell_call(event)
 
     def close(self, reason: str) -> list[Frame]:
-        """Break off the stream before the run is over: `abort`, since this client takes a silent end for a success."""
+        """End the stream of an unfinished run with `abort`, since this client treats a silent end as success."""
         return [] if self._has_ended else [*self._close_part(), {"type": "abort", "reason": reason}]
 
     def _start(self, event: Told) -> list[Frame]:
@@ -125,7 +125,7 @@ class AISDKEncoder:
         ]
 
     def _tell_call(self, event: Told) -> list[Frame]:
-        """Report what happens to a call before its end."""
+        """Report a call's progress before its result."""
         call = self._calls.get(event)
         if call is None or not call.is_shown:
             return [_flow(strip(event))]
@@ -179,7 +179,7 @@ class AISDKEncoder:
         return frames
 
     def _ask_again(self, event: Told) -> list[Frame]:
-        """Ask what a resumed run still asks; a repeated question alone means nothing, it may be decided next."""
+        """Repeat the approval requests of a resumed run that are still pending at this point; the log may decide them next."""
         asked = [call for call in self._calls.list_asked() if call.is_shown and not call.is_gone and call.was_answered]
         return [_request(call, event) for call in asked]
 
@@ -250,7 +250,7 @@ class AISDKEncoder:
         return frames
 
     def _say_output(self, output: JSON) -> list[Frame]:
-        """Show a recipe's output as text: no model has said anything, and this client shows only what is said."""
+        """Send a recipe's output as text, since this client shows only text and no model has sent any."""
         name = self._name_part("text")
         told = output if isinstance(output, str) else dumps(output).decode()
         frames: list[Frame] = [] if self._is_step_open else [{"type": "start-step"}]
@@ -272,7 +272,7 @@ class AISDKEncoder:
 
 
 def _name(call: ToldCall, event: Told) -> str:
-    """Return the call's id on the wire; names repeat from run to run."""
+    """Return the call's id in the protocol, which includes the run's id: names repeat between runs."""
     return f"{text(event, 'run')}:{call.id}"
 
 

@@ -1,4 +1,4 @@
-"""A run's calls for both foreign protocols: which calls are the agent's own, and which of their states were sent.
+"""Track a run's calls for both protocols: which calls are the agent's own, and which of their states were sent.
 
 A resumed run's log repeats a call with its earlier states, which a client has already seen. So an encoder reads the
 whole log and sends each state once.
@@ -27,23 +27,24 @@ ENDINGS = {
 
 
 class Encoder(Protocol):
-    """Makes the frames of one run on one wire; it reads the run's events from the first on."""
+    """Convert the events of one run, from the first on, to frames of one protocol."""
 
     def feed(self, event: Told) -> list[Frame]:
-        """Return the frames of the next event; none where this wire has no form for it."""
+        """Return the frames of the next event; none if the protocol has no form for it."""
         ...
 
     def close(self, reason: str) -> list[Frame]:
-        """Return the last frames of a stream that ends before its run; none where the run is over."""
+        """Return the last frames of a stream that ends before its run; none if the run has finished."""
         ...
 
 
 @dataclass(slots=True)
 class ToldCall:
-    """How far a client knows a call.
+    """The states of a call that a client has received.
 
-    `is_shown` from when it has been opened there, `has_arguments` when they are complete, `has_ended` with its result;
-    `was_requested` when the client was asked about it, `was_answered` when the run has gone on since, `is_gone` when its turn was taken back, so that nothing may be told of it any more.
+    `is_shown` is set once the call is opened, `has_arguments` once they are complete, `has_ended` with its result.
+    `was_requested` is set when its approval was requested, `was_answered` when the run has resumed since.
+    `is_gone` is set when its turn was discarded; nothing more is sent about such a call.
     """
 
     id: str
@@ -61,18 +62,18 @@ class ToldCall:
 
     @property
     def is_open(self) -> bool:
-        """Whether the client still waits for something of it."""
+        """True while the client still waits for the call's result."""
         return self.is_shown and not self.is_gone and not self.has_ended
 
 
 class Calls:
-    """The calls of a run by their names in it."""
+    """The calls of a run, by name."""
 
     def __init__(self) -> None:
         self._calls: dict[str, ToldCall] = {}
 
     def add(self, event: Told) -> tuple[ToldCall, bool]:
-        """Add the call of a `call.new`; return it, and whether it is new."""
+        """Add the call of a `call.new` event; return it, and whether it is new."""
         name = text(event, "call")
         known = self._calls.get(name)
         if known is not None:
@@ -93,26 +94,26 @@ class Calls:
         return self._calls.get(name)
 
     def list_open(self) -> list[ToldCall]:
-        """List those whose end a client still waits for."""
+        """List the calls that a client still waits for."""
         return [call for call in self._calls.values() if call.is_open]
 
     def list_shown(self, prefix: str) -> list[ToldCall]:
-        """List those that a client has seen, by the beginning of their names."""
+        """List the calls that a client has seen, by a prefix of their names."""
         return [call for call in self._calls.values() if call.is_shown and call.id.startswith(prefix)]
 
     def list_asked(self) -> list[ToldCall]:
-        """List those that wait for a person."""
+        """List the calls that wait for approval."""
         return [call for call in self._calls.values() if call.is_asked]
 
 
 @dataclass(slots=True)
 class Pieces:
-    """The text of each turn so far, so that a piece that is told twice is told once."""
+    """The text of each turn so far, so that a repeated delta is sent once."""
 
     lengths: dict[tuple[str, str, JSON], int] = field(default_factory=dict[tuple[str, str, JSON], int])
 
     def take(self, event: Told) -> str:
-        """Return what of this piece is new."""
+        """Return the part of this delta that is new."""
         key = (text(event, "type"), text(event, "call"), event.get("turn"))
         piece, known = text(event, "text"), self.lengths.get(key, 0)
         at = event.get("at")
@@ -123,14 +124,14 @@ class Pieces:
         return piece[max(0, known - at) :]
 
     def restart(self, turn: JSON) -> None:
-        """Restart a turn: its earlier text no longer counts."""
+        """Restart a turn, discarding its earlier text."""
         for key in [key for key in self.lengths if key[2] == turn and not key[1]]:
             del self.lengths[key]
 
 
 @dataclass(slots=True)
 class Spent:
-    """What the models of a run took."""
+    """The total token usage of a run."""
 
     tokens: dict[str, int] = field(default_factory=dict[str, int])
     cost_usd: float | None = 0.0
@@ -147,17 +148,17 @@ class Spent:
 
 
 def is_own(call: ToldCall) -> bool:
-    """Return whether the agent's own model made it, in a turn: not prefetched, needed, nested, nor a recipe's step."""
+    """Return True if the agent's own model made the call in a turn: not prefetched, needed, nested, nor a recipe's step."""
     return call.parent is None and call.id.startswith("turn/")
 
 
 def text(event: Told, name: str) -> str:
-    """Return a field that is a text; empty where it isn't."""
+    """Return a text field; empty if it isn't a text."""
     value = event.get(name)
     return value if isinstance(value, str) else ""
 
 
 def strip(event: Told, *without: str) -> Frame:
-    """Return the event's own fields without nulls, which neither wire takes."""
+    """Return the event's own fields without nulls, which neither protocol accepts."""
     dropped = {"run", "seq", "t", *without}
     return {name: value for name, value in event.items() if value is not None and name not in dropped}

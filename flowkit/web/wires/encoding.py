@@ -1,4 +1,4 @@
-"""A run as a stream of another protocol: its whole log goes through an encoder, whatever part of it is sent."""
+"""Encode a run as a stream of another protocol. The encoder reads the whole log, whichever part is sent."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal
@@ -6,8 +6,7 @@ from typing import Literal
 from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.journal import Journal
-from flowkit.web.following import KEEP_ALIVE_S, Followed, Follower, follow
-from flowkit.web.frames import KEEP_ALIVE
+from flowkit.web.following import KEEP_ALIVE, KEEP_ALIVE_S, Followed, Follower, follow
 from flowkit.web.wires.ag_ui import AGUIEncoder
 from flowkit.web.wires.ai_sdk import AISDKEncoder, Version
 from flowkit.web.wires.calls import Encoder
@@ -19,7 +18,7 @@ STOPPED = "the server stopped; the run can be resumed"
 
 
 class EncodedStream(AsyncIterator[bytes]):
-    """The bytes of one client's response; owns no task. What was sent before, up to `after`, is made and dropped."""
+    """The bytes of one client's response; owns no task. Frames up to `after` are encoded and dropped."""
 
     def __init__(self, follower: Follower, encoder: Encoder, *, after: int = -1, last: bytes = b"") -> None:
         self._follower = follower
@@ -44,7 +43,7 @@ class EncodedStream(AsyncIterator[bytes]):
         return end
 
     async def aclose(self) -> None:
-        """Send what is left, and end; more calls do nothing."""
+        """Send the remaining frames and end; further calls do nothing."""
         self._follower.close()
 
     def _write(self, event: Mapping[str, JSON]) -> bytes:
@@ -65,10 +64,10 @@ def encode(
     messages: Sequence[Mapping[str, JSON]] = (),
     keep_alive: float = KEEP_ALIVE_S,
 ) -> EncodedStream:
-    """Encode the run as bytes of another wire, for any ASGI response of type `text/event-stream`.
+    """Encode the run in another protocol, for any ASGI response of type `text/event-stream`.
 
     `ai-sdk` is the UI message stream of `useChat`, of `version` 5, 6 or 7 of the package `ai`; `ag-ui` is AG-UI 1.0,
-    with the client's `thread`, `run_id` and `messages`. With a `journal` the log is whole, also of a run that went on
+    with the client's `thread`, `run_id` and `messages`. With a `journal` the log is complete, also of a run that was resumed
     or that another process drives; `after` is the number of the last event whose frames the client has.
     """
     follower = follow(run, journal=journal, keep_alive_s=keep_alive)
@@ -85,7 +84,7 @@ def make_stream(
     run_id: str = "",
     messages: Sequence[Mapping[str, JSON]] = (),
 ) -> EncodedStream:
-    """Make the stream of a reader that begins at the run's first event."""
+    """Create the stream of a reader that starts at the run's first event."""
     if wire == "ai-sdk":
         return EncodedStream(follower, AISDKEncoder(version), after=after, last=b"data: [DONE]\n\n")
     return EncodedStream(follower, AGUIEncoder(thread, run_id, messages), after=after)

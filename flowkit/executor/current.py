@@ -1,0 +1,62 @@
+"""The call whose function runs the current code: a run that the function starts gets its id from it.
+
+The tasks and threads that a function starts inherit it. It is gone when the call has ended: a task that outlives its
+call doesn't belong to it any more.
+"""
+
+import hashlib
+import itertools
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
+
+from flowkit.codec import JSON, dumps
+from flowkit.events import EventLog
+from flowkit.executor.entries import Entry
+from flowkit.identity import RunIdentity
+from flowkit.observers import RUN_AROUND
+
+CALL: ContextVar[Entry | None] = ContextVar("flowkit_call", default=None)
+"""The call that this task is a part of."""
+RUN: ContextVar[RunIdentity | None] = ContextVar("flowkit_run", default=None)
+"""The run of that call."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentCall:
+    """A call that runs, and its run."""
+
+    identity: RunIdentity
+    entry: Entry
+
+    def name_run(self, name: str, inputs: JSON) -> str:
+        """Name a run that the call's function starts: the same in every attempt and process, for the same inputs.
+
+        It depends on the inputs and not only on the order, since several runs may be started in parallel. Equal runs of
+        one attempt are counted.
+        """
+        entry = self.entry
+        # The guard of a call runs before its first attempt.
+        made = dumps([self.identity.key, entry.id, "call" if entry.attempt else "guard", name, inputs])
+        digest = hashlib.sha256(made).hexdigest()[:12]
+        more = entry.more
+        if more.runs is None or more.runs[0] != entry.attempt:
+            more.runs = (entry.attempt, {})
+        count = next(more.runs[1].setdefault(digest, itertools.count(1)))
+        return f"{self.identity.run_id}/{entry.id}/{name}-{digest}" + ("" if count == 1 else f"-{count}")
+
+
+def enter_run(identity: RunIdentity, log: EventLog) -> Context:
+    """Return the context of the tasks that run this run's calls: this one, as it is in the run."""
+    context = copy_context()
+    context.run(RUN.set, identity)
+    context.run(CALL.set, None)
+    context.run(RUN_AROUND.set, log)
+    return context
+
+
+def find_call() -> CurrentCall | None:
+    """Find the call whose function runs the current code; None outside a call, and in a run without an id."""
+    identity, entry = RUN.get(), CALL.get()
+    if identity is None or entry is None or not identity.run_id or entry.has_ended:
+        return None
+    return CurrentCall(identity, entry)
