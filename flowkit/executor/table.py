@@ -129,6 +129,12 @@ class Table:
         self.brought: dict[str, Mapping[str, Plan]] = {}
         """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
 
+    def take_apart(self) -> tuple[list[Entry], list[Coroutine[Any, Any, object]]]:
+        """Take the calls and the errands that need tasks of their own; those of a task that is made now come next time."""
+        taken = self.apart, self.errands
+        self.apart, self.errands = [], []
+        return taken
+
     def find(self, node_id: str) -> Entry:
         """Find the entry of a node; raises `NoSuchNode`."""
         entry = self.entries.get(node_id)

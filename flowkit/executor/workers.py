@@ -122,10 +122,7 @@ class Workers:
 
     def _start_apart(self) -> None:
         """Start a task for each call, and each errand, that needs one of its own."""
-        table = self._table
-        # A task may add to them as soon as it is made: an event loop can be told to run its first step at once.
-        apart, table.apart = table.apart, []
-        errands, table.errands = table.errands, []
+        apart, errands = self._table.take_apart()
         for entry in apart:
             match entry.phase:
                 case phases.LOOKUP:
