@@ -602,6 +602,8 @@ fragments = st.builds(
     name=st.sampled_from([None, "f", "g", "parallel"]),
     arguments=st.sampled_from([None, "{}", '{"x":', "1}", '{"y":2}', "}", '"', " "]),
     choice=st.sampled_from([0, 0, 0, 1]),
+    custom=st.just(False),
+    provider=st.none(),
 )
 ends = st.sampled_from(
     [FinishDelta("stop"), FinishDelta("length"), FinishDelta("unknown"), EndDelta(), ErrorDelta(ModelError("gone"))]

@@ -30,7 +30,7 @@ _REST_OF_STRING = re.compile(r'(?:[^"\\]++|\\.)*+("|\\?\Z)', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a text means: `arguments`, or None with `error` for the model; `raw` is the text without its repetitions."""
+    """A parsed text: `arguments`, or None with `error` for the model; `raw` is the text without repetitions."""
 
     raw: str
     arguments: dict[str, JSON] | None

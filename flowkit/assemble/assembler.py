@@ -244,22 +244,23 @@ class Assembler:
         return []
 
     def _take_call(self, delta: CallDelta) -> list[Part]:
-        parts: list[Part] = []
         call = self._book.find(delta)
+        fragment = delta.arguments
         # Nothing but more of the arguments: nearly every fragment, so it is the short way.
         if (
             call is not None
             and call.opened
             and call.state == "open"
-            and delta.arguments
+            and fragment
             and delta.id is delta.name is delta.provider is None
             and not delta.custom
         ):
-            call.grow(delta.arguments)
-            parts.append(CallFragment(call.index, delta.arguments))
-            if delta.arguments[-1] in MAY_CLOSE:
+            call.grow(fragment)
+            parts: list[Part] = [CallFragment(call.index, fragment)]
+            if fragment[-1] in MAY_CLOSE:
                 self._look_if_closed(call, parts)
             return parts
+        parts = []
         if call is None:
             if not self._book.has_room():
                 return self._break(StreamError(TOO_MANY))

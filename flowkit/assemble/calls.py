@@ -1,4 +1,4 @@
-"""Which call a fragment belongs to.
+"""Decide which call a fragment belongs to.
 
 The wire's index, id and name may each be missing, late, repeated or shared, so no one of them decides. The rules, in
 the order in which they are asked: a known index is the same call, unless a new id and name (or a new name behind closed

@@ -36,11 +36,11 @@ class CallReady:
 
 @dataclass(frozen=True, slots=True)
 class SealedCall:
-    """Nothing can change this call any more.
+    """The call is final.
 
     `arguments` are None with an `error` for the model when they can't be read, and without one when the call is
-    `custom`: its input is the free text `raw`. `provider` has to go back with the call. `wire_id` is the id that the
-    server gave it, which may be missing or stand for several calls.
+    `custom`: its input is the free text `raw`. `provider` must be sent back with the call. `wire_id` is the server's
+    id, which may be missing or shared by several calls.
     """
 
     index: int
@@ -56,7 +56,7 @@ class SealedCall:
 
 @dataclass(frozen=True, slots=True)
 class CallVoided:
-    """A call that never came to its end; it must not run, whatever its arguments parse to."""
+    """An incomplete call. It must not run, even if its arguments parse."""
 
     index: int
     reason: str
@@ -79,7 +79,7 @@ CallState = Literal["open", "sealed", "invalid", "void"]
 
 @dataclass(frozen=True, slots=True)
 class TurnCall:
-    """One call of a turn. Only a `sealed` one may run; of a `void` one `arguments` shows what came, if that parses."""
+    """One call of a turn. Only a `sealed` call can run; the `arguments` of a `void` call are those that arrived, if they parse."""
 
     index: int
     id: str

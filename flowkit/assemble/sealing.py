@@ -1,4 +1,4 @@
-"""The end of a call: sealed or voided, once.
+"""Seal or void each call, once.
 
 A sealed text may turn out to be several calls: glued together by the server, or put into a wrapper by the model. Those
 become calls of their own, behind the ones that are there. Names are cleaned on the way: what a model meant by one is

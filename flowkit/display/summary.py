@@ -46,7 +46,7 @@ class Summary:
 
 
 def summarise(events: Sequence[Event]) -> Summary:
-    """Sum up these events, which may be those of a run in progress."""
+    """Summarise these events, also of a run in progress."""
     timeline = fold(events)
     spans = [(turn.started_s, timeline.wall_s if turn.ended_s is None else turn.ended_s) for turn in timeline.turns]
     spans += [(call.started_s or 0.0, call.ended_s or timeline.wall_s) for call in timeline.leaves]

@@ -140,9 +140,9 @@ DRAW_EVERY_S = 0.03
 
 
 class TerminalDisplay:
-    """Shows events as they come, within the next tick; `graph` is what a recipe will run, and shows its progress.
+    """Show events at the next tick; with a recipe's `graph`, also its progress.
 
-    `server` is where the model is asked, and `opens` what the run has to wait for before its first turn."""
+    `server` is the model's host, and `opens` names what must be opened before the first turn."""
 
     def __init__(
         self, console: Console, *, graph: Graph | None = None, server: str | None = None, opens: str = ""

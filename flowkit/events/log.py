@@ -33,7 +33,7 @@ class _Held:
 
 
 class EventLog:
-    """The events of one run, kept in order; `emit` and `note` from the loop's thread only.
+    """The events of one run, in order. Call `emit` and `note` only from the loop's thread.
 
     Without watchers, an event is kept as plain values and becomes an object on first access: a run may have millions.
     `first_seq` is the first number of a run that resumes after a crash; set it before the first event.
@@ -214,7 +214,7 @@ class EventLog:
         return stop
 
     def tell_next(self, tell: Callable[[], None]) -> None:
-        """Call `tell` once, after the next event; it must be quick and must not raise.
+        """Call `tell` once, after the next event. It must be quick and must not raise.
 
         With `take_backlog` it serves a reader that takes many events at a time, and costs the rest of them nothing.
         """
@@ -249,7 +249,7 @@ class EventLog:
         self._request_listeners = (*self._request_listeners, listener)
 
     def tell_request(self, model: object, request: object) -> None:
-        """Pass an outgoing request to those who listen; it is no event and isn't kept."""
+        """Pass an outgoing request to the listeners; it is no event and isn't stored."""
         for listen in self._request_listeners:
             listen(model, request)
 

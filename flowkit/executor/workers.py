@@ -27,6 +27,7 @@ from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
+from flowkit.executor.outcomes import load_result
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.retries import Retries, find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
@@ -411,7 +412,7 @@ class Workers:
         entry = self._intake.add_made(tool, tool.call(*args, **kwargs), caller)
         await self._wait_within(caller, entry)
         raw = entry.more.raw
-        return tool.load(entry.value) if raw is None else raw
+        return load_result(tool, entry.id, tool.name, entry.value) if raw is None else raw
 
     async def _wait_sealed(self, caller: Entry) -> None:
         """Wait until all calls around it are sealed, before a running tool makes a call that changes something."""

@@ -34,7 +34,7 @@ LOOKED_AT = 1000
 
 @runtime_checkable
 class Feed(Protocol):
-    """A queue that gives a worker its runs."""
+    """A queue that delivers runs to a worker."""
 
     async def feed(self, worker: "QueueWorker", stop: asyncio.Event) -> None:
         """Feed the announced runs to the worker's `take`, until `stop` is set."""
@@ -53,7 +53,7 @@ class Waits:
         self._waits[run] = wait_s, time.monotonic() + wait_s
 
     def drop(self, run: RunIdentity) -> None:
-        """Forget the run: it went on."""
+        """Forget the run: it was resumed."""
         self._waits.pop(run, None)
 
     def choose(self, runs: Collection[RunIdentity]) -> list[RunIdentity]:
@@ -68,7 +68,7 @@ class Waits:
 
 
 class QueueWorker:
-    """Drives what the journal has for it, several runs at once, until it is told to stop."""
+    """Drive the journal's runs without a driver, several in parallel, until it is stopped."""
 
     def __init__(
         self, driver: Driver, *, queue: RunQueue | None = None, at_once: int = AT_ONCE, poll_s: float | None = None
@@ -119,7 +119,7 @@ class QueueWorker:
         return True
 
     async def _look(self) -> None:
-        """Take runs that nobody drives, as many as there is room for; ask the journal no more often than that is time."""
+        """Take runs without a driver up to the free capacity; poll the journal at most once per interval."""
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + self._poll_s
             await self._ask()

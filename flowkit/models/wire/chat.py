@@ -1,7 +1,7 @@
 """The answer of Chat Completions, bytes to deltas.
 
-Servers that call themselves compatible differ in nearly every field, so each is taken as it comes: null, missing and
-empty are the same, unknown fields are passed over, and nothing is joined here; `assemble` does that.
+Compatible servers differ in nearly every field, so the reader is tolerant: null, missing and
+empty are the same, unknown fields are ignored, and joining is left to `assemble`.
 """
 
 import re
@@ -111,7 +111,7 @@ class ChatReader(WireReader):
             deltas.append(FinishDelta(read_finish(finish), number, finish))
 
     def _read_message(self, message: JSON, choice: int, deltas: list[Delta]) -> None:
-        """Read a message where a delta should be: of it counts what no delta has said, and it may hold all text so far."""
+        """Read a message in place of a delta: only what no delta has sent counts, since it may repeat all text so far."""
         said = self._said.get(choice, "")
         if not isinstance(message, dict):
             return
@@ -155,7 +155,7 @@ def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
 
 
 def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
-    """Read the first field with text among those that may hold the same thinking."""
+    """Read the first non-empty field among those that can hold the same thinking."""
     details = delta.get("reasoning_details")
     for field in ("reasoning_content", "reasoning", "thinking"):
         text = delta.get(field)
@@ -198,14 +198,14 @@ def _as_choice(line: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _find_finish(choice: Mapping[str, JSON], event: Mapping[str, JSON]) -> JSON:
-    """Find the reason of an end where gateways put it: into the delta, beside the choices, under another name."""
+    """Find the finish reason where gateways put it: in the delta, beside the choices, or under another name."""
     delta = choice.get("delta")
     inner = delta.get("finish_reason") if isinstance(delta, dict) else None
     return inner or event.get("finish_reason") or choice.get("stop_reason")
 
 
 def _as_place(index: JSON) -> int | None:
-    """Return where something stands; some servers write the number as text."""
+    """Return an index; some servers write the number as text."""
     if isinstance(index, str) and index.isdecimal() and len(index) < 10:
         return int(index)
     return int(index) if isinstance(index, int) or (isinstance(index, float) and index.is_integer()) else None
@@ -281,7 +281,7 @@ _NEXT_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def read_finish(word: str) -> FinishReason:
-    """Read a server's word for why it finished; `unknown` for a word of no interface.
+    """Map a server's finish reason to flowkit's; `unknown` for a word of no interface.
 
     Gateways pass on the words of the interface behind them: those of Anthropic, Gemini, Cohere, Bedrock, Mistral, Zhipu
     and of local servers, in whatever case, also in that of the camel.

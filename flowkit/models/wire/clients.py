@@ -24,7 +24,7 @@ from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
 
 @dataclass(slots=True)
 class ServerClient:
-    """An open client of the package for one server, the HTTP client below it, and what each of its requests has."""
+    """An open client of the package for one server, the HTTP client below it, and the headers of each request."""
 
     package: openai.AsyncOpenAI
     http: httpx2.AsyncClient
@@ -93,7 +93,7 @@ def _make_client(server: ModelServer) -> ServerClient:
 
 
 def update_headers(headers: httpx2.Headers, more: Mapping[str, str | openai.Omit]) -> None:
-    """Set these headers, whatever the case of their names; one that is `Omit` is removed."""
+    """Set these headers, ignoring the case of their names; `Omit` removes one."""
     for name, value in more.items():
         if isinstance(value, openai.Omit):
             headers.pop(name, None)

@@ -15,7 +15,7 @@ _Spoken = TextDelta | ThinkingDelta | RefusalDelta | CallDelta
 
 
 class HalfCharacters:
-    """Holds first halves back until what follows them has come."""
+    """Hold back first halves of characters until the second half arrives."""
 
     def __init__(self) -> None:
         self.held: dict[tuple[type[Delta], int, int | None], _Spoken] = {}
@@ -25,7 +25,7 @@ class HalfCharacters:
         """Mend the delta to whole characters; return nothing while all of it is held."""
         if not isinstance(delta, _Spoken):
             return [delta] if _is_whole(delta) else [_broken()]
-        if isinstance(delta, CallDelta) and not _is_whole(replace(delta, arguments=None)):
+        if isinstance(delta, CallDelta) and not _is_whole(delta._replace(arguments=None)):
             return [_broken()]
         key = (type(delta), delta.choice, delta.slot if isinstance(delta, CallDelta) else None)
         held = self.held.pop(key, None)
@@ -38,7 +38,7 @@ class HalfCharacters:
         return _finish(delta, text)
 
     def end(self) -> list[Delta]:
-        """Return what is left: halves that stayed alone."""
+        """Return the remaining halves."""
         held, self.held = self.held, {}
         return [mended for delta in held.values() for mended in _finish(delta, _text(delta)[-1])]
 
@@ -51,7 +51,7 @@ def _finish(delta: _Spoken, text: str) -> list[Delta]:
     data = text.encode("utf-16-le", "surrogatepass")
     if isinstance(delta, CallDelta):
         try:
-            return [replace(delta, arguments=data.decode("utf-16-le") or None)]
+            return [delta._replace(arguments=data.decode("utf-16-le") or None)]
         except UnicodeDecodeError:
             return [_broken()]
     return [replace(delta, text=data.decode("utf-16-le", "replace"))] if text else []
@@ -61,8 +61,12 @@ def _is_whole(delta: Delta) -> bool:
     """Return whether the parts of it that must be exact can be written; the text of an error need not be."""
     if isinstance(delta, ErrorDelta):
         return True
+    if isinstance(delta, CallDelta):
+        held: object = (delta.id, delta.name, delta.arguments, delta.provider and delta.provider.data)
+    else:
+        held = asdict(delta)
     try:
-        json.dumps(asdict(delta), ensure_ascii=False).encode()
+        json.dumps(held, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     return True

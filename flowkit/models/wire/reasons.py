@@ -97,9 +97,9 @@ def find_names(body: JSON, depth: int = 0) -> str:
 
 
 def says_error(event: Mapping[str, JSON]) -> bool:
-    """Return whether an event that holds no part of an answer is an error, in whatever words.
+    """Return True if an event without any part of an answer is an error.
 
-    A remark isn't: `{"type": "ping"}`, a figure, an id, what a filter found.
+    These are no errors: `{"type": "ping"}`, a number, an id, a filter's result.
     """
     if any(
         event.get(field) for field in ("error", "errors", "exception", "detail", "error_msg", "errorMessage", "fault")

@@ -1,8 +1,8 @@
 """One request to a server, and the bytes of its answer.
 
-The `openai` package knows who asks and how: keys, headers, Azure's addresses, its errors. Its own requests and stream
-objects are left aside. Those of a turn cost as much CPU as all that is read of the answer, iterating the others costs ten
-times as much as the bytes, and they stumble over what many servers send.
+The `openai` package handles keys, headers, Azure's addresses and errors. Its own requests and stream
+objects aren't used. The requests of a turn cost as much CPU as reading the answer; iterating the stream objects costs ten
+times as much as reading bytes, and they fail on output of many servers.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ def _refused(answer: httpx2.Response) -> openai.APIStatusError:
 async def _post_to_azure(
     client: ServerClient, path: str, body: Mapping[str, JSON], sent: Mapping[str, str | openai.Omit]
 ) -> httpx2.Response:
-    """Post a body as `_post` does, by the package, which knows the address of a deployment."""
+    """Post a body as `_post` does, through the package, which knows the address of a deployment."""
     # Not by the typed methods: those walk and convert a body that is ready, and their modules take 12 ms to import.
     answer = await client.package.post(
         path,
@@ -108,9 +108,9 @@ async def _post_to_azure(
 
 
 async def connect(server: ModelServer, model: str) -> None:
-    """Open a connection that the next request uses; whatever the server answers to a list of its models will do.
+    """Open a connection for the next request by listing the server's models; the answer doesn't matter.
 
-    Raises `ModelError` where it can't be reached.
+    Raises `ModelError` if it can't be reached.
     """
     client = await get_client(server)
     headers = await make_auth_headers(server)
@@ -126,7 +126,7 @@ async def connect(server: ModelServer, model: str) -> None:
 async def ask_json(
     server: ModelServer, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> Mapping[str, JSON]:
-    """Ask the server and return its JSON object; raises `ModelError` when it refuses."""
+    """Send a request and return the JSON object of the answer; raises `ModelError` if the server refuses."""
     client = await get_client(server)
     sent = {**await make_auth_headers(server), **headers}
     try:
@@ -167,7 +167,7 @@ async def make_auth_headers(server: ModelServer) -> dict[str, str | openai.Omit]
 
 
 async def read_bytes(response: httpx2.Response, server: ModelServer, taken_s: float) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an answer whose headers came after `taken_s` seconds."""
+    """Yield the bytes of an answer; `taken_s` is the time until its headers arrived."""
     # The package lets errors in the middle of a body through as they are.
     try:
         if not server.timeout.is_split:
@@ -227,9 +227,9 @@ _EITHER = 32 + zlib.MAX_WBITS
 
 
 def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yield the unpacked body, in pieces of bounded length where it was packed.
+    """Yield the decompressed body, in pieces of bounded length.
 
-    Raises `DecodingError` when it isn't what its headers say.
+    Raises `DecodingError` if the body doesn't match its headers.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip", "deflate"):
@@ -239,7 +239,7 @@ def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 async def unpack(chunks: AsyncIterator[bytes], *, is_raw: bool = False) -> AsyncGenerator[bytes, None]:
-    """Unpack chunks of gzip or zlib; with `is_raw` the header may be missing, as some servers send it.
+    """Decompress chunks of gzip or zlib; with `is_raw` the header may be missing, as with some servers.
 
     A few bytes of gzip may hold a thousand times as many, and who unpacks them at one go holds the event loop, and the
     memory, for as long as that takes.

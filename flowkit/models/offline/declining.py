@@ -1,0 +1,56 @@
+"""What a request says is not to be done: "Don't cancel AP-1234", "취소하지 마세요".
+
+Embeddings hardly tell it from its contrary, so such clauses are taken out before a tool is chosen. A clause that asks
+not to forget something asks for it.
+"""
+
+import re
+
+from flowkit.models.offline.korean_numbers import HANGUL
+
+_CLAUSE_END = re.compile(
+    r"(?<=[.!?;,\n])\s+|\n|(?<=[가-힣]고)\s+(?!싶|있|계|나)|(?<=지만)\s+|\s+(?=but\b|and (?:do not|don't|don’t|never)\b)",
+    re.IGNORECASE,
+)
+_KOREAN = re.compile(
+    r"(?P<verb>[가-힣]+)지(?:는|도)?\s*(?:마(?:세요|요|라|십시오|시고|시길|시죠)?|말(?:아|고|자|라|아요|아라)?)"
+    r"(?:\s*(?:주세요|줘|줘요|주십시오|주시고|달라고.*|라고.*))?\s*(?:\.|!|~|\?|,|\Z)"
+    r"|(?:안|않)\s*(?:할|하|갈|살|볼|받을|보낼|을|해도)\s?(?:게요|게|래요|래|겠습니다|겠어요|려고요|될 것 같아요|거예요|됩니다|돼요)"
+)
+_KEPT = re.compile(r"(?:잊|까먹|놓치|늦|걱정하|빠뜨리|빼먹|잊어버리)\Z")
+_LET_BE = re.compile(r"(?:그대로|그냥|일단|가만히)\s.*(?:두|둬|놔|유지|있)|^(?:그대로|그냥)\b")
+_ENGLISH = re.compile(
+    r"\W*(?:no|please|and|but|so|ok|okay)?\W*(?:do not|don't|don’t|never|i (?:do not|don't|don’t) want (?:you )?to)\s+"
+    r"(?!forget|let me forget|you\b|worry|hesitate|miss|know|have|be late)",
+    re.IGNORECASE,
+)
+
+
+def leave_declined_out(request: str) -> tuple[str, list[str]]:
+    """Return the request without its clauses that decline something, and those clauses.
+
+    >>> leave_declined_out("L-20418 연장하지 말고 연체 목록 보여 줘")
+    ('연체 목록 보여 줘', ['L-20418 연장하지 말고'])
+    >>> leave_declined_out("Don't cancel AP-1234, but show my appointments")
+    ('but show my appointments', ["Don't cancel AP-1234"])
+    >>> leave_declined_out("약 먹는 거 잊지 말고 알려 줘")
+    ('약 먹는 거 잊지 말고 알려 줘', [])
+    """
+    kept: list[str] = []
+    declined: list[str] = []
+    start = 0
+    for end in [*_CLAUSE_END.finditer(request), None]:
+        clause = request[start : None if end is None else end.start()]
+        is_declined = _declines(clause) or (bool(declined) and _LET_BE.search(clause) is not None)
+        (declined if is_declined else kept).append(clause)
+        start = len(request) if end is None else end.end()
+    if not declined:
+        return request, []
+    return " ".join(filter(str.strip, kept)), [clause.strip(" ,.;!") for clause in declined]
+
+
+def _declines(clause: str) -> bool:
+    if HANGUL.search(clause) is None:
+        return _ENGLISH.match(clause) is not None
+    found = _KOREAN.search(clause)
+    return found is not None and not (found["verb"] and _KEPT.search(found["verb"]))
