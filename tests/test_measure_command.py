@@ -192,7 +192,7 @@ def test_embedded_model_is_measured_for_real(tmp_path: Path, monkeypatch: pytest
         pytest.skip("the offline demo model isn't here, and tests download nothing")
     flowkit = make_command(tmp_path, monkeypatch)
     file = yaml.safe_load((ROOT / "recipes" / "cases" / "shop.yaml").read_text(encoding="utf-8"))
-    file["cases"] = [case for case in file["cases"] if "ORD-1001" in case["message"]]  # a return among them
+    file["cases"] = [case for case in file["cases"] if "ORD-1002" in case["message"]]  # a return among them
     (tmp_path / "few.yaml").write_text(json.dumps(file, ensure_ascii=False), encoding="utf-8")
     ended = flowkit(
         *("measure", str(ROOT / "recipes" / "shop.py"), "--models", "local", "--json", "m.json"),
