@@ -111,6 +111,7 @@ class AgentWork(Generic[OutputT]):
             slots=plan.slots,
             guard=guards.check_call if plan.guards.call else None,
         )
+        self._record.known = graph.known_secrets
         self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record, guards)
 
     @property

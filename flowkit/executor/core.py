@@ -59,6 +59,7 @@ from flowkit.executor.workers import Workers
 from flowkit.graph import Node
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
+from flowkit.known_secrets import KnownSecrets
 from flowkit.masking import show_arguments
 from flowkit.pools.windows import find_windows
 from flowkit.references import Reference, ToolCall, find_references
@@ -388,6 +389,11 @@ class Executor:
     def pending(self) -> tuple[ToolCall, ...]:
         """The calls that wait for a person, with resolved arguments."""
         return tuple(self._table.show_call(entry) for entry in self._table.pending.values())
+
+    @property
+    def known_secrets(self) -> KnownSecrets:
+        """The secrets in the calls so far, of this run and those around and inside it."""
+        return self._table.known
 
     def now(self) -> float:
         """Return the seconds since the run began."""

@@ -17,6 +17,7 @@ from flowkit.executor.outcomes import Outcome
 from flowkit.executor.plan import Plan
 from flowkit.executor.resources import Resources
 from flowkit.graph import ModelStep
+from flowkit.known_secrets import KNOWN, KnownSecrets
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
 from flowkit.suggestions import suggest
@@ -101,6 +102,9 @@ class Table:
     def __init__(self, tools: ToolLookup, *, remembers: bool) -> None:
         self.remembers = remembers
         """Whether an earlier run or process may have recorded results."""
+        around = KNOWN.get()
+        self.known = KnownSecrets() if around is None else around
+        """The secrets of the run so far, shared with the run around it."""
         self.entries: dict[str, Entry] = {}
         """Every node, by its id."""
         self.pending: dict[str, Entry] = {}
@@ -171,12 +175,16 @@ class Table:
         """Show the call with its references resolved, if they can be, and its secrets masked."""
         node = entry.node
         arguments: Mapping[str, object] = node.arguments if isinstance(node, (ToolCall, ModelStep)) else {}
-        secrets = () if entry.plan is None else entry.plan.tool.secrets
         if find_references(arguments):
             # A reference that can't be resolved is shown as written; the call has failed with the reason.
             with suppress(ToolError):
                 arguments = cast("Mapping[str, object]", substitute(arguments, self.value))
-        return ToolCall(entry.id, node.name, cast("Mapping[str, object]", show_arguments(arguments, secrets)))
+        return ToolCall(entry.id, node.name, self.show_arguments(entry, arguments))
+
+    def show_arguments(self, entry: Entry, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """Show arguments of a call, with its own secrets and those that the run knows masked."""
+        secrets = () if entry.plan is None else entry.plan.tool.secrets
+        return cast("Mapping[str, object]", self.known.mask(show_arguments(arguments, secrets)))
 
     def outcome(self, call_id: str) -> Outcome | None:
         """Return a call's outcome; None while it is in flight or isn't sealed."""

@@ -79,7 +79,7 @@ class Workers:
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._context = enter_run(identity, log)
+        self._context = enter_run(identity, log, table.known)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of the enclosing run, if it wasn't sealed when this run started."""
