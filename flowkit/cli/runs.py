@@ -5,8 +5,9 @@ import getpass
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.table import Column, Table
@@ -23,8 +24,10 @@ from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, Model, ToolsFile, Trace, read_pairs
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
+from flowkit.display.transcript import Transcript
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError, RunBusy
+from flowkit.graph import INPUTS
 from flowkit.journal import (
     Done,
     Fail,
@@ -71,7 +74,7 @@ def list_runs(
 def show(run_id: RunId, as_json: AsJson = False, journal: JournalAddress = None) -> None:
     """Show a run's calls with their outcomes, and the approvals it waits for."""
     with open_journal(journal, must_exist=True) as opened:
-        run = find_run(opened, run_id)
+        run = _add_arguments(find_run(opened, run_id), opened)
     if as_json:
         print_json(_details_to_json(run))
         return
@@ -272,6 +275,23 @@ def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[
         return ()
     with open_journal(journal, must_exist=True) as opened:
         return opened.runs(status=status, limit=limit)
+
+
+def _add_arguments(run: RunDetails, journal: Journal) -> RunDetails:
+    """Add the arguments of reads, which the journal has only in the run's events, with references replaced by values."""
+    if all(node.arguments is not None for node in run.nodes.values()):
+        return run
+    summary = run.summary
+    events = cast(
+        list[dict[str, codec.JSON]], journal.events(summary.run_id, user=summary.user, session=summary.session)
+    )
+    sealed = {event["call"]: event["arguments"] for event in events if event["type"] == "call.sealed"}
+    known = Transcript(results={INPUTS: run.inputs, **{name: node.value for name, node in run.nodes.items()}})
+    nodes = {
+        name: node if node.arguments is not None else replace(node, arguments=known.fill_in(sealed.get(name)))
+        for name, node in run.nodes.items()
+    }
+    return replace(run, nodes=nodes)
 
 
 def _queue_if_ready(journal: Journal, run_id: str) -> None:
