@@ -236,7 +236,7 @@ def test_model_that_cannot_be_reached_is_one_line(
     assert ended.code == 1
     assert ended.err.splitlines()[-1].startswith("flowkit: recipe 'greet': step 'ask' failed: ")
     assert "can't reach 127.0.0.1" in ended.err
-    assert all("is asked again" in record.getMessage() for record in caplog.records)  # and nothing that is raised, too
+    assert all("is retried" in record.getMessage() for record in caplog.records)  # and nothing that is raised, too
 
 
 @pytest.mark.parametrize("words", [(), ("--model", "local")], ids=["no key", "local"])
