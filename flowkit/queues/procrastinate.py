@@ -21,6 +21,7 @@ from flowkit.errors import StoreError
 from flowkit.identity import RunIdentity
 from flowkit.journal.postgres.address import Address, read_address
 from flowkit.queues.worker import QueueWorker
+from flowkit.stores.waiting import wait_in_thread
 
 logger = logging.getLogger("flowkit.queues")
 
@@ -64,7 +65,7 @@ class ProcrastinateQueue:
         async def take(run_id: str, user: str | None, session: str | None) -> None:
             run = RunIdentity(user, session, run_id)
             if not await worker.take(run):
-                found = await asyncio.to_thread(worker.driver.journal.find, run_id, user=user, session=session)
+                found = await wait_in_thread(worker.driver.journal.find, run_id, user=user, session=session)
                 if found is not None:
                     await self.put(run, found.name)
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flowkit.messages import ToolSpec
-from flowkit.models.offline.declining import leave_declined_out
+from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.grounding import Grounded, Rank, ground
 from flowkit.models.offline.korean import count_called_for, is_korean, normalise, split_korean
@@ -129,7 +129,7 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
     for part, in_their_words in zip(parts, said, strict=True):
         *likeness, elsewhere = (max(row) for row in _compare(embedder, leave_codes_out(part), [*told, _ELSEWHERE]))
         choice = choose_tool(part, request, tools, likeness, rank)
-        if is_beyond(choice, elsewhere):
+        if is_beyond(choice, elsewhere) or only_asks_about(part, choice.tool.name):
             beyond.append(in_their_words)
         elif choice.grounded.missing:
             missing.setdefault(choice.tool.name, choice)
