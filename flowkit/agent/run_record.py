@@ -132,15 +132,20 @@ class RunRecord:
 
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal
-        self.turns = (
-            [] if journal is None else [_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns]
+        self.past = (
+            ()
+            if journal is None
+            else tuple(_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns)
         )
-        """The turns so far, in order."""
+        """The turns of earlier processes, in order."""
+        self._latest = self.past[-1] if self.past else None
         self.tools: TurnTools | None = None
         """The tools of the run, which define the secrets in its calls."""
         self.known = KnownSecrets()
         """The secrets of the run so far."""
-        self._prefixes = set[str]()
+        self._turn = 0
+        self._prefixes: list[str] = []
+        """Those of this turn's attempts."""
         if journal is not None:
             log.first_seq = journal.first_seq
             if not journal.is_inner:  # the enclosing run reports them, too
@@ -153,24 +158,27 @@ class RunRecord:
         answer need not repeat.
         """
         known = () if self.journal is None else tuple(self.journal.nodes)
+        if turn != self._turn:
+            self._turn, self._prefixes = turn, []
         free = 0
         while True:
             prefix = f"turn/{turn}" if free + attempt == 1 else f"turn/{turn}/attempt/{free + attempt}"
             if prefix not in self._prefixes and not any(node.startswith(f"{prefix}/call/") for node in known):
-                self._prefixes.add(prefix)
+                self._prefixes.append(prefix)
                 return prefix
             free += 1
 
     async def write_turn(self, turn: PastTurn) -> None:
         """Write a turn down, soon; its calls may start after this, since a claim of theirs takes it along."""
-        self.turns.append(turn)
-        await self._write(turn)
+        if self.journal is not None:
+            self._latest = turn
+            await self._write(turn)
 
     async def write_spent(self, spent: Usage, cost_usd: float | None, costs: tuple[Cost, ...]) -> None:
         """Add to the last turn the usage after it was recorded: by its tools, or by attempts at the next turn."""
-        if self.turns and self.turns[-1].spent != spent:
-            self.turns[-1] = replace(self.turns[-1], spent=spent, cost_usd=cost_usd, costs=costs)
-            await self._write(self.turns[-1])
+        if self._latest is not None and self._latest.spent != spent:
+            self._latest = replace(self._latest, spent=spent, cost_usd=cost_usd, costs=costs)
+            await self._write(self._latest)
 
     async def _write(self, turn: PastTurn) -> None:
         if self.journal is not None:

@@ -75,7 +75,7 @@ class ApprovalGate:
         if self._journal is None:
             self._settler.look_for_stuck()
         else:
-            self._table.asking.add(entry.id)
+            self._table.asking[entry.id] = None
             self._table.errands.append(self._ask_journal(entry, cast(JSON, shown), self._journal))
 
     async def _ask_journal(self, entry: Entry, shown: JSON, journal: RunJournal) -> None:
@@ -86,7 +86,7 @@ class ApprovalGate:
         hash_secrets = partial(_hash_arguments, tool, arguments) if is_masked and arguments is not None else None
         ask = partial(journal.ask, entry.id, name=entry.node.name, arguments=shown, hash_secrets=hash_secrets)
         decided = await ask()
-        self._table.asking.discard(entry.id)
+        self._table.asking.pop(entry.id, None)
         if entry.id not in self._table.pending:
             return
         if decided is None:

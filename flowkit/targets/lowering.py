@@ -68,6 +68,8 @@ class Lowered:
 
     def raise_arguments(self, arguments: Mapping[str, JSON]) -> dict[str, JSON]:
         """Convert the model's arguments to the faithful schema; they are not yet validated."""
+        if self.conversion is SAME and isinstance(arguments, dict):
+            return arguments  # not copied: each call would hold its arguments twice
         raised = self.conversion.raised(dict(arguments))
         return raised if isinstance(raised, dict) else dict(arguments)
 
