@@ -157,7 +157,7 @@ class Transcript:
                 if block is not None:
                     _change(block, event)
                     if isinstance(event, CallStarted | CallFinished):
-                        block.arguments = self._fill_in(block.arguments)
+                        block.arguments = self.fill_in(block.arguments)
                     if isinstance(event, CallFinished):
                         self.results[block.call] = event.value
                     elif isinstance(event, CallStarted) and block.call in self.eaches:
@@ -178,7 +178,7 @@ class Transcript:
             case _:
                 pass
 
-    def _fill_in(self, arguments: JSON) -> JSON:
+    def fill_in(self, arguments: JSON) -> JSON:
         """Fill in the arguments of a call whose references are known by now."""
         if not isinstance(arguments, dict):
             return arguments
