@@ -78,6 +78,7 @@ _LIMITS = {
     "min": re.compile(r"\b(?:over|above|more than|at least|from|minimum)\s*$", re.IGNORECASE),
 }
 """What stands before a number that is a limit."""
+_PHONE = re.compile(r"(?<![\d-])(01\d|02|0[3-6]\d)[-. ]?(\d{3,4})[-. ]?(\d{4})(?![\d-])")
 _FORMATS = {
     "date": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
     "date-time": re.compile(r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?"),
@@ -191,7 +192,12 @@ def _texts(schema: Schema, request: str) -> Iterator[str]:
     if isinstance(pattern, str):
         # The pattern is of the whole argument; in a request it stands between other words.
         found = re.compile(rf"(?<!\w)(?:{pattern.removeprefix('^').removesuffix('$')})(?!\w)", re.IGNORECASE)
-        yield from dict.fromkeys(_spelled(pattern, match.group()) for match in found.finditer(request))
+        # Phone numbers are written with hyphens, spaces or neither, whatever the pattern wants.
+        for text in (request, *(_PHONE.sub(form, request) for form in (r"\1-\2-\3", r"\1\2\3"))):
+            matches = dict.fromkeys(_spelled(pattern, match.group()) for match in found.finditer(text))
+            if matches:
+                yield from matches
+                return
     elif isinstance(shape, str) and shape in _FORMATS:
         yield from dict.fromkeys(match.group() for match in _FORMATS[shape].finditer(request))
     else:

@@ -48,6 +48,9 @@ _AHEAD = re.compile(
     + "|".join(_COUNTS)
     + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?"
 )
+_SOON = re.compile(
+    r"(?<![가-힣\d])(?:(?P<hours>\d{1,2})\s*시간)?\s*(?:(?P<minutes>\d{1,3})\s*분|(?P<half>반))?\s*(?:뒤|후|있다가|이따가)(?:에)?"
+)
 _DAY = (
     r"(?P<iso>\d{4}-\d{2}-\d{2})(?!T)"
     r"|(?:(?:(?P<year>\d{4})\s*년|(?P<next_year>내년)|올해)\s*)?(?P<month>\d{1,2})\s*월\s*"
@@ -55,7 +58,7 @@ _DAY = (
     r"|(?:(?P<next>다음\s*달|담\s*달|내달)|이번\s*달|이달|금월)\s*(?:(?P<of_month>\d{1,2})\s*일|(?P<end>말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
     r"|(?P<last>월말|말일)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z)"
     r"|(?P<months>\d{1,2})\s*개월\s*뒤|(?P<ahead>\d{1,3})\s*일\s*(?:뒤|후)"
-    r"|(?P<day_alone>\d{1,2})\s*일(?=\s*(?:에|부터|까지|날|자로|오전|오후|아침|저녁|밤|낮|점심|새벽))"
+    r"|(?P<day_alone>\d{1,2})\s*일(?=\s*(?:에(?!\s*\S+\s*번)|부터|까지|날|자로|오전|오후|아침|저녁|밤|낮|점심|새벽))"
     r"|(?:(?P<week>다다음\s*주|다음\s*주|담\s*주|이번\s*주)\s*)?(?P<weekday>[월화수목금토일])요일"
     r"|(?P<word>내일모레|오늘|금일|내일|명일|모레|글피|어제|그저께)"
 )
@@ -87,7 +90,8 @@ def normalise(request: str, now: datetime) -> str:
     >>> normalise("부산까지 2킬로, ORD-1003과 다음 주 금요일", datetime(2026, 12, 1))
     '부산까지 2 kg, ORD-1003 과 2026-12-11'
     """
-    text = _AHEAD.sub(_read_ahead, write_figures(request))
+    text = _SOON.sub(lambda match: _read_soon(match, now), write_figures(request))
+    text = _AHEAD.sub(_read_ahead, text)
     text = _MOMENT.sub(lambda match: _read_moment(match, now), text)
     text = _TIME_ALONE.sub(lambda match: _read_hour_today(match, now), text)
     text = _SPAN.sub(lambda match: f"{_COUNTS[match['count']]} days ", text)
@@ -149,6 +153,14 @@ def _add_months(first: date, months: int) -> date:
 
 def _end_month(first: date) -> date:
     return _add_months(first, 1) - timedelta(days=1)
+
+
+def _read_soon(match: re.Match[str], now: datetime) -> str:
+    """Write the moment some hours and minutes ahead: "30분 뒤", "두 시간 반 뒤"."""
+    if not (match["hours"] or match["minutes"]):
+        return match.group()
+    minutes = int(match["minutes"] or 0) + (30 if match["half"] else 0)
+    return f"{now + timedelta(hours=int(match['hours'] or 0), minutes=minutes):%Y-%m-%dT%H:%M} "
 
 
 def _read_ahead(match: re.Match[str]) -> str:
