@@ -241,7 +241,7 @@ def tell_what_to_ask(tools: Sequence[ToolSpec], asked: str = "") -> str:
     examples = [_find_example(tool, korean) for tool in tools]
     if not korean:
         opening = "I am the offline demo model: I only call tools. You can ask, for example:"
-    elif any(map(is_korean, examples)):
+    elif any(is_korean(quoted) for tool in tools for quoted in find_quoted_requests(tool)):
         opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 예를 들면 이렇게 요청할 수 있습니다:"
     else:
         opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 도구는 다음과 같고, 한국어로 요청해도 됩니다:"
