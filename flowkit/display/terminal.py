@@ -1,4 +1,4 @@
-"""A run on a terminal: what is final scrolls away above, what still changes is drawn again below.
+"""Show a run on a terminal: finished blocks scroll away above, live ones are redrawn below.
 
 Blocks stand in the order in which they began. The first ones that can't change any more are printed for good; the
 rest is the live part, at most as high as the terminal. Nothing here waits: `show` takes an event in, and a ticking
@@ -174,7 +174,7 @@ class TerminalDisplay:
             self._console.print(self._steps.say(self.transcript.now), style="bold")
 
     def show(self, event: Event) -> None:
-        """Take an event in and draw what it changed."""
+        """Apply an event and redraw the changes."""
         self.transcript.apply(event)
         self._steps.apply(event)
         if isinstance(event, TurnStarted | CallNew):
