@@ -9,6 +9,7 @@ the median of today's ratio by the earlier one, round by round.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -113,6 +114,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     report = Report("before", json=asked.json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the work tree is removed
     with checked_out(asked.rev) as before:
         _check_import(before)
         for bench in asked.bench or BENCHES:
